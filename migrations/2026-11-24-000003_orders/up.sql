@@ -1,0 +1,73 @@
+CREATE TABLE products (
+    account_id uuid NOT NULL,
+    sku text NOT NULL CHECK (sku ~ '^[A-Za-z0-9._-]{1,64}$'),
+    name text NOT NULL CHECK (length(name) BETWEEN 1 AND 200),
+    unit_amount bigint NOT NULL CHECK (unit_amount BETWEEN 1 AND 99999999),
+    currency text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
+    -- The total ever supplied; null is unlimited. Orders move `reserved`, and only where stock is set.
+    stock bigint CHECK (stock BETWEEN 0 AND 1000000000),
+    reserved bigint NOT NULL DEFAULT 0 CHECK (reserved >= 0),
+    -- What payment of one unit grants; no feature, no grant; no units, unlimited; no days, for ever.
+    grant_feature text CHECK (grant_feature ~ '^[A-Za-z0-9._-]{1,64}$'),
+    grant_units bigint CHECK (grant_units BETWEEN 1 AND 1000000000),
+    grant_days integer CHECK (grant_days BETWEEN 1 AND 3650),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account_id, sku),
+    CONSTRAINT products_reserved_within_stock CHECK (stock IS NULL OR reserved <= stock),
+    CONSTRAINT products_grant_has_a_feature CHECK (grant_feature IS NOT NULL OR (grant_units IS NULL AND grant_days IS NULL))
+);
+
+CREATE TABLE orders (
+    account_id uuid NOT NULL,
+    id uuid NOT NULL,
+    customer text NOT NULL CHECK (length(customer) BETWEEN 1 AND 255),
+    status text NOT NULL CHECK (status IN ('pending', 'paid', 'canceled', 'refunded')),
+    currency text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
+    -- Below 2^53, so that every JSON parser reads it exactly.
+    amount bigint NOT NULL CHECK (amount BETWEEN 1 AND 9007199254740991),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account_id, id)
+);
+
+-- Snapshots: what was bought is what the catalogue said then. So no foreign key to products, which would also lock the
+-- product's row for each order.
+CREATE TABLE order_items (
+    account_id uuid NOT NULL,
+    order_id uuid NOT NULL,
+    sku text NOT NULL,
+    -- The place in the order as it was sent, from 0.
+    position smallint NOT NULL,
+    name text NOT NULL,
+    quantity integer NOT NULL CHECK (quantity BETWEEN 1 AND 10000),
+    unit_amount bigint NOT NULL CHECK (unit_amount BETWEEN 1 AND 99999999),
+    -- Whether this item moved `reserved`, and so whether cancelling gives back: the product's stock may change between.
+    reserves boolean NOT NULL,
+    grant_feature text,
+    grant_units bigint,
+    grant_days integer,
+    -- A SKU stands once in an order.
+    PRIMARY KEY (account_id, order_id, sku),
+    FOREIGN KEY (account_id, order_id) REFERENCES orders (account_id, id)
+);
+
+-- One row for each change, written by the transaction that made it. A position in the feed is given later, to committed
+-- rows only, under the feed's lock: neither ids nor sequences follow the order of commits.
+CREATE TABLE events (
+    account_id uuid NOT NULL,
+    id uuid NOT NULL,
+    position bigint CHECK (position > 0),
+    type text NOT NULL,
+    data json NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account_id, id),
+    CONSTRAINT events_position_is_unique UNIQUE (account_id, position)
+);
+
+CREATE INDEX events_without_position ON events (account_id, id) WHERE position IS NULL;
+
+-- The last position given in an account's feed; its row is the feed's lock.
+CREATE TABLE event_feeds (
+    account_id uuid PRIMARY KEY,
+    last_position bigint NOT NULL CHECK (last_position >= 0)
+);

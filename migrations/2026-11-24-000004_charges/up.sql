@@ -1,0 +1,80 @@
+CREATE TABLE charges (
+    account_id uuid NOT NULL,
+    id uuid NOT NULL,
+    order_id uuid NOT NULL,
+    status text NOT NULL CHECK (status IN ('processing', 'succeeded', 'failed')),
+    amount bigint NOT NULL CHECK (amount BETWEEN 1 AND 9007199254740991),
+    currency text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
+    payment_method text NOT NULL,
+    -- Succeeded and processing refunds: what may no longer be refunded.
+    amount_refunded bigint NOT NULL DEFAULT 0,
+    failure_code text,
+    -- What the gateway knows the call by: SHA-256 of account, scope and key, in hex. Also its idempotency key there.
+    reference text NOT NULL CHECK (reference ~ '^[0-9a-f]{64}$'),
+    idempotency_scope text NOT NULL,
+    idempotency_key text NOT NULL,
+    -- The lease: attempts counts those taken, and fences; nobody else takes one before next_attempt_at.
+    attempts integer NOT NULL DEFAULT 1 CHECK (attempts >= 0),
+    next_attempt_at timestamptz,
+    parked_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account_id, id),
+    FOREIGN KEY (account_id, order_id) REFERENCES orders (account_id, id),
+    -- Outlives the idempotency record: a late retry finds the charge that its key made.
+    CONSTRAINT charges_key_is_unique UNIQUE (account_id, idempotency_scope, idempotency_key),
+    CONSTRAINT charges_refunds_within_amount CHECK (amount_refunded BETWEEN 0 AND amount),
+    CONSTRAINT charges_failure_has_a_code CHECK ((status = 'failed') = (failure_code IS NOT NULL)),
+    CONSTRAINT charges_processing_is_leased CHECK ((status = 'processing') = (next_attempt_at IS NOT NULL)),
+    CONSTRAINT charges_only_processing_is_parked CHECK (parked_at IS NULL OR status = 'processing')
+);
+
+-- However many keys are used, an order is paid once, and has one payment under way at a time.
+CREATE UNIQUE INDEX charges_one_live_charge_per_order ON charges (account_id, order_id) WHERE status IN ('processing', 'succeeded');
+CREATE INDEX charges_of_an_order ON charges (account_id, order_id);
+CREATE INDEX charges_due ON charges (next_attempt_at) WHERE status = 'processing';
+
+CREATE TABLE refunds (
+    account_id uuid NOT NULL,
+    id uuid NOT NULL,
+    charge_id uuid NOT NULL,
+    status text NOT NULL CHECK (status IN ('processing', 'succeeded', 'failed')),
+    amount bigint NOT NULL CHECK (amount BETWEEN 1 AND 9007199254740991),
+    currency text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
+    failure_code text,
+    reference text NOT NULL CHECK (reference ~ '^[0-9a-f]{64}$'),
+    idempotency_scope text NOT NULL,
+    idempotency_key text NOT NULL,
+    attempts integer NOT NULL DEFAULT 1 CHECK (attempts >= 0),
+    next_attempt_at timestamptz,
+    parked_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account_id, id),
+    FOREIGN KEY (account_id, charge_id) REFERENCES charges (account_id, id),
+    CONSTRAINT refunds_key_is_unique UNIQUE (account_id, idempotency_scope, idempotency_key),
+    CONSTRAINT refunds_failure_has_a_code CHECK ((status = 'failed') = (failure_code IS NOT NULL)),
+    CONSTRAINT refunds_processing_is_leased CHECK ((status = 'processing') = (next_attempt_at IS NOT NULL)),
+    CONSTRAINT refunds_only_processing_is_parked CHECK (parked_at IS NULL OR status = 'processing')
+);
+
+CREATE INDEX refunds_of_a_charge ON refunds (account_id, charge_id, id);
+CREATE INDEX refunds_due ON refunds (next_attempt_at) WHERE status = 'processing';
+
+CREATE TABLE entitlements (
+    account_id uuid NOT NULL,
+    id uuid NOT NULL,
+    customer text NOT NULL CHECK (length(customer) BETWEEN 1 AND 255),
+    feature text NOT NULL CHECK (feature ~ '^[A-Za-z0-9._-]{1,64}$'),
+    -- Null is unlimited; used units are counted all the same. At most 10,000 times a product's 1,000,000,000.
+    units bigint CHECK (units BETWEEN 1 AND 10000000000000),
+    units_used bigint NOT NULL DEFAULT 0 CHECK (units_used BETWEEN 0 AND 9007199254740991),
+    order_id uuid,
+    expires_at timestamptz,
+    revoked_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account_id, id),
+    FOREIGN KEY (account_id, order_id) REFERENCES orders (account_id, id),
+    CONSTRAINT entitlements_used_within_units CHECK (units IS NULL OR units_used <= units)
+);
+
+CREATE INDEX entitlements_of_a_customer ON entitlements (account_id, customer, feature, id);
+CREATE INDEX entitlements_of_an_order ON entitlements (account_id, order_id) WHERE order_id IS NOT NULL;

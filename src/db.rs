@@ -1,0 +1,287 @@
+//! The database: connections, the threads that use them, and migrations.
+//!
+//! Guarantees: at most `pool_size` statements at a time; a bounded queue, and an immediate refusal when it is full; work
+//! that was accepted runs to its end, also when the request that sent it is gone. It does not retry: the work knows
+//! whether it may run twice.
+//!
+//! Each thread keeps one connection for as long as it is sound. That saves the check-out and its `SELECT 1` on each
+//! request; a connection is tried before use only when it has been idle, or when another one was found dead.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use diesel::RunQueryDsl;
+use diesel::connection::{Connection as _, SimpleConnection};
+use diesel::pg::PgConnection;
+use diesel::r2d2::{ConnectionManager, CustomizeConnection, HandleError, Pool, PooledConnection};
+use diesel::sql_types::BigInt;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use tokio::sync::oneshot;
+
+use crate::idempotency::{CONNECTION_LIMITS, Database, Error, Flights};
+
+/// The schema, in the order it is built.
+pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
+
+/// How long to wait for a connection before the answer is 503. A healthy server connects in milliseconds; two seconds
+/// outlast a restart's first moment and stay below what clients wait.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+
+/// An idle connection may have been cut by a restart or a firewall. After a second of rest one round trip to find out
+/// costs nothing that anybody waits for.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
+/// Work that may wait for each connection: at a millisecond a transaction some 60 ms of waiting. A longer queue only lets
+/// clients time out in it.
+const QUEUE_PER_CONNECTION: usize = 64;
+
+/// How libpq finds out that the server's host is gone, and how long it tries to connect (in seconds, the user timeout in
+/// milliseconds). The
+/// mirror image of [`CONNECTION_LIMITS`], which makes the server notice that we are gone.
+const CLIENT_LIMITS: [(&str, &str); 6] = [
+    ("connect_timeout", "2"),
+    ("keepalives_idle", "5"),
+    ("keepalives_interval", "1"),
+    ("keepalives_count", "3"),
+    ("tcp_user_timeout", "8000"),
+    ("application_name", "payments"),
+];
+
+type Connection = PooledConnection<ConnectionManager<PgConnection>>;
+
+type Work = Box<dyn FnOnce(Result<&mut PgConnection, Error>) -> bool + Send>;
+
+/// What a thread takes off the queue.
+enum Item {
+    /// Runs with a connection, or is told why there is none. Returns whether it failed.
+    Work(Work),
+    Stop,
+}
+
+/// A handle to the database; clones share it.
+#[derive(Clone)]
+pub struct Db {
+    queue: Sender<Item>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    gauges: Arc<Gauges>,
+    flights: Flights,
+}
+
+#[derive(Debug, Default)]
+struct Gauges {
+    /// Threads at work.
+    busy: AtomicUsize,
+    /// Connections found dead so far. When it rises, every thread tries its own before it uses it.
+    deaths: AtomicU64,
+}
+
+/// What the pool is doing right now.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Threads, each with a connection, that are at work.
+    pub busy: usize,
+    /// Work that waits for a thread.
+    pub queued: usize,
+}
+
+/// Why the pool did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The operating system gave no thread.
+    #[error("can't start a database thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl Db {
+    /// Starts `size` threads; each connects when it first has work.
+    ///
+    /// # Errors
+    /// [`StartError`] where no thread is to be had.
+    pub fn start(database_url: &str, size: u32) -> Result<Self, StartError> {
+        let gauges = Arc::new(Gauges::default());
+        let pool = Pool::builder()
+            .max_size(size)
+            .min_idle(Some(0))
+            .test_on_check_out(true)
+            .error_handler(Box::new(Deaths(Arc::clone(&gauges))))
+            .connection_timeout(CONNECT_WITHIN)
+            // A connection lives as long as its thread keeps it.
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .connection_customizer(Box::new(Limits))
+            .build_unchecked(ConnectionManager::new(with_client_limits(database_url)));
+        let (queue, items) = bounded(size as usize * QUEUE_PER_CONNECTION);
+        let threads = (0..size)
+            .map(|number| {
+                let (pool, items, gauges) = (pool.clone(), items.clone(), Arc::clone(&gauges));
+                thread::Builder::new().name(format!("db-{number}")).spawn(move || serve(&pool, &items, &gauges))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { queue, threads: Arc::new(Mutex::new(threads)), gauges, flights: Flights::default() })
+    }
+
+    /// How busy the pool is.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load { busy: self.gauges.busy.load(Ordering::Relaxed), queued: self.queue.len() }
+    }
+
+    /// Runs `work` on one of the threads. It runs to its end even if the caller is dropped; a panic in it is caught.
+    ///
+    /// # Errors
+    /// What `work` fails with; [`Error::Overloaded`] at once where the queue is full, [`Error::Unreachable`] where no
+    /// connection is to be had, [`Error::Panicked`].
+    pub async fn run<T, E>(&self, work: impl FnOnce(&mut PgConnection) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let (sender, answer) = oneshot::channel();
+        let item = Item::Work(Box::new(move |conn| {
+            let outcome = match conn {
+                Ok(conn) => {
+                    catch_unwind(AssertUnwindSafe(|| work(conn))).unwrap_or_else(|_| Err(Error::Panicked.into()))
+                }
+                Err(error) => Err(error.into()),
+            };
+            let failed = outcome.is_err();
+            // Nobody may be waiting any more; the work is done all the same.
+            let _ = sender.send(outcome);
+            failed
+        }));
+        match self.queue.try_send(item) {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(Error::Panicked.into())),
+            Err(TrySendError::Full(_)) => Err(Error::Overloaded.into()),
+            Err(TrySendError::Disconnected(_)) => Err(Error::Unreachable("the pool is closed".into()).into()),
+        }
+    }
+
+    /// Waits until all accepted work has ended, and ends the threads. Blocks.
+    pub fn close(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for _ in &threads {
+            // Fails only where every thread has ended already.
+            let _ = self.queue.send(Item::Stop);
+        }
+        for thread in threads {
+            // A thread's panics are caught, so there is nothing to learn from its end.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Database for Db {
+    fn run<T, E>(
+        &self,
+        work: impl FnOnce(&mut PgConnection) -> Result<T, E> + Send + 'static,
+    ) -> impl Future<Output = Result<T, E>> + Send
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.run(work)
+    }
+
+    fn flights(&self) -> &Flights {
+        &self.flights
+    }
+}
+
+/// One thread's life: take work, have a sound connection, do it.
+fn serve(pool: &Pool<ConnectionManager<PgConnection>>, items: &Receiver<Item>, gauges: &Gauges) {
+    let mut kept: Option<Connection> = None;
+    let mut used = Instant::now();
+    let mut deaths = 0;
+    while let Ok(Item::Work(work)) = items.recv() {
+        gauges.busy.fetch_add(1, Ordering::Relaxed);
+        let known = gauges.deaths.load(Ordering::Relaxed);
+        if deaths != known || used.elapsed() > TRUSTED_FOR {
+            // In doubt it goes back to the pool, which tries a connection before it gives it out, and closes a dead one.
+            kept = None;
+            deaths = known;
+        }
+        match kept.take().map_or_else(|| pool.get(), Ok) {
+            Ok(mut conn) => {
+                // A failure may have been the connection's; a business failure pays a round trip for that doubt.
+                let failed = work(Ok(&mut conn));
+                kept = (!failed).then_some(conn);
+            }
+            Err(error) => {
+                work(Err(Error::Unreachable(error.to_string())));
+            }
+        }
+        used = Instant::now();
+        gauges.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts what r2d2 says of connections: found dead, or not to be had.
+#[derive(Debug)]
+struct Deaths(Arc<Gauges>);
+
+impl HandleError<diesel::r2d2::Error> for Deaths {
+    fn handle_error(&self, error: diesel::r2d2::Error) {
+        self.0.deaths.fetch_add(1, Ordering::Relaxed);
+        log::warn!("a database connection is not to be used: {error}");
+    }
+}
+
+/// Serializes migrations of replicas that start at once. Any fixed number does; this one spells `migrate` in ASCII.
+const MIGRATION_LOCK: i64 = 0x006d_6967_7261_7465;
+
+/// Why the schema could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// No connection.
+    #[error("can't connect to the database: {0}")]
+    Connect(#[from] diesel::ConnectionError),
+    /// The database refused the lock.
+    #[error("can't lock the schema: {0}")]
+    Lock(#[from] diesel::result::Error),
+    /// A migration failed; it was rolled back.
+    #[error("a migration failed and was rolled back: {0}")]
+    Migration(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Runs the migrations that are pending and returns their names. Blocks; safe to run in several processes at once.
+///
+/// # Errors
+/// [`MigrateError`].
+pub fn migrate(database_url: &str) -> Result<Vec<String>, MigrateError> {
+    let mut conn = PgConnection::establish(&with_client_limits(database_url))?;
+    diesel::sql_query("SELECT pg_advisory_lock($1)").bind::<BigInt, _>(MIGRATION_LOCK).execute(&mut conn)?;
+    let done = conn.run_pending_migrations(MIGRATIONS).map_err(MigrateError::Migration)?;
+    Ok(done.iter().map(ToString::to_string).collect())
+}
+
+/// Sets the limits of every new connection.
+#[derive(Debug)]
+struct Limits;
+
+impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Limits {
+    fn on_acquire(&self, conn: &mut PgConnection) -> Result<(), diesel::r2d2::Error> {
+        conn.batch_execute(CONNECTION_LIMITS).map_err(diesel::r2d2::Error::QueryError)
+    }
+}
+
+/// The URL (or `key=value` list) with [`CLIENT_LIMITS`], where it doesn't say otherwise.
+fn with_client_limits(database_url: &str) -> String {
+    let is_url = database_url.starts_with("postgres://") || database_url.starts_with("postgresql://");
+    let mut text = database_url.to_owned();
+    for (name, value) in CLIENT_LIMITS {
+        if !database_url.contains(name) {
+            let separator = match (is_url, text.contains('?')) {
+                (true, true) => '&',
+                (true, false) => '?',
+                (false, _) => ' ',
+            };
+            text.push(separator);
+            text.extend([name, "=", value]);
+        }
+    }
+    text
+}

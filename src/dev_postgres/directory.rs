@@ -1,0 +1,164 @@
+//! The cluster's directory: where it is, that nobody else can reach it, and the names in it.
+
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown};
+use std::path::{Path, PathBuf};
+
+use log::warn;
+use rustix::fs::OFlags;
+
+use super::error::Error;
+use super::programs::Account;
+
+pub(super) const DATA: &str = "data";
+pub(super) const LOG: &str = "log";
+
+/// The port of the socket's name, PostgreSQL's own default. Two clusters have two directories, so it is never taken.
+pub(super) const PORT: u16 = 5432;
+
+/// The longest path a socket may have: `sun_path` holds 104 bytes on macOS and the BSDs (108 on Linux), the last a NUL.
+const MAX_SOCKET_PATH: usize = 103;
+
+/// Where the cluster of `cargo run` is: `DEV_POSTGRES_DIR` if it is set; for root below `/var/tmp`, because PostgreSQL
+/// must then run as a user who can't reach root's home; else `$XDG_DATA_HOME` or `~/.local/share`.
+///
+/// # Errors
+/// [`Error::NoHome`] when none of these is set.
+pub fn default_dir() -> Result<PathBuf, Error> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(dir) = set("DEV_POSTGRES_DIR") {
+        return Ok(dir);
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/tmp/idempotent-payments-root"));
+    }
+    // The XDG specification says to ignore a relative path.
+    let data_home = set("XDG_DATA_HOME").filter(|path| path.is_absolute());
+    let data_home = data_home.or_else(|| Some(set("HOME")?.join(".local/share")));
+    Ok(data_home.ok_or(Error::NoHome)?.join("idempotent-payments"))
+}
+
+/// A directory that belongs to the user who runs PostgreSQL and is closed to all others but root.
+#[derive(Debug)]
+pub(super) struct Directory {
+    pub(super) path: PathBuf,
+    pub(super) socket_dir: PathBuf,
+}
+
+impl Directory {
+    /// Makes the directory, or checks that the one that is there may be used.
+    pub(super) fn prepare(path: PathBuf, account: Option<Account>, must_be_empty: bool) -> Result<Self, Error> {
+        let metadata = make_private(&path, account)?;
+        if must_be_empty && !is_empty(&path)? {
+            return Err(Error::NotEmpty { dir: path });
+        }
+        let socket_name_len = format!("/.s.PGSQL.{PORT}").len();
+        let socket_dir = if path.as_os_str().len() + socket_name_len <= MAX_SOCKET_PATH {
+            path.clone()
+        } else {
+            // Device and inode name the directory, stay the same, and are short.
+            let short = format!("/tmp/idempotent-payments-{:x}-{:x}", metadata.dev(), metadata.ino());
+            make_private(Path::new(&short), account)?;
+            PathBuf::from(short)
+        };
+        Ok(Self { path, socket_dir })
+    }
+
+    pub(super) fn data(&self) -> PathBuf {
+        self.path.join(DATA)
+    }
+
+    /// The directory of the socket as the server, which works in the data directory, is to be told it. A plain word:
+    /// it goes through a shell.
+    pub(super) fn socket_dir_for_server(&self) -> &Path {
+        if self.socket_dir == self.path { Path::new("..") } else { &self.socket_dir }
+    }
+
+    /// The directory of the socket, percent-encoded to be the host of a URI.
+    pub(super) fn socket_dir_encoded(&self) -> String {
+        percent_encode(self.socket_dir.as_os_str().as_bytes())
+    }
+
+    pub(super) fn open_lock(&self, name: &str) -> Result<File, Error> {
+        let path = self.path.join(name);
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        // The directory may be another user's when we are root, who must not be sent elsewhere by a link.
+        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        options.open(&path).map_err(|e| Error::io("open", &path, e))
+    }
+
+    /// Deletes what an earlier initdb that was interrupted has left. To be called with the start lock held.
+    pub(super) fn remove_half_done(&self) {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            // An initdb whose parent was killed may still be writing; then the next start will delete it.
+            if entry.file_name().as_bytes().starts_with(b"data.new-")
+                && let Err(e) = fs::remove_dir_all(entry.path())
+            {
+                warn!("could not delete {}, left by an earlier start: {e}", entry.path().display());
+            }
+        }
+    }
+
+    /// Deletes the directory of a cluster that is gone. Not an error: an empty directory does no harm.
+    pub(super) fn remove_empty(&self) {
+        for dir in [&self.path, &self.socket_dir] {
+            match fs::remove_dir(dir) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => warn!("could not delete {}: {e}", dir.display()),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Makes `dir` for the user who runs PostgreSQL, or checks that it is theirs alone.
+fn make_private(dir: &Path, account: Option<Account>) -> Result<Metadata, Error> {
+    let cannot_make = |e| Error::io("make", dir, e);
+    if let Some(parent) = dir.parent() {
+        fs::create_dir_all(parent).map_err(cannot_make)?;
+    }
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(cannot_make(e)),
+        _ => {}
+    }
+    // Below /tmp and /var/tmp anybody may have made it before us, or made it a link.
+    let metadata = fs::symlink_metadata(dir).map_err(|e| Error::io("read", dir, e))?;
+    let unfit = |reason| Err(Error::UnfitDirectory { dir: dir.to_owned(), reason });
+    let us = rustix::process::geteuid().as_raw();
+    let owner = account.map_or(us, |account| account.uid);
+    if !metadata.is_dir() {
+        return unfit("it is not a directory: remove it".to_owned());
+    }
+    if metadata.uid() != owner && metadata.uid() != us {
+        return unfit(format!("it belongs to user {}, not to user {owner}: remove it", metadata.uid()));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return unfit("other users can reach it: run `chmod 700` on it".to_owned());
+    }
+    if let Some(account) = account
+        && metadata.uid() != account.uid
+    {
+        // We have made it, just now or before we were interrupted. Anything else of root's is not to be given away.
+        if !is_empty(dir)? {
+            return unfit("it belongs to root and is not empty: empty it".to_owned());
+        }
+        lchown(dir, Some(account.uid), Some(account.gid)).map_err(|e| Error::io("change the owner of", dir, e))?;
+    }
+    Ok(metadata)
+}
+
+fn is_empty(dir: &Path) -> Result<bool, Error> {
+    let mut entries = fs::read_dir(dir).map_err(|e| Error::io("read", dir, e))?;
+    Ok(entries.next().is_none())
+}
+
+/// Encodes all but the unreserved characters of RFC 3986.
+pub(super) fn percent_encode(bytes: &[u8]) -> String {
+    let encode = |&byte: &u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    bytes.iter().map(encode).collect()
+}

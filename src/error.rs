@@ -1,0 +1,209 @@
+//! Outcome to problem: the one error type of the API, and how it is answered.
+//!
+//! Every answer that is not a success is an RFC 9457 problem document made here. It never shows a cause; the log has it
+//! under the request id.
+
+use std::fmt;
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::web::Bytes;
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::idempotency::{self, Failure, Fault, FieldError, Nature, Reply};
+use crate::problems::{self, Kind, Problem};
+
+const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Seconds until a transient problem is worth another try: most pass within one, and a client that waits less polls.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// A problem as it occurred.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    problem: &'static Problem,
+    detail: String,
+    extensions: Map<String, Value>,
+    instance: Option<String>,
+    /// What the database said, for the log and for running the transaction again.
+    database: Option<Arc<diesel::result::Error>>,
+}
+
+impl ApiError {
+    /// A problem with what is particular to this occurrence, for a person.
+    #[must_use]
+    pub fn new(problem: &'static Problem, detail: impl Into<String>) -> Self {
+        Self { problem, detail: detail.into(), extensions: Map::new(), instance: None, database: None }
+    }
+
+    /// With an extension member.
+    #[must_use]
+    pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
+        self.extensions.insert(member.to_owned(), value.into());
+        self
+    }
+
+    /// With the URL of the resource that stands for this occurrence, instead of the request's id.
+    #[must_use]
+    pub fn at(mut self, instance: String) -> Self {
+        self.instance = Some(instance);
+        self
+    }
+
+    /// 404.
+    #[must_use]
+    pub fn not_found(what: &str) -> Self {
+        Self::new(&problems::NOT_FOUND, format!("there is no such {what}"))
+    }
+
+    /// 422 with one pointer for each thing that is wrong.
+    #[must_use]
+    pub fn invalid(errors: &[FieldError]) -> Self {
+        let detail = match errors {
+            [only] => format!("{}: {}", only.pointer, only.detail),
+            several => format!("{} members of the request are wrong", several.len()),
+        };
+        Self::new(&problems::INVALID_REQUEST, detail).with("errors", json!(errors))
+    }
+
+    /// 500. The cause goes to the log, with the request's id in the lines around it.
+    #[must_use]
+    pub fn internal(cause: impl fmt::Display) -> Self {
+        log::error!("internal error: {cause}");
+        Self::new(&problems::INTERNAL, "something broke on our side; the log has it under the request id")
+    }
+
+    /// What kind of problem this is.
+    #[must_use]
+    pub fn problem(&self) -> &'static Problem {
+        self.problem
+    }
+
+    /// The problem document; `request_id` becomes the instance where no resource stands for the occurrence.
+    fn document(&self, request_id: Uuid) -> Bytes {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            r#type: String,
+            title: &'a str,
+            status: u16,
+            detail: &'a str,
+            instance: String,
+            #[serde(flatten)]
+            extensions: &'a Map<String, Value>,
+        }
+        let document = Document {
+            r#type: format!("/problems/{}", self.problem.slug),
+            title: self.problem.title,
+            status: self.problem.status,
+            detail: &self.detail,
+            instance: self.instance.clone().unwrap_or_else(|| format!("urn:uuid:{request_id}")),
+            extensions: &self.extensions,
+        };
+        // Strings and JSON values always serialize.
+        Bytes::from(serde_json::to_vec(&document).unwrap_or_default())
+    }
+
+    /// The answer to the request with this id. `allow` is what the framework said of the methods of the path.
+    #[must_use]
+    pub fn response(&self, request_id: Uuid, allow: Option<HeaderValue>) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        response.insert_header((CONTENT_TYPE, PROBLEM_JSON));
+        if let Some(allow) = allow {
+            response.insert_header((ALLOW, allow));
+        }
+        if self.problem.status == 401 {
+            response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+        }
+        let comes_back = self.problem.status == 503
+            || (self.problem.kind == Kind::Transient && self.problem.slug != problems::KEY_EXPIRED.slug);
+        if comes_back {
+            response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS));
+        }
+        response.body(self.document(request_id))
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.problem.slug, self.detail)
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// Without a body: the frame in `http.rs`, which knows the request's id, makes the document.
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(self.status_code())
+    }
+}
+
+impl Failure for ApiError {
+    fn nature(&self) -> Nature<'_> {
+        match (&self.database, self.problem.kind) {
+            (Some(error), _) => Nature::Database(error),
+            (None, Kind::Final) => Nature::Final,
+            (None, _) => Nature::Transient,
+        }
+    }
+
+    fn reply(&self, instance: Uuid) -> Reply {
+        Reply {
+            status: self.problem.status,
+            content_type: Some(PROBLEM_JSON.to_owned()),
+            location: None,
+            body: self.document(instance),
+        }
+    }
+}
+
+impl From<idempotency::Error> for ApiError {
+    fn from(error: idempotency::Error) -> Self {
+        use idempotency::Error as E;
+        let detail = error.to_string();
+        match error {
+            E::KeyMissing => Self::new(&problems::KEY_MISSING, detail),
+            E::KeyInvalid(_) => Self::new(&problems::KEY_INVALID, detail),
+            E::PayloadTooLarge => Self::new(&problems::PAYLOAD_TOO_LARGE, detail),
+            E::UnsupportedMediaType => Self::new(&problems::UNSUPPORTED_MEDIA_TYPE, detail),
+            E::MalformedJson(_) => Self::new(&problems::MALFORMED_REQUEST, detail),
+            E::InvalidBody(errors) => Self::invalid(&errors),
+            E::KeyReused => Self::new(&problems::KEY_REUSED, detail),
+            E::InFlight => Self::new(&problems::REQUEST_IN_FLIGHT, detail),
+            E::Overloaded => Self::new(&problems::OVERLOADED, detail),
+            E::Unreachable(cause) => {
+                log::error!("the database can't be reached: {cause}");
+                Self::new(&problems::DATABASE_UNAVAILABLE, "the database can't be reached right now")
+            }
+            E::Panicked | E::ReplyTooLarge(_) | E::UnknownFingerprint(_) => Self::internal(detail),
+        }
+    }
+}
+
+impl From<diesel::result::Error> for ApiError {
+    /// Constraint names that a feature expects are mapped there; what arrives here is nobody's plan.
+    fn from(error: diesel::result::Error) -> Self {
+        let (problem, detail) = match idempotency::fault(&error) {
+            Fault::RunAgain | Fault::Unavailable => {
+                (&problems::DATABASE_UNAVAILABLE, "the database can't serve this right now")
+            }
+            Fault::Other => (&problems::INTERNAL, "something broke on our side; the log has it under the request id"),
+        };
+        Self { database: Some(Arc::new(error)), ..Self::new(problem, detail) }
+    }
+}
+
+impl From<serde_json::Error> for ApiError {
+    /// Only replies are serialized with `?`, so this is a defect of ours.
+    fn from(error: serde_json::Error) -> Self {
+        Self::internal(error)
+    }
+}

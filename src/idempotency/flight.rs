@@ -1,0 +1,83 @@
+//! Single flight: of the duplicates of one key in this process, one goes to the database and the others wait for it.
+//!
+//! It keeps duplicates off the connections; it is not what makes them safe. Processes don't share it, and a leader that
+//! vanishes takes nothing with it: a follower takes its place.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::key::Address;
+use super::store::Record;
+
+/// The keys in flight in this process. Its size is bounded by the number of requests under way.
+#[derive(Clone, Default)]
+pub struct Flights(Arc<Mutex<HashMap<Address, watch::Receiver<Option<Landing>>>>>);
+
+/// What a leader leaves to its followers.
+#[derive(Clone)]
+pub(super) enum Landing {
+    /// The record as it stands now.
+    Stored(Arc<Record>),
+    /// The failure of a request with this fingerprint. Nothing was stored. The error is the caller's type.
+    Failed { fingerprint: [u8; 32], error: Arc<dyn Any + Send + Sync> },
+    /// The leader ran out of patience while another process held the key.
+    InFlight,
+}
+
+/// A request's place in its key's flight.
+pub(super) enum Seat {
+    Leader(Leader),
+    Follower(Follower),
+}
+
+/// Goes to the database for all. Dropped without a landing, it leaves the seat to a follower.
+pub(super) struct Leader {
+    flights: Flights,
+    address: Address,
+    landing: watch::Sender<Option<Landing>>,
+}
+
+pub(super) struct Follower(watch::Receiver<Option<Landing>>);
+
+impl Flights {
+    pub(super) fn board(&self, address: &Address) -> Seat {
+        match self.lock().entry(address.clone()) {
+            Entry::Occupied(flight) => Seat::Follower(Follower(flight.get().clone())),
+            Entry::Vacant(place) => {
+                let (landing, receiver) = watch::channel(None);
+                place.insert(receiver);
+                Seat::Leader(Leader { flights: self.clone(), address: address.clone(), landing })
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Address, watch::Receiver<Option<Landing>>>> {
+        // No code that may panic runs under this lock, so a poisoned map is a whole map.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Leader {
+    pub(super) fn land(self, landing: Landing) {
+        self.landing.send_replace(Some(landing));
+        // Drop takes the flight off the map. Who boards from then on leads a flight of its own, and asks the database.
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        self.flights.lock().remove(&self.address);
+    }
+}
+
+impl Follower {
+    /// Waits for the leader. None where it vanished without a landing.
+    pub(super) async fn landing(mut self) -> Option<Landing> {
+        let landing = self.0.wait_for(Option::is_some).await.ok()?;
+        landing.clone()
+    }
+}

@@ -1,0 +1,261 @@
+//! The `Idempotency-Key` header, and the address of its record.
+//!
+//! The header follows draft-ietf-httpapi-idempotency-key-header-07: an RFC 9651 String in quotes, parameters ignored. The
+//! bare form that most clients send is taken too: `"abc"` and `abc` are one key.
+
+use std::hash::Hash;
+
+use actix_web::HttpRequest;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{Error, Policy, Scope};
+
+/// The request header that carries the key.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The draft sets no limit. 255 characters hold any UUID, ULID or order number, and keep the unique index small.
+pub const MAX_KEY_LENGTH: usize = 255;
+
+/// A client's name for one request: 1 to 255 ASCII characters, without the quotes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key(String);
+
+impl Key {
+    /// Reads the one `Idempotency-Key` header of a request.
+    ///
+    /// # Errors
+    /// [`Error::KeyMissing`] without the header, [`Error::KeyInvalid`] where it stands twice or doesn't parse.
+    pub fn of(request: &HttpRequest) -> Result<Self, Error> {
+        let mut values = request.headers().get_all(IDEMPOTENCY_KEY);
+        let value = values.next().ok_or(Error::KeyMissing)?;
+        if values.next().is_some() {
+            return Err(Error::KeyInvalid("the header was sent more than once"));
+        }
+        Self::parse(value)
+    }
+
+    fn parse(value: &HeaderValue) -> Result<Self, Error> {
+        let text = value
+            .to_str()
+            .map_err(|_| Error::KeyInvalid("only ASCII characters are allowed"))?
+            .trim_matches([' ', '\t']);
+        let key = match text.strip_prefix('"') {
+            Some(rest) => quoted(rest)?,
+            None => bare(text)?,
+        };
+        match key.len() {
+            0 => Err(Error::KeyInvalid("the key is empty")),
+            1..=MAX_KEY_LENGTH => Ok(Self(key)),
+            _ => Err(Error::KeyInvalid("the key is longer than 255 characters")),
+        }
+    }
+
+    /// The key without quotes and escapes.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A bare key: visible characters, but none that a proxy uses to join two headers into one, nor quotes or escapes.
+fn bare(text: &str) -> Result<String, Error> {
+    let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | ',' | ';' | '\\');
+    if text.chars().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err(Error::KeyInvalid("a key with spaces, quotes, commas, semicolons or backslashes must be a quoted string"))
+    }
+}
+
+/// What follows the opening quote of an RFC 9651 String: characters with `\"` and `\\` as the only escapes, the closing
+/// quote, and parameters.
+fn quoted(rest: &str) -> Result<String, Error> {
+    let mut key = String::with_capacity(rest.len());
+    let mut characters = rest.chars();
+    loop {
+        match characters.next() {
+            None => return Err(Error::KeyInvalid("the closing quote is missing")),
+            Some('"') => break,
+            Some('\\') => match characters.next() {
+                Some(escaped @ ('"' | '\\')) => key.push(escaped),
+                _ => return Err(Error::KeyInvalid("a backslash escapes only a quote or a backslash")),
+            },
+            Some(plain) if plain == ' ' || plain.is_ascii_graphic() => key.push(plain),
+            Some(_) => return Err(Error::KeyInvalid("control characters are not allowed")),
+        }
+    }
+    parameters(characters.as_str()).map(|()| key)
+}
+
+/// `;name` or `;name=value`, any number of times. They are ignored, but must be there in the right form: anything else
+/// behind the quote may be a second header that a proxy joined to this one.
+fn parameters(mut rest: &str) -> Result<(), Error> {
+    const BAD: Error = Error::KeyInvalid("only parameters may follow the closing quote");
+    while let Some(parameter) = rest.strip_prefix(';') {
+        let parameter = parameter.trim_start_matches(' ');
+        let name = parameter
+            .bytes()
+            .take_while(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'*'))
+            .count();
+        if !parameter.starts_with(|c: char| c.is_ascii_lowercase() || c == '*') {
+            return Err(BAD);
+        }
+        rest = &parameter[name..];
+        if let Some(value) = rest.strip_prefix('=') {
+            rest = &value[bare_item(value).ok_or(BAD)?..];
+        }
+    }
+    if rest.is_empty() { Ok(()) } else { Err(BAD) }
+}
+
+/// The length of the bare item (RFC 9651: number, string, token, byte sequence, boolean, date) that `text` begins with.
+fn bare_item(text: &str) -> Option<usize> {
+    if let Some(string) = text.strip_prefix('"') {
+        let mut escaped = false;
+        for (at, c) in string.char_indices() {
+            match c {
+                '"' if !escaped => return Some(at + 2),
+                '\\' => escaped = !escaped,
+                _ => escaped = false,
+            }
+        }
+        return None;
+    }
+    let length = text.bytes().take_while(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b',' | b';' | b'\\')).count();
+    (length > 0).then_some(length)
+}
+
+/// Where a record lives: the table's primary key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// The authenticated caller.
+    pub account_id: Uuid,
+    /// The key space, as [`Scope`] writes it.
+    pub scope: String,
+    /// The client's key.
+    pub key: String,
+}
+
+impl Address {
+    /// The address of a request's record under a policy. `path` is the request's path with its ids.
+    #[must_use]
+    pub fn new(account_id: Uuid, policy: &Policy, path: &str, key: &Key) -> Self {
+        let scope = match policy.scope {
+            Scope::Account => "account".to_owned(),
+            Scope::Route => policy.route.to_owned(),
+            Scope::Resource => {
+                let method = policy.route.split_once(' ').map_or(policy.route, |(method, _)| method);
+                format!("{method} {path}")
+            }
+        };
+        Self { account_id, scope, key: key.0.clone() }
+    }
+
+    /// SHA-256 over the address, each part with its length, so that no two addresses share their input.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(self.account_id.as_bytes());
+        for part in [&self.scope, &self.key] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part.as_bytes());
+        }
+        hash.finalize().into()
+    }
+
+    /// The advisory lock of this address. Two addresses may share one (at 2^-64 a pair): then one waits for the other in
+    /// vain for a moment, and nothing worse.
+    pub(super) fn lock(&self) -> i64 {
+        self.digest().first_chunk().map_or(0, |first| i64::from_be_bytes(*first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(header: &[u8]) -> Result<String, Error> {
+        let value = HeaderValue::from_bytes(header).map_err(|_| Error::KeyInvalid("not a header value"))?;
+        Key::parse(&value).map(|key| key.0)
+    }
+
+    #[test]
+    fn keys_are_read_from_both_forms() {
+        let vectors: &[(&str, &str)] = &[
+            ("abc", "abc"),
+            ("\"abc\"", "abc"),
+            ("  abc\t", "abc"),
+            ("8e03978e-40d5-43e8-bc93-6894a57f9324", "8e03978e-40d5-43e8-bc93-6894a57f9324"),
+            ("\"8e03978e-40d5-43e8-bc93-6894a57f9324\"", "8e03978e-40d5-43e8-bc93-6894a57f9324"),
+            ("order:17/retry=2", "order:17/retry=2"),
+            ("\"a b\"", "a b"),
+            ("\"say \\\"hi\\\" \\\\\"", "say \"hi\" \\"),
+            ("\"a,b;c\"", "a,b;c"),
+            ("\"abc\";v=1", "abc"),
+            ("\"abc\"; v=1;w;x=\"a;b\\\"c\";y=?1;z=:YQ==:", "abc"),
+            ("\" \"", " "),
+        ];
+        for (header, key) in vectors {
+            assert_eq!(parse(header.as_bytes()).as_deref().ok(), Some(*key), "{header}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_key_is_refused() {
+        let vectors: &[&[u8]] = &[
+            b"",
+            b"  ",
+            b"\"\"",
+            b"\"abc",
+            b"abc\"",
+            b"a b",
+            b"a,b",
+            b"abc, abc",
+            b"\"abc\", \"abc\"",
+            b"a;v=1",
+            b"a\\b",
+            b"\"a\\b\"",
+            b"\"a\\",
+            b"\"a\"b",
+            b"\"a\" b",
+            b"\"a\";",
+            b"\"a\";=1",
+            b"\"a\";V=1",
+            b"\"a\";v=",
+            b"\"a\";v=\"x",
+            b"\"a\tb\"",
+            "schl\u{fc}ssel".as_bytes(),
+            "\"schl\u{fc}ssel\"".as_bytes(),
+            b"a\"b",
+            b"\"abc\";v=1,x",
+        ];
+        for header in vectors {
+            assert!(parse(header).is_err(), "{:?} was taken for a key", String::from_utf8_lossy(header));
+        }
+    }
+
+    #[test]
+    fn the_length_is_counted_without_quotes_and_escapes() {
+        let (fits, long) = ("k".repeat(255), "k".repeat(256));
+        assert_eq!(parse(fits.as_bytes()).ok(), Some(fits.clone()));
+        assert_eq!(parse(format!("\"{fits}\"").as_bytes()).ok(), Some(fits));
+        assert_eq!(parse(format!("\"{}\"", "\\\\".repeat(255)).as_bytes()).ok(), Some("\\".repeat(255)));
+        assert!(parse(long.as_bytes()).is_err());
+        assert!(parse(format!("\"{long}\"").as_bytes()).is_err());
+    }
+
+    #[test]
+    fn addresses_differ_by_every_part() {
+        let address = |account: u128, scope: &str, key: &str| Address {
+            account_id: Uuid::from_u128(account),
+            scope: scope.into(),
+            key: key.into(),
+        };
+        let digest = address(1, "account", "k").digest();
+        for other in [address(2, "account", "k"), address(1, "accountk", ""), address(1, "account", "kk")] {
+            assert_ne!(digest, other.digest());
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Idempotency keys for actix-web, Diesel and PostgreSQL: the record of a request and its business writes commit in one
+//! transaction.
+//!
+//! # What it guarantees
+//! - A request with a key takes effect at most once, however often, however concurrently and to however many processes it
+//!   is sent.
+//! - If the transaction is rolled back, so is the record: no effect without its record, no record without its effect, and
+//!   no record without its reply.
+//! - A retry gets the first final reply: the same status, `Content-Type`, `Location` and body, byte for byte. A 202 is
+//!   provisional: [`settle`] puts the final reply in its place.
+//! - A key sent with another request is refused, and changes nothing.
+//! - A crash at any point leaves no key stuck: the transaction that held it is gone with its connection.
+//! - Duplicates wait without holding a connection.
+//!
+//! # What it does not do
+//! - Nothing is remembered beyond a policy's time to live.
+//! - What the body does outside the database (a call, a mail) is not undone by a rollback, and is done again when the
+//!   transaction runs again. See `src/charges/` for how a call to the outside is made safe.
+//! - It does not authenticate. The caller passes the account, and one account never meets another's keys.
+//! - Replies are stored as they are. Don't put secrets into them.
+//!
+//! # The protocol
+//! In one READ COMMITTED transaction, on the database's clock:
+//! 1. **claim**: insert the record without a reply, under an advisory lock that is only tried. One statement answers
+//!    whether the key is ours, or the record as it stands, or that another transaction holds it.
+//! 2. **replay**: a live record is compared by its fingerprint and replayed, without a lock and without a write. An
+//!    expired one is locked by the **guard** (`SELECT .. FOR UPDATE`), looked at again, and taken over.
+//! 3. **body**: the business writes. Under [`Failures::CacheFailures`] inside a savepoint.
+//! 4. **record**: the reply goes into the claimed record. COMMIT.
+//!
+//! A deadlock, a serialization failure or a lost connection, at COMMIT too, runs the whole transaction again. That is safe
+//! since record and writes are one transaction, and it is how an ambiguous commit is resolved: the record is there, or not.
+//!
+//! # How it reads in a handler
+//! ```ignore
+//! const CREATE_ORDER: Policy = Policy {
+//!     route: "POST /v1/orders",
+//!     scope: Scope::Account,
+//!     failures: Failures::SuccessOnly,
+//!     success_ttl: hours(24),
+//!     wait: seconds(5),
+//! };
+//!
+//! async fn create(account: Account, request: Keyed<NewOrder>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+//!     CREATE_ORDER.run(&**db, account.id, request, move |conn, order| {
+//!         let order = insert(conn, account.id, order)?;
+//!         Ok(Reply::created(format!("/v1/orders/{}", order.id), &order)?)
+//!     }).await
+//! }
+//! ```
+//!
+//! # How to lift it
+//! Copy this folder and the migration `idempotency_keys`. Then implement three traits: [`Database`] for your pool (some
+//! ten lines), [`Failure`] for your error type, [`Body`] for your request bodies. `tests/idempotency/` does just that.
+//! Every connection needs time limits, so that a dead host frees its keys: see [`CONNECTION_LIMITS`].
+
+mod fault;
+mod fingerprint;
+mod flight;
+mod key;
+mod policy;
+mod reply;
+mod request;
+mod run;
+mod schema;
+mod store;
+mod sweep;
+
+use std::fmt::Debug;
+use std::future::Future;
+
+use diesel::pg::PgConnection;
+use serde::Serialize;
+use uuid::Uuid;
+
+pub use fault::{Fault, fault};
+pub use fingerprint::{FINGERPRINT_VERSION, MAX_SAFE_INTEGER, Received, escape_pointer, read_json};
+pub use flight::Flights;
+pub use key::{Address, IDEMPOTENCY_KEY, Key, MAX_KEY_LENGTH};
+pub use policy::{Failures, Policy, Scope, hours, seconds};
+pub use reply::{Answer, IDEMPOTENCY_EXPIRES, IDEMPOTENCY_REPLAYED, MAX_BODY, Origin, Reply};
+pub use request::{Body, Instance, Keyed, MAX_REQUEST_BODY, read_body};
+pub use store::{Record, ReplyTooLarge, SettleError, guard, settle};
+pub use sweep::{SWEEP_BATCH, Swept, sweep};
+
+/// The limits that every connection must set, as one batch of statements for when it is opened.
+///
+/// A statement ends after 5 s and a wait for a lock after 3 s: beyond that the client has given up. A transaction whose
+/// client went silent ends after 5 s, and with it its hold on keys and rows; a host that vanished from the network is
+/// noticed within 5 s of silence plus 3 probes a second apart, or 8 s after data was sent into the void.
+pub const CONNECTION_LIMITS: &str = "SET statement_timeout = '5s'; SET lock_timeout = '3s'; \
+     SET idle_in_transaction_session_timeout = '5s'; SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 1; \
+     SET tcp_keepalives_count = 3; SET tcp_user_timeout = '8s'";
+
+/// Where transactions run: a pool of connections, and the flights of this process.
+pub trait Database: Clone + Send + Sync + 'static {
+    /// Runs `work` with a connection, off the async threads. `work` runs to its end even if nobody waits for it any more.
+    /// After a failure, the connection must be tried before it is used again: it may be dead.
+    fn run<T, E>(
+        &self,
+        work: impl FnOnce(&mut PgConnection) -> Result<T, E> + Send + 'static,
+    ) -> impl Future<Output = Result<T, E>> + Send
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static;
+
+    /// The keys in flight in this process: one [`Flights`] a database, shared by all clones.
+    fn flights(&self) -> &Flights;
+}
+
+/// What a body fails with: the service's own error type.
+pub trait Failure: From<Error> + From<diesel::result::Error> + Clone + Debug + Send + Sync + 'static {
+    /// What the failure means for the key.
+    fn nature(&self) -> Nature<'_>;
+
+    /// The failure as a reply, for a policy that stores it. `instance` names this occurrence in a problem document.
+    fn reply(&self, instance: Uuid) -> Reply;
+}
+
+/// What a failure means for the key.
+#[derive(Clone, Copy, Debug)]
+pub enum Nature<'a> {
+    /// The request as it is will not succeed now: an outcome like another, which a policy may store.
+    Final,
+    /// It may succeed in a moment, or something broke: never stored.
+    Transient,
+    /// The database failed. Some of these run the transaction again; none is stored.
+    Database(&'a diesel::result::Error),
+}
+
+/// One thing that is wrong with a request body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// JSON pointer (RFC 6901) to the member; of a missing member, where it would stand.
+    pub pointer: String,
+    /// What is wrong, for a person.
+    pub detail: String,
+}
+
+/// What goes wrong before and around a body.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// 400: the route needs a key.
+    #[error("this request needs an Idempotency-Key header")]
+    KeyMissing,
+    /// 400: the header is malformed, empty, too long, or stands twice.
+    #[error("the Idempotency-Key header is invalid: {0}")]
+    KeyInvalid(&'static str),
+    /// 413: over [`MAX_REQUEST_BODY`].
+    #[error("the body is larger than {MAX_REQUEST_BODY} bytes")]
+    PayloadTooLarge,
+    /// 415: a body that doesn't say it is JSON.
+    #[error("the body must be application/json")]
+    UnsupportedMediaType,
+    /// 400: a body that is not JSON.
+    #[error("the body is not JSON: {0}")]
+    MalformedJson(String),
+    /// 422: JSON of the wrong shape.
+    #[error("the body does not have the right shape")]
+    InvalidBody(Vec<FieldError>),
+    /// 422: the key belongs to another request.
+    #[error("this key was used with another request")]
+    KeyReused,
+    /// 409, with Retry-After: another process holds the key for longer than the policy waits.
+    #[error("a request with this key is in flight")]
+    InFlight,
+    /// 503, with Retry-After: the queue for connections is full.
+    #[error("too many requests are waiting for the database")]
+    Overloaded,
+    /// 503, with Retry-After: there is no connection to be had.
+    #[error("the database can't be reached: {0}")]
+    Unreachable(String),
+    /// 500: the work panicked; its transaction was rolled back.
+    #[error("the work panicked")]
+    Panicked,
+    /// 500: see [`MAX_BODY`]; the transaction was rolled back.
+    #[error(transparent)]
+    ReplyTooLarge(#[from] ReplyTooLarge),
+    /// 500: the record was made by a later release, whose fingerprints this one can't compute.
+    #[error("the record's fingerprint is of version {0}, which this release does not know")]
+    UnknownFingerprint(u8),
+}
+
+impl actix_web::ResponseError for Error {
+    fn status_code(&self) -> actix_web::http::StatusCode {
+        use actix_web::http::StatusCode;
+        match self {
+            Self::KeyMissing | Self::KeyInvalid(_) | Self::MalformedJson(_) => StatusCode::BAD_REQUEST,
+            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::InvalidBody(_) | Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InFlight => StatusCode::CONFLICT,
+            Self::Overloaded | Self::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Panicked | Self::ReplyTooLarge(_) | Self::UnknownFingerprint(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}

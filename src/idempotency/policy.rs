@@ -1,0 +1,65 @@
+//! What a retry does, as one constant an endpoint.
+
+use std::time::Duration;
+
+/// An endpoint's promise to clients that retry. One constant drives the handler, the policy table and the documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Method and path template, such as `POST /v1/orders`.
+    pub route: &'static str,
+    /// Where a key is unique.
+    pub scope: Scope,
+    /// What becomes of a failure of the body.
+    pub failures: Failures,
+    /// How long a success is replayed, from when it became final.
+    pub success_ttl: Duration,
+    /// How long a duplicate waits for the request in flight, or for a provisional reply to be settled. After it the answer
+    /// is 409 with Retry-After, or the 202 again.
+    pub wait: Duration,
+}
+
+/// Where a key is unique: the same key in two scopes names two requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One key space over all account-scoped routes of an account: a key used at one can't be used at another.
+    Account,
+    /// One key space a route.
+    Route,
+    /// One key space a route and its path ids.
+    Resource,
+}
+
+/// What becomes of a *final* failure of the body. A success is always stored; a transient failure and a 5xx never are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failures {
+    /// A failure rolls everything back, the claim of the key too. A retry runs afresh.
+    SuccessOnly,
+    /// A failure leaves no business writes, but its reply is stored and replayed for `failure_ttl`.
+    CacheFailures {
+        /// How long a failure is replayed, from when it became final.
+        failure_ttl: Duration,
+    },
+}
+
+impl Policy {
+    /// How long a reply of this status is replayed, from when it became final.
+    #[must_use]
+    pub const fn ttl(&self, status: u16) -> Duration {
+        match self.failures {
+            Failures::CacheFailures { failure_ttl } if status >= 400 => failure_ttl,
+            _ => self.success_ttl,
+        }
+    }
+}
+
+/// So many seconds.
+#[must_use]
+pub const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// So many hours.
+#[must_use]
+pub const fn hours(n: u64) -> Duration {
+    Duration::from_secs(n * 60 * 60)
+}

@@ -1,0 +1,96 @@
+//! `Keyed<T>`: the extractor that hands a handler the key, what was received, and the typed body.
+//!
+//! It checks in this order: size (413), media type (415), key (400), JSON (400), shape (422). Nothing of it touches the
+//! database.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::{Bytes, BytesMut};
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
+use futures_util::StreamExt;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::fingerprint::{Received, read_json};
+use super::key::Key;
+use super::{Error, FieldError};
+
+/// The largest request body, in bytes. Orders of a hundred items are a tenth of it, and a body is held in memory whole.
+pub const MAX_REQUEST_BODY: usize = 64 * 1024;
+
+/// A request with a key.
+#[derive(Clone, Debug)]
+pub struct Keyed<T> {
+    /// The client's key.
+    pub key: Key,
+    /// Method, path and JSON as received: what the fingerprint is taken over.
+    pub received: Received,
+    /// The typed body.
+    pub body: T,
+    /// What a problem's `instance` names: the [`Instance`] of the request, or a random id where no middleware set one.
+    pub instance: Uuid,
+}
+
+/// The id of this request, as a middleware may put it into the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Instance(pub Uuid);
+
+/// A typed body, and how it is made of JSON. Implement it once for all bodies of a service, on top of its validation.
+pub trait Body: Sized {
+    /// Checks the shape: types, ranges, unknown and missing members.
+    ///
+    /// # Errors
+    /// What is wrong, each with a JSON pointer; of a missing member, where it would stand.
+    fn parse(json: &Value) -> Result<Self, Vec<FieldError>>;
+}
+
+impl<T: Body + 'static> FromRequest for Keyed<T> {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Error>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move {
+            let bytes = read_body(&request, payload).await?;
+            let key = Key::of(&request)?;
+            let json = read_json(&bytes)?;
+            let body = T::parse(&json).map_err(Error::InvalidBody)?;
+            let received = Received::new(request.method().as_str(), &canonical_path(&request), &json)?;
+            let instance = request.extensions().get::<Instance>().map_or_else(Uuid::new_v4, |id| id.0);
+            Ok(Self { key, received, body, instance })
+        })
+    }
+}
+
+/// Reads a JSON body whole. Without a body no `Content-Type` is asked for.
+///
+/// # Errors
+/// [`Error::PayloadTooLarge`], [`Error::UnsupportedMediaType`], or [`Error::MalformedJson`] where it broke off.
+pub async fn read_body(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, Error> {
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|e| Error::MalformedJson(format!("the body broke off: {e}")))?;
+        if bytes.len() + chunk.len() > MAX_REQUEST_BODY {
+            return Err(Error::PayloadTooLarge);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    if bytes.is_empty() || is_json(request) { Ok(bytes.freeze()) } else { Err(Error::UnsupportedMediaType) }
+}
+
+/// `application/json`, or a media type with the suffix `+json`; parameters don't matter. Twice is not JSON.
+fn is_json(request: &HttpRequest) -> bool {
+    let mut types = request.headers().get_all(CONTENT_TYPE).filter_map(|value| value.to_str().ok());
+    let (Some(value), None) = (types.next(), types.next()) else { return false };
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// The path as the router read it, with each UUID in its canonical spelling: `/v1/orders/ABC..` and `/v1/orders/abc..` are one.
+fn canonical_path(request: &HttpRequest) -> String {
+    let spell = |segment: &str| Uuid::try_parse(segment).map_or_else(|_| segment.to_owned(), |id| id.to_string());
+    request.match_info().as_str().split('/').map(spell).collect::<Vec<_>>().join("/")
+}

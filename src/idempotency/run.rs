@@ -1,0 +1,299 @@
+//! The protocol: claim, replay, guard, body, record, in one transaction; and what happens around it: waiting, single
+//! flight, and running the transaction again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::HttpResponse;
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use diesel::connection::Connection;
+use diesel::pg::PgConnection;
+use uuid::Uuid;
+
+use super::fault::{Fault, fault};
+use super::fingerprint::Received;
+use super::flight::{Landing, Seat};
+use super::key::Address;
+use super::policy::{Failures, Policy};
+use super::reply::{Answer, MAX_BODY, Origin, Reply};
+use super::request::Keyed;
+use super::store::{self, Claim, Claimed, Record, ReplyTooLarge};
+use super::{Database, Error, Failure, Nature};
+
+/// How often a transaction runs at most. A deadlock or a lost connection rarely comes twice; five in a row mean that
+/// something else is wrong, and the client should come back later.
+const MAX_TRANSACTIONS: u32 = 5;
+
+/// How often one transaction claims at most. It claims again only when the record it ran into went a moment ago; a third
+/// time would take two sweeps of one key within a millisecond.
+const MAX_CLAIMS: u32 = 3;
+
+/// Between two runs of a transaction: enough for the other side of a deadlock to end.
+fn between_transactions() -> ExponentialBackoff {
+    backoff(Duration::from_millis(5), Duration::from_millis(500))
+}
+
+/// Between two looks at a key that another process holds: short at first, since most requests take milliseconds, then at
+/// most two looks a second for each key and process, whatever the number of duplicates.
+fn between_looks() -> ExponentialBackoff {
+    backoff(Duration::from_millis(20), Duration::from_millis(500))
+}
+
+fn backoff(min: Duration, max: Duration) -> ExponentialBackoff {
+    ExponentialBuilder::new().with_min_delay(min).with_max_delay(max).without_max_times().with_jitter().build()
+}
+
+/// All that a transaction needs, so that it can run again.
+struct Job<T, F> {
+    policy: Policy,
+    claim: Claim,
+    received: Received,
+    instance: Uuid,
+    request: T,
+    body: F,
+}
+
+/// How a transaction ended that did not fail.
+enum Attempt {
+    /// The body ran, and its reply is committed.
+    Ran(Record),
+    /// A live record stands.
+    Stands(Record),
+    /// Another transaction holds the key.
+    InFlight,
+}
+
+impl Policy {
+    /// Runs `body` at most once for the key of `request`, and answers.
+    ///
+    /// `body` runs inside the transaction that holds the key. It is `Fn`, since the transaction runs again after a
+    /// deadlock, a serialization failure or a lost connection; what it does outside the database would be done again too.
+    ///
+    /// # Errors
+    /// What `body` failed with, unless the policy stored it, and what [`Error`] names, as the caller's type.
+    pub async fn run<D, T, E, F>(&self, db: &D, account_id: Uuid, request: Keyed<T>, body: F) -> Result<HttpResponse, E>
+    where
+        D: Database,
+        T: Send + Sync + 'static,
+        E: Failure,
+        F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
+    {
+        self.answer(db, account_id, request, body).await.map(Answer::into_response)
+    }
+
+    /// As [`Policy::run`], but answers with plain data: for endpoints that go on after a provisional reply.
+    ///
+    /// # Errors
+    /// As [`Policy::run`].
+    pub async fn answer<D, T, E, F>(&self, db: &D, account_id: Uuid, request: Keyed<T>, body: F) -> Result<Answer, E>
+    where
+        D: Database,
+        T: Send + Sync + 'static,
+        E: Failure,
+        F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
+    {
+        let deadline = Instant::now() + self.wait;
+        let job = Arc::new(self.job(account_id, request, body));
+        let address = &job.claim.address;
+        let mut looks = between_looks();
+        loop {
+            let landing = match db.flights().board(address) {
+                Seat::Leader(leader) => {
+                    let (landing, answer) = lead(db, &job, deadline).await;
+                    leader.land(landing);
+                    return answer;
+                }
+                Seat::Follower(follower) => tokio::time::timeout_at(deadline.into(), follower.landing()).await,
+            };
+            match landing {
+                Err(_) => return Err(Error::InFlight.into()),
+                // The leader's own patience ended, or its request was dropped: another one leads.
+                Ok(None | Some(Landing::InFlight)) => {}
+                Ok(Some(Landing::Stored(record))) => {
+                    let record = same_request(&job.received, &record)?;
+                    if !record.reply.is_provisional() || Instant::now() >= deadline {
+                        return Ok(answer_with(record.clone(), Origin::Replayed));
+                    }
+                    // Who made it provisional is still at it; followers would all look at once.
+                    tokio::time::sleep(looks.next().unwrap_or_default()).await;
+                }
+                Ok(Some(Landing::Failed { fingerprint, error })) => {
+                    // A failure with another fingerprint stored nothing: the key is free for this request.
+                    if fingerprint == job.claim.fingerprint
+                        && let Some(error) = error.downcast_ref::<E>()
+                    {
+                        return Err(error.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    fn job<T, F>(&self, account_id: Uuid, request: Keyed<T>, body: F) -> Job<T, F> {
+        let Keyed { key, received, body: request, instance } = request;
+        let address = Address::new(account_id, self, received.path(), &key);
+        let claim = Claim {
+            lock: address.lock(),
+            address,
+            id: Uuid::now_v7(),
+            route: self.route,
+            fingerprint: received.fingerprint(),
+            success_ttl: self.success_ttl.as_secs_f64(),
+        };
+        Job { policy: *self, claim, received, instance, request, body }
+    }
+}
+
+/// Goes to the database until there is an answer, and says what the followers get.
+async fn lead<D, T, E, F>(db: &D, job: &Arc<Job<T, F>>, deadline: Instant) -> (Landing, Result<Answer, E>)
+where
+    D: Database,
+    T: Send + Sync + 'static,
+    E: Failure,
+    F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
+{
+    match attempts(db, job, deadline).await {
+        Ok(Some((record, origin))) => {
+            let answer = match origin {
+                Origin::Replayed => same_request(&job.received, &record).map(|_| answer_with(record.clone(), origin)),
+                Origin::Fresh | Origin::Recovered => Ok(answer_with(record.clone(), origin)),
+            };
+            (Landing::Stored(Arc::new(record)), answer.map_err(E::from))
+        }
+        Ok(None) => (Landing::InFlight, Err(Error::InFlight.into())),
+        Err(error) => {
+            let landing = Landing::Failed { fingerprint: job.claim.fingerprint, error: Arc::new(error.clone()) };
+            (landing, Err(error))
+        }
+    }
+}
+
+/// Runs transactions until one ends with a record to answer with. None where another process holds the key past the deadline.
+async fn attempts<D, T, E, F>(db: &D, job: &Arc<Job<T, F>>, deadline: Instant) -> Result<Option<(Record, Origin)>, E>
+where
+    D: Database,
+    T: Send + Sync + 'static,
+    E: Failure,
+    F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
+{
+    let mut pauses = between_transactions();
+    let mut looks = between_looks();
+    let mut failed = 0;
+    loop {
+        let attempt = {
+            let job = Arc::clone(job);
+            db.run(move |conn| transaction(conn, &job)).await
+        };
+        match attempt {
+            Ok(Attempt::Ran(record)) => return Ok(Some((record, Origin::Fresh))),
+            // A commit whose outcome was lost did happen: the record is this request's own.
+            Ok(Attempt::Stands(record)) if record.id == job.claim.id => return Ok(Some((record, Origin::Recovered))),
+            Ok(Attempt::Stands(record)) if !record.reply.is_provisional() || Instant::now() >= deadline => {
+                return Ok(Some((record, Origin::Replayed)));
+            }
+            Ok(Attempt::InFlight) if Instant::now() >= deadline => return Ok(None),
+            Ok(Attempt::Stands(_) | Attempt::InFlight) => {
+                let pause = looks.next().unwrap_or_default();
+                tokio::time::sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
+            }
+            Err(error) if runs_again(&error) && failed + 1 < MAX_TRANSACTIONS => {
+                failed += 1;
+                log::info!("transaction {failed} of {} failed, running it again: {error:?}", job.claim.route);
+                tokio::time::sleep(pauses.next().unwrap_or_default()).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn runs_again<E: Failure>(error: &E) -> bool {
+    matches!(error.nature(), Nature::Database(error) if fault(error) == Fault::RunAgain)
+}
+
+/// One READ COMMITTED transaction from the claim to the reply.
+fn transaction<T, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Attempt, E>
+where
+    E: Failure,
+    F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
+{
+    conn.build_transaction().read_committed().run(|conn| {
+        match hold_key(conn, &job.claim)? {
+            Held::Stands(record) => return Ok(Attempt::Stands(record)),
+            Held::InFlight => return Ok(Attempt::InFlight),
+            Held::Ours => {}
+        }
+        let reply = reply_of_body(conn, job)?;
+        if reply.body.len() > MAX_BODY {
+            return Err(Error::ReplyTooLarge(ReplyTooLarge(reply.body.len())).into());
+        }
+        let claim = &job.claim;
+        let ttl = job.policy.ttl(reply.status);
+        let expires_at = store::write_reply(conn, &claim.address, claim.id, &reply, ttl)?;
+        Ok(Attempt::Ran(Record {
+            id: claim.id,
+            fingerprint_version: super::FINGERPRINT_VERSION,
+            fingerprint: claim.fingerprint.to_vec(),
+            reply,
+            expires_at,
+            expired: false,
+        }))
+    })
+}
+
+/// Whose the key is, once that is clear.
+enum Held {
+    Ours,
+    Stands(Record),
+    InFlight,
+}
+
+/// Claims the key; where a record is in the way that is not live, guards it and takes it over.
+fn hold_key(conn: &mut PgConnection, claim: &Claim) -> diesel::QueryResult<Held> {
+    for _ in 0..MAX_CLAIMS {
+        match store::claim(conn, claim)? {
+            Claimed::Ours => return Ok(Held::Ours),
+            Claimed::InFlight => return Ok(Held::InFlight),
+            // A live record is replayed without a lock: a lock would make each replay a write.
+            Claimed::Stands(record) if !record.expired => return Ok(Held::Stands(record)),
+            Claimed::Stands(_) | Claimed::Unclear => {}
+        }
+        match store::guard(conn, &claim.address)? {
+            Some(record) if record.expired => {
+                store::take_over(conn, claim)?;
+                return Ok(Held::Ours);
+            }
+            Some(record) => return Ok(Held::Stands(record)),
+            None => {}
+        }
+    }
+    Ok(Held::InFlight)
+}
+
+/// Runs the body. Under cache-failures it runs inside a savepoint, so that a final failure leaves no writes while its
+/// reply is stored.
+fn reply_of_body<T, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Reply, E>
+where
+    E: Failure,
+    F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
+{
+    match job.policy.failures {
+        Failures::SuccessOnly => (job.body)(conn, &job.request),
+        Failures::CacheFailures { .. } => match conn.transaction(|conn| (job.body)(conn, &job.request)) {
+            Err(error) if matches!(error.nature(), Nature::Final) => Ok(error.reply(job.instance)),
+            result => result,
+        },
+    }
+}
+
+/// The record, if it was made by this request or one like it.
+fn same_request<'a>(received: &Received, record: &'a Record) -> Result<&'a Record, Error> {
+    match received.matches(record.fingerprint_version, &record.fingerprint) {
+        Some(true) => Ok(record),
+        Some(false) => Err(Error::KeyReused),
+        None => Err(Error::UnknownFingerprint(record.fingerprint_version)),
+    }
+}
+
+fn answer_with(record: Record, origin: Origin) -> Answer {
+    Answer { reply: record.reply, origin, expires_at: record.expires_at }
+}

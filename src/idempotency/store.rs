@@ -1,0 +1,313 @@
+//! The statements on the one table: claim, find, guard, record, settle. Each runs inside the caller's transaction.
+//!
+//! The statements of the hot path are query fragments with a static id, so that PostgreSQL plans them once a connection;
+//! Diesel would send an UPDATE unprepared each time.
+
+use std::time::Duration;
+
+use actix_web::web::Bytes;
+use chrono::{DateTime, Utc};
+use diesel::pg::{Pg, PgConnection};
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{BigInt, Binary, Bool, Double, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use uuid::Uuid;
+
+use super::fingerprint::FINGERPRINT_VERSION;
+use super::key::Address;
+use super::reply::{MAX_BODY, Reply};
+use super::schema::idempotency_keys;
+
+const CURRENT_VERSION: i16 = FINGERPRINT_VERSION as i16;
+
+/// A record as it stands in the table, with a reply: none commits without one.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Names the record in lists. Made by the request that claimed, so it also tells a request its own record.
+    pub id: Uuid,
+    /// What the stored fingerprint was computed under.
+    pub fingerprint_version: u8,
+    /// Of the request that claimed.
+    pub fingerprint: Vec<u8>,
+    /// The reply, final or provisional.
+    pub reply: Reply,
+    /// None while the reply is provisional.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// By the database's clock, as the transaction saw it.
+    pub expired: bool,
+}
+
+/// What a request claims its key with.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    pub address: Address,
+    pub lock: i64,
+    pub id: Uuid,
+    pub route: &'static str,
+    pub fingerprint: [u8; 32],
+    /// In seconds. A claim expires as a success would, so that the reply's UPDATE leaves the index on expiry alone.
+    pub success_ttl: f64,
+}
+
+/// What the claim found.
+pub(super) enum Claimed {
+    /// The key is this transaction's: the record stands, and wants its reply before the commit.
+    Ours,
+    /// A record stands, live or expired.
+    Stands(Record),
+    /// Nothing was inserted and nothing is there to see: another transaction's record committed or went a moment ago.
+    Unclear,
+    /// Another transaction holds the key.
+    InFlight,
+}
+
+/// Why a record was not settled. Each is a defect or a lost lease, and the transaction must roll back.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// The record is final already, or gone.
+    #[error("the record to settle is {0}")]
+    NotProvisional(&'static str),
+    /// The final reply is over the limit.
+    #[error(transparent)]
+    TooLarge(#[from] ReplyTooLarge),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] diesel::result::Error),
+}
+
+/// The reply is over [`MAX_BODY`]: a defect of the endpoint that made it.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("a reply of {0} bytes is over the stored limit of {MAX_BODY}")]
+pub struct ReplyTooLarge(pub usize);
+
+type RecordColumns = (
+    Nullable<SqlUuid>,
+    Nullable<SmallInt>,
+    Nullable<Binary>,
+    Nullable<SmallInt>,
+    Nullable<Text>,
+    Nullable<Text>,
+    Nullable<Binary>,
+    Nullable<Timestamptz>,
+    Nullable<Bool>,
+);
+
+type RecordRow = (
+    Option<Uuid>,
+    Option<i16>,
+    Option<Vec<u8>>,
+    Option<i16>,
+    Option<String>,
+    Option<String>,
+    Option<Vec<u8>>,
+    Option<DateTime<Utc>>,
+    Option<bool>,
+);
+
+fn record_of(row: RecordRow) -> Option<Record> {
+    let (id, version, fingerprint, status, content_type, location, body, expires_at, expired) = row;
+    Some(Record {
+        id: id?,
+        fingerprint_version: u8::try_from(version?).ok()?,
+        fingerprint: fingerprint?,
+        reply: Reply { status: u16::try_from(status?).ok()?, content_type, location, body: Bytes::from(body?) },
+        expires_at,
+        expired: expired.unwrap_or(false),
+    })
+}
+
+/// Claims the key, or tells who has it, in one statement.
+///
+/// The unique key is what makes it right; the advisory lock only keeps duplicates from waiting inside the database. The
+/// statement may wait for a sweep or a settlement of this very key to commit, and for nothing else.
+pub(super) fn claim(conn: &mut PgConnection, claim: &Claim) -> QueryResult<Claimed> {
+    let (got, claimed, record): (bool, Option<Uuid>, RecordRow) = ClaimStatement(claim).get_result(conn)?;
+    // Decided by the rows that came back, never by a row count.
+    Ok(match (got, claimed, record_of(record)) {
+        (_, Some(_), _) => Claimed::Ours,
+        (_, None, Some(record)) => Claimed::Stands(record),
+        (true, None, None) => Claimed::Unclear,
+        (false, None, None) => Claimed::InFlight,
+    })
+}
+
+struct ClaimStatement<'a>(&'a Claim);
+
+impl QueryId for ClaimStatement<'_> {
+    type QueryId = ClaimStatement<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for ClaimStatement<'_> {
+    type SqlType = (Bool, Nullable<SqlUuid>, RecordColumns);
+}
+
+impl RunQueryDsl<PgConnection> for ClaimStatement<'_> {}
+
+impl QueryFragment<Pg> for ClaimStatement<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        let claim = self.0;
+        out.push_sql("WITH guard AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(");
+        out.push_bind_param::<BigInt, _>(&claim.lock)?;
+        out.push_sql(
+            ") AS got), claimed AS (INSERT INTO idempotency_keys \
+             (account_id, scope, key, id, route, fingerprint_version, fingerprint, expires_at) SELECT ",
+        );
+        out.push_bind_param::<SqlUuid, _>(&claim.address.account_id)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Text, _>(&claim.address.scope)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Text, _>(&claim.address.key)?;
+        out.push_sql(", ");
+        out.push_bind_param::<SqlUuid, _>(&claim.id)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Text, _>(claim.route)?;
+        out.push_sql(", ");
+        out.push_bind_param::<SmallInt, _>(&CURRENT_VERSION)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Binary, _>(&claim.fingerprint)?;
+        out.push_sql(", now() + make_interval(secs => ");
+        out.push_bind_param::<Double, _>(&claim.success_ttl)?;
+        out.push_sql(
+            ") FROM guard WHERE got ON CONFLICT (account_id, scope, key) DO NOTHING RETURNING id) \
+             SELECT guard.got, claimed.id, record.id, record.fingerprint_version, record.fingerprint, record.status, \
+             record.content_type, record.location, record.body, record.expires_at, record.expires_at <= now() \
+             FROM guard LEFT JOIN claimed ON true LEFT JOIN idempotency_keys record ON record.account_id = ",
+        );
+        out.push_bind_param::<SqlUuid, _>(&claim.address.account_id)?;
+        out.push_sql(" AND record.scope = ");
+        out.push_bind_param::<Text, _>(&claim.address.scope)?;
+        out.push_sql(" AND record.key = ");
+        out.push_bind_param::<Text, _>(&claim.address.key)
+    }
+}
+
+/// Locks an existing record until the transaction ends, and tells how it stands then; none where there is none. Every
+/// change to an existing record (takeover, settle) goes through here: what it decides by can't change under it.
+///
+/// # Errors
+/// The database's.
+pub fn guard(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Record>> {
+    let row: Option<RecordRow> = idempotency_keys::table
+        .filter(idempotency_keys::account_id.eq(address.account_id))
+        .filter(idempotency_keys::scope.eq(&address.scope))
+        .filter(idempotency_keys::key.eq(&address.key))
+        .select((
+            idempotency_keys::id.nullable(),
+            idempotency_keys::fingerprint_version.nullable(),
+            idempotency_keys::fingerprint.nullable(),
+            idempotency_keys::status,
+            idempotency_keys::content_type,
+            idempotency_keys::location,
+            idempotency_keys::body,
+            idempotency_keys::expires_at,
+            idempotency_keys::expires_at.le(diesel::dsl::now.into_sql::<Timestamptz>().nullable()),
+        ))
+        .for_update()
+        .get_result(conn)
+        .optional()?;
+    Ok(row.and_then(record_of))
+}
+
+/// Makes an expired record, which the caller has guarded, the claim of this request.
+pub(super) fn take_over(conn: &mut PgConnection, claim: &Claim) -> QueryResult<()> {
+    let taken = diesel::update(idempotency_keys::table)
+        .filter(idempotency_keys::account_id.eq(claim.address.account_id))
+        .filter(idempotency_keys::scope.eq(&claim.address.scope))
+        .filter(idempotency_keys::key.eq(&claim.address.key))
+        .set((
+            idempotency_keys::id.eq(claim.id),
+            idempotency_keys::route.eq(claim.route),
+            idempotency_keys::fingerprint_version.eq(CURRENT_VERSION),
+            idempotency_keys::fingerprint.eq(claim.fingerprint.as_slice()),
+            idempotency_keys::status.eq(None::<i16>),
+            idempotency_keys::body.eq(None::<Vec<u8>>),
+            idempotency_keys::created_at.eq(diesel::dsl::now),
+        ))
+        .returning(idempotency_keys::id)
+        .get_results::<Uuid>(conn)?;
+    // The guard holds the row, so it can't be gone.
+    if taken.is_empty() { Err(diesel::result::Error::NotFound) } else { Ok(()) }
+}
+
+/// Writes the reply into the record `id` that this transaction claimed or guarded, and returns when it expires.
+///
+/// # Errors
+/// [`diesel::result::Error::NotFound`] where the record is not there: then nothing may commit.
+pub(super) fn write_reply(
+    conn: &mut PgConnection,
+    address: &Address,
+    id: Uuid,
+    reply: &Reply,
+    ttl: Duration,
+) -> QueryResult<Option<DateTime<Utc>>> {
+    let status = i16::try_from(reply.status).map_err(|e| diesel::result::Error::SerializationError(e.into()))?;
+    WriteReply { address, id, status, reply, ttl: ttl.as_secs_f64() }.get_result(conn)
+}
+
+struct WriteReply<'a> {
+    address: &'a Address,
+    id: Uuid,
+    status: i16,
+    reply: &'a Reply,
+    ttl: f64,
+}
+
+impl QueryId for WriteReply<'_> {
+    type QueryId = WriteReply<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for WriteReply<'_> {
+    type SqlType = Nullable<Timestamptz>;
+}
+
+impl RunQueryDsl<PgConnection> for WriteReply<'_> {}
+
+impl QueryFragment<Pg> for WriteReply<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("UPDATE idempotency_keys SET status = ");
+        out.push_bind_param::<SmallInt, _>(&self.status)?;
+        out.push_sql(", content_type = ");
+        out.push_bind_param::<Nullable<Text>, _>(&self.reply.content_type)?;
+        out.push_sql(", location = ");
+        out.push_bind_param::<Nullable<Text>, _>(&self.reply.location)?;
+        out.push_sql(", body = ");
+        out.push_bind_param::<Binary, _>(&*self.reply.body)?;
+        out.push_sql(", expires_at = CASE WHEN ");
+        out.push_bind_param::<SmallInt, _>(&self.status)?;
+        out.push_sql(" <> 202 THEN now() + make_interval(secs => ");
+        out.push_bind_param::<Double, _>(&self.ttl)?;
+        out.push_sql(") END WHERE account_id = ");
+        out.push_bind_param::<SqlUuid, _>(&self.address.account_id)?;
+        out.push_sql(" AND scope = ");
+        out.push_bind_param::<Text, _>(&self.address.scope)?;
+        out.push_sql(" AND key = ");
+        out.push_bind_param::<Text, _>(&self.address.key)?;
+        out.push_sql(" AND id = ");
+        out.push_bind_param::<SqlUuid, _>(&self.id)?;
+        out.push_sql(" RETURNING expires_at");
+        Ok(())
+    }
+}
+
+/// Puts the final reply in the place of a provisional one, and returns when it expires. Belongs into the transaction that
+/// records the outcome, after the business rows were locked.
+///
+/// # Errors
+/// [`SettleError`]; the caller must roll back, loudly.
+pub fn settle(
+    conn: &mut PgConnection,
+    address: &Address,
+    reply: &Reply,
+    ttl: Duration,
+) -> Result<Option<DateTime<Utc>>, SettleError> {
+    if reply.body.len() > MAX_BODY {
+        return Err(SettleError::TooLarge(ReplyTooLarge(reply.body.len())));
+    }
+    match guard(conn, address)? {
+        Some(record) if record.reply.is_provisional() => Ok(write_reply(conn, address, record.id, reply, ttl)?),
+        Some(_) => Err(SettleError::NotProvisional("final already")),
+        None => Err(SettleError::NotProvisional("gone")),
+    }
+}

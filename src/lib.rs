@@ -1,0 +1,20 @@
+//! A payments API that a client can retry without fear.
+//!
+//! The map, arrows running one way: `main` starts what `http` routes; `http` names every route; a feature (`orders`,
+//! `products`, `events`) reads top to bottom: policy, wire types, handlers, queries; features stand on `auth`, `wire`,
+//! `error`, `db` and `schema`; these stand on [`idempotency`], which knows nothing of payments and can be lifted.
+
+pub mod auth;
+pub mod config;
+pub mod db;
+pub mod demo;
+pub mod dev_postgres;
+pub mod error;
+pub mod events;
+pub mod http;
+pub mod idempotency;
+pub mod orders;
+pub mod problems;
+pub mod products;
+mod schema;
+pub mod wire;

@@ -1,0 +1,171 @@
+//! Every problem that the API answers with, as data: the answers, the pages at `/problems/{slug}` and the documentation
+//! are made of it.
+
+use actix_web::HttpResponse;
+use actix_web::web::Path;
+
+use crate::error::ApiError;
+
+/// A kind of problem (RFC 9457). `type` is its page's path.
+#[derive(Debug)]
+pub struct Problem {
+    /// The last part of `type`; never changes, for clients decide by it.
+    pub slug: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// What it is called.
+    pub title: &'static str,
+    /// When it arises, and so whether a policy may store it.
+    pub kind: Kind,
+    /// What it means.
+    pub meaning: &'static str,
+    /// What the client should do.
+    pub remedy: &'static str,
+}
+
+/// When a problem arises, and what that means for the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Before the endpoint's body runs: nothing is stored, the key is free.
+    Before,
+    /// The body decided so, for good: stored where the policy caches failures.
+    Final,
+    /// It will pass: never stored.
+    Transient,
+    /// An outcome like success: stored with what it left.
+    Outcome,
+    /// Something broke, or is too busy: never stored.
+    Broken,
+}
+
+impl Kind {
+    const fn for_a_person(self) -> &'static str {
+        match self {
+            Self::Before => "before the request took effect; nothing was stored, and the key is still free",
+            Self::Final => {
+                "in the request itself; where the endpoint caches failures, retries of the key get this answer for a while"
+            }
+            Self::Transient => {
+                "because of something that will pass; it is never stored, and the same key may be sent again"
+            }
+            Self::Outcome => "as the outcome of the request; retries of the key get the same answer",
+            Self::Broken => "on our side; it is never stored, and the same key should be sent again",
+        }
+    }
+}
+
+macro_rules! problems {
+    ($($name:ident = $slug:literal, $status:literal, $kind:ident, $title:literal, $meaning:literal, $remedy:literal;)*) => {
+        $(#[doc = $meaning] pub static $name: Problem = Problem {
+            slug: $slug, status: $status, title: $title, kind: Kind::$kind, meaning: $meaning, remedy: $remedy,
+        };)*
+        /// All of them, by status.
+        pub static ALL: &[&Problem] = &[$(&$name),*];
+    };
+}
+
+problems! {
+    KEY_MISSING = "idempotency-key-missing", 400, Before, "Idempotency key missing",
+        "This endpoint takes effect once a key, and the request has no Idempotency-Key header.",
+        "Make a key for each thing you want done (a random UUID is good), send it with the request, and keep it for retries.";
+    KEY_INVALID = "idempotency-key-invalid", 400, Before, "Idempotency key invalid",
+        "The Idempotency-Key header is empty, longer than 255 characters, malformed, or was sent more than once.",
+        "Send one key of 1 to 255 visible ASCII characters, bare or as a quoted string.";
+    MALFORMED_REQUEST = "malformed-request", 400, Before, "Malformed request",
+        "The request can't be read: its body is not JSON, or names a member twice.",
+        "Correct what the detail names. The key was not used.";
+    UNAUTHORIZED = "unauthorized", 401, Before, "Unauthorized",
+        "There is no API key, or it is unknown or revoked.",
+        "Send Authorization: Bearer with an API key of your account.";
+    CARD_DECLINED = "card-declined", 402, Outcome, "Card declined",
+        "The payment method was declined. The order is still unpaid and no money moved.",
+        "Ask for another payment method and charge with a new key. The same key gets this answer again.";
+    GATEWAY_FAILED = "gateway-failed", 402, Outcome, "Gateway failed",
+        "The gateway refused the call or failed for good. No money moved.",
+        "Try again with a new key. The same key gets this answer again.";
+    NOT_FOUND = "not-found", 404, Final, "Not found",
+        "There is nothing here, or it belongs to another account.",
+        "Check the path and the id.";
+    METHOD_NOT_ALLOWED = "method-not-allowed", 405, Before, "Method not allowed",
+        "The path exists, but not with this method.",
+        "Use one of the methods in the Allow header.";
+    OUT_OF_STOCK = "out-of-stock", 409, Final, "Out of stock",
+        "The product has less stock left than this needs.",
+        "Order less, or try again when it is restocked.";
+    ORDER_NOT_PAYABLE = "order-not-payable", 409, Final, "Order not payable",
+        "The order is paid, canceled or refunded already.",
+        "Look at the order. Don't charge it again.";
+    ORDER_NOT_CANCELABLE = "order-not-cancelable", 409, Final, "Order not cancelable",
+        "Only a pending order can be canceled.",
+        "Refund a paid order's charge instead.";
+    REFUND_EXCEEDS_CHARGE = "refund-exceeds-charge", 409, Final, "Refund exceeds charge",
+        "The amount is more than what is left of the charge.",
+        "Refund at most amount less amount_refunded.";
+    CHARGE_NOT_REFUNDABLE = "charge-not-refundable", 409, Final, "Charge not refundable",
+        "The charge did not succeed, or is refunded whole.",
+        "Look at the charge and its refunds.";
+    QUOTA_EXCEEDED = "quota-exceeded", 409, Final, "Quota exceeded",
+        "The entitlement has fewer units left than asked for. Nothing was consumed.",
+        "Consume less, or grant more. The same key is decided afresh after a minute.";
+    ENTITLEMENT_INACTIVE = "entitlement-inactive", 409, Final, "Entitlement inactive",
+        "The entitlement is expired or revoked.",
+        "Use another entitlement of the customer.";
+    SETTLEMENT_IN_PROGRESS = "settlement-in-progress", 409, Transient, "Settlement in progress",
+        "A payment or refund is under way whose outcome is not known yet, and this depends on it.",
+        "Wait as Retry-After says and send the same request with the same key.";
+    REQUEST_IN_FLIGHT = "idempotency-request-in-flight", 409, Transient, "Request in flight",
+        "The first request with this key is still at work.",
+        "Wait as Retry-After says and send the same request with the same key.";
+    KEY_EXPIRED = "idempotency-key-expired", 409, Transient, "Idempotency key expired",
+        "The key's reply is no longer kept, but the key did its work: the resource member says what it made. It is not done again.",
+        "Look at the resource. Use a new key for a new request.";
+    PAYLOAD_TOO_LARGE = "payload-too-large", 413, Before, "Payload too large",
+        "The body is larger than 64 KiB.",
+        "Send less in one request.";
+    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", 415, Before, "Unsupported media type",
+        "The body is not declared as JSON.",
+        "Send Content-Type: application/json.";
+    KEY_REUSED = "idempotency-key-reused", 422, Before, "Idempotency key reused",
+        "The key was used with another request: another body, or another endpoint of the same key space.",
+        "Use a new key for a new request, and the same body for a retry.";
+    INVALID_REQUEST = "invalid-request", 422, Before, "Invalid request",
+        "The JSON has the wrong shape: errors names each member by a JSON pointer.",
+        "Correct the members named. The key was not used.";
+    UNKNOWN_PRODUCT = "unknown-product", 422, Final, "Unknown product",
+        "The order names a SKU that is not in the catalogue.",
+        "Check the SKU, or PUT the product first.";
+    MIXED_CURRENCIES = "mixed-currencies", 422, Final, "Mixed currencies",
+        "The order's products have different currencies.",
+        "Make one order for each currency.";
+    INTERNAL = "internal", 500, Broken, "Internal error",
+        "Something broke on our side. What the request began was rolled back.",
+        "Send the same request with the same key again. If it stays, tell us the X-Request-Id.";
+    OVERLOADED = "overloaded", 503, Broken, "Overloaded",
+        "Too many requests are waiting. This one was refused before it did anything.",
+        "Wait as Retry-After says and send the same request with the same key.";
+    DATABASE_UNAVAILABLE = "database-unavailable", 503, Broken, "Database unavailable",
+        "The database can't be reached or took too long. Whatever was begun is rolled back, or found again by a retry.",
+        "Wait as Retry-After says and send the same request with the same key.";
+}
+
+/// `GET /problems/{slug}`: the page that `type` points at.
+///
+/// # Errors
+/// 404 for another slug.
+pub async fn page(slug: Path<String>) -> Result<HttpResponse, ApiError> {
+    let problem = ALL
+        .iter()
+        .find(|problem| problem.slug == slug.as_str())
+        .ok_or_else(|| ApiError::new(&NOT_FOUND, "there is no such problem"))?;
+    let Problem { slug, status, title, kind, meaning, remedy } = problem;
+    let kind = kind.for_a_person();
+    // Every part is a constant of this file, so nothing needs escaping.
+    let html = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\
+         <meta name=\"viewport\" content=\"width=device-width\">\
+         <style>body{{font:1.1rem/1.5 system-ui;max-width:40rem;margin:3rem auto;padding:0 1rem}}code{{background:#eee}}</style>\
+         <h1>{title}</h1><p><code>{status}</code> <code>/problems/{slug}</code></p>\
+         <h2>What it means</h2><p>{meaning}</p><p>It arises {kind}.</p><h2>What to do</h2><p>{remedy}</p></html>\n"
+    );
+    Ok(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(html))
+}

@@ -1,0 +1,152 @@
+// @generated automatically by Diesel CLI.
+
+diesel::table! {
+    accounts (account_id) {
+        account_id -> Uuid,
+        name -> Text,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    api_keys (hash) {
+        hash -> Bytea,
+        account_id -> Uuid,
+        created_at -> Timestamptz,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    charges (account_id, id) {
+        account_id -> Uuid,
+        id -> Uuid,
+        order_id -> Uuid,
+        status -> Text,
+        amount -> Int8,
+        currency -> Text,
+        payment_method -> Text,
+        amount_refunded -> Int8,
+        failure_code -> Nullable<Text>,
+        reference -> Text,
+        idempotency_scope -> Text,
+        idempotency_key -> Text,
+        attempts -> Int4,
+        next_attempt_at -> Nullable<Timestamptz>,
+        parked_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    entitlements (account_id, id) {
+        account_id -> Uuid,
+        id -> Uuid,
+        customer -> Text,
+        feature -> Text,
+        units -> Nullable<Int8>,
+        units_used -> Int8,
+        order_id -> Nullable<Uuid>,
+        expires_at -> Nullable<Timestamptz>,
+        revoked_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    event_feeds (account_id) {
+        account_id -> Uuid,
+        last_position -> Int8,
+    }
+}
+
+diesel::table! {
+    events (account_id, id) {
+        account_id -> Uuid,
+        id -> Uuid,
+        position -> Nullable<Int8>,
+        #[sql_name = "type"]
+        type_ -> Text,
+        data -> Json,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    order_items (account_id, order_id, sku) {
+        account_id -> Uuid,
+        order_id -> Uuid,
+        sku -> Text,
+        position -> Int2,
+        name -> Text,
+        quantity -> Int4,
+        unit_amount -> Int8,
+        reserves -> Bool,
+        grant_feature -> Nullable<Text>,
+        grant_units -> Nullable<Int8>,
+        grant_days -> Nullable<Int4>,
+    }
+}
+
+diesel::table! {
+    orders (account_id, id) {
+        account_id -> Uuid,
+        id -> Uuid,
+        customer -> Text,
+        status -> Text,
+        currency -> Text,
+        amount -> Int8,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    products (account_id, sku) {
+        account_id -> Uuid,
+        sku -> Text,
+        name -> Text,
+        unit_amount -> Int8,
+        currency -> Text,
+        stock -> Nullable<Int8>,
+        reserved -> Int8,
+        grant_feature -> Nullable<Text>,
+        grant_units -> Nullable<Int8>,
+        grant_days -> Nullable<Int4>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    refunds (account_id, id) {
+        account_id -> Uuid,
+        id -> Uuid,
+        charge_id -> Uuid,
+        status -> Text,
+        amount -> Int8,
+        currency -> Text,
+        failure_code -> Nullable<Text>,
+        reference -> Text,
+        idempotency_scope -> Text,
+        idempotency_key -> Text,
+        attempts -> Int4,
+        next_attempt_at -> Nullable<Timestamptz>,
+        parked_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::joinable!(api_keys -> accounts (account_id));
+
+diesel::allow_tables_to_appear_in_same_query!(
+    accounts,
+    api_keys,
+    charges,
+    entitlements,
+    event_feeds,
+    events,
+    order_items,
+    orders,
+    products,
+    refunds,
+);

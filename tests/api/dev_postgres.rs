@@ -1,0 +1,326 @@
+//! The local cluster survives everything that can happen to it between two runs. Each test has a cluster of its own,
+//! made by the real programs.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use diesel::{Connection, PgConnection, RunQueryDsl, sql_query};
+use idempotent_payments::dev_postgres::{self, Cluster, Durability, Error, Lifetime, Options};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use tempfile::TempDir;
+
+/// Far longer than anything here takes, on a machine that does something else as well.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A kept cluster, so that what is tested is what `cargo run` does, that doesn't wait for the disk.
+fn options(dir: &Path) -> Options {
+    Options { dir: dir.to_owned(), durability: Durability::Fast, lifetime: Lifetime::Kept }
+}
+
+fn start(dir: &Path) -> Cluster {
+    dev_postgres::start(&options(dir)).unwrap()
+}
+
+/// An empty directory, closed to others; deleted at the end.
+fn new_dir() -> TempDir {
+    tempfile::Builder::new().prefix("payments-test-").permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap()
+}
+
+/// Runs statements that return no rows.
+fn execute(cluster: &Cluster, statement: &str) {
+    let mut connection = PgConnection::establish(&cluster.url("postgres")).unwrap();
+    sql_query(statement).execute(&mut connection).unwrap();
+}
+
+fn pid(number: u32) -> Pid {
+    Pid::from_raw(number.cast_signed()).unwrap()
+}
+
+fn postmaster(cluster: &Cluster) -> Pid {
+    pid(cluster.postmaster_pid().unwrap())
+}
+
+/// A server deletes its lock file, which is what others go by, just before it ends.
+fn wait_for_end(server: Pid) {
+    wait_until("the server's end", || test_kill_process(server).is_err());
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never came: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_second_start_finds_the_first_and_leaves_it_running() {
+    let dir = new_dir();
+    let first = start(dir.path());
+    assert!(first.was_started_here());
+    execute(&first, "CREATE TABLE kept ()");
+
+    let second = start(dir.path());
+    assert!(!second.was_started_here());
+    assert_eq!(second.postmaster_pid(), first.postmaster_pid());
+    let server = postmaster(&first);
+    second.stop();
+    execute(&first, "TABLE kept");
+    first.stop();
+    wait_for_end(server);
+
+    execute(&start(dir.path()), "TABLE kept");
+}
+
+#[test]
+fn a_server_that_others_use_is_not_stopped() {
+    let dir = new_dir();
+    let first = start(dir.path());
+    let second = start(dir.path());
+    first.stop(); // The second has no connection yet.
+    execute(&second, "SELECT");
+    let server = postmaster(&second);
+    kill_process(server, Signal::INT).unwrap();
+    wait_for_end(server);
+
+    let third = start(dir.path());
+    assert!(third.was_started_here());
+    let connection = PgConnection::establish(&third.url("postgres")).unwrap();
+    let server = postmaster(&third);
+    third.stop();
+    assert!(test_kill_process(server).is_ok(), "there is a connection");
+    drop(connection);
+    kill_process(server, Signal::INT).unwrap();
+    wait_for_end(server);
+}
+
+#[test]
+fn two_starts_at_once_share_one_server() {
+    let dir = new_dir();
+    let clusters: Vec<Cluster> = thread::scope(|scope| {
+        let starts: Vec<_> = (0..3).map(|_| scope.spawn(|| start(dir.path()))).collect();
+        starts.into_iter().map(|start| start.join().unwrap()).collect()
+    });
+    assert_eq!(clusters.iter().filter(|cluster| cluster.was_started_here()).count(), 1);
+    for cluster in &clusters {
+        execute(cluster, "SELECT");
+        assert_eq!(cluster.postmaster_pid(), clusters[0].postmaster_pid());
+    }
+    thread::scope(|scope| {
+        for cluster in &clusters {
+            scope.spawn(|| cluster.create_database("shared").unwrap());
+        }
+    });
+    assert!(PgConnection::establish(&clusters[0].url("shared")).is_ok());
+    // The last one out is the one who started it.
+    let (starter, others): (Vec<_>, Vec<_>) = clusters.into_iter().partition(Cluster::was_started_here);
+    drop(others);
+    drop(starter);
+}
+
+#[test]
+fn a_killed_server_is_started_again_with_its_data() {
+    let dir = new_dir();
+    let durable = Options { durability: Durability::Durable, ..options(dir.path()) };
+    let cluster = dev_postgres::start(&durable).unwrap();
+    execute(&cluster, "CREATE TABLE kept ()");
+    let url = cluster.url("postgres");
+    // A backend that doesn't notice its server's death at once keeps the shared memory.
+    let busy = thread::spawn(move || {
+        let mut connection = PgConnection::establish(&url).unwrap();
+        sql_query("CREATE TABLE busy AS SELECT count(*) FROM generate_series(1, 5000000)").execute(&mut connection)
+    });
+    let running = "SELECT 1 / count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE TABLE busy%'";
+    let mut connection = PgConnection::establish(&cluster.url("postgres")).unwrap();
+    wait_until("the busy backend", || sql_query(running).execute(&mut connection).is_ok());
+
+    let killed = postmaster(&cluster);
+    kill_process(killed, Signal::KILL).unwrap();
+    let restarted = dev_postgres::start(&durable).unwrap();
+    assert!(restarted.was_started_here());
+    assert_ne!(postmaster(&restarted), killed);
+    execute(&restarted, "TABLE kept");
+    busy.join().unwrap().ok();
+    drop((connection, cluster, restarted));
+}
+
+#[test]
+fn a_half_done_initdb_does_not_stop_the_next_start() {
+    let dir = new_dir();
+    start(dir.path()).stop();
+    let (data, half_done) = (dir.path().join("data"), dir.path().join("data.new-1"));
+    fs::rename(data, &half_done).unwrap();
+    fs::remove_file(half_done.join("postgresql.conf")).unwrap();
+
+    execute(&start(dir.path()), "SELECT");
+    assert!(!half_done.exists());
+}
+
+#[test]
+fn a_stale_postmaster_pid_does_not_stop_the_next_start() {
+    let dir = new_dir();
+    let cluster = start(dir.path());
+    execute(&cluster, "CREATE TABLE kept ()");
+    let lock_files = [dir.path().join("data/postmaster.pid"), dir.path().join(".s.PGSQL.5432.lock")];
+    let contents = lock_files.clone().map(|file| fs::read_to_string(file).unwrap());
+    let server = cluster.postmaster_pid().unwrap().to_string();
+    cluster.stop();
+
+    // The lock files are back, and the process they name is alive and of the same user, but no server.
+    let owner = fs::metadata(dir.path()).unwrap();
+    let mut unrelated = Command::new("sleep").arg("60").uid(owner.uid()).gid(owner.gid()).spawn().unwrap();
+    for (file, content) in lock_files.iter().zip(contents) {
+        fs::write(file, content.replacen(&server, &unrelated.id().to_string(), 1)).unwrap();
+        std::os::unix::fs::chown(file, Some(owner.uid()), Some(owner.gid())).unwrap();
+    }
+    let restarted = start(dir.path());
+    execute(&restarted, "TABLE kept");
+    assert!(unrelated.try_wait().unwrap().is_none(), "the unrelated process is left alone");
+    unrelated.kill().unwrap();
+    unrelated.wait().unwrap();
+}
+
+#[test]
+fn a_throw_away_cluster_is_gone_when_it_is_dropped() {
+    let cluster = dev_postgres::start(&Options::throw_away()).unwrap();
+    execute(&cluster, "SELECT");
+    let (dir, server) = (cluster.dir().to_owned(), postmaster(&cluster));
+    cluster.stop();
+    assert!(!dir.exists());
+    wait_for_end(server);
+}
+
+#[test]
+fn a_throw_away_cluster_never_takes_and_deletes_a_kept_one() {
+    let dir = new_dir();
+    let kept = start(dir.path());
+    execute(&kept, "CREATE TABLE kept ()");
+    kept.stop();
+    let error = dev_postgres::start(&Options { lifetime: Lifetime::WithProcess, ..options(dir.path()) }).unwrap_err();
+    assert!(matches!(error, Error::NotEmpty { .. }), "{error}");
+    execute(&start(dir.path()), "TABLE kept");
+}
+
+/// The directory and the lifetime for [`owner_process`].
+const OWNER_DIR: &str = "DEV_POSTGRES_TEST_OWNER_DIR";
+const OWNER_KEEPS: &str = "DEV_POSTGRES_TEST_OWNER_KEEPS";
+
+/// Not a test by itself: the process that [`owner`] starts. It owns a cluster until it is killed.
+#[test]
+fn owner_process() {
+    let Some(dir) = std::env::var_os(OWNER_DIR).map(PathBuf::from) else { return };
+    let kept = std::env::var_os(OWNER_KEEPS).is_some();
+    let lifetime = if kept { Lifetime::Kept } else { Lifetime::WithProcess };
+    let _cluster = dev_postgres::start(&Options { lifetime, ..options(&dir) }).unwrap();
+    loop {
+        thread::park();
+    }
+}
+
+/// This test binary once more, as a process that can be killed.
+fn owner(dir: &Path) -> Command {
+    let (_, module) = module_path!().split_once("::").unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", &format!("{module}::owner_process")]);
+    command.env(OWNER_DIR, dir).stdout(Stdio::null());
+    command
+}
+
+fn kill_while_initdb_is_at_work(mut owner: Child, dir: &Path) {
+    wait_until("initdb", || half_done(dir));
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+}
+
+fn half_done(dir: &Path) -> bool {
+    let mut entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.any(|entry| entry.file_name().to_string_lossy().starts_with("data.new-"))
+}
+
+#[test]
+fn a_throw_away_cluster_is_gone_when_its_process_is_killed() {
+    let dir = Options::throw_away().dir;
+    let mut owner = owner(&dir).spawn().unwrap();
+    let lock_file = dir.join("data/postmaster.pid");
+    let server = || fs::read_to_string(&lock_file).ok()?.lines().nth(7)?.starts_with("ready").then_some(());
+    wait_until("the server", || server().is_some());
+    let server = pid(fs::read_to_string(&lock_file).unwrap().lines().next().unwrap().parse().unwrap());
+
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    wait_until("the directory's end", || !dir.exists());
+    wait_for_end(server);
+}
+
+#[test]
+fn a_throw_away_cluster_is_gone_when_its_process_is_killed_while_making_it() {
+    let dir = Options::throw_away().dir;
+    kill_while_initdb_is_at_work(owner(&dir).spawn().unwrap(), &dir);
+    wait_until("the directory's end", || !dir.exists());
+}
+
+#[test]
+fn a_start_that_is_killed_while_making_the_cluster_does_not_stop_the_next_one() {
+    let dir = new_dir();
+    kill_while_initdb_is_at_work(owner(dir.path()).env(OWNER_KEEPS, "").spawn().unwrap(), dir.path());
+    execute(&start(dir.path()), "SELECT");
+}
+
+#[test]
+fn the_server_survives_ctrl_c_in_its_terminal() {
+    let dir = new_dir();
+    let cluster = start(dir.path());
+    // Ctrl-C reaches the terminal's foreground process group; a process of another session is in none of its groups.
+    let ours = rustix::process::getsid(None).unwrap();
+    assert_ne!(rustix::process::getsid(Some(postmaster(&cluster))).unwrap(), ours);
+}
+
+#[test]
+fn a_long_path_with_every_odd_character_works() {
+    let parent = new_dir();
+    fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let dir = parent.path().join(format!("a 'quoted' \"$HOME\" %41 `id` é {}", "long".repeat(20)));
+    let cluster = dev_postgres::start(&Options { lifetime: Lifetime::WithProcess, ..options(&dir) }).unwrap();
+    cluster.create_database("my db/with?odd#name=%41").unwrap();
+    assert!(PgConnection::establish(&cluster.url("my db/with?odd#name=%41")).is_ok());
+}
+
+#[test]
+fn a_directory_that_will_not_do_is_refused_with_the_remedy() {
+    let dir = new_dir();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let error = dev_postgres::start(&options(dir.path())).unwrap_err().to_string();
+    assert!(error.contains("chmod 700") && error.contains("DEV_POSTGRES_DIR"), "{error}");
+
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+    let error = dev_postgres::start(&options(&link)).unwrap_err().to_string();
+    assert!(error.contains("not a directory"), "{error}");
+
+    // Below a directory that is closed to the user who runs PostgreSQL for root.
+    if rustix::process::geteuid().is_root() {
+        let home = new_dir();
+        let error = dev_postgres::start(&options(&home.path().join("cluster"))).unwrap_err().to_string();
+        assert!(error.contains("chmod a+x") && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_server_that_cannot_start_says_why_on_one_line() {
+    let dir = new_dir();
+    start(dir.path()).stop();
+    let settings = dir.path().join("data/postgresql.auto.conf");
+    fs::write(settings, "shared_buffers = '1 parsec'\n").unwrap();
+    let error = dev_postgres::start(&options(dir.path())).unwrap_err().to_string();
+    assert!(error.contains("shared_buffers") && error.contains("DATABASE_URL"), "{error}");
+    assert!(!error.contains('\n'), "{error}");
+
+    fs::write(dir.path().join("data/PG_VERSION"), "7\n").unwrap();
+    let error = dev_postgres::start(&options(dir.path())).unwrap_err();
+    assert!(matches!(error, Error::WrongVersion { made_by: 7, .. }), "{error}");
+}

@@ -1,0 +1,65 @@
+//! What both test binaries stand on: a PostgreSQL cluster of this process's own, and a fresh database for each test.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use diesel::connection::{Connection, SimpleConnection};
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use idempotent_payments::dev_postgres::{self, Cluster, Options};
+
+static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// The cluster of this process. It ends and is deleted when the process ends, however it ends.
+pub fn cluster() -> &'static Cluster {
+    CLUSTER.get_or_init(|| {
+        let cluster = dev_postgres::start(&Options::throw_away()).unwrap();
+        cluster.create_database("template_of_tests").unwrap();
+        crate::prepare_template(&cluster.url("template_of_tests"));
+        cluster
+    })
+}
+
+/// A database of this test's own, cloned from the template that the binary prepared.
+pub fn fresh_database() -> String {
+    let cluster = cluster();
+    let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let mut admin = PgConnection::establish(&cluster.url("postgres")).unwrap();
+    admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template_of_tests")).unwrap();
+    cluster.url(&name)
+}
+
+/// A connection of the test's own.
+pub fn connect(url: &str) -> PgConnection {
+    PgConnection::establish(url).unwrap()
+}
+
+/// One number, for tests that look into the tables.
+pub fn count(url: &str, sql: &str) -> i64 {
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        n: i64,
+    }
+    diesel::sql_query(format!("SELECT count(*) AS n FROM {sql}")).get_result::<Count>(&mut connect(url)).unwrap().n
+}
+
+/// Waits until a condition of the database holds; fails after ten seconds, which no condition of a test needs.
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("not within ten seconds: {what}");
+}
+
+/// Waits until so many backends of the database wait for a lock.
+pub async fn eventually_blocked(url: &str, backends: i64) {
+    eventually("a backend waits for a lock", || {
+        count(url, "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") >= backends
+    })
+    .await;
+}
