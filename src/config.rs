@@ -29,8 +29,12 @@ pub enum Action {
     /// Accounts and their API keys
     #[command(subcommand)]
     Account(AccountAction),
+    /// Run the sandbox gateway alone
+    SandboxGateway,
     /// Delete expired idempotency records once
     Sweep,
+    /// Settle once what is due, and resume what is parked
+    Settle,
 }
 
 /// What can be done with accounts.
@@ -53,6 +57,15 @@ pub struct Settings {
     /// The PostgreSQL database; without it, a local cluster is made and used
     #[arg(long, env, global = true, hide_env_values = true)]
     pub database_url: Option<String>,
+    /// The payment gateway; without it, a sandbox gateway is started
+    #[arg(long, env, global = true)]
+    pub gateway_url: Option<String>,
+    /// Where the sandbox gateway listens
+    #[arg(long, env, global = true, default_value = "127.0.0.1:8081")]
+    pub sandbox_bind: SocketAddr,
+    /// Seconds until the sandbox gateway forgets a key; real ones keep them for a day
+    #[arg(long, env, global = true, default_value = "86400", value_parser = whole_seconds)]
+    pub sandbox_key_ttl: Duration,
     /// Database connections, each with a thread
     #[arg(long, env, global = true, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub db_pool_size: u32,

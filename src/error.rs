@@ -77,6 +77,21 @@ impl ApiError {
         Self::new(&problems::INTERNAL, "something broke on our side; the log has it under the request id")
     }
 
+    /// The constraint that a database error is about.
+    #[must_use]
+    pub fn constraint(error: &diesel::result::Error) -> Option<&str> {
+        match error {
+            diesel::result::Error::DatabaseError(_, information) => information.constraint_name(),
+            _ => None,
+        }
+    }
+
+    /// What the database said, where that is the cause.
+    #[must_use]
+    pub fn database_error(&self) -> Option<&diesel::result::Error> {
+        self.database.as_deref()
+    }
+
     /// What kind of problem this is.
     #[must_use]
     pub fn problem(&self) -> &'static Problem {

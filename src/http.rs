@@ -1,6 +1,7 @@
 //! Every route on one screen, and the frame around them: request ids, problem documents, the log.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
@@ -16,11 +17,14 @@ use diesel_migrations::MigrationHarness;
 use uuid::Uuid;
 
 use crate::auth::{Account, KnownKeys, authenticate};
+use crate::charges::refunds;
+use crate::charges::settle::Settler;
 use crate::db::{Db, MIGRATIONS};
 use crate::error::ApiError;
+use crate::gateway::Gateway;
 use crate::idempotency::{self, Instance, Origin};
 use crate::problems::{self, DATABASE_UNAVAILABLE, METHOD_NOT_ALLOWED, NOT_FOUND, Problem};
-use crate::{orders, products};
+use crate::{charges, orders, products};
 
 /// The id of this request, which the log has too.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -39,6 +43,10 @@ fn routes(config: &mut ServiceConfig) {
         .service(resource("/v1/orders").route(get(orders::list)).route(post(orders::create)))
         .service(resource("/v1/orders/{id}").route(get(orders::get)))
         .service(resource("/v1/orders/{id}/cancel").route(post(orders::cancel)))
+        .service(resource("/v1/charges").route(get(charges::list)).route(post(charges::create)))
+        .service(resource("/v1/charges/{id}").route(get(charges::get)))
+        .service(resource("/v1/charges/{id}/refunds").route(get(refunds::list)).route(post(refunds::create)))
+        .service(resource("/v1/refunds/{id}").route(get(refunds::get)))
         .service(resource("/health/live").route(open(live)))
         .service(resource("/health/ready").route(open(ready)))
         .service(resource("/problems/{slug}").route(open(problems::page)))
@@ -52,6 +60,10 @@ pub struct State {
     pub db: Db,
     /// The API keys found lately.
     pub known_keys: KnownKeys,
+    /// Where money is moved.
+    pub gateway: Arc<dyn Gateway>,
+    /// Finishes what the gateway left open.
+    pub settler: Settler,
 }
 
 /// Serves on the listener until it is stopped; SIGTERM and SIGINT let requests under way end.
@@ -63,6 +75,8 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
         App::new()
             .app_data(Data::new(state.db.clone()))
             .app_data(Data::new(state.known_keys.clone()))
+            .app_data(Data::from(Arc::clone(&state.gateway)))
+            .app_data(Data::new(state.settler.clone()))
             .wrap(from_fn(frame))
             .configure(routes)
     });

@@ -5,16 +5,21 @@
 //! `error`, `db` and `schema`; these stand on [`idempotency`], which knows nothing of payments and can be lifted.
 
 pub mod auth;
+pub mod charges;
 pub mod config;
+mod crash;
 pub mod db;
 pub mod demo;
 pub mod dev_postgres;
+mod entitlements;
 pub mod error;
 pub mod events;
+pub mod gateway;
 pub mod http;
 pub mod idempotency;
 pub mod orders;
 pub mod problems;
 pub mod products;
+pub mod sandbox;
 mod schema;
 pub mod wire;

@@ -1,17 +1,27 @@
 //! The command line: makes or finds the database, brings it up to date, and serves.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::rt;
 
 use diesel::connection::{Connection, SimpleConnection};
 use diesel::pg::PgConnection;
 use idempotent_payments::auth::{KnownKeys, create_account};
+use idempotent_payments::charges::settle::Settler;
 use idempotent_payments::config::{AccountAction, Action, Command, Settings};
 use idempotent_payments::db::{Db, migrate};
 use idempotent_payments::dev_postgres::{self, Cluster, Options};
 use idempotent_payments::error::ApiError;
+use idempotent_payments::gateway::{Gateway, HttpGateway};
 use idempotent_payments::http::{self, State};
-use idempotent_payments::{demo, idempotency};
+use idempotent_payments::{demo, idempotency, sandbox};
+
+/// Connections of the sandbox gateway: a call holds one for some milliseconds, so four serve a demo with room to spare.
+const SANDBOX_POOL_SIZE: u32 = 4;
 
 /// A failure that ends the process with its one line.
 type Fatal = Box<dyn std::error::Error>;
@@ -44,7 +54,9 @@ fn run(command: Command) -> Result<(), Fatal> {
         (Action::Serve, Some(listener)) => serve(&settings, &database.url, listener),
         (Action::Serve | Action::Migrate, _) => apply_migrations(&database.url),
         (Action::Account(AccountAction::Create { name }), _) => account_create(&database.url, &name),
+        (Action::SandboxGateway, _) => sandbox_gateway(&settings, &database.url),
         (Action::Sweep, _) => sweep(&database.url),
+        (Action::Settle, _) => settle(&settings, &database.url),
     };
     database.leave();
     outcome
@@ -81,7 +93,10 @@ impl Database {
 
 fn apply_migrations(url: &str) -> Result<(), Fatal> {
     let done = migrate(url)?;
-    println!("{} migrations applied{}", done.len(), done.iter().map(|name| format!("\n  {name}")).collect::<String>());
+    println!("{} migrations applied", done.len());
+    for name in done {
+        println!("  {name}");
+    }
     Ok(())
 }
 
@@ -117,25 +132,101 @@ fn serve(settings: &Settings, url: &str, listener: TcpListener) -> Result<(), Fa
     if settings.seeds_demo() {
         demo::seed(&mut connect(url)?).map_err(|error| format!("can't seed the demo: {error}"))?;
     }
+    let sandbox = match settings.gateway_url {
+        Some(_) => None,
+        None => Some(sandbox::start(sandbox_config(settings, url))?),
+    };
+    let gateway_url = match (&settings.gateway_url, &sandbox) {
+        (Some(url), _) => url.clone(),
+        (None, sandbox) => format!("http://{}", sandbox.as_ref().map_or(settings.sandbox_bind, |sandbox| sandbox.addr)),
+    };
+    let gateway: Arc<dyn Gateway> = Arc::new(HttpGateway::new(&gateway_url)?);
     let db = Db::start(url, settings.db_pool_size)?;
-    let address = listener.local_addr()?;
+    let banner = banner(listener.local_addr()?, settings.seeds_demo());
     let interval = settings.sweep_interval;
-    let seeds_demo = settings.seeds_demo();
-    actix_web::rt::System::new().block_on(async move {
-        let server = http::serve(listener, State { db: db.clone(), known_keys: KnownKeys::default() })?;
-        actix_web::rt::spawn(sweeper(db.clone(), interval));
-        println!("{}", banner(address, seeds_demo));
+    rt::System::new().block_on(async move {
+        // The sandbox outlives the API: work under way at the end still calls it.
+        let sandbox = sandbox.map(|sandbox| (rt::spawn(sandbox.server), sandbox.handle));
+        let settler = Settler::new(db.clone(), Arc::clone(&gateway));
+        let state = State { db: db.clone(), known_keys: KnownKeys::default(), gateway, settler: settler.clone() };
+        let server = http::serve(listener, state)?;
+        let background = [rt::spawn(sweeper(db.clone(), interval)), rt::spawn(settler.clone().run())];
+        println!("{banner}");
         server.await?;
         log::info!("no more requests; ending the work under way");
-        actix_web::rt::task::spawn_blocking(move || db.close()).await?;
+        for task in &background {
+            task.abort();
+        }
+        settler.drain().await;
+        if let Some((_, handle)) = sandbox {
+            handle.stop(false).await;
+        }
+        rt::task::spawn_blocking(move || db.close()).await?;
+        Ok(())
+    })
+}
+
+fn sandbox_config(settings: &Settings, url: &str) -> sandbox::Config {
+    sandbox::Config {
+        database_url: url.to_owned(),
+        bind: settings.sandbox_bind,
+        key_ttl: settings.sandbox_key_ttl,
+        pool_size: SANDBOX_POOL_SIZE,
+    }
+}
+
+fn sandbox_gateway(settings: &Settings, url: &str) -> Result<(), Fatal> {
+    let sandbox = sandbox::start(sandbox_config(settings, url))?;
+    println!("the sandbox gateway listens on http://{}", sandbox.addr);
+    rt::System::new().block_on(async move {
+        let handle = sandbox.handle;
+        rt::spawn(async move {
+            shutdown_signal().await;
+            handle.stop(true).await;
+        });
+        Ok(sandbox.server.await?)
+    })
+}
+
+async fn shutdown_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        },
+        // Without the handler the signal ends the process by itself.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Settles once, and resumes what is parked. A sandbox that runs beside a server is used; else one is started.
+fn settle(settings: &Settings, url: &str) -> Result<(), Fatal> {
+    migrate(url)?;
+    rt::System::new().block_on(async move {
+        let gateway_url = if let Some(url) = &settings.gateway_url {
+            url.clone()
+        } else {
+            match sandbox::start(sandbox_config(settings, url)) {
+                Ok(sandbox) => drop(rt::spawn(sandbox.server)),
+                Err(sandbox::Error::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {}
+                Err(error) => return Err(error.into()),
+            }
+            format!("http://{}", settings.sandbox_bind)
+        };
+        let db = Db::start(url, settings.db_pool_size)?;
+        let settler = Settler::new(db.clone(), Arc::new(HttpGateway::new(&gateway_url)?));
+        let pass = settler.pass(true).await?;
+        println!("{} charges and refunds taken, {} settled", pass.taken, pass.settled);
+        rt::task::spawn_blocking(move || db.close()).await?;
         Ok(())
     })
 }
 
 /// Deletes expired records, in every replica, for as long as the process lives.
-async fn sweeper(db: Db, interval: std::time::Duration) {
+async fn sweeper(db: Db, interval: Duration) {
     loop {
-        actix_web::rt::time::sleep(interval).await;
+        rt::time::sleep(interval).await;
         loop {
             match db.run(|conn| idempotency::sweep(conn).map_err(ApiError::from)).await {
                 Ok(swept) if swept.more => {}

@@ -80,7 +80,7 @@ pub use key::{Address, IDEMPOTENCY_KEY, Key, MAX_KEY_LENGTH};
 pub use policy::{Failures, Policy, Scope, hours, seconds};
 pub use reply::{Answer, IDEMPOTENCY_EXPIRES, IDEMPOTENCY_REPLAYED, MAX_BODY, Origin, Reply};
 pub use request::{Body, Instance, Keyed, MAX_REQUEST_BODY, read_body};
-pub use store::{Record, ReplyTooLarge, SettleError, guard, settle};
+pub use store::{Record, ReplyTooLarge, SettleError, find, guard, settle};
 pub use sweep::{SWEEP_BATCH, Swept, sweep};
 
 /// The limits that every connection must set, as one batch of statements for when it is opened.

@@ -15,7 +15,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::fingerprint::{Received, read_json};
-use super::key::Key;
+use super::key::{Address, Key};
+use super::policy::Policy;
 use super::{Error, FieldError};
 
 /// The largest request body, in bytes. Orders of a hundred items are a tenth of it, and a body is held in memory whole.
@@ -32,6 +33,14 @@ pub struct Keyed<T> {
     pub body: T,
     /// What a problem's `instance` names: the [`Instance`] of the request, or a random id where no middleware set one.
     pub instance: Uuid,
+}
+
+impl<T> Keyed<T> {
+    /// Where the record of this request lives under a policy.
+    #[must_use]
+    pub fn address(&self, account_id: Uuid, policy: &Policy) -> Address {
+        Address::new(account_id, policy, self.received.path(), &self.key)
+    }
 }
 
 /// The id of this request, as a middleware may put it into the request's extensions.

@@ -13,7 +13,6 @@ use uuid::Uuid;
 use super::fault::{Fault, fault};
 use super::fingerprint::Received;
 use super::flight::{Landing, Seat};
-use super::key::Address;
 use super::policy::{Failures, Policy};
 use super::reply::{Answer, MAX_BODY, Origin, Reply};
 use super::request::Keyed;
@@ -130,8 +129,8 @@ impl Policy {
     }
 
     fn job<T, F>(&self, account_id: Uuid, request: Keyed<T>, body: F) -> Job<T, F> {
-        let Keyed { key, received, body: request, instance } = request;
-        let address = Address::new(account_id, self, received.path(), &key);
+        let address = request.address(account_id, self);
+        let Keyed { received, body: request, instance, .. } = request;
         let claim = Claim {
             lock: address.lock(),
             address,

@@ -182,30 +182,43 @@ impl QueryFragment<Pg> for ClaimStatement<'_> {
     }
 }
 
+/// The record at an address, as a query: its type is too long to write.
+macro_rules! record_at {
+    ($address:expr) => {
+        idempotency_keys::table
+            .filter(idempotency_keys::account_id.eq($address.account_id))
+            .filter(idempotency_keys::scope.eq(&$address.scope))
+            .filter(idempotency_keys::key.eq(&$address.key))
+            .select((
+                idempotency_keys::id.nullable(),
+                idempotency_keys::fingerprint_version.nullable(),
+                idempotency_keys::fingerprint.nullable(),
+                idempotency_keys::status,
+                idempotency_keys::content_type,
+                idempotency_keys::location,
+                idempotency_keys::body,
+                idempotency_keys::expires_at,
+                idempotency_keys::expires_at.le(diesel::dsl::now.into_sql::<Timestamptz>().nullable()),
+            ))
+    };
+}
+
+/// Tells how a record stands, without a lock: good for an answer, not for a decision to write.
+///
+/// # Errors
+/// The database's.
+pub fn find(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Record>> {
+    let row: Option<RecordRow> = record_at!(address).first(conn).optional()?;
+    Ok(row.and_then(record_of))
+}
+
 /// Locks an existing record until the transaction ends, and tells how it stands then; none where there is none. Every
 /// change to an existing record (takeover, settle) goes through here: what it decides by can't change under it.
 ///
 /// # Errors
 /// The database's.
 pub fn guard(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Record>> {
-    let row: Option<RecordRow> = idempotency_keys::table
-        .filter(idempotency_keys::account_id.eq(address.account_id))
-        .filter(idempotency_keys::scope.eq(&address.scope))
-        .filter(idempotency_keys::key.eq(&address.key))
-        .select((
-            idempotency_keys::id.nullable(),
-            idempotency_keys::fingerprint_version.nullable(),
-            idempotency_keys::fingerprint.nullable(),
-            idempotency_keys::status,
-            idempotency_keys::content_type,
-            idempotency_keys::location,
-            idempotency_keys::body,
-            idempotency_keys::expires_at,
-            idempotency_keys::expires_at.le(diesel::dsl::now.into_sql::<Timestamptz>().nullable()),
-        ))
-        .for_update()
-        .get_result(conn)
-        .optional()?;
+    let row: Option<RecordRow> = record_at!(address).for_update().first(conn).optional()?;
     Ok(row.and_then(record_of))
 }
 

@@ -1,11 +1,16 @@
 //! A running API and the client that talks to it.
 
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use idempotent_payments::auth::KnownKeys;
+use idempotent_payments::charges::settle::Settler;
 use idempotent_payments::db::Db;
+use idempotent_payments::gateway::{Gateway, HttpGateway};
 use idempotent_payments::http::{self, State};
+use idempotent_payments::sandbox;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
@@ -41,15 +46,28 @@ impl App {
         Self::start_on(support::fresh_database(), size).await
     }
 
-    /// A server with a pool of its own on a given database: with another one it stands for two replicas.
+    /// A server with a pool of its own on a given database: with another one it stands for two replicas. Its sandbox
+    /// gateway is on the same database, so two replicas share the gateway's books, too.
     pub async fn start_on(database: String, pool_size: u32) -> Self {
         let db = Db::start(&database, pool_size).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
+        let sandbox = sandbox::start(sandbox::Config {
+            database_url: database.clone(),
+            bind: "127.0.0.1:0".parse().unwrap(),
+            key_ttl: Duration::from_secs(24 * 60 * 60),
+            pool_size: 4,
+        })
+        .unwrap();
+        let gateway: Arc<dyn Gateway> = Arc::new(HttpGateway::new(&format!("http://{}", sandbox.addr)).unwrap());
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let server = http::serve(listener, State { db, known_keys: KnownKeys::default() }).unwrap();
+                actix_web::rt::spawn(sandbox.server);
+                let settler = Settler::new(db.clone(), Arc::clone(&gateway));
+                actix_web::rt::spawn(settler.clone().run());
+                let state = State { db, known_keys: KnownKeys::default(), gateway, settler };
+                let server = http::serve(listener, state).unwrap();
                 sender.send(server.handle()).unwrap();
                 server.await.unwrap();
             });

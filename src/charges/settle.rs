@@ -1,0 +1,461 @@
+//! Settling: learning what became of a charge or refund at the gateway, and recording it.
+//!
+//! Guarantees: the gateway is called with no transaction open; one holder of a lease at a time calls it; the outcome is
+//! recorded once, with the final reply, in one transaction that checks the lease (a fence: a holder that slept past its
+//! lease writes nothing); work goes on when the client leaves, and what a crash interrupts is taken up when its lease ends.
+//! It does not guarantee an end: while the gateway is away a charge stays processing, and past [`MAX_ATTEMPTS`] it is
+//! parked until `payments settle` resumes it.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::pg::PgConnection;
+use diesel::pg::data_types::PgInterval;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Double, Integer, Uuid as SqlUuid};
+use futures_util::{StreamExt, stream};
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::refunds;
+use crate::crash::crash_point;
+use crate::db::Db;
+use crate::error::ApiError;
+use crate::gateway::{Call, GATEWAY_KEY_LIFETIME, Gateway, LEARN_BUDGET, Outcome, StillUnknown, learn};
+use crate::idempotency::{self, Address, Answer, Fault, Origin, Policy, Reply, SettleError, fault};
+
+/// How long a handler waits for the outcome before it answers 202. Clients give up after some ten seconds; a call may take
+/// 4 s, so most outcomes are in by then.
+const HANDLER_BUDGET: Duration = Duration::from_secs(6);
+
+/// How long recording an outcome may take: a handful of statements, and some waiting for locks.
+const CONCLUDE_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long one holder has a charge for itself. Longer than all that a holder may spend, or two would call the gateway at
+/// once (the fence would still let only one write); short, since a crash leaves the charge alone for this long.
+const LEASE: Duration = Duration::from_secs(15);
+
+const _: () = assert!(
+    LEASE.as_millis() > LEARN_BUDGET.as_millis() + CONCLUDE_WITHIN.as_millis(),
+    "a lease must outlast everything its holder may spend"
+);
+
+/// The pause after the first attempt; each further one doubles it. A lost reply is usually there at the second asking.
+const FIRST_BACKOFF: Duration = Duration::from_secs(2);
+
+/// The longest pause: after a long outage of the gateway, charges move again within ten minutes.
+const MAX_BACKOFF: Duration = Duration::from_secs(600);
+
+/// Leases until a charge is parked. With the pauses above that is about two hours, after which a person should look.
+pub const MAX_ATTEMPTS: i32 = 20;
+
+/// Between two looks for what is due. An index answers it, so it may be often; it bounds how late a retry is.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What one look takes on at most, of charges and refunds each: the rest is still due at the next look, a second later.
+const TAKEN_AT_ONCE: i64 = 100;
+
+/// Calls to the gateway at once: it may be just recovering, and so may we.
+const CALLS_AT_ONCE: usize = 8;
+
+/// How often recording is run again after a deadlock or a lost connection; the lease ends soon after.
+const CONCLUDE_ATTEMPTS: u32 = 3;
+
+/// What is being settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Charge,
+    Refund,
+}
+
+impl What {
+    const fn table(self) -> &'static str {
+        match self {
+            Self::Charge => "charges",
+            Self::Refund => "refunds",
+        }
+    }
+}
+
+/// The right to settle one charge or refund until the lease ends, and all that it takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Lease {
+    pub what: What,
+    pub id: Uuid,
+    /// The fence: whoever takes the next lease raises it.
+    pub attempt: i32,
+    pub call: Call,
+    /// The gateway may have forgotten the call's key.
+    pub look_first: bool,
+    pub address: Address,
+    pub order_id: Uuid,
+    pub charge_id: Uuid,
+}
+
+/// The final reply, as it was recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct Settled {
+    reply: Reply,
+    expires_at: Option<DateTime<Utc>>,
+}
+
+/// Why a lease did not end in an outcome.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unsettled {
+    /// Somebody else has the charge, or has settled it.
+    #[error("the lease is lost")]
+    LostLease,
+    #[error(transparent)]
+    Unknown(#[from] StillUnknown),
+    #[error("not recorded within {} s", CONCLUDE_WITHIN.as_secs())]
+    TooSlow,
+    #[error(transparent)]
+    Record(#[from] SettleError),
+    #[error(transparent)]
+    Database(#[from] diesel::result::Error),
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+impl From<idempotency::Error> for Unsettled {
+    fn from(error: idempotency::Error) -> Self {
+        Self::Api(error.into())
+    }
+}
+
+impl From<serde_json::Error> for Unsettled {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Api(error.into())
+    }
+}
+
+impl Unsettled {
+    fn runs_again(&self) -> bool {
+        let error = match self {
+            Self::Database(error) | Self::Record(SettleError::Database(error)) => Some(error),
+            Self::Api(error) => error.database_error(),
+            _ => None,
+        };
+        error.is_some_and(|error| fault(error) == Fault::RunAgain)
+    }
+}
+
+/// What settling has done since the process started.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Outcomes recorded.
+    pub settled: AtomicU64,
+    /// Attempts that ended without one.
+    pub unknown: AtomicU64,
+    /// Charges and refunds parked.
+    pub parked: AtomicU64,
+}
+
+/// Settles, in the foreground of a request and in the background of every replica. Clones share everything.
+#[derive(Clone)]
+pub struct Settler {
+    db: Db,
+    gateway: Arc<dyn Gateway>,
+    runtime: tokio::runtime::Handle,
+    tasks: TaskTracker,
+    counts: Arc<Counts>,
+}
+
+/// What one pass did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pass {
+    /// Leases taken.
+    pub taken: usize,
+    /// Outcomes recorded.
+    pub settled: usize,
+}
+
+impl Settler {
+    /// Works on the current runtime, which must outlive the server's workers: their tasks end with them.
+    #[must_use]
+    pub fn new(db: Db, gateway: Arc<dyn Gateway>) -> Self {
+        let runtime = tokio::runtime::Handle::current();
+        Self { db, gateway, runtime, tasks: TaskTracker::new(), counts: Arc::default() }
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Waits until all that was begun has ended: at most a lease's time.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        let _ = tokio::time::timeout(LEASE, self.tasks.wait()).await;
+    }
+
+    /// For the request that made a charge or refund: settles it and answers with the final reply, or with its 202 when the
+    /// budget ends. The work goes on, also when the client leaves. Any other answer stays as it is.
+    pub(crate) async fn finish(&self, answer: Answer, what: What, account_id: Uuid, id: Uuid) -> Answer {
+        if answer.origin == Origin::Replayed || !answer.reply.is_provisional() {
+            return answer;
+        }
+        crash_point("after-commit-1");
+        let this = self.clone();
+        let work = self.spawn(async move {
+            let lease = this.db.run(move |conn| load(conn, what, account_id, id).map_err(Unsettled::from)).await?;
+            // The first lease was taken with the insert; a higher attempt means that it ran out before this began.
+            if lease.attempt == 1 { this.settle(lease).await } else { Err(Unsettled::LostLease) }
+        });
+        match tokio::time::timeout(HANDLER_BUDGET, work).await {
+            Ok(Ok(Ok(settled))) => Answer { reply: settled.reply, expires_at: settled.expires_at, ..answer },
+            // Unknown so far. The settler goes on, and a retry learns more.
+            _ => answer,
+        }
+    }
+
+    fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.tasks.spawn_on(work, &self.runtime)
+    }
+
+    /// Looks for what is due, for as long as the process lives.
+    pub async fn run(self) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if let Err(error) = self.pass(false).await {
+                log::warn!("can't look for what is to be settled: {error}");
+            }
+        }
+    }
+
+    /// Settles once what is due, and what is parked too if `resume` says so.
+    ///
+    /// # Errors
+    /// Where the database can't be asked.
+    pub async fn pass(&self, resume: bool) -> Result<Pass, ApiError> {
+        let due = self.db.run(move |conn| due(conn, resume).map_err(ApiError::from)).await?;
+        let work = due.into_iter().map(|(what, account_id, id)| {
+            let this = self.clone();
+            self.spawn(async move {
+                let lease = this.db.run(move |conn| take(conn, what, account_id, id, resume)).await?;
+                match lease {
+                    Some(lease) => this.settle(lease).await.map(Some),
+                    None => Ok(None),
+                }
+            })
+        });
+        let mut pass = Pass::default();
+        let mut ends = stream::iter(work).buffer_unordered(CALLS_AT_ONCE);
+        while let Some(end) = ends.next().await {
+            match end {
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(_))) => {
+                    pass.taken += 1;
+                    pass.settled += 1;
+                }
+                Ok(Err(_)) | Err(_) => pass.taken += 1,
+            }
+        }
+        Ok(pass)
+    }
+
+    async fn settle(&self, lease: Lease) -> Result<Settled, Unsettled> {
+        let (what, id, attempt) = (lease.what, lease.id, lease.attempt);
+        let end = self.learn_and_record(lease).await;
+        match &end {
+            Ok(settled) => {
+                self.counts.settled.fetch_add(1, Ordering::Relaxed);
+                log::info!("{what:?} {id} settled at attempt {attempt}: {}", settled.reply.status);
+            }
+            Err(error) => {
+                self.counts.unknown.fetch_add(1, Ordering::Relaxed);
+                log::warn!("{what:?} {id} not settled at attempt {attempt}: {error}");
+            }
+        }
+        end
+    }
+
+    async fn learn_and_record(&self, lease: Lease) -> Result<Settled, Unsettled> {
+        crash_point("before-call");
+        let learnt = learn(&*self.gateway, &lease.call, lease.look_first).await;
+        crash_point("after-call");
+        match learnt {
+            Ok(outcome) => {
+                let recorded = tokio::time::timeout(CONCLUDE_WITHIN, self.record(lease, outcome)).await;
+                let settled = recorded.unwrap_or(Err(Unsettled::TooSlow))?;
+                crash_point("after-commit-2");
+                Ok(settled)
+            }
+            Err(unknown) => {
+                self.release(lease).await?;
+                Err(unknown.into())
+            }
+        }
+    }
+
+    /// The second transaction. It runs again where that helps; should a lost COMMIT have happened, the fence says so and
+    /// the record has the reply.
+    async fn record(&self, lease: Lease, outcome: Outcome) -> Result<Settled, Unsettled> {
+        let mut attempts = 1;
+        loop {
+            let (lease, outcome) = (lease.clone(), outcome.clone());
+            match self.db.run(move |conn| conclude(conn, &lease, &outcome)).await {
+                Err(error) if error.runs_again() && attempts < CONCLUDE_ATTEMPTS => attempts += 1,
+                end => return end,
+            }
+        }
+    }
+
+    /// Gives the lease back: due again after a pause, or parked.
+    async fn release(&self, lease: Lease) -> Result<(), Unsettled> {
+        let (what, id) = (lease.what, lease.id);
+        let parked = self.db.run(move |conn| give_back(conn, &lease).map_err(Unsettled::from)).await?;
+        if parked {
+            self.counts.parked.fetch_add(1, Ordering::Relaxed);
+            log::error!("{what:?} {id} is parked after {MAX_ATTEMPTS} attempts: `payments settle` resumes it");
+        }
+        Ok(())
+    }
+}
+
+fn load(conn: &mut PgConnection, what: What, account_id: Uuid, id: Uuid) -> QueryResult<Lease> {
+    match what {
+        What::Charge => super::lease(conn, account_id, id),
+        What::Refund => refunds::lease(conn, account_id, id),
+    }
+}
+
+fn conclude(conn: &mut PgConnection, lease: &Lease, outcome: &Outcome) -> Result<Settled, Unsettled> {
+    let concluded = conn.build_transaction().read_committed().run(|conn| {
+        let settled = match lease.what {
+            What::Charge => super::conclude(conn, lease, outcome),
+            What::Refund => refunds::conclude(conn, lease, outcome),
+        }?;
+        crash_point("before-commit-2");
+        Ok(settled)
+    });
+    match concluded {
+        // Settled already, perhaps by this very lease: then the record is final and has the reply.
+        Err(Unsettled::LostLease) => match idempotency::find(conn, &lease.address)? {
+            Some(record) if !record.reply.is_provisional() => {
+                Ok(Settled { reply: record.reply, expires_at: record.expires_at })
+            }
+            _ => Err(Unsettled::LostLease),
+        },
+        end => end,
+    }
+}
+
+/// Puts the final reply into the record; part of both `conclude`s, after their rows are locked.
+pub(crate) fn settle_record(
+    conn: &mut PgConnection,
+    lease: &Lease,
+    policy: &Policy,
+    reply: Reply,
+) -> Result<Settled, Unsettled> {
+    let expires_at = idempotency::settle(conn, &lease.address, &reply, policy.ttl(reply.status))?;
+    Ok(Settled { reply, expires_at })
+}
+
+#[derive(QueryableByName)]
+struct Candidate {
+    #[diesel(sql_type = SqlUuid)]
+    account_id: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+}
+
+/// What may be leased, looked up without a lock, over all accounts.
+fn due(conn: &mut PgConnection, resume: bool) -> QueryResult<Vec<(What, Uuid, Uuid)>> {
+    let mut all = Vec::new();
+    for what in [What::Charge, What::Refund] {
+        let sql = format!(
+            "SELECT account_id, id FROM {} WHERE status = 'processing' \
+             AND (next_attempt_at <= now() AND parked_at IS NULL OR $1 AND parked_at IS NOT NULL) \
+             ORDER BY next_attempt_at LIMIT $2",
+            what.table()
+        );
+        let found: Vec<Candidate> =
+            diesel::sql_query(sql).bind::<Bool, _>(resume).bind::<BigInt, _>(TAKEN_AT_ONCE).load(conn)?;
+        all.extend(found.into_iter().map(|candidate| (what, candidate.account_id, candidate.id)));
+    }
+    Ok(all)
+}
+
+/// Takes the next lease on a candidate, unless somebody else has it by now.
+fn take(
+    conn: &mut PgConnection,
+    what: What,
+    account_id: Uuid,
+    id: Uuid,
+    resume: bool,
+) -> Result<Option<Lease>, Unsettled> {
+    let sql = format!(
+        "UPDATE {table} SET attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => $4), parked_at = NULL \
+         WHERE account_id = $1 AND id = (SELECT id FROM {table} WHERE account_id = $1 AND id = $2 AND status = 'processing' \
+         AND (next_attempt_at <= now() AND parked_at IS NULL OR $3 AND parked_at IS NOT NULL) FOR UPDATE SKIP LOCKED)",
+        table = what.table()
+    );
+    conn.transaction(|conn| {
+        let taken = diesel::sql_query(sql)
+            .bind::<SqlUuid, _>(account_id)
+            .bind::<SqlUuid, _>(id)
+            .bind::<Bool, _>(resume)
+            .bind::<Double, _>(LEASE.as_secs_f64())
+            .execute(conn)?;
+        if taken == 0 { Ok(None) } else { Ok(Some(load(conn, what, account_id, id)?)) }
+    })
+}
+
+/// Makes it due again after a pause, or parks it; tells whether it parked it. A lost lease gives nothing back.
+fn give_back(conn: &mut PgConnection, lease: &Lease) -> QueryResult<bool> {
+    #[derive(QueryableByName)]
+    struct GivenBack {
+        #[diesel(sql_type = Bool)]
+        parked: bool,
+    }
+    let sql = format!(
+        "UPDATE {} SET next_attempt_at = now() + make_interval(secs => $4), \
+         parked_at = CASE WHEN attempts >= $5 THEN now() END \
+         WHERE account_id = $1 AND id = $2 AND attempts = $3 AND status = 'processing' \
+         RETURNING parked_at IS NOT NULL AS parked",
+        lease.what.table()
+    );
+    let given_back: Option<GivenBack> = diesel::sql_query(sql)
+        .bind::<SqlUuid, _>(lease.address.account_id)
+        .bind::<SqlUuid, _>(lease.id)
+        .bind::<Integer, _>(lease.attempt)
+        .bind::<Double, _>(pause_after(lease.attempt).as_secs_f64())
+        .bind::<Integer, _>(MAX_ATTEMPTS)
+        .get_result(conn)
+        .optional()?;
+    Ok(given_back.is_some_and(|given_back| given_back.parked))
+}
+
+/// 2 s, 4 s, 8 s .. 10 min, with up to a quarter more, so that what failed together does not return together.
+fn pause_after(attempt: i32) -> Duration {
+    let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(16);
+    let pause = (FIRST_BACKOFF * 2_u32.pow(doublings)).min(MAX_BACKOFF);
+    pause.mul_f64(1.0 + fastrand::f64() / 4.0)
+}
+
+/// What the gateway knows a call by, and its idempotency key there: SHA-256 of account, scope and key. Nothing in it is made
+/// afresh, so even a database that lost the charge makes the same call again.
+pub(crate) fn reference(address: &Address) -> String {
+    address.digest().iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a string can't fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// [`LEASE`] as PostgreSQL counts time.
+pub(crate) fn lease_interval() -> PgInterval {
+    PgInterval::from_microseconds(i64::try_from(LEASE.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// [`GATEWAY_KEY_LIFETIME`] as PostgreSQL counts time.
+pub(crate) fn key_lifetime_interval() -> PgInterval {
+    PgInterval::from_microseconds(i64::try_from(GATEWAY_KEY_LIFETIME.as_micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,231 @@
+//! The gateway over HTTP: every call is sent exactly once, with its reference as `Idempotency-Key`.
+//!
+//! Guarantees: nothing below this module repeats a call (redirects, retries and proxies are off); an answer counts as an
+//! outcome only if it is understood whole and names the call it answers; no call outlives [`CALL_TIMEOUT`]. Logs name
+//! references, never payment methods.
+//!
+//! Does not do TLS: no TLS library is compiled in, so the gateway's URL is `http://`, for the sandbox, or for a proxy on the
+//! same host that does the TLS. To call a gateway over `https://`, enable one of reqwest's TLS features and allow the scheme.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect, retry};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::{CALL_TIMEOUT, CONNECT_TIMEOUT, CallError, Capture, Gateway, Kind, Outcome, Refund};
+
+/// The payment methods that can be sent: those of the sandbox. A real gateway's are found in its customer's account.
+pub const PAYMENT_METHODS: [&str; 7] = [
+    "pm_card_visa",
+    "pm_card_declined",
+    "pm_card_insufficient_funds",
+    "pm_card_slow",
+    "pm_card_lost_reply",
+    "pm_card_gateway_error",
+    "pm_card_sticky_error",
+];
+
+/// The largest answer that is read, in bytes. An answer has some 300; the limit only keeps a broken gateway out of memory.
+const ANSWER_LIMIT: usize = 64 * 1024;
+
+/// How long an idle connection is kept. Shorter than what servers and load balancers commonly keep theirs (60 s and more),
+/// so that a call is not sent on a connection that is just being closed, and its outcome unknown for nothing.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many idle connections are kept: about as many as one replica has calls under way. More are opened when needed.
+const IDLE_CONNECTIONS: usize = 16;
+
+/// The gateway at a URL. Cheap to share; keeps its own connections.
+pub struct HttpGateway {
+    client: Client,
+    captures: Url,
+    refunds: Url,
+}
+
+/// Why a gateway's URL can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidGatewayUrl {
+    /// It is not a URL, or not one that paths can be added to.
+    #[error("not a URL: {0}")]
+    Malformed(String),
+    /// Only `http` is compiled in.
+    #[error("its scheme must be http, since no TLS is compiled in")]
+    Scheme,
+    /// The HTTP client could not be set up.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+impl HttpGateway {
+    /// Prepares calls to the gateway below `base_url`, for example `http://127.0.0.1:8081`. Makes no connection yet.
+    ///
+    /// # Errors
+    /// [`InvalidGatewayUrl`] when the URL can't be used.
+    pub fn new(base_url: &str) -> Result<Self, InvalidGatewayUrl> {
+        let below = |path: &str| {
+            Url::parse(&format!("{}/{path}", base_url.trim_end_matches('/')))
+                .map_err(|error| InvalidGatewayUrl::Malformed(error.to_string()))
+        };
+        let (captures, refunds) = (below("captures")?, below("refunds")?);
+        if captures.scheme() != "http" {
+            return Err(InvalidGatewayUrl::Scheme);
+        }
+        if captures.query().is_some() || captures.fragment().is_some() {
+            return Err(InvalidGatewayUrl::Malformed("it must end with its path".to_owned()));
+        }
+        let client = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(CALL_TIMEOUT)
+            // Whether a call is sent again is decided in one place, `learn`.
+            .retry(retry::never())
+            // A redirect would send the payment to a server that nobody configured.
+            .redirect(redirect::Policy::none())
+            // So would a proxy that the environment happens to name.
+            .no_proxy()
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .build()?;
+        Ok(Self { client, captures, refunds })
+    }
+}
+
+impl Gateway for HttpGateway {
+    fn accepts(&self, payment_method: &str) -> bool {
+        PAYMENT_METHODS.contains(&payment_method)
+    }
+
+    fn capture<'a>(&'a self, capture: &'a Capture) -> BoxFuture<'a, Result<Outcome, CallError>> {
+        let Capture { reference, amount, currency, payment_method } = capture;
+        let request = self.client.post(self.captures.clone()).json(&json!({
+            "reference": reference, "amount": amount, "currency": currency, "payment_method": payment_method,
+        }));
+        Box::pin(send(request, reference, *amount))
+    }
+
+    fn refund<'a>(&'a self, refund: &'a Refund) -> BoxFuture<'a, Result<Outcome, CallError>> {
+        let Refund { reference, capture, amount } = refund;
+        let request = self.client.post(self.refunds.clone()).json(&json!({
+            "reference": reference, "capture": capture, "amount": amount,
+        }));
+        Box::pin(send(request, reference, *amount))
+    }
+
+    fn find<'a>(&'a self, kind: Kind, reference: &'a str) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
+        let mut url = match kind {
+            Kind::Capture => self.captures.clone(),
+            Kind::Refund => self.refunds.clone(),
+        };
+        url.query_pairs_mut().append_pair("reference", reference);
+        Box::pin(look(self.client.get(url), reference))
+    }
+}
+
+/// One line of the gateway's books, which is what it answers to a call too. Other members are ignored.
+#[derive(Deserialize)]
+struct Entry {
+    reference: String,
+    amount: i64,
+    outcome: EntryOutcome,
+}
+
+/// The outcomes this client knows. Any other makes the answer one that is not understood, so that nothing is guessed.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum EntryOutcome {
+    Succeeded,
+    CardDeclined,
+    InsufficientFunds,
+    /// The gateway failed the call for good.
+    Error,
+}
+
+impl From<EntryOutcome> for Outcome {
+    fn from(outcome: EntryOutcome) -> Self {
+        let declined = |code: &str| Outcome::Declined { decline_code: code.to_owned() };
+        match outcome {
+            EntryOutcome::Succeeded => Outcome::Succeeded,
+            EntryOutcome::CardDeclined => declined("card_declined"),
+            EntryOutcome::InsufficientFunds => declined("insufficient_funds"),
+            EntryOutcome::Error => Outcome::Failed,
+        }
+    }
+}
+
+/// Sends a call once and reads its outcome.
+async fn send(request: RequestBuilder, reference: &str, amount: i64) -> Result<Outcome, CallError> {
+    let response = request.header("Idempotency-Key", reference).send().await.map_err(no_answer)?;
+    match response.status() {
+        // A decline is an answer, not an error: the issuer was asked and said no.
+        StatusCode::OK | StatusCode::CREATED | StatusCode::PAYMENT_REQUIRED => {}
+        status => return Err(failure(status)),
+    }
+    let entry: Entry = read(response).await?;
+    if entry.reference != reference || entry.amount != amount {
+        return Err(not_understood("it answers another call"));
+    }
+    Ok(entry.outcome.into())
+}
+
+/// Reads what became of a reference from the gateway's books.
+async fn look(request: RequestBuilder, reference: &str) -> Result<Option<Outcome>, CallError> {
+    let response = request.send().await.map_err(no_answer)?;
+    if response.status() != StatusCode::OK {
+        return Err(failure(response.status()));
+    }
+    let mut entries: Vec<Entry> = read(response).await?;
+    // A gateway that ignored the filter would otherwise settle this call with another's outcome.
+    entries.retain(|entry| entry.reference == reference);
+
+    let succeeded = entries.iter().filter(|entry| entry.outcome == EntryOutcome::Succeeded).count();
+    if succeeded > 1 {
+        log::error!("the gateway's books have {succeeded} successes for {reference}: the money moved more than once");
+    }
+    // Whatever else the books say of the reference, a success in them is money that moved.
+    Ok(if succeeded > 0 { Some(Outcome::Succeeded) } else { entries.pop().map(|entry| entry.outcome.into()) })
+}
+
+/// Reads a JSON body, up to the limit.
+async fn read<T: DeserializeOwned>(mut response: Response) -> Result<T, CallError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(no_answer)? {
+        if body.len() + chunk.len() > ANSWER_LIMIT {
+            return Err(not_understood("it is too long"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    serde_json::from_slice(&body).map_err(|error| not_understood(&error.to_string()))
+}
+
+/// What a status other than an outcome's says about the call.
+fn failure(status: StatusCode) -> CallError {
+    let code = status.as_u16();
+    match status {
+        // None of these says anything about the call itself: it came too early, too late, or too often.
+        StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
+            CallError::Later { status: code }
+        }
+        _ if status.is_client_error() => CallError::Refused { status: code },
+        _ if status.is_server_error() => CallError::ServerError { status: code },
+        _ => not_understood(&format!("its status is {status}")),
+    }
+}
+
+/// The reason without the URL, and with what lies below: "connection refused" is what helps.
+fn no_answer(error: reqwest::Error) -> CallError {
+    let error = error.without_url();
+    let mut reason = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        reason.push_str(": ");
+        reason.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    CallError::NoAnswer { reason }
+}
+
+fn not_understood(why: &str) -> CallError {
+    CallError::NoAnswer { reason: format!("the answer is not understood: {why}") }
+}

@@ -1,0 +1,120 @@
+//! What the HTTP client makes of a gateway's answers, good and bad.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use actix_web::http::StatusCode;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use idempotent_payments::gateway::{CallError, Capture, Gateway, HttpGateway, InvalidGatewayUrl, Kind, Outcome};
+use serde_json::json;
+
+/// A gateway that answers everything alike, and counts how often it is asked.
+struct Fixed {
+    gateway: HttpGateway,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Fixed {
+    fn start(status: u16, body: String) -> Self {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let server = HttpServer::new(move || {
+            let (body, counted) = (body.clone(), counted.clone());
+            App::new().default_service(web::to(move |request: HttpRequest| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap());
+                let response = response.insert_header(("Location", request.path())).body(body.clone());
+                async move { response }
+            }))
+        })
+        .workers(1)
+        .disable_signals()
+        .bind("127.0.0.1:0")
+        .unwrap();
+        let gateway = HttpGateway::new(&format!("http://{}", server.addrs()[0])).unwrap();
+        tokio::spawn(server.run());
+        Self { gateway, calls }
+    }
+
+    async fn capture(&self) -> Result<Outcome, CallError> {
+        let capture = Capture {
+            reference: "ours".to_owned(),
+            amount: 500,
+            currency: "EUR".to_owned(),
+            payment_method: "pm_card_visa".to_owned(),
+        };
+        self.gateway.capture(&capture).await
+    }
+}
+
+fn entry(reference: &str, amount: i64, outcome: &str) -> String {
+    json!({ "reference": reference, "amount": amount, "currency": "EUR", "outcome": outcome, "new": 1 }).to_string()
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_understood_whole_is_no_answer() {
+    for (status, body) in [
+        (201, String::new()),
+        (201, "<html>".to_owned()),
+        (201, entry("another", 500, "succeeded")),
+        (201, entry("ours", 501, "succeeded")),
+        (201, entry("ours", 500, "pending")),
+        (201, format!("{}{}", entry("ours", 500, "succeeded"), " ".repeat(70_000))),
+        (202, entry("ours", 500, "succeeded")),
+        (402, "{}".to_owned()),
+        (307, String::new()),
+    ] {
+        let gateway = Fixed::start(status, body.clone());
+        let outcome = gateway.capture().await;
+        assert!(matches!(outcome, Err(CallError::NoAnswer { .. })), "{status} {body:.80}: {outcome:?}");
+        assert_eq!(gateway.calls.load(Ordering::SeqCst), 1, "{status} {body:.80}");
+    }
+}
+
+#[tokio::test]
+async fn a_status_is_told_apart_and_never_repeated_by_the_client() {
+    for (status, error) in [
+        (400, CallError::Refused { status: 400 }),
+        (404, CallError::Refused { status: 404 }),
+        (422, CallError::Refused { status: 422 }),
+        (408, CallError::Later { status: 408 }),
+        (409, CallError::Later { status: 409 }),
+        (429, CallError::Later { status: 429 }),
+        (500, CallError::ServerError { status: 500 }),
+        (503, CallError::ServerError { status: 503 }),
+    ] {
+        let gateway = Fixed::start(status, entry("ours", 500, "succeeded"));
+        assert_eq!(gateway.capture().await, Err(error));
+        assert_eq!(gateway.calls.load(Ordering::SeqCst), 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn the_books_are_read_for_this_reference_only_and_a_success_in_them_counts() {
+    let line = |outcome| entry("ours", 500, outcome);
+    let succeeded = Ok(Some(Outcome::Succeeded));
+    let declined = Ok(Some(Outcome::Declined { decline_code: "card_declined".to_owned() }));
+    for (lines, found) in [
+        (vec![], Ok(None)),
+        (vec![entry("another", 500, "succeeded")], Ok(None)),
+        (vec![line("card_declined")], declined),
+        (vec![line("error")], Ok(Some(Outcome::Failed))),
+        (vec![line("succeeded"), line("card_declined")], succeeded.clone()),
+        (vec![line("succeeded"), line("succeeded")], succeeded),
+    ] {
+        let gateway = Fixed::start(200, format!("[{}]", lines.join(",")));
+        assert_eq!(gateway.gateway.find(Kind::Capture, "ours").await, found, "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_url_that_cannot_be_called_is_refused_at_once() {
+    for (url, scheme) in [("https://pay.example", true), ("127.0.0.1:8081", false), ("", false), ("http://a/?b", false)]
+    {
+        match HttpGateway::new(url).err() {
+            Some(InvalidGatewayUrl::Scheme) => assert!(scheme, "{url}"),
+            Some(InvalidGatewayUrl::Malformed(_)) => assert!(!scheme, "{url}"),
+            other => panic!("{url}: {other:?}"),
+        }
+    }
+}

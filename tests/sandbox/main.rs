@@ -1,0 +1,131 @@
+//! The sandbox gateway over HTTP, and `gateway::learn` against it, with a real database.
+//!
+//! Every test starts a sandbox of its own over the one database; references are fresh, so tests don't see each other.
+
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is how a failure is told")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod answers;
+mod keys;
+mod learn_outcomes;
+mod learn_rules;
+mod payment_methods;
+mod refunds;
+
+use std::net::SocketAddr;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use actix_web::dev::ServerHandle;
+use idempotent_payments::sandbox::{self, Config};
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+
+/// The one database of these tests.
+fn database_url() -> String {
+    static URL: LazyLock<String> = LazyLock::new(support::fresh_database);
+    URL.clone()
+}
+
+/// The sandbox makes its tables itself.
+fn prepare_template(_: &str) {}
+
+/// As real gateways have it: no test sees a key forgotten unless it asks for that.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A sandbox that listens on a port of its own, and ends with the test's runtime.
+struct Sandbox {
+    addr: SocketAddr,
+    handle: ServerHandle,
+    client: Client,
+}
+
+/// An answer, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Answer {
+    status: StatusCode,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{self:?} is not JSON: {error}"))
+    }
+}
+
+impl Sandbox {
+    fn start() -> Self {
+        Self::start_with(DAY, "127.0.0.1:0".parse().unwrap())
+    }
+
+    fn start_with(key_ttl: Duration, bind: SocketAddr) -> Self {
+        let running = sandbox::start(Config { database_url: database_url(), bind, key_ttl, pool_size: 4 }).unwrap();
+        tokio::spawn(running.server);
+        Self { addr: running.addr, handle: running.handle, client: Client::new() }
+    }
+
+    /// Stops at once, as a crash would: calls under way are cut off.
+    async fn kill(self) {
+        self.handle.stop(false).await;
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    async fn try_post(&self, path: &str, key: &str, body: &Value) -> reqwest::Result<Answer> {
+        let request = self.client.post(format!("{}{path}", self.url())).header("Idempotency-Key", key).json(body);
+        let response = request.send().await?;
+        Ok(Answer { status: response.status(), body: response.text().await? })
+    }
+
+    async fn post(&self, path: &str, key: &str, body: &Value) -> Answer {
+        self.try_post(path, key, body).await.unwrap()
+    }
+
+    /// Sends a capture under its reference as the key.
+    async fn capture(&self, reference: &str, amount: i64, payment_method: &str) -> Answer {
+        self.post("/captures", reference, &capture_body(reference, amount, payment_method)).await
+    }
+
+    /// Sends a refund under its reference as the key.
+    async fn refund(&self, reference: &str, capture: &str, amount: i64) -> Answer {
+        let body = json!({ "reference": reference, "capture": capture, "amount": amount });
+        self.post("/refunds", reference, &body).await
+    }
+
+    /// The lines of a book that have this reference.
+    async fn book(&self, book: &str, reference: &str) -> Vec<Value> {
+        let url = format!("{}{book}?reference={reference}", self.url());
+        self.client.get(url).send().await.unwrap().json().await.unwrap()
+    }
+
+    async fn captured_outcomes(&self, reference: &str) -> Vec<String> {
+        let book = self.book("/captures", reference).await;
+        book.iter().map(|entry| entry["outcome"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until the book has a line of this reference.
+    async fn until_captured(&self, reference: &str) {
+        until("the capture is in the book", async || !self.captured_outcomes(reference).await.is_empty()).await;
+    }
+}
+
+fn capture_body(reference: &str, amount: i64, payment_method: &str) -> Value {
+    json!({ "reference": reference, "amount": amount, "currency": "EUR", "payment_method": payment_method })
+}
+
+fn fresh_reference() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
+/// Polls until the condition holds, or fails after ten seconds.
+async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "ten seconds passed before {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
