@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -13,9 +14,40 @@ use tokio::sync::watch;
 use super::key::Address;
 use super::store::Record;
 
-/// The keys in flight in this process. Its size is bounded by the number of requests under way.
+/// The keys in flight in this process, and those answered lately.
 #[derive(Clone, Default)]
-pub struct Flights(Arc<Mutex<HashMap<Address, watch::Receiver<Option<Landing>>>>>);
+pub struct Flights(Arc<Shared>);
+
+type InFlight = HashMap<Address, watch::Receiver<Option<Landing>>>;
+
+#[derive(Default)]
+struct Shared {
+    /// Bounded by the number of requests under way.
+    in_flight: Mutex<InFlight>,
+    answered: Answered,
+}
+
+/// Keys remembered as answered, half a mebibyte of them: at a thousand requests a second about a minute, when most retries
+/// come.
+const REMEMBERED: usize = 1 << 16;
+
+/// Which keys this process answered lately, each in the one place that its hash has: a later key overwrites an earlier one.
+/// A guess that saves a replay the transaction; never a decision.
+struct Answered(Box<[AtomicI64]>);
+
+impl Default for Answered {
+    fn default() -> Self {
+        Self((0..REMEMBERED).map(|_| AtomicI64::new(0)).collect())
+    }
+}
+
+impl Answered {
+    fn place(&self, hash: i64) -> &AtomicI64 {
+        // Two bytes of a SHA-256 are as good as any other two.
+        let [.., high, low] = hash.to_be_bytes();
+        &self.0[usize::from(u16::from_be_bytes([high, low]))]
+    }
+}
 
 /// What a leader leaves to its followers.
 #[derive(Clone)]
@@ -55,9 +87,19 @@ impl Flights {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Address, watch::Receiver<Option<Landing>>>> {
+    fn lock(&self) -> MutexGuard<'_, InFlight> {
         // No code that may panic runs under this lock, so a poisoned map is a whole map.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers that the key of this hash has a record.
+    pub(super) fn remember(&self, hash: i64) {
+        self.0.answered.place(hash).store(hash, Ordering::Relaxed);
+    }
+
+    /// Whether the key of this hash probably has a record: it may have gone, and another process may know better.
+    pub(super) fn was_answered(&self, hash: i64) -> bool {
+        self.0.answered.place(hash).load(Ordering::Relaxed) == hash
     }
 }
 
