@@ -15,7 +15,15 @@ use super::store::Record;
 
 /// The keys in flight in this process. Its size is bounded by the number of requests under way.
 #[derive(Clone, Default)]
-pub struct Flights(Arc<Mutex<HashMap<Address, watch::Receiver<Option<Landing>>>>>);
+pub struct Flights(Arc<Mutex<HashMap<Address, watch::Receiver<Progress>>>>);
+
+/// How far a flight is.
+#[derive(Clone, Default)]
+struct Progress {
+    /// The provisional record that the leader met and is waiting by: what a follower answers whose own wait ends first.
+    seen: Option<Arc<Record>>,
+    landing: Option<Landing>,
+}
 
 /// What a leader leaves to its followers.
 #[derive(Clone)]
@@ -38,32 +46,36 @@ pub(super) enum Seat {
 pub(super) struct Leader {
     flights: Flights,
     address: Address,
-    landing: watch::Sender<Option<Landing>>,
+    progress: watch::Sender<Progress>,
 }
 
-pub(super) struct Follower(watch::Receiver<Option<Landing>>);
+pub(super) struct Follower(watch::Receiver<Progress>);
 
 impl Flights {
     pub(super) fn board(&self, address: &Address) -> Seat {
         match self.lock().entry(address.clone()) {
             Entry::Occupied(flight) => Seat::Follower(Follower(flight.get().clone())),
             Entry::Vacant(place) => {
-                let (landing, receiver) = watch::channel(None);
+                let (progress, receiver) = watch::channel(Progress::default());
                 place.insert(receiver);
-                Seat::Leader(Leader { flights: self.clone(), address: address.clone(), landing })
+                Seat::Leader(Leader { flights: self.clone(), address: address.clone(), progress })
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Address, watch::Receiver<Option<Landing>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Address, watch::Receiver<Progress>>> {
         // No code that may panic runs under this lock, so a poisoned map is a whole map.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Leader {
+    pub(super) fn has_seen(&self, provisional: &Record) {
+        self.progress.send_modify(|progress| progress.seen = Some(Arc::new(provisional.clone())));
+    }
+
     pub(super) fn land(self, landing: Landing) {
-        self.landing.send_replace(Some(landing));
+        self.progress.send_modify(|progress| progress.landing = Some(landing));
         // Drop takes the flight off the map. Who boards from then on leads a flight of its own, and asks the database.
     }
 }
@@ -76,8 +88,13 @@ impl Drop for Leader {
 
 impl Follower {
     /// Waits for the leader. None where it vanished without a landing.
-    pub(super) async fn landing(mut self) -> Option<Landing> {
-        let landing = self.0.wait_for(Option::is_some).await.ok()?;
-        landing.clone()
+    pub(super) async fn landing(&mut self) -> Option<Landing> {
+        let progress = self.0.wait_for(|progress| progress.landing.is_some()).await.ok()?;
+        progress.landing.clone()
+    }
+
+    /// The provisional record that the leader is waiting by, if it met one.
+    pub(super) fn seen(&self) -> Option<Arc<Record>> {
+        self.0.borrow().seen.clone()
     }
 }
