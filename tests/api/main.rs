@@ -4,12 +4,18 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accounts;
 mod app;
+mod bad_input;
+mod cancel;
+mod client_gone;
+mod database;
 mod dev_postgres;
 mod errors;
 mod orders;
 mod products;
 mod retries;
+mod stock;
 
 fn prepare_template(url: &str) {
     idempotent_payments::db::migrate(url).unwrap();
