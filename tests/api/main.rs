@@ -5,9 +5,12 @@
 mod support;
 
 mod app;
+mod binary;
+mod crashes;
 mod dev_postgres;
 mod errors;
 mod orders;
+mod paying;
 mod products;
 mod retries;
 
