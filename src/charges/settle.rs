@@ -280,16 +280,23 @@ impl Settler {
         crash_point("before-call");
         let learnt = learn(&*self.gateway, &lease.call, lease.look_first).await;
         crash_point("after-call");
-        match learnt {
+        let recorded = match learnt {
             Ok(outcome) => {
-                let recorded = tokio::time::timeout(CONCLUDE_WITHIN, self.record(lease, outcome)).await;
-                let settled = recorded.unwrap_or(Err(Unsettled::TooSlow))?;
+                let recorded = tokio::time::timeout(CONCLUDE_WITHIN, self.record(lease.clone(), outcome)).await;
+                recorded.unwrap_or(Err(Unsettled::TooSlow))
+            }
+            Err(unknown) => Err(unknown.into()),
+        };
+        match recorded {
+            Ok(settled) => {
                 crash_point("after-commit-2");
                 Ok(settled)
             }
-            Err(unknown) => {
+            Err(error) => {
+                // An outcome that can't be recorded counts as an attempt, too: it ends up parked, in sight of a person, and
+                // not sent again every lease for ever.
                 self.release(lease).await?;
-                Err(unknown.into())
+                Err(error)
             }
         }
     }
