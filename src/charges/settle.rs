@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::pg::data_types::PgInterval;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Double, Integer, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, Uuid as SqlUuid};
 use futures_util::{StreamExt, stream};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -373,8 +373,10 @@ struct Candidate {
     id: Uuid,
 }
 
-/// What may be leased, looked up without a lock, over all accounts.
+/// What may be leased, looked up without a lock, over all accounts. Who resumes what is parked wants all of it, at once:
+/// there is no next look.
 fn due(conn: &mut PgConnection, resume: bool) -> QueryResult<Vec<(What, Uuid, Uuid)>> {
+    let limit = if resume { None } else { Some(TAKEN_AT_ONCE) };
     let mut all = Vec::new();
     for what in [What::Charge, What::Refund] {
         let sql = format!(
@@ -384,7 +386,7 @@ fn due(conn: &mut PgConnection, resume: bool) -> QueryResult<Vec<(What, Uuid, Uu
             what.table()
         );
         let found: Vec<Candidate> =
-            diesel::sql_query(sql).bind::<Bool, _>(resume).bind::<BigInt, _>(TAKEN_AT_ONCE).load(conn)?;
+            diesel::sql_query(sql).bind::<Bool, _>(resume).bind::<Nullable<BigInt>, _>(limit).load(conn)?;
         all.extend(found.into_iter().map(|candidate| (what, candidate.account_id, candidate.id)));
     }
     Ok(all)
