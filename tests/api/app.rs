@@ -93,8 +93,12 @@ impl App {
     }
 
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        self.request_as(ACME, method, path)
+    }
+
+    pub fn request_as(&self, account: &str, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().unwrap();
-        self.client.request(method, format!("{}{path}", self.base)).bearer_auth(ACME)
+        self.client.request(method, format!("{}{path}", self.base)).bearer_auth(account)
     }
 
     pub async fn get(&self, path: &str) -> Answer {

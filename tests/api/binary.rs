@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::app::App;
 use crate::support::eventually;
 
-/// A process that serves the API; killed when it is dropped.
+/// A process that serves the API. Dropping it kills it, as the out-of-memory killer would.
 pub struct Replica {
     process: Child,
     /// Open for as long as the process lives, which may say more.
@@ -30,14 +30,10 @@ impl Replica {
     fn launch(database: &str, command: &mut Command) -> Self {
         let mut process = command.arg("serve").stdout(Stdio::piped()).spawn().unwrap();
         let mut output = BufReader::new(process.stdout.take().unwrap());
-        let banner = output.by_ref().lines().map(Result::unwrap);
-        let base =
-            banner.filter_map(|line| Some(line.strip_prefix("payments listens on ")?.to_owned())).next().unwrap();
+        let mut banner = output.by_ref().lines().map(Result::unwrap);
+        let base = banner.find_map(|line| Some(line.strip_prefix("payments listens on ")?.to_owned())).unwrap();
         Self { process, _output: output, api: App::at(base, database.to_owned()) }
     }
-
-    /// As the operating system's out-of-memory killer does it.
-    pub fn kill(self) {}
 
     /// As an orchestrator does it.
     pub fn terminate(&self) {

@@ -6,13 +6,21 @@ mod support;
 
 mod app;
 mod binary;
+mod charges;
 mod crashes;
 mod dev_postgres;
 mod errors;
+mod gateways;
+mod late_retries;
+mod leaving;
 mod orders;
+mod parking;
 mod paying;
+mod payment_races;
 mod products;
+mod refunds;
 mod retries;
+mod settling;
 
 fn prepare_template(url: &str) {
     idempotent_payments::db::migrate(url).unwrap();

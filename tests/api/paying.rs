@@ -57,8 +57,17 @@ impl App {
 
     /// Makes all that is processing due, as the time of a lease or a pause would.
     pub fn let_leases_end(&self) {
+        self.set_next_attempts("now()");
+    }
+
+    /// Keeps every settler off for the rest of the test.
+    pub fn put_off_leases(&self) {
+        self.set_next_attempts("now() + interval '1 hour'");
+    }
+
+    fn set_next_attempts(&self, time: &str) {
         for table in ["charges", "refunds"] {
-            self.execute(&format!("UPDATE {table} SET next_attempt_at = now() WHERE status = 'processing'"));
+            self.execute(&format!("UPDATE {table} SET next_attempt_at = {time} WHERE status = 'processing'"));
         }
     }
 
