@@ -79,7 +79,9 @@ async fn sigterm_lets_a_slow_charge_end_that_nobody_waits_for() {
     let (database, sandbox) = (fresh_database(), Sandbox::start());
     let mut replica = Replica::start(&database, &sandbox.url);
     let order = replica.pending_order().await;
-    drop(send_slow_charge(&replica, &order, || sandbox.captures() == 1).await);
+    let client = send_slow_charge(&replica, &order, || sandbox.captures() == 1).await;
+    client.set_zero_linger().unwrap();
+    drop(client);
 
     replica.terminate();
 

@@ -100,6 +100,28 @@ async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_one_is
 }
 
 #[tokio::test]
+async fn a_holder_of_a_refund_that_slept_past_its_lease_writes_nothing_either() {
+    let (gateway, hold) = held();
+    let app = App::start_without_settler(fresh_database(), gateway);
+    hold.let_go();
+    let charge = app.paid_charge().await;
+    hold.until_called().await;
+    let meanwhile = async {
+        hold.until_called().await;
+        app.let_leases_end();
+        assert_eq!(app.settler(away()).pass(false).await.unwrap().taken, 1);
+        hold.let_go();
+    };
+
+    let (refund, ()) = tokio::join!(app.refund("k", &charge, None), meanwhile);
+
+    refund.expect(202);
+    assert_eq!(app.count("refunds WHERE status = 'processing' AND attempts = 2"), 1);
+    assert_eq!((app.count("orders WHERE status = 'paid'"), app.events("refund.succeeded")), (1, 0));
+    assert_eq!(app.count("entitlements WHERE revoked_at IS NULL"), 1);
+}
+
+#[tokio::test]
 async fn a_lease_is_one_holders_alone() {
     let (app, hold, request) = charge_under_way().await;
     assert_eq!(app.settler(declining()).pass(false).await.unwrap().taken, 0, "the request has it");
