@@ -16,7 +16,8 @@ async fn a_new_account_can_call_with_the_key_it_was_shown() {
     assert!(key.starts_with("sk_"));
     let products = send(app.request_as(&key, "GET", "/v1/products")).await.expect(200).json();
     assert_eq!(products["data"].as_array().unwrap().len(), 0);
-    let readable = format!("api_keys WHERE encode(hash, 'escape') LIKE '%{key}%' OR encode(hash, 'hex') LIKE '%{key}%'");
+    let readable =
+        format!("api_keys WHERE encode(hash, 'escape') LIKE '%{key}%' OR encode(hash, 'hex') LIKE '%{key}%'");
     assert_eq!(count(&app.database, &readable), 0);
     assert_eq!(count(&app.database, &format!("api_keys WHERE hash = sha256('{key}')")), 1);
 }

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
+use actix_web::dev::{Server, ServerHandle};
 use idempotent_payments::auth::KnownKeys;
 use idempotent_payments::charges::settle::Settler;
 use idempotent_payments::db::Db;
@@ -24,7 +24,8 @@ pub const GLOBEX: &str = "sk_demo_globex";
 /// A server of its own, on a port of its own, and a client of it.
 pub struct App {
     client: Client,
-    server: ServerHandle,
+    /// None where somebody else runs it.
+    server: Option<ServerHandle>,
 }
 
 /// Talks to one server, and looks into its database. Clones share their connections.
@@ -57,9 +58,6 @@ impl App {
     /// A server with a pool of its own on a given database: with another one it stands for two replicas. Its sandbox
     /// gateway is on the same database, so two replicas share the gateway's books, too.
     pub async fn start_on(database: String, pool_size: u32) -> Self {
-        let db = Db::start(&database, pool_size).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
         let sandbox = sandbox::start(sandbox::Config {
             database_url: database.clone(),
             bind: "127.0.0.1:0".parse().unwrap(),
@@ -67,21 +65,40 @@ impl App {
             pool_size: 4,
         })
         .unwrap();
-        let gateway: Arc<dyn Gateway> = Arc::new(HttpGateway::new(&format!("http://{}", sandbox.addr)).unwrap());
+        let gateway = Arc::new(HttpGateway::new(&format!("http://{}", sandbox.addr)).unwrap());
+        Self::serve(database, pool_size, gateway, Some(sandbox.server))
+    }
+
+    /// A server that calls the given gateway and has no settler in the background: what is to be settled, the test does.
+    pub fn start_without_settler(database: String, gateway: Arc<dyn Gateway>) -> Self {
+        Self::serve(database, 10, gateway, None)
+    }
+
+    fn serve(database: String, pool_size: u32, gateway: Arc<dyn Gateway>, sandbox: Option<Server>) -> Self {
+        let db = Db::start(&database, pool_size).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                actix_web::rt::spawn(sandbox.server);
                 let settler = Settler::new(db.clone(), Arc::clone(&gateway));
-                actix_web::rt::spawn(settler.clone().run());
+                if let Some(sandbox) = sandbox {
+                    actix_web::rt::spawn(sandbox);
+                    actix_web::rt::spawn(settler.clone().run());
+                }
                 let state = State { db, known_keys: KnownKeys::default(), gateway, settler };
                 let server = http::serve(listener, state).unwrap();
                 sender.send(server.handle()).unwrap();
                 server.await.unwrap();
             });
         });
-        let server = receiver.recv().unwrap();
-        Self { client: Client { base, database, http: reqwest::Client::new() }, server }
+        let client = Client { base, database, http: reqwest::Client::new() };
+        Self { client, server: Some(receiver.recv().unwrap()) }
+    }
+
+    /// An API that somebody else runs: a process of the real binary.
+    pub fn at(base: String, database: String) -> Self {
+        Self { client: Client { base, database, http: reqwest::Client::new() }, server: None }
     }
 }
 
@@ -156,7 +173,7 @@ impl Client {
 impl Drop for App {
     fn drop(&mut self) {
         // Fire and forget: the server's own thread ends it.
-        drop(self.server.stop(false));
+        drop(self.server.as_ref().map(|server| server.stop(false)));
     }
 }
 

@@ -141,7 +141,8 @@ async fn a_key_that_is_not_one_key_is_refused() {
     let before = app.rows();
     let request = || app.request("POST", "/v1/orders").json(&one_item("sticker", 1));
     let (long, long_quoted) = ("k".repeat(256), format!("\"{}\"", "k".repeat(256)));
-    let invalid = ["", "  ", "\"\"", &long, &long_quoted, "schl\u{fc}ssel", "a b", "a,b", "a;b", "\"a", "a\"", "\"a\"b"];
+    let invalid =
+        ["", "  ", "\"\"", &long, &long_quoted, "schl\u{fc}ssel", "a b", "a,b", "a;b", "\"a", "a\"", "\"a\"b"];
 
     send(request()).await.expect_problem(400, "idempotency-key-missing");
     for key in invalid {

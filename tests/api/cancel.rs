@@ -97,7 +97,8 @@ async fn a_key_may_cancel_two_orders_for_it_belongs_to_the_resource() {
 async fn a_cancellation_needs_no_body_and_no_content_type() {
     let app = App::start_with_pool(2).await;
     let order = order_of_three(&app).await;
-    let path = format!("{}/cancel", order.header("Location").unwrap().to_uppercase().replace("/V1/ORDERS", "/v1/orders"));
+    let path =
+        format!("{}/cancel", order.header("Location").unwrap().to_uppercase().replace("/V1/ORDERS", "/v1/orders"));
 
     let without = crate::app::send(app.request("POST", &path).header("Idempotency-Key", "cancel")).await.expect(200);
     let with = cancel(&app, ACME, "cancel", &order).await.expect(200);

@@ -6,7 +6,7 @@ use diesel::connection::{Connection, SimpleConnection};
 use idempotent_payments::db::Db;
 use idempotent_payments::error::ApiError;
 
-use crate::app::{App, send};
+use crate::app::{App, Client, send};
 use crate::support::{cluster, execute, fresh_database};
 
 /// A database that accepts no connections, or does again.
@@ -58,7 +58,10 @@ async fn a_server_is_ready_when_its_database_is() {
     assert_eq!(send(app.anonymous("GET", "/health/ready")).await.expect(200).json()["status"], "ready");
     assert_eq!(send(app.anonymous("GET", "/health/live")).await.expect(200).json()["status"], "live");
 
-    execute(&app.database, "DELETE FROM __diesel_schema_migrations WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)");
+    execute(
+        &app.database,
+        "DELETE FROM __diesel_schema_migrations WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)",
+    );
 
     app.get("/health/ready").await.expect_problem(503, "database-unavailable");
 }
@@ -69,7 +72,8 @@ async fn orders_are_made_over_connections_that_were_cut_while_idle() {
     app.at_once(8, |app, number| async move { app.order(&format!("before-{number}"), "pro-monthly", 1).await }).await;
     cut_connections(&app);
 
-    let after = app.at_once(8, |app, number| async move { app.order(&format!("after-{number}"), "pro-monthly", 1).await });
+    let after =
+        app.at_once(8, |app, number| async move { app.order(&format!("after-{number}"), "pro-monthly", 1).await });
 
     assert!(after.await.iter().all(|answer| answer.status == 201));
     assert_eq!(app.count("orders"), 16);
@@ -89,10 +93,13 @@ async fn reads_are_answered_over_connections_that_were_cut_while_idle() {
 #[tokio::test]
 async fn a_storm_survives_that_its_connections_are_cut_again_and_again() {
     let app = App::start_with_pool(4).await;
-    let storm = app.at_once(60, |app, number| async move {
-        app.order(&format!("key-{}", number % 20), "pro-monthly", 1).await
+    let client = (*app).clone();
+    let storm = tokio::spawn(async move {
+        let order = |app: Client, number: usize| async move {
+            app.order(&format!("key-{}", number % 20), "pro-monthly", 1).await
+        };
+        client.at_once(60, order).await
     });
-    let storm = tokio::spawn(storm);
     for _ in 0..5 {
         cut_connections(&app);
         tokio::task::yield_now().await;

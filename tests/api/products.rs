@@ -37,7 +37,8 @@ async fn a_put_writes_its_event_unless_it_changes_nothing() {
     app.product("mug", 11).await.expect(200);
     assert_eq!(events(), 2);
 
-    let latest = number(&app.database, "max((data->>'stock')::int)::bigint AS n FROM events WHERE data->>'sku' = 'mug'");
+    let latest =
+        number(&app.database, "max((data->>'stock')::int)::bigint AS n FROM events WHERE data->>'sku' = 'mug'");
     assert_eq!(latest, 11);
 }
 

@@ -28,7 +28,10 @@ async fn a_hundred_duplicates_on_a_pool_of_four_make_one_order() {
     let first = answers.iter().find(|answer| answer.status == 201 && !answer.is_replay()).unwrap();
     for answer in &answers {
         if answer.status == 409 {
-            assert_eq!((answer.problem().as_str(), answer.header("Retry-After")), ("idempotency-request-in-flight", Some("1")));
+            assert_eq!(
+                (answer.problem().as_str(), answer.header("Retry-After")),
+                ("idempotency-request-in-flight", Some("1"))
+            );
         } else {
             assert_eq!(answer.reply(), first.reply());
         }
