@@ -234,7 +234,7 @@ pub(crate) fn lease(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Quer
         id,
         attempt: row.attempts,
         call: Call::Capture(Capture {
-            reference: if row.attempts > 1 { row.reference.replace('a', "b") } else { row.reference },
+            reference: row.reference,
             amount: row.amount,
             currency: row.currency,
             payment_method: row.payment_method,
