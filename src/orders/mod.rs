@@ -126,7 +126,7 @@ fn lock_products<'a>(
 /// 422 for a bad page.
 pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
-        .run(move |conn| {
+        .read(move |conn| {
             let mut query =
                 orders::table.filter(orders::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
             if let Some(after) = paging.after {
@@ -145,7 +145,7 @@ pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Resul
 /// 404.
 pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let order = db
-        .run(move |conn| {
+        .read(move |conn| {
             let row: Option<Row> =
                 orders::table.find((account.id, id.0)).select(Row::as_select()).first(conn).optional()?;
             let row = row.ok_or_else(no_order)?;

@@ -88,7 +88,7 @@ async fn a_key_may_cancel_two_orders_for_it_belongs_to_the_resource() {
     let (one, other) = (order_of_three(&app).await, app.order("other", "sticker", 1).await.expect(201));
 
     for order in [one, other] {
-        assert!(!cancel(&app, ACME, "same key", &order).await.expect(200).is_replay());
+        assert!(!cancel(&app, ACME, "same-key", &order).await.expect(200).is_replay());
     }
     assert_eq!(reserved(&app), 0);
 }

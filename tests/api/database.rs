@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use std::sync::Arc;
+
 use diesel::connection::{Connection, SimpleConnection};
 use idempotent_payments::db::Db;
 use idempotent_payments::error::ApiError;
+use idempotent_payments::gateway::HttpGateway;
 
 use crate::app::{App, Client, send};
 use crate::support::{cluster, execute, fresh_database};
@@ -45,7 +48,8 @@ async fn without_its_database_the_server_says_so_and_serves_again_when_it_is_bac
 
 #[tokio::test]
 async fn a_server_that_never_had_a_database_answers_all_the_same() {
-    let app = App::start_on("postgresql://payments@%2Fnowhere/payments".into(), 2).await;
+    let nobody = Arc::new(HttpGateway::new("http://127.0.0.1:1").unwrap());
+    let app = App::start_without_settler("postgresql://payments@%2Fnowhere/payments".into(), nobody);
 
     app.order("key", "sticker", 1).await.expect_problem(503, "database-unavailable");
     app.get("/health/ready").await.expect_problem(503, "database-unavailable");

@@ -1,5 +1,7 @@
 //! Every answer that is not a success is a problem document, whoever found the problem.
 
+use std::sync::Arc;
+
 use diesel::connection::{Connection, SimpleConnection};
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
@@ -9,7 +11,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::app::{App, one_item, send};
-use crate::support::{connect, eventually_blocked, execute};
+use crate::support::{connect, execute};
 
 #[tokio::test]
 async fn a_problem_names_the_request_that_met_it() {
@@ -154,10 +156,20 @@ async fn a_server_with_too_much_to_do_says_so_at_once() {
     other.begin_test_transaction().unwrap();
     other.batch_execute("SELECT FROM products WHERE sku = 'sticker' FOR UPDATE").unwrap();
 
-    let storm = app.at_once(100, |app, number| async move { app.order(&format!("key-{number}"), "sticker", 1).await });
+    let refusal = Arc::new(tokio::sync::Notify::new());
+    let storm = app.at_once(100, |app, number| {
+        let refusal = Arc::clone(&refusal);
+        async move {
+            let answer = app.order(&format!("key-{number}"), "sticker", 1).await;
+            if answer.status == 503 {
+                refusal.notify_one();
+            }
+            answer
+        }
+    });
+    // The lock is held until somebody was refused: nobody is before the queue is full.
     let (answers, ()) = tokio::join!(storm, async {
-        eventually_blocked(&app.database, 1).await;
-        app.order("key", "sticker", 1).await.expect_problem(503, "overloaded");
+        refusal.notified().await;
         drop(other);
     });
 
