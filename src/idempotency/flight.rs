@@ -18,7 +18,7 @@ use super::store::Record;
 #[derive(Clone, Default)]
 pub struct Flights(Arc<Shared>);
 
-type InFlight = HashMap<Address, watch::Receiver<Option<Landing>>>;
+type InFlight = HashMap<Address, watch::Receiver<Progress>>;
 
 #[derive(Default)]
 struct Shared {
@@ -49,6 +49,14 @@ impl Answered {
     }
 }
 
+/// How far a flight is.
+#[derive(Clone, Default)]
+struct Progress {
+    /// The provisional record that the leader met and is waiting by: what a follower answers whose own wait ends first.
+    seen: Option<Arc<Record>>,
+    landing: Option<Landing>,
+}
+
 /// What a leader leaves to its followers.
 #[derive(Clone)]
 pub(super) enum Landing {
@@ -70,19 +78,19 @@ pub(super) enum Seat {
 pub(super) struct Leader {
     flights: Flights,
     address: Address,
-    landing: watch::Sender<Option<Landing>>,
+    progress: watch::Sender<Progress>,
 }
 
-pub(super) struct Follower(watch::Receiver<Option<Landing>>);
+pub(super) struct Follower(watch::Receiver<Progress>);
 
 impl Flights {
     pub(super) fn board(&self, address: &Address) -> Seat {
         match self.lock().entry(address.clone()) {
             Entry::Occupied(flight) => Seat::Follower(Follower(flight.get().clone())),
             Entry::Vacant(place) => {
-                let (landing, receiver) = watch::channel(None);
+                let (progress, receiver) = watch::channel(Progress::default());
                 place.insert(receiver);
-                Seat::Leader(Leader { flights: self.clone(), address: address.clone(), landing })
+                Seat::Leader(Leader { flights: self.clone(), address: address.clone(), progress })
             }
         }
     }
@@ -104,8 +112,12 @@ impl Flights {
 }
 
 impl Leader {
+    pub(super) fn has_seen(&self, provisional: &Record) {
+        self.progress.send_modify(|progress| progress.seen = Some(Arc::new(provisional.clone())));
+    }
+
     pub(super) fn land(self, landing: Landing) {
-        self.landing.send_replace(Some(landing));
+        self.progress.send_modify(|progress| progress.landing = Some(landing));
         // Drop takes the flight off the map. Who boards from then on leads a flight of its own, and asks the database.
     }
 }
@@ -118,8 +130,13 @@ impl Drop for Leader {
 
 impl Follower {
     /// Waits for the leader. None where it vanished without a landing.
-    pub(super) async fn landing(mut self) -> Option<Landing> {
-        let landing = self.0.wait_for(Option::is_some).await.ok()?;
-        landing.clone()
+    pub(super) async fn landing(&mut self) -> Option<Landing> {
+        let progress = self.0.wait_for(|progress| progress.landing.is_some()).await.ok()?;
+        progress.landing.clone()
+    }
+
+    /// The provisional record that the leader is waiting by, if it met one.
+    pub(super) fn seen(&self) -> Option<Arc<Record>> {
+        self.0.borrow().seen.clone()
     }
 }

@@ -126,9 +126,10 @@ pub(super) fn claim(conn: &mut PgConnection, claim: &Claim) -> QueryResult<Claim
     // Decided by the rows that came back, never by a row count.
     Ok(match (got, claimed, record_of(record)) {
         (_, Some(_), _) => Claimed::Ours,
-        (_, None, Some(record)) => Claimed::Stands(record),
-        (true, None, None) => Claimed::Unclear,
-        (false, None, None) => Claimed::InFlight,
+        // An expired record whose lock is taken is being taken over: whoever went on to the guard would wait in the database.
+        (got, None, Some(record)) if got || !record.expired => Claimed::Stands(record),
+        (true, None, _) => Claimed::Unclear,
+        (false, None, _) => Claimed::InFlight,
     })
 }
 

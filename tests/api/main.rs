@@ -4,10 +4,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accounts;
 mod app;
+mod bad_input;
 mod binary;
+mod cancel;
 mod charges;
+mod client_gone;
 mod crashes;
+mod database;
 mod dev_postgres;
 mod errors;
 mod gateways;
@@ -21,6 +26,7 @@ mod products;
 mod refunds;
 mod retries;
 mod settling;
+mod stock;
 
 fn prepare_template(url: &str) {
     idempotent_payments::db::migrate(url).unwrap();

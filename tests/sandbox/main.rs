@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is how a failure is told")]
 
+#[expect(dead_code, reason = "what the other test binaries need besides")]
 #[path = "../support/mod.rs"]
 mod support;
 
