@@ -39,11 +39,7 @@ impl<'a, 'b> Statement<'a, 'b> {
     }
 
     /// What stands behind the last bind.
-    ///
-    /// # Errors
-    /// None; for the end of a `walk_ast`.
-    pub fn end(mut self) -> QueryResult<()> {
+    pub fn end(mut self) {
         self.out.push_sql(self.rest);
-        Ok(())
     }
 }

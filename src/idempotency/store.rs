@@ -178,7 +178,8 @@ impl QueryFragment<Pg> for ClaimStatement<'_> {
         sql.bind::<SqlUuid, _>(&address.account_id)?;
         sql.bind::<Text, _>(&address.scope)?;
         sql.bind::<Text, _>(&address.key)?;
-        sql.end()
+        sql.end();
+        Ok(())
     }
 }
 
@@ -296,7 +297,8 @@ impl QueryFragment<Pg> for WriteReply<'_> {
         sql.bind::<Text, _>(&self.address.scope)?;
         sql.bind::<Text, _>(&self.address.key)?;
         sql.bind::<SqlUuid, _>(&self.id)?;
-        sql.end()
+        sql.end();
+        Ok(())
     }
 }
 

@@ -230,6 +230,7 @@ impl QueryFragment<Pg> for WriteOrder {
         sql.bind::<SqlUuid, _>(&self.account_id)?;
         sql.bind::<SqlUuid, _>(&self.event_id)?;
         sql.bind::<Json, _>(&self.event)?;
-        sql.end()
+        sql.end();
+        Ok(())
     }
 }

@@ -24,8 +24,7 @@ pub const GLOBEX: &str = "sk_demo_globex";
 /// A server of its own, on a port of its own, and a client of it.
 pub struct App {
     client: Client,
-    /// None where somebody else runs it.
-    server: Option<ServerHandle>,
+    server: ServerHandle,
 }
 
 /// Talks to one server, and looks into its database. Clones share their connections.
@@ -92,13 +91,7 @@ impl App {
                 server.await.unwrap();
             });
         });
-        let client = Client { base, database, http: reqwest::Client::new() };
-        Self { client, server: Some(receiver.recv().unwrap()) }
-    }
-
-    /// An API that somebody else runs: a process of the real binary.
-    pub fn at(base: String, database: String) -> Self {
-        Self { client: Client { base, database, http: reqwest::Client::new() }, server: None }
+        Self { client: Client::of(base, database), server: receiver.recv().unwrap() }
     }
 }
 
@@ -111,6 +104,11 @@ impl Deref for App {
 }
 
 impl Client {
+    /// Of a server that may run anywhere.
+    pub fn of(base: String, database: String) -> Self {
+        Self { base, database, http: reqwest::Client::new() }
+    }
+
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         self.request_as(ACME, method, path)
     }
@@ -124,8 +122,9 @@ impl Client {
     }
 
     /// Sends `n` requests at once and waits for all answers.
-    pub fn at_once<T, F>(&self, n: usize, task: impl Fn(Self, usize) -> F) -> impl Future<Output = Vec<T>>
+    pub fn at_once<T, F, M>(&self, n: usize, task: M) -> impl Future<Output = Vec<T>> + use<T, F, M>
     where
+        M: Fn(Self, usize) -> F,
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
@@ -173,7 +172,7 @@ impl Client {
 impl Drop for App {
     fn drop(&mut self) {
         // Fire and forget: the server's own thread ends it.
-        drop(self.server.as_ref().map(|server| server.stop(false)));
+        drop(self.server.stop(false));
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::app::App;
+use crate::app::Client;
 use crate::support::eventually;
 
 /// A process that serves the API. Dropping it kills it, as the out-of-memory killer would.
@@ -14,7 +14,7 @@ pub struct Replica {
     process: Child,
     /// Open for as long as the process lives, which may say more.
     _output: BufReader<ChildStdout>,
-    api: App,
+    api: Client,
 }
 
 impl Replica {
@@ -32,7 +32,7 @@ impl Replica {
         let mut output = BufReader::new(process.stdout.take().unwrap());
         let mut banner = output.by_ref().lines().map(Result::unwrap);
         let base = banner.find_map(|line| Some(line.strip_prefix("payments listens on ")?.to_owned())).unwrap();
-        Self { process, _output: output, api: App::at(base, database.to_owned()) }
+        Self { process, _output: output, api: Client::of(base, database.to_owned()) }
     }
 
     /// As an orchestrator does it.
@@ -53,9 +53,9 @@ impl Replica {
 }
 
 impl Deref for Replica {
-    type Target = App;
+    type Target = Client;
 
-    fn deref(&self) -> &App {
+    fn deref(&self) -> &Client {
         &self.api
     }
 }

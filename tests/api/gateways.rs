@@ -8,7 +8,7 @@ use idempotent_payments::db::Db;
 use idempotent_payments::gateway::{Call, CallError, Capture, Gateway, HttpGateway, Kind, Outcome, Refund};
 use tokio::sync::Semaphore;
 
-use crate::app::App;
+use crate::app::Client;
 
 type Learnt = Result<Outcome, CallError>;
 
@@ -106,7 +106,7 @@ impl Hold {
     }
 }
 
-impl App {
+impl Client {
     /// A settler as another replica has it, on this test's runtime: it does what it is told, when it is told.
     pub fn settler(&self, gateway: Arc<dyn Gateway>) -> Settler {
         Settler::new(Db::start(&self.database, 2).unwrap(), gateway)

@@ -4,13 +4,13 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::app::{ACME, App};
+use crate::app::{ACME, App, Client};
 use crate::binary::Replica;
 use crate::paying::Sandbox;
 use crate::support::{count, eventually, fresh_database};
 
 /// Sends a charge of a slow card over a connection of its own, and returns that once the gateway has captured.
-async fn send_slow_charge(app: &App, order: &str, captured: impl Fn() -> bool) -> TcpStream {
+async fn send_slow_charge(app: &Client, order: &str, captured: impl Fn() -> bool) -> TcpStream {
     let host = app.base.strip_prefix("http://").unwrap();
     let body = json!({"order_id": order, "payment_method": "pm_card_slow"}).to_string();
     let request = format!(
@@ -25,7 +25,7 @@ async fn send_slow_charge(app: &App, order: &str, captured: impl Fn() -> bool) -
 }
 
 /// The charge has ended in the request's own first attempt, and a retry gets the reply that nobody heard.
-async fn assert_ended_by_itself(app: &App, order: &str) {
+async fn assert_ended_by_itself(app: &Client, order: &str) {
     eventually("the charge ends", || app.count("charges WHERE status = 'succeeded' AND attempts = 1") == 1).await;
     let retry = app.pay("k", order, "pm_card_slow").await.expect(201);
     assert!(retry.is_replay());

@@ -9,16 +9,16 @@ use idempotent_payments::gateway::HttpGateway;
 use idempotent_payments::sandbox;
 use serde_json::json;
 
-use crate::app::{Answer, App};
+use crate::app::{Answer, Client};
 use crate::support;
 
-/// The order of [`App::pending_order`]: two packs of credits.
+/// The order of [`Client::pending_order`]: two packs of credits.
 pub const AMOUNT: i64 = 4000;
 pub const UNITS: i64 = 2000;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-impl App {
+impl Client {
     /// A fresh order of two packs of credits, and its id.
     pub async fn pending_order(&self) -> String {
         let key = format!("order-{}", uuid::Uuid::new_v4());
@@ -76,7 +76,7 @@ impl App {
         self.count(&format!("events WHERE type = '{kind}'"))
     }
 
-    /// The succeeded captures in the books of the sandbox that [`App::start`] runs.
+    /// The succeeded captures in the books of the sandbox that `App::start` runs.
     pub fn captures(&self) -> i64 {
         self.count("sandbox.captures WHERE outcome = 'succeeded'")
     }

@@ -3,17 +3,17 @@
 
 use serde_json::json;
 
-use crate::app::App;
+use crate::app::{Answer, App, Client};
 use crate::gateways::{Hold, away, declining, held};
 use crate::paying::Sandbox;
 use crate::support::fresh_database;
 
 /// A charge under way at a gateway that waits for the test.
-async fn charge_under_way() -> (App, Hold, tokio::task::JoinHandle<crate::app::Answer>) {
+async fn charge_under_way() -> (App, Hold, tokio::task::JoinHandle<Answer>) {
     let (gateway, hold) = held();
     let app = App::start_without_settler(fresh_database(), gateway);
     let order = app.pending_order().await;
-    let client = App::at(app.base.clone(), app.database.clone());
+    let client = Client::clone(&app);
     let request = tokio::spawn(async move { client.pay("k", &order, "pm_card_visa").await });
     hold.until_called().await;
     (app, hold, request)

@@ -241,10 +241,10 @@ impl Workshop {
     }
 
     /// Holds a shelf until it is dropped: bodies that [`stock`] it wait.
-    pub fn hold_shelf(&self, shelf: i32) -> PgConnection {
+    pub fn hold_shelf(&self, number: i32) -> PgConnection {
         let mut conn = PgConnection::establish(&self.url).unwrap();
         conn.batch_execute("BEGIN").unwrap();
-        stock(&mut conn, shelf).unwrap();
+        stock(&mut conn, number).unwrap();
         conn
     }
 }
