@@ -23,8 +23,7 @@ use idempotent_payments::{demo, idempotency, sandbox};
 /// Connections of the sandbox gateway: a call holds one for some milliseconds, so four serve a demo with room to spare.
 const SANDBOX_POOL_SIZE: u32 = 4;
 
-/// How many times as long as a batch took the sweeper rests before the next: so it uses at most a tenth of one connection,
-/// and still deletes more keys a second than a server makes.
+/// How many times as long as a batch took the sweeper rests before the next: so it uses at most a tenth of one connection.
 const RESTS_TIMES: u32 = 9;
 
 /// A failure that ends the process with its one line.
