@@ -1,6 +1,6 @@
 //! The command line: makes or finds the database, brings it up to date, and serves.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -154,7 +154,8 @@ fn serve(settings: &Settings, url: &str, listener: TcpListener) -> Result<(), Fa
         let state = State { db: db.clone(), known_keys: KnownKeys::default(), gateway, settler: settler.clone() };
         let server = http::serve(listener, state)?;
         let background = [rt::spawn(sweeper(db.clone(), interval)), rt::spawn(settler.clone().run())];
-        println!("{banner}");
+        // Nobody may be reading: a banner is not worth ending for.
+        let _ = writeln!(std::io::stdout(), "{banner}");
         server.await?;
         log::info!("no more requests; ending the work under way");
         for task in &background {
