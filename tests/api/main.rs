@@ -18,6 +18,7 @@ mod errors;
 mod gateways;
 mod late_retries;
 mod leaving;
+mod operations;
 mod orders;
 mod parking;
 mod paying;
