@@ -24,7 +24,7 @@ use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::idempotency::{self, Instance, Origin};
 use crate::problems::{self, DATABASE_UNAVAILABLE, METHOD_NOT_ALLOWED, NOT_FOUND, Problem};
-use crate::{charges, orders, products};
+use crate::{charges, entitlements, events, idempotency_keys, orders, policies, products};
 
 /// The id of this request, which the log has too.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -47,6 +47,13 @@ fn routes(config: &mut ServiceConfig) {
         .service(resource("/v1/charges/{id}").route(get(charges::get)))
         .service(resource("/v1/charges/{id}/refunds").route(get(refunds::list)).route(post(refunds::create)))
         .service(resource("/v1/refunds/{id}").route(get(refunds::get)))
+        .service(resource("/v1/entitlements").route(get(entitlements::list)).route(post(entitlements::grant)))
+        .service(resource("/v1/entitlements/{id}").route(get(entitlements::get)))
+        .service(resource("/v1/entitlements/{id}/consume").route(post(entitlements::consume)))
+        .service(resource("/v1/entitlements/{id}/revoke").route(post(entitlements::revoke)))
+        .service(resource("/v1/events").route(get(events::list)))
+        .service(resource("/v1/idempotency-keys").route(get(idempotency_keys::list)))
+        .service(resource("/v1/policies").route(get(policies::list)))
         .service(resource("/health/live").route(open(live)))
         .service(resource("/health/ready").route(open(ready)))
         .service(resource("/problems/{slug}").route(open(problems::page)))

@@ -5,9 +5,10 @@ use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
+use chrono::{DateTime, Datelike, Utc};
 use garde::Validate;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -95,6 +96,36 @@ impl FromRequest for Id {
     }
 }
 
+/// The query parameters of a list besides those of [`Paging`]. Those that it doesn't know are ignored, as everywhere.
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned + Validate<Context = ()> + 'static> FromRequest for Query<T> {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Self::of(request.query_string()))
+    }
+}
+
+impl<T: DeserializeOwned + Validate<Context = ()>> Query<T> {
+    fn of(query: &str) -> Result<Self, ApiError> {
+        let parameters: T = serde_urlencoded::from_str(query).map_err(|error| unreadable_query(&error))?;
+        match parameters.validate() {
+            Ok(()) => Ok(Self(parameters)),
+            Err(report) => {
+                let errors: Vec<_> = report.iter().map(|(path, error)| wrong_range(path, error)).collect();
+                Err(ApiError::invalid(&errors))
+            }
+        }
+    }
+}
+
+fn unreadable_query(error: &serde_urlencoded::de::Error) -> ApiError {
+    let detail = format!("the query string can't be read: {error}");
+    ApiError::invalid(&[FieldError { pointer: String::new(), detail }])
+}
+
 /// `?limit=` and `?after=` of a list whose items are known by a `C`.
 pub struct Paging<C> {
     /// 1 to 100.
@@ -122,8 +153,7 @@ impl<C: std::str::FromStr> Paging<C> {
         let wrong = |name: &str, detail: &str| {
             ApiError::invalid(&[FieldError { pointer: format!("/{name}"), detail: detail.to_owned() }])
         };
-        let parameters: Parameters = serde_urlencoded::from_str(query)
-            .map_err(|e| wrong("", &format!("the query string can't be read: {e}")))?;
+        let parameters: Parameters = serde_urlencoded::from_str(query).map_err(|error| unreadable_query(&error))?;
         let limit = match parameters.limit.as_deref().map(str::parse) {
             None => DEFAULT_LIMIT,
             Some(Ok(limit @ 1..=MAX_LIMIT)) => limit,
@@ -159,6 +189,18 @@ pub struct Page<T> {
     pub data: Vec<T>,
     /// Whether there are more behind the last.
     pub has_more: bool,
+}
+
+/// For serde: a point in time as RFC 3339 has it. chrono's own reading takes looser forms, which other servers would not.
+///
+/// # Errors
+/// Where it is not, or lies beyond the year 9999, in which UTC can't be written in this form.
+pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    match DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc()) {
+        Ok(time) if (0..=9999).contains(&time.year()) => Ok(Some(time)),
+        _ => Err(D::Error::custom("must be a time as RFC 3339 has it, such as 2027-01-31T12:00:00Z")),
+    }
 }
 
 /// For garde: no control characters, among them NUL, which PostgreSQL's text can't hold.
