@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use diesel::RunQueryDsl;
 use diesel::connection::{Connection as _, SimpleConnection};
@@ -22,7 +23,8 @@ use diesel::sql_types::BigInt;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::sync::oneshot;
 
-use crate::idempotency::{CONNECTION_LIMITS, Database, Error, Flights};
+use crate::error::ApiError;
+use crate::idempotency::{CONNECTION_LIMITS, Database, Error, Fault, Flights, fault};
 
 /// The schema, in the order it is built.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
@@ -38,6 +40,12 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// Work that may wait for each connection: at a millisecond a transaction some 60 ms of waiting. A longer queue only lets
 /// clients time out in it.
 const QUEUE_PER_CONNECTION: usize = 64;
+
+/// How often a read runs again: after a restart of the server the first one finds out, the second one has a connection.
+const READ_AGAIN: usize = 3;
+
+/// The first pause before a read runs again, which each further one doubles: a connection takes some milliseconds to make.
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// How libpq finds out that the server's host is gone, and how long it tries to connect (in seconds, the user timeout in
 /// milliseconds). The
@@ -160,6 +168,30 @@ impl Db {
         }
     }
 
+    /// As [`Db::run`] for work that only reads: a lost connection or another passing fault runs it again.
+    ///
+    /// # Errors
+    /// As [`Db::run`].
+    pub async fn read<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut PgConnection) -> Result<T, ApiError> + Send + Sync + 'static,
+    ) -> Result<T, ApiError> {
+        let work = Arc::new(work);
+        let mut pauses = ExponentialBuilder::new().with_min_delay(READ_AGAIN_AFTER).with_max_times(READ_AGAIN).build();
+        loop {
+            let again = Arc::clone(&work);
+            match self.run(move |conn| again(conn)).await {
+                Err(error) if error.database_error().is_some_and(|error| fault(error) == Fault::RunAgain) => {
+                    match pauses.next() {
+                        Some(pause) => tokio::time::sleep(pause).await,
+                        None => return Err(error),
+                    }
+                }
+                end => return end,
+            }
+        }
+    }
+
     /// Waits until all accepted work has ended, and ends the threads. Blocks.
     pub fn close(&self) {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
@@ -206,9 +238,14 @@ fn serve(pool: &Pool<ConnectionManager<PgConnection>>, items: &Receiver<Item>, g
         }
         match kept.take().map_or_else(|| pool.get(), Ok) {
             Ok(mut conn) => {
-                // A failure may have been the connection's; a business failure pays a round trip for that doubt.
+                // A failure may have been the connection's, so it is tried at once: should it be dead, the other threads
+                // learn that before they use theirs. A business failure pays a round trip for that doubt.
                 let failed = work(Ok(&mut conn));
-                kept = (!failed).then_some(conn);
+                kept = Some(conn);
+                if failed {
+                    drop(kept.take());
+                    kept = pool.get().ok();
+                }
             }
             Err(error) => {
                 work(Err(Error::Unreachable(error.to_string())));

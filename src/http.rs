@@ -37,6 +37,8 @@ const DRAIN_SECONDS: u64 = 12;
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
 
 fn routes(config: &mut ServiceConfig) {
+    #[cfg(feature = "bench")]
+    config.service(resource("/bench/orders").route(post(orders::create_without_key)));
     config
         .service(resource("/v1/products").route(get(products::list)))
         .service(resource("/v1/products/{sku}").route(get(products::get)).route(put(products::put)))

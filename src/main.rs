@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::rt;
 
@@ -22,6 +22,10 @@ use idempotent_payments::{demo, idempotency, sandbox};
 
 /// Connections of the sandbox gateway: a call holds one for some milliseconds, so four serve a demo with room to spare.
 const SANDBOX_POOL_SIZE: u32 = 4;
+
+/// How many times as long as a batch took the sweeper rests before the next: so it uses at most a tenth of one connection,
+/// and still deletes more keys a second than a server makes.
+const RESTS_TIMES: u32 = 9;
 
 /// A failure that ends the process with its one line.
 type Fatal = Box<dyn std::error::Error>;
@@ -228,8 +232,9 @@ async fn sweeper(db: Db, interval: Duration) {
     loop {
         rt::time::sleep(interval).await;
         loop {
+            let started = Instant::now();
             match db.run(|conn| idempotency::sweep(conn).map_err(ApiError::from)).await {
-                Ok(swept) if swept.more => {}
+                Ok(swept) if swept.more => rt::time::sleep(started.elapsed() * RESTS_TIMES).await,
                 Ok(_) => break,
                 Err(error) => {
                     log::warn!("the sweep failed and will be tried again: {error}");

@@ -117,7 +117,7 @@ impl From<Row> for Product {
 /// 422 for a bad page.
 pub async fn list(account: Account, paging: Paging<String>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
-        .run(move |conn| {
+        .read(move |conn| {
             let mut query =
                 products::table.filter(products::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
             if let Some(after) = &paging.after {
@@ -137,8 +137,8 @@ pub async fn list(account: Account, paging: Paging<String>, db: Data<Db>) -> Res
 pub async fn get(account: Account, sku: Path<String>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let sku = known_form(sku)?;
     let row: Option<Row> = db
-        .run(move |conn| {
-            let product = products::table.find((account.id, sku)).select(Row::as_select());
+        .read(move |conn| {
+            let product = products::table.find((account.id, &sku)).select(Row::as_select());
             product.first(conn).optional().map_err(ApiError::from)
         })
         .await?;

@@ -319,7 +319,7 @@ pub(crate) fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Resul
 /// 422 for a bad page.
 pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
-        .run(move |conn| {
+        .read(move |conn| {
             let mut query =
                 charges::table.filter(charges::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
             if let Some(after) = paging.after {
@@ -338,7 +338,7 @@ pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Resul
 /// 404.
 pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let row: Option<Row> = db
-        .run(move |conn| {
+        .read(move |conn| {
             charges::table
                 .find((account.id, id.0))
                 .select(Row::as_select())

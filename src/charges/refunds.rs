@@ -290,7 +290,7 @@ fn failed(id: Uuid) -> ApiError {
 /// 404 for the charge; 422 for a bad page.
 pub async fn list(account: Account, charge: Id, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
-        .run(move |conn| {
+        .read(move |conn| {
             let known: i64 = charges::table.find((account.id, charge.0)).count().get_result(conn)?;
             if known == 0 {
                 return Err(super::no_charge());
@@ -316,7 +316,7 @@ pub async fn list(account: Account, charge: Id, paging: Paging<Uuid>, db: Data<D
 /// 404.
 pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let row: Option<Row> = db
-        .run(move |conn| {
+        .read(move |conn| {
             refunds::table
                 .find((account.id, id.0))
                 .select(Row::as_select())

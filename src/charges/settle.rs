@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::pg::data_types::PgInterval;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Double, Integer, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, Uuid as SqlUuid};
 use futures_util::{StreamExt, stream};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -280,16 +280,23 @@ impl Settler {
         crash_point("before-call");
         let learnt = learn(&*self.gateway, &lease.call, lease.look_first).await;
         crash_point("after-call");
-        match learnt {
+        let recorded = match learnt {
             Ok(outcome) => {
-                let recorded = tokio::time::timeout(CONCLUDE_WITHIN, self.record(lease, outcome)).await;
-                let settled = recorded.unwrap_or(Err(Unsettled::TooSlow))?;
+                let recorded = tokio::time::timeout(CONCLUDE_WITHIN, self.record(lease.clone(), outcome)).await;
+                recorded.unwrap_or(Err(Unsettled::TooSlow))
+            }
+            Err(unknown) => Err(unknown.into()),
+        };
+        match recorded {
+            Ok(settled) => {
                 crash_point("after-commit-2");
                 Ok(settled)
             }
-            Err(unknown) => {
+            Err(error) => {
+                // An outcome that can't be recorded counts as an attempt, too: it ends up parked, in sight of a person, and
+                // not sent again every lease for ever.
                 self.release(lease).await?;
-                Err(unknown.into())
+                Err(error)
             }
         }
     }
@@ -366,8 +373,10 @@ struct Candidate {
     id: Uuid,
 }
 
-/// What may be leased, looked up without a lock, over all accounts.
+/// What may be leased, looked up without a lock, over all accounts. Who resumes what is parked wants all of it, at once:
+/// there is no next look.
 fn due(conn: &mut PgConnection, resume: bool) -> QueryResult<Vec<(What, Uuid, Uuid)>> {
+    let limit = if resume { None } else { Some(TAKEN_AT_ONCE) };
     let mut all = Vec::new();
     for what in [What::Charge, What::Refund] {
         let sql = format!(
@@ -377,7 +386,7 @@ fn due(conn: &mut PgConnection, resume: bool) -> QueryResult<Vec<(What, Uuid, Uu
             what.table()
         );
         let found: Vec<Candidate> =
-            diesel::sql_query(sql).bind::<Bool, _>(resume).bind::<BigInt, _>(TAKEN_AT_ONCE).load(conn)?;
+            diesel::sql_query(sql).bind::<Bool, _>(resume).bind::<Nullable<BigInt>, _>(limit).load(conn)?;
         all.extend(found.into_iter().map(|candidate| (what, candidate.account_id, candidate.id)));
     }
     Ok(all)

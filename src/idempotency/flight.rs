@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -13,9 +14,48 @@ use tokio::sync::watch;
 use super::key::Address;
 use super::store::Record;
 
-/// The keys in flight in this process. Its size is bounded by the number of requests under way.
+/// The keys in flight in this process, and those answered lately.
 #[derive(Clone, Default)]
-pub struct Flights(Arc<Mutex<HashMap<Address, watch::Receiver<Option<Landing>>>>>);
+pub struct Flights(Arc<Shared>);
+
+type InFlight = HashMap<Address, watch::Receiver<Progress>>;
+
+#[derive(Default)]
+struct Shared {
+    /// Bounded by the number of requests under way.
+    in_flight: Mutex<InFlight>,
+    answered: Answered,
+}
+
+/// Keys remembered as answered, half a mebibyte of them: at a thousand requests a second about a minute, when most retries
+/// come.
+const REMEMBERED: usize = 1 << 16;
+
+/// Which keys this process answered lately, each in the one place that its hash has: a later key overwrites an earlier one.
+/// A guess that saves a replay the transaction; never a decision.
+struct Answered(Box<[AtomicI64]>);
+
+impl Default for Answered {
+    fn default() -> Self {
+        Self((0..REMEMBERED).map(|_| AtomicI64::new(0)).collect())
+    }
+}
+
+impl Answered {
+    fn place(&self, hash: i64) -> &AtomicI64 {
+        // Two bytes of a SHA-256 are as good as any other two.
+        let [.., high, low] = hash.to_be_bytes();
+        &self.0[usize::from(u16::from_be_bytes([high, low]))]
+    }
+}
+
+/// How far a flight is.
+#[derive(Clone, Default)]
+struct Progress {
+    /// The provisional record that the leader met and is waiting by: what a follower answers whose own wait ends first.
+    seen: Option<Arc<Record>>,
+    landing: Option<Landing>,
+}
 
 /// What a leader leaves to its followers.
 #[derive(Clone)]
@@ -38,32 +78,46 @@ pub(super) enum Seat {
 pub(super) struct Leader {
     flights: Flights,
     address: Address,
-    landing: watch::Sender<Option<Landing>>,
+    progress: watch::Sender<Progress>,
 }
 
-pub(super) struct Follower(watch::Receiver<Option<Landing>>);
+pub(super) struct Follower(watch::Receiver<Progress>);
 
 impl Flights {
     pub(super) fn board(&self, address: &Address) -> Seat {
         match self.lock().entry(address.clone()) {
             Entry::Occupied(flight) => Seat::Follower(Follower(flight.get().clone())),
             Entry::Vacant(place) => {
-                let (landing, receiver) = watch::channel(None);
+                let (progress, receiver) = watch::channel(Progress::default());
                 place.insert(receiver);
-                Seat::Leader(Leader { flights: self.clone(), address: address.clone(), landing })
+                Seat::Leader(Leader { flights: self.clone(), address: address.clone(), progress })
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Address, watch::Receiver<Option<Landing>>>> {
+    fn lock(&self) -> MutexGuard<'_, InFlight> {
         // No code that may panic runs under this lock, so a poisoned map is a whole map.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers that the key of this hash has a record.
+    pub(super) fn remember(&self, hash: i64) {
+        self.0.answered.place(hash).store(hash, Ordering::Relaxed);
+    }
+
+    /// Whether the key of this hash probably has a record: it may have gone, and another process may know better.
+    pub(super) fn was_answered(&self, hash: i64) -> bool {
+        self.0.answered.place(hash).load(Ordering::Relaxed) == hash
     }
 }
 
 impl Leader {
+    pub(super) fn has_seen(&self, provisional: &Record) {
+        self.progress.send_modify(|progress| progress.seen = Some(Arc::new(provisional.clone())));
+    }
+
     pub(super) fn land(self, landing: Landing) {
-        self.landing.send_replace(Some(landing));
+        self.progress.send_modify(|progress| progress.landing = Some(landing));
         // Drop takes the flight off the map. Who boards from then on leads a flight of its own, and asks the database.
     }
 }
@@ -76,8 +130,13 @@ impl Drop for Leader {
 
 impl Follower {
     /// Waits for the leader. None where it vanished without a landing.
-    pub(super) async fn landing(mut self) -> Option<Landing> {
-        let landing = self.0.wait_for(Option::is_some).await.ok()?;
-        landing.clone()
+    pub(super) async fn landing(&mut self) -> Option<Landing> {
+        let progress = self.0.wait_for(|progress| progress.landing.is_some()).await.ok()?;
+        progress.landing.clone()
+    }
+
+    /// The provisional record that the leader is waiting by, if it met one.
+    pub(super) fn seen(&self) -> Option<Arc<Record>> {
+        self.0.borrow().seen.clone()
     }
 }

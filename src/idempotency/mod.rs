@@ -64,6 +64,7 @@ mod reply;
 mod request;
 mod run;
 mod schema;
+mod statement;
 mod store;
 mod sweep;
 
@@ -82,6 +83,7 @@ pub use list::{Listed, list};
 pub use policy::{Failures, Policy, Scope, hours, seconds};
 pub use reply::{Answer, IDEMPOTENCY_EXPIRES, IDEMPOTENCY_REPLAYED, MAX_BODY, Origin, Reply};
 pub use request::{Body, Instance, Keyed, MAX_REQUEST_BODY, read_body};
+pub use statement::Statement;
 pub use store::{Record, ReplyTooLarge, SettleError, find, guard, settle};
 pub use sweep::{SWEEP_BATCH, Swept, sweep};
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::fault::{Fault, fault};
 use super::fingerprint::Received;
-use super::flight::{Landing, Seat};
+use super::flight::{Follower, Landing, Leader, Seat};
 use super::policy::{Failures, Policy};
 use super::reply::{Answer, MAX_BODY, Origin, Reply};
 use super::request::Keyed;
@@ -98,17 +98,21 @@ impl Policy {
         loop {
             let landing = match db.flights().board(address) {
                 Seat::Leader(leader) => {
-                    let (landing, answer) = lead(db, &job, deadline).await;
+                    let (landing, answer) = lead(db, &job, &leader, deadline).await;
                     leader.land(landing);
                     return answer;
                 }
-                Seat::Follower(follower) => tokio::time::timeout_at(deadline.into(), follower.landing()).await,
+                Seat::Follower(mut follower) => {
+                    match tokio::time::timeout_at(deadline.into(), follower.landing()).await {
+                        Ok(landing) => landing,
+                        Err(_) => return Ok(unlanded(&job.received, &follower)?),
+                    }
+                }
             };
             match landing {
-                Err(_) => return Err(Error::InFlight.into()),
                 // The leader's own patience ended, or its request was dropped: another one leads.
-                Ok(None | Some(Landing::InFlight)) => {}
-                Ok(Some(Landing::Stored(record))) => {
+                None | Some(Landing::InFlight) => {}
+                Some(Landing::Stored(record)) => {
                     let record = same_request(&job.received, &record)?;
                     if !record.reply.is_provisional() || Instant::now() >= deadline {
                         return Ok(answer_with(record.clone(), Origin::Replayed));
@@ -116,7 +120,7 @@ impl Policy {
                     // Who made it provisional is still at it; followers would all look at once.
                     tokio::time::sleep(looks.next().unwrap_or_default()).await;
                 }
-                Ok(Some(Landing::Failed { fingerprint, error })) => {
+                Some(Landing::Failed { fingerprint, error }) => {
                     // A failure with another fingerprint stored nothing: the key is free for this request.
                     if fingerprint == job.claim.fingerprint
                         && let Some(error) = error.downcast_ref::<E>()
@@ -143,16 +147,28 @@ impl Policy {
     }
 }
 
+/// The answer of a follower whose wait ends before the flight does.
+fn unlanded(received: &Received, follower: &Follower) -> Result<Answer, Error> {
+    let record = follower.seen().ok_or(Error::InFlight)?;
+    same_request(received, &record).map(|record| answer_with(record.clone(), Origin::Replayed))
+}
+
 /// Goes to the database until there is an answer, and says what the followers get.
-async fn lead<D, T, E, F>(db: &D, job: &Arc<Job<T, F>>, deadline: Instant) -> (Landing, Result<Answer, E>)
+async fn lead<D, T, E, F>(
+    db: &D,
+    job: &Arc<Job<T, F>>,
+    leader: &Leader,
+    deadline: Instant,
+) -> (Landing, Result<Answer, E>)
 where
     D: Database,
     T: Send + Sync + 'static,
     E: Failure,
     F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
 {
-    match attempts(db, job, deadline).await {
+    match attempts(db, job, leader, deadline).await {
         Ok(Some((record, origin))) => {
+            db.flights().remember(job.claim.lock);
             let answer = match origin {
                 Origin::Replayed => same_request(&job.received, &record).map(|_| answer_with(record.clone(), origin)),
                 Origin::Fresh | Origin::Recovered => Ok(answer_with(record.clone(), origin)),
@@ -168,7 +184,12 @@ where
 }
 
 /// Runs transactions until one ends with a record to answer with. None where another process holds the key past the deadline.
-async fn attempts<D, T, E, F>(db: &D, job: &Arc<Job<T, F>>, deadline: Instant) -> Result<Option<(Record, Origin)>, E>
+async fn attempts<D, T, E, F>(
+    db: &D,
+    job: &Arc<Job<T, F>>,
+    leader: &Leader,
+    deadline: Instant,
+) -> Result<Option<(Record, Origin)>, E>
 where
     D: Database,
     T: Send + Sync + 'static,
@@ -181,7 +202,8 @@ where
     loop {
         let attempt = {
             let job = Arc::clone(job);
-            db.run(move |conn| transaction(conn, &job)).await
+            let look_first = db.flights().was_answered(job.claim.lock);
+            db.run(move |conn| if look_first { look(conn, &job) } else { transaction(conn, &job) }).await
         };
         match attempt {
             Ok(Attempt::Ran(record)) => return Ok(Some((record, Origin::Fresh))),
@@ -191,7 +213,10 @@ where
                 return Ok(Some((record, Origin::Replayed)));
             }
             Ok(Attempt::InFlight) if Instant::now() >= deadline => return Ok(None),
-            Ok(Attempt::Stands(_) | Attempt::InFlight) => {
+            Ok(waiting @ (Attempt::Stands(_) | Attempt::InFlight)) => {
+                if let Attempt::Stands(provisional) = waiting {
+                    leader.has_seen(&provisional);
+                }
                 let pause = looks.next().unwrap_or_default();
                 tokio::time::sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
             }
@@ -207,6 +232,18 @@ where
 
 fn runs_again<E: Failure>(error: &E) -> bool {
     matches!(error.nature(), Nature::Database(error) if fault(error) == Fault::RunAgain)
+}
+
+/// For a key that probably has a record: one plain read instead of a transaction. Without a live record, the transaction.
+fn look<T, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Attempt, E>
+where
+    E: Failure,
+    F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
+{
+    match store::find(conn, &job.claim.address)? {
+        Some(record) if !record.expired => Ok(Attempt::Stands(record)),
+        _ => transaction(conn, job),
+    }
 }
 
 /// One READ COMMITTED transaction from the claim to the reply.

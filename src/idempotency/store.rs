@@ -17,6 +17,7 @@ use super::fingerprint::FINGERPRINT_VERSION;
 use super::key::Address;
 use super::reply::{MAX_BODY, Reply};
 use super::schema::idempotency_keys;
+use super::statement::Statement;
 
 const CURRENT_VERSION: i16 = FINGERPRINT_VERSION as i16;
 
@@ -125,9 +126,10 @@ pub(super) fn claim(conn: &mut PgConnection, claim: &Claim) -> QueryResult<Claim
     // Decided by the rows that came back, never by a row count.
     Ok(match (got, claimed, record_of(record)) {
         (_, Some(_), _) => Claimed::Ours,
-        (_, None, Some(record)) => Claimed::Stands(record),
-        (true, None, None) => Claimed::Unclear,
-        (false, None, None) => Claimed::InFlight,
+        // An expired record whose lock is taken is being taken over: whoever went on to the guard would wait in the database.
+        (got, None, Some(record)) if got || !record.expired => Claimed::Stands(record),
+        (true, None, _) => Claimed::Unclear,
+        (false, None, _) => Claimed::InFlight,
     })
 }
 
@@ -145,40 +147,39 @@ impl Query for ClaimStatement<'_> {
 impl RunQueryDsl<PgConnection> for ClaimStatement<'_> {}
 
 impl QueryFragment<Pg> for ClaimStatement<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        let claim = self.0;
-        out.push_sql("WITH guard AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(");
-        out.push_bind_param::<BigInt, _>(&claim.lock)?;
-        out.push_sql(
-            ") AS got), claimed AS (INSERT INTO idempotency_keys \
-             (account_id, scope, key, id, route, fingerprint_version, fingerprint, expires_at) SELECT ",
+    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        let Claim { address, lock, id, route, fingerprint, success_ttl } = self.0;
+        let mut sql = Statement::new(
+            out,
+            "WITH guard AS MATERIALIZED (
+               SELECT pg_try_advisory_xact_lock(?) AS got
+             ), claimed AS (
+               INSERT INTO idempotency_keys
+                 (account_id, scope, key, id, route, fingerprint_version, fingerprint, expires_at)
+               SELECT ?, ?, ?, ?, ?, ?, ?, now() + make_interval(secs => ?) FROM guard WHERE got
+               ON CONFLICT (account_id, scope, key) DO NOTHING
+               RETURNING id
+             )
+             SELECT guard.got, claimed.id,
+               record.id, record.fingerprint_version, record.fingerprint, record.status, record.content_type,
+               record.location, record.body, record.expires_at, record.expires_at <= now()
+             FROM guard LEFT JOIN claimed ON true
+             LEFT JOIN idempotency_keys record ON record.account_id = ? AND record.scope = ? AND record.key = ?",
         );
-        out.push_bind_param::<SqlUuid, _>(&claim.address.account_id)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Text, _>(&claim.address.scope)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Text, _>(&claim.address.key)?;
-        out.push_sql(", ");
-        out.push_bind_param::<SqlUuid, _>(&claim.id)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Text, _>(claim.route)?;
-        out.push_sql(", ");
-        out.push_bind_param::<SmallInt, _>(&CURRENT_VERSION)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Binary, _>(&claim.fingerprint)?;
-        out.push_sql(", now() + make_interval(secs => ");
-        out.push_bind_param::<Double, _>(&claim.success_ttl)?;
-        out.push_sql(
-            ") FROM guard WHERE got ON CONFLICT (account_id, scope, key) DO NOTHING RETURNING id) \
-             SELECT guard.got, claimed.id, record.id, record.fingerprint_version, record.fingerprint, record.status, \
-             record.content_type, record.location, record.body, record.expires_at, record.expires_at <= now() \
-             FROM guard LEFT JOIN claimed ON true LEFT JOIN idempotency_keys record ON record.account_id = ",
-        );
-        out.push_bind_param::<SqlUuid, _>(&claim.address.account_id)?;
-        out.push_sql(" AND record.scope = ");
-        out.push_bind_param::<Text, _>(&claim.address.scope)?;
-        out.push_sql(" AND record.key = ");
-        out.push_bind_param::<Text, _>(&claim.address.key)
+        sql.bind::<BigInt, _>(lock)?;
+        sql.bind::<SqlUuid, _>(&address.account_id)?;
+        sql.bind::<Text, _>(&address.scope)?;
+        sql.bind::<Text, _>(&address.key)?;
+        sql.bind::<SqlUuid, _>(id)?;
+        sql.bind::<Text, _>(*route)?;
+        sql.bind::<SmallInt, _>(&CURRENT_VERSION)?;
+        sql.bind::<Binary, _>(fingerprint)?;
+        sql.bind::<Double, _>(success_ttl)?;
+        sql.bind::<SqlUuid, _>(&address.account_id)?;
+        sql.bind::<Text, _>(&address.scope)?;
+        sql.bind::<Text, _>(&address.key)?;
+        sql.end();
+        Ok(())
     }
 }
 
@@ -278,28 +279,25 @@ impl Query for WriteReply<'_> {
 impl RunQueryDsl<PgConnection> for WriteReply<'_> {}
 
 impl QueryFragment<Pg> for WriteReply<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("UPDATE idempotency_keys SET status = ");
-        out.push_bind_param::<SmallInt, _>(&self.status)?;
-        out.push_sql(", content_type = ");
-        out.push_bind_param::<Nullable<Text>, _>(&self.reply.content_type)?;
-        out.push_sql(", location = ");
-        out.push_bind_param::<Nullable<Text>, _>(&self.reply.location)?;
-        out.push_sql(", body = ");
-        out.push_bind_param::<Binary, _>(&*self.reply.body)?;
-        out.push_sql(", expires_at = CASE WHEN ");
-        out.push_bind_param::<SmallInt, _>(&self.status)?;
-        out.push_sql(" <> 202 THEN now() + make_interval(secs => ");
-        out.push_bind_param::<Double, _>(&self.ttl)?;
-        out.push_sql(") END WHERE account_id = ");
-        out.push_bind_param::<SqlUuid, _>(&self.address.account_id)?;
-        out.push_sql(" AND scope = ");
-        out.push_bind_param::<Text, _>(&self.address.scope)?;
-        out.push_sql(" AND key = ");
-        out.push_bind_param::<Text, _>(&self.address.key)?;
-        out.push_sql(" AND id = ");
-        out.push_bind_param::<SqlUuid, _>(&self.id)?;
-        out.push_sql(" RETURNING expires_at");
+    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        let mut sql = Statement::new(
+            out,
+            "UPDATE idempotency_keys SET status = ?, content_type = ?, location = ?, body = ?,
+               expires_at = CASE WHEN ? <> 202 THEN now() + make_interval(secs => ?) END
+             WHERE account_id = ? AND scope = ? AND key = ? AND id = ?
+             RETURNING expires_at",
+        );
+        sql.bind::<SmallInt, _>(&self.status)?;
+        sql.bind::<Nullable<Text>, _>(&self.reply.content_type)?;
+        sql.bind::<Nullable<Text>, _>(&self.reply.location)?;
+        sql.bind::<Binary, _>(&*self.reply.body)?;
+        sql.bind::<SmallInt, _>(&self.status)?;
+        sql.bind::<Double, _>(&self.ttl)?;
+        sql.bind::<SqlUuid, _>(&self.address.account_id)?;
+        sql.bind::<Text, _>(&self.address.scope)?;
+        sql.bind::<Text, _>(&self.address.key)?;
+        sql.bind::<SqlUuid, _>(&self.id)?;
+        sql.end();
         Ok(())
     }
 }

@@ -1,10 +1,11 @@
 //! A running API and the client that talks to it.
 
 use std::net::TcpListener;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
+use actix_web::dev::{Server, ServerHandle};
 use idempotent_payments::auth::KnownKeys;
 use idempotent_payments::charges::settle::Settler;
 use idempotent_payments::db::Db;
@@ -13,18 +14,25 @@ use idempotent_payments::http::{self, State};
 use idempotent_payments::sandbox;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::support;
 
 pub const ACME: &str = "sk_demo_acme";
 pub const GLOBEX: &str = "sk_demo_globex";
 
-/// A server of its own, on a port of its own.
+/// A server of its own, on a port of its own, and a client of it.
 pub struct App {
+    client: Client,
+    server: ServerHandle,
+}
+
+/// Talks to one server, and looks into its database. Clones share their connections.
+#[derive(Clone)]
+pub struct Client {
     pub base: String,
     pub database: String,
-    client: reqwest::Client,
-    server: ServerHandle,
+    http: reqwest::Client,
 }
 
 /// An answer, read whole.
@@ -49,9 +57,6 @@ impl App {
     /// A server with a pool of its own on a given database: with another one it stands for two replicas. Its sandbox
     /// gateway is on the same database, so two replicas share the gateway's books, too.
     pub async fn start_on(database: String, pool_size: u32) -> Self {
-        let db = Db::start(&database, pool_size).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
         let sandbox = sandbox::start(sandbox::Config {
             database_url: database.clone(),
             bind: "127.0.0.1:0".parse().unwrap(),
@@ -59,26 +64,72 @@ impl App {
             pool_size: 4,
         })
         .unwrap();
-        let gateway: Arc<dyn Gateway> = Arc::new(HttpGateway::new(&format!("http://{}", sandbox.addr)).unwrap());
+        let gateway = Arc::new(HttpGateway::new(&format!("http://{}", sandbox.addr)).unwrap());
+        Self::serve(database, pool_size, gateway, Some(sandbox.server))
+    }
+
+    /// A server that calls the given gateway and has no settler in the background: what is to be settled, the test does.
+    pub fn start_without_settler(database: String, gateway: Arc<dyn Gateway>) -> Self {
+        Self::serve(database, 10, gateway, None)
+    }
+
+    fn serve(database: String, pool_size: u32, gateway: Arc<dyn Gateway>, sandbox: Option<Server>) -> Self {
+        let db = Db::start(&database, pool_size).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                actix_web::rt::spawn(sandbox.server);
                 let settler = Settler::new(db.clone(), Arc::clone(&gateway));
-                actix_web::rt::spawn(settler.clone().run());
+                if let Some(sandbox) = sandbox {
+                    actix_web::rt::spawn(sandbox);
+                    actix_web::rt::spawn(settler.clone().run());
+                }
                 let state = State { db, known_keys: KnownKeys::default(), gateway, settler };
                 let server = http::serve(listener, state).unwrap();
                 sender.send(server.handle()).unwrap();
                 server.await.unwrap();
             });
         });
-        let server = receiver.recv().unwrap();
-        Self { base, database, client: reqwest::Client::new(), server }
+        Self { client: Client::of(base, database), server: receiver.recv().unwrap() }
+    }
+}
+
+impl Deref for App {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Client {
+    /// Of a server that may run anywhere.
+    pub fn of(base: String, database: String) -> Self {
+        Self { base, database, http: reqwest::Client::new() }
     }
 
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
-        let method = method.parse().unwrap();
-        self.client.request(method, format!("{}{path}", self.base)).bearer_auth(ACME)
+        self.request_as(ACME, method, path)
+    }
+
+    pub fn request_as(&self, account: &str, method: &str, path: &str) -> reqwest::RequestBuilder {
+        self.anonymous(method, path).bearer_auth(account)
+    }
+
+    pub fn anonymous(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method.parse().unwrap(), format!("{}{path}", self.base))
+    }
+
+    /// Sends `n` requests at once and waits for all answers.
+    pub fn at_once<T, F, M>(&self, n: usize, task: M) -> impl Future<Output = Vec<T>> + use<T, F, M>
+    where
+        M: Fn(Self, usize) -> F,
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let client = self.clone();
+        support::at_once(n, move |number| task(client.clone(), number))
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -93,9 +144,13 @@ impl App {
         self.post_as(ACME, path, key, body).await
     }
 
+    /// A product of 500 cents, with this stock.
+    pub async fn product(&self, sku: &str, stock: impl Into<Option<i64>>) -> Answer {
+        self.put(&format!("/v1/products/{sku}"), terms(stock)).await
+    }
+
     pub async fn post_as(&self, account: &str, path: &str, key: &str, body: Value) -> Answer {
-        let url = format!("{}{path}", self.base);
-        send(self.client.post(url).bearer_auth(account).header("Idempotency-Key", key).json(&body)).await
+        send(self.request_as(account, "POST", path).header("Idempotency-Key", key).json(&body)).await
     }
 
     /// An order of one SKU.
@@ -103,8 +158,14 @@ impl App {
         self.post("/v1/orders", key, one_item(sku, quantity)).await
     }
 
-    pub fn count(&self, sql: &str) -> i64 {
-        support::count(&self.database, sql)
+    pub fn count(&self, rows: &str) -> i64 {
+        support::count(&self.database, rows)
+    }
+
+    /// All that a request may change, in one number each: what bad input must leave as it is.
+    pub fn rows(&self) -> Vec<i64> {
+        let tables = ["orders", "order_items", "products", "events", "idempotency_keys", "products WHERE reserved > 0"];
+        tables.iter().map(|table| self.count(table)).collect()
     }
 }
 
@@ -119,10 +180,17 @@ pub fn one_item(sku: &str, quantity: i64) -> Value {
     json!({"customer": "ada", "items": [{"sku": sku, "quantity": quantity}]})
 }
 
+pub fn terms(stock: impl Into<Option<i64>>) -> Value {
+    json!({"name": "Mug", "unit_amount": 500, "currency": "EUR", "stock": stock.into()})
+}
+
+/// Sends a request and reads the answer, which must have a request id.
 pub async fn send(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Answer { status, headers, body: response.text().await.unwrap() }
+    let answer = Answer { status, headers, body: response.text().await.unwrap() };
+    assert!(answer.header("X-Request-Id").is_some_and(|id| Uuid::try_parse(id).is_ok()), "{answer:?}");
+    answer
 }
 
 impl Answer {
@@ -138,7 +206,13 @@ impl Answer {
         self.header("Idempotency-Replayed") == Some("true")
     }
 
-    /// The problem's slug; fails where the answer is not a whole problem document.
+    /// What a retry must give again.
+    pub fn reply(&self) -> (u16, Option<&str>, Option<&str>, &str) {
+        (self.status, self.header("Content-Type"), self.header("Location"), &self.body)
+    }
+
+    /// The problem's slug; fails where the answer is not a whole problem document, or says more than a client may know.
+    #[track_caller]
     pub fn problem(&self) -> String {
         assert_eq!(self.header("Content-Type"), Some("application/problem+json"), "{self:?}");
         let json = self.json();
@@ -146,7 +220,19 @@ impl Answer {
         for member in ["type", "title", "detail", "instance"] {
             assert!(json[member].as_str().is_some_and(|text| !text.is_empty()), "{member} is missing in {self:?}");
         }
+        for secret in ["SELECT", "INSERT", "UPDATE ", "relation", "constraint", "diesel", "socket", ".rs", "/tmp"] {
+            assert!(!self.body.contains(secret), "{secret} leaks in {self:?}");
+        }
         json["type"].as_str().unwrap().strip_prefix("/problems/").unwrap().to_owned()
+    }
+
+    /// The pointers of a 422, in the order of their members.
+    pub fn pointers(&self) -> Vec<String> {
+        let errors = self.json()["errors"].as_array().cloned().unwrap_or_default();
+        let mut pointers: Vec<_> = errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect();
+        assert!(errors.iter().all(|error| error["detail"].as_str().is_some_and(|text| !text.is_empty())), "{self:?}");
+        pointers.sort();
+        pointers
     }
 
     #[track_caller]

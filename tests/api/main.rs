@@ -4,12 +4,29 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accounts;
 mod app;
+mod bad_input;
+mod binary;
+mod cancel;
+mod charges;
+mod client_gone;
+mod crashes;
+mod database;
 mod dev_postgres;
 mod errors;
+mod gateways;
+mod late_retries;
+mod leaving;
 mod orders;
+mod parking;
+mod paying;
+mod payment_races;
 mod products;
+mod refunds;
 mod retries;
+mod settling;
+mod stock;
 
 fn prepare_template(url: &str) {
     idempotent_payments::db::migrate(url).unwrap();

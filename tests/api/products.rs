@@ -1,1 +1,98 @@
-//! To be written.
+//! The catalogue: PUT says how a product shall be, and is idempotent without a key.
+
+use serde_json::{Value, json};
+
+use crate::app::{App, GLOBEX, send, terms};
+use crate::support::number;
+
+#[tokio::test]
+async fn a_put_makes_a_product_and_a_second_one_changes_it() {
+    let app = App::start_with_pool(2).await;
+    let grants = json!({"feature": "coffee", "units": 3, "days": 30});
+    let mug = json!({"name": "Mug", "unit_amount": 500, "currency": "EUR", "stock": 10, "grants": grants});
+
+    let made = app.put("/v1/products/mug", mug.clone()).await.expect(201);
+    let changed = app.put("/v1/products/mug", terms(None)).await.expect(200);
+
+    let product = made.json();
+    assert_eq!(made.header("Location"), Some("/v1/products/mug"));
+    for (member, value) in mug.as_object().unwrap() {
+        assert_eq!(&product[member], value, "{member}");
+    }
+    assert_eq!((&product["sku"], &product["reserved"]), (&json!("mug"), &json!(0)));
+    assert_eq!((&changed.json()["stock"], &changed.json()["grants"]), (&Value::Null, &Value::Null));
+    assert_eq!(changed.json()["created_at"], product["created_at"]);
+    assert_eq!(app.get("/v1/products/mug").await.expect(200).json(), changed.json());
+}
+
+#[tokio::test]
+async fn a_put_writes_its_event_unless_it_changes_nothing() {
+    let app = App::start_with_pool(2).await;
+    let events = || app.count("events WHERE type = 'product.updated' AND data->>'sku' = 'mug'");
+
+    let made = app.product("mug", 10).await.expect(201);
+    assert_eq!(events(), 1);
+    let unchanged = app.product("mug", 10).await.expect(200);
+    assert_eq!((events(), unchanged.json()), (1, made.json()));
+    app.product("mug", 11).await.expect(200);
+    assert_eq!(events(), 2);
+
+    let latest =
+        number(&app.database, "max((data->>'stock')::int)::bigint AS n FROM events WHERE data->>'sku' = 'mug'");
+    assert_eq!(latest, 11);
+}
+
+#[tokio::test]
+async fn of_many_puts_at_once_one_makes_the_product() {
+    let app = App::start_with_pool(4).await;
+
+    let answers = app.at_once(16, |app, _| async move { app.product("mug", 10).await.status }).await;
+
+    assert_eq!(answers.iter().filter(|status| **status == 201).count(), 1);
+    assert!(answers.iter().all(|status| [200, 201].contains(status)), "{answers:?}");
+    assert_eq!(app.count("events WHERE data->>'sku' = 'mug'"), 1);
+}
+
+#[tokio::test]
+async fn stock_below_what_is_reserved_is_refused_and_changes_nothing() {
+    let app = App::start_with_pool(2).await;
+    let made = app.product("mug", 10).await.expect(201).json();
+    app.order("key", "mug", 7).await.expect(201);
+
+    app.product("mug", 6).await.expect_problem(409, "out-of-stock");
+
+    let mug = app.get("/v1/products/mug").await.expect(200).json();
+    assert_eq!((&mug["stock"], &mug["reserved"], &mug["updated_at"]), (&json!(10), &json!(7), &made["updated_at"]));
+    app.product("mug", 7).await.expect(200);
+}
+
+#[tokio::test]
+async fn accounts_have_catalogues_of_their_own() {
+    let app = App::start_with_pool(2).await;
+    app.product("mug", 10).await.expect(201);
+    let theirs = |method| app.request_as(GLOBEX, method, "/v1/products/mug");
+
+    send(theirs("GET")).await.expect_problem(404, "not-found");
+    send(theirs("PUT").json(&terms(3))).await.expect(201);
+
+    assert_eq!(app.get("/v1/products/mug").await.json()["stock"], 10);
+}
+
+#[tokio::test]
+async fn products_are_listed_by_sku() {
+    let app = App::start_with_pool(2).await;
+    let listed = async |query: &str| {
+        let page = app.get(&format!("/v1/products?{query}")).await.expect(200).json();
+        let skus: Vec<String> =
+            page["data"].as_array().unwrap().iter().map(|p| p["sku"].as_str().unwrap().to_owned()).collect();
+        (skus.join(" "), page["has_more"].as_bool().unwrap())
+    };
+
+    assert_eq!(listed("").await, ("credits-1000 pro-monthly sticker".into(), false));
+    assert_eq!(listed("limit=2").await, ("credits-1000 pro-monthly".into(), true));
+    assert_eq!(listed("limit=2&after=pro-monthly").await, ("sticker".into(), false));
+    // A cursor need not be there any more, or ever.
+    assert_eq!(listed("after=d").await, ("pro-monthly sticker".into(), false));
+    assert_eq!(listed("after=zzz").await, (String::new(), false));
+    assert_eq!(listed("limit=100&after=%00").await.0.split(' ').count(), 3);
+}

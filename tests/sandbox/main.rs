@@ -2,8 +2,9 @@
 //!
 //! Every test starts a sandbox of its own over the one database; references are fresh, so tests don't see each other.
 
-#![expect(clippy::unwrap_used, reason = "in a test, a panic is how a failure is told")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is how a failure is told")]
 
+#[expect(dead_code, reason = "what the other test binaries need besides")]
 #[path = "../support/mod.rs"]
 mod support;
 

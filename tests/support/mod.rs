@@ -35,14 +35,37 @@ pub fn connect(url: &str) -> PgConnection {
     PgConnection::establish(url).unwrap()
 }
 
-/// One number, for tests that look into the tables.
-pub fn count(url: &str, sql: &str) -> i64 {
+/// One number, for tests that look into the database.
+pub fn number(url: &str, sql: &str) -> i64 {
     #[derive(QueryableByName)]
-    struct Count {
+    struct Number {
         #[diesel(sql_type = diesel::sql_types::BigInt)]
         n: i64,
     }
-    diesel::sql_query(format!("SELECT count(*) AS n FROM {sql}")).get_result::<Count>(&mut connect(url)).unwrap().n
+    diesel::sql_query(format!("SELECT {sql}")).get_result::<Number>(&mut connect(url)).unwrap().n
+}
+
+/// The number of rows, for tests that look into the tables.
+pub fn count(url: &str, rows: &str) -> i64 {
+    number(url, &format!("count(*) AS n FROM {rows}"))
+}
+
+/// Runs statements, each in a transaction of its own.
+pub fn execute(url: &str, sql: &str) {
+    connect(url).batch_execute(sql).unwrap();
+}
+
+/// Starts `n` tasks, the first one first, and waits for all.
+pub async fn at_once<T: Send + 'static, F>(n: usize, task: impl Fn(usize) -> F) -> Vec<T>
+where
+    F: Future<Output = T> + Send + 'static,
+{
+    let tasks: Vec<_> = (0..n).map(|number| tokio::spawn(task(number))).collect();
+    let mut results = Vec::with_capacity(n);
+    for task in tasks {
+        results.push(task.await.unwrap());
+    }
+    results
 }
 
 /// Waits until a condition of the database holds; fails after ten seconds, which no condition of a test needs.

@@ -3,6 +3,8 @@
 //! An order keeps snapshots of what it was made of, so later changes of the catalogue don't change it. Stock is reserved
 //! by the transaction that makes the order, under locks on the stocked products, and given back when it is canceled.
 
+mod place;
+
 use std::collections::HashMap;
 
 use actix_web::HttpResponse;
@@ -10,18 +12,19 @@ use actix_web::web::Data;
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use garde::Validate;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use uuid::Uuid;
 
+pub use self::place::NewOrder;
+use self::place::place;
 use crate::auth::Account;
 use crate::db::Db;
 use crate::error::ApiError;
 use crate::events;
 use crate::idempotency::{Failures, Keyed, Policy, Reply, Scope, hours, seconds};
-use crate::problems::{MIXED_CURRENCIES, ORDER_NOT_CANCELABLE, OUT_OF_STOCK, SETTLEMENT_IN_PROGRESS, UNKNOWN_PRODUCT};
+use crate::problems::{ORDER_NOT_CANCELABLE, SETTLEMENT_IN_PROGRESS};
 use crate::schema::{charges, order_items, orders, products};
-use crate::wire::{Id, NoBody, Paging, printable, slug};
+use crate::wire::{Id, NoBody, Paging};
 
 /// What is out of stock now may be restocked in a minute: a failure is not worth keeping.
 pub const CREATE_ORDER: Policy = Policy {
@@ -40,36 +43,6 @@ pub const CANCEL_ORDER: Policy = Policy {
     success_ttl: hours(24),
     wait: seconds(5),
 };
-
-/// Items in one order at most: the reply stays well below what the idempotency record may hold.
-const MAX_ITEMS: usize = 100;
-
-/// The body of `POST /v1/orders`.
-#[derive(Debug, Deserialize, Validate)]
-#[serde(deny_unknown_fields)]
-pub struct NewOrder {
-    #[garde(length(chars, min = 1, max = 255), custom(printable))]
-    customer: String,
-    #[garde(length(min = 1, max = MAX_ITEMS), dive, custom(each_sku_once))]
-    items: Vec<NewItem>,
-}
-
-#[derive(Debug, Deserialize, Validate)]
-#[serde(deny_unknown_fields)]
-struct NewItem {
-    #[garde(custom(slug))]
-    sku: String,
-    #[garde(range(min = 1, max = 10_000))]
-    quantity: i32,
-}
-
-fn each_sku_once(items: &[NewItem], (): &()) -> garde::Result {
-    let mut seen = std::collections::HashSet::new();
-    match items.iter().find(|item| !seen.insert(&item.sku)) {
-        Some(twice) => Err(garde::Error::new(format!("the SKU {} stands twice; add up its quantities", twice.sku))),
-        None => Ok(()),
-    }
-}
 
 /// An order as it is answered.
 #[derive(Clone, Debug, Serialize)]
@@ -110,126 +83,26 @@ pub struct Item {
 pub async fn create(account: Account, request: Keyed<NewOrder>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     CREATE_ORDER
         .run(&**db, account.id, request, move |conn, order| {
-            let order = insert(conn, account.id, order)?;
+            let order = place(conn, account.id, order)?;
             Ok::<_, ApiError>(Reply::created(format!("/v1/orders/{}", order.id), &order)?)
         })
         .await
 }
 
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = products, check_for_backend(diesel::pg::Pg))]
-struct Offer {
-    sku: String,
-    name: String,
-    unit_amount: i64,
-    currency: String,
-    stock: Option<i64>,
-    grant_feature: Option<String>,
-    grant_units: Option<i64>,
-    grant_days: Option<i32>,
-}
-
-fn insert(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -> Result<Order, ApiError> {
-    let offers = offers(conn, account_id, new)?;
-    let stocked: HashMap<&str, i64> = std::iter::zip(&new.items, &offers)
-        .filter(|(_, offer)| offer.stock.is_some())
-        .map(|(item, _)| (item.sku.as_str(), i64::from(item.quantity)))
-        .collect();
-    let reserved = reserve(conn, account_id, &stocked)?;
-    let amount =
-        std::iter::zip(&new.items, &offers).map(|(item, offer)| offer.unit_amount * i64::from(item.quantity)).sum();
-    let id = Uuid::now_v7();
-    let currency = offers[0].currency.clone();
-    let created_at = diesel::insert_into(orders::table)
-        .values((
-            orders::account_id.eq(account_id),
-            orders::id.eq(id),
-            orders::customer.eq(&new.customer),
-            orders::status.eq("pending"),
-            orders::currency.eq(&currency),
-            orders::amount.eq::<i64>(amount),
-        ))
-        .returning(orders::created_at)
-        .get_result(conn)?;
-    let rows: Vec<_> = std::iter::zip(&new.items, &offers)
-        .zip(0_i16..)
-        .map(|((item, offer), position)| {
-            (
-                order_items::account_id.eq(account_id),
-                order_items::order_id.eq(id),
-                order_items::sku.eq(&item.sku),
-                order_items::position.eq(position),
-                order_items::name.eq(&offer.name),
-                order_items::quantity.eq(item.quantity),
-                order_items::unit_amount.eq(offer.unit_amount),
-                order_items::reserves.eq(reserved.contains(&item.sku)),
-                order_items::grant_feature.eq(&offer.grant_feature),
-                order_items::grant_units.eq(offer.grant_units),
-                order_items::grant_days.eq(offer.grant_days),
-            )
-        })
-        .collect();
-    diesel::insert_into(order_items::table).values(rows).execute(conn)?;
-    let items = std::iter::zip(&new.items, offers)
-        .map(|(item, offer)| Item {
-            sku: offer.sku,
-            name: offer.name,
-            quantity: item.quantity,
-            unit_amount: offer.unit_amount,
-        })
-        .collect();
-    let order =
-        Order { id, customer: new.customer.clone(), status: "pending".into(), currency, amount, items, created_at };
-    events::record(conn, account_id, "order.created", &order)?;
-    Ok(order)
-}
-
-/// The products of the order's items, in their order, at today's terms. No lock: these are snapshots, and an unlimited
-/// product must never be a hot row.
-fn offers(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -> Result<Vec<Offer>, ApiError> {
-    let skus: Vec<&str> = new.items.iter().map(|item| item.sku.as_str()).collect();
-    let found: Vec<Offer> = products::table
-        .filter(products::account_id.eq(account_id))
-        .filter(products::sku.eq_any(skus))
-        .select(Offer::as_select())
-        .load(conn)?;
-    let mut by_sku: HashMap<String, Offer> = found.into_iter().map(|offer| (offer.sku.clone(), offer)).collect();
-    let mut offers = Vec::with_capacity(new.items.len());
-    for item in &new.items {
-        let unknown = || {
-            ApiError::new(&UNKNOWN_PRODUCT, format!("there is no product {}", item.sku)).with("sku", item.sku.clone())
-        };
-        offers.push(by_sku.remove(&item.sku).ok_or_else(unknown)?);
-    }
-    if let Some(other) = offers.iter().find(|offer| offer.currency != offers[0].currency) {
-        let detail =
-            format!("{} is in {}, but {} is in {}", offers[0].sku, offers[0].currency, other.sku, other.currency);
-        return Err(ApiError::new(&MIXED_CURRENCIES, detail));
-    }
-    Ok(offers)
-}
-
-/// Reserves stock for the quantities wanted of stocked products, and returns the SKUs for which it did.
-fn reserve(conn: &mut PgConnection, account_id: Uuid, wanted: &HashMap<&str, i64>) -> Result<Vec<String>, ApiError> {
-    if wanted.is_empty() {
-        return Ok(Vec::new());
-    }
-    let stocked = lock_products(conn, account_id, wanted.keys().copied())?;
-    let mut reserved = Vec::with_capacity(stocked.len());
-    for (sku, stock, already) in stocked {
-        // A PUT may have made it unlimited between the offer and the lock.
-        let (Some(stock), Some(&quantity)) = (stock, wanted.get(sku.as_str())) else { continue };
-        let left = stock - already;
-        if quantity > left {
-            let detail = format!("{left} of {sku} are left, {quantity} were ordered");
-            return Err(ApiError::new(&OUT_OF_STOCK, detail).with("sku", sku).with("available", left));
-        }
-        diesel::update(products::table.find((account_id, &sku)))
-            .set(products::reserved.eq(products::reserved + quantity))
-            .execute(conn)?;
-        reserved.push(sku);
-    }
-    Ok(reserved)
+/// The same order without a key, for `bench/` to tell what idempotency costs.
+///
+/// # Errors
+/// As [`create`].
+#[cfg(feature = "bench")]
+pub async fn create_without_key(
+    account: Account,
+    request: crate::wire::Json<NewOrder>,
+    db: Data<Db>,
+) -> Result<HttpResponse, ApiError> {
+    let order = db
+        .run(move |conn| conn.build_transaction().read_committed().run(|conn| place(conn, account.id, &request.0)))
+        .await?;
+    Ok(HttpResponse::Created().insert_header(("Location", format!("/v1/orders/{}", order.id))).json(order))
 }
 
 /// Locks products in the order of their SKUs, as everybody does: (sku, stock, reserved).
@@ -253,7 +126,7 @@ fn lock_products<'a>(
 /// 422 for a bad page.
 pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
-        .run(move |conn| {
+        .read(move |conn| {
             let mut query =
                 orders::table.filter(orders::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
             if let Some(after) = paging.after {
@@ -272,7 +145,7 @@ pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Resul
 /// 404.
 pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let order = db
-        .run(move |conn| {
+        .read(move |conn| {
             let row: Option<Row> =
                 orders::table.find((account.id, id.0)).select(Row::as_select()).first(conn).optional()?;
             let row = row.ok_or_else(no_order)?;

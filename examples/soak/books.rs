@@ -1,0 +1,141 @@
+//! The books: what the API's database, the gateway's and the clients say must be one story.
+
+use std::collections::BTreeMap;
+
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
+
+use crate::Fatal;
+use crate::client::Kind;
+use crate::world::World;
+
+/// One thing that was checked.
+pub struct Finding {
+    pub what: &'static str,
+    /// None is as it should be.
+    pub differences: u64,
+}
+
+impl Finding {
+    pub fn new(what: &'static str, differences: u64) -> Self {
+        Self { what, differences }
+    }
+}
+
+/// What must be empty in the API's database.
+const EMPTY: [(&str, &str); 10] = [
+    (
+        "charges and refunds still processing",
+        "(SELECT FROM charges WHERE status = 'processing' UNION ALL SELECT FROM refunds WHERE status = 'processing') odd",
+    ),
+    ("records still provisional", "idempotency_keys WHERE status = 202"),
+    (
+        "orders paid without a charge, or charged unpaid",
+        "orders o WHERE (status IN ('paid', 'refunded')) <> (SELECT count(*) = 1 FROM charges c \
+         WHERE c.account_id = o.account_id AND c.order_id = o.id AND c.status = 'succeeded' AND c.amount = o.amount)",
+    ),
+    (
+        "charges with more than one success an order",
+        "(SELECT FROM charges WHERE status = 'succeeded' GROUP BY account_id, order_id HAVING count(*) > 1) odd",
+    ),
+    (
+        "charges whose refunds don't add up",
+        "charges c WHERE amount_refunded > amount OR amount_refunded <> (SELECT coalesce(sum(r.amount), 0) FROM refunds r \
+         WHERE r.account_id = c.account_id AND r.charge_id = c.id AND r.status = 'succeeded')",
+    ),
+    (
+        "orders refunded in part, or paid though refunded",
+        "orders o JOIN charges c ON c.account_id = o.account_id AND c.order_id = o.id AND c.status = 'succeeded' \
+         WHERE (o.status = 'refunded') <> (c.amount_refunded = c.amount)",
+    ),
+    ("entitlements missing of paid orders", "(SELECT * FROM granted EXCEPT ALL SELECT * FROM held) odd"),
+    ("entitlements that no paid order grants", "(SELECT * FROM held EXCEPT ALL SELECT * FROM granted) odd"),
+    (
+        "stock reserved that no order holds",
+        "products p WHERE reserved <> (SELECT coalesce(sum(i.quantity), 0) FROM order_items i \
+         JOIN orders o ON o.account_id = i.account_id AND o.id = i.order_id WHERE i.account_id = p.account_id \
+         AND i.sku = p.sku AND i.reserves AND o.status <> 'canceled')",
+    ),
+    (
+        "changes without their one event",
+        "(SELECT 'order.created' AS type, id FROM orders UNION ALL SELECT 'charge.' || status, id FROM charges \
+         UNION ALL SELECT 'refund.' || status, id FROM refunds UNION ALL SELECT 'entitlement.granted', id FROM entitlements \
+         UNION ALL SELECT 'order.' || status, id FROM orders WHERE status IN ('canceled', 'refunded')) change \
+         WHERE (SELECT count(*) FROM told WHERE told.type = change.type AND told.id = change.id) <> 1",
+    ),
+];
+
+/// What paid orders grant and what customers have, in the same columns; and events by what they are about.
+const VIEWS: &str = "WITH granted AS (SELECT o.account_id, o.id, o.customer, i.grant_feature, i.grant_units * i.quantity, \
+     o.status = 'refunded' FROM orders o JOIN order_items i ON i.account_id = o.account_id AND i.order_id = o.id \
+     WHERE o.status IN ('paid', 'refunded') AND i.grant_feature IS NOT NULL), \
+     held AS (SELECT account_id, order_id, customer, feature, units, revoked_at IS NOT NULL FROM entitlements), \
+     told AS MATERIALIZED (SELECT type, (data ->> 'id')::uuid AS id FROM events)";
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+fn count(conn: &mut PgConnection, from: &str) -> QueryResult<u64> {
+    let count: Count = diesel::sql_query(format!("{VIEWS} SELECT count(*) AS n FROM {from}")).get_result(conn)?;
+    Ok(count.n.unsigned_abs())
+}
+
+/// Whether all charges and refunds are settled; not where that can't be asked.
+pub fn nothing_is_processing(conn: &mut PgConnection) -> bool {
+    count(conn, EMPTY[0].1).is_ok_and(|n| n == 0)
+}
+
+/// Checks the books against each other, and against how the clients' keys ended.
+pub fn check(world: &World, outcomes: &BTreeMap<(Kind, u16), u64>) -> Result<Vec<Finding>, Fatal> {
+    let (mut payments, mut gateway) = (world.connect("payments")?, world.connect("gateway")?);
+    let mut findings = Vec::new();
+    for (what, from) in EMPTY {
+        findings.push(Finding::new(what, count(&mut payments, from)?));
+    }
+    for (what, table, book) in [
+        ("captures that are not succeeded charges, or twice", "charges", "captures"),
+        ("gateway refunds that are not ours, or twice", "refunds", "refunds"),
+    ] {
+        let ours = moved(&mut payments, &format!("{table} WHERE status = 'succeeded'"))?;
+        let theirs = moved(&mut gateway, &format!("sandbox.{book} WHERE outcome = 'succeeded'"))?;
+        findings.push(Finding::new(what, differences(&ours, &theirs)));
+    }
+    for (what, kind, statuses, table) in [
+        ("orders that are not one a key", Kind::Order, &[201][..], "orders"),
+        ("charges that are not one a key", Kind::Charge, &[201, 402], "charges"),
+        ("refunds that are not one a key", Kind::Refund, &[201, 402], "refunds"),
+        ("canceled orders that are not one a key", Kind::Cancel, &[200], "orders WHERE status = 'canceled'"),
+    ] {
+        let answered: u64 = statuses.iter().filter_map(|status| outcomes.get(&(kind, *status))).sum();
+        findings.push(Finding::new(what, answered.abs_diff(count(&mut payments, table)?)));
+    }
+    Ok(findings)
+}
+
+#[derive(PartialEq, Eq, QueryableByName)]
+struct Moved {
+    #[diesel(sql_type = Text)]
+    reference: String,
+    #[diesel(sql_type = BigInt)]
+    amount: i64,
+}
+
+/// The money that a table says was moved, by reference.
+fn moved(conn: &mut PgConnection, from: &str) -> QueryResult<Vec<Moved>> {
+    diesel::sql_query(format!("SELECT reference, amount FROM {from}")).load(conn)
+}
+
+/// How many lines one list has that the other lacks, a line that stands twice included.
+fn differences(ours: &[Moved], theirs: &[Moved]) -> u64 {
+    let mut balance: BTreeMap<(&str, i64), i64> = BTreeMap::new();
+    for (list, sign) in [(ours, 1), (theirs, -1)] {
+        for line in list {
+            *balance.entry((&line.reference, line.amount)).or_default() += sign;
+        }
+    }
+    balance.values().map(|difference| difference.unsigned_abs()).sum()
+}

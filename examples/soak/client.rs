@@ -1,0 +1,241 @@
+//! What clients send, and what they were answered.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::books::Finding;
+use crate::world::locked;
+
+/// A patient client's limit: beyond what a handler takes.
+const PATIENT: Duration = Duration::from_secs(15);
+
+/// Answers that the load may bring about, beside 503s and replies that nobody got. Everything else is a finding.
+const EXPECTED: [&str; 14] = [
+    "200",
+    "201",
+    "202",
+    "402 card-declined",
+    "402 gateway-failed",
+    "409 charge-not-refundable",
+    "409 idempotency-request-in-flight",
+    "409 order-not-cancelable",
+    "409 order-not-payable",
+    "409 out-of-stock",
+    "409 refund-exceeds-charge",
+    "409 settlement-in-progress",
+    "503 database-unavailable",
+    "503 overloaded",
+];
+
+/// What a key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Order,
+    Cancel,
+    Charge,
+    Refund,
+}
+
+/// One key: the request that is sent under it, however often, and what became of it.
+pub struct Operation {
+    pub kind: Kind,
+    pub api_key: &'static str,
+    pub path: String,
+    pub key: String,
+    pub body: Value,
+    heard: Mutex<Heard>,
+}
+
+/// What was answered to one key.
+#[derive(Default)]
+struct Heard {
+    /// The first stored reply: its status, and a digest of all that must stay the same.
+    stored: Option<(u16, [u8; 32])>,
+    /// Stored replies that differ from the first.
+    differing: u64,
+    /// Stored replies that are not marked as a replay.
+    fresh: u64,
+}
+
+/// An answer, as far as it matters.
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+    headers: HeaderMap,
+}
+
+impl Answer {
+    fn has(&self, header: &str) -> bool {
+        self.headers.contains_key(header)
+    }
+
+    /// There is nothing to wait for.
+    pub fn is_final(&self) -> bool {
+        self.status < 500 && !self.has("Retry-After")
+    }
+
+    /// A member of the JSON body; empty where there is none.
+    pub fn member(&self, name: &str) -> String {
+        let json: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        json[name].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn name(&self) -> String {
+        let problem = self.member("type");
+        format!("{} {}", self.status, problem.trim_start_matches("/problems/")).trim_end().to_owned()
+    }
+
+    /// All that a replay must repeat.
+    fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new_with_prefix(self.status.to_be_bytes());
+        for header in ["Location", "Content-Type", "Idempotency-Expires"] {
+            digest.update(self.headers.get(header).map_or(&b""[..], |value| value.as_bytes()));
+            digest.update([0]);
+        }
+        digest.update(&self.body);
+        digest.finalize().into()
+    }
+}
+
+/// All clients together.
+pub struct Client {
+    http: reqwest::Client,
+    replicas: Vec<String>,
+    journal: Mutex<Vec<Arc<Operation>>>,
+    answers: Mutex<BTreeMap<String, u64>>,
+    sent: AtomicU64,
+    left: AtomicU64,
+}
+
+impl Client {
+    pub fn new(replicas: Vec<String>) -> Self {
+        let (journal, answers) = (Mutex::default(), Mutex::default());
+        let (sent, left) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { http: reqwest::Client::new(), replicas, journal, answers, sent, left }
+    }
+
+    /// Writes a key down, before it is sent for the first time.
+    pub fn begin(&self, kind: Kind, api_key: &'static str, path: String, key: String, body: Value) -> Arc<Operation> {
+        let operation = Arc::new(Operation { kind, api_key, path, key, body, heard: Mutex::default() });
+        locked(&self.journal).push(Arc::clone(&operation));
+        operation
+    }
+
+    pub fn journal_is_below(&self, keys: usize) -> bool {
+        locked(&self.journal).len() < keys
+    }
+
+    pub fn journal(&self) -> Vec<Arc<Operation>> {
+        locked(&self.journal).clone()
+    }
+
+    /// Sends a key once, to either replica. None where no answer came.
+    pub async fn send(&self, operation: &Operation) -> Option<Answer> {
+        self.send_within(operation, PATIENT).await
+    }
+
+    /// Sends a key once, by a client that leaves after some milliseconds.
+    pub async fn send_and_leave(&self, operation: &Operation) {
+        if self.send_within(operation, Duration::from_millis(fastrand::u64(1..40))).await.is_none() {
+            self.left.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    async fn send_within(&self, operation: &Operation, patience: Duration) -> Option<Answer> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let replica = &self.replicas[fastrand::usize(..self.replicas.len())];
+        let request = self.http.post(format!("{replica}{}", operation.path)).timeout(patience);
+        let request = request.bearer_auth(operation.api_key).header("Idempotency-Key", &operation.key);
+        let answer = read(request.json(&operation.body)).await;
+        let name = answer.as_ref().map_or_else(|| "no answer".to_owned(), Answer::name);
+        *locked(&self.answers).entry(name).or_default() += 1;
+        if let Some(answer) = &answer {
+            operation.hear(answer);
+        }
+        answer
+    }
+
+    pub async fn put(&self, api_key: &str, path: &str, body: &Value) -> Option<Answer> {
+        read(self.http.put(format!("{}{path}", self.replicas[0])).bearer_auth(api_key).json(body)).await
+    }
+
+    /// How often each answer came.
+    pub fn answers(&self) -> BTreeMap<String, u64> {
+        locked(&self.answers).clone()
+    }
+
+    /// What was done, for the table.
+    pub fn done(&self) -> Vec<(String, u64)> {
+        let mut kinds: BTreeMap<Kind, u64> = BTreeMap::new();
+        for operation in self.journal() {
+            *kinds.entry(operation.kind).or_default() += 1;
+        }
+        let mut done: Vec<_> = kinds.iter().map(|(kind, count)| (format!("{kind:?} keys"), *count)).collect();
+        done.push(("keys in all".to_owned(), kinds.values().sum()));
+        done.push(("requests, with retries and duplicates".to_owned(), self.sent.load(Ordering::Relaxed)));
+        done
+    }
+
+    /// What the clients and their cards did to the API.
+    pub fn injected(&self) -> [(&'static str, u64); 2] {
+        let lost = |operation: &&Arc<Operation>| {
+            let captured = locked(&operation.heard).stored.is_some_and(|(status, _)| status == 201);
+            captured && operation.body["payment_method"] == "pm_card_lost_reply"
+        };
+        let lost = self.journal().iter().filter(lost).count();
+        [("clients that left at once", self.left.load(Ordering::Relaxed)), ("replies lost by the gateway", lost as u64)]
+    }
+
+    /// How many keys of each kind ended in a stored reply of each status.
+    pub fn outcomes(&self) -> BTreeMap<(Kind, u16), u64> {
+        let mut outcomes = BTreeMap::new();
+        for operation in self.journal() {
+            if let Some((status, _)) = locked(&operation.heard).stored {
+                *outcomes.entry((operation.kind, status)).or_default() += 1;
+            }
+        }
+        outcomes
+    }
+
+    /// What the clients alone can tell to be wrong.
+    pub fn findings(&self) -> Vec<Finding> {
+        let journal = self.journal();
+        let count = |wrong: fn(&Heard) -> bool| journal.iter().filter(|one| wrong(&locked(&one.heard))).count() as u64;
+        let unexpected = self.answers().into_iter().filter(|(name, _)| name != "no answer" && !is_expected(name));
+        vec![
+            Finding::new("keys whose replies differ", count(|heard| heard.differing > 0)),
+            Finding::new("keys whose body ran more than once", count(|heard| heard.fresh > 1)),
+            Finding::new("answers that should not occur", unexpected.map(|(_, count)| count).sum()),
+        ]
+    }
+}
+
+fn is_expected(name: &str) -> bool {
+    EXPECTED.contains(&name)
+}
+
+impl Operation {
+    /// A reply that carries its expiry is stored, and what every later one must be.
+    fn hear(&self, answer: &Answer) {
+        if !answer.has("Idempotency-Expires") {
+            return;
+        }
+        let mut heard = locked(&self.heard);
+        let (status, digest) = (answer.status, answer.digest());
+        let (_, first) = *heard.stored.get_or_insert((status, digest));
+        heard.differing += u64::from(first != digest);
+        heard.fresh += u64::from(!answer.has("Idempotency-Replayed"));
+    }
+}
+
+async fn read(request: reqwest::RequestBuilder) -> Option<Answer> {
+    let response = request.send().await.ok()?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Some(Answer { status, headers, body: response.text().await.ok()? })
+}

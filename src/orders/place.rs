@@ -1,0 +1,236 @@
+//! Making an order: what the catalogue offers, stock reserved, and all rows written in one statement.
+
+use std::collections::HashMap;
+use std::iter::zip;
+
+use chrono::{DateTime, Utc};
+use diesel::dsl::now;
+use diesel::pg::{Pg, PgConnection};
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Json, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use garde::Validate;
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Item, Order, lock_products};
+use crate::error::ApiError;
+use crate::idempotency::Statement;
+use crate::problems::{MIXED_CURRENCIES, OUT_OF_STOCK, UNKNOWN_PRODUCT};
+use crate::schema::products;
+use crate::wire::{printable, slug};
+
+/// Items in one order at most: the reply stays well below what the idempotency record may hold.
+const MAX_ITEMS: usize = 100;
+
+/// The body of `POST /v1/orders`.
+#[derive(Debug, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct NewOrder {
+    #[garde(length(chars, min = 1, max = 255), custom(printable))]
+    customer: String,
+    #[garde(length(min = 1, max = MAX_ITEMS), dive, custom(each_sku_once))]
+    items: Vec<NewItem>,
+}
+
+#[derive(Debug, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+struct NewItem {
+    #[garde(custom(slug))]
+    sku: String,
+    #[garde(range(min = 1, max = 10_000))]
+    quantity: i32,
+}
+
+fn each_sku_once(items: &[NewItem], (): &()) -> garde::Result {
+    let mut seen = std::collections::HashSet::new();
+    match items.iter().find(|item| !seen.insert(&item.sku)) {
+        Some(twice) => Err(garde::Error::new(format!("the SKU {} stands twice; add up its quantities", twice.sku))),
+        None => Ok(()),
+    }
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = products, check_for_backend(Pg))]
+struct Offer {
+    sku: String,
+    name: String,
+    unit_amount: i64,
+    currency: String,
+    stock: Option<i64>,
+    grant_feature: Option<String>,
+    grant_units: Option<i64>,
+    grant_days: Option<i32>,
+}
+
+/// Makes the order at today's terms.
+///
+/// # Errors
+/// 422 unknown-product, mixed-currencies; 409 out-of-stock.
+pub(super) fn place(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -> Result<Order, ApiError> {
+    let (offers, created_at) = offers(conn, account_id, new)?;
+    let stocked: HashMap<&str, i64> = zip(&new.items, &offers)
+        .filter(|(_, offer)| offer.stock.is_some())
+        .map(|(item, _)| (item.sku.as_str(), i64::from(item.quantity)))
+        .collect();
+    let reserved = reserve(conn, account_id, &stocked)?;
+    let order = Order {
+        id: Uuid::now_v7(),
+        customer: new.customer.clone(),
+        status: "pending".to_owned(),
+        currency: offers[0].currency.clone(),
+        amount: zip(&new.items, &offers).map(|(item, offer)| offer.unit_amount * i64::from(item.quantity)).sum(),
+        items: zip(&new.items, &offers)
+            .map(|(item, offer)| Item {
+                sku: offer.sku.clone(),
+                name: offer.name.clone(),
+                quantity: item.quantity,
+                unit_amount: offer.unit_amount,
+            })
+            .collect(),
+        created_at,
+    };
+    WriteOrder::new(account_id, &order, &offers, &reserved)?.execute(conn)?;
+    Ok(order)
+}
+
+/// The products of the order's items, in their order, at today's terms. No lock: these are snapshots, and an unlimited
+/// product must never be a hot row. With them comes the transaction's time, so that the reply is known before the write.
+fn offers(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -> Result<(Vec<Offer>, DateTime<Utc>), ApiError> {
+    let skus: Vec<&str> = new.items.iter().map(|item| item.sku.as_str()).collect();
+    let found: Vec<(Offer, DateTime<Utc>)> = products::table
+        .filter(products::account_id.eq(account_id))
+        .filter(products::sku.eq_any(skus))
+        .select((Offer::as_select(), now.into_sql::<Timestamptz>()))
+        .load(conn)?;
+    let created_at = found.first().map_or_else(Utc::now, |(_, at)| *at);
+    let mut by_sku: HashMap<String, Offer> = found.into_iter().map(|(offer, _)| (offer.sku.clone(), offer)).collect();
+    let mut offers = Vec::with_capacity(new.items.len());
+    for item in &new.items {
+        let unknown = || {
+            ApiError::new(&UNKNOWN_PRODUCT, format!("there is no product {}", item.sku)).with("sku", item.sku.clone())
+        };
+        offers.push(by_sku.remove(&item.sku).ok_or_else(unknown)?);
+    }
+    if let Some(other) = offers.iter().find(|offer| offer.currency != offers[0].currency) {
+        let detail =
+            format!("{} is in {}, but {} is in {}", offers[0].sku, offers[0].currency, other.sku, other.currency);
+        return Err(ApiError::new(&MIXED_CURRENCIES, detail));
+    }
+    Ok((offers, created_at))
+}
+
+/// Reserves stock for the quantities wanted of stocked products, and returns the SKUs for which it did.
+fn reserve(conn: &mut PgConnection, account_id: Uuid, wanted: &HashMap<&str, i64>) -> Result<Vec<String>, ApiError> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let stocked = lock_products(conn, account_id, wanted.keys().copied())?;
+    let mut reserved = Vec::with_capacity(stocked.len());
+    for (sku, stock, already) in stocked {
+        // A PUT may have made it unlimited between the offer and the lock.
+        let (Some(stock), Some(&quantity)) = (stock, wanted.get(sku.as_str())) else { continue };
+        let left = stock - already;
+        if quantity > left {
+            let detail = format!("{left} of {sku} are left, {quantity} were ordered");
+            return Err(ApiError::new(&OUT_OF_STOCK, detail).with("sku", sku).with("available", left));
+        }
+        diesel::update(products::table.find((account_id, &sku)))
+            .set(products::reserved.eq(products::reserved + quantity))
+            .execute(conn)?;
+        reserved.push(sku);
+    }
+    Ok(reserved)
+}
+
+/// The order, its items and its event in one statement: three round trips less on the hottest path. Its text never changes,
+/// so PostgreSQL plans it once a connection.
+#[derive(QueryId)]
+struct WriteOrder {
+    account_id: Uuid,
+    id: Uuid,
+    customer: String,
+    status: String,
+    currency: String,
+    amount: i64,
+    created_at: DateTime<Utc>,
+    skus: Vec<String>,
+    positions: Vec<i16>,
+    names: Vec<String>,
+    quantities: Vec<i32>,
+    unit_amounts: Vec<i64>,
+    reserves: Vec<bool>,
+    grant_features: Vec<Option<String>>,
+    grant_units: Vec<Option<i64>>,
+    grant_days: Vec<Option<i32>>,
+    event_id: Uuid,
+    event: Value,
+}
+
+impl WriteOrder {
+    fn new(account_id: Uuid, order: &Order, offers: &[Offer], reserved: &[String]) -> Result<Self, ApiError> {
+        Ok(Self {
+            account_id,
+            id: order.id,
+            customer: order.customer.clone(),
+            status: order.status.clone(),
+            currency: order.currency.clone(),
+            amount: order.amount,
+            created_at: order.created_at,
+            skus: offers.iter().map(|offer| offer.sku.clone()).collect(),
+            positions: (0_i16..).take(offers.len()).collect(),
+            names: offers.iter().map(|offer| offer.name.clone()).collect(),
+            quantities: order.items.iter().map(|item| item.quantity).collect(),
+            unit_amounts: offers.iter().map(|offer| offer.unit_amount).collect(),
+            reserves: offers.iter().map(|offer| reserved.contains(&offer.sku)).collect(),
+            grant_features: offers.iter().map(|offer| offer.grant_feature.clone()).collect(),
+            grant_units: offers.iter().map(|offer| offer.grant_units).collect(),
+            grant_days: offers.iter().map(|offer| offer.grant_days).collect(),
+            event_id: Uuid::now_v7(),
+            event: serde_json::to_value(order)?,
+        })
+    }
+}
+
+impl RunQueryDsl<PgConnection> for WriteOrder {}
+
+impl QueryFragment<Pg> for WriteOrder {
+    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        let mut sql = Statement::new(
+            out,
+            "WITH placed AS (
+               INSERT INTO orders (account_id, id, customer, status, currency, amount, created_at)
+               VALUES (?, ?, ?, ?, ?, ?, ?)
+             ), lines AS (
+               INSERT INTO order_items (account_id, order_id, sku, position, name, quantity, unit_amount, reserves,
+                                        grant_feature, grant_units, grant_days)
+               SELECT ?, ?, line.* FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?) AS line
+             )
+             INSERT INTO events (account_id, id, type, data) VALUES (?, ?, 'order.created', ?)",
+        );
+        sql.bind::<SqlUuid, _>(&self.account_id)?;
+        sql.bind::<SqlUuid, _>(&self.id)?;
+        sql.bind::<Text, _>(&self.customer)?;
+        sql.bind::<Text, _>(&self.status)?;
+        sql.bind::<Text, _>(&self.currency)?;
+        sql.bind::<BigInt, _>(&self.amount)?;
+        sql.bind::<Timestamptz, _>(&self.created_at)?;
+        sql.bind::<SqlUuid, _>(&self.account_id)?;
+        sql.bind::<SqlUuid, _>(&self.id)?;
+        sql.bind::<Array<Text>, _>(&self.skus)?;
+        sql.bind::<Array<SmallInt>, _>(&self.positions)?;
+        sql.bind::<Array<Text>, _>(&self.names)?;
+        sql.bind::<Array<Integer>, _>(&self.quantities)?;
+        sql.bind::<Array<BigInt>, _>(&self.unit_amounts)?;
+        sql.bind::<Array<Bool>, _>(&self.reserves)?;
+        sql.bind::<Array<Nullable<Text>>, _>(&self.grant_features)?;
+        sql.bind::<Array<Nullable<BigInt>>, _>(&self.grant_units)?;
+        sql.bind::<Array<Nullable<Integer>>, _>(&self.grant_days)?;
+        sql.bind::<SqlUuid, _>(&self.account_id)?;
+        sql.bind::<SqlUuid, _>(&self.event_id)?;
+        sql.bind::<Json, _>(&self.event)?;
+        sql.end();
+        Ok(())
+    }
+}

@@ -1,0 +1,93 @@
+//! Clients that leave in the middle, and servers that are told to: what was begun is done.
+
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::app::{ACME, App, Client};
+use crate::binary::Replica;
+use crate::paying::Sandbox;
+use crate::support::{count, eventually, fresh_database};
+
+/// Sends a charge of a slow card over a connection of its own, and returns that once the gateway has captured.
+async fn send_slow_charge(app: &Client, order: &str, captured: impl Fn() -> bool) -> TcpStream {
+    let host = app.base.strip_prefix("http://").unwrap();
+    let body = json!({"order_id": order, "payment_method": "pm_card_slow"}).to_string();
+    let request = format!(
+        "POST /v1/charges HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {ACME}\r\nIdempotency-Key: k\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut client = TcpStream::connect(host).await.unwrap();
+    client.write_all(request.as_bytes()).await.unwrap();
+    eventually("the gateway has captured", captured).await;
+    client
+}
+
+/// The charge has ended in the request's own first attempt, and a retry gets the reply that nobody heard.
+async fn assert_ended_by_itself(app: &Client, order: &str) {
+    eventually("the charge ends", || app.count("charges WHERE status = 'succeeded' AND attempts = 1") == 1).await;
+    let retry = app.pay("k", order, "pm_card_slow").await.expect(201);
+    assert!(retry.is_replay());
+    assert_eq!(app.count("orders WHERE status = 'paid'"), 1);
+}
+
+#[tokio::test]
+async fn a_charge_ends_by_itself_when_its_client_closes_the_connection() {
+    let app = App::start().await;
+    let order = app.pending_order().await;
+    let client = send_slow_charge(&app, &order, || app.captures() == 1).await;
+
+    drop(client);
+
+    assert_ended_by_itself(&app, &order).await;
+    assert_eq!(app.captures(), 1);
+}
+
+#[tokio::test]
+async fn a_charge_ends_by_itself_when_its_client_resets_the_connection() {
+    let app = App::start().await;
+    let order = app.pending_order().await;
+    let client = send_slow_charge(&app, &order, || app.captures() == 1).await;
+
+    client.set_zero_linger().unwrap();
+    drop(client);
+
+    assert_ended_by_itself(&app, &order).await;
+    assert_eq!(app.captures(), 1);
+}
+
+#[tokio::test]
+async fn sigterm_lets_a_slow_charge_answer_and_then_ends_the_process() {
+    let (database, sandbox) = (fresh_database(), Sandbox::start());
+    let mut replica = Replica::start(&database, &sandbox.url);
+    let order = replica.pending_order().await;
+    let request = async { replica.pay("k", &order, "pm_card_slow").await };
+    let told = async {
+        eventually("the gateway has captured", || sandbox.captures() == 1).await;
+        replica.terminate();
+    };
+
+    let (answer, ()) = tokio::join!(request, told);
+
+    assert_eq!(answer.expect(201).json()["status"], "succeeded");
+    assert_eq!(replica.end().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn sigterm_lets_a_slow_charge_end_that_nobody_waits_for() {
+    let (database, sandbox) = (fresh_database(), Sandbox::start());
+    let mut replica = Replica::start(&database, &sandbox.url);
+    let order = replica.pending_order().await;
+    let client = send_slow_charge(&replica, &order, || sandbox.captures() == 1).await;
+    client.set_zero_linger().unwrap();
+    drop(client);
+
+    replica.terminate();
+
+    assert_eq!(replica.end().await.code(), Some(0));
+    assert_eq!(count(&database, "charges WHERE status = 'succeeded' AND attempts = 1"), 1);
+    let next = Replica::start(&database, &sandbox.url);
+    assert_ended_by_itself(&next, &order).await;
+    assert_eq!(sandbox.captures(), 1);
+}

@@ -1,0 +1,134 @@
+//! Charges and refunds that were given up, in sight, until `payments settle` resumes them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::app::App;
+use crate::binary;
+use crate::gateways::{away, unheard};
+use crate::paying::Sandbox;
+use crate::support::fresh_database;
+
+/// Tries once more, as often as it takes until the cap.
+async fn park(app: &App) {
+    app.execute("UPDATE charges SET attempts = 19 WHERE status = 'processing'");
+    app.execute("UPDATE refunds SET attempts = 19 WHERE status = 'processing'");
+    app.let_leases_end();
+    assert_eq!(app.settler(away()).pass(false).await.unwrap().taken, 1);
+}
+
+#[tokio::test]
+async fn what_stays_unknown_is_parked_in_sight_until_it_is_resumed() {
+    let (app, sandbox) = (App::start_without_settler(fresh_database(), away()), Sandbox::start());
+    let order = app.pending_order().await;
+    let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
+    park(&app).await;
+
+    let settlement = app.member(&format!("/v1/charges/{charge}"), "settlement").await;
+    assert_eq!((&settlement["parked"], &settlement["attempts"]), (&true.into(), &20.into()));
+    let settler = app.settler(Arc::new(sandbox.gateway()));
+    app.let_leases_end();
+    assert_eq!(settler.pass(false).await.unwrap().taken, 0, "parked is parked");
+    app.pay("k", &order, "pm_card_visa").await.expect(202);
+    app.pay("another", &order, "pm_card_visa").await.expect_problem(409, "settlement-in-progress");
+
+    assert_eq!(settler.pass(true).await.unwrap().settled, 1);
+
+    assert_eq!(app.pay("k", &order, "pm_card_visa").await.expect(201).id(), charge);
+    assert_eq!((sandbox.captures(), app.count("orders WHERE status = 'paid'")), (1, 1));
+}
+
+#[tokio::test]
+async fn what_stays_unknown_after_it_was_resumed_is_parked_again() {
+    let app = App::start_without_settler(fresh_database(), away());
+    let order = app.pending_order().await;
+    app.pay("k", &order, "pm_card_visa").await.expect(202);
+    park(&app).await;
+
+    let pass = app.settler(away()).pass(true).await.unwrap();
+
+    assert_eq!((pass.taken, pass.settled), (1, 0));
+    assert_eq!(app.count("charges WHERE parked_at IS NOT NULL AND attempts = 21"), 1);
+}
+
+#[tokio::test]
+async fn the_command_settles_parked_charges_and_refunds() {
+    let (app, sandbox) = (App::start_without_settler(fresh_database(), away()), Sandbox::start());
+    let order = app.pending_order().await;
+    let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
+    park(&app).await;
+    assert_eq!(binary::settle(&app.database, &sandbox.url), "1 charges and refunds taken, 1 settled\n");
+    app.refund("k", &charge, None).await.expect(202);
+    park(&app).await;
+
+    assert_eq!(binary::settle(&app.database, &sandbox.url), "1 charges and refunds taken, 1 settled\n");
+
+    app.pay("k", &order, "pm_card_visa").await.expect(201);
+    app.refund("k", &charge, None).await.expect(201);
+    assert_eq!((sandbox.captures(), sandbox.refunds()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_pass_that_resumes_takes_all_that_is_parked() {
+    const PARKED: usize = 101;
+    let (app, sandbox) = (App::start_without_settler(fresh_database(), away()), Sandbox::start());
+    join_all((0..PARKED).map(async |_| {
+        let order = app.pending_order().await;
+        app.pay(&order, &order, "pm_card_visa").await.expect(202);
+    }))
+    .await;
+    app.execute("UPDATE charges SET parked_at = now()");
+
+    let pass = app.settler(Arc::new(sandbox.gateway())).pass(true).await.unwrap();
+
+    assert_eq!((pass.taken, pass.settled), (PARKED, PARKED));
+    assert_eq!(app.count("charges WHERE status = 'processing'"), 0);
+}
+
+#[tokio::test]
+async fn a_charge_resumed_after_the_gateway_forgot_its_key_is_looked_up_and_not_captured_again() {
+    let sandbox = Sandbox::start_that_keeps_keys_for(Duration::ZERO);
+    let app = App::start_without_settler(fresh_database(), unheard(sandbox.gateway()));
+    let order = app.pending_order().await;
+    app.pay("k", &order, "pm_card_visa").await.expect(202);
+    park(&app).await;
+    app.execute("UPDATE charges SET created_at = created_at - interval '24 hours'");
+
+    binary::settle(&app.database, &sandbox.url);
+
+    app.pay("k", &order, "pm_card_visa").await.expect(201);
+    assert_eq!(sandbox.captures(), 1);
+}
+
+#[tokio::test]
+async fn a_refund_resumed_after_the_gateway_forgot_its_key_is_looked_up_and_not_sent_again() {
+    let sandbox = Sandbox::start_that_keeps_keys_for(Duration::ZERO);
+    let database = fresh_database();
+    let charge = App::start_without_settler(database.clone(), Arc::new(sandbox.gateway())).paid_charge().await;
+    let app = App::start_without_settler(database, unheard(sandbox.gateway()));
+    app.refund("k", &charge, Some(1000)).await.expect(202);
+    park(&app).await;
+    app.execute("UPDATE refunds SET created_at = created_at - interval '24 hours'");
+
+    binary::settle(&app.database, &sandbox.url);
+
+    app.refund("k", &charge, Some(1000)).await.expect(201);
+    assert_eq!((sandbox.captures(), sandbox.refunds()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_call_whose_answer_was_lost_is_sent_again_and_moves_the_money_once() {
+    let sandbox = Sandbox::start();
+    let app = App::start_without_settler(fresh_database(), unheard(sandbox.gateway()));
+    let order = app.pending_order().await;
+    app.pay("k", &order, "pm_card_visa").await.expect(202);
+    assert_eq!(sandbox.captures(), 1);
+    app.let_leases_end();
+
+    assert_eq!(app.settler(Arc::new(sandbox.gateway())).pass(false).await.unwrap().settled, 1);
+
+    app.pay("k", &order, "pm_card_visa").await.expect(201);
+    assert_eq!(sandbox.captures(), 1);
+}

@@ -1,0 +1,154 @@
+//! What tests of charges and refunds share: how a client pays, a sandbox gateway with books of its own, and a look into
+//! the tables.
+
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use diesel::connection::SimpleConnection;
+use idempotent_payments::gateway::HttpGateway;
+use idempotent_payments::sandbox;
+use serde_json::json;
+
+use crate::app::{Answer, Client};
+use crate::support;
+
+/// The order of [`Client::pending_order`]: two packs of credits.
+pub const AMOUNT: i64 = 4000;
+pub const UNITS: i64 = 2000;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Client {
+    /// A fresh order of two packs of credits, and its id.
+    pub async fn pending_order(&self) -> String {
+        let key = format!("order-{}", uuid::Uuid::new_v4());
+        self.order(&key, "credits-1000", 2).await.expect(201).id()
+    }
+
+    pub async fn pay(&self, key: &str, order: &str, payment_method: &str) -> Answer {
+        self.post("/v1/charges", key, json!({"order_id": order, "payment_method": payment_method})).await
+    }
+
+    /// A fresh order that is paid, and the charge's id.
+    pub async fn paid_charge(&self) -> String {
+        let order = self.pending_order().await;
+        self.pay(&format!("pay-{order}"), &order, "pm_card_visa").await.expect(201).id()
+    }
+
+    /// Refunds an amount; without one, what is left.
+    pub async fn refund(&self, key: &str, charge: &str, amount: Option<i64>) -> Answer {
+        let body = amount.map_or(json!({}), |amount| json!({"amount": amount}));
+        self.post(&format!("/v1/charges/{charge}/refunds"), key, body).await
+    }
+
+    pub async fn cancel(&self, key: &str, order: &str) -> Answer {
+        self.post(&format!("/v1/orders/{order}/cancel"), key, json!({})).await
+    }
+
+    /// A member of what a path answers.
+    pub async fn member(&self, path: &str, member: &str) -> serde_json::Value {
+        self.get(path).await.expect(200).json()[member].clone()
+    }
+
+    /// Changes the tables behind the API's back.
+    pub fn execute(&self, sql: &str) {
+        support::connect(&self.database).batch_execute(sql).unwrap();
+    }
+
+    /// Makes all that is processing due, as the time of a lease or a pause would.
+    pub fn let_leases_end(&self) {
+        self.set_next_attempts("now()");
+    }
+
+    /// Keeps every settler off for the rest of the test.
+    pub fn put_off_leases(&self) {
+        self.set_next_attempts("now() + interval '1 hour'");
+    }
+
+    fn set_next_attempts(&self, time: &str) {
+        for table in ["charges", "refunds"] {
+            self.execute(&format!("UPDATE {table} SET next_attempt_at = {time} WHERE status = 'processing'"));
+        }
+    }
+
+    /// How often an event stands in the table.
+    pub fn events(&self, kind: &str) -> i64 {
+        self.count(&format!("events WHERE type = '{kind}'"))
+    }
+
+    /// The succeeded captures in the books of the sandbox that `App::start` runs.
+    pub fn captures(&self) -> i64 {
+        self.count("sandbox.captures WHERE outcome = 'succeeded'")
+    }
+}
+
+impl Answer {
+    /// The id of what was made.
+    pub fn id(&self) -> String {
+        self.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A final answer: neither "still processing" nor "come back later".
+    pub fn is_final(&self) -> bool {
+        self.header("Retry-After").is_none()
+    }
+}
+
+/// Sends a request until its answer is final, as a client should.
+pub async fn until_final(mut send: impl AsyncFnMut() -> Answer) -> Answer {
+    for _ in 0..10 {
+        let answer = send().await;
+        if answer.is_final() {
+            return answer;
+        }
+        assert!(matches!(answer.status, 202 | 409), "{answer:?}");
+    }
+    panic!("no final answer to ten retries");
+}
+
+/// A sandbox gateway with a database of its own: what happens to the API's doesn't happen to the gateway's books.
+pub struct Sandbox {
+    pub url: String,
+    database: String,
+    server: ServerHandle,
+}
+
+impl Sandbox {
+    pub fn start() -> Self {
+        Self::start_that_keeps_keys_for(DAY)
+    }
+
+    pub fn start_that_keeps_keys_for(key_ttl: Duration) -> Self {
+        let database = support::fresh_database();
+        let config = sandbox::Config {
+            database_url: database.clone(),
+            bind: "127.0.0.1:0".parse().unwrap(),
+            key_ttl,
+            pool_size: 4,
+        };
+        let sandbox = sandbox::start(config).unwrap();
+        std::thread::spawn(move || actix_web::rt::System::new().block_on(sandbox.server));
+        Self { url: format!("http://{}", sandbox.addr), database, server: sandbox.handle }
+    }
+
+    pub fn gateway(&self) -> HttpGateway {
+        HttpGateway::new(&self.url).unwrap()
+    }
+
+    /// Succeeded captures in its books.
+    pub fn captures(&self) -> i64 {
+        support::count(&self.database, "sandbox.captures WHERE outcome = 'succeeded'")
+    }
+
+    /// Succeeded refunds in its books.
+    pub fn refunds(&self) -> i64 {
+        support::count(&self.database, "sandbox.refunds WHERE outcome = 'succeeded'")
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // Fire and forget: its own thread ends it.
+        drop(self.server.stop(false));
+    }
+}

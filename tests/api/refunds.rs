@@ -1,0 +1,162 @@
+//! The rules of refunds: what each answer is, and what it leaves behind.
+
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::gateways::{away, held};
+use crate::paying::AMOUNT;
+use crate::support::{eventually, fresh_database};
+
+#[tokio::test]
+async fn a_partial_refund_is_a_201_and_leaves_the_order_paid() {
+    let app = App::start().await;
+    let charge = app.paid_charge().await;
+
+    let made = app.refund("k", &charge, Some(1500)).await.expect(201);
+
+    let refund = made.json();
+    assert_eq!((&refund["charge_id"], &refund["status"]), (&json!(charge), &json!("succeeded")));
+    assert_eq!(
+        (&refund["amount"], &refund["currency"], &refund["settlement"]),
+        (&json!(1500), &json!("EUR"), &Value::Null)
+    );
+    assert_eq!(made.header("Location"), Some(format!("/v1/refunds/{}", made.id()).as_str()));
+    assert!(made.header("Idempotency-Expires").is_some() && !made.is_replay());
+    assert_eq!(app.get(made.header("Location").unwrap()).await.body, made.body);
+    assert_eq!(app.member(&format!("/v1/charges/{charge}"), "amount_refunded").await, 1500);
+    assert_eq!(app.count("orders WHERE status = 'paid'"), 1);
+    assert_eq!(app.count("entitlements WHERE revoked_at IS NULL"), 1);
+    assert_eq!((app.events("refund.succeeded"), app.events("order.refunded")), (1, 0));
+    let replay = app.refund("k", &charge, Some(1500)).await.expect(201);
+    assert!(replay.is_replay());
+    assert_eq!(replay.body, made.body);
+    assert_eq!(app.count("sandbox.refunds"), 1);
+}
+
+#[tokio::test]
+async fn without_an_amount_the_rest_is_refunded_and_the_order_with_what_it_granted_is_gone() {
+    let app = App::start().await;
+    let charge = app.paid_charge().await;
+    app.refund("part", &charge, Some(1500)).await.expect(201);
+
+    let rest = app.refund("rest", &charge, None).await.expect(201);
+
+    assert_eq!(rest.json()["amount"], AMOUNT - 1500);
+    assert_eq!(app.count("orders WHERE status = 'refunded'"), 1);
+    assert_eq!(app.count("entitlements WHERE revoked_at IS NULL"), 0);
+    assert_eq!((app.events("refund.succeeded"), app.events("order.refunded")), (2, 1));
+    assert_eq!(app.events("entitlement.revoked"), 1);
+    let refunds = app.get(&format!("/v1/charges/{charge}/refunds")).await.expect(200).json();
+    assert_eq!((&refunds["data"][0]["id"], refunds["data"].as_array().unwrap().len()), (&json!(rest.id()), 2));
+    app.refund("more", &charge, Some(1)).await.expect_problem(409, "charge-not-refundable");
+}
+
+#[tokio::test]
+async fn more_than_what_is_left_is_not_refunded_and_the_answer_is_kept() {
+    let app = App::start().await;
+    let charge = app.paid_charge().await;
+    app.refund("part", &charge, Some(1500)).await.expect(201);
+
+    let refused = app.refund("k", &charge, Some(AMOUNT - 1499)).await.expect_problem(409, "refund-exceeds-charge");
+
+    let replay = app.refund("k", &charge, Some(AMOUNT - 1499)).await.expect(409);
+    assert!(replay.is_replay());
+    assert_eq!(replay.body, refused.body);
+    assert_eq!(app.member(&format!("/v1/charges/{charge}"), "amount_refunded").await, 1500);
+    app.refund("nothing", &charge, Some(0)).await.expect_problem(422, "invalid-request");
+}
+
+#[tokio::test]
+async fn a_charge_that_failed_or_is_not_there_is_not_refunded() {
+    let app = App::start().await;
+    let order = app.pending_order().await;
+    let declined = app.pay("k", &order, "pm_card_declined").await.expect(402);
+    let charge = declined.json()["charge_id"].as_str().unwrap().to_owned();
+
+    app.refund("k", &charge, None).await.expect_problem(409, "charge-not-refundable");
+    let unknown = uuid::Uuid::now_v7().to_string();
+    app.refund("k", &unknown, None).await.expect_problem(404, "not-found");
+    app.get(&format!("/v1/charges/{unknown}/refunds")).await.expect_problem(404, "not-found");
+    app.get(&format!("/v1/refunds/{unknown}")).await.expect_problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn a_refund_that_the_gateway_refuses_puts_its_amount_back() {
+    let app = App::start().await;
+    let charge = app.paid_charge().await;
+    // Refunded at the gateway behind our back, so that it refuses ours.
+    app.execute(
+        "INSERT INTO sandbox.refunds (reference, capture, amount, currency, outcome) \
+         SELECT 'by-hand', reference, amount - 100, currency, 'succeeded' FROM sandbox.captures",
+    );
+
+    let failed = app.refund("k", &charge, None).await.expect_problem(402, "gateway-failed");
+
+    let refund = failed.json()["refund_id"].as_str().unwrap().to_owned();
+    assert_eq!(app.member(&format!("/v1/refunds/{refund}"), "status").await, "failed");
+    assert_eq!(app.refund("k", &charge, None).await.expect(402).body, failed.body);
+    assert_eq!(app.member(&format!("/v1/charges/{charge}"), "amount_refunded").await, 0);
+    assert_eq!((app.events("refund.failed"), app.count("orders WHERE status = 'paid'")), (1, 1));
+    assert_eq!(app.count("entitlements WHERE revoked_at IS NULL"), 1);
+    app.refund("less", &charge, Some(100)).await.expect(201);
+}
+
+#[tokio::test]
+async fn what_exceeds_only_because_of_a_processing_refund_is_settlement_in_progress() {
+    let app = App::start().await;
+    let charge = app.paid_charge().await;
+    let other = App::start_without_settler(app.database.clone(), away());
+    other.refund("processing", &charge, Some(3000)).await.expect(202);
+    other.put_off_leases();
+
+    for amount in [Some(1001), Some(AMOUNT)] {
+        let wait = other.refund("k", &charge, amount).await.expect_problem(409, "settlement-in-progress");
+        assert!(wait.header("Retry-After").is_some() && !wait.is_replay());
+    }
+    other.refund("too-much", &charge, Some(AMOUNT + 1)).await.expect_problem(409, "refund-exceeds-charge");
+    assert_eq!(app.member(&format!("/v1/charges/{charge}"), "amount_refunded").await, 3000);
+    other.let_leases_end();
+    eventually("the refund is settled", || app.events("refund.succeeded") == 1).await;
+    app.refund("k", &charge, Some(1001)).await.expect_problem(409, "refund-exceeds-charge");
+    app.refund("rest", &charge, Some(1000)).await.expect(201);
+}
+
+#[tokio::test]
+async fn a_charge_that_is_processing_is_not_refunded_yet() {
+    let (gateway, hold) = held();
+    let app = App::start_without_settler(fresh_database(), gateway);
+    let order = app.pending_order().await;
+    let meanwhile = async {
+        hold.until_called().await;
+        let charge = app.get("/v1/charges").await.json()["data"][0]["id"].as_str().unwrap().to_owned();
+        app.refund("k", &charge, None).await.expect_problem(409, "settlement-in-progress");
+        hold.let_go();
+        charge
+    };
+
+    let (paid, charge) = tokio::join!(app.pay("k", &order, "pm_card_visa"), meanwhile);
+
+    paid.expect(201);
+    hold.let_go();
+    app.refund("k", &charge, None).await.expect(201);
+}
+
+#[tokio::test]
+async fn of_two_refunds_under_way_the_last_to_succeed_marks_the_order_refunded() {
+    let app = App::start().await;
+    let charge = app.paid_charge().await;
+    let (gateway, hold) = held();
+    let slow_app = App::start_without_settler(app.database.clone(), gateway);
+    let slow = slow_app.refund("slow", &charge, Some(1000));
+    let meanwhile = async {
+        hold.until_called().await;
+        app.refund("rest", &charge, None).await.expect(201);
+        assert_eq!((app.count("orders WHERE status = 'paid'"), app.events("entitlement.revoked")), (1, 0));
+        hold.let_go();
+    };
+
+    let (slow, ()) = tokio::join!(slow, meanwhile);
+
+    slow.expect(201);
+    assert_eq!((app.count("orders WHERE status = 'refunded'"), app.events("entitlement.revoked")), (1, 1));
+}

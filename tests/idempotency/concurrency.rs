@@ -1,0 +1,136 @@
+//! Duplicates at the same time: one effect, one reply, and no harm to other keys.
+
+use std::time::Duration;
+
+use crate::idempotency::{Error, Policy};
+use crate::support::{at_once, count, eventually_blocked, fresh_database};
+use crate::toy::{MAKE, Runs, ToyError, Workshop, make, stock};
+
+#[tokio::test]
+async fn a_storm_of_duplicates_has_one_effect_and_one_reply() {
+    let workshop = Workshop::open();
+    let processes = [workshop.clone(), workshop.another_process(), workshop.another_process()];
+    let runs = Runs::default();
+    let counted = runs.clone();
+
+    let answers = at_once(90, move |number| {
+        let runs = counted.clone();
+        processes[number % processes.len()].send(MAKE, "key", "ball", move |conn, toy| {
+            runs.is_first();
+            make(conn, toy)
+        })
+    });
+    let answers: Vec<_> = answers.await.into_iter().map(Result::unwrap).collect();
+
+    assert!(answers.iter().all(|answer| answer.reply() == answers[0].reply()), "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| !answer.is_replay()).count(), 1);
+    assert_eq!((runs.so_far(), workshop.toys(), workshop.records()), (1, 1, 1));
+}
+
+/// Backends in the middle of a statement or of a transaction, but the one that asks and the one that holds the shelf.
+fn busy_backends(workshop: &Workshop) -> i64 {
+    count(
+        &workshop.url,
+        "pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' \
+         AND state <> 'idle' AND pid <> pg_backend_pid()",
+    ) - 1
+}
+
+#[tokio::test]
+async fn waiting_duplicates_hold_one_connection_a_process_and_other_keys_go_through() {
+    let workshop = Workshop::open_on(fresh_database(), 2);
+    let elsewhere = Workshop::open_on(workshop.url.clone(), 1);
+    let shelf = workshop.hold_shelf(1);
+    let duplicates = |workshop: &Workshop| {
+        let workshop = workshop.clone();
+        at_once(30, move |_| {
+            workshop.send(MAKE, "key", "ball", |conn, toy| {
+                stock(conn, 1)?;
+                make(conn, toy)
+            })
+        })
+    };
+
+    let first = tokio::spawn(duplicates(&workshop));
+    eventually_blocked(&workshop.url, 1).await;
+    let second = tokio::spawn(duplicates(&elsewhere));
+    // Both pools still have a connection for others: the second one has no other than the one that duplicates look with.
+    for number in 0..20 {
+        assert!(!workshop.make(&format!("here {number}")).await.is_replay());
+        assert!(!elsewhere.make(&format!("there {number}")).await.is_replay());
+    }
+    assert!(busy_backends(&workshop) <= 2, "{}", busy_backends(&workshop));
+    drop(shelf);
+
+    let answers: Vec<_> = first.await.unwrap().into_iter().chain(second.await.unwrap()).map(Result::unwrap).collect();
+    assert!(answers.iter().all(|answer| answer.reply() == answers[0].reply()), "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| !answer.is_replay()).count(), 1);
+}
+
+#[tokio::test]
+async fn a_duplicate_that_waits_too_long_is_told_that_the_key_is_in_flight() {
+    const IMPATIENT: Policy = Policy { wait: Duration::from_millis(100), ..MAKE };
+    let workshop = Workshop::open();
+    let shelf = workshop.hold_shelf(1);
+    let slow = workshop.send(IMPATIENT, "key", "ball", |conn, toy| {
+        stock(conn, 1)?;
+        make(conn, toy)
+    });
+    let slow = tokio::spawn(slow);
+    eventually_blocked(&workshop.url, 1).await;
+
+    let here = workshop.send(IMPATIENT, "key", "ball", make).await;
+    let there = workshop.another_process().send(IMPATIENT, "key", "ball", make).await;
+
+    for duplicate in [here, there] {
+        assert!(matches!(duplicate, Err(ToyError::Idempotency(Error::InFlight))), "{duplicate:?}");
+    }
+    drop(shelf);
+    // The first one is not bound by the wait: it is at work.
+    let first = slow.await.unwrap().unwrap();
+    assert_eq!(workshop.make("key").await.reply(), first.reply());
+}
+
+#[tokio::test]
+async fn a_follower_takes_the_place_of_a_leader_whose_request_is_dropped() {
+    let workshop = Workshop::open();
+    let shelf = workshop.hold_shelf(1);
+    let leader = workshop.send(MAKE, "key", "ball", |conn, toy| {
+        stock(conn, 1)?;
+        make(conn, toy)
+    });
+    let leader = tokio::spawn(leader);
+    eventually_blocked(&workshop.url, 1).await;
+    let follower = tokio::spawn(workshop.send(MAKE, "key", "ball", make));
+
+    // The client is gone, but the transaction that it started runs to its end.
+    leader.abort();
+    assert!(leader.await.unwrap_err().is_cancelled());
+    drop(shelf);
+
+    assert!(follower.await.unwrap().unwrap().is_replay());
+    assert_eq!(count(&workshop.url, "shelves WHERE toys = 1"), 1);
+    assert_eq!((workshop.toys(), workshop.records()), (1, 1));
+}
+
+#[tokio::test]
+async fn duplicates_of_a_slow_takeover_wait_without_a_connection() {
+    const IMPATIENT: Policy = Policy { wait: Duration::from_millis(100), ..MAKE };
+    let workshop = Workshop::open();
+    workshop.make("key").await;
+    workshop.expire("key");
+    let shelf = workshop.hold_shelf(1);
+    let takeover = tokio::spawn(workshop.send(MAKE, "key", "ball", |conn, toy| {
+        stock(conn, 1)?;
+        make(conn, toy)
+    }));
+    eventually_blocked(&workshop.url, 1).await;
+
+    let duplicate = workshop.another_process().send(IMPATIENT, "key", "ball", make).await;
+
+    assert!(matches!(duplicate, Err(ToyError::Idempotency(Error::InFlight))), "{duplicate:?}");
+    drop(shelf);
+    let answer = takeover.await.unwrap().unwrap();
+    assert_eq!(workshop.another_process().make("key").await.reply(), answer.reply());
+    assert_eq!((workshop.toys(), workshop.records()), (2, 1));
+}

@@ -1,0 +1,187 @@
+//! What becomes of a body that fails.
+
+use std::time::Duration;
+
+use crate::idempotency::{Error, Failures, MAX_BODY, Policy, Reply};
+use crate::support::{at_once, count, eventually, eventually_blocked};
+use crate::toy::{MAKE, MAKE_OR_REMEMBER, Response, Runs, ToyError, Workshop, insert, make, stock};
+
+#[tokio::test]
+async fn cache_failures_leaves_no_rows_yet_replays_the_failure() {
+    let workshop = Workshop::open();
+    let fail = || {
+        workshop.send(MAKE_OR_REMEMBER, "key", "ball", |conn, toy| {
+            insert(conn, toy)?;
+            Err(ToyError::Impossible)
+        })
+    };
+
+    let first = fail().await.unwrap();
+    let retry = fail().await.unwrap();
+
+    assert_eq!((first.status, first.is_replay()), (409, false));
+    // The body has the first request's instance in it.
+    assert_eq!(retry.reply(), first.reply());
+    assert_eq!(retry.header("Idempotency-Expires"), first.header("Idempotency-Expires"));
+    assert!(retry.is_replay());
+    assert_eq!((workshop.toys(), workshop.records()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_cached_failure_expires_after_its_own_time_to_live_and_is_decided_afresh() {
+    const SHORT: Policy =
+        Policy { failures: Failures::CacheFailures { failure_ttl: Duration::from_millis(200) }, ..MAKE };
+    let workshop = Workshop::open();
+    let failed = workshop.send(SHORT, "key", "ball", |_, _| Err(ToyError::Impossible)).await.unwrap();
+    assert_eq!(failed.status, 409);
+
+    eventually("the failure expires", || count(&workshop.url, "idempotency_keys WHERE expires_at <= now()") == 1).await;
+    let afresh = workshop.send(SHORT, "key", "ball", make).await.unwrap();
+
+    assert_eq!((afresh.status, afresh.is_replay()), (201, false));
+    // The success has the success's time to live.
+    assert_eq!(count(&workshop.url, "idempotency_keys WHERE expires_at > now() + interval '59 minutes'"), 1);
+}
+
+#[tokio::test]
+async fn success_only_leaves_nothing_of_a_failure_and_frees_the_key() {
+    let workshop = Workshop::open();
+    let failed = workshop.send(MAKE, "key", "ball", |conn, toy| {
+        insert(conn, toy)?;
+        Err(ToyError::Impossible)
+    });
+
+    assert!(matches!(failed.await, Err(ToyError::Impossible)));
+    assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+
+    // Free for whatever comes next, another body too.
+    let next = workshop.send(MAKE, "key", "doll", make).await.unwrap();
+    assert_eq!((next.status, next.is_replay()), (201, false));
+}
+
+#[tokio::test]
+async fn a_transient_failure_is_never_stored() {
+    for policy in [MAKE, MAKE_OR_REMEMBER] {
+        let workshop = Workshop::open();
+        let failed = workshop.send(policy, "key", "ball", |conn, toy| {
+            insert(conn, toy)?;
+            Err(ToyError::Closed)
+        });
+
+        assert!(matches!(failed.await, Err(ToyError::Closed)));
+        assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+        assert!(!workshop.send(policy, "key", "ball", make).await.unwrap().is_replay());
+    }
+}
+
+#[tokio::test]
+async fn a_failure_of_the_database_is_never_stored() {
+    for policy in [MAKE, MAKE_OR_REMEMBER] {
+        let workshop = Workshop::open();
+        let failed = workshop.send(policy, "key", "ball", |conn, toy| {
+            insert(conn, toy)?;
+            diesel::RunQueryDsl::execute(diesel::sql_query("SELECT 1 / 0"), conn)?;
+            make(conn, toy)
+        });
+
+        assert!(matches!(failed.await, Err(ToyError::Database(_))));
+        assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+        assert!(!workshop.send(policy, "key", "ball", make).await.unwrap().is_replay());
+    }
+}
+
+#[tokio::test]
+async fn a_5xx_that_a_body_replies_is_never_stored() {
+    for policy in [MAKE, MAKE_OR_REMEMBER] {
+        let workshop = Workshop::open();
+        let failed = workshop.send(policy, "key", "ball", |conn, toy| {
+            insert(conn, toy)?;
+            Ok(Reply::json(503, &"sorry")?)
+        });
+
+        assert!(matches!(failed.await, Err(ToyError::Database(_))));
+        assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_reply_over_the_limit_fails_loudly_and_rolls_back() {
+    let long = |length: usize| {
+        move |conn: &mut _, toy: &_| {
+            insert(conn, toy)?;
+            Ok(Reply { status: 200, content_type: None, location: None, body: vec![b'x'; length].into() })
+        }
+    };
+    let workshop = Workshop::open();
+
+    let over = workshop.send(MAKE, "over", "ball", long(MAX_BODY + 1)).await;
+    assert!(matches!(over, Err(ToyError::Idempotency(Error::ReplyTooLarge(_)))), "{over:?}");
+    assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+
+    let at_limit = workshop.send(MAKE, "at the limit", "ball", long(MAX_BODY)).await.unwrap();
+    assert_eq!(at_limit.body.len(), MAX_BODY);
+}
+
+#[tokio::test]
+async fn a_panic_in_the_body_frees_the_key_and_the_pool_works_on() {
+    // One connection: if the panic left it inside its transaction, nothing would work any more.
+    let workshop = Workshop::open_on(crate::support::fresh_database(), 1);
+    for policy in [MAKE, MAKE_OR_REMEMBER] {
+        let panicked = workshop.send(policy, "key", "ball", |conn, toy| {
+            insert(conn, toy)?;
+            panic!("this panic is part of a test")
+        });
+
+        assert!(matches!(panicked.await, Err(ToyError::Idempotency(Error::Panicked))));
+        assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+    }
+    assert!(!workshop.make("key").await.is_replay());
+}
+
+#[tokio::test]
+async fn duplicates_that_were_waiting_share_a_failure() {
+    let workshop = Workshop::open();
+    let runs = Runs::default();
+    let shelf = workshop.hold_shelf(1);
+    let fail = {
+        let (workshop, runs) = (workshop.clone(), runs.clone());
+        move |_| {
+            let runs = runs.clone();
+            workshop.send(MAKE, "key", "ball", move |conn, _| {
+                runs.is_first();
+                stock(conn, 1)?;
+                Err(ToyError::Impossible)
+            })
+        }
+    };
+
+    let (answers, ()) = tokio::join!(at_once(20, fail), async {
+        // Each task has had its turn before this one, so all followers are on board.
+        eventually_blocked(&workshop.url, 1).await;
+        drop(shelf);
+    });
+
+    assert!(answers.iter().all(|answer| matches!(answer, Err(ToyError::Impossible))), "{answers:?}");
+    assert_eq!(runs.so_far(), 1);
+    assert_eq!(workshop.records(), 0);
+}
+
+#[tokio::test]
+async fn a_failure_is_not_shared_with_another_request() {
+    let workshop = Workshop::open();
+    let shelf = workshop.hold_shelf(1);
+    let failing = workshop.send(MAKE, "key", "ball", |conn, _| {
+        stock(conn, 1)?;
+        Err(ToyError::Impossible)
+    });
+    // The same key with another body waits, and finds the key free: no failure of its own, and no record.
+    let other = workshop.send(MAKE, "key", "doll", make);
+
+    let (failed, other, ()): (Result<Response, _>, _, _) = tokio::join!(failing, other, async {
+        eventually_blocked(&workshop.url, 1).await;
+        drop(shelf);
+    });
+
+    assert!(matches!(failed, Err(ToyError::Impossible)));
+    assert!(!other.unwrap().is_replay());
+}

@@ -1,0 +1,140 @@
+//! Every change to an existing record goes through `guard`, the `SELECT .. FOR UPDATE` on it.
+//!
+//! With `.for_update()` taken out of `guard` in `store.rs`, the tests marked so below were seen to fail.
+
+use diesel::connection::{Connection, SimpleConnection};
+
+use crate::idempotency::{Address, Key, Reply, SettleError, guard, hours, settle, sweep};
+use crate::support::{at_once, connect, eventually_blocked};
+use crate::toy::{ACCOUNT, MAKE, Runs, Workshop, keyed, make, stock};
+
+pub fn address(key: &str) -> Address {
+    let key: Key = keyed("/toys", key, r#"{"name":"ball"}"#).unwrap().key;
+    Address::new(ACCOUNT, &MAKE, "/toys", &key)
+}
+
+/// Seen to fail without `FOR UPDATE`: the takeover finds that its record is gone, and the request ends with a 500.
+#[tokio::test]
+async fn a_takeover_waits_for_a_sweep_that_has_locked_the_record_and_claims_afresh() {
+    let workshop = Workshop::open();
+    workshop.make("key").await;
+    workshop.expire("key");
+    let mut sweeper = connect(&workshop.url);
+    sweeper.batch_execute("BEGIN; SELECT FROM idempotency_keys FOR UPDATE").unwrap();
+
+    let request = workshop.send(MAKE, "key", "ball", make);
+    let (answer, ()) = tokio::join!(request, async {
+        eventually_blocked(&workshop.url, 1).await;
+        assert_eq!(sweep(&mut sweeper).unwrap().deleted, 1);
+        sweeper.batch_execute("COMMIT").unwrap();
+    });
+
+    assert!(!answer.unwrap().is_replay());
+    assert_eq!((workshop.toys(), workshop.records()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_request_waits_for_a_sweep_that_is_deleting_its_record_and_claims_afresh() {
+    let workshop = Workshop::open();
+    workshop.make("key").await;
+    workshop.expire("key");
+    let mut sweeper = connect(&workshop.url);
+    sweeper.batch_execute("BEGIN").unwrap();
+    assert_eq!(sweep(&mut sweeper).unwrap().deleted, 1);
+
+    let request = workshop.send(MAKE, "key", "ball", make);
+    let (answer, ()) = tokio::join!(request, async {
+        eventually_blocked(&workshop.url, 1).await;
+        sweeper.batch_execute("COMMIT").unwrap();
+    });
+
+    assert!(!answer.unwrap().is_replay());
+    assert_eq!((workshop.toys(), workshop.records()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_request_outlives_a_sweep_that_is_rolled_back() {
+    let workshop = Workshop::open();
+    workshop.make("key").await;
+    workshop.expire("key");
+    let mut sweeper = connect(&workshop.url);
+    sweeper.batch_execute("BEGIN").unwrap();
+    assert_eq!(sweep(&mut sweeper).unwrap().deleted, 1);
+
+    let request = workshop.send(MAKE, "key", "ball", make);
+    let (answer, ()) = tokio::join!(request, async {
+        eventually_blocked(&workshop.url, 1).await;
+        sweeper.batch_execute("ROLLBACK").unwrap();
+    });
+
+    assert!(!answer.unwrap().is_replay());
+    assert_eq!((workshop.toys(), workshop.records()), (2, 1));
+}
+
+/// Seen to fail without `FOR UPDATE`: the second one doesn't wait, and reads the record as it was.
+#[tokio::test]
+async fn whoever_guards_a_record_sees_what_the_guard_before_made_of_it() {
+    let workshop = Workshop::open();
+    workshop.send(MAKE, "key", "ball", |_, _| Ok(Reply::json(202, &"under way")?)).await.unwrap();
+    let mut first = connect(&workshop.url);
+    first.batch_execute("BEGIN").unwrap();
+    assert!(guard(&mut first, &address("key")).unwrap().unwrap().reply.is_provisional());
+
+    let url = workshop.url.clone();
+    let second = tokio::task::spawn_blocking(move || guard(&mut connect(&url), &address("key")));
+    eventually_blocked(&workshop.url, 1).await;
+    settle(&mut first, &address("key"), &Reply::ok(&"settled").unwrap(), hours(1)).unwrap();
+    first.batch_execute("COMMIT").unwrap();
+
+    assert!(!second.await.unwrap().unwrap().unwrap().reply.is_provisional());
+}
+
+/// Seen to fail without `FOR UPDATE`: more than one settles, and the last one's reply stands.
+#[tokio::test]
+async fn of_many_settlers_at_once_one_settles() {
+    let workshop = Workshop::open();
+    workshop.send(MAKE, "key", "ball", |_, _| Ok(Reply::json(202, &"under way")?)).await.unwrap();
+    let url = workshop.url.clone();
+
+    let outcomes = at_once(8, move |number| {
+        let url = url.clone();
+        async move {
+            let settle = move || {
+                connect(&url).transaction(|conn| {
+                    let expiry = settle(conn, &address("key"), &Reply::ok(&number).unwrap(), hours(1))?;
+                    stock(conn, 1)?;
+                    Ok::<_, SettleError>(expiry)
+                })
+            };
+            tokio::task::spawn_blocking(settle).await.unwrap()
+        }
+    });
+    let outcomes = outcomes.await;
+
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
+    let winner = outcomes.iter().position(Result::is_ok).unwrap();
+    assert_eq!(workshop.make("key").await.body, winner.to_string().into_bytes());
+}
+
+#[tokio::test]
+async fn an_expired_record_is_taken_over_by_exactly_one_of_many() {
+    let workshop = Workshop::open();
+    workshop.make("key").await;
+    workshop.expire("key");
+    let processes: Vec<_> = (0..4).map(|_| workshop.another_process()).collect();
+    let runs = Runs::default();
+    let counted = runs.clone();
+
+    let answers = at_once(24, move |number| {
+        let runs = counted.clone();
+        processes[number % processes.len()].send(MAKE, "key", "ball", move |conn, toy| {
+            runs.is_first();
+            make(conn, toy)
+        })
+    });
+    let answers: Vec<_> = answers.await.into_iter().map(Result::unwrap).collect();
+
+    assert_eq!(answers.iter().filter(|answer| !answer.is_replay()).count(), 1);
+    assert!(answers.iter().all(|answer| answer.reply() == answers[0].reply()), "{answers:?}");
+    assert_eq!((runs.so_far(), workshop.toys(), workshop.records()), (1, 2, 1));
+}

@@ -1,0 +1,66 @@
+//! The module in a handler, as its documentation shows it: the extractor, the policy, the answer.
+
+use actix_web::dev::ServiceResponse;
+use actix_web::http::StatusCode;
+use actix_web::test::{self, TestRequest};
+use actix_web::web::{self, Data};
+use actix_web::{App, HttpResponse};
+
+use crate::idempotency::Keyed;
+use crate::toy::{ACCOUNT, Db, MAKE, NewToy, Response, ToyError, Workshop, make};
+
+async fn make_toy(request: Keyed<NewToy>, db: Data<Db>) -> Result<HttpResponse, ToyError> {
+    MAKE.run(&**db, ACCOUNT, request, make).await
+}
+
+/// Sends requests, one after another, to a service with the one route.
+async fn answers<const N: usize>(workshop: &Workshop, requests: [TestRequest; N]) -> [ServiceResponse; N] {
+    let routes = App::new().app_data(Data::new(workshop.db.clone())).route("/toys", web::post().to(make_toy));
+    let service = test::init_service(routes).await;
+    let mut answers = Vec::with_capacity(N);
+    for request in requests {
+        answers.push(test::call_service(&service, request.to_request()).await);
+    }
+    answers.try_into().unwrap()
+}
+
+fn post(body: &'static str) -> TestRequest {
+    TestRequest::post().uri("/toys").insert_header(("Content-Type", "application/json")).set_payload(body)
+}
+
+#[actix_web::test]
+async fn a_lifted_handler_makes_one_toy_and_replays() {
+    let workshop = Workshop::open();
+    let request = || post(r#"{"name":"ball"}"#).insert_header(("Idempotency-Key", "key"));
+
+    // Bare and quoted, it is one key.
+    let quoted = post(r#"{"name":"ball"}"#).insert_header(("Idempotency-Key", "\"key\""));
+    let [first, retry, quoted] = answers(&workshop, [request(), request(), quoted]).await;
+
+    let [first, retry, quoted] = [first, retry, quoted].map(|answer| Response::from(answer.into_parts().1));
+    assert_eq!((first.status, first.header("Location")), (201, Some("/toys/1")));
+    assert_eq!((retry.reply(), quoted.reply()), (first.reply(), first.reply()));
+    assert!(!first.is_replay() && retry.is_replay() && quoted.is_replay());
+    assert_eq!(workshop.toys(), 1);
+}
+
+#[actix_web::test]
+async fn what_is_not_one_keyed_request_is_refused_before_the_body() {
+    let workshop = Workshop::open();
+    let ball = || post(r#"{"name":"ball"}"#);
+    let keyed = |request: TestRequest| request.insert_header(("Idempotency-Key", "key"));
+    let requests = [
+        ball(),
+        keyed(ball()).append_header(("Idempotency-Key", "key")),
+        keyed(post("{")),
+        keyed(post(r#"{"colour":"red"}"#)),
+        keyed(TestRequest::post().uri("/toys").set_payload(r#"{"name":"ball"}"#)),
+        keyed(TestRequest::post().uri("/toys").set_payload(vec![b' '; 64 * 1024 + 1])),
+    ];
+
+    let statuses = answers(&workshop, requests).await.map(|answer| answer.status());
+
+    let expected = [400, 400, 400, 422, 415, 413].map(|status| StatusCode::from_u16(status).unwrap());
+    assert_eq!(statuses, expected);
+    assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+}

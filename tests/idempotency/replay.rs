@@ -1,0 +1,178 @@
+//! A retry gets the first reply; a key belongs to one request; a scope says where.
+
+use uuid::Uuid;
+
+use crate::idempotency::{Error, Policy, Scope, hours};
+use crate::support::{count, execute};
+use crate::toy::{ACCOUNT, MAKE, Response, Runs, ToyError, Workshop, keyed, make};
+
+#[tokio::test]
+async fn a_retry_gets_the_first_reply_byte_for_byte() {
+    let workshop = Workshop::open();
+
+    let first = workshop.make("key").await;
+    let retry = workshop.make("key").await;
+
+    assert_eq!((first.status, first.header("Location")), (201, Some("/toys/1")));
+    assert_eq!(first.header("Content-Type"), Some("application/json"));
+    assert_eq!(retry.reply(), first.reply());
+    assert_eq!(workshop.toys(), 1);
+}
+
+#[tokio::test]
+async fn only_replays_say_that_they_are_replays() {
+    let workshop = Workshop::open();
+
+    let first = workshop.make("key").await;
+    let retry = workshop.make("key").await;
+
+    assert_eq!(first.header("Idempotency-Replayed"), None);
+    assert_eq!(retry.header("Idempotency-Replayed"), Some("true"));
+}
+
+#[tokio::test]
+async fn first_answer_and_replay_name_the_same_expiry() {
+    let workshop = Workshop::open();
+
+    let first = workshop.make("key").await;
+    let retry = workshop.make("key").await;
+
+    let expires = httpdate::parse_http_date(first.header("Idempotency-Expires").unwrap()).unwrap();
+    let left = expires.duration_since(std::time::SystemTime::now()).unwrap();
+    assert!(left > crate::idempotency::seconds(59 * 60) && left <= hours(1), "{left:?}");
+    assert_eq!(retry.header("Idempotency-Expires"), first.header("Idempotency-Expires"));
+}
+
+#[tokio::test]
+async fn another_process_replays_too() {
+    let workshop = Workshop::open();
+
+    let first = workshop.make("key").await;
+    let retry = workshop.another_process().make("key").await;
+
+    assert_eq!(retry.reply(), first.reply());
+    assert!(retry.is_replay());
+}
+
+#[tokio::test]
+async fn a_key_sent_with_another_body_is_refused_and_changes_nothing() {
+    let workshop = Workshop::open();
+    let first = workshop.make("key").await;
+
+    let other = workshop.send(MAKE, "key", "doll", make).await;
+
+    assert!(matches!(other, Err(ToyError::Idempotency(Error::KeyReused))), "{other:?}");
+    assert_eq!(workshop.toys(), 1);
+    assert_eq!(workshop.make("key").await.reply(), first.reply());
+}
+
+#[tokio::test]
+async fn spelling_does_not_make_another_request() {
+    let workshop = Workshop::open();
+    let send = async |json| {
+        let request = keyed("/toys", "key", json).unwrap();
+        MAKE.run(&workshop.db, ACCOUNT, request, make).await.map(Response::from)
+    };
+
+    let first = send(r#"{"name":"b\u00e4r"}"#).await.unwrap();
+    let retry = send(" { \"name\" : \"bär\" }\n").await.unwrap();
+
+    assert_eq!(retry.reply(), first.reply());
+}
+
+/// What a key of each scope does when it comes again at another route, and at another resource of its route.
+async fn sent_again(scope: Scope) -> (Result<bool, ToyError>, Result<bool, ToyError>) {
+    let workshop = Workshop::open();
+    let paint = Policy { route: "POST /toys/{id}/paint", scope, ..MAKE };
+    let mend = Policy { route: "POST /toys/{id}/mend", ..paint };
+    let send = async |policy, path| {
+        let answer = workshop.send_to(path, ACCOUNT, policy, "key", "ball", make).await;
+        answer.map(|response: Response| response.is_replay())
+    };
+    assert!(!send(paint, "/toys/1/paint").await.unwrap());
+    assert!(send(paint, "/toys/1/paint").await.unwrap());
+    (send(mend, "/toys/1/mend").await, send(paint, "/toys/2/paint").await)
+}
+
+#[tokio::test]
+async fn an_account_scope_is_one_key_space_for_all_its_routes() {
+    let (other_route, other_resource) = sent_again(Scope::Account).await;
+
+    assert!(matches!(other_route, Err(ToyError::Idempotency(Error::KeyReused))), "{other_route:?}");
+    assert!(matches!(other_resource, Err(ToyError::Idempotency(Error::KeyReused))), "{other_resource:?}");
+}
+
+#[tokio::test]
+async fn a_route_scope_is_a_key_space_for_each_route() {
+    let (other_route, other_resource) = sent_again(Scope::Route).await;
+
+    assert!(matches!(other_route, Ok(false)), "{other_route:?}");
+    assert!(matches!(other_resource, Err(ToyError::Idempotency(Error::KeyReused))), "{other_resource:?}");
+}
+
+#[tokio::test]
+async fn a_resource_scope_is_a_key_space_for_each_resource() {
+    let (other_route, other_resource) = sent_again(Scope::Resource).await;
+
+    assert!(matches!(other_route, Ok(false)), "{other_route:?}");
+    assert!(matches!(other_resource, Ok(false)), "{other_resource:?}");
+}
+
+#[tokio::test]
+async fn a_uuid_in_capitals_is_the_same_resource() {
+    let workshop = Workshop::open();
+    let paint = Policy { route: "POST /toys/{id}/paint", scope: Scope::Resource, ..MAKE };
+    let id = Uuid::from_u128(0xabc_def).to_string();
+    let send = |id: &str| workshop.send_to(&format!("/toys/{id}/paint"), ACCOUNT, paint, "key", "ball", make);
+
+    let first = send(&id).await.unwrap();
+    let retry = send(&id.to_uppercase()).await.unwrap();
+
+    assert_eq!(retry.reply(), first.reply());
+    assert!(retry.is_replay());
+    assert_eq!(workshop.toys(), 1);
+}
+
+#[tokio::test]
+async fn one_account_never_meets_anothers_keys() {
+    let workshop = Workshop::open();
+    let send = |account| workshop.send_to("/toys", Uuid::from_u128(account), MAKE, "key", "ball", make);
+
+    let answers = [send(1).await.unwrap(), send(2).await.unwrap()];
+
+    assert!(answers.iter().all(|answer| !answer.is_replay()));
+    assert_ne!(answers[0].body, answers[1].body);
+    assert_eq!(workshop.toys(), 2);
+}
+
+#[tokio::test]
+async fn an_expired_record_is_decided_afresh() {
+    let workshop = Workshop::open();
+    let first = workshop.make("key").await;
+    workshop.expire("key");
+
+    let afresh = workshop.send(MAKE, "key", "another toy", make).await.unwrap();
+
+    assert!(!afresh.is_replay());
+    assert_ne!(afresh.body, first.body);
+    assert_eq!((workshop.toys(), workshop.records()), (2, 1));
+    assert_eq!(count(&workshop.url, "idempotency_keys WHERE expires_at > now()"), 1);
+}
+
+#[tokio::test]
+async fn a_record_of_a_later_releases_fingerprint_is_never_replayed_or_overwritten() {
+    let workshop = Workshop::open();
+    workshop.make("key").await;
+    execute(&workshop.url, "UPDATE idempotency_keys SET fingerprint_version = 2");
+    let runs = Runs::default();
+    let counted = runs.clone();
+
+    let answer = workshop.send(MAKE, "key", "ball", move |conn, toy| {
+        counted.is_first();
+        make(conn, toy)
+    });
+
+    let answer = answer.await;
+    assert!(matches!(answer, Err(ToyError::Idempotency(Error::UnknownFingerprint(2)))), "{answer:?}");
+    assert_eq!(runs.so_far(), 0);
+}

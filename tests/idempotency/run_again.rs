@@ -1,0 +1,95 @@
+//! Transactions that PostgreSQL gives up in favour of others run again: real deadlocks, real serialization failures.
+
+use std::sync::{Arc, Barrier};
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+
+use crate::support::{connect, count, eventually_blocked, execute};
+use crate::toy::{MAKE, MAKE_OR_REMEMBER, Runs, ToyError, Workshop, make, stock};
+
+#[tokio::test]
+async fn the_victim_of_a_deadlock_runs_again() {
+    for policy in [MAKE, MAKE_OR_REMEMBER] {
+        let workshop = Workshop::open();
+        // New connections look for deadlocks sooner than after PostgreSQL's second.
+        execute(
+            &workshop.url,
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = 20', current_database()); END $$",
+        );
+        let (runs, meeting) = (Runs::default(), Arc::new(Barrier::new(2)));
+        // Each locks a shelf, meets the other, and wants the other's shelf.
+        let send = |key, shelves: [i32; 2]| {
+            let (runs, meeting, first) = (runs.clone(), Arc::clone(&meeting), Runs::default());
+            workshop.send(policy, key, "ball", move |conn, toy| {
+                runs.is_first();
+                stock(conn, shelves[0])?;
+                if first.is_first() {
+                    meeting.wait();
+                }
+                stock(conn, shelves[1])?;
+                make(conn, toy)
+            })
+        };
+
+        let (one, other) = tokio::join!(send("one", [1, 2]), send("other", [2, 1]));
+
+        assert_eq!((one.unwrap().status, other.unwrap().status), (201, 201));
+        assert_eq!(runs.so_far(), 3, "one of the two ran twice");
+        assert_eq!((workshop.toys(), workshop.records()), (2, 2));
+        assert_eq!(count(&workshop.url, "shelves WHERE toys = 2"), 2);
+    }
+}
+
+/// Under READ COMMITTED, PostgreSQL has one way to fail with SQLSTATE 40001: a row that a transaction waits for moves to
+/// another partition.
+#[tokio::test]
+async fn a_transaction_that_fails_to_serialize_runs_again() {
+    let workshop = Workshop::open();
+    execute(
+        &workshop.url,
+        "CREATE TABLE bins (id int, colour text, toys int) PARTITION BY LIST (colour); \
+         CREATE TABLE red_bins PARTITION OF bins FOR VALUES IN ('red'); \
+         CREATE TABLE blue_bins PARTITION OF bins FOR VALUES IN ('blue'); \
+         INSERT INTO bins VALUES (1, 'red', 0)",
+    );
+    let mut mover = connect(&workshop.url);
+    mover.batch_execute("BEGIN; UPDATE bins SET colour = 'blue'").unwrap();
+    let runs = Runs::default();
+    let counted = runs.clone();
+
+    let request = workshop.send(MAKE, "key", "ball", move |conn, toy| {
+        counted.is_first();
+        let reply = make(conn, toy)?;
+        diesel::sql_query("UPDATE bins SET toys = toys + 1 WHERE id = 1").execute(conn)?;
+        Ok(reply)
+    });
+    let (answer, ()) = tokio::join!(request, async {
+        eventually_blocked(&workshop.url, 1).await;
+        mover.batch_execute("COMMIT").unwrap();
+    });
+
+    assert_eq!((answer.unwrap().status, runs.so_far()), (201, 2));
+    assert_eq!((workshop.toys(), workshop.records()), (1, 1));
+    assert_eq!(count(&workshop.url, "blue_bins WHERE toys = 1"), 1);
+}
+
+#[tokio::test]
+async fn a_time_limit_is_not_run_into_again() {
+    let workshop = Workshop::open();
+    let shelf = workshop.hold_shelf(1);
+    let runs = Runs::default();
+    let counted = runs.clone();
+
+    let answer = workshop.send(MAKE, "key", "ball", move |conn, toy| {
+        counted.is_first();
+        conn.batch_execute("SET LOCAL lock_timeout = '20ms'")?;
+        stock(conn, 1)?;
+        make(conn, toy)
+    });
+
+    assert!(matches!(answer.await, Err(ToyError::Database(_))));
+    assert_eq!((runs.so_far(), workshop.records()), (1, 0));
+    drop(shelf);
+    assert!(!workshop.make("key").await.is_replay());
+}
