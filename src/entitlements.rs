@@ -13,6 +13,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Timestamptz;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::auth::Account;
@@ -23,7 +24,7 @@ use crate::idempotency::{Failures, FieldError, Keyed, MAX_SAFE_INTEGER, Policy, 
 use crate::orders::Order;
 use crate::problems::{ENTITLEMENT_INACTIVE, QUOTA_EXCEEDED};
 use crate::schema::{entitlements, order_items};
-use crate::wire::{Id, NoBody, Paging, Query, printable, slug, time};
+use crate::wire::{Id, NoBody, Page, Paging, Query, printable, slug, time};
 
 /// Granting by hand is a back office's work, with key spaces of its own: a key may be the ticket's number, whatever the
 /// same number names at another endpoint. It has no failures worth keeping.
@@ -58,17 +59,21 @@ pub const REVOKE_ENTITLEMENT: Policy = Policy {
 const MAX_UNITS: i64 = 10_000_000_000_000;
 
 /// The body of `POST /v1/entitlements`.
-#[derive(Debug, Deserialize, Validate)]
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[schema(example = json!({"customer": "ada", "feature": "api_credits", "units": 1000}))]
 #[serde(deny_unknown_fields)]
 pub struct NewEntitlement {
     /// Whom the merchant sells to, in the merchant's words.
     #[garde(length(chars, min = 1, max = 255), custom(printable))]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "ada")]
     customer: String,
     /// What the customer may use.
     #[garde(custom(slug))]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", example = "api_credits")]
     feature: String,
     /// Units that can be consumed; none is unlimited.
     #[garde(range(min = 1, max = MAX_UNITS))]
+    #[schema(minimum = 1, maximum = 10_000_000_000_000_i64, example = 1000)]
     units: Option<i64>,
     /// When it ends; none is never.
     #[garde(skip)]
@@ -77,27 +82,31 @@ pub struct NewEntitlement {
 }
 
 /// The body of `POST /v1/entitlements/{id}/consume`.
-#[derive(Debug, Deserialize, Validate)]
+#[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Consumption {
     /// How many units to use up.
     #[garde(range(min = 1, max = MAX_UNITS))]
+    #[schema(minimum = 1, maximum = 10_000_000_000_000_i64, example = 30)]
     units: i64,
 }
 
 /// `?customer=` and `?feature=` of the list.
-#[derive(Debug, Deserialize, Validate)]
+#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Filter {
     /// Only this customer's.
     #[garde(inner(length(chars, min = 1, max = 255), custom(printable)))]
+    #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
     customer: Option<String>,
     /// Only of this feature.
     #[garde(inner(custom(slug)))]
+    #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", nullable = false)]
     feature: Option<String>,
 }
 
 /// An entitlement as it is answered.
-#[derive(Debug, Serialize, Queryable, Selectable)]
+#[derive(Debug, Serialize, Queryable, Selectable, ToSchema)]
 #[diesel(table_name = entitlements, check_for_backend(diesel::pg::Pg))]
 pub struct Entitlement {
     /// UUIDv7.
@@ -107,14 +116,18 @@ pub struct Entitlement {
     /// What the customer may use.
     feature: String,
     /// Null is unlimited.
+    #[schema(required)]
     units: Option<i64>,
     /// Of an unlimited one too.
     units_used: i64,
     /// The order that granted it, if one did.
+    #[schema(required)]
     order_id: Option<Uuid>,
     /// When it ends; null is never.
+    #[schema(required)]
     expires_at: Option<DateTime<Utc>>,
     /// When it was revoked, if it was.
+    #[schema(required)]
     revoked_at: Option<DateTime<Utc>>,
     /// When it was granted.
     created_at: DateTime<Utc>,
@@ -124,6 +137,10 @@ pub struct Entitlement {
 ///
 /// # Errors
 /// 422 where it would be expired from the start; what the idempotency key says.
+#[utoipa::path(post, path = "/v1/entitlements", operation_id = "grantEntitlement", tag = "Entitlements", summary = "Grant by hand",
+    description = "Payment grants by itself.",
+    request_body = NewEntitlement,
+    responses((status = 201, body = Entitlement, description = "The entitlement")))]
 pub async fn grant(account: Account, request: Keyed<NewEntitlement>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     GRANT_ENTITLEMENT
         .run(&**db, account.id, request, move |conn, new| {
@@ -163,6 +180,11 @@ fn insert(conn: &mut PgConnection, account_id: Uuid, new: &NewEntitlement) -> Re
 ///
 /// # Errors
 /// 404; 409 quota-exceeded, entitlement-inactive; what the idempotency key says.
+#[utoipa::path(post, path = "/v1/entitlements/{id}/consume", operation_id = "consumeEntitlement", tag = "Entitlements", summary = "Use up units",
+    description = "Exact, however many ask at once. An unlimited entitlement only counts.",
+    params(Id),
+    request_body = Consumption,
+    responses((status = 200, body = Entitlement, description = "The entitlement after it")))]
 pub async fn consume(
     account: Account,
     id: Id,
@@ -203,6 +225,11 @@ fn use_up(conn: &mut PgConnection, account_id: Uuid, id: Uuid, units: i64) -> Re
 ///
 /// # Errors
 /// 404; 409 entitlement-inactive where it is revoked already; what the idempotency key says.
+#[utoipa::path(post, path = "/v1/entitlements/{id}/revoke", operation_id = "revokeEntitlement", tag = "Entitlements", summary = "Revoke",
+    description = "For good.",
+    params(Id),
+    request_body = Option<NoBody>,
+    responses((status = 200, body = Entitlement, description = "The entitlement, revoked")))]
 pub async fn revoke(account: Account, id: Id, request: Keyed<NoBody>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     REVOKE_ENTITLEMENT
         .run(&**db, account.id, request, move |conn, _| {
@@ -245,6 +272,10 @@ fn set_revoked(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<En
 ///
 /// # Errors
 /// 422 for a bad page, customer or feature.
+#[utoipa::path(get, path = "/v1/entitlements", operation_id = "listEntitlements", tag = "Entitlements", summary = "Entitlements",
+    description = "Newest first.",
+    params(Filter, Paging<Uuid>),
+    responses((status = 200, body = Page<Entitlement>, description = "A page")))]
 pub async fn list(
     account: Account,
     filter: Query<Filter>,
@@ -252,7 +283,7 @@ pub async fn list(
     db: Data<Db>,
 ) -> Result<HttpResponse, ApiError> {
     let page = db
-        .run(move |conn| {
+        .read(move |conn| {
             let mut query = entitlements::table
                 .filter(entitlements::account_id.eq(account.id))
                 .select(Entitlement::as_select())
@@ -267,7 +298,7 @@ pub async fn list(
                 query = query.filter(entitlements::id.lt(after));
             }
             let rows: Vec<Entitlement> = query.order(entitlements::id.desc()).limit(paging.rows()).load(conn)?;
-            Ok::<_, ApiError>(paging.page(rows))
+            Ok(paging.page(rows))
         })
         .await?;
     Ok(HttpResponse::Ok().json(page))
@@ -277,9 +308,13 @@ pub async fn list(
 ///
 /// # Errors
 /// 404.
+#[utoipa::path(get, path = "/v1/entitlements/{id}", operation_id = "getEntitlement", tag = "Entitlements", summary = "An entitlement",
+    description = "As it is now.",
+    params(Id),
+    responses((status = 200, body = Entitlement, description = "The entitlement")))]
 pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let entitlement: Option<Entitlement> = db
-        .run(move |conn| {
+        .read(move |conn| {
             let entitlement = entitlements::table.find((account.id, id.0)).select(Entitlement::as_select());
             entitlement.first(conn).optional().map_err(ApiError::from)
         })

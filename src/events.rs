@@ -21,6 +21,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::auth::Account;
@@ -28,7 +29,7 @@ use crate::db::Db;
 use crate::error::ApiError;
 use crate::idempotency::FieldError;
 use crate::schema::{event_feeds, events};
-use crate::wire::Paging;
+use crate::wire::{Page, Paging};
 
 /// Events placed by one read at most: some 20 ms of work, so that the feed's lock is never held for long. More than the
 /// largest page, so that a page is short only where nothing is left to place.
@@ -51,7 +52,8 @@ pub fn record<T: Serialize>(conn: &mut PgConnection, account_id: Uuid, kind: &st
 }
 
 /// A place in an account's feed. Clients keep it as they got it: what it is made of may change.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, ToSchema)]
+#[schema(value_type = String, pattern = "^evt_[0-9a-f]{16}$", example = "evt_0000000000000003")]
 pub struct Cursor(i64);
 
 /// What a cursor begins with, so that nobody takes it for a number to count with.
@@ -81,7 +83,7 @@ impl Serialize for Cursor {
 }
 
 /// An event as it is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Event {
     /// UUIDv7.
     id: Uuid,
@@ -91,6 +93,7 @@ pub struct Event {
     #[serde(rename = "type")]
     kind: String,
     /// The object after the change.
+    #[schema(value_type = Object)]
     data: Value,
     /// When the change was made.
     created_at: DateTime<Utc>,
@@ -100,9 +103,13 @@ pub struct Event {
 ///
 /// # Errors
 /// 422 for a bad page, and for a cursor that this feed never gave.
+#[utoipa::path(get, path = "/v1/events", operation_id = "listEvents", tag = "Events", summary = "The feed",
+    description = "Oldest first, in an order that never changes. Go on from the `cursor` of the last event you have; nothing appears behind it.",
+    params(Paging<Cursor>),
+    responses((status = 200, body = Page<Event>, description = "A page")))]
 pub async fn list(account: Account, paging: Paging<Cursor>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
-        .run(move |conn| {
+        .read(move |conn| {
             let mut events = placed(conn, account.id, &paging)?;
             let is_short = events.len() <= usize::try_from(paging.limit).unwrap_or(usize::MAX);
             if is_short && waits_for_a_place(conn, account.id)? {
@@ -112,7 +119,7 @@ pub async fn list(account: Account, paging: Paging<Cursor>, db: Data<Db>) -> Res
             if events.is_empty() {
                 check_known(conn, account.id, paging.after)?;
             }
-            Ok::<_, ApiError>(paging.page(events))
+            Ok(paging.page(events))
         })
         .await?;
     Ok(HttpResponse::Ok().json(page))

@@ -5,24 +5,27 @@ use actix_web::web::Data;
 use chrono::{DateTime, Utc};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::auth::Account;
 use crate::db::Db;
 use crate::error::ApiError;
 use crate::idempotency::{self, Listed, MAX_KEY_LENGTH};
-use crate::wire::{Paging, Query, printable};
+use crate::wire::{Page, Paging, Query, printable};
 
 /// `?key=` of the list.
-#[derive(Debug, Deserialize, Validate)]
+#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Filter {
     /// Only the records of this key, without quotes, in whatever key space.
     #[garde(inner(length(chars, min = 1, max = MAX_KEY_LENGTH), custom(printable)))]
+    #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
     key: Option<String>,
 }
 
 /// A record as it is answered: never its reply, which may be more than who asks should see.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Record {
     /// UUIDv7.
     id: Uuid,
@@ -35,15 +38,17 @@ pub struct Record {
     /// What a retry meets.
     state: State,
     /// The HTTP status of the reply.
+    #[schema(required)]
     status: Option<i16>,
     /// When the key was claimed.
     created_at: DateTime<Utc>,
     /// When the reply stops being replayed; null while it is provisional.
+    #[schema(required)]
     expires_at: Option<DateTime<Utc>>,
 }
 
 /// What a retry meets.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// The reply is a 202, until the outcome is known.
@@ -78,6 +83,10 @@ impl From<Listed> for Record {
 ///
 /// # Errors
 /// 422 for a bad page or key.
+#[utoipa::path(get, path = "/v1/idempotency-keys", operation_id = "listIdempotencyKeys", tag = "Idempotency", summary = "What became of a key",
+    description = "Newest first, of this account, in every key space.",
+    params(Filter, Paging<Uuid>),
+    responses((status = 200, body = Page<Record>, description = "A page")))]
 pub async fn list(
     account: Account,
     filter: Query<Filter>,
@@ -85,10 +94,10 @@ pub async fn list(
     db: Data<Db>,
 ) -> Result<HttpResponse, ApiError> {
     let page = db
-        .run(move |conn| {
+        .read(move |conn| {
             let key = filter.0.key.as_deref();
             let records = idempotency::list(conn, account.id, key, paging.after, paging.rows())?;
-            Ok::<_, ApiError>(paging.page(records.into_iter().map(Record::from).collect()))
+            Ok(paging.page(records.into_iter().map(Record::from).collect()))
         })
         .await?;
     Ok(HttpResponse::Ok().json(page))

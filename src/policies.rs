@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::auth::Account;
 use crate::charges::CREATE_CHARGE;
@@ -32,7 +33,7 @@ pub fn of_route(route: &str) -> Option<&'static Policy> {
 }
 
 /// A policy as it is answered.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct PolicyData {
     /// Method and path template.
     route: &'static str,
@@ -47,7 +48,7 @@ pub struct PolicyData {
 }
 
 /// Where a key is unique.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ScopeName {
     /// One key space over all account-scoped routes.
@@ -59,17 +60,18 @@ pub enum ScopeName {
 }
 
 /// What becomes of a failure of the request itself.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct FailureData {
     /// Whether failures are kept.
     kind: FailureKind,
     /// How long a failure is replayed; only where failures are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     failure_ttl_seconds: Option<u64>,
 }
 
 /// Whether failures are kept.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureKind {
     /// A failure leaves nothing, and a retry runs afresh.
@@ -102,6 +104,9 @@ impl From<&Policy> for PolicyData {
 }
 
 /// `GET /v1/policies`: all of them on one page.
+#[utoipa::path(get, path = "/v1/policies", operation_id = "listPolicies", tag = "Idempotency", summary = "What a retry does, per endpoint",
+    description = "From the constants that the handlers run.",
+    responses((status = 200, body = Page<PolicyData>, description = "All of them")))]
 pub async fn list(_: Account) -> HttpResponse {
     HttpResponse::Ok().json(Page { data: ALL.map(PolicyData::from).to_vec(), has_more: false })
 }
@@ -110,7 +115,7 @@ pub async fn list(_: Account) -> HttpResponse {
 #[must_use]
 pub fn markdown() -> String {
     let mut table = String::from(
-        "| route | a key is unique per | a failure | a success is kept | a duplicate waits |\n|---|---|---|---|---|\n",
+        "| endpoint | key is unique per | failures | success is replayed for | a duplicate waits |\n|---|---|---|---|---|\n",
     );
     for policy in ALL {
         let scope = match policy.scope {
@@ -119,8 +124,8 @@ pub fn markdown() -> String {
             Scope::Resource => "resource",
         };
         let failures = match policy.failures {
-            Failures::SuccessOnly => "success-only: frees the key".to_owned(),
-            Failures::CacheFailures { failure_ttl } => format!("cache-failures: is kept {}", span(failure_ttl)),
+            Failures::SuccessOnly => "success-only".to_owned(),
+            Failures::CacheFailures { failure_ttl } => format!("cache-failures {}", span(failure_ttl)),
         };
         // Writing to a string can't fail.
         let _ = writeln!(

@@ -152,6 +152,10 @@ problems! {
 ///
 /// # Errors
 /// 404 for another slug.
+#[utoipa::path(get, path = "/problems/{slug}", operation_id = "getProblem", tag = "Service", summary = "What a problem means, and what to do",
+    description = "The page that `type` of a problem document points at.",
+    params(("slug" = String, Path, description = "The last part of the problem's type", example = "card-declined")),
+    responses((status = 200, body = String, description = "The page", content_type = "text/html")))]
 pub async fn page(slug: Path<String>) -> Result<HttpResponse, ApiError> {
     let problem = ALL
         .iter()

@@ -10,6 +10,9 @@ use garde::Validate;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::{ObjectBuilder, Required, Type};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use crate::error::ApiError;
@@ -77,13 +80,15 @@ impl<T: Body + 'static> FromRequest for Json<T> {
 }
 
 /// The body of a request that says all in its path: nothing, or `{}`.
-#[derive(Deserialize, Validate)]
+#[derive(Deserialize, Validate, ToSchema)]
+#[schema(example = json!({}))]
 #[garde(allow_unvalidated)]
 #[serde(deny_unknown_fields)]
 pub struct NoBody {}
 
 /// The id in the path. What is not a UUID names nothing: 404.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
 pub struct Id(pub Uuid);
 
 impl FromRequest for Id {
@@ -182,8 +187,26 @@ impl<C: std::str::FromStr> Paging<C> {
     }
 }
 
+/// For the documentation: the two parameters of every list.
+impl<C: PartialSchema> IntoParams for Paging<C> {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let optional = |name: &str| {
+            ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query).required(Required::False)
+        };
+        let limit = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(1))
+            .maximum(Some(MAX_LIMIT))
+            .default(Some(DEFAULT_LIMIT.into()));
+        vec![
+            optional("limit").description(Some("Items on the page.")).schema(Some(limit)).build(),
+            optional("after").description(Some("The last item of the page before.")).schema(Some(C::schema())).build(),
+        ]
+    }
+}
+
 /// A list's answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
     /// The items.
     pub data: Vec<T>,

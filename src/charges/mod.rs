@@ -17,6 +17,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Timestamptz;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use self::settle::{Lease, Settled, Settler, What};
@@ -26,9 +27,10 @@ use crate::db::Db;
 use crate::error::ApiError;
 use crate::gateway::{Call, Capture, Gateway, Outcome};
 use crate::idempotency::{Address, Failure, Failures, FieldError, Keyed, Policy, Reply, Scope, hours, seconds};
+use crate::openapi::shapes::PaymentStatus;
 use crate::problems::{CARD_DECLINED, GATEWAY_FAILED, KEY_EXPIRED, ORDER_NOT_PAYABLE, SETTLEMENT_IN_PROGRESS};
 use crate::schema::charges;
-use crate::wire::{Id, Paging, printable};
+use crate::wire::{Id, Page, Paging, printable};
 use crate::{entitlements, events, orders};
 
 /// A declined card is an outcome, and must not be tried again behind the customer's back: failures are kept.
@@ -41,34 +43,50 @@ pub const CREATE_CHARGE: Policy = Policy {
 };
 
 /// The body of `POST /v1/charges`.
-#[derive(Debug, Deserialize, Validate)]
+#[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewCharge {
+    /// The order to pay, whole.
     #[garde(skip)]
     order_id: Uuid,
     /// The name of a stored payment method at the gateway.
     #[garde(length(chars, min = 1, max = 255), custom(printable))]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "pm_card_visa")]
     payment_method: String,
 }
 
 /// A charge as it is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Charge {
+    /// UUIDv7.
     id: Uuid,
+    /// The order it pays.
     order_id: Uuid,
+    /// Where it stands.
+    #[schema(value_type = PaymentStatus)]
     status: String,
+    /// The order's amount, in minor units.
     amount: i64,
+    /// ISO 4217.
     currency: String,
+    /// The name of the stored payment method at the gateway.
     payment_method: String,
+    /// Of refunds that succeeded or are processing.
     amount_refunded: i64,
+    /// Why it failed, if it did.
+    #[schema(required)]
     failure_code: Option<String>,
+    /// What the gateway knows it by.
     reference: String,
+    /// How far the settling is; null once it is final.
+    #[schema(required)]
     settlement: Option<Settlement>,
+    /// When it was made.
     created_at: DateTime<Utc>,
 }
 
 /// How far the settling of a processing charge or refund is.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Settlement {
     /// Leases taken so far.
     attempts: i32,
@@ -131,6 +149,10 @@ impl From<Row> for Charge {
 /// # Errors
 /// 404 for the order; 409 order-not-payable, settlement-in-progress, idempotency-key-expired; 422 for a payment method that
 /// the gateway doesn't accept; what the idempotency key says.
+#[utoipa::path(post, path = "/v1/charges", operation_id = "createCharge", tag = "Charges", summary = "Pay an order",
+    description = "Pays the whole of a pending order. 202 while the outcome is not known: send the same request with the same key again.",
+    request_body = NewCharge,
+    responses((status = 201, body = Charge, description = "It succeeded"), (status = 202, body = Charge, description = "Still processing")))]
 pub async fn create(
     account: Account,
     request: Keyed<NewCharge>,
@@ -317,6 +339,10 @@ pub(crate) fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Resul
 ///
 /// # Errors
 /// 422 for a bad page.
+#[utoipa::path(get, path = "/v1/charges", operation_id = "listCharges", tag = "Charges", summary = "Charges",
+    description = "Newest first.",
+    params(Paging<Uuid>),
+    responses((status = 200, body = Page<Charge>, description = "A page")))]
 pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(move |conn| {
@@ -336,6 +362,10 @@ pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Resul
 ///
 /// # Errors
 /// 404.
+#[utoipa::path(get, path = "/v1/charges/{id}", operation_id = "getCharge", tag = "Charges", summary = "A charge",
+    description = "As it is now.",
+    params(Id),
+    responses((status = 200, body = Charge, description = "The charge")))]
 pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let row: Option<Row> = db
         .read(move |conn| {

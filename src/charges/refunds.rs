@@ -12,6 +12,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Timestamptz;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::settle::{self, Lease, Settled, Settler, Unsettled, What};
@@ -22,9 +23,10 @@ use crate::db::Db;
 use crate::error::ApiError;
 use crate::gateway::{Call, Outcome, Refund as RefundCall};
 use crate::idempotency::{Address, Failure, Failures, Keyed, MAX_SAFE_INTEGER, Policy, Reply, Scope, hours, seconds};
+use crate::openapi::shapes::PaymentStatus;
 use crate::problems::{CHARGE_NOT_REFUNDABLE, GATEWAY_FAILED, REFUND_EXCEEDS_CHARGE, SETTLEMENT_IN_PROGRESS};
 use crate::schema::{charges, refunds};
-use crate::wire::{Id, Paging};
+use crate::wire::{Id, Page, Paging};
 use crate::{entitlements, events, orders};
 
 /// As for charges: what became of a refund must not change because it is asked again.
@@ -37,24 +39,35 @@ pub const CREATE_REFUND: Policy = Policy {
 };
 
 /// The body of `POST /v1/charges/{id}/refunds`.
-#[derive(Debug, Deserialize, Validate)]
+#[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRefund {
     /// Minor units; none is all that is left.
     #[garde(range(min = 1, max = MAX_SAFE_INTEGER))]
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991, example = 500)]
     amount: Option<i64>,
 }
 
 /// A refund as it is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Refund {
+    /// UUIDv7.
     id: Uuid,
+    /// The charge that it gives back.
     charge_id: Uuid,
+    /// Where it stands.
+    #[schema(value_type = PaymentStatus)]
     status: String,
+    /// In minor units.
     amount: i64,
+    /// ISO 4217.
     currency: String,
+    /// What the gateway knows it by.
     reference: String,
+    /// How far the settling is; null once it is final.
+    #[schema(required)]
     settlement: Option<Settlement>,
+    /// When it was made.
     created_at: DateTime<Utc>,
 }
 
@@ -95,6 +108,11 @@ impl From<Row> for Refund {
 /// # Errors
 /// 404 for the charge; 409 charge-not-refundable, refund-exceeds-charge, settlement-in-progress, idempotency-key-expired;
 /// what the idempotency key says.
+#[utoipa::path(post, path = "/v1/charges/{id}/refunds", operation_id = "createRefund", tag = "Refunds", summary = "Refund a charge",
+    description = "Part of it, or all that is left. 202 while the outcome is not known.",
+    params(Id),
+    request_body = Option<NewRefund>,
+    responses((status = 201, body = Refund, description = "It succeeded"), (status = 202, body = Refund, description = "Still processing")))]
 pub async fn create(
     account: Account,
     charge: Id,
@@ -288,6 +306,10 @@ fn failed(id: Uuid) -> ApiError {
 ///
 /// # Errors
 /// 404 for the charge; 422 for a bad page.
+#[utoipa::path(get, path = "/v1/charges/{id}/refunds", operation_id = "listRefunds", tag = "Refunds", summary = "Refunds of a charge",
+    description = "Newest first.",
+    params(Id, Paging<Uuid>),
+    responses((status = 200, body = Page<Refund>, description = "A page")))]
 pub async fn list(account: Account, charge: Id, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(move |conn| {
@@ -314,6 +336,10 @@ pub async fn list(account: Account, charge: Id, paging: Paging<Uuid>, db: Data<D
 ///
 /// # Errors
 /// 404.
+#[utoipa::path(get, path = "/v1/refunds/{id}", operation_id = "getRefund", tag = "Refunds", summary = "A refund",
+    description = "As it is now.",
+    params(Id),
+    responses((status = 200, body = Refund, description = "The refund")))]
 pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let row: Option<Row> = db
         .read(move |conn| {
