@@ -1,7 +1,7 @@
 //! Who is calling: accounts and their API keys.
 //!
 //! A key is shown once, when it is made; the database has its SHA-256. A key that was found is believed for
-//! [`BELIEVED_FOR`], so that authentication costs no round trip on each request: a revoked key stops working that late.
+//! ten seconds, so that authentication costs no round trip on each request: a revoked key stops working that late.
 
 use std::future::{Ready, ready};
 use std::time::Duration;

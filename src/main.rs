@@ -23,8 +23,7 @@ use idempotent_payments::{demo, idempotency, openapi, sandbox};
 /// Connections of the sandbox gateway: a call holds one for some milliseconds, so four serve a demo with room to spare.
 const SANDBOX_POOL_SIZE: u32 = 4;
 
-/// How many times as long as a batch took the sweeper rests before the next: so it uses at most a tenth of one connection,
-/// and still deletes more keys a second than a server makes.
+/// How many times as long as a batch took the sweeper rests before the next: so it uses at most a tenth of one connection.
 const RESTS_TIMES: u32 = 9;
 
 /// A failure that ends the process with its one line.
@@ -164,7 +163,8 @@ fn serve(settings: &Settings, url: &str, listener: TcpListener) -> Result<(), Fa
         let state = State { db: db.clone(), known_keys: KnownKeys::default(), gateway, settler: settler.clone() };
         let server = http::serve(listener, state)?;
         let background = [rt::spawn(sweeper(db.clone(), interval)), rt::spawn(settler.clone().run())];
-        println!("{banner}");
+        // Nobody may be reading: a banner is not worth ending for.
+        let _ = writeln!(std::io::stdout(), "{banner}");
         server.await?;
         log::info!("no more requests; ending the work under way");
         for task in &background {

@@ -5,6 +5,7 @@
 //! transaction records the outcome and puts the final reply in the place of the 202. Whatever happens between the two, the
 //! settler finishes it (see [`settle`]).
 
+mod lease;
 pub mod refunds;
 pub mod settle;
 
@@ -20,7 +21,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use self::settle::{Lease, Settled, Settler, What};
+use self::lease::{Lease, What};
+use self::settle::{Settled, Settler};
 use crate::auth::Account;
 use crate::crash::crash_point;
 use crate::db::Db;
@@ -167,14 +169,15 @@ pub async fn create(
     let id = Uuid::now_v7();
     let address = request.address(account.id, &CREATE_CHARGE);
     crash_point("before-claim");
-    let answer = CREATE_CHARGE
-        .answer(&**db, account.id, request, move |conn, new| {
+    let first = async move {
+        let begin = move |conn: &mut PgConnection, new: &NewCharge| {
             crash_point("after-claim");
             let charge = insert(conn, &address, id, new)?;
             Ok::<_, ApiError>(Reply { location: Some(location(id)), ..Reply::json(202, &charge)? })
-        })
-        .await?;
-    let answer = settler.finish(answer, What::Charge, account.id, id).await;
+        };
+        CREATE_CHARGE.answer(&**db, account.id, request, begin).await
+    };
+    let answer = settler.carry(first, What::Charge, account.id, id).await?;
     crash_point("before-answer");
     Ok(answer.into_response())
 }
@@ -199,10 +202,10 @@ fn insert(conn: &mut PgConnection, address: &Address, id: Uuid, new: &NewCharge)
             charges::amount.eq(order.amount),
             charges::currency.eq(order.currency),
             charges::payment_method.eq(&new.payment_method),
-            charges::reference.eq(settle::reference(address)),
+            charges::reference.eq(lease::reference(address)),
             charges::idempotency_scope.eq(&address.scope),
             charges::idempotency_key.eq(&address.key),
-            charges::next_attempt_at.eq((now.into_sql::<Timestamptz>() + settle::lease_interval()).nullable()),
+            charges::next_attempt_at.eq((now.into_sql::<Timestamptz>() + lease::interval()).nullable()),
         ))
         .returning(Row::as_returning())
         .get_result(conn)
@@ -243,12 +246,12 @@ fn location(id: Uuid) -> String {
 ///
 /// # Errors
 /// The database's.
-pub(crate) fn lease(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> QueryResult<Lease> {
+pub(crate) fn leased(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> QueryResult<Lease> {
     let (row, look_first): (Row, bool) = charges::table
         .find((account_id, id))
         .select((
             Row::as_select(),
-            charges::created_at.lt(now.into_sql::<Timestamptz>() - settle::key_lifetime_interval()),
+            charges::created_at.lt(now.into_sql::<Timestamptz>() - lease::key_lifetime_interval()),
         ))
         .first(conn)?;
     Ok(Lease {

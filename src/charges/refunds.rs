@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::settle::{self, Lease, Settled, Settler, Unsettled, What};
+use super::lease::{self, Lease, What};
+use super::settle::{self, Settled, Settler, Unsettled};
 use super::{Settlement, key_expired};
 use crate::auth::Account;
 use crate::crash::crash_point;
@@ -123,14 +124,15 @@ pub async fn create(
     let id = Uuid::now_v7();
     let address = request.address(account.id, &CREATE_REFUND);
     crash_point("before-claim");
-    let answer = CREATE_REFUND
-        .answer(&**db, account.id, request, move |conn, new| {
+    let first = async move {
+        let begin = move |conn: &mut PgConnection, new: &NewRefund| {
             crash_point("after-claim");
             let refund = insert(conn, &address, charge.0, id, new.amount)?;
             Ok::<_, ApiError>(Reply { location: Some(location(id)), ..Reply::json(202, &refund)? })
-        })
-        .await?;
-    let answer = settler.finish(answer, What::Refund, account.id, id).await;
+        };
+        CREATE_REFUND.answer(&**db, account.id, request, begin).await
+    };
+    let answer = settler.carry(first, What::Refund, account.id, id).await?;
     crash_point("before-answer");
     Ok(answer.into_response())
 }
@@ -161,10 +163,10 @@ fn insert(
             refunds::status.eq("processing"),
             refunds::amount.eq(amount),
             refunds::currency.eq(&charge.currency),
-            refunds::reference.eq(settle::reference(address)),
+            refunds::reference.eq(lease::reference(address)),
             refunds::idempotency_scope.eq(&address.scope),
             refunds::idempotency_key.eq(&address.key),
-            refunds::next_attempt_at.eq((now.into_sql::<Timestamptz>() + settle::lease_interval()).nullable()),
+            refunds::next_attempt_at.eq((now.into_sql::<Timestamptz>() + lease::interval()).nullable()),
         ))
         .returning(Row::as_returning())
         .get_result(conn)?;
@@ -231,12 +233,12 @@ fn location(id: Uuid) -> String {
 ///
 /// # Errors
 /// The database's.
-pub(crate) fn lease(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> QueryResult<Lease> {
+pub(crate) fn leased(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> QueryResult<Lease> {
     let (row, look_first): (Row, bool) = refunds::table
         .find((account_id, id))
         .select((
             Row::as_select(),
-            refunds::created_at.lt(now.into_sql::<Timestamptz>() - settle::key_lifetime_interval()),
+            refunds::created_at.lt(now.into_sql::<Timestamptz>() - lease::key_lifetime_interval()),
         ))
         .first(conn)?;
     let (order_id, capture) =

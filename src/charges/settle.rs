@@ -3,10 +3,9 @@
 //! Guarantees: the gateway is called with no transaction open; one holder of a lease at a time calls it; the outcome is
 //! recorded once, with the final reply, in one transaction that checks the lease (a fence: a holder that slept past its
 //! lease writes nothing); work goes on when the client leaves, and what a crash interrupts is taken up when its lease ends.
-//! It does not guarantee an end: while the gateway is away a charge stays processing, and past [`MAX_ATTEMPTS`] it is
+//! It does not guarantee an end: while the gateway is away a charge stays processing, and past `MAX_ATTEMPTS` leases it is
 //! parked until `payments settle` resumes it.
 
-use std::fmt::Write as _;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,20 +13,18 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
-use diesel::pg::data_types::PgInterval;
-use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, Uuid as SqlUuid};
 use futures_util::{StreamExt, stream};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::lease::{LEASE, Lease, MAX_ATTEMPTS, Taken, What, due, give_back, load, take};
 use super::refunds;
 use crate::crash::crash_point;
 use crate::db::Db;
 use crate::error::ApiError;
-use crate::gateway::{Call, GATEWAY_KEY_LIFETIME, Gateway, LEARN_BUDGET, Outcome, StillUnknown, learn};
-use crate::idempotency::{self, Address, Answer, Fault, Origin, Policy, Reply, SettleError, fault};
+use crate::gateway::{Gateway, LEARN_BUDGET, Outcome, StillUnknown, learn};
+use crate::idempotency::{self, Answer, Fault, Origin, Policy, Reply, SettleError, fault};
 
 /// How long a handler waits for the outcome before it answers 202. Clients give up after some ten seconds; a call may take
 /// 4 s, so most outcomes are in by then.
@@ -36,66 +33,19 @@ const HANDLER_BUDGET: Duration = Duration::from_secs(6);
 /// How long recording an outcome may take: a handful of statements, and some waiting for locks.
 const CONCLUDE_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long one holder has a charge for itself. Longer than all that a holder may spend, or two would call the gateway at
-/// once (the fence would still let only one write); short, since a crash leaves the charge alone for this long.
-const LEASE: Duration = Duration::from_secs(15);
-
 const _: () = assert!(
     LEASE.as_millis() > LEARN_BUDGET.as_millis() + CONCLUDE_WITHIN.as_millis(),
     "a lease must outlast everything its holder may spend"
 );
 
-/// The pause after the first attempt; each further one doubles it. A lost reply is usually there at the second asking.
-const FIRST_BACKOFF: Duration = Duration::from_secs(2);
-
-/// The longest pause: after a long outage of the gateway, charges move again within ten minutes.
-const MAX_BACKOFF: Duration = Duration::from_secs(600);
-
-/// Leases until a charge is parked. With the pauses above that is about two hours, after which a person should look.
-pub const MAX_ATTEMPTS: i32 = 20;
-
 /// Between two looks for what is due. An index answers it, so it may be often; it bounds how late a retry is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// What one look takes on at most, of charges and refunds each: the rest is still due at the next look, a second later.
-const TAKEN_AT_ONCE: i64 = 100;
 
 /// Calls to the gateway at once: it may be just recovering, and so may we.
 const CALLS_AT_ONCE: usize = 8;
 
 /// How often recording is run again after a deadlock or a lost connection; the lease ends soon after.
 const CONCLUDE_ATTEMPTS: u32 = 3;
-
-/// What is being settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum What {
-    Charge,
-    Refund,
-}
-
-impl What {
-    const fn table(self) -> &'static str {
-        match self {
-            Self::Charge => "charges",
-            Self::Refund => "refunds",
-        }
-    }
-}
-
-/// The right to settle one charge or refund until the lease ends, and all that it takes.
-#[derive(Clone, Debug)]
-pub(crate) struct Lease {
-    pub what: What,
-    pub id: Uuid,
-    /// The fence: whoever takes the next lease raises it.
-    pub attempt: i32,
-    pub call: Call,
-    /// The gateway may have forgotten the call's key.
-    pub look_first: bool,
-    pub address: Address,
-    pub order_id: Uuid,
-    pub charge_id: Uuid,
-}
 
 /// The final reply, as it was recorded.
 #[derive(Clone, Debug)]
@@ -195,9 +145,26 @@ impl Settler {
         let _ = tokio::time::timeout(LEASE, self.tasks.wait()).await;
     }
 
-    /// For the request that made a charge or refund: settles it and answers with the final reply, or with its 202 when the
-    /// budget ends. The work goes on, also when the client leaves. Any other answer stays as it is.
-    pub(crate) async fn finish(&self, answer: Answer, what: What, account_id: Uuid, id: Uuid) -> Answer {
+    /// For the request that makes a charge or refund, by the transaction `first`: settles it and answers with the final
+    /// reply, or with its 202 when the budget ends. From the beginning the work goes on when the client leaves: a request
+    /// that was dropped between its commit and its call would leave the charge alone until the lease ends.
+    ///
+    /// # Errors
+    /// What `first` fails with.
+    pub(crate) async fn carry(
+        &self,
+        first: impl Future<Output = Result<Answer, ApiError>> + Send + 'static,
+        what: What,
+        account_id: Uuid,
+        id: Uuid,
+    ) -> Result<Answer, ApiError> {
+        let this = self.clone();
+        let whole = self.spawn(async move { Ok(this.finish(first.await?, what, account_id, id).await) });
+        whole.await.unwrap_or_else(|error| Err(ApiError::internal(error)))
+    }
+
+    /// Settles what a request has just made. Any other answer stays as it is.
+    async fn finish(&self, answer: Answer, what: What, account_id: Uuid, id: Uuid) -> Answer {
         if answer.origin == Origin::Replayed || !answer.reply.is_provisional() {
             return answer;
         }
@@ -238,10 +205,14 @@ impl Settler {
         let work = due.into_iter().map(|(what, account_id, id)| {
             let this = self.clone();
             self.spawn(async move {
-                let lease = this.db.run(move |conn| take(conn, what, account_id, id, resume)).await?;
-                match lease {
-                    Some(lease) => this.settle(lease).await.map(Some),
-                    None => Ok(None),
+                let taken = this.db.run(move |conn| take(conn, what, account_id, id, resume).map_err(Unsettled::from));
+                match taken.await? {
+                    Taken::Lease(lease) => this.settle(lease).await.map(Some),
+                    Taken::Parked => {
+                        this.note_parked(what, id);
+                        Ok(None)
+                    }
+                    Taken::Gone => Ok(None),
                 }
             })
         });
@@ -319,17 +290,14 @@ impl Settler {
         let (what, id) = (lease.what, lease.id);
         let parked = self.db.run(move |conn| give_back(conn, &lease).map_err(Unsettled::from)).await?;
         if parked {
-            self.counts.parked.fetch_add(1, Ordering::Relaxed);
-            log::error!("{what:?} {id} is parked after {MAX_ATTEMPTS} attempts: `payments settle` resumes it");
+            self.note_parked(what, id);
         }
         Ok(())
     }
-}
 
-fn load(conn: &mut PgConnection, what: What, account_id: Uuid, id: Uuid) -> QueryResult<Lease> {
-    match what {
-        What::Charge => super::lease(conn, account_id, id),
-        What::Refund => refunds::lease(conn, account_id, id),
+    fn note_parked(&self, what: What, id: Uuid) {
+        self.counts.parked.fetch_add(1, Ordering::Relaxed);
+        log::error!("{what:?} {id} is parked after {MAX_ATTEMPTS} attempts: `payments settle` resumes it");
     }
 }
 
@@ -363,108 +331,4 @@ pub(crate) fn settle_record(
 ) -> Result<Settled, Unsettled> {
     let expires_at = idempotency::settle(conn, &lease.address, &reply, policy.ttl(reply.status))?;
     Ok(Settled { reply, expires_at })
-}
-
-#[derive(QueryableByName)]
-struct Candidate {
-    #[diesel(sql_type = SqlUuid)]
-    account_id: Uuid,
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
-}
-
-/// What may be leased, looked up without a lock, over all accounts. Who resumes what is parked wants all of it, at once:
-/// there is no next look.
-fn due(conn: &mut PgConnection, resume: bool) -> QueryResult<Vec<(What, Uuid, Uuid)>> {
-    let limit = if resume { None } else { Some(TAKEN_AT_ONCE) };
-    let mut all = Vec::new();
-    for what in [What::Charge, What::Refund] {
-        let sql = format!(
-            "SELECT account_id, id FROM {} WHERE status = 'processing' \
-             AND (next_attempt_at <= now() AND parked_at IS NULL OR $1 AND parked_at IS NOT NULL) \
-             ORDER BY next_attempt_at LIMIT $2",
-            what.table()
-        );
-        let found: Vec<Candidate> =
-            diesel::sql_query(sql).bind::<Bool, _>(resume).bind::<Nullable<BigInt>, _>(limit).load(conn)?;
-        all.extend(found.into_iter().map(|candidate| (what, candidate.account_id, candidate.id)));
-    }
-    Ok(all)
-}
-
-/// Takes the next lease on a candidate, unless somebody else has it by now.
-fn take(
-    conn: &mut PgConnection,
-    what: What,
-    account_id: Uuid,
-    id: Uuid,
-    resume: bool,
-) -> Result<Option<Lease>, Unsettled> {
-    let sql = format!(
-        "UPDATE {table} SET attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => $4), parked_at = NULL \
-         WHERE account_id = $1 AND id = (SELECT id FROM {table} WHERE account_id = $1 AND id = $2 AND status = 'processing' \
-         AND (next_attempt_at <= now() AND parked_at IS NULL OR $3 AND parked_at IS NOT NULL) FOR UPDATE SKIP LOCKED)",
-        table = what.table()
-    );
-    conn.transaction(|conn| {
-        let taken = diesel::sql_query(sql)
-            .bind::<SqlUuid, _>(account_id)
-            .bind::<SqlUuid, _>(id)
-            .bind::<Bool, _>(resume)
-            .bind::<Double, _>(LEASE.as_secs_f64())
-            .execute(conn)?;
-        if taken == 0 { Ok(None) } else { Ok(Some(load(conn, what, account_id, id)?)) }
-    })
-}
-
-/// Makes it due again after a pause, or parks it; tells whether it parked it. A lost lease gives nothing back.
-fn give_back(conn: &mut PgConnection, lease: &Lease) -> QueryResult<bool> {
-    #[derive(QueryableByName)]
-    struct GivenBack {
-        #[diesel(sql_type = Bool)]
-        parked: bool,
-    }
-    let sql = format!(
-        "UPDATE {} SET next_attempt_at = now() + make_interval(secs => $4), \
-         parked_at = CASE WHEN attempts >= $5 THEN now() END \
-         WHERE account_id = $1 AND id = $2 AND attempts = $3 AND status = 'processing' \
-         RETURNING parked_at IS NOT NULL AS parked",
-        lease.what.table()
-    );
-    let given_back: Option<GivenBack> = diesel::sql_query(sql)
-        .bind::<SqlUuid, _>(lease.address.account_id)
-        .bind::<SqlUuid, _>(lease.id)
-        .bind::<Integer, _>(lease.attempt)
-        .bind::<Double, _>(pause_after(lease.attempt).as_secs_f64())
-        .bind::<Integer, _>(MAX_ATTEMPTS)
-        .get_result(conn)
-        .optional()?;
-    Ok(given_back.is_some_and(|given_back| given_back.parked))
-}
-
-/// 2 s, 4 s, 8 s .. 10 min, with up to a quarter more, so that what failed together does not return together.
-fn pause_after(attempt: i32) -> Duration {
-    let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(16);
-    let pause = (FIRST_BACKOFF * 2_u32.pow(doublings)).min(MAX_BACKOFF);
-    pause.mul_f64(1.0 + fastrand::f64() / 4.0)
-}
-
-/// What the gateway knows a call by, and its idempotency key there: SHA-256 of account, scope and key. Nothing in it is made
-/// afresh, so even a database that lost the charge makes the same call again.
-pub(crate) fn reference(address: &Address) -> String {
-    address.digest().iter().fold(String::with_capacity(64), |mut hex, byte| {
-        // Writing to a string can't fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
-}
-
-/// [`LEASE`] as PostgreSQL counts time.
-pub(crate) fn lease_interval() -> PgInterval {
-    PgInterval::from_microseconds(i64::try_from(LEASE.as_micros()).unwrap_or(i64::MAX))
-}
-
-/// [`GATEWAY_KEY_LIFETIME`] as PostgreSQL counts time.
-pub(crate) fn key_lifetime_interval() -> PgInterval {
-    PgInterval::from_microseconds(i64::try_from(GATEWAY_KEY_LIFETIME.as_micros()).unwrap_or(i64::MAX))
 }

@@ -138,6 +138,9 @@ impl Server {
         let mut options = format!("-p {PORT} -c listen_addresses='' -c unix_socket_directories={socket_dir}");
         if self.durability == Durability::Fast {
             options.push_str(" -c fsync=off -c synchronous_commit=off -c full_page_writes=off");
+            // Tests run one on each core, each with servers and pools of its own: sixteen cores want more than the default
+            // of 100.
+            options.push_str(" -c max_connections=500");
         }
         options
     }

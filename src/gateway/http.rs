@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{CALL_TIMEOUT, CONNECT_TIMEOUT, CallError, Capture, Gateway, Kind, Outcome, Refund};
+use super::{CALL_TIMEOUT, CONNECT_TIMEOUT, Call, CallError, Capture, Gateway, Outcome, Refund};
 
 /// The payment methods that can be sent: those of the sandbox. A real gateway's are found in its customer's account.
 pub const PAYMENT_METHODS: [&str; 7] = [
@@ -113,13 +113,13 @@ impl Gateway for HttpGateway {
         Box::pin(send(request, reference, *amount))
     }
 
-    fn find<'a>(&'a self, kind: Kind, reference: &'a str) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
-        let mut url = match kind {
-            Kind::Capture => self.captures.clone(),
-            Kind::Refund => self.refunds.clone(),
+    fn find<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
+        let mut url = match call {
+            Call::Capture(_) => self.captures.clone(),
+            Call::Refund(_) => self.refunds.clone(),
         };
-        url.query_pairs_mut().append_pair("reference", reference);
-        Box::pin(look(self.client.get(url), reference))
+        url.query_pairs_mut().append_pair("reference", call.reference());
+        Box::pin(look(self.client.get(url), call))
     }
 }
 
@@ -169,15 +169,22 @@ async fn send(request: RequestBuilder, reference: &str, amount: i64) -> Result<O
     Ok(entry.outcome.into())
 }
 
-/// Reads what became of a reference from the gateway's books.
-async fn look(request: RequestBuilder, reference: &str) -> Result<Option<Outcome>, CallError> {
+/// Reads what became of a call from the gateway's books.
+async fn look(request: RequestBuilder, call: &Call) -> Result<Option<Outcome>, CallError> {
     let response = request.send().await.map_err(no_answer)?;
     if response.status() != StatusCode::OK {
         return Err(failure(response.status()));
     }
     let mut entries: Vec<Entry> = read(response).await?;
     // A gateway that ignored the filter would otherwise settle this call with another's outcome.
+    let reference = call.reference();
     entries.retain(|entry| entry.reference == reference);
+    // After a database was restored, a key may have been used again for another amount. What the books have then is not
+    // this call, and must neither pay for it nor let it be sent: a person has to look.
+    if entries.iter().any(|entry| entry.amount != call.amount()) {
+        log::error!("the gateway's books have {reference} with another amount");
+        return Err(not_understood("the books have the reference with another amount"));
+    }
 
     let succeeded = entries.iter().filter(|entry| entry.outcome == EntryOutcome::Succeeded).count();
     if succeeded > 1 {

@@ -82,15 +82,6 @@ pub enum Call {
     Refund(Refund),
 }
 
-/// Which of the gateway's books a reference is looked up in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The captures.
-    Capture,
-    /// The refunds.
-    Refund,
-}
-
 /// What became of a call, for good: sending it again changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -150,9 +141,10 @@ pub trait Gateway: Send + Sync + 'static {
     /// Sends a refund under the idempotency key `refund.reference`.
     fn refund<'a>(&'a self, refund: &'a Refund) -> BoxFuture<'a, Result<Outcome, CallError>>;
 
-    /// Looks up what became of the call with this reference. `None`: the gateway has not carried out such a call, though
-    /// one may be under way.
-    fn find<'a>(&'a self, kind: Kind, reference: &'a str) -> BoxFuture<'a, Result<Option<Outcome>, CallError>>;
+    /// Looks up in the gateway's books what became of a call. `None`: the gateway has not carried out such a call, though
+    /// one may be under way. Books that have the reference with another amount have no outcome of this call: that is
+    /// [`CallError::NoAnswer`], so that nothing is settled or sent by it.
+    fn find<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Option<Outcome>, CallError>>;
 }
 
 impl Call {
@@ -165,12 +157,12 @@ impl Call {
         }
     }
 
-    /// The book in which the gateway writes the call down.
+    /// In minor units.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn amount(&self) -> i64 {
         match self {
-            Call::Capture(_) => Kind::Capture,
-            Call::Refund(_) => Kind::Refund,
+            Call::Capture(capture) => capture.amount,
+            Call::Refund(refund) => refund.amount,
         }
     }
 
@@ -179,10 +171,6 @@ impl Call {
             Call::Capture(capture) => gateway.capture(capture),
             Call::Refund(refund) => gateway.refund(refund),
         }
-    }
-
-    fn find<'a>(&'a self, gateway: &'a dyn Gateway) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
-        gateway.find(self.kind(), self.reference())
     }
 }
 
@@ -206,7 +194,7 @@ pub async fn learn(gateway: &dyn Gateway, call: &Call, look_first: bool) -> Resu
 /// The rules of [`learn`], without its time limit.
 async fn look_and_send(gateway: &dyn Gateway, call: &Call, look_first: bool) -> Result<Outcome, StillUnknown> {
     // A look that fails ends it here: sending unseen is what `look_first` forbids.
-    if look_first && let Some(outcome) = call.find(gateway).await? {
+    if look_first && let Some(outcome) = gateway.find(call).await? {
         return Ok(outcome);
     }
     let error = match send_with_quick_repeats(gateway, call).await {
@@ -216,9 +204,9 @@ async fn look_and_send(gateway: &dyn Gateway, call: &Call, look_first: bool) -> 
     match error {
         CallError::NoAnswer { .. } | CallError::Later { .. } => Err(StillUnknown(error)),
         // A 5xx that stays is perhaps a stored one, replayed for as long as the key lives: the books know what it stands for.
-        CallError::ServerError { .. } => call.find(gateway).await?.ok_or(StillUnknown(error)),
+        CallError::ServerError { .. } => gateway.find(call).await?.ok_or(StillUnknown(error)),
         // This sending was refused, but an earlier one, its answer lost, may be what the books have.
-        CallError::Refused { .. } => Ok(call.find(gateway).await?.unwrap_or(Outcome::Failed)),
+        CallError::Refused { .. } => Ok(gateway.find(call).await?.unwrap_or(Outcome::Failed)),
     }
 }
 

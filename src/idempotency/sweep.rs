@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::schema::idempotency_keys;
 
-/// Records deleted in one transaction at most: some 10 ms of work, so that a sweep holds no lock for longer than a
+/// Records deleted in one transaction at most: few enough that a sweep holds no lock for longer than a
 /// request would notice, and a cancelled sweep loses little.
 pub const SWEEP_BATCH: u16 = 5_000;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use idempotent_payments::charges::settle::Settler;
 use idempotent_payments::db::Db;
-use idempotent_payments::gateway::{Call, CallError, Capture, Gateway, HttpGateway, Kind, Outcome, Refund};
+use idempotent_payments::gateway::{Call, CallError, Capture, Gateway, HttpGateway, Outcome, Refund};
 use tokio::sync::Semaphore;
 
 use crate::app::Client;
@@ -32,7 +32,7 @@ where
         Box::pin((self.0)(Call::Refund(refund.clone())))
     }
 
-    fn find<'a>(&'a self, _: Kind, _: &'a str) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
+    fn find<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
         Box::pin(async { Err(silence()) })
     }
 }

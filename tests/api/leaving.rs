@@ -1,5 +1,6 @@
 //! Clients that leave in the middle, and servers that are told to: what was begun is done.
 
+use diesel::connection::SimpleConnection;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -7,10 +8,10 @@ use tokio::net::TcpStream;
 use crate::app::{ACME, App, Client};
 use crate::binary::Replica;
 use crate::paying::Sandbox;
-use crate::support::{count, eventually, fresh_database};
+use crate::support::{connect, count, eventually, eventually_blocked, fresh_database};
 
-/// Sends a charge of a slow card over a connection of its own, and returns that once the gateway has captured.
-async fn send_slow_charge(app: &Client, order: &str, captured: impl Fn() -> bool) -> TcpStream {
+/// Sends a charge of a slow card over a connection of its own.
+async fn send_slow_charge(app: &Client, order: &str) -> TcpStream {
     let host = app.base.strip_prefix("http://").unwrap();
     let body = json!({"order_id": order, "payment_method": "pm_card_slow"}).to_string();
     let request = format!(
@@ -20,6 +21,12 @@ async fn send_slow_charge(app: &Client, order: &str, captured: impl Fn() -> bool
     );
     let mut client = TcpStream::connect(host).await.unwrap();
     client.write_all(request.as_bytes()).await.unwrap();
+    client
+}
+
+/// The same, and returns once the gateway has captured.
+async fn send_and_capture(app: &Client, order: &str, captured: impl Fn() -> bool) -> TcpStream {
+    let client = send_slow_charge(app, order).await;
     eventually("the gateway has captured", captured).await;
     client
 }
@@ -36,7 +43,7 @@ async fn assert_ended_by_itself(app: &Client, order: &str) {
 async fn a_charge_ends_by_itself_when_its_client_closes_the_connection() {
     let app = App::start().await;
     let order = app.pending_order().await;
-    let client = send_slow_charge(&app, &order, || app.captures() == 1).await;
+    let client = send_and_capture(&app, &order, || app.captures() == 1).await;
 
     drop(client);
 
@@ -44,11 +51,46 @@ async fn a_charge_ends_by_itself_when_its_client_closes_the_connection() {
     assert_eq!(app.captures(), 1);
 }
 
+/// Before anything was committed, that is: nothing but the request itself knows of the charge yet.
+#[tokio::test]
+async fn a_charge_ends_by_itself_when_its_client_resets_the_connection_while_it_waits_for_the_order() {
+    let app = App::start().await;
+    let order = app.pending_order().await;
+    let mut other = connect(&app.database);
+    other.batch_execute("BEGIN; SELECT FROM orders FOR UPDATE").unwrap();
+    let client = send_slow_charge(&app, &order).await;
+    eventually_blocked(&app.database, 1).await;
+
+    client.set_zero_linger().unwrap();
+    drop(client);
+    // The server has seen the reset: its end of the connection is gone.
+    let port = app.base.rsplit_once(':').unwrap().1.parse().unwrap();
+    eventually("the server has no connection but the tests' own", || established(port) <= 1).await;
+    other.batch_execute("COMMIT").unwrap();
+
+    assert_ended_by_itself(&app, &order).await;
+    assert_eq!(app.captures(), 1);
+}
+
+/// Established connections that the server on this port has, as Linux counts them.
+fn established(port: u16) -> usize {
+    // Elsewhere nobody waits for it, and the reset may come late.
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let local = format!(":{port:04X}");
+    table
+        .lines()
+        .filter(|line| {
+            let mut columns = line.split_whitespace().skip(1);
+            columns.next().is_some_and(|address| address.ends_with(&local)) && columns.nth(1) == Some("01")
+        })
+        .count()
+}
+
 #[tokio::test]
 async fn a_charge_ends_by_itself_when_its_client_resets_the_connection() {
     let app = App::start().await;
     let order = app.pending_order().await;
-    let client = send_slow_charge(&app, &order, || app.captures() == 1).await;
+    let client = send_and_capture(&app, &order, || app.captures() == 1).await;
 
     client.set_zero_linger().unwrap();
     drop(client);
@@ -79,7 +121,7 @@ async fn sigterm_lets_a_slow_charge_end_that_nobody_waits_for() {
     let (database, sandbox) = (fresh_database(), Sandbox::start());
     let mut replica = Replica::start(&database, &sandbox.url);
     let order = replica.pending_order().await;
-    let client = send_slow_charge(&replica, &order, || sandbox.captures() == 1).await;
+    let client = send_and_capture(&replica, &order, || sandbox.captures() == 1).await;
     client.set_zero_linger().unwrap();
     drop(client);
 

@@ -40,6 +40,24 @@ async fn what_stays_unknown_is_parked_in_sight_until_it_is_resumed() {
     assert_eq!((sandbox.captures(), app.count("orders WHERE status = 'paid'")), (1, 1));
 }
 
+/// As when each attempt crashes its process: nobody gives the lease back.
+#[tokio::test]
+async fn attempts_that_never_come_to_an_end_are_parked_too() {
+    let (app, sandbox) = (App::start_without_settler(fresh_database(), away()), Sandbox::start());
+    let order = app.pending_order().await;
+    let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
+    app.execute("UPDATE charges SET attempts = 20 WHERE status = 'processing'");
+    app.let_leases_end();
+    let settler = app.settler(Arc::new(sandbox.gateway()));
+
+    assert_eq!(settler.pass(false).await.unwrap().taken, 0);
+
+    let settlement = app.member(&format!("/v1/charges/{charge}"), "settlement").await;
+    assert_eq!((&settlement["parked"], &settlement["attempts"]), (&true.into(), &20.into()));
+    assert_eq!(sandbox.captures(), 0);
+    assert_eq!(settler.pass(true).await.unwrap().settled, 1);
+}
+
 #[tokio::test]
 async fn what_stays_unknown_after_it_was_resumed_is_parked_again() {
     let app = App::start_without_settler(fresh_database(), away());

@@ -14,7 +14,7 @@ use crate::support::{eventually, fresh_database};
 /// Two servers on one database.
 async fn two_replicas() -> [App; 2] {
     let database = fresh_database();
-    [App::start_on(database.clone(), 8).await, App::start_on(database, 8).await]
+    [App::start_on(database.clone(), 4).await, App::start_on(database, 4).await]
 }
 
 /// How often each status, with its problem, was answered.

@@ -89,7 +89,8 @@ async fn whoever_guards_a_record_sees_what_the_guard_before_made_of_it() {
     assert!(!second.await.unwrap().unwrap().unwrap().reply.is_provisional());
 }
 
-/// Seen to fail without `FOR UPDATE`: more than one settles, and the last one's reply stands.
+/// Seen to fail without `FOR UPDATE`: more than one settles, and the last one's reply stands. That is a race, so
+/// it was also seen to pass.
 #[tokio::test]
 async fn of_many_settlers_at_once_one_settles() {
     let workshop = Workshop::open();

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use idempotent_payments::gateway::{CallError, Capture, Gateway, HttpGateway, InvalidGatewayUrl, Kind, Outcome};
+use idempotent_payments::gateway::{
+    Call, CallError, Capture, Gateway, HttpGateway, InvalidGatewayUrl, Outcome, StillUnknown, learn,
+};
 use serde_json::json;
 
 /// A gateway that answers everything alike, and counts how often it is asked.
@@ -37,13 +39,16 @@ impl Fixed {
     }
 
     async fn capture(&self) -> Result<Outcome, CallError> {
-        let capture = Capture {
-            reference: "ours".to_owned(),
-            amount: 500,
-            currency: "EUR".to_owned(),
-            payment_method: "pm_card_visa".to_owned(),
-        };
-        self.gateway.capture(&capture).await
+        self.gateway.capture(&capture()).await
+    }
+}
+
+fn capture() -> Capture {
+    Capture {
+        reference: "ours".to_owned(),
+        amount: 500,
+        currency: "EUR".to_owned(),
+        payment_method: "pm_card_visa".to_owned(),
     }
 }
 
@@ -103,7 +108,18 @@ async fn the_books_are_read_for_this_reference_only_and_a_success_in_them_counts
         (vec![line("succeeded"), line("succeeded")], succeeded),
     ] {
         let gateway = Fixed::start(200, format!("[{}]", lines.join(",")));
-        assert_eq!(gateway.gateway.find(Kind::Capture, "ours").await, found, "{lines:?}");
+        assert_eq!(gateway.gateway.find(&Call::Capture(capture())).await, found, "{lines:?}");
+    }
+}
+
+/// A key that was used before the database was restored, and again for another amount.
+#[tokio::test]
+async fn books_that_have_the_reference_with_another_amount_settle_nothing_and_let_nothing_be_sent() {
+    for outcome in ["succeeded", "card_declined", "error"] {
+        let gateway = Fixed::start(200, format!("[{}]", entry("ours", 501, outcome)));
+        let learnt = learn(&gateway.gateway, &Call::Capture(capture()), true).await;
+        assert!(matches!(learnt, Err(StillUnknown(CallError::NoAnswer { .. }))), "{outcome}: {learnt:?}");
+        assert_eq!(gateway.calls.load(Ordering::SeqCst), 1, "{outcome}: only the look");
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use idempotent_payments::gateway::{
-    Call, CallError, Capture, Gateway, HttpGateway, Kind, Outcome, PAYMENT_METHODS, Refund, StillUnknown, learn,
+    Call, CallError, Capture, Gateway, HttpGateway, Outcome, PAYMENT_METHODS, Refund, StillUnknown, learn,
 };
 
 use crate::{DAY, Sandbox, fresh_reference};
@@ -40,11 +40,11 @@ async fn each_method_that_answers_is_learnt_at_once() {
     ] {
         let reference = fresh_reference();
         let call = capture(&reference, payment_method);
-        assert_eq!(gateway.find(Kind::Capture, &reference).await, Ok(None), "{payment_method}");
+        assert_eq!(gateway.find(&call).await, Ok(None), "{payment_method}");
         for look_first in [false, false, true] {
             assert_eq!(learn(&gateway, &call, look_first).await, Ok(outcome.clone()), "{payment_method}");
         }
-        assert_eq!(gateway.find(Kind::Capture, &reference).await, Ok(Some(outcome)), "{payment_method}");
+        assert_eq!(gateway.find(&call).await, Ok(Some(outcome)), "{payment_method}");
         assert_eq!(sandbox.captured_outcomes(&reference).await, [in_the_book], "{payment_method}");
     }
 }
@@ -138,11 +138,29 @@ async fn refunds_are_learnt_and_one_above_what_is_left_has_failed() {
     for look_first in [false, true, false] {
         assert_eq!(learn(&gateway, &part, look_first).await, Ok(Outcome::Succeeded));
     }
-    assert_eq!(gateway.find(Kind::Refund, part.reference()).await, Ok(Some(Outcome::Succeeded)));
+    assert_eq!(gateway.find(&part).await, Ok(Some(Outcome::Succeeded)));
     assert_eq!(sandbox.book("/refunds", part.reference()).await.len(), 1);
 
     assert_eq!(learn(&gateway, &refund(&captured, 901), false).await, Ok(Outcome::Failed));
     assert_eq!(learn(&gateway, &refund(&fresh_reference(), 1), false).await, Ok(Outcome::Failed));
+}
+
+/// As after a database was restored from before the first capture, and its key was used for another order.
+#[tokio::test]
+async fn a_reference_used_again_for_another_amount_is_unknown_and_moves_no_money() {
+    let sandbox = Sandbox::start();
+    let gateway = HttpGateway::new(&sandbox.url()).unwrap();
+    let reference = fresh_reference();
+    let first = capture(&reference, "pm_card_visa");
+    learn(&gateway, &first, false).await.unwrap();
+    let Call::Capture(first) = first else { unreachable!() };
+    let another = Call::Capture(Capture { amount: first.amount + 1, ..first });
+
+    for look_first in [false, true] {
+        let learnt = learn(&gateway, &another, look_first).await;
+        assert!(matches!(learnt, Err(StillUnknown(CallError::NoAnswer { .. }))), "{learnt:?}");
+    }
+    assert_eq!(sandbox.captured_outcomes(&reference).await, ["succeeded"]);
 }
 
 #[tokio::test]

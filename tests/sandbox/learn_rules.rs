@@ -7,7 +7,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use idempotent_payments::gateway::{
-    Call, CallError, Capture, Gateway, Kind, LEARN_BUDGET, Outcome, Refund, StillUnknown, learn,
+    Call, CallError, Capture, Gateway, LEARN_BUDGET, Outcome, Refund, StillUnknown, learn,
 };
 
 const SERVER_ERROR: CallError = CallError::ServerError { status: 500 };
@@ -39,7 +39,7 @@ impl Gateway for Scripted {
         self.send()
     }
 
-    fn find<'a>(&'a self, _: Kind, _: &'a str) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
+    fn find<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
         ready(self.looks.lock().unwrap().pop_front().expect("one look too many")).boxed()
     }
 }
@@ -126,7 +126,7 @@ impl Gateway for Silent {
         std::future::pending().boxed()
     }
 
-    fn find<'a>(&'a self, _: Kind, _: &'a str) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
+    fn find<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
         std::future::pending().boxed()
     }
 }
