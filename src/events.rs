@@ -21,7 +21,8 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use serde::Serialize;
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use crate::auth::Account;
@@ -29,7 +30,7 @@ use crate::db::Db;
 use crate::error::ApiError;
 use crate::idempotency::FieldError;
 use crate::schema::{event_feeds, events};
-use crate::wire::{Page, Paging};
+use crate::wire::{After, Page, Paging};
 
 /// Events placed by one read at most: some 20 ms of work, so that the feed's lock is never held for long. More than the
 /// largest page, so that a page is short only where nothing is left to place.
@@ -73,6 +74,12 @@ impl FromStr for Cursor {
         let cursor = Self(i64::from_str_radix(digits, 16).map_err(|_| ())?);
         // Only the one spelling that was handed out.
         if cursor.0 > 0 && cursor.to_string() == text { Ok(cursor) } else { Err(()) }
+    }
+}
+
+impl After for Cursor {
+    fn schema() -> RefOr<Schema> {
+        <Self as PartialSchema>::schema()
     }
 }
 

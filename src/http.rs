@@ -24,10 +24,10 @@ use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::idempotency::{self, Instance, Origin};
 use crate::metrics::Metrics;
-use crate::problems::{self, DATABASE_UNAVAILABLE, KEY_REUSED, METHOD_NOT_ALLOWED, NOT_FOUND, Problem, REQUEST_IN_FLIGHT};
-use crate::{
-    charges, entitlements, events, idempotency_keys, metrics, openapi, orders, pages, policies, products,
+use crate::problems::{
+    self, DATABASE_UNAVAILABLE, KEY_REUSED, METHOD_NOT_ALLOWED, NOT_FOUND, Problem, REQUEST_IN_FLIGHT,
 };
+use crate::{charges, entitlements, events, idempotency_keys, metrics, openapi, orders, pages, policies, products};
 
 /// The id of this request, which the log has too.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -87,7 +87,12 @@ async fn snapshot(db: &Db, settler: &Settler) -> prometheus::Result<Registry> {
     gauge(&registry, "db_connections_busy", "Database connections at work.", i64::try_from(load.busy))?;
     gauge(&registry, "db_queue_length", "Work that waits for a database connection.", i64::try_from(load.queued))?;
     counter(&registry, "settler_settled_total", "Outcomes recorded.", counts.settled.load(Ordering::Relaxed))?;
-    counter(&registry, "settler_unknown_total", "Attempts without an outcome.", counts.unknown.load(Ordering::Relaxed))?;
+    counter(
+        &registry,
+        "settler_unknown_total",
+        "Attempts without an outcome.",
+        counts.unknown.load(Ordering::Relaxed),
+    )?;
     counter(&registry, "settler_parked_total", "Times that one was parked.", counts.parked.load(Ordering::Relaxed))?;
     // Without a database the rest is still worth a scrape, and the missing series tells.
     if let Ok(parked) = db.read(|conn| parked(conn).map_err(ApiError::from)).await {

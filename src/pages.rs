@@ -18,6 +18,9 @@ pub async fn home() -> HttpResponse {
 }
 
 /// `GET /docs`
+///
+/// # Errors
+/// 500, where the page is not among the files built in: a defect.
 #[utoipa::path(get, path = "/docs", operation_id = "getDocs", tag = "Service", summary = "The API to click through",
     description = "Swagger UI, served from this binary.",
     responses((status = 200, body = String, description = "The page", content_type = "text/html")))]
@@ -29,6 +32,9 @@ pub async fn docs() -> Result<HttpResponse, ApiError> {
 }
 
 /// `GET /docs/{file}`
+///
+/// # Errors
+/// 404.
 #[utoipa::path(get, path = "/docs/{file}", operation_id = "getDocsFile", tag = "Service",
     summary = "A file of the documentation's page", description = "Scripts and styles of `/docs`.",
     params(("file" = String, Path, description = "The file's name", example = "swagger-ui.css")),

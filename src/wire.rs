@@ -2,6 +2,7 @@
 
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
+use std::str::FromStr;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
@@ -11,7 +12,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::{ObjectBuilder, Required, Type};
+use utoipa::openapi::{KnownFormat, ObjectBuilder, RefOr, Required, Schema, SchemaFormat, Type};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 use uuid::Uuid;
 
@@ -132,14 +133,14 @@ fn unreadable_query(error: &serde_urlencoded::de::Error) -> ApiError {
 }
 
 /// `?limit=` and `?after=` of a list whose items are known by a `C`.
-pub struct Paging<C> {
+pub struct Paging<C: After> {
     /// 1 to 100.
     pub limit: i64,
     /// The last item of the page before.
     pub after: Option<C>,
 }
 
-impl<C: std::str::FromStr + 'static> FromRequest for Paging<C> {
+impl<C: After> FromRequest for Paging<C> {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
 
@@ -148,7 +149,7 @@ impl<C: std::str::FromStr + 'static> FromRequest for Paging<C> {
     }
 }
 
-impl<C: std::str::FromStr> Paging<C> {
+impl<C: After> Paging<C> {
     fn of(query: &str) -> Result<Self, ApiError> {
         #[derive(Deserialize)]
         struct Parameters {
@@ -187,12 +188,29 @@ impl<C: std::str::FromStr> Paging<C> {
     }
 }
 
+/// For the documentation: how the last item of a page is named.
+pub trait After: FromStr + 'static {
+    /// Of the `after` parameter.
+    fn schema() -> RefOr<Schema>;
+}
+
+impl After for Uuid {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid))).into()
+    }
+}
+
+impl After for String {
+    fn schema() -> RefOr<Schema> {
+        <String as PartialSchema>::schema()
+    }
+}
+
 /// For the documentation: the two parameters of every list.
-impl<C: PartialSchema> IntoParams for Paging<C> {
+impl<C: After> IntoParams for Paging<C> {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let optional = |name: &str| {
-            ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query).required(Required::False)
-        };
+        let optional =
+            |name: &str| ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query).required(Required::False);
         let limit = ObjectBuilder::new()
             .schema_type(Type::Integer)
             .minimum(Some(1))

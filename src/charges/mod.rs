@@ -53,7 +53,12 @@ pub struct NewCharge {
     order_id: Uuid,
     /// The name of a stored payment method at the gateway.
     #[garde(length(chars, min = 1, max = 255), custom(printable))]
-    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "pm_card_visa")]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
+        example = "pm_card_visa"
+    )]
     payment_method: String,
 }
 

@@ -45,7 +45,7 @@ pub const CREATE_REFUND: Policy = Policy {
 pub struct NewRefund {
     /// Minor units; none is all that is left.
     #[garde(range(min = 1, max = MAX_SAFE_INTEGER))]
-    #[schema(minimum = 1, maximum = 9_007_199_254_740_991, example = 500)]
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64, example = 500)]
     amount: Option<i64>,
 }
 

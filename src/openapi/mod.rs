@@ -16,7 +16,9 @@ use serde_json::Value;
 use utoipa::OpenApi;
 
 use crate::charges::refunds;
-use crate::{charges, entitlements, events, http, idempotency_keys, metrics, orders, pages, policies, problems, products};
+use crate::{
+    charges, entitlements, events, http, idempotency_keys, metrics, orders, pages, policies, problems, products,
+};
 
 /// What the macros gather.
 #[derive(OpenApi)]

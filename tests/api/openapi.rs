@@ -198,7 +198,9 @@ async fn the_example_of_every_body_is_taken() {
 fn example_of_members(schema: &Value) -> Value {
     let members = schema["properties"].as_object().into_iter().flatten();
     let uuid = |member: &Value| if member["format"] == "uuid" { json!(uuid::Uuid::nil()) } else { Value::Null };
-    members.map(|(name, member)| (name.clone(), member.get("example").cloned().unwrap_or_else(|| uuid(member)))).collect()
+    members
+        .map(|(name, member)| (name.clone(), member.get("example").cloned().unwrap_or_else(|| uuid(member))))
+        .collect()
 }
 
 #[tokio::test]
