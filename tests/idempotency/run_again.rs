@@ -35,7 +35,8 @@ async fn the_victim_of_a_deadlock_runs_again() {
         let (one, other) = tokio::join!(send("one", [1, 2]), send("other", [2, 1]));
 
         assert_eq!((one.unwrap().status, other.unwrap().status), (201, 201));
-        assert_eq!(runs.so_far(), 3, "one of the two ran twice");
+        // Three as a rule. The victim may come back before the survivor has woken, and the two block each other once more.
+        assert!(runs.so_far() >= 3, "one of the two ran again");
         assert_eq!((workshop.toys(), workshop.records()), (2, 2));
         assert_eq!(count(&workshop.url, "shelves WHERE toys = 2"), 2);
     }
