@@ -32,6 +32,12 @@ pub fn complete(described: &OpenApi) -> Value {
     }});
     document["components"]["headers"] = headers();
     document["components"]["schemas"]["Problem"] = problem_schema();
+    for (name, schema) in members(&mut document["components"]["schemas"]) {
+        // The macros write the items of a generic page out once more.
+        if let Some(item) = name.strip_prefix("Page_") {
+            schema["properties"]["data"]["items"] = json!({"$ref": format!("#/components/schemas/{item}")});
+        }
+    }
     for (path, item) in members(&mut document["paths"]) {
         for (method, operation) in members(item) {
             complete_operation(&method.to_ascii_uppercase(), path, operation);
