@@ -1,26 +1,28 @@
 //! One constant a promise: what the API says of its policies, and what the pages say, is what the handlers do.
 
-use idempotent_payments::policies;
+use idempotent_payments::{policies, problems};
 use serde_json::json;
 
 use crate::app::App;
 
-/// The table that a page shows, between its markers.
-fn shown<'a>(name: &str, page: &'a str) -> &'a str {
-    let (_, rest) = page.split_once("<!-- policies:begin -->\n").unwrap_or_else(|| panic!("no table in {name}"));
-    rest.split_once("<!-- policies:end -->").unwrap_or_else(|| panic!("the table of {name} has no end")).0
+const README: (&str, &str) = ("README.md", include_str!("../../README.md"));
+const FAILURE_POLICIES: (&str, &str) = ("docs/failure-policies.md", include_str!("../../docs/failure-policies.md"));
+const ERRORS: (&str, &str) = ("docs/errors.md", include_str!("../../docs/errors.md"));
+
+/// Checks the table that a page shows between its markers.
+fn shows((name, page): (&str, &str), what: &str, table: &str) {
+    let begin = format!("<!-- {what}:begin -->\n");
+    let end = format!("<!-- {what}:end -->");
+    let (_, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("{name} has no {begin}"));
+    let (shown, _) = rest.split_once(&end).unwrap_or_else(|| panic!("{name} has no {end}"));
+    assert_eq!(shown, table, "put this table between the markers of {name}:\n{table}");
 }
 
 #[test]
-fn the_pages_show_the_policies_as_they_are() {
-    let pages = [
-        ("README.md", include_str!("../../README.md")),
-        ("docs/failure-policies.md", include_str!("../../docs/failure-policies.md")),
-    ];
-    let table = policies::markdown();
-    for (name, page) in pages {
-        assert_eq!(shown(name, page), table, "put this table between the markers of {name}:\n{table}");
-    }
+fn the_pages_show_the_policies_and_problems_as_they_are() {
+    shows(README, "policies", &policies::markdown());
+    shows(FAILURE_POLICIES, "policies", &policies::markdown());
+    shows(ERRORS, "problems", &problems::markdown());
 }
 
 #[tokio::test]
