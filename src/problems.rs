@@ -156,7 +156,8 @@ problems! {
 /// The table that docs/errors.md shows.
 #[must_use]
 pub fn markdown() -> String {
-    let mut table = String::from("| problem | status | what it means | what to do | kept for retries |\n|---|---|---|---|---|\n");
+    let mut table =
+        String::from("| problem | status | what it means | what to do | kept for retries |\n|---|---|---|---|---|\n");
     for Problem { slug, status, kind, meaning, remedy, .. } in ALL {
         let kept = match kind {
             Kind::Before => "no: the body did not run",
