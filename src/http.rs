@@ -17,8 +17,8 @@ use diesel_migrations::MigrationHarness;
 use uuid::Uuid;
 
 use crate::auth::{Account, KnownKeys, authenticate};
-use crate::charges::refunds;
 use crate::charges::settle::Settler;
+use crate::charges::{reads, refunds};
 use crate::db::{Db, MIGRATIONS};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
@@ -47,10 +47,10 @@ fn screen() -> Vec<Path> {
         path("/v1/orders").get(orders::list).post(orders::create),
         path("/v1/orders/{id}").get(orders::get),
         path("/v1/orders/{id}/cancel").post(orders::cancel),
-        path("/v1/charges").get(charges::list).post(charges::create),
-        path("/v1/charges/{id}").get(charges::get),
-        path("/v1/charges/{id}/refunds").get(refunds::list).post(refunds::create),
-        path("/v1/refunds/{id}").get(refunds::get),
+        path("/v1/charges").get(reads::charges_of_account).post(charges::create),
+        path("/v1/charges/{id}").get(reads::charge),
+        path("/v1/charges/{id}/refunds").get(reads::refunds_of_charge).post(refunds::create),
+        path("/v1/refunds/{id}").get(reads::refund),
         path("/v1/entitlements").get(entitlements::list).post(entitlements::grant),
         path("/v1/entitlements/{id}").get(entitlements::get),
         path("/v1/entitlements/{id}/consume").post(entitlements::consume),

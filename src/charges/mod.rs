@@ -6,6 +6,7 @@
 //! settler finishes it (see [`settle`]).
 
 mod lease;
+pub mod reads;
 pub mod refunds;
 pub mod settle;
 
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use self::lease::{Lease, What};
+use self::lease::{Lease, Settlement, What};
 use self::settle::{Settled, Settler};
 use crate::auth::Account;
 use crate::crash::crash_point;
@@ -32,7 +33,7 @@ use crate::idempotency::{Address, Failure, Failures, FieldError, Keyed, Policy, 
 use crate::openapi::shapes::PaymentStatus;
 use crate::problems::{CARD_DECLINED, GATEWAY_FAILED, KEY_EXPIRED, ORDER_NOT_PAYABLE, SETTLEMENT_IN_PROGRESS};
 use crate::schema::charges;
-use crate::wire::{Id, Page, Paging, printable};
+use crate::wire::printable;
 use crate::{entitlements, events, orders};
 
 /// A declined card is an outcome, and must not be tried again behind the customer's back: failures are kept.
@@ -90,27 +91,6 @@ pub struct Charge {
     settlement: Option<Settlement>,
     /// When it was made.
     created_at: DateTime<Utc>,
-}
-
-/// How far the settling of a processing charge or refund is.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Settlement {
-    /// Leases taken so far.
-    attempts: i32,
-    /// Nobody tries before; meaningless once parked.
-    next_attempt_at: DateTime<Utc>,
-    /// Whether it was given up until `payments settle` resumes it.
-    parked: bool,
-}
-
-impl Settlement {
-    pub(crate) fn of(
-        attempts: i32,
-        next_attempt_at: Option<DateTime<Utc>>,
-        parked_at: Option<DateTime<Utc>>,
-    ) -> Option<Self> {
-        next_attempt_at.map(|next_attempt_at| Self { attempts, next_attempt_at, parked: parked_at.is_some() })
-    }
 }
 
 #[derive(Queryable, Selectable)]
@@ -341,51 +321,6 @@ fn declined(id: Uuid, decline_code: &str) -> ApiError {
 pub(crate) fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Row, ApiError> {
     let row = charges::table.find((account_id, id)).select(Row::as_select()).for_update().first(conn).optional()?;
     row.ok_or_else(no_charge)
-}
-
-/// `GET /v1/charges`
-///
-/// # Errors
-/// 422 for a bad page.
-#[utoipa::path(get, path = "/v1/charges", operation_id = "listCharges", tag = "Charges", summary = "Charges",
-    description = "Newest first.",
-    params(Paging<Uuid>),
-    responses((status = 200, body = Page<Charge>, description = "A page")))]
-pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let page = db
-        .read(move |conn| {
-            let mut query =
-                charges::table.filter(charges::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
-            if let Some(after) = paging.after {
-                query = query.filter(charges::id.lt(after));
-            }
-            let rows: Vec<Row> = query.order(charges::id.desc()).limit(paging.rows()).load(conn)?;
-            Ok::<_, ApiError>(paging.page(rows.into_iter().map(Charge::from).collect()))
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(page))
-}
-
-/// `GET /v1/charges/{id}`
-///
-/// # Errors
-/// 404.
-#[utoipa::path(get, path = "/v1/charges/{id}", operation_id = "getCharge", tag = "Charges", summary = "A charge",
-    description = "As it is now.",
-    params(Id),
-    responses((status = 200, body = Charge, description = "The charge")))]
-pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let row: Option<Row> = db
-        .read(move |conn| {
-            charges::table
-                .find((account.id, id.0))
-                .select(Row::as_select())
-                .first(conn)
-                .optional()
-                .map_err(ApiError::from)
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(Charge::from(row.ok_or_else(no_charge)?)))
 }
 
 fn no_charge() -> ApiError {

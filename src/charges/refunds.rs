@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::lease::{self, Lease, What};
+use super::key_expired;
+use super::lease::{self, Lease, Settlement, What};
 use super::settle::{self, Settled, Settler, Unsettled};
-use super::{Settlement, key_expired};
 use crate::auth::Account;
 use crate::crash::crash_point;
 use crate::db::Db;
@@ -27,7 +27,7 @@ use crate::idempotency::{Address, Failure, Failures, Keyed, MAX_SAFE_INTEGER, Po
 use crate::openapi::shapes::PaymentStatus;
 use crate::problems::{CHARGE_NOT_REFUNDABLE, GATEWAY_FAILED, REFUND_EXCEEDS_CHARGE, SETTLEMENT_IN_PROGRESS};
 use crate::schema::{charges, refunds};
-use crate::wire::{Id, Page, Paging};
+use crate::wire::Id;
 use crate::{entitlements, events, orders};
 
 /// As for charges: what became of a refund must not change because it is asked again.
@@ -74,7 +74,7 @@ pub struct Refund {
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = refunds, check_for_backend(diesel::pg::Pg))]
-struct Row {
+pub(super) struct Row {
     id: Uuid,
     charge_id: Uuid,
     status: String,
@@ -302,56 +302,4 @@ fn failed(id: Uuid) -> ApiError {
     ApiError::new(&GATEWAY_FAILED, "the gateway refused the refund or failed for good; no money moved")
         .with("refund_id", id.to_string())
         .at(location(id))
-}
-
-/// `GET /v1/charges/{id}/refunds`
-///
-/// # Errors
-/// 404 for the charge; 422 for a bad page.
-#[utoipa::path(get, path = "/v1/charges/{id}/refunds", operation_id = "listRefunds", tag = "Refunds", summary = "Refunds of a charge",
-    description = "Newest first.",
-    params(Id, Paging<Uuid>),
-    responses((status = 200, body = Page<Refund>, description = "A page")))]
-pub async fn list(account: Account, charge: Id, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let page = db
-        .read(move |conn| {
-            let known: i64 = charges::table.find((account.id, charge.0)).count().get_result(conn)?;
-            if known == 0 {
-                return Err(super::no_charge());
-            }
-            let mut query = refunds::table
-                .filter(refunds::account_id.eq(account.id))
-                .filter(refunds::charge_id.eq(charge.0))
-                .select(Row::as_select())
-                .into_boxed();
-            if let Some(after) = paging.after {
-                query = query.filter(refunds::id.lt(after));
-            }
-            let rows: Vec<Row> = query.order(refunds::id.desc()).limit(paging.rows()).load(conn)?;
-            Ok::<_, ApiError>(paging.page(rows.into_iter().map(Refund::from).collect()))
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(page))
-}
-
-/// `GET /v1/refunds/{id}`
-///
-/// # Errors
-/// 404.
-#[utoipa::path(get, path = "/v1/refunds/{id}", operation_id = "getRefund", tag = "Refunds", summary = "A refund",
-    description = "As it is now.",
-    params(Id),
-    responses((status = 200, body = Refund, description = "The refund")))]
-pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let row: Option<Row> = db
-        .read(move |conn| {
-            refunds::table
-                .find((account.id, id.0))
-                .select(Row::as_select())
-                .first(conn)
-                .optional()
-                .map_err(ApiError::from)
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(Refund::from(row.ok_or_else(|| ApiError::not_found("refund"))?)))
 }

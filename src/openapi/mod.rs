@@ -15,7 +15,7 @@ use actix_web::HttpResponse;
 use serde_json::Value;
 use utoipa::OpenApi;
 
-use crate::charges::refunds;
+use crate::charges::{reads, refunds};
 use crate::{
     charges, entitlements, events, http, idempotency_keys, metrics, orders, pages, policies, problems, products,
 };
@@ -35,8 +35,8 @@ use crate::{
     paths(
         products::list, products::get, products::put,
         orders::list, orders::create, orders::get, orders::cancel,
-        charges::list, charges::create, charges::get,
-        refunds::list, refunds::create, refunds::get,
+        reads::charges_of_account, charges::create, reads::charge,
+        reads::refunds_of_charge, refunds::create, reads::refund,
         entitlements::list, entitlements::grant, entitlements::get, entitlements::consume, entitlements::revoke,
         events::list, idempotency_keys::list, policies::list,
         http::live, http::ready, metrics::page, json, pages::home, pages::docs, pages::docs_file, problems::page,
