@@ -1,7 +1,7 @@
 //! The OpenAPI 3.1 document: what the code says of itself, completed by what holds for every operation.
 //!
 //! Each handler's `#[utoipa::path]` says what is particular to it, each wire type's `ToSchema` its members and ranges.
-//! [`complete`] adds what follows from the route and its policy: problems by status, headers, the key's parameter,
+//! `complete.rs` adds what follows from the route and its policy: problems by status, headers, the key's parameter,
 //! `x-idempotency`. So nothing that is data elsewhere is written a second time here.
 
 mod complete;
