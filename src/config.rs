@@ -31,6 +31,8 @@ pub enum Action {
     Account(AccountAction),
     /// Run the sandbox gateway alone
     SandboxGateway,
+    /// Print the OpenAPI document
+    Openapi,
     /// Delete expired idempotency records once
     Sweep,
     /// Settle once what is due, and resume what is parked

@@ -1,36 +1,329 @@
-//! Entitlements: what a customer may use, granted by payment or by hand.
+//! Entitlements: what a customer may use, granted by payment or by hand, consumed and revoked.
 //!
 //! Payment grants in the transaction that records it, and a full refund revokes in the transaction that records that.
+//! Whoever decides by an entitlement's state locks its row first, so the units consumed are exact however many ask at once.
 
+use actix_web::HttpResponse;
+use actix_web::web::Data;
 use chrono::{DateTime, Utc};
 use diesel::dsl::now;
 use diesel::pg::PgConnection;
 use diesel::pg::data_types::PgInterval;
 use diesel::prelude::*;
 use diesel::sql_types::Timestamptz;
-use serde::Serialize;
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use crate::auth::Account;
+use crate::db::Db;
 use crate::error::ApiError;
 use crate::events;
+use crate::idempotency::{Failures, FieldError, Keyed, MAX_SAFE_INTEGER, Policy, Reply, Scope, hours, seconds};
 use crate::orders::Order;
+use crate::problems::{ENTITLEMENT_INACTIVE, QUOTA_EXCEEDED};
 use crate::schema::{entitlements, order_items};
+use crate::wire::{Id, NoBody, Page, Paging, Query, printable, slug, time};
+
+/// Granting by hand is a back office's work, with key spaces of its own: a key may be the ticket's number, whatever the
+/// same number names at another endpoint. It has no failures worth keeping.
+pub const GRANT_ENTITLEMENT: Policy = Policy {
+    route: "POST /v1/entitlements",
+    scope: Scope::Route,
+    failures: Failures::SuccessOnly,
+    success_ttl: hours(24),
+    wait: seconds(5),
+};
+
+/// A client over its quota tends to retry in a loop: for a minute it gets the stored answer, which costs a read. After it
+/// the same key is decided afresh, since more may have been granted.
+pub const CONSUME_ENTITLEMENT: Policy = Policy {
+    route: "POST /v1/entitlements/{id}/consume",
+    scope: Scope::Resource,
+    failures: Failures::CacheFailures { failure_ttl: seconds(60) },
+    success_ttl: hours(24),
+    wait: seconds(5),
+};
+
+/// Its one failure says that there is nothing left to revoke, at every time again: nothing is gained by keeping it.
+pub const REVOKE_ENTITLEMENT: Policy = Policy {
+    route: "POST /v1/entitlements/{id}/revoke",
+    scope: Scope::Resource,
+    failures: Failures::SuccessOnly,
+    success_ttl: hours(24),
+    wait: seconds(5),
+};
+
+/// The most units of one entitlement: what 10,000 of a product that grants 1,000,000,000 amount to, as in the schema.
+const MAX_UNITS: i64 = 10_000_000_000_000;
+
+/// The body of `POST /v1/entitlements`.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[schema(example = json!({"customer": "ada", "feature": "api_credits", "units": 1000}))]
+#[serde(deny_unknown_fields)]
+pub struct NewEntitlement {
+    /// Whom the merchant sells to, in the merchant's words.
+    #[garde(length(chars, min = 1, max = 255), custom(printable))]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "ada")]
+    customer: String,
+    /// What the customer may use.
+    #[garde(custom(slug))]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", example = "api_credits")]
+    feature: String,
+    /// Units that can be consumed; none is unlimited.
+    #[garde(range(min = 1, max = MAX_UNITS))]
+    #[schema(minimum = 1, maximum = 10_000_000_000_000_i64, example = 1000)]
+    units: Option<i64>,
+    /// When it ends; none is never.
+    #[garde(skip)]
+    #[serde(default, deserialize_with = "time")]
+    expires_at: Option<DateTime<Utc>>,
+}
+
+/// The body of `POST /v1/entitlements/{id}/consume`.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Consumption {
+    /// How many units to use up.
+    #[garde(range(min = 1, max = MAX_UNITS))]
+    #[schema(minimum = 1, maximum = 10_000_000_000_000_i64, example = 30)]
+    units: i64,
+}
+
+/// `?customer=` and `?feature=` of the list.
+#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Filter {
+    /// Only this customer's.
+    #[garde(inner(length(chars, min = 1, max = 255), custom(printable)))]
+    #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
+    customer: Option<String>,
+    /// Only of this feature.
+    #[garde(inner(custom(slug)))]
+    #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", nullable = false)]
+    feature: Option<String>,
+}
 
 /// An entitlement as it is answered.
-#[derive(Debug, Serialize, Queryable, Selectable)]
+#[derive(Debug, Serialize, Queryable, Selectable, ToSchema)]
 #[diesel(table_name = entitlements, check_for_backend(diesel::pg::Pg))]
 pub struct Entitlement {
+    /// UUIDv7.
     id: Uuid,
+    /// Whom the merchant sells to, in the merchant's words.
     customer: String,
+    /// What the customer may use.
     feature: String,
-    /// None is unlimited.
+    /// Null is unlimited.
+    #[schema(required)]
     units: Option<i64>,
+    /// Of an unlimited one too.
     units_used: i64,
     /// The order that granted it, if one did.
+    #[schema(required)]
     order_id: Option<Uuid>,
+    /// When it ends; null is never.
+    #[schema(required)]
     expires_at: Option<DateTime<Utc>>,
+    /// When it was revoked, if it was.
+    #[schema(required)]
     revoked_at: Option<DateTime<Utc>>,
+    /// When it was granted.
     created_at: DateTime<Utc>,
+}
+
+/// `POST /v1/entitlements`
+///
+/// # Errors
+/// 422 where it would be expired from the start; what the idempotency key says.
+#[utoipa::path(post, path = "/v1/entitlements", operation_id = "grantEntitlement", tag = "Entitlements", summary = "Grant by hand",
+    description = "Payment grants by itself.",
+    request_body = NewEntitlement,
+    responses((status = 201, body = Entitlement, description = "The entitlement")))]
+pub async fn grant(account: Account, request: Keyed<NewEntitlement>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    GRANT_ENTITLEMENT
+        .run(&**db, account.id, request, move |conn, new| {
+            let entitlement = insert(conn, account.id, new)?;
+            Ok::<_, ApiError>(Reply::created(format!("/v1/entitlements/{}", entitlement.id), &entitlement)?)
+        })
+        .await
+}
+
+fn insert(conn: &mut PgConnection, account_id: Uuid, new: &NewEntitlement) -> Result<Entitlement, ApiError> {
+    if let Some(expires_at) = new.expires_at {
+        // Decided here, after the key and by the database's clock: a retry that comes after the expiry gets the reply of
+        // the grant, not this refusal.
+        let is_past: bool =
+            diesel::select(expires_at.into_sql::<Timestamptz>().le(now.into_sql::<Timestamptz>())).get_result(conn)?;
+        if is_past {
+            let detail = "must be in the future".to_owned();
+            return Err(ApiError::invalid(&[FieldError { pointer: "/expires_at".to_owned(), detail }]));
+        }
+    }
+    let entitlement: Entitlement = diesel::insert_into(entitlements::table)
+        .values((
+            entitlements::account_id.eq(account_id),
+            entitlements::id.eq(Uuid::now_v7()),
+            entitlements::customer.eq(&new.customer),
+            entitlements::feature.eq(&new.feature),
+            entitlements::units.eq(new.units),
+            entitlements::expires_at.eq(new.expires_at),
+        ))
+        .returning(Entitlement::as_returning())
+        .get_result(conn)?;
+    events::record(conn, account_id, "entitlement.granted", &entitlement)?;
+    Ok(entitlement)
+}
+
+/// `POST /v1/entitlements/{id}/consume`: an unlimited one only counts.
+///
+/// # Errors
+/// 404; 409 quota-exceeded, entitlement-inactive; what the idempotency key says.
+#[utoipa::path(post, path = "/v1/entitlements/{id}/consume", operation_id = "consumeEntitlement", tag = "Entitlements", summary = "Use up units",
+    description = "Exact, however many ask at once. An unlimited entitlement only counts.",
+    params(Id),
+    request_body = Consumption,
+    responses((status = 200, body = Entitlement, description = "The entitlement after it")))]
+pub async fn consume(
+    account: Account,
+    id: Id,
+    request: Keyed<Consumption>,
+    db: Data<Db>,
+) -> Result<HttpResponse, ApiError> {
+    CONSUME_ENTITLEMENT
+        .run(&**db, account.id, request, move |conn, consumption| {
+            let entitlement = use_up(conn, account.id, id.0, consumption.units)?;
+            Ok::<_, ApiError>(Reply::ok(&entitlement)?)
+        })
+        .await
+}
+
+fn use_up(conn: &mut PgConnection, account_id: Uuid, id: Uuid, units: i64) -> Result<Entitlement, ApiError> {
+    let (entitlement, is_expired) = lock(conn, account_id, id)?;
+    if entitlement.revoked_at.is_some() {
+        return Err(inactive("revoked"));
+    }
+    if is_expired {
+        return Err(inactive("expired"));
+    }
+    // An unlimited one counts as far as every JSON parser does: a million units a second reach that in 285 years.
+    let left = entitlement.units.unwrap_or(MAX_SAFE_INTEGER) - entitlement.units_used;
+    if units > left {
+        let detail = format!("{left} units are left, {units} were to be consumed");
+        return Err(ApiError::new(&QUOTA_EXCEEDED, detail).with("available", left));
+    }
+    let entitlement: Entitlement = diesel::update(entitlements::table.find((account_id, id)))
+        .set(entitlements::units_used.eq(entitlements::units_used + units))
+        .returning(Entitlement::as_returning())
+        .get_result(conn)?;
+    events::record(conn, account_id, "entitlement.consumed", &entitlement)?;
+    Ok(entitlement)
+}
+
+/// `POST /v1/entitlements/{id}/revoke`: an expired one may be revoked, too.
+///
+/// # Errors
+/// 404; 409 entitlement-inactive where it is revoked already; what the idempotency key says.
+#[utoipa::path(post, path = "/v1/entitlements/{id}/revoke", operation_id = "revokeEntitlement", tag = "Entitlements", summary = "Revoke",
+    description = "For good.",
+    params(Id),
+    request_body = Option<NoBody>,
+    responses((status = 200, body = Entitlement, description = "The entitlement, revoked")))]
+pub async fn revoke(account: Account, id: Id, request: Keyed<NoBody>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    REVOKE_ENTITLEMENT
+        .run(&**db, account.id, request, move |conn, _| {
+            let (entitlement, _) = lock(conn, account.id, id.0)?;
+            if entitlement.revoked_at.is_some() {
+                return Err(inactive("revoked already"));
+            }
+            Ok::<_, ApiError>(Reply::ok(&set_revoked(conn, account.id, id.0)?)?)
+        })
+        .await
+}
+
+fn inactive(how: &str) -> ApiError {
+    ApiError::new(&ENTITLEMENT_INACTIVE, format!("the entitlement is {how}"))
+}
+
+/// Locks an entitlement until the transaction ends, and tells whether it is expired by then.
+fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<(Entitlement, bool), ApiError> {
+    let row: Option<(Entitlement, Option<bool>)> = entitlements::table
+        .find((account_id, id))
+        .select((Entitlement::as_select(), entitlements::expires_at.le(now.into_sql::<Timestamptz>().nullable())))
+        .for_update()
+        .first(conn)
+        .optional()?;
+    let (entitlement, is_expired) = row.ok_or_else(no_entitlement)?;
+    Ok((entitlement, is_expired.unwrap_or(false)))
+}
+
+/// Revokes a locked entitlement.
+fn set_revoked(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Entitlement, ApiError> {
+    let entitlement: Entitlement = diesel::update(entitlements::table.find((account_id, id)))
+        .set(entitlements::revoked_at.eq(now.into_sql::<Timestamptz>().nullable()))
+        .returning(Entitlement::as_returning())
+        .get_result(conn)?;
+    events::record(conn, account_id, "entitlement.revoked", &entitlement)?;
+    Ok(entitlement)
+}
+
+/// `GET /v1/entitlements`
+///
+/// # Errors
+/// 422 for a bad page, customer or feature.
+#[utoipa::path(get, path = "/v1/entitlements", operation_id = "listEntitlements", tag = "Entitlements", summary = "Entitlements",
+    description = "Newest first.",
+    params(Filter, Paging<Uuid>),
+    responses((status = 200, body = Page<Entitlement>, description = "A page")))]
+pub async fn list(
+    account: Account,
+    filter: Query<Filter>,
+    paging: Paging<Uuid>,
+    db: Data<Db>,
+) -> Result<HttpResponse, ApiError> {
+    let page = db
+        .read(move |conn| {
+            let mut query = entitlements::table
+                .filter(entitlements::account_id.eq(account.id))
+                .select(Entitlement::as_select())
+                .into_boxed();
+            if let Some(customer) = &filter.0.customer {
+                query = query.filter(entitlements::customer.eq(customer));
+            }
+            if let Some(feature) = &filter.0.feature {
+                query = query.filter(entitlements::feature.eq(feature));
+            }
+            if let Some(after) = paging.after {
+                query = query.filter(entitlements::id.lt(after));
+            }
+            let rows: Vec<Entitlement> = query.order(entitlements::id.desc()).limit(paging.rows()).load(conn)?;
+            Ok(paging.page(rows))
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// `GET /v1/entitlements/{id}`
+///
+/// # Errors
+/// 404.
+#[utoipa::path(get, path = "/v1/entitlements/{id}", operation_id = "getEntitlement", tag = "Entitlements", summary = "An entitlement",
+    description = "As it is now.",
+    params(Id),
+    responses((status = 200, body = Entitlement, description = "The entitlement")))]
+pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    let entitlement: Option<Entitlement> = db
+        .read(move |conn| {
+            let entitlement = entitlements::table.find((account.id, id.0)).select(Entitlement::as_select());
+            entitlement.first(conn).optional().map_err(ApiError::from)
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(entitlement.ok_or_else(no_entitlement)?))
+}
+
+fn no_entitlement() -> ApiError {
+    ApiError::not_found("entitlement")
 }
 
 /// Grants what the items of a paid order grant: one entitlement for each, of units times quantity.
@@ -78,11 +371,7 @@ pub(crate) fn revoke_of_order(conn: &mut PgConnection, account_id: Uuid, order_i
         .for_update()
         .load(conn)?;
     for id in granted {
-        let entitlement: Entitlement = diesel::update(entitlements::table.find((account_id, id)))
-            .set(entitlements::revoked_at.eq(now.into_sql::<Timestamptz>().nullable()))
-            .returning(Entitlement::as_returning())
-            .get_result(conn)?;
-        events::record(conn, account_id, "entitlement.revoked", &entitlement)?;
+        set_revoked(conn, account_id, id)?;
     }
     Ok(())
 }

@@ -133,9 +133,7 @@ impl ApiError {
         if self.problem.status == 401 {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }
-        let comes_back = self.problem.status == 503
-            || (self.problem.kind == Kind::Transient && self.problem.slug != problems::KEY_EXPIRED.slug);
-        if comes_back {
+        if self.problem.status == 503 || self.problem.kind == Kind::Transient {
             response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS));
         }
         response.body(self.document(request_id))

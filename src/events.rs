@@ -1,14 +1,40 @@
-//! Events: one row for each change, written by the transaction that made the change.
+//! Events: one row for each change, written by the transaction that made the change, read as a feed in a fixed order.
 //!
 //! If the transaction is rolled back, so is its event.
+//!
+//! # The order of the feed
+//! A poller reads on from the last cursor it saw, so no event may appear behind a cursor that was handed out. Neither ids
+//! nor sequences nor times give that: they are taken when a transaction writes, and transactions commit in another order.
+//! So an event has no place when it is written. It gets its position when somebody reads, from a statement that sees
+//! committed rows only, under the feed's lock: whatever commits later is placed later. A reader that finds nothing to place
+//! writes nothing.
 
+use std::fmt;
+use std::str::FromStr;
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use chrono::{DateTime, Utc};
+use diesel::dsl::exists;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use serde::Serialize;
+use serde_json::Value;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
+use crate::auth::Account;
+use crate::db::Db;
 use crate::error::ApiError;
-use crate::schema::events;
+use crate::idempotency::FieldError;
+use crate::schema::{event_feeds, events};
+use crate::wire::{After, Page, Paging};
+
+/// Events placed by one read at most: some 20 ms of work, so that the feed's lock is never held for long. More than the
+/// largest page, so that a page is short only where nothing is left to place.
+const PLACED_AT_ONCE: i64 = 1000;
 
 /// Writes the event of a change: `data` is the object after it.
 ///
@@ -24,4 +50,144 @@ pub fn record<T: Serialize>(conn: &mut PgConnection, account_id: Uuid, kind: &st
         ))
         .execute(conn)?;
     Ok(())
+}
+
+/// A place in an account's feed. Clients keep it as they got it: what it is made of may change.
+#[derive(Clone, Copy, Debug, ToSchema)]
+#[schema(value_type = String, pattern = "^evt_[0-9a-f]{16}$", example = "evt_0000000000000003")]
+pub struct Cursor(i64);
+
+/// What a cursor begins with, so that nobody takes it for a number to count with.
+const CURSOR_PREFIX: &str = "evt_";
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{CURSOR_PREFIX}{:016x}", self.0)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let digits = text.strip_prefix(CURSOR_PREFIX).ok_or(())?;
+        let cursor = Self(i64::from_str_radix(digits, 16).map_err(|_| ())?);
+        // Only the one spelling that was handed out.
+        if cursor.0 > 0 && cursor.to_string() == text { Ok(cursor) } else { Err(()) }
+    }
+}
+
+impl After for Cursor {
+    fn schema() -> RefOr<Schema> {
+        <Self as PartialSchema>::schema()
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// An event as it is answered.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Event {
+    /// UUIDv7.
+    id: Uuid,
+    /// Where the event stands in the feed: what `after` takes.
+    cursor: Cursor,
+    /// What happened, such as `order.created`.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The object after the change.
+    #[schema(value_type = Object)]
+    data: Value,
+    /// When the change was made.
+    created_at: DateTime<Utc>,
+}
+
+/// `GET /v1/events`: oldest first. The cursor of the last event is `after` of the next call, whether or not there was more.
+///
+/// # Errors
+/// 422 for a bad page, and for a cursor that this feed never gave.
+#[utoipa::path(get, path = "/v1/events", operation_id = "listEvents", tag = "Events", summary = "The feed",
+    description = "Oldest first, in an order that never changes. Go on from the `cursor` of the last event you have; nothing appears behind it.",
+    params(Paging<Cursor>),
+    responses((status = 200, body = Page<Event>, description = "A page")))]
+pub async fn list(account: Account, paging: Paging<Cursor>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    let page = db
+        .read(move |conn| {
+            let mut events = placed(conn, account.id, &paging)?;
+            let is_short = events.len() <= usize::try_from(paging.limit).unwrap_or(usize::MAX);
+            if is_short && waits_for_a_place(conn, account.id)? {
+                place(conn, account.id)?;
+                events = placed(conn, account.id, &paging)?;
+            }
+            if events.is_empty() {
+                check_known(conn, account.id, paging.after)?;
+            }
+            Ok(paging.page(events))
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// The events behind the cursor that have their place.
+fn placed(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Cursor>) -> QueryResult<Vec<Event>> {
+    let rows = events::table
+        .filter(events::account_id.eq(account_id))
+        .filter(events::position.gt(paging.after.map_or(0, |cursor| cursor.0)))
+        .order(events::position)
+        .limit(paging.rows())
+        .select((events::id, events::position.assume_not_null(), events::type_, events::data, events::created_at))
+        .load::<(Uuid, i64, String, Value, DateTime<Utc>)>(conn)?;
+    let event = |(id, position, kind, data, created_at)| Event { id, cursor: Cursor(position), kind, data, created_at };
+    Ok(rows.into_iter().map(event).collect())
+}
+
+fn waits_for_a_place(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<bool> {
+    let waiting = events::table.filter(events::account_id.eq(account_id)).filter(events::position.is_null());
+    diesel::select(exists(waiting)).get_result(conn)
+}
+
+/// Gives the oldest committed events without a place the next positions, in one short transaction.
+fn place(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<()> {
+    conn.build_transaction().read_committed().run(|conn| {
+        diesel::insert_into(event_feeds::table)
+            .values((event_feeds::account_id.eq(account_id), event_feeds::last_position.eq(0)))
+            .on_conflict_do_nothing()
+            .execute(conn)?;
+        // The lock. The statement after it has a snapshot of its own, and so sees what the one before us placed.
+        let last: i64 =
+            event_feeds::table.find(account_id).select(event_feeds::last_position).for_update().first(conn)?;
+        let placed = diesel::sql_query(
+            "UPDATE events SET position = $2 + waiting.place FROM (\
+               SELECT id, row_number() OVER (ORDER BY created_at, id) AS place FROM events \
+               WHERE account_id = $1 AND position IS NULL ORDER BY created_at, id LIMIT $3) AS waiting \
+             WHERE events.account_id = $1 AND events.id = waiting.id",
+        )
+        .bind::<SqlUuid, _>(account_id)
+        .bind::<BigInt, _>(last)
+        .bind::<BigInt, _>(PLACED_AT_ONCE)
+        .execute(conn)?;
+        if placed > 0 {
+            let placed = i64::try_from(placed).map_err(|e| diesel::result::Error::QueryBuilderError(e.into()))?;
+            diesel::update(event_feeds::table.find(account_id))
+                .set(event_feeds::last_position.eq(last + placed))
+                .execute(conn)?;
+        }
+        Ok(())
+    })
+}
+
+/// Refuses a cursor that is ahead of the feed: of another account, or from before a backup was restored. Answered with an
+/// empty page, its poller would silently miss what takes the places in between.
+fn check_known(conn: &mut PgConnection, account_id: Uuid, after: Option<Cursor>) -> Result<(), ApiError> {
+    let Some(Cursor(position)) = after else { return Ok(()) };
+    let given = events::table.filter(events::account_id.eq(account_id)).filter(events::position.eq(position));
+    if diesel::select(exists(given)).get_result(conn)? {
+        return Ok(());
+    }
+    let detail = "this feed never gave this cursor".to_owned();
+    Err(ApiError::invalid(&[FieldError { pointer: "/after".to_owned(), detail }]))
 }

@@ -18,7 +18,7 @@ use idempotent_payments::dev_postgres::{self, Cluster, Options};
 use idempotent_payments::error::ApiError;
 use idempotent_payments::gateway::{Gateway, HttpGateway};
 use idempotent_payments::http::{self, State};
-use idempotent_payments::{demo, idempotency, sandbox};
+use idempotent_payments::{demo, idempotency, openapi, sandbox};
 
 /// Connections of the sandbox gateway: a call holds one for some milliseconds, so four serve a demo with room to spare.
 const SANDBOX_POOL_SIZE: u32 = 4;
@@ -47,6 +47,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Fatal> {
     let settings = command.settings;
     let action = command.action.unwrap_or(Action::Serve);
+    // Needs nothing but the code.
+    if matches!(action, Action::Openapi) {
+        return print_openapi();
+    }
     // Before anything is started: a port that is taken ends here.
     let listener = match action {
         Action::Serve => Some(listen(settings.bind)?),
@@ -60,6 +64,7 @@ fn run(command: Command) -> Result<(), Fatal> {
         (Action::SandboxGateway, _) => sandbox_gateway(&settings, &database.url),
         (Action::Sweep, _) => sweep(&database.url),
         (Action::Settle, _) => settle(&settings, &database.url),
+        (Action::Openapi, _) => print_openapi(),
     };
     database.leave();
     outcome
@@ -92,6 +97,10 @@ impl Database {
             cluster.stop();
         }
     }
+}
+
+fn print_openapi() -> Result<(), Fatal> {
+    Ok(writeln!(std::io::stdout(), "{:#}", openapi::document())?)
 }
 
 fn apply_migrations(url: &str) -> Result<(), Fatal> {

@@ -1,6 +1,8 @@
 //! Every problem that the API answers with, as data: the answers, the pages at `/problems/{slug}` and the documentation
 //! are made of it.
 
+use std::fmt::Write as _;
+
 use actix_web::HttpResponse;
 use actix_web::web::Path;
 
@@ -34,6 +36,8 @@ pub enum Kind {
     Transient,
     /// An outcome like success: stored with what it left.
     Outcome,
+    /// The key's reply is gone, but not what the key did: never stored, and for ever.
+    Late,
     /// Something broke, or is too busy: never stored.
     Broken,
 }
@@ -49,6 +53,7 @@ impl Kind {
                 "because of something that will pass; it is never stored, and the same key may be sent again"
             }
             Self::Outcome => "as the outcome of the request; retries of the key get the same answer",
+            Self::Late => "after the key's time was over; the same key gets this answer from now on",
             Self::Broken => "on our side; it is never stored, and the same key should be sent again",
         }
     }
@@ -116,7 +121,7 @@ problems! {
     REQUEST_IN_FLIGHT = "idempotency-request-in-flight", 409, Transient, "Request in flight",
         "The first request with this key is still at work.",
         "Wait as Retry-After says and send the same request with the same key.";
-    KEY_EXPIRED = "idempotency-key-expired", 409, Transient, "Idempotency key expired",
+    KEY_EXPIRED = "idempotency-key-expired", 409, Late, "Idempotency key expired",
         "The key's reply is no longer kept, but the key did its work: the resource member says what it made. It is not done again.",
         "Look at the resource. Use a new key for a new request.";
     PAYLOAD_TOO_LARGE = "payload-too-large", 413, Before, "Payload too large",
@@ -148,10 +153,34 @@ problems! {
         "Wait as Retry-After says and send the same request with the same key.";
 }
 
+/// The table that docs/errors.md shows.
+#[must_use]
+pub fn markdown() -> String {
+    let mut table =
+        String::from("| problem | status | what it means | what to do | kept for retries |\n|---|---|---|---|---|\n");
+    for Problem { slug, status, kind, meaning, remedy, .. } in ALL {
+        let kept = match kind {
+            Kind::Before => "no: the body did not run",
+            Kind::Final => "where the endpoint caches failures",
+            Kind::Transient => "no: it passes",
+            Kind::Outcome => "yes, with what it left",
+            Kind::Late => "no, but the key gets it for ever",
+            Kind::Broken => "no, never",
+        };
+        // Writing to a string can't fail.
+        let _ = writeln!(table, "| `{slug}` | {status} | {meaning} | {remedy} | {kept} |");
+    }
+    table
+}
+
 /// `GET /problems/{slug}`: the page that `type` points at.
 ///
 /// # Errors
 /// 404 for another slug.
+#[utoipa::path(get, path = "/problems/{slug}", operation_id = "getProblem", tag = "Service", summary = "What a problem means, and what to do",
+    description = "The page that `type` of a problem document points at.",
+    params(("slug" = String, Path, description = "The last part of the problem's type", example = "card-declined")),
+    responses((status = 200, body = String, description = "The page", content_type = "text/html")))]
 pub async fn page(slug: Path<String>) -> Result<HttpResponse, ApiError> {
     let problem = ALL
         .iter()

@@ -11,6 +11,7 @@ use diesel::prelude::*;
 use garde::Validate;
 use iso_currency::Currency;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::auth::Account;
@@ -19,24 +20,27 @@ use crate::error::ApiError;
 use crate::events;
 use crate::problems::OUT_OF_STOCK;
 use crate::schema::products;
-use crate::wire::{Json, Paging, is_slug, printable, slug};
+use crate::wire::{Json, Page, Paging, is_slug, printable, slug};
 
 /// The largest price of one unit, in minor units: with at most 10,000 units of at most 100 items an order's total stays
 /// below 2^53, which every JSON parser reads exactly.
 pub const MAX_UNIT_AMOUNT: i64 = 99_999_999;
 
 /// What payment of one unit grants the customer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Grants {
     /// What the customer is entitled to.
     #[garde(custom(slug))]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", example = "pro")]
     pub feature: String,
     /// Units that can be consumed; none is unlimited. Bounded so that payment can never fail after the capture.
     #[garde(range(min = 1, max = 1_000_000_000))]
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
     pub units: Option<i64>,
     /// Days until the entitlement expires, from payment; none is never.
     #[garde(range(min = 1, max = 3650))]
+    #[schema(minimum = 1, maximum = 3650)]
     pub days: Option<i32>,
 }
 
@@ -48,34 +52,52 @@ impl Grants {
 }
 
 /// The body of a PUT.
-#[derive(Debug, Deserialize, Validate)]
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[schema(example = json!({"name": "Mug", "unit_amount": 1200, "currency": "EUR", "stock": 40}))]
 #[serde(deny_unknown_fields)]
 pub struct ProductTerms {
+    /// What it is called.
     #[garde(length(chars, min = 1, max = 200), custom(printable))]
+    #[schema(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "Mug")]
     name: String,
     /// Minor units of the currency.
     #[garde(range(min = 1, max = MAX_UNIT_AMOUNT))]
+    #[schema(minimum = 1, maximum = 99_999_999, example = 1200)]
     unit_amount: i64,
+    /// ISO 4217.
     #[garde(skip)]
+    #[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "EUR")]
     currency: Currency,
     /// The total ever supplied; none is unlimited.
     #[garde(range(min = 0, max = 1_000_000_000))]
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
     stock: Option<i64>,
     #[garde(dive)]
     grants: Option<Grants>,
 }
 
 /// A product as it is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Product {
+    /// What it is known by.
     sku: String,
+    /// What it is called.
     name: String,
+    /// The price of one unit, in minor units of the currency.
     unit_amount: i64,
+    /// ISO 4217.
     currency: String,
+    /// The total ever supplied; null is unlimited.
+    #[schema(required)]
     stock: Option<i64>,
+    /// What orders hold of it.
     reserved: i64,
+    /// What payment of one unit grants the customer.
+    #[schema(required)]
     grants: Option<Grants>,
+    /// When it was first put.
     created_at: DateTime<Utc>,
+    /// When it last changed.
     updated_at: DateTime<Utc>,
 }
 
@@ -115,6 +137,10 @@ impl From<Row> for Product {
 ///
 /// # Errors
 /// 422 for a bad page.
+#[utoipa::path(get, path = "/v1/products", operation_id = "listProducts", tag = "Products", summary = "The catalogue",
+    description = "By SKU.",
+    params(Paging<String>),
+    responses((status = 200, body = Page<Product>, description = "A page")))]
 pub async fn list(account: Account, paging: Paging<String>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(move |conn| {
@@ -134,6 +160,10 @@ pub async fn list(account: Account, paging: Paging<String>, db: Data<Db>) -> Res
 ///
 /// # Errors
 /// 404.
+#[utoipa::path(get, path = "/v1/products/{sku}", operation_id = "getProduct", tag = "Products", summary = "A product",
+    description = "As it is now.",
+    params(("sku" = String, Path, description = "The product's SKU", example = "sticker")),
+    responses((status = 200, body = Product, description = "The product")))]
 pub async fn get(account: Account, sku: Path<String>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let sku = known_form(sku)?;
     let row: Option<Row> = db
@@ -149,6 +179,11 @@ pub async fn get(account: Account, sku: Path<String>, db: Data<Db>) -> Result<Ht
 ///
 /// # Errors
 /// 409 out-of-stock where the stock would be below what is reserved.
+#[utoipa::path(put, path = "/v1/products/{sku}", operation_id = "putProduct", tag = "Products", summary = "Say how a product shall be",
+    description = "Makes it where it is new. Sets the total of the stock, never what is reserved, so a late retry never oversells.",
+    params(("sku" = String, Path, description = "The product's SKU", example = "mug")),
+    request_body = ProductTerms,
+    responses((status = 201, body = Product, description = "It is new"), (status = 200, body = Product, description = "It was there")))]
 pub async fn put(
     account: Account,
     sku: Path<String>,

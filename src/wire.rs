@@ -2,13 +2,18 @@
 
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
+use std::str::FromStr;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
+use chrono::{DateTime, Datelike, Utc};
 use garde::Validate;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::{KnownFormat, ObjectBuilder, RefOr, Required, Schema, SchemaFormat, Type};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use crate::error::ApiError;
@@ -76,13 +81,15 @@ impl<T: Body + 'static> FromRequest for Json<T> {
 }
 
 /// The body of a request that says all in its path: nothing, or `{}`.
-#[derive(Deserialize, Validate)]
+#[derive(Deserialize, Validate, ToSchema)]
+#[schema(example = json!({}))]
 #[garde(allow_unvalidated)]
 #[serde(deny_unknown_fields)]
 pub struct NoBody {}
 
 /// The id in the path. What is not a UUID names nothing: 404.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
 pub struct Id(pub Uuid);
 
 impl FromRequest for Id {
@@ -95,15 +102,10 @@ impl FromRequest for Id {
     }
 }
 
-/// `?limit=` and `?after=` of a list whose items are known by a `C`.
-pub struct Paging<C> {
-    /// 1 to 100.
-    pub limit: i64,
-    /// The last item of the page before.
-    pub after: Option<C>,
-}
+/// The query parameters of a list besides those of [`Paging`]. Those that it doesn't know are ignored, as everywhere.
+pub struct Query<T>(pub T);
 
-impl<C: std::str::FromStr + 'static> FromRequest for Paging<C> {
+impl<T: DeserializeOwned + Validate<Context = ()> + 'static> FromRequest for Query<T> {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
 
@@ -112,7 +114,42 @@ impl<C: std::str::FromStr + 'static> FromRequest for Paging<C> {
     }
 }
 
-impl<C: std::str::FromStr> Paging<C> {
+impl<T: DeserializeOwned + Validate<Context = ()>> Query<T> {
+    fn of(query: &str) -> Result<Self, ApiError> {
+        let parameters: T = serde_urlencoded::from_str(query).map_err(|error| unreadable_query(&error))?;
+        match parameters.validate() {
+            Ok(()) => Ok(Self(parameters)),
+            Err(report) => {
+                let errors: Vec<_> = report.iter().map(|(path, error)| wrong_range(path, error)).collect();
+                Err(ApiError::invalid(&errors))
+            }
+        }
+    }
+}
+
+fn unreadable_query(error: &serde_urlencoded::de::Error) -> ApiError {
+    let detail = format!("the query string can't be read: {error}");
+    ApiError::invalid(&[FieldError { pointer: String::new(), detail }])
+}
+
+/// `?limit=` and `?after=` of a list whose items are known by a `C`.
+pub struct Paging<C: After> {
+    /// 1 to 100.
+    pub limit: i64,
+    /// The last item of the page before.
+    pub after: Option<C>,
+}
+
+impl<C: After> FromRequest for Paging<C> {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Self::of(request.query_string()))
+    }
+}
+
+impl<C: After> Paging<C> {
     fn of(query: &str) -> Result<Self, ApiError> {
         #[derive(Deserialize)]
         struct Parameters {
@@ -122,8 +159,7 @@ impl<C: std::str::FromStr> Paging<C> {
         let wrong = |name: &str, detail: &str| {
             ApiError::invalid(&[FieldError { pointer: format!("/{name}"), detail: detail.to_owned() }])
         };
-        let parameters: Parameters = serde_urlencoded::from_str(query)
-            .map_err(|e| wrong("", &format!("the query string can't be read: {e}")))?;
+        let parameters: Parameters = serde_urlencoded::from_str(query).map_err(|error| unreadable_query(&error))?;
         let limit = match parameters.limit.as_deref().map(str::parse) {
             None => DEFAULT_LIMIT,
             Some(Ok(limit @ 1..=MAX_LIMIT)) => limit,
@@ -152,13 +188,60 @@ impl<C: std::str::FromStr> Paging<C> {
     }
 }
 
+/// For the documentation: how the last item of a page is named.
+pub trait After: FromStr + 'static {
+    /// Of the `after` parameter.
+    fn schema() -> RefOr<Schema>;
+}
+
+impl After for Uuid {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid))).into()
+    }
+}
+
+impl After for String {
+    fn schema() -> RefOr<Schema> {
+        <String as PartialSchema>::schema()
+    }
+}
+
+/// For the documentation: the two parameters of every list.
+impl<C: After> IntoParams for Paging<C> {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let optional =
+            |name: &str| ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query).required(Required::False);
+        let limit = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(1))
+            .maximum(Some(MAX_LIMIT))
+            .default(Some(DEFAULT_LIMIT.into()));
+        vec![
+            optional("limit").description(Some("Items on the page.")).schema(Some(limit)).build(),
+            optional("after").description(Some("The last item of the page before.")).schema(Some(C::schema())).build(),
+        ]
+    }
+}
+
 /// A list's answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
     /// The items.
     pub data: Vec<T>,
     /// Whether there are more behind the last.
     pub has_more: bool,
+}
+
+/// For serde: a point in time as RFC 3339 has it. chrono's own reading takes looser forms, which other servers would not.
+///
+/// # Errors
+/// Where it is not, or lies beyond the year 9999, in which UTC can't be written in this form.
+pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    match DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc()) {
+        Ok(time) if (0..=9999).contains(&time.year()) => Ok(Some(time)),
+        _ => Err(D::Error::custom("must be a time as RFC 3339 has it, such as 2027-01-31T12:00:00Z")),
+    }
 }
 
 /// For garde: no control characters, among them NUL, which PostgreSQL's text can't hold.

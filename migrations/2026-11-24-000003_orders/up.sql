@@ -64,7 +64,8 @@ CREATE TABLE events (
     CONSTRAINT events_position_is_unique UNIQUE (account_id, position)
 );
 
-CREATE INDEX events_without_position ON events (account_id, id) WHERE position IS NULL;
+-- In the order in which they get their positions, so that a long backlog is taken piece by piece without sorting it.
+CREATE INDEX events_without_position ON events (account_id, created_at, id) WHERE position IS NULL;
 
 -- The last position given in an account's feed; its row is the feed's lock.
 CREATE TABLE event_feeds (

@@ -7,10 +7,13 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::pg::data_types::PgInterval;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, Uuid as SqlUuid};
+use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::refunds;
@@ -62,6 +65,27 @@ pub(crate) struct Lease {
     pub address: Address,
     pub order_id: Uuid,
     pub charge_id: Uuid,
+}
+
+/// How far the settling of a processing charge or refund is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Settlement {
+    /// Leases taken so far.
+    attempts: i32,
+    /// Nobody tries before; meaningless once parked.
+    next_attempt_at: DateTime<Utc>,
+    /// Whether it was given up until `payments settle` resumes it.
+    parked: bool,
+}
+
+impl Settlement {
+    pub(crate) fn of(
+        attempts: i32,
+        next_attempt_at: Option<DateTime<Utc>>,
+        parked_at: Option<DateTime<Utc>>,
+    ) -> Option<Self> {
+        next_attempt_at.map(|next_attempt_at| Self { attempts, next_attempt_at, parked: parked_at.is_some() })
+    }
 }
 
 /// What the lease on a charge or refund is about, as it stands.

@@ -6,6 +6,7 @@
 //! settler finishes it (see [`settle`]).
 
 mod lease;
+pub mod reads;
 pub mod refunds;
 pub mod settle;
 
@@ -18,9 +19,10 @@ use diesel::prelude::*;
 use diesel::sql_types::Timestamptz;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use self::lease::{Lease, What};
+use self::lease::{Lease, Settlement, What};
 use self::settle::{Settled, Settler};
 use crate::auth::Account;
 use crate::crash::crash_point;
@@ -28,9 +30,10 @@ use crate::db::Db;
 use crate::error::ApiError;
 use crate::gateway::{Call, Capture, Gateway, Outcome};
 use crate::idempotency::{Address, Failure, Failures, FieldError, Keyed, Policy, Reply, Scope, hours, seconds};
+use crate::openapi::shapes::PaymentStatus;
 use crate::problems::{CARD_DECLINED, GATEWAY_FAILED, KEY_EXPIRED, ORDER_NOT_PAYABLE, SETTLEMENT_IN_PROGRESS};
 use crate::schema::charges;
-use crate::wire::{Id, Paging, printable};
+use crate::wire::printable;
 use crate::{entitlements, events, orders};
 
 /// A declined card is an outcome, and must not be tried again behind the customer's back: failures are kept.
@@ -43,51 +46,51 @@ pub const CREATE_CHARGE: Policy = Policy {
 };
 
 /// The body of `POST /v1/charges`.
-#[derive(Debug, Deserialize, Validate)]
+#[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewCharge {
+    /// The order to pay, whole.
     #[garde(skip)]
     order_id: Uuid,
     /// The name of a stored payment method at the gateway.
     #[garde(length(chars, min = 1, max = 255), custom(printable))]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
+        example = "pm_card_visa"
+    )]
     payment_method: String,
 }
 
 /// A charge as it is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Charge {
+    /// UUIDv7.
     id: Uuid,
+    /// The order it pays.
     order_id: Uuid,
+    /// Where it stands.
+    #[schema(value_type = PaymentStatus)]
     status: String,
+    /// The order's amount, in minor units.
     amount: i64,
+    /// ISO 4217.
     currency: String,
+    /// The name of the stored payment method at the gateway.
     payment_method: String,
+    /// Of refunds that succeeded or are processing.
     amount_refunded: i64,
+    /// Why it failed, if it did.
+    #[schema(required)]
     failure_code: Option<String>,
+    /// What the gateway knows it by.
     reference: String,
+    /// How far the settling is; null once it is final.
+    #[schema(required)]
     settlement: Option<Settlement>,
+    /// When it was made.
     created_at: DateTime<Utc>,
-}
-
-/// How far the settling of a processing charge or refund is.
-#[derive(Debug, Serialize)]
-pub(crate) struct Settlement {
-    /// Leases taken so far.
-    attempts: i32,
-    /// Nobody tries before; meaningless once parked.
-    next_attempt_at: DateTime<Utc>,
-    /// Whether it was given up until `payments settle` resumes it.
-    parked: bool,
-}
-
-impl Settlement {
-    pub(crate) fn of(
-        attempts: i32,
-        next_attempt_at: Option<DateTime<Utc>>,
-        parked_at: Option<DateTime<Utc>>,
-    ) -> Option<Self> {
-        next_attempt_at.map(|next_attempt_at| Self { attempts, next_attempt_at, parked: parked_at.is_some() })
-    }
 }
 
 #[derive(Queryable, Selectable)]
@@ -133,6 +136,10 @@ impl From<Row> for Charge {
 /// # Errors
 /// 404 for the order; 409 order-not-payable, settlement-in-progress, idempotency-key-expired; 422 for a payment method that
 /// the gateway doesn't accept; what the idempotency key says.
+#[utoipa::path(post, path = "/v1/charges", operation_id = "createCharge", tag = "Charges", summary = "Pay an order",
+    description = "Pays the whole of a pending order. 202 while the outcome is not known: send the same request with the same key again.",
+    request_body = NewCharge,
+    responses((status = 201, body = Charge, description = "It succeeded"), (status = 202, body = Charge, description = "Still processing")))]
 pub async fn create(
     account: Account,
     request: Keyed<NewCharge>,
@@ -314,43 +321,6 @@ fn declined(id: Uuid, decline_code: &str) -> ApiError {
 pub(crate) fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Row, ApiError> {
     let row = charges::table.find((account_id, id)).select(Row::as_select()).for_update().first(conn).optional()?;
     row.ok_or_else(no_charge)
-}
-
-/// `GET /v1/charges`
-///
-/// # Errors
-/// 422 for a bad page.
-pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let page = db
-        .read(move |conn| {
-            let mut query =
-                charges::table.filter(charges::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
-            if let Some(after) = paging.after {
-                query = query.filter(charges::id.lt(after));
-            }
-            let rows: Vec<Row> = query.order(charges::id.desc()).limit(paging.rows()).load(conn)?;
-            Ok::<_, ApiError>(paging.page(rows.into_iter().map(Charge::from).collect()))
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(page))
-}
-
-/// `GET /v1/charges/{id}`
-///
-/// # Errors
-/// 404.
-pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let row: Option<Row> = db
-        .read(move |conn| {
-            charges::table
-                .find((account.id, id.0))
-                .select(Row::as_select())
-                .first(conn)
-                .optional()
-                .map_err(ApiError::from)
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(Charge::from(row.ok_or_else(no_charge)?)))
 }
 
 fn no_charge() -> ApiError {

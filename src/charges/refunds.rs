@@ -12,20 +12,22 @@ use diesel::prelude::*;
 use diesel::sql_types::Timestamptz;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::lease::{self, Lease, What};
+use super::key_expired;
+use super::lease::{self, Lease, Settlement, What};
 use super::settle::{self, Settled, Settler, Unsettled};
-use super::{Settlement, key_expired};
 use crate::auth::Account;
 use crate::crash::crash_point;
 use crate::db::Db;
 use crate::error::ApiError;
 use crate::gateway::{Call, Outcome, Refund as RefundCall};
 use crate::idempotency::{Address, Failure, Failures, Keyed, MAX_SAFE_INTEGER, Policy, Reply, Scope, hours, seconds};
+use crate::openapi::shapes::PaymentStatus;
 use crate::problems::{CHARGE_NOT_REFUNDABLE, GATEWAY_FAILED, REFUND_EXCEEDS_CHARGE, SETTLEMENT_IN_PROGRESS};
 use crate::schema::{charges, refunds};
-use crate::wire::{Id, Paging};
+use crate::wire::Id;
 use crate::{entitlements, events, orders};
 
 /// As for charges: what became of a refund must not change because it is asked again.
@@ -38,30 +40,41 @@ pub const CREATE_REFUND: Policy = Policy {
 };
 
 /// The body of `POST /v1/charges/{id}/refunds`.
-#[derive(Debug, Deserialize, Validate)]
+#[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRefund {
     /// Minor units; none is all that is left.
     #[garde(range(min = 1, max = MAX_SAFE_INTEGER))]
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64, example = 500)]
     amount: Option<i64>,
 }
 
 /// A refund as it is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Refund {
+    /// UUIDv7.
     id: Uuid,
+    /// The charge that it gives back.
     charge_id: Uuid,
+    /// Where it stands.
+    #[schema(value_type = PaymentStatus)]
     status: String,
+    /// In minor units.
     amount: i64,
+    /// ISO 4217.
     currency: String,
+    /// What the gateway knows it by.
     reference: String,
+    /// How far the settling is; null once it is final.
+    #[schema(required)]
     settlement: Option<Settlement>,
+    /// When it was made.
     created_at: DateTime<Utc>,
 }
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = refunds, check_for_backend(diesel::pg::Pg))]
-struct Row {
+pub(super) struct Row {
     id: Uuid,
     charge_id: Uuid,
     status: String,
@@ -96,6 +109,11 @@ impl From<Row> for Refund {
 /// # Errors
 /// 404 for the charge; 409 charge-not-refundable, refund-exceeds-charge, settlement-in-progress, idempotency-key-expired;
 /// what the idempotency key says.
+#[utoipa::path(post, path = "/v1/charges/{id}/refunds", operation_id = "createRefund", tag = "Refunds", summary = "Refund a charge",
+    description = "Part of it, or all that is left. 202 while the outcome is not known.",
+    params(Id),
+    request_body = Option<NewRefund>,
+    responses((status = 201, body = Refund, description = "It succeeded"), (status = 202, body = Refund, description = "Still processing")))]
 pub async fn create(
     account: Account,
     charge: Id,
@@ -284,48 +302,4 @@ fn failed(id: Uuid) -> ApiError {
     ApiError::new(&GATEWAY_FAILED, "the gateway refused the refund or failed for good; no money moved")
         .with("refund_id", id.to_string())
         .at(location(id))
-}
-
-/// `GET /v1/charges/{id}/refunds`
-///
-/// # Errors
-/// 404 for the charge; 422 for a bad page.
-pub async fn list(account: Account, charge: Id, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let page = db
-        .read(move |conn| {
-            let known: i64 = charges::table.find((account.id, charge.0)).count().get_result(conn)?;
-            if known == 0 {
-                return Err(super::no_charge());
-            }
-            let mut query = refunds::table
-                .filter(refunds::account_id.eq(account.id))
-                .filter(refunds::charge_id.eq(charge.0))
-                .select(Row::as_select())
-                .into_boxed();
-            if let Some(after) = paging.after {
-                query = query.filter(refunds::id.lt(after));
-            }
-            let rows: Vec<Row> = query.order(refunds::id.desc()).limit(paging.rows()).load(conn)?;
-            Ok::<_, ApiError>(paging.page(rows.into_iter().map(Refund::from).collect()))
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(page))
-}
-
-/// `GET /v1/refunds/{id}`
-///
-/// # Errors
-/// 404.
-pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let row: Option<Row> = db
-        .read(move |conn| {
-            refunds::table
-                .find((account.id, id.0))
-                .select(Row::as_select())
-                .first(conn)
-                .optional()
-                .map_err(ApiError::from)
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(Refund::from(row.ok_or_else(|| ApiError::not_found("refund"))?)))
 }

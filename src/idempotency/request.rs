@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::CONTENT_TYPE;
@@ -12,6 +13,7 @@ use actix_web::web::{Bytes, BytesMut};
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use futures_util::StreamExt;
 use serde_json::Value;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::fingerprint::{Received, read_json};
@@ -21,6 +23,10 @@ use super::{Error, FieldError};
 
 /// The largest request body, in bytes. Orders of a hundred items are a tenth of it, and a body is held in memory whole.
 pub const MAX_REQUEST_BODY: usize = 64 * 1024;
+
+/// How long a body may take to arrive. The largest one takes a second on a slow phone; who needs ten holds a connection
+/// for nothing.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// A request with a key.
 #[derive(Clone, Debug)]
@@ -77,8 +83,15 @@ impl<T: Body + 'static> FromRequest for Keyed<T> {
 /// Reads a JSON body whole. Without a body no `Content-Type` is asked for.
 ///
 /// # Errors
-/// [`Error::PayloadTooLarge`], [`Error::UnsupportedMediaType`], or [`Error::MalformedJson`] where it broke off.
-pub async fn read_body(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, Error> {
+/// [`Error::PayloadTooLarge`], [`Error::UnsupportedMediaType`], or [`Error::MalformedJson`] where it broke off, or took
+/// longer than ten seconds.
+pub async fn read_body(request: &HttpRequest, payload: Payload) -> Result<Bytes, Error> {
+    let late = |_| Error::MalformedJson(format!("the body did not arrive within {} s", BODY_WITHIN.as_secs()));
+    let bytes = timeout(BODY_WITHIN, gather(payload)).await.map_err(late)??;
+    if bytes.is_empty() || is_json(request) { Ok(bytes) } else { Err(Error::UnsupportedMediaType) }
+}
+
+async fn gather(mut payload: Payload) -> Result<Bytes, Error> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|e| Error::MalformedJson(format!("the body broke off: {e}")))?;
@@ -87,7 +100,7 @@ pub async fn read_body(request: &HttpRequest, mut payload: Payload) -> Result<By
         }
         bytes.extend_from_slice(&chunk);
     }
-    if bytes.is_empty() || is_json(request) { Ok(bytes.freeze()) } else { Err(Error::UnsupportedMediaType) }
+    Ok(bytes.freeze())
 }
 
 /// `application/json`, or a media type with the suffix `+json`; parameters don't matter. Twice is not JSON.

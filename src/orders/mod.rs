@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 pub use self::place::NewOrder;
@@ -22,9 +23,10 @@ use crate::db::Db;
 use crate::error::ApiError;
 use crate::events;
 use crate::idempotency::{Failures, Keyed, Policy, Reply, Scope, hours, seconds};
+use crate::openapi::shapes::OrderStatus;
 use crate::problems::{ORDER_NOT_CANCELABLE, SETTLEMENT_IN_PROGRESS};
 use crate::schema::{charges, order_items, orders, products};
-use crate::wire::{Id, NoBody, Paging};
+use crate::wire::{Id, NoBody, Page, Paging};
 
 /// What is out of stock now may be restocked in a minute: a failure is not worth keeping.
 pub const CREATE_ORDER: Policy = Policy {
@@ -45,13 +47,14 @@ pub const CANCEL_ORDER: Policy = Policy {
 };
 
 /// An order as it is answered.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Order {
     /// UUIDv7.
     pub id: Uuid,
     /// Whom the merchant sells to, in the merchant's words.
     pub customer: String,
     /// `pending`, `paid`, `canceled` or `refunded`.
+    #[schema(value_type = OrderStatus)]
     pub status: String,
     /// ISO 4217.
     pub currency: String,
@@ -64,7 +67,7 @@ pub struct Order {
 }
 
 /// One line of an order, with its price then.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Item {
     /// The product's SKU.
     pub sku: String,
@@ -80,6 +83,10 @@ pub struct Item {
 ///
 /// # Errors
 /// 422 unknown-product, mixed-currencies; 409 out-of-stock; what the idempotency key says.
+#[utoipa::path(post, path = "/v1/orders", operation_id = "createOrder", tag = "Orders", summary = "Make an order",
+    description = "At the catalogue's prices of now. Stock is reserved where the product has one.",
+    request_body = NewOrder,
+    responses((status = 201, body = Order, description = "The order, pending")))]
 pub async fn create(account: Account, request: Keyed<NewOrder>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     CREATE_ORDER
         .run(&**db, account.id, request, move |conn, order| {
@@ -124,6 +131,10 @@ fn lock_products<'a>(
 ///
 /// # Errors
 /// 422 for a bad page.
+#[utoipa::path(get, path = "/v1/orders", operation_id = "listOrders", tag = "Orders", summary = "Orders",
+    description = "Newest first.",
+    params(Paging<Uuid>),
+    responses((status = 200, body = Page<Order>, description = "A page")))]
 pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(move |conn| {
@@ -143,6 +154,10 @@ pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Resul
 ///
 /// # Errors
 /// 404.
+#[utoipa::path(get, path = "/v1/orders/{id}", operation_id = "getOrder", tag = "Orders", summary = "An order",
+    description = "As it is now.",
+    params(Id),
+    responses((status = 200, body = Order, description = "The order")))]
 pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let order = db
         .read(move |conn| {
@@ -159,6 +174,11 @@ pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse,
 ///
 /// # Errors
 /// 404; 409 order-not-cancelable, settlement-in-progress; what the idempotency key says.
+#[utoipa::path(post, path = "/v1/orders/{id}/cancel", operation_id = "cancelOrder", tag = "Orders", summary = "Cancel a pending order",
+    description = "Gives its stock back.",
+    params(Id),
+    request_body = Option<NoBody>,
+    responses((status = 200, body = Order, description = "The order, canceled")))]
 pub async fn cancel(account: Account, id: Id, request: Keyed<NoBody>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     CANCEL_ORDER
         .run(&**db, account.id, request, move |conn, _| {

@@ -12,6 +12,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Json, Nullable, SmallInt, 
 use garde::Validate;
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Item, Order, lock_products};
@@ -25,21 +26,26 @@ use crate::wire::{printable, slug};
 const MAX_ITEMS: usize = 100;
 
 /// The body of `POST /v1/orders`.
-#[derive(Debug, Deserialize, Validate)]
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[schema(example = json!({"customer": "ada", "items": [{"sku": "pro-monthly", "quantity": 1}]}))]
 #[serde(deny_unknown_fields)]
 pub struct NewOrder {
     #[garde(length(chars, min = 1, max = 255), custom(printable))]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "ada")]
     customer: String,
     #[garde(length(min = 1, max = MAX_ITEMS), dive, custom(each_sku_once))]
+    #[schema(min_items = 1, max_items = 100)]
     items: Vec<NewItem>,
 }
 
-#[derive(Debug, Deserialize, Validate)]
+#[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewItem {
     #[garde(custom(slug))]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", example = "pro-monthly")]
     sku: String,
     #[garde(range(min = 1, max = 10_000))]
+    #[schema(minimum = 1, maximum = 10_000, example = 1)]
     quantity: i32,
 }
 

@@ -1,12 +1,14 @@
 //! The module in a handler, as its documentation shows it: the extractor, the policy, the answer.
 
-use actix_web::dev::ServiceResponse;
+use actix_web::dev::{Payload, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::test::{self, TestRequest};
-use actix_web::web::{self, Data};
+use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpResponse};
+use futures_util::{StreamExt, stream};
+use tokio::time::Instant;
 
-use crate::idempotency::Keyed;
+use crate::idempotency::{Error, Keyed, read_body};
 use crate::toy::{ACCOUNT, Db, MAKE, NewToy, Response, ToyError, Workshop, make};
 
 async fn make_toy(request: Keyed<NewToy>, db: Data<Db>) -> Result<HttpResponse, ToyError> {
@@ -63,4 +65,16 @@ async fn what_is_not_one_keyed_request_is_refused_before_the_body() {
     let expected = [400, 400, 400, 422, 415, 413].map(|status| StatusCode::from_u16(status).unwrap());
     assert_eq!(statuses, expected);
     assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stops_arriving_is_given_up_after_ten_seconds() {
+    let request = TestRequest::post().to_http_request();
+    let begun = stream::iter([Ok(Bytes::from_static(b"{"))]).chain(stream::pending());
+    let started = Instant::now();
+
+    let read = read_body(&request, Payload::Stream { payload: begun.boxed_local() }).await;
+
+    assert!(matches!(read, Err(Error::MalformedJson(detail)) if detail.contains("10 s")));
+    assert_eq!(started.elapsed().as_secs(), 10);
 }

@@ -1,0 +1,66 @@
+//! The records of an account, for whoever asks what became of a request.
+
+use chrono::{DateTime, Utc};
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::Timestamptz;
+use uuid::Uuid;
+
+use super::schema::idempotency_keys;
+
+/// A record without its reply and its fingerprint: what support may see.
+#[derive(Clone, Debug, Queryable)]
+pub struct Listed {
+    /// The record's id: a UUIDv7 of when its key was claimed.
+    pub id: Uuid,
+    /// The client's key.
+    pub key: String,
+    /// The key space.
+    pub scope: String,
+    /// The route of the request that claimed it.
+    pub route: String,
+    /// The reply's HTTP status. Every committed record has one.
+    pub status: Option<i16>,
+    /// When the key was claimed.
+    pub created_at: DateTime<Utc>,
+    /// None while the reply is provisional.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// By the database's clock; none while the reply is provisional.
+    pub expired: Option<bool>,
+}
+
+/// Up to `rows` records of an account, newest first: those of a key, or all, older than the record `after`.
+///
+/// Pages walk the unique index on (account, id). With `key` they do so, too, and pass over the other records: an index for
+/// it would cost each request a write, to save support a second.
+///
+/// # Errors
+/// The database's.
+pub fn list(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    key: Option<&str>,
+    after: Option<Uuid>,
+    rows: i64,
+) -> QueryResult<Vec<Listed>> {
+    let mut query = idempotency_keys::table
+        .filter(idempotency_keys::account_id.eq(account_id))
+        .select((
+            idempotency_keys::id,
+            idempotency_keys::key,
+            idempotency_keys::scope,
+            idempotency_keys::route,
+            idempotency_keys::status,
+            idempotency_keys::created_at,
+            idempotency_keys::expires_at,
+            idempotency_keys::expires_at.le(diesel::dsl::now.into_sql::<Timestamptz>().nullable()),
+        ))
+        .into_boxed();
+    if let Some(key) = key {
+        query = query.filter(idempotency_keys::key.eq(key));
+    }
+    if let Some(after) = after {
+        query = query.filter(idempotency_keys::id.lt(after));
+    }
+    query.order(idempotency_keys::id.desc()).limit(rows).load(conn)
+}

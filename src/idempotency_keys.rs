@@ -1,0 +1,104 @@
+//! `GET /v1/idempotency-keys`: what support needs to answer "what happened to my request".
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use chrono::{DateTime, Utc};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::auth::Account;
+use crate::db::Db;
+use crate::error::ApiError;
+use crate::idempotency::{self, Listed, MAX_KEY_LENGTH};
+use crate::wire::{Page, Paging, Query, printable};
+
+/// `?key=` of the list.
+#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Filter {
+    /// Only the records of this key, without quotes, in whatever key space.
+    #[garde(inner(length(chars, min = 1, max = MAX_KEY_LENGTH), custom(printable)))]
+    #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
+    key: Option<String>,
+}
+
+/// A record as it is answered: never its reply, which may be more than who asks should see.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Record {
+    /// UUIDv7.
+    id: Uuid,
+    /// The client's key, without quotes.
+    key: String,
+    /// The key space: `account`, a route, or a route with its ids.
+    scope: String,
+    /// The route of the request that used the key first.
+    route: String,
+    /// What a retry meets.
+    state: State,
+    /// The HTTP status of the reply.
+    #[schema(required)]
+    status: Option<i16>,
+    /// When the key was claimed.
+    created_at: DateTime<Utc>,
+    /// When the reply stops being replayed; null while it is provisional.
+    #[schema(required)]
+    expires_at: Option<DateTime<Utc>>,
+}
+
+/// What a retry meets.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// The reply is a 202, until the outcome is known.
+    Provisional,
+    /// The reply is replayed.
+    Final,
+    /// The key is free again, and the record is about to be deleted.
+    Expired,
+}
+
+impl From<Listed> for Record {
+    fn from(listed: Listed) -> Self {
+        let state = match listed.expired {
+            None => State::Provisional,
+            Some(false) => State::Final,
+            Some(true) => State::Expired,
+        };
+        Self {
+            id: listed.id,
+            key: listed.key,
+            scope: listed.scope,
+            route: listed.route,
+            state,
+            status: listed.status,
+            created_at: listed.created_at,
+            expires_at: listed.expires_at,
+        }
+    }
+}
+
+/// `GET /v1/idempotency-keys`
+///
+/// # Errors
+/// 422 for a bad page or key.
+#[utoipa::path(get, path = "/v1/idempotency-keys", operation_id = "listIdempotencyKeys", tag = "Idempotency", summary = "What became of a key",
+    description = "Newest first, of this account, in every key space.",
+    params(Filter, Paging<Uuid>),
+    responses((status = 200, body = Page<Record>, description = "A page")))]
+pub async fn list(
+    account: Account,
+    filter: Query<Filter>,
+    paging: Paging<Uuid>,
+    db: Data<Db>,
+) -> Result<HttpResponse, ApiError> {
+    let page = db
+        .read(move |conn| {
+            let key = filter.0.key.as_deref();
+            let records = idempotency::list(conn, account.id, key, paging.after, paging.rows())?;
+            Ok(paging.page(records.into_iter().map(Record::from).collect()))
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(page))
+}

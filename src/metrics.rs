@@ -1,0 +1,129 @@
+//! What Prometheus scrapes: requests and key outcomes by route, the pool, the settler.
+//!
+//! Labels are routes, statuses and a few fixed words, never what a client chose, so the number of series is bounded.
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use diesel::dsl::count_star;
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TEXT_FORMAT, TextEncoder,
+};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::charges::settle::Settler;
+use crate::db::Db;
+use crate::error::ApiError;
+use crate::schema::{charges, refunds};
+
+/// Seconds. Most requests take milliseconds; a duplicate waits up to 5 s, a charge up to 6 s, and one more bucket shows what
+/// takes longer than anything should.
+const BUCKETS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 6.5, 15.0];
+
+/// What is counted as requests end.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    requests: HistogramVec,
+    keys: IntCounterVec,
+}
+
+impl Metrics {
+    /// Counts from zero.
+    ///
+    /// # Errors
+    /// A name that Prometheus doesn't take: a defect.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let requests = HistogramVec::new(
+            HistogramOpts::new("http_request_duration_seconds", "Time to the answer, by route and status.")
+                .buckets(BUCKETS.to_vec()),
+            &["method", "route", "status"],
+        )?;
+        let keys = IntCounterVec::new(
+            Opts::new("idempotency_requests_total", "Requests with a key, by route and what the key met."),
+            &["route", "outcome"],
+        )?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(keys.clone()))?;
+        Ok(Self { registry, requests, keys })
+    }
+
+    /// Counts one answer. `route` is the path template; `outcome` what the key met, where there was one.
+    pub fn answered(&self, method: &str, route: &str, status: u16, outcome: Option<&str>, took: Duration) {
+        // A client may send any word as its method.
+        let method = if matches!(method, "GET" | "HEAD" | "POST" | "PUT") { method } else { "other" };
+        let labels = [method, route, &status.to_string()];
+        self.requests.with_label_values(&labels).observe(took.as_secs_f64());
+        if let Some(outcome) = outcome {
+            self.keys.with_label_values(&[&format!("{method} {route}"), outcome]).inc();
+        }
+    }
+}
+
+/// `GET /metrics`
+///
+/// # Errors
+/// 500, for a defect.
+#[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = "Service", summary = "For Prometheus",
+    description = "Requests and key outcomes by route, the pool, the settler.",
+    responses((status = 200, body = String, description = "The text format", content_type = "text/plain")))]
+pub async fn page(metrics: Data<Metrics>, db: Data<Db>, settler: Data<Settler>) -> Result<HttpResponse, ApiError> {
+    let now = snapshot(&db, &settler).await.map_err(ApiError::internal)?;
+    let mut families = metrics.registry.gather();
+    families.extend(now.gather());
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&families, &mut text).map_err(ApiError::internal)?;
+    Ok(HttpResponse::Ok().content_type(TEXT_FORMAT).body(text))
+}
+
+/// What others count or hold, as it is now.
+async fn snapshot(db: &Db, settler: &Settler) -> prometheus::Result<Registry> {
+    let registry = Registry::new();
+    let load = db.load();
+    let counts = settler.counts();
+    gauge(&registry, "db_connections_busy", "Database connections at work.", i64::try_from(load.busy))?;
+    gauge(&registry, "db_queue_length", "Work that waits for a database connection.", i64::try_from(load.queued))?;
+    counter(&registry, "settler_settled_total", "Outcomes recorded.", counts.settled.load(Ordering::Relaxed))?;
+    counter(
+        &registry,
+        "settler_unknown_total",
+        "Attempts without an outcome.",
+        counts.unknown.load(Ordering::Relaxed),
+    )?;
+    counter(&registry, "settler_parked_total", "Times that one was parked.", counts.parked.load(Ordering::Relaxed))?;
+    // Without a database the rest is still worth a scrape, and the missing series tells.
+    if let Ok(parked) = db.read(|conn| parked(conn).map_err(ApiError::from)).await {
+        gauge::<()>(&registry, "settler_parked", "Charges and refunds that wait for `payments settle`.", Ok(parked))?;
+    }
+    Ok(registry)
+}
+
+/// The indexes of what is due answer this: processing rows are few.
+fn parked(conn: &mut PgConnection) -> QueryResult<i64> {
+    let of_charges: i64 = charges::table
+        .filter(charges::status.eq("processing"))
+        .filter(charges::parked_at.is_not_null())
+        .select(count_star())
+        .first(conn)?;
+    let of_refunds: i64 = refunds::table
+        .filter(refunds::status.eq("processing"))
+        .filter(refunds::parked_at.is_not_null())
+        .select(count_star())
+        .first(conn)?;
+    Ok(of_charges + of_refunds)
+}
+
+fn gauge<E>(registry: &Registry, name: &str, help: &str, value: Result<i64, E>) -> prometheus::Result<()> {
+    let gauge = IntGauge::new(name, help)?;
+    gauge.set(value.unwrap_or(i64::MAX));
+    registry.register(Box::new(gauge))
+}
+
+fn counter(registry: &Registry, name: &str, help: &str, value: u64) -> prometheus::Result<()> {
+    let counter = IntCounter::new(name, help)?;
+    counter.inc_by(value);
+    registry.register(Box::new(counter))
+}

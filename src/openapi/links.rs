@@ -1,0 +1,27 @@
+//! What can be done next with what an operation made: OpenAPI links, which documentation shows and fuzzers follow.
+
+use serde_json::{Value, json};
+
+/// An operation, a status, and where the id in its body leads.
+const LEADS: &[(&str, &str, &[&str])] = &[
+    ("createOrder", "201", &["getOrder", "cancelOrder"]),
+    ("createCharge", "201", &["getCharge", "createRefund", "listRefunds"]),
+    ("createCharge", "202", &["getCharge"]),
+    ("createRefund", "201", &["getRefund"]),
+    ("createRefund", "202", &["getRefund"]),
+    ("grantEntitlement", "201", &["getEntitlement", "consumeEntitlement", "revokeEntitlement"]),
+];
+
+/// The links of a response.
+pub fn of(operation: &str, status: &str) -> Value {
+    let leads = LEADS.iter().find(|(from, on, _)| *from == operation && *on == status).map_or(&[][..], |lead| lead.2);
+    let mut links: serde_json::Map<_, _> = leads
+        .iter()
+        .map(|&to| (to.to_owned(), json!({"operationId": to, "parameters": {"id": "$response.body#/id"}})))
+        .collect();
+    if (operation, status) == ("createOrder", "201") {
+        let body = json!({"order_id": "$response.body#/id", "payment_method": "pm_card_visa"});
+        links.insert("payOrder".to_owned(), json!({"operationId": "createCharge", "requestBody": body}));
+    }
+    Value::Object(links)
+}

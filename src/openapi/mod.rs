@@ -1,0 +1,71 @@
+//! The OpenAPI 3.1 document: what the code says of itself, completed by what holds for every operation.
+//!
+//! Each handler's `#[utoipa::path]` says what is particular to it, each wire type's `ToSchema` its members and ranges.
+//! `complete.rs` adds what follows from the route and its policy: problems by status, headers, the key's parameter,
+//! `x-idempotency`. So nothing that is data elsewhere is written a second time here.
+
+mod complete;
+mod links;
+mod own_problems;
+pub mod shapes;
+
+use std::sync::LazyLock;
+
+use actix_web::HttpResponse;
+use serde_json::Value;
+use utoipa::OpenApi;
+
+use crate::charges::{reads, refunds};
+use crate::{
+    charges, entitlements, events, http, idempotency_keys, metrics, orders, pages, policies, problems, products,
+};
+
+/// What the macros gather.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Idempotent payments",
+        description = "Orders, charges, refunds and entitlements that a client can retry without fear: a request with an \
+            `Idempotency-Key` takes effect once, and a retry gets the first final reply byte for byte. What a retry does \
+            is said per operation in `x-idempotency`. All errors are RFC 9457 problem documents; `type` is a page that \
+            says what to do.",
+        contact(name = "Idempotent payments", url = "https://example.com/idempotent-payments"),
+    ),
+    servers((url = "/", description = "This server")),
+    paths(
+        products::list, products::get, products::put,
+        orders::list, orders::create, orders::get, orders::cancel,
+        reads::charges_of_account, charges::create, reads::charge,
+        reads::refunds_of_charge, refunds::create, reads::refund,
+        entitlements::list, entitlements::grant, entitlements::get, entitlements::consume, entitlements::revoke,
+        events::list, idempotency_keys::list, policies::list,
+        http::live, http::ready, metrics::page, json, pages::home, pages::docs, pages::docs_file, problems::page,
+    ),
+    tags(
+        (name = "Products", description = "The catalogue. PUT is idempotent by itself and needs no key."),
+        (name = "Orders", description = "Made at the catalogue's prices, paid by a charge, canceled while pending."),
+        (name = "Charges", description = "An order paid through the gateway, settled also when its answer was lost."),
+        (name = "Refunds", description = "Part or all of a charge given back."),
+        (name = "Entitlements", description = "What a customer may use: granted, consumed, revoked."),
+        (name = "Events", description = "One for each change, in an order that a poller can trust."),
+        (name = "Idempotency", description = "What became of a key, and what each endpoint does with a retry."),
+        (name = "Service", description = "Health, metrics and documentation. No authentication."),
+    )
+)]
+struct Described;
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| complete::complete(&Described::openapi()));
+
+/// The document.
+#[must_use]
+pub fn document() -> &'static Value {
+    &DOCUMENT
+}
+
+/// `GET /openapi.json`
+#[utoipa::path(get, path = "/openapi.json", operation_id = "getOpenApi", tag = "Service",
+    summary = "This document", description = "OpenAPI 3.1, made from the code that runs.",
+    responses((status = 200, body = Value, description = "The document", content_type = "application/json")))]
+pub async fn json() -> HttpResponse {
+    HttpResponse::Ok().json(document())
+}

@@ -1,0 +1,60 @@
+//! One constant a promise: what the API says of its policies, and what the pages say, is what the handlers do.
+
+use idempotent_payments::{policies, problems};
+use serde_json::json;
+
+use crate::app::App;
+
+const README: (&str, &str) = ("README.md", include_str!("../../README.md"));
+const FAILURE_POLICIES: (&str, &str) = ("docs/failure-policies.md", include_str!("../../docs/failure-policies.md"));
+const ERRORS: (&str, &str) = ("docs/errors.md", include_str!("../../docs/errors.md"));
+
+/// Checks the table that a page shows between its markers.
+fn shows((name, page): (&str, &str), what: &str, table: &str) {
+    let begin = format!("<!-- {what}:begin -->\n");
+    let end = format!("<!-- {what}:end -->");
+    let (_, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("{name} has no {begin}"));
+    let (shown, _) = rest.split_once(&end).unwrap_or_else(|| panic!("{name} has no {end}"));
+    assert_eq!(shown, table, "put this table between the markers of {name}:\n{table}");
+}
+
+#[test]
+fn the_pages_show_the_policies_and_problems_as_they_are() {
+    shows(README, "policies", &policies::markdown());
+    shows(FAILURE_POLICIES, "policies", &policies::markdown());
+    shows(ERRORS, "problems", &problems::markdown());
+}
+
+#[tokio::test]
+async fn the_policies_are_served_as_data() {
+    let app = App::start().await;
+    let page = app.get("/v1/policies").await.expect(200).json();
+    let policies = page["data"].as_array().unwrap();
+    assert_eq!(policies.len(), policies::ALL.len());
+    let find = |route: &str| policies.iter().find(|policy| policy["route"] == route).unwrap();
+    assert_eq!(
+        *find("POST /v1/entitlements/{id}/consume"),
+        json!({
+            "route": "POST /v1/entitlements/{id}/consume",
+            "scope": "resource",
+            "failures": {"kind": "cache-failures", "failure_ttl_seconds": 60},
+            "success_ttl_seconds": 86400,
+            "wait_seconds": 5,
+        })
+    );
+    assert_eq!(find("POST /v1/orders")["failures"], json!({"kind": "success-only"}));
+    crate::app::send(app.anonymous("GET", "/v1/policies")).await.expect_problem(401, "unauthorized");
+}
+
+#[test]
+fn every_route_that_takes_post_has_a_policy_and_every_policy_its_route() {
+    let mut posts: Vec<String> = idempotent_payments::http::routed()
+        .into_iter()
+        .filter(|(method, _)| *method == "POST")
+        .map(|(method, path)| format!("{method} {path}"))
+        .collect();
+    let mut policies: Vec<_> = policies::ALL.iter().map(|policy| policy.route.to_owned()).collect();
+    posts.sort();
+    policies.sort();
+    assert_eq!(posts, policies);
+}

@@ -1,0 +1,60 @@
+//! `GET /v1/idempotency-keys`: what became of a request.
+
+use serde_json::json;
+
+use crate::app::{App, GLOBEX, send};
+use crate::support::execute;
+
+#[tokio::test]
+async fn a_record_says_what_a_retry_meets() {
+    let app = App::start().await;
+    let order = app.order("settled", "sticker", 1).await.expect(201);
+    let charge = json!({"order_id": order.json()["id"], "payment_method": "pm_card_lost_reply"});
+    app.post("/v1/charges", "unknown", charge).await.expect(202);
+    app.order("old", "sticker", 1).await.expect(201);
+    execute(&app.database, "UPDATE idempotency_keys SET expires_at = now() WHERE key = 'old'");
+
+    let page = app.get("/v1/idempotency-keys").await.expect(200).json();
+    let records = page["data"].as_array().unwrap();
+    let states: Vec<_> = records
+        .iter()
+        .map(|record| (record["key"].as_str().unwrap(), record["state"].as_str().unwrap(), &record["status"]))
+        .collect();
+    let (made, provisional) = (json!(201), json!(202));
+    let newest_first =
+        [("old", "expired", &made), ("unknown", "provisional", &provisional), ("settled", "final", &made)];
+    assert_eq!(states, newest_first);
+    assert_eq!(records[1]["route"], "POST /v1/charges");
+    assert_eq!(records[1]["scope"], "account");
+    assert!(records[1]["expires_at"].is_null());
+    assert!(records[2].get("body").is_none(), "a reply is not for whoever may list");
+}
+
+#[tokio::test]
+async fn records_are_found_by_key_in_every_key_space_and_paged() {
+    let app = App::start().await;
+    let order = app.order("k", "sticker", 1).await.expect(201);
+    app.post(&format!("{}/cancel", order.header("Location").unwrap()), "k", json!({})).await.expect(200);
+    let grant = json!({"customer": "ada", "feature": "pro"});
+    app.post("/v1/entitlements", "k", grant.clone()).await.expect(201);
+    app.post("/v1/entitlements", "another", grant).await.expect(201);
+
+    let first = app.get("/v1/idempotency-keys?key=k&limit=2").await.expect(200).json();
+    assert_eq!(first["has_more"], true);
+    assert_eq!(first["data"][0]["scope"], "POST /v1/entitlements");
+    let after = first["data"][1]["id"].as_str().unwrap();
+    let second = app.get(&format!("/v1/idempotency-keys?key=k&limit=2&after={after}")).await.json();
+    assert_eq!((second["data"].as_array().unwrap().len(), second["has_more"].as_bool()), (1, Some(false)));
+    assert_eq!(second["data"][0]["route"], "POST /v1/orders");
+
+    let wrong = app.get("/v1/idempotency-keys?key=").await.expect_problem(422, "invalid-request");
+    assert_eq!(wrong.pointers(), ["/key"]);
+}
+
+#[tokio::test]
+async fn an_account_never_lists_anothers_keys() {
+    let app = App::start().await;
+    app.order("k", "sticker", 1).await.expect(201);
+    let answer = send(app.request_as(GLOBEX, "GET", "/v1/idempotency-keys?key=k")).await.expect(200);
+    assert_eq!(answer.json(), json!({"data": [], "has_more": false}));
+}
