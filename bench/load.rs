@@ -35,7 +35,7 @@ enum Work {
     Orders,
     /// The same without a key (needs a server with the feature `bench`)
     Keyless,
-    /// One order's replay
+    /// Replays: each connection makes an order, and sends it again and again
     Replays,
     /// A fresh order and its charge; what is counted is charges
     Charges,
@@ -91,7 +91,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What all connections of a run share: the order or the key that they ask for again.
+/// What all connections of a run share: the order and the key that they ask for again.
 #[derive(Clone, Default)]
 struct Shared {
     key: String,
@@ -100,7 +100,7 @@ struct Shared {
 
 async fn prepare(options: &Options) -> Result<Shared, Box<dyn Error>> {
     let mut shared = Shared { key: fresh(), order: String::new() };
-    if matches!(options.work, Work::Replays | Work::Reads | Work::Storm) {
+    if matches!(options.work, Work::Reads | Work::Storm) {
         let mut client = Client::connect(options.port).await?;
         shared.order = client.order(&shared.key).await?;
     }
@@ -110,12 +110,17 @@ async fn prepare(options: &Options) -> Result<Shared, Box<dyn Error>> {
 async fn connection(work: Work, port: u16, shared: Shared, deadline: Instant) -> std::io::Result<Seen> {
     let mut client = Client::connect(port).await?;
     let mut seen = Seen::default();
+    // Of its own, for duplicates that are under way at once share one look at the database.
+    let own_key = fresh();
+    if work == Work::Replays {
+        client.order(&own_key).await?;
+    }
     while Instant::now() < deadline {
         let charged = if work == Work::Charges { client.order(&fresh()).await? } else { shared.order.clone() };
         let request = match work {
             Work::Orders => post("/v1/orders", Some(&fresh()), ORDER),
             Work::Keyless => post("/bench/orders", None, ORDER),
-            Work::Replays => post("/v1/orders", Some(&shared.key), ORDER),
+            Work::Replays => post("/v1/orders", Some(&own_key), ORDER),
             Work::Charges => post("/v1/charges", Some(&fresh()), &charge(&charged, "pm_card_visa")),
             Work::Storm => post("/v1/charges", Some(&shared.key.replace('-', "s")), &charge(&charged, "pm_card_slow")),
             Work::Reads => {
