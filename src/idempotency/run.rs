@@ -23,10 +23,6 @@ use super::{Database, Error, Failure, Nature};
 /// something else is wrong, and the client should come back later.
 const MAX_TRANSACTIONS: u32 = 5;
 
-/// How often one transaction claims at most. It claims again only when the record it ran into went a moment ago; a third
-/// time would take two sweeps of one key within a millisecond.
-const MAX_CLAIMS: u32 = 3;
-
 /// Between two runs of a transaction: enough for the other side of a deadlock to end.
 fn between_transactions() -> ExponentialBackoff {
     backoff(Duration::from_millis(5), Duration::from_millis(500))
@@ -141,7 +137,6 @@ impl Policy {
             id: Uuid::now_v7(),
             route: self.route,
             fingerprint: received.fingerprint(),
-            success_ttl: self.success_ttl.as_secs_f64(),
         };
         Job { policy: *self, claim, received, instance, request, body }
     }
@@ -264,7 +259,7 @@ where
         }
         let claim = &job.claim;
         let ttl = job.policy.ttl(reply.status);
-        let expires_at = store::write_reply(conn, &claim.address, claim.id, &reply, ttl)?;
+        let expires_at = store::record(conn, claim, &reply, ttl)?;
         Ok(Attempt::Ran(Record {
             id: claim.id,
             fingerprint_version: super::FINGERPRINT_VERSION,
@@ -283,26 +278,19 @@ enum Held {
     InFlight,
 }
 
-/// Claims the key; where a record is in the way that is not live, guards it and takes it over.
+/// Claims the key. An expired record is guarded first, so that nobody else changes it while the body runs.
 fn hold_key(conn: &mut PgConnection, claim: &Claim) -> diesel::QueryResult<Held> {
-    for _ in 0..MAX_CLAIMS {
-        match store::claim(conn, claim)? {
-            Claimed::Ours => return Ok(Held::Ours),
-            Claimed::InFlight => return Ok(Held::InFlight),
-            // A live record is replayed without a lock: a lock would make each replay a write.
-            Claimed::Stands(record) if !record.expired => return Ok(Held::Stands(record)),
-            Claimed::Stands(_) | Claimed::Unclear => {}
-        }
-        match store::guard(conn, &claim.address)? {
-            Some(record) if record.expired => {
-                store::take_over(conn, claim)?;
-                return Ok(Held::Ours);
-            }
-            Some(record) => return Ok(Held::Stands(record)),
-            None => {}
-        }
+    match store::claim(conn, claim)? {
+        Claimed::Free => Ok(Held::Ours),
+        Claimed::InFlight => Ok(Held::InFlight),
+        // A live record is replayed without a lock: a lock would make each replay a write.
+        Claimed::Stands(record) if !record.expired => Ok(Held::Stands(record)),
+        Claimed::Stands(_) => match store::guard(conn, &claim.address)? {
+            Some(record) if !record.expired => Ok(Held::Stands(record)),
+            // Expired still, and ours to take over; or swept away, and so free.
+            _ => Ok(Held::Ours),
+        },
     }
-    Ok(Held::InFlight)
 }
 
 /// Runs the body. Under cache-failures it runs inside a savepoint, so that a final failure leaves no writes while its
