@@ -10,6 +10,7 @@ use diesel::connection::Connection;
 use diesel::pg::PgConnection;
 use uuid::Uuid;
 
+use super::ending::{Ending, NoWrite};
 use super::fault::{Fault, fault};
 use super::fingerprint::Received;
 use super::flight::{Follower, Landing, Leader, Seat};
@@ -66,12 +67,19 @@ impl Policy {
     ///
     /// # Errors
     /// What `body` failed with, unless the policy stored it, and what [`Error`] names, as the caller's type.
-    pub async fn run<D, T, E, F>(&self, db: &D, account_id: Uuid, request: Keyed<T>, body: F) -> Result<HttpResponse, E>
+    pub async fn run<D, T, R, E, F>(
+        &self,
+        db: &D,
+        account_id: Uuid,
+        request: Keyed<T>,
+        body: F,
+    ) -> Result<HttpResponse, E>
     where
         D: Database,
         T: Send + Sync + 'static,
+        R: Ending,
         E: Failure,
-        F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
+        F: Fn(&mut PgConnection, &T) -> Result<R, E> + Send + Sync + 'static,
     {
         self.answer(db, account_id, request, body).await.map(Answer::into_response)
     }
@@ -80,12 +88,13 @@ impl Policy {
     ///
     /// # Errors
     /// As [`Policy::run`].
-    pub async fn answer<D, T, E, F>(&self, db: &D, account_id: Uuid, request: Keyed<T>, body: F) -> Result<Answer, E>
+    pub async fn answer<D, T, R, E, F>(&self, db: &D, account_id: Uuid, request: Keyed<T>, body: F) -> Result<Answer, E>
     where
         D: Database,
         T: Send + Sync + 'static,
+        R: Ending,
         E: Failure,
-        F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
+        F: Fn(&mut PgConnection, &T) -> Result<R, E> + Send + Sync + 'static,
     {
         let deadline = Instant::now() + self.wait;
         let job = Arc::new(self.job(account_id, request, body));
@@ -149,7 +158,7 @@ fn unlanded(received: &Received, follower: &Follower) -> Result<Answer, Error> {
 }
 
 /// Goes to the database until there is an answer, and says what the followers get.
-async fn lead<D, T, E, F>(
+async fn lead<D, T, R, E, F>(
     db: &D,
     job: &Arc<Job<T, F>>,
     leader: &Leader,
@@ -158,8 +167,9 @@ async fn lead<D, T, E, F>(
 where
     D: Database,
     T: Send + Sync + 'static,
+    R: Ending,
     E: Failure,
-    F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
+    F: Fn(&mut PgConnection, &T) -> Result<R, E> + Send + Sync + 'static,
 {
     match attempts(db, job, leader, deadline).await {
         Ok(Some((record, origin))) => {
@@ -179,7 +189,7 @@ where
 }
 
 /// Runs transactions until one ends with a record to answer with. None where another process holds the key past the deadline.
-async fn attempts<D, T, E, F>(
+async fn attempts<D, T, R, E, F>(
     db: &D,
     job: &Arc<Job<T, F>>,
     leader: &Leader,
@@ -188,8 +198,9 @@ async fn attempts<D, T, E, F>(
 where
     D: Database,
     T: Send + Sync + 'static,
+    R: Ending,
     E: Failure,
-    F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
+    F: Fn(&mut PgConnection, &T) -> Result<R, E> + Send + Sync + 'static,
 {
     let mut pauses = between_transactions();
     let mut looks = between_looks();
@@ -230,10 +241,11 @@ fn runs_again<E: Failure>(error: &E) -> bool {
 }
 
 /// For a key that probably has a record: one plain read instead of a transaction. Without a live record, the transaction.
-fn look<T, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Attempt, E>
+fn look<T, R, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Attempt, E>
 where
+    R: Ending,
     E: Failure,
-    F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
+    F: Fn(&mut PgConnection, &T) -> Result<R, E>,
 {
     match store::find(conn, &job.claim.address)? {
         Some(record) if !record.expired => Ok(Attempt::Stands(record)),
@@ -242,10 +254,11 @@ where
 }
 
 /// One READ COMMITTED transaction from the claim to the reply.
-fn transaction<T, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Attempt, E>
+fn transaction<T, R, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Attempt, E>
 where
+    R: Ending,
     E: Failure,
-    F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
+    F: Fn(&mut PgConnection, &T) -> Result<R, E>,
 {
     conn.build_transaction().read_committed().run(|conn| {
         match hold_key(conn, &job.claim)? {
@@ -253,13 +266,16 @@ where
             Held::InFlight => return Ok(Attempt::InFlight),
             Held::Ours => {}
         }
-        let reply = reply_of_body(conn, job)?;
+        let (reply, last_write) = run_body(conn, job)?;
         if reply.body.len() > MAX_BODY {
             return Err(Error::ReplyTooLarge(ReplyTooLarge(reply.body.len())).into());
         }
         let claim = &job.claim;
         let ttl = job.policy.ttl(reply.status);
-        let expires_at = store::record(conn, claim, &reply, ttl)?;
+        let expires_at = match last_write {
+            Some(write) => store::record(conn, claim, &reply, ttl, &write)?,
+            None => store::record(conn, claim, &reply, ttl, &NoWrite)?,
+        };
         Ok(Attempt::Ran(Record {
             id: claim.id,
             fingerprint_version: super::FINGERPRINT_VERSION,
@@ -295,18 +311,21 @@ fn hold_key(conn: &mut PgConnection, claim: &Claim) -> diesel::QueryResult<Held>
 
 /// Runs the body. Under cache-failures it runs inside a savepoint, so that a final failure leaves no writes while its
 /// reply is stored.
-fn reply_of_body<T, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Reply, E>
+fn run_body<T, R, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<(Reply, Option<R::Write>), E>
 where
+    R: Ending,
     E: Failure,
-    F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
+    F: Fn(&mut PgConnection, &T) -> Result<R, E>,
 {
-    match job.policy.failures {
-        Failures::SuccessOnly => (job.body)(conn, &job.request),
+    let ending = match job.policy.failures {
+        Failures::SuccessOnly => (job.body)(conn, &job.request)?,
         Failures::CacheFailures { .. } => match conn.transaction(|conn| (job.body)(conn, &job.request)) {
-            Err(error) if matches!(error.nature(), Nature::Final) => Ok(error.reply(job.instance)),
-            result => result,
+            Err(error) if matches!(error.nature(), Nature::Final) => return Ok((error.reply(job.instance), None)),
+            result => result?,
         },
-    }
+    };
+    let (reply, write) = ending.into_parts();
+    Ok((reply, Some(write)))
 }
 
 /// The record, if it was made by this request or one like it.

@@ -165,16 +165,17 @@ impl QueryFragment<Pg> for ClaimStatement<'_> {
 
 /// Writes the record with its reply, as a new one or in the place of an expired one, and returns when it expires.
 ///
-/// The unique key decides. It is an error, after which the whole transaction runs again, when a live record is in the way:
+/// `last_write` is what the body left to this statement. The unique key decides. It is an error, after which the whole transaction runs again, when a live record is in the way:
 /// a transaction of this key committed after the claim looked and before it had the lock. The next claim finds its record.
 pub(super) fn record(
     conn: &mut PgConnection,
     claim: &Claim,
     reply: &Reply,
     ttl: Duration,
+    last_write: &(impl QueryFragment<Pg> + QueryId),
 ) -> QueryResult<Option<DateTime<Utc>>> {
     let status = status_column(reply)?;
-    let written = RecordStatement { claim, status, reply, ttl: ttl.as_secs_f64() }.get_result(conn);
+    let written = RecordStatement { claim, status, reply, ttl: ttl.as_secs_f64(), last_write }.get_result(conn);
     written.map_err(|error| if error == DieselError::NotFound { overtaken() } else { error })
 }
 
@@ -187,31 +188,33 @@ fn status_column(reply: &Reply) -> QueryResult<i16> {
     i16::try_from(reply.status).map_err(|e| DieselError::SerializationError(e.into()))
 }
 
-struct RecordStatement<'a> {
+struct RecordStatement<'a, W> {
     claim: &'a Claim,
     status: i16,
     reply: &'a Reply,
     /// In seconds.
     ttl: f64,
+    last_write: &'a W,
 }
 
-impl QueryId for RecordStatement<'_> {
-    type QueryId = RecordStatement<'static>;
-    const HAS_STATIC_QUERY_ID: bool = true;
+impl<W: QueryId> QueryId for RecordStatement<'_, W> {
+    type QueryId = RecordStatement<'static, W::QueryId>;
+    const HAS_STATIC_QUERY_ID: bool = W::HAS_STATIC_QUERY_ID;
 }
 
-impl Query for RecordStatement<'_> {
+impl<W> Query for RecordStatement<'_, W> {
     type SqlType = Nullable<Timestamptz>;
 }
 
-impl RunQueryDsl<PgConnection> for RecordStatement<'_> {}
+impl<W> RunQueryDsl<PgConnection> for RecordStatement<'_, W> {}
 
-impl QueryFragment<Pg> for RecordStatement<'_> {
-    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+impl<W: QueryFragment<Pg>> QueryFragment<Pg> for RecordStatement<'_, W> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        self.last_write.walk_ast(out.reborrow())?;
         let Claim { address, id, route, fingerprint, .. } = self.claim;
         let mut sql = Statement::new(
             out,
-            "INSERT INTO idempotency_keys AS record
+            " INSERT INTO idempotency_keys AS record
                (account_id, scope, key, id, route, fingerprint_version, fingerprint, status, content_type, location, body,
                 expires_at)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN ? <> 202 THEN now() + make_interval(secs => ?) END)

@@ -124,12 +124,7 @@ impl From<&Row> for Order {
     request_body = NewOrder,
     responses((status = 201, body = Order, description = "The order, pending")))]
 pub async fn create(account: Account, request: Keyed<NewOrder>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    CREATE_ORDER
-        .run(&**db, account.id, request, move |conn, order| {
-            let order = place(conn, account.id, order)?;
-            Ok::<_, ApiError>(Reply::created(format!("/v1/orders/{}", order.id), &order)?)
-        })
-        .await
+    CREATE_ORDER.run(&**db, account.id, request, move |conn, order| place(conn, account.id, order)).await
 }
 
 /// The same order without a key, for `bench/` to tell what idempotency costs.
@@ -142,10 +137,16 @@ pub async fn create_without_key(
     request: crate::wire::Json<NewOrder>,
     db: Data<Db>,
 ) -> Result<HttpResponse, ApiError> {
-    let order = db
-        .run(move |conn| conn.build_transaction().read_committed().run(|conn| place(conn, account.id, &request.0)))
-        .await?;
-    Ok(HttpResponse::Created().insert_header(("Location", format!("/v1/orders/{}", order.id))).json(order))
+    let work = move |conn: &mut PgConnection| {
+        conn.build_transaction().read_committed().run(|conn| {
+            let (reply, write) = place(conn, account.id, &request.0)?;
+            place::WriteOrderAlone(write).execute(conn)?;
+            Ok::<_, ApiError>(reply)
+        })
+    };
+    let reply = db.run(work).await?;
+    let location = reply.location.unwrap_or_default();
+    Ok(HttpResponse::Created().content_type("application/json").insert_header(("Location", location)).body(reply.body))
 }
 
 /// Locks products in the order of their SKUs, as everybody does: (sku, stock, reserved).
