@@ -27,6 +27,9 @@ struct Options {
     connections: usize,
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
+    /// What the keys of replays begin with; a second run with the same one makes nothing any more
+    #[arg(long, default_value_t = fresh())]
+    keys: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -60,7 +63,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let started = Instant::now();
     let local = tokio::task::LocalSet::new();
     let tasks: Vec<_> = (0..options.connections)
-        .map(|_| local.spawn_local(connection(options.work, options.port, shared.clone(), deadline)))
+        .map(|number| {
+            let own_key = format!("{}-{number}", options.keys);
+            local.spawn_local(connection(options.work, options.port, shared.clone(), own_key, deadline))
+        })
         .collect();
     let mut seen = Seen::default();
     local
@@ -107,11 +113,16 @@ async fn prepare(options: &Options) -> Result<Shared, Box<dyn Error>> {
     Ok(shared)
 }
 
-async fn connection(work: Work, port: u16, shared: Shared, deadline: Instant) -> std::io::Result<Seen> {
+async fn connection(
+    work: Work,
+    port: u16,
+    shared: Shared,
+    own_key: String,
+    deadline: Instant,
+) -> std::io::Result<Seen> {
     let mut client = Client::connect(port).await?;
     let mut seen = Seen::default();
-    // Of its own, for duplicates that are under way at once share one look at the database.
-    let own_key = fresh();
+    // With a key of its own, for duplicates that are under way at once share one look at the database.
     if work == Work::Replays {
         client.order(&own_key).await?;
     }

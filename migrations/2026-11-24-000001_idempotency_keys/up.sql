@@ -11,7 +11,7 @@ CREATE TABLE idempotency_keys (
     fingerprint_version smallint NOT NULL,
     fingerprint bytea NOT NULL CHECK (octet_length(fingerprint) = 32),
     -- The reply. No record is without one, and a 5xx is never stored.
-    status smallint NOT NULL CHECK (status BETWEEN 200 AND 499),
+    status smallint NOT NULL CHECK (status < 500),
     content_type text,
     location text,
     body bytea NOT NULL,
