@@ -27,6 +27,9 @@ struct Options {
     connections: usize,
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
+    /// What the keys of replays begin with; a second run with the same one makes nothing any more
+    #[arg(long, default_value_t = fresh())]
+    keys: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -35,7 +38,7 @@ enum Work {
     Orders,
     /// The same without a key (needs a server with the feature `bench`)
     Keyless,
-    /// One order's replay
+    /// Replays: each connection makes an order, and sends it again and again
     Replays,
     /// A fresh order and its charge; what is counted is charges
     Charges,
@@ -60,7 +63,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let started = Instant::now();
     let local = tokio::task::LocalSet::new();
     let tasks: Vec<_> = (0..options.connections)
-        .map(|_| local.spawn_local(connection(options.work, options.port, shared.clone(), deadline)))
+        .map(|number| {
+            let own_key = format!("{}-{number}", options.keys);
+            local.spawn_local(connection(options.work, options.port, shared.clone(), own_key, deadline))
+        })
         .collect();
     let mut seen = Seen::default();
     local
@@ -91,7 +97,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What all connections of a run share: the order or the key that they ask for again.
+/// What all connections of a run share: the order and the key that they ask for again.
 #[derive(Clone, Default)]
 struct Shared {
     key: String,
@@ -100,22 +106,32 @@ struct Shared {
 
 async fn prepare(options: &Options) -> Result<Shared, Box<dyn Error>> {
     let mut shared = Shared { key: fresh(), order: String::new() };
-    if matches!(options.work, Work::Replays | Work::Reads | Work::Storm) {
+    if matches!(options.work, Work::Reads | Work::Storm) {
         let mut client = Client::connect(options.port).await?;
         shared.order = client.order(&shared.key).await?;
     }
     Ok(shared)
 }
 
-async fn connection(work: Work, port: u16, shared: Shared, deadline: Instant) -> std::io::Result<Seen> {
+async fn connection(
+    work: Work,
+    port: u16,
+    shared: Shared,
+    own_key: String,
+    deadline: Instant,
+) -> std::io::Result<Seen> {
     let mut client = Client::connect(port).await?;
     let mut seen = Seen::default();
+    // With a key of its own, for duplicates that are under way at once share one look at the database.
+    if work == Work::Replays {
+        client.order(&own_key).await?;
+    }
     while Instant::now() < deadline {
         let charged = if work == Work::Charges { client.order(&fresh()).await? } else { shared.order.clone() };
         let request = match work {
             Work::Orders => post("/v1/orders", Some(&fresh()), ORDER),
             Work::Keyless => post("/bench/orders", None, ORDER),
-            Work::Replays => post("/v1/orders", Some(&shared.key), ORDER),
+            Work::Replays => post("/v1/orders", Some(&own_key), ORDER),
             Work::Charges => post("/v1/charges", Some(&fresh()), &charge(&charged, "pm_card_visa")),
             Work::Storm => post("/v1/charges", Some(&shared.key.replace('-', "s")), &charge(&charged, "pm_card_slow")),
             Work::Reads => {

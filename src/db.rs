@@ -41,6 +41,12 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// clients time out in it.
 const QUEUE_PER_CONNECTION: usize = 64;
 
+/// Work that a connection does before it plans its statements afresh, as it does whenever it has done twice as much as the
+/// last time. PostgreSQL keeps the plan of a prepared statement until a table is analyzed, up to minutes later: one that was
+/// made for an empty table reads all of an account's rows to find one. At least half of the work that a connection has seen
+/// was then done when its plans were made, so no table has outgrown them.
+const FIRST_PLANS_SERVE: u32 = 64;
+
 /// How often a read runs again: after a restart of the server the first one finds out, the second one has a connection.
 const READ_AGAIN: usize = 3;
 
@@ -226,6 +232,7 @@ impl Database for Db {
 /// One thread's life: take work, have a sound connection, do it.
 fn serve(pool: &Pool<ConnectionManager<PgConnection>>, items: &Receiver<Item>, gauges: &Gauges) {
     let mut kept: Option<Connection> = None;
+    let mut works: u32 = 0;
     let mut used = Instant::now();
     let mut deaths = 0;
     while let Ok(Item::Work(work)) = items.recv() {
@@ -236,8 +243,16 @@ fn serve(pool: &Pool<ConnectionManager<PgConnection>>, items: &Receiver<Item>, g
             kept = None;
             deaths = known;
         }
+        if kept.is_none() {
+            works = 0;
+        }
         match kept.take().map_or_else(|| pool.get(), Ok) {
             Ok(mut conn) => {
+                works = works.wrapping_add(1);
+                if works >= FIRST_PLANS_SERVE && works.is_power_of_two() {
+                    // Should it fail, the connection is dead, and the work will tell.
+                    let _ = conn.batch_execute("DISCARD PLANS");
+                }
                 // A failure may have been the connection's, so it is tried at once: should it be dead, the other threads
                 // learn that before they use theirs. A business failure pays a round trip for that doubt.
                 let failed = work(Ok(&mut conn));

@@ -19,12 +19,12 @@ use uuid::Uuid;
 use crate::auth::Account;
 use crate::db::Db;
 use crate::error::ApiError;
-use crate::events;
 use crate::idempotency::{Failures, FieldError, Keyed, MAX_SAFE_INTEGER, Policy, Reply, Scope, hours, seconds};
-use crate::orders::Order;
 use crate::problems::{ENTITLEMENT_INACTIVE, QUOTA_EXCEEDED};
-use crate::schema::{entitlements, order_items};
+use crate::products::Grants;
+use crate::schema::entitlements;
 use crate::wire::{Id, NoBody, Page, Paging, Query, printable, slug, time};
+use crate::{events, orders};
 
 /// Granting by hand is a back office's work, with key spaces of its own: a key may be the ticket's number, whatever the
 /// same number names at another endpoint. It has no failures worth keeping.
@@ -326,27 +326,21 @@ fn no_entitlement() -> ApiError {
     ApiError::not_found("entitlement")
 }
 
-/// Grants what the items of a paid order grant: one entitlement for each, of units times quantity.
+/// Grants what the lines of a paid order grant: one entitlement for each, of units times quantity.
 ///
 /// # Errors
 /// The database's. The catalogue's bounds keep every product of units and quantity within the column's.
-pub(crate) fn grant_of_order(conn: &mut PgConnection, account_id: Uuid, order: &Order) -> Result<(), ApiError> {
-    let granting = order_items::table
-        .filter(order_items::account_id.eq(account_id))
-        .filter(order_items::order_id.eq(order.id))
-        .filter(order_items::grant_feature.is_not_null())
-        .order(order_items::position)
-        .select((order_items::grant_feature, order_items::grant_units, order_items::grant_days, order_items::quantity))
-        .load::<(Option<String>, Option<i64>, Option<i32>, i32)>(conn)?;
-    for (feature, units, days, quantity) in granting {
+pub(crate) fn grant_of_order(conn: &mut PgConnection, account_id: Uuid, order: &orders::Row) -> Result<(), ApiError> {
+    for line in &order.lines.0 {
+        let Some(Grants { feature, units, days }) = &line.grants else { continue };
         let expiry = days.map(|days| now.into_sql::<Timestamptz>() + PgInterval::from_days(days));
         let entitlement: Entitlement = diesel::insert_into(entitlements::table)
             .values((
                 entitlements::account_id.eq(account_id),
                 entitlements::id.eq(Uuid::now_v7()),
                 entitlements::customer.eq(&order.customer),
-                entitlements::feature.eq(feature.unwrap_or_default()),
-                entitlements::units.eq(units.map(|units| units * i64::from(quantity))),
+                entitlements::feature.eq(feature),
+                entitlements::units.eq(units.map(|units| units * i64::from(line.quantity))),
                 entitlements::order_id.eq(order.id),
                 expiry.map(|expiry| entitlements::expires_at.eq(expiry.nullable())),
             ))

@@ -38,8 +38,7 @@ pub struct Record {
     /// What a retry meets.
     state: State,
     /// The HTTP status of the reply.
-    #[schema(required)]
-    status: Option<i16>,
+    status: i16,
     /// When the key was claimed.
     created_at: DateTime<Utc>,
     /// When the reply stops being replayed; null while it is provisional.

@@ -73,29 +73,15 @@ diesel::table! {
 }
 
 diesel::table! {
-    order_items (account_id, order_id, sku) {
-        account_id -> Uuid,
-        order_id -> Uuid,
-        sku -> Text,
-        position -> Int2,
-        name -> Text,
-        quantity -> Int4,
-        unit_amount -> Int8,
-        reserves -> Bool,
-        grant_feature -> Nullable<Text>,
-        grant_units -> Nullable<Int8>,
-        grant_days -> Nullable<Int4>,
-    }
-}
-
-diesel::table! {
     orders (account_id, id) {
         account_id -> Uuid,
         id -> Uuid,
-        customer -> Text,
+        #[max_length = 255]
+        customer -> Varchar,
         status -> Text,
         currency -> Text,
         amount -> Int8,
+        items -> Jsonb,
         created_at -> Timestamptz,
     }
 }
@@ -145,7 +131,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     entitlements,
     event_feeds,
     events,
-    order_items,
     orders,
     products,
     refunds,

@@ -53,9 +53,9 @@ const EMPTY: [(&str, &str); 10] = [
     ("entitlements that no paid order grants", "(SELECT * FROM held EXCEPT ALL SELECT * FROM granted) odd"),
     (
         "stock reserved that no order holds",
-        "products p WHERE reserved <> (SELECT coalesce(sum(i.quantity), 0) FROM order_items i \
-         JOIN orders o ON o.account_id = i.account_id AND o.id = i.order_id WHERE i.account_id = p.account_id \
-         AND i.sku = p.sku AND i.reserves AND o.status <> 'canceled')",
+        "products p WHERE reserved <> (SELECT coalesce(sum(i.quantity), 0) FROM orders o, \
+         jsonb_to_recordset(o.items) AS i (sku text, quantity int, reserves boolean) \
+         WHERE o.account_id = p.account_id AND i.sku = p.sku AND i.reserves AND o.status <> 'canceled')",
     ),
     (
         "changes without their one event",
@@ -67,9 +67,10 @@ const EMPTY: [(&str, &str); 10] = [
 ];
 
 /// What paid orders grant and what customers have, in the same columns; and events by what they are about.
-const VIEWS: &str = "WITH granted AS (SELECT o.account_id, o.id, o.customer, i.grant_feature, i.grant_units * i.quantity, \
-     o.status = 'refunded' FROM orders o JOIN order_items i ON i.account_id = o.account_id AND i.order_id = o.id \
-     WHERE o.status IN ('paid', 'refunded') AND i.grant_feature IS NOT NULL), \
+const VIEWS: &str = "WITH granted AS (SELECT o.account_id, o.id, o.customer, g.feature, g.units * i.quantity, \
+     o.status = 'refunded' FROM orders o, jsonb_to_recordset(o.items) AS i (quantity bigint, grants jsonb), \
+     jsonb_to_record(i.grants) AS g (feature text, units bigint) \
+     WHERE o.status IN ('paid', 'refunded') AND g.feature IS NOT NULL), \
      held AS (SELECT account_id, order_id, customer, feature, units, revoked_at IS NOT NULL FROM entitlements), \
      told AS MATERIALIZED (SELECT type, (data ->> 'id')::uuid AS id FROM events)";
 

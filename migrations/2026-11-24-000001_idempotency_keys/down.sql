@@ -1,2 +1,1 @@
 DROP TABLE idempotency_keys;
-DROP TABLE idempotency_missing_replies;

@@ -301,7 +301,6 @@ pub(crate) fn conclude(
     events::record(conn, account_id, &format!("charge.{status}"), &charge)?;
     if failure.is_none() {
         let order = orders::set_status(conn, account_id, lease.order_id, "paid")?;
-        events::record(conn, account_id, "order.paid", &order)?;
         entitlements::grant_of_order(conn, account_id, &order)?;
     }
     Ok(settled)

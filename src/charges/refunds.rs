@@ -291,8 +291,7 @@ pub(crate) fn conclude(conn: &mut PgConnection, lease: &Lease, outcome: &Outcome
     // Whole only when none of it is still under way: that one may yet fail.
     let whole = charge.amount_refunded == charge.amount && processing_amount(conn, account_id, charge.id)? == 0;
     if succeeded && whole {
-        let order = orders::set_status(conn, account_id, lease.order_id, "refunded")?;
-        events::record(conn, account_id, "order.refunded", &order)?;
+        orders::set_status(conn, account_id, lease.order_id, "refunded")?;
         entitlements::revoke_of_order(conn, account_id, lease.order_id)?;
     }
     Ok(settled)

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::Timestamptz;
+use diesel::sql_types::{Bool, Timestamptz};
 use uuid::Uuid;
 
 use super::schema::idempotency_keys;
@@ -19,8 +19,8 @@ pub struct Listed {
     pub scope: String,
     /// The route of the request that claimed it.
     pub route: String,
-    /// The reply's HTTP status. Every committed record has one.
-    pub status: Option<i16>,
+    /// The reply's HTTP status.
+    pub status: i16,
     /// When the key was claimed.
     pub created_at: DateTime<Utc>,
     /// None while the reply is provisional.
@@ -45,6 +45,8 @@ pub fn list(
 ) -> QueryResult<Vec<Listed>> {
     let mut query = idempotency_keys::table
         .filter(idempotency_keys::account_id.eq(account_id))
+        // It always holds. It makes the index eligible that only this list should use.
+        .filter(diesel::dsl::sql::<Bool>("route <> ''"))
         .select((
             idempotency_keys::id,
             idempotency_keys::key,

@@ -21,12 +21,16 @@
 //!
 //! # The protocol
 //! In one READ COMMITTED transaction, on the database's clock:
-//! 1. **claim**: insert the record without a reply, under an advisory lock that is only tried. One statement answers
-//!    whether the key is ours, or the record as it stands, or that another transaction holds it.
+//! 1. **claim**: an advisory lock on the key, which is only tried, and a look at the record. One statement answers whether
+//!    the key is ours, or the record as it stands, or that another transaction holds it.
 //! 2. **replay**: a live record is compared by its fingerprint and replayed, without a lock and without a write. An
 //!    expired one is locked by the **guard** (`SELECT .. FOR UPDATE`), looked at again, and taken over.
 //! 3. **body**: the business writes. Under [`Failures::CacheFailures`] inside a savepoint.
-//! 4. **record**: the reply goes into the claimed record. COMMIT.
+//! 4. **record**: the record is inserted with its reply, in the place of an expired one where there is one. COMMIT.
+//!
+//! The unique key of the table is what makes it right: the second of two records of a key is refused, and with it all that
+//! its transaction wrote. The advisory lock only keeps duplicates from coming that far, and from waiting in the database.
+//! Since a record is written once, with its reply, no column of it is ever null on the way.
 //!
 //! A deadlock, a serialization failure or a lost connection, at COMMIT too, runs the whole transaction again. That is safe
 //! since record and writes are one transaction, and it is how an ambiguous commit is resolved: the record is there, or not.
@@ -54,6 +58,7 @@
 //! ten lines), [`Failure`] for your error type, [`Body`] for your request bodies. `tests/idempotency/` does just that.
 //! Every connection needs time limits, so that a dead host frees its keys: see [`CONNECTION_LIMITS`].
 
+mod ending;
 mod fault;
 mod fingerprint;
 mod flight;
@@ -75,6 +80,7 @@ use diesel::pg::PgConnection;
 use serde::Serialize;
 use uuid::Uuid;
 
+pub use ending::{Ending, NoWrite};
 pub use fault::{Fault, fault};
 pub use fingerprint::{FINGERPRINT_VERSION, MAX_SAFE_INTEGER, Received, escape_pointer, read_json};
 pub use flight::Flights;

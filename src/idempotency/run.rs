@@ -10,6 +10,7 @@ use diesel::connection::Connection;
 use diesel::pg::PgConnection;
 use uuid::Uuid;
 
+use super::ending::{Ending, NoWrite};
 use super::fault::{Fault, fault};
 use super::fingerprint::Received;
 use super::flight::{Follower, Landing, Leader, Seat};
@@ -22,10 +23,6 @@ use super::{Database, Error, Failure, Nature};
 /// How often a transaction runs at most. A deadlock or a lost connection rarely comes twice; five in a row mean that
 /// something else is wrong, and the client should come back later.
 const MAX_TRANSACTIONS: u32 = 5;
-
-/// How often one transaction claims at most. It claims again only when the record it ran into went a moment ago; a third
-/// time would take two sweeps of one key within a millisecond.
-const MAX_CLAIMS: u32 = 3;
 
 /// Between two runs of a transaction: enough for the other side of a deadlock to end.
 fn between_transactions() -> ExponentialBackoff {
@@ -70,12 +67,19 @@ impl Policy {
     ///
     /// # Errors
     /// What `body` failed with, unless the policy stored it, and what [`Error`] names, as the caller's type.
-    pub async fn run<D, T, E, F>(&self, db: &D, account_id: Uuid, request: Keyed<T>, body: F) -> Result<HttpResponse, E>
+    pub async fn run<D, T, R, E, F>(
+        &self,
+        db: &D,
+        account_id: Uuid,
+        request: Keyed<T>,
+        body: F,
+    ) -> Result<HttpResponse, E>
     where
         D: Database,
         T: Send + Sync + 'static,
+        R: Ending,
         E: Failure,
-        F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
+        F: Fn(&mut PgConnection, &T) -> Result<R, E> + Send + Sync + 'static,
     {
         self.answer(db, account_id, request, body).await.map(Answer::into_response)
     }
@@ -84,12 +88,13 @@ impl Policy {
     ///
     /// # Errors
     /// As [`Policy::run`].
-    pub async fn answer<D, T, E, F>(&self, db: &D, account_id: Uuid, request: Keyed<T>, body: F) -> Result<Answer, E>
+    pub async fn answer<D, T, R, E, F>(&self, db: &D, account_id: Uuid, request: Keyed<T>, body: F) -> Result<Answer, E>
     where
         D: Database,
         T: Send + Sync + 'static,
+        R: Ending,
         E: Failure,
-        F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
+        F: Fn(&mut PgConnection, &T) -> Result<R, E> + Send + Sync + 'static,
     {
         let deadline = Instant::now() + self.wait;
         let job = Arc::new(self.job(account_id, request, body));
@@ -141,7 +146,6 @@ impl Policy {
             id: Uuid::now_v7(),
             route: self.route,
             fingerprint: received.fingerprint(),
-            success_ttl: self.success_ttl.as_secs_f64(),
         };
         Job { policy: *self, claim, received, instance, request, body }
     }
@@ -154,7 +158,7 @@ fn unlanded(received: &Received, follower: &Follower) -> Result<Answer, Error> {
 }
 
 /// Goes to the database until there is an answer, and says what the followers get.
-async fn lead<D, T, E, F>(
+async fn lead<D, T, R, E, F>(
     db: &D,
     job: &Arc<Job<T, F>>,
     leader: &Leader,
@@ -163,8 +167,9 @@ async fn lead<D, T, E, F>(
 where
     D: Database,
     T: Send + Sync + 'static,
+    R: Ending,
     E: Failure,
-    F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
+    F: Fn(&mut PgConnection, &T) -> Result<R, E> + Send + Sync + 'static,
 {
     match attempts(db, job, leader, deadline).await {
         Ok(Some((record, origin))) => {
@@ -184,7 +189,7 @@ where
 }
 
 /// Runs transactions until one ends with a record to answer with. None where another process holds the key past the deadline.
-async fn attempts<D, T, E, F>(
+async fn attempts<D, T, R, E, F>(
     db: &D,
     job: &Arc<Job<T, F>>,
     leader: &Leader,
@@ -193,8 +198,9 @@ async fn attempts<D, T, E, F>(
 where
     D: Database,
     T: Send + Sync + 'static,
+    R: Ending,
     E: Failure,
-    F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
+    F: Fn(&mut PgConnection, &T) -> Result<R, E> + Send + Sync + 'static,
 {
     let mut pauses = between_transactions();
     let mut looks = between_looks();
@@ -235,10 +241,11 @@ fn runs_again<E: Failure>(error: &E) -> bool {
 }
 
 /// For a key that probably has a record: one plain read instead of a transaction. Without a live record, the transaction.
-fn look<T, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Attempt, E>
+fn look<T, R, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Attempt, E>
 where
+    R: Ending,
     E: Failure,
-    F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
+    F: Fn(&mut PgConnection, &T) -> Result<R, E>,
 {
     match store::find(conn, &job.claim.address)? {
         Some(record) if !record.expired => Ok(Attempt::Stands(record)),
@@ -247,10 +254,11 @@ where
 }
 
 /// One READ COMMITTED transaction from the claim to the reply.
-fn transaction<T, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Attempt, E>
+fn transaction<T, R, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Attempt, E>
 where
+    R: Ending,
     E: Failure,
-    F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
+    F: Fn(&mut PgConnection, &T) -> Result<R, E>,
 {
     conn.build_transaction().read_committed().run(|conn| {
         match hold_key(conn, &job.claim)? {
@@ -258,13 +266,16 @@ where
             Held::InFlight => return Ok(Attempt::InFlight),
             Held::Ours => {}
         }
-        let reply = reply_of_body(conn, job)?;
+        let (reply, last_write) = run_body(conn, job)?;
         if reply.body.len() > MAX_BODY {
             return Err(Error::ReplyTooLarge(ReplyTooLarge(reply.body.len())).into());
         }
         let claim = &job.claim;
         let ttl = job.policy.ttl(reply.status);
-        let expires_at = store::write_reply(conn, &claim.address, claim.id, &reply, ttl)?;
+        let expires_at = match last_write {
+            Some(write) => store::record(conn, claim, &reply, ttl, &write)?,
+            None => store::record(conn, claim, &reply, ttl, &NoWrite)?,
+        };
         Ok(Attempt::Ran(Record {
             id: claim.id,
             fingerprint_version: super::FINGERPRINT_VERSION,
@@ -283,42 +294,38 @@ enum Held {
     InFlight,
 }
 
-/// Claims the key; where a record is in the way that is not live, guards it and takes it over.
+/// Claims the key. An expired record is guarded first, so that nobody else changes it while the body runs.
 fn hold_key(conn: &mut PgConnection, claim: &Claim) -> diesel::QueryResult<Held> {
-    for _ in 0..MAX_CLAIMS {
-        match store::claim(conn, claim)? {
-            Claimed::Ours => return Ok(Held::Ours),
-            Claimed::InFlight => return Ok(Held::InFlight),
-            // A live record is replayed without a lock: a lock would make each replay a write.
-            Claimed::Stands(record) if !record.expired => return Ok(Held::Stands(record)),
-            Claimed::Stands(_) | Claimed::Unclear => {}
-        }
-        match store::guard(conn, &claim.address)? {
-            Some(record) if record.expired => {
-                store::take_over(conn, claim)?;
-                return Ok(Held::Ours);
-            }
-            Some(record) => return Ok(Held::Stands(record)),
-            None => {}
-        }
+    match store::claim(conn, claim)? {
+        Claimed::Free => Ok(Held::Ours),
+        Claimed::InFlight => Ok(Held::InFlight),
+        // A live record is replayed without a lock: a lock would make each replay a write.
+        Claimed::Stands(record) if !record.expired => Ok(Held::Stands(record)),
+        Claimed::Stands(_) => match store::guard(conn, &claim.address)? {
+            Some(record) if !record.expired => Ok(Held::Stands(record)),
+            // Expired still, and ours to take over; or swept away, and so free.
+            _ => Ok(Held::Ours),
+        },
     }
-    Ok(Held::InFlight)
 }
 
 /// Runs the body. Under cache-failures it runs inside a savepoint, so that a final failure leaves no writes while its
 /// reply is stored.
-fn reply_of_body<T, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Reply, E>
+fn run_body<T, R, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<(Reply, Option<R::Write>), E>
 where
+    R: Ending,
     E: Failure,
-    F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
+    F: Fn(&mut PgConnection, &T) -> Result<R, E>,
 {
-    match job.policy.failures {
-        Failures::SuccessOnly => (job.body)(conn, &job.request),
+    let ending = match job.policy.failures {
+        Failures::SuccessOnly => (job.body)(conn, &job.request)?,
         Failures::CacheFailures { .. } => match conn.transaction(|conn| (job.body)(conn, &job.request)) {
-            Err(error) if matches!(error.nature(), Nature::Final) => Ok(error.reply(job.instance)),
-            result => result,
+            Err(error) if matches!(error.nature(), Nature::Final) => return Ok((error.reply(job.instance), None)),
+            result => result?,
         },
-    }
+    };
+    let (reply, write) = ending.into_parts();
+    Ok((reply, Some(write)))
 }
 
 /// The record, if it was made by this request or one like it.

@@ -3,18 +3,19 @@
 diesel::table! {
     idempotency_keys (account_id, scope, key) {
         account_id -> Uuid,
-        scope -> Text,
-        key -> Text,
+        #[max_length = 512]
+        scope -> Varchar,
+        #[max_length = 255]
+        key -> Varchar,
         id -> Uuid,
         route -> Text,
         fingerprint_version -> Int2,
         fingerprint -> Bytea,
-        status -> Nullable<Int2>,
+        status -> Int2,
         content_type -> Nullable<Text>,
         location -> Nullable<Text>,
-        body -> Nullable<Bytea>,
+        body -> Bytea,
         created_at -> Timestamptz,
         expires_at -> Nullable<Timestamptz>,
-        missing_reply -> Nullable<Uuid>,
     }
 }

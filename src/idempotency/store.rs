@@ -1,4 +1,4 @@
-//! The statements on the one table: claim, find, guard, record, settle. Each runs inside the caller's transaction.
+//! The statements on the one table: claim, record, find, guard, settle. Each runs inside the caller's transaction.
 //!
 //! The statements of the hot path are query fragments with a static id, so that PostgreSQL plans them once a connection;
 //! Diesel would send an UPDATE unprepared each time.
@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{BigInt, Binary, Bool, Double, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
@@ -46,18 +47,14 @@ pub(super) struct Claim {
     pub id: Uuid,
     pub route: &'static str,
     pub fingerprint: [u8; 32],
-    /// In seconds. A claim expires as a success would, so that the reply's UPDATE leaves the index on expiry alone.
-    pub success_ttl: f64,
 }
 
 /// What the claim found.
 pub(super) enum Claimed {
-    /// The key is this transaction's: the record stands, and wants its reply before the commit.
-    Ours,
+    /// The key is this transaction's, and there is no record.
+    Free,
     /// A record stands, live or expired.
     Stands(Record),
-    /// Nothing was inserted and nothing is there to see: another transaction's record committed or went a moment ago.
-    Unclear,
     /// Another transaction holds the key.
     InFlight,
 }
@@ -73,7 +70,7 @@ pub enum SettleError {
     TooLarge(#[from] ReplyTooLarge),
     /// The database failed.
     #[error(transparent)]
-    Database(#[from] diesel::result::Error),
+    Database(#[from] DieselError),
 }
 
 /// The reply is over [`MAX_BODY`]: a defect of the endpoint that made it.
@@ -117,19 +114,18 @@ fn record_of(row: RecordRow) -> Option<Record> {
     })
 }
 
-/// Claims the key, or tells who has it, in one statement.
+/// Claims the key until the transaction ends, or tells who has it, in one statement that waits for nobody.
 ///
-/// The unique key is what makes it right; the advisory lock only keeps duplicates from waiting inside the database. The
-/// statement may wait for a sweep or a settlement of this very key to commit, and for nothing else.
+/// The claim is an advisory lock that is only tried: it keeps duplicates from running, and from waiting inside the
+/// database. It is the unique key that makes it right, see [`record`].
 pub(super) fn claim(conn: &mut PgConnection, claim: &Claim) -> QueryResult<Claimed> {
-    let (got, claimed, record): (bool, Option<Uuid>, RecordRow) = ClaimStatement(claim).get_result(conn)?;
-    // Decided by the rows that came back, never by a row count.
-    Ok(match (got, claimed, record_of(record)) {
-        (_, Some(_), _) => Claimed::Ours,
+    let (got, record): (bool, RecordRow) = ClaimStatement(claim).get_result(conn)?;
+    Ok(match (got, record_of(record)) {
+        (true, None) => Claimed::Free,
         // An expired record whose lock is taken is being taken over: whoever went on to the guard would wait in the database.
-        (got, None, Some(record)) if got || !record.expired => Claimed::Stands(record),
-        (true, None, _) => Claimed::Unclear,
-        (false, None, _) => Claimed::InFlight,
+        (false, Some(record)) if record.expired => Claimed::InFlight,
+        (_, Some(record)) => Claimed::Stands(record),
+        (false, None) => Claimed::InFlight,
     })
 }
 
@@ -141,32 +137,95 @@ impl QueryId for ClaimStatement<'_> {
 }
 
 impl Query for ClaimStatement<'_> {
-    type SqlType = (Bool, Nullable<SqlUuid>, RecordColumns);
+    type SqlType = (Bool, RecordColumns);
 }
 
 impl RunQueryDsl<PgConnection> for ClaimStatement<'_> {}
 
 impl QueryFragment<Pg> for ClaimStatement<'_> {
     fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        let Claim { address, lock, id, route, fingerprint, success_ttl } = self.0;
+        let Claim { address, lock, .. } = self.0;
         let mut sql = Statement::new(
             out,
-            "WITH guard AS MATERIALIZED (
-               SELECT pg_try_advisory_xact_lock(?) AS got
-             ), claimed AS (
-               INSERT INTO idempotency_keys
-                 (account_id, scope, key, id, route, fingerprint_version, fingerprint, expires_at)
-               SELECT ?, ?, ?, ?, ?, ?, ?, now() + make_interval(secs => ?) FROM guard WHERE got
-               ON CONFLICT (account_id, scope, key) DO NOTHING
-               RETURNING id
-             )
-             SELECT guard.got, claimed.id,
+            "WITH claim AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(?) AS got)
+             SELECT claim.got,
                record.id, record.fingerprint_version, record.fingerprint, record.status, record.content_type,
                record.location, record.body, record.expires_at, record.expires_at <= now()
-             FROM guard LEFT JOIN claimed ON true
+             FROM claim
              LEFT JOIN idempotency_keys record ON record.account_id = ? AND record.scope = ? AND record.key = ?",
         );
         sql.bind::<BigInt, _>(lock)?;
+        sql.bind::<SqlUuid, _>(&address.account_id)?;
+        sql.bind::<Text, _>(&address.scope)?;
+        sql.bind::<Text, _>(&address.key)?;
+        sql.end();
+        Ok(())
+    }
+}
+
+/// Writes the record with its reply, as a new one or in the place of an expired one, and returns when it expires.
+///
+/// `last_write` is what the body left to this statement. The unique key decides. It is an error, after which the whole transaction runs again, when a live record is in the way:
+/// a transaction of this key committed after the claim looked and before it had the lock. The next claim finds its record.
+pub(super) fn record(
+    conn: &mut PgConnection,
+    claim: &Claim,
+    reply: &Reply,
+    ttl: Duration,
+    last_write: &(impl QueryFragment<Pg> + QueryId),
+) -> QueryResult<Option<DateTime<Utc>>> {
+    let status = status_column(reply)?;
+    let written = RecordStatement { claim, status, reply, ttl: ttl.as_secs_f64(), last_write }.get_result(conn);
+    written.map_err(|error| if error == DieselError::NotFound { overtaken() } else { error })
+}
+
+fn overtaken() -> DieselError {
+    let what = "another transaction recorded this key first".to_owned();
+    DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, Box::new(what))
+}
+
+fn status_column(reply: &Reply) -> QueryResult<i16> {
+    i16::try_from(reply.status).map_err(|e| DieselError::SerializationError(e.into()))
+}
+
+struct RecordStatement<'a, W> {
+    claim: &'a Claim,
+    status: i16,
+    reply: &'a Reply,
+    /// In seconds.
+    ttl: f64,
+    last_write: &'a W,
+}
+
+impl<W: QueryId> QueryId for RecordStatement<'_, W> {
+    type QueryId = RecordStatement<'static, W::QueryId>;
+    const HAS_STATIC_QUERY_ID: bool = W::HAS_STATIC_QUERY_ID;
+}
+
+impl<W> Query for RecordStatement<'_, W> {
+    type SqlType = Nullable<Timestamptz>;
+}
+
+impl<W> RunQueryDsl<PgConnection> for RecordStatement<'_, W> {}
+
+impl<W: QueryFragment<Pg>> QueryFragment<Pg> for RecordStatement<'_, W> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        self.last_write.walk_ast(out.reborrow())?;
+        let Claim { address, id, route, fingerprint, .. } = self.claim;
+        let mut sql = Statement::new(
+            out,
+            " INSERT INTO idempotency_keys AS record
+               (account_id, scope, key, id, route, fingerprint_version, fingerprint, status, content_type, location, body,
+                expires_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN ? <> 202 THEN now() + make_interval(secs => ?) END)
+             ON CONFLICT (account_id, scope, key) DO UPDATE SET
+               id = excluded.id, route = excluded.route, fingerprint_version = excluded.fingerprint_version,
+               fingerprint = excluded.fingerprint, status = excluded.status, content_type = excluded.content_type,
+               location = excluded.location, body = excluded.body, created_at = excluded.created_at,
+               expires_at = excluded.expires_at
+             WHERE record.expires_at <= now()
+             RETURNING expires_at",
+        );
         sql.bind::<SqlUuid, _>(&address.account_id)?;
         sql.bind::<Text, _>(&address.scope)?;
         sql.bind::<Text, _>(&address.key)?;
@@ -174,10 +233,12 @@ impl QueryFragment<Pg> for ClaimStatement<'_> {
         sql.bind::<Text, _>(*route)?;
         sql.bind::<SmallInt, _>(&CURRENT_VERSION)?;
         sql.bind::<Binary, _>(fingerprint)?;
-        sql.bind::<Double, _>(success_ttl)?;
-        sql.bind::<SqlUuid, _>(&address.account_id)?;
-        sql.bind::<Text, _>(&address.scope)?;
-        sql.bind::<Text, _>(&address.key)?;
+        sql.bind::<SmallInt, _>(&self.status)?;
+        sql.bind::<Nullable<Text>, _>(&self.reply.content_type)?;
+        sql.bind::<Nullable<Text>, _>(&self.reply.location)?;
+        sql.bind::<Binary, _>(&*self.reply.body)?;
+        sql.bind::<SmallInt, _>(&self.status)?;
+        sql.bind::<Double, _>(&self.ttl)?;
         sql.end();
         Ok(())
     }
@@ -194,10 +255,10 @@ macro_rules! record_at {
                 idempotency_keys::id.nullable(),
                 idempotency_keys::fingerprint_version.nullable(),
                 idempotency_keys::fingerprint.nullable(),
-                idempotency_keys::status,
+                idempotency_keys::status.nullable(),
                 idempotency_keys::content_type,
                 idempotency_keys::location,
-                idempotency_keys::body,
+                idempotency_keys::body.nullable(),
                 idempotency_keys::expires_at,
                 idempotency_keys::expires_at.le(diesel::dsl::now.into_sql::<Timestamptz>().nullable()),
             ))
@@ -223,85 +284,6 @@ pub fn guard(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<R
     Ok(row.and_then(record_of))
 }
 
-/// Makes an expired record, which the caller has guarded, the claim of this request.
-pub(super) fn take_over(conn: &mut PgConnection, claim: &Claim) -> QueryResult<()> {
-    let taken = diesel::update(idempotency_keys::table)
-        .filter(idempotency_keys::account_id.eq(claim.address.account_id))
-        .filter(idempotency_keys::scope.eq(&claim.address.scope))
-        .filter(idempotency_keys::key.eq(&claim.address.key))
-        .set((
-            idempotency_keys::id.eq(claim.id),
-            idempotency_keys::route.eq(claim.route),
-            idempotency_keys::fingerprint_version.eq(CURRENT_VERSION),
-            idempotency_keys::fingerprint.eq(claim.fingerprint.as_slice()),
-            idempotency_keys::status.eq(None::<i16>),
-            idempotency_keys::body.eq(None::<Vec<u8>>),
-            idempotency_keys::created_at.eq(diesel::dsl::now),
-        ))
-        .returning(idempotency_keys::id)
-        .get_results::<Uuid>(conn)?;
-    // The guard holds the row, so it can't be gone.
-    if taken.is_empty() { Err(diesel::result::Error::NotFound) } else { Ok(()) }
-}
-
-/// Writes the reply into the record `id` that this transaction claimed or guarded, and returns when it expires.
-///
-/// # Errors
-/// [`diesel::result::Error::NotFound`] where the record is not there: then nothing may commit.
-pub(super) fn write_reply(
-    conn: &mut PgConnection,
-    address: &Address,
-    id: Uuid,
-    reply: &Reply,
-    ttl: Duration,
-) -> QueryResult<Option<DateTime<Utc>>> {
-    let status = i16::try_from(reply.status).map_err(|e| diesel::result::Error::SerializationError(e.into()))?;
-    WriteReply { address, id, status, reply, ttl: ttl.as_secs_f64() }.get_result(conn)
-}
-
-struct WriteReply<'a> {
-    address: &'a Address,
-    id: Uuid,
-    status: i16,
-    reply: &'a Reply,
-    ttl: f64,
-}
-
-impl QueryId for WriteReply<'_> {
-    type QueryId = WriteReply<'static>;
-    const HAS_STATIC_QUERY_ID: bool = true;
-}
-
-impl Query for WriteReply<'_> {
-    type SqlType = Nullable<Timestamptz>;
-}
-
-impl RunQueryDsl<PgConnection> for WriteReply<'_> {}
-
-impl QueryFragment<Pg> for WriteReply<'_> {
-    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        let mut sql = Statement::new(
-            out,
-            "UPDATE idempotency_keys SET status = ?, content_type = ?, location = ?, body = ?,
-               expires_at = CASE WHEN ? <> 202 THEN now() + make_interval(secs => ?) END
-             WHERE account_id = ? AND scope = ? AND key = ? AND id = ?
-             RETURNING expires_at",
-        );
-        sql.bind::<SmallInt, _>(&self.status)?;
-        sql.bind::<Nullable<Text>, _>(&self.reply.content_type)?;
-        sql.bind::<Nullable<Text>, _>(&self.reply.location)?;
-        sql.bind::<Binary, _>(&*self.reply.body)?;
-        sql.bind::<SmallInt, _>(&self.status)?;
-        sql.bind::<Double, _>(&self.ttl)?;
-        sql.bind::<SqlUuid, _>(&self.address.account_id)?;
-        sql.bind::<Text, _>(&self.address.scope)?;
-        sql.bind::<Text, _>(&self.address.key)?;
-        sql.bind::<SqlUuid, _>(&self.id)?;
-        sql.end();
-        Ok(())
-    }
-}
-
 /// Puts the final reply in the place of a provisional one, and returns when it expires. Belongs into the transaction that
 /// records the outcome, after the business rows were locked.
 ///
@@ -317,8 +299,52 @@ pub fn settle(
         return Err(SettleError::TooLarge(ReplyTooLarge(reply.body.len())));
     }
     match guard(conn, address)? {
-        Some(record) if record.reply.is_provisional() => Ok(write_reply(conn, address, record.id, reply, ttl)?),
+        Some(record) if record.reply.is_provisional() => {
+            let status = status_column(reply)?;
+            Ok(ReplaceReply { address, status, reply, ttl: ttl.as_secs_f64() }.get_result(conn)?)
+        }
         Some(_) => Err(SettleError::NotProvisional("final already")),
         None => Err(SettleError::NotProvisional("gone")),
+    }
+}
+
+struct ReplaceReply<'a> {
+    address: &'a Address,
+    status: i16,
+    reply: &'a Reply,
+    ttl: f64,
+}
+
+impl QueryId for ReplaceReply<'_> {
+    type QueryId = ReplaceReply<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for ReplaceReply<'_> {
+    type SqlType = Nullable<Timestamptz>;
+}
+
+impl RunQueryDsl<PgConnection> for ReplaceReply<'_> {}
+
+impl QueryFragment<Pg> for ReplaceReply<'_> {
+    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        let mut sql = Statement::new(
+            out,
+            "UPDATE idempotency_keys SET status = ?, content_type = ?, location = ?, body = ?,
+               expires_at = CASE WHEN ? <> 202 THEN now() + make_interval(secs => ?) END
+             WHERE account_id = ? AND scope = ? AND key = ?
+             RETURNING expires_at",
+        );
+        sql.bind::<SmallInt, _>(&self.status)?;
+        sql.bind::<Nullable<Text>, _>(&self.reply.content_type)?;
+        sql.bind::<Nullable<Text>, _>(&self.reply.location)?;
+        sql.bind::<Binary, _>(&*self.reply.body)?;
+        sql.bind::<SmallInt, _>(&self.status)?;
+        sql.bind::<Double, _>(&self.ttl)?;
+        sql.bind::<SqlUuid, _>(&self.address.account_id)?;
+        sql.bind::<Text, _>(&self.address.scope)?;
+        sql.bind::<Text, _>(&self.address.key)?;
+        sql.end();
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! An order keeps snapshots of what it was made of, so later changes of the catalogue don't change it. Stock is reserved
 //! by the transaction that makes the order, under locks on the stocked products, and given back when it is canceled.
 
+mod lines;
 mod place;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+pub(crate) use self::lines::{Line, Lines};
 pub use self::place::NewOrder;
 use self::place::place;
 use crate::auth::Account;
@@ -25,7 +27,7 @@ use crate::events;
 use crate::idempotency::{Failures, Keyed, Policy, Reply, Scope, hours, seconds};
 use crate::openapi::shapes::OrderStatus;
 use crate::problems::{ORDER_NOT_CANCELABLE, SETTLEMENT_IN_PROGRESS};
-use crate::schema::{charges, order_items, orders, products};
+use crate::schema::{charges, orders, products};
 use crate::wire::{Id, NoBody, Page, Paging};
 
 /// What is out of stock now may be restocked in a minute: a failure is not worth keeping.
@@ -79,6 +81,40 @@ pub struct Item {
     pub unit_amount: i64,
 }
 
+impl From<&Line> for Item {
+    fn from(line: &Line) -> Self {
+        Self { sku: line.sku.clone(), name: line.name.clone(), quantity: line.quantity, unit_amount: line.unit_amount }
+    }
+}
+
+/// An order's row.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = orders, check_for_backend(diesel::pg::Pg))]
+pub(crate) struct Row {
+    pub id: Uuid,
+    pub customer: String,
+    pub status: String,
+    pub currency: String,
+    pub amount: i64,
+    #[diesel(column_name = items)]
+    pub lines: Lines,
+    pub created_at: DateTime<Utc>,
+}
+
+impl From<&Row> for Order {
+    fn from(row: &Row) -> Self {
+        Self {
+            id: row.id,
+            customer: row.customer.clone(),
+            status: row.status.clone(),
+            currency: row.currency.clone(),
+            amount: row.amount,
+            items: row.lines.0.iter().map(Item::from).collect(),
+            created_at: row.created_at,
+        }
+    }
+}
+
 /// `POST /v1/orders`
 ///
 /// # Errors
@@ -88,12 +124,7 @@ pub struct Item {
     request_body = NewOrder,
     responses((status = 201, body = Order, description = "The order, pending")))]
 pub async fn create(account: Account, request: Keyed<NewOrder>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    CREATE_ORDER
-        .run(&**db, account.id, request, move |conn, order| {
-            let order = place(conn, account.id, order)?;
-            Ok::<_, ApiError>(Reply::created(format!("/v1/orders/{}", order.id), &order)?)
-        })
-        .await
+    CREATE_ORDER.run(&**db, account.id, request, move |conn, order| place(conn, account.id, order)).await
 }
 
 /// The same order without a key, for `bench/` to tell what idempotency costs.
@@ -106,10 +137,16 @@ pub async fn create_without_key(
     request: crate::wire::Json<NewOrder>,
     db: Data<Db>,
 ) -> Result<HttpResponse, ApiError> {
-    let order = db
-        .run(move |conn| conn.build_transaction().read_committed().run(|conn| place(conn, account.id, &request.0)))
-        .await?;
-    Ok(HttpResponse::Created().insert_header(("Location", format!("/v1/orders/{}", order.id))).json(order))
+    let work = move |conn: &mut PgConnection| {
+        conn.build_transaction().read_committed().run(|conn| {
+            let (reply, write) = place(conn, account.id, &request.0)?;
+            place::WriteOrderAlone(write).execute(conn)?;
+            Ok::<_, ApiError>(reply)
+        })
+    };
+    let reply = db.run(work).await?;
+    let location = reply.location.unwrap_or_default();
+    Ok(HttpResponse::Created().content_type("application/json").insert_header(("Location", location)).body(reply.body))
 }
 
 /// Locks products in the order of their SKUs, as everybody does: (sku, stock, reserved).
@@ -144,7 +181,7 @@ pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Resul
                 query = query.filter(orders::id.lt(after));
             }
             let rows: Vec<Row> = query.order(orders::id.desc()).limit(paging.rows()).load(conn)?;
-            Ok::<_, ApiError>(paging.page(with_items(conn, account.id, rows)?))
+            Ok::<_, ApiError>(paging.page(rows.iter().map(Order::from).collect()))
         })
         .await?;
     Ok(HttpResponse::Ok().json(page))
@@ -159,15 +196,13 @@ pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Resul
     params(Id),
     responses((status = 200, body = Order, description = "The order")))]
 pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let order = db
+    let row: Option<Row> = db
         .read(move |conn| {
-            let row: Option<Row> =
-                orders::table.find((account.id, id.0)).select(Row::as_select()).first(conn).optional()?;
-            let row = row.ok_or_else(no_order)?;
-            with_items(conn, account.id, vec![row])?.pop().ok_or_else(no_order)
+            let order = orders::table.find((account.id, id.0)).select(Row::as_select());
+            order.first(conn).optional().map_err(ApiError::from)
         })
         .await?;
-    Ok(HttpResponse::Ok().json(order))
+    Ok(HttpResponse::Ok().json(Order::from(&row.ok_or_else(no_order)?)))
 }
 
 /// `POST /v1/orders/{id}/cancel`
@@ -196,23 +231,15 @@ fn cancel_pending(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result
     if is_being_paid(conn, account_id, id)? {
         return Err(ApiError::new(&SETTLEMENT_IN_PROGRESS, "a payment of this order is under way"));
     }
-    let reserving: HashMap<String, i32> = order_items::table
-        .filter(order_items::account_id.eq(account_id))
-        .filter(order_items::order_id.eq(id))
-        .filter(order_items::reserves)
-        .select((order_items::sku, order_items::quantity))
-        .load::<(String, i32)>(conn)?
-        .into_iter()
-        .collect();
-    for (sku, ..) in lock_products(conn, account_id, reserving.keys().map(String::as_str))? {
-        let quantity = i64::from(reserving[&sku]);
+    let reserving: HashMap<&str, i32> =
+        order.lines.0.iter().filter(|line| line.reserves).map(|line| (line.sku.as_str(), line.quantity)).collect();
+    for (sku, ..) in lock_products(conn, account_id, reserving.keys().copied())? {
+        let quantity = i64::from(reserving[sku.as_str()]);
         diesel::update(products::table.find((account_id, sku)))
             .set(products::reserved.eq(products::reserved - quantity))
             .execute(conn)?;
     }
-    let order = set_status(conn, account_id, id, "canceled")?;
-    events::record(conn, account_id, "order.canceled", &order)?;
-    Ok(order)
+    set_status(conn, account_id, id, "canceled").map(|row| Order::from(&row))
 }
 
 /// Whether a charge of the order is processing. The order must be locked, and this a later statement than the one that
@@ -225,18 +252,6 @@ pub(crate) fn is_being_paid(conn: &mut PgConnection, account_id: Uuid, order_id:
     diesel::select(diesel::dsl::exists(processing)).get_result(conn)
 }
 
-/// An order's row.
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = orders, check_for_backend(diesel::pg::Pg))]
-pub(crate) struct Row {
-    pub id: Uuid,
-    pub customer: String,
-    pub status: String,
-    pub currency: String,
-    pub amount: i64,
-    pub created_at: DateTime<Utc>,
-}
-
 /// Locks an order until the transaction ends: whoever decides by its status goes through here.
 ///
 /// # Errors
@@ -246,46 +261,17 @@ pub(crate) fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Resul
     row.ok_or_else(no_order)
 }
 
-/// Moves a locked order to another status, and returns it whole.
+/// Moves a locked order to another status, with the event `order.<status>`.
 ///
 /// # Errors
 /// The database's.
-pub(crate) fn set_status(conn: &mut PgConnection, account_id: Uuid, id: Uuid, status: &str) -> Result<Order, ApiError> {
+pub(crate) fn set_status(conn: &mut PgConnection, account_id: Uuid, id: Uuid, status: &str) -> Result<Row, ApiError> {
     let row = diesel::update(orders::table.find((account_id, id)))
         .set(orders::status.eq(status))
         .returning(Row::as_returning())
         .get_result(conn)?;
-    with_items(conn, account_id, vec![row])?.pop().ok_or_else(no_order)
-}
-
-fn with_items(conn: &mut PgConnection, account_id: Uuid, rows: Vec<Row>) -> QueryResult<Vec<Order>> {
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-    let found = order_items::table
-        .filter(order_items::account_id.eq(account_id))
-        .filter(order_items::order_id.eq_any(ids))
-        .order((order_items::order_id, order_items::position))
-        .select((
-            order_items::order_id,
-            order_items::sku,
-            order_items::name,
-            order_items::quantity,
-            order_items::unit_amount,
-        ))
-        .load::<(Uuid, String, String, i32, i64)>(conn)?;
-    let mut items: HashMap<Uuid, Vec<Item>> = HashMap::new();
-    for (order_id, sku, name, quantity, unit_amount) in found {
-        items.entry(order_id).or_default().push(Item { sku, name, quantity, unit_amount });
-    }
-    let whole = |row: Row| Order {
-        items: items.remove(&row.id).unwrap_or_default(),
-        id: row.id,
-        customer: row.customer,
-        status: row.status,
-        currency: row.currency,
-        amount: row.amount,
-        created_at: row.created_at,
-    };
-    Ok(rows.into_iter().map(whole).collect())
+    events::record(conn, account_id, &format!("order.{status}"), &Order::from(&row))?;
+    Ok(row)
 }
 
 fn no_order() -> ApiError {

@@ -164,7 +164,7 @@ impl Client {
 
     /// All that a request may change, in one number each: what bad input must leave as it is.
     pub fn rows(&self) -> Vec<i64> {
-        let tables = ["orders", "order_items", "products", "events", "idempotency_keys", "products WHERE reserved > 0"];
+        let tables = ["orders", "products", "events", "idempotency_keys", "products WHERE reserved > 0"];
         tables.iter().map(|table| self.count(table)).collect()
     }
 }

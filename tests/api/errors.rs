@@ -138,12 +138,12 @@ async fn a_key_that_is_held_for_too_long_is_in_flight() {
 async fn an_internal_error_shows_no_cause_and_stores_nothing() {
     let app = App::start_with_pool(2).await;
     let before = app.rows();
-    execute(&app.database, "ALTER TABLE order_items RENAME TO order_items_gone");
+    execute(&app.database, "ALTER TABLE events RENAME TO events_gone");
 
     app.order("key", "sticker", 1).await.expect_problem(500, "internal");
     app.get("/v1/orders/019a0000-0000-7000-8000-000000000000").await.expect_problem(404, "not-found");
 
-    execute(&app.database, "ALTER TABLE order_items_gone RENAME TO order_items");
+    execute(&app.database, "ALTER TABLE events_gone RENAME TO events");
     assert_eq!(app.rows(), before);
     assert!(!app.order("key", "sticker", 1).await.expect(201).is_replay());
 }

@@ -21,7 +21,7 @@ async fn concurrent_orders_never_oversell() {
     for refused in answers.into_iter().filter(|answer| answer.status != 201) {
         refused.expect_problem(409, "out-of-stock");
     }
-    assert_eq!((reserved(&app, "mug"), app.count("orders"), app.count("order_items")), (10, 10, 10));
+    assert_eq!((reserved(&app, "mug"), app.count("orders")), (10, 10));
 }
 
 #[tokio::test]
@@ -62,7 +62,8 @@ async fn orders_cancellations_and_restocking_at_once_keep_the_books() {
     assert!(statuses.iter().all(|status| [201, 409].contains(status)), "{statuses:?}");
     let ordered = number(
         &app.database,
-        "coalesce(sum(quantity), 0) AS n FROM order_items JOIN orders ON orders.id = order_id WHERE status = 'pending'",
+        "coalesce(sum((item ->> 'quantity')::bigint), 0)::bigint AS n \
+         FROM orders, jsonb_array_elements(items) AS item WHERE status = 'pending'",
     );
     assert_eq!(reserved(&app, "mug"), ordered);
     assert!(ordered <= 20);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::idempotency::{Error, Policy};
-use crate::support::{at_once, count, eventually_blocked, fresh_database};
+use crate::support::{at_once, count, eventually_blocked, execute, fresh_database};
 use crate::toy::{MAKE, Runs, ToyError, Workshop, make, stock};
 
 #[tokio::test]
@@ -133,4 +133,30 @@ async fn duplicates_of_a_slow_takeover_wait_without_a_connection() {
     let answer = takeover.await.unwrap().unwrap();
     assert_eq!(workshop.another_process().make("key").await.reply(), answer.reply());
     assert_eq!((workshop.toys(), workshop.records()), (2, 1));
+}
+
+/// The lock only keeps duplicates from running. Who doesn't take it, or committed between a claim's look and its lock, is
+/// kept apart by the unique key.
+#[tokio::test]
+async fn a_record_that_appears_while_the_body_runs_rolls_it_back_and_is_replayed() {
+    let workshop = Workshop::open();
+    let other = workshop.make("other").await;
+    let (url, runs) = (workshop.url.clone(), Runs::default());
+
+    let answer = workshop.send(MAKE, "key", "ball", move |conn, toy| {
+        let reply = make(conn, toy)?;
+        if runs.is_first() {
+            execute(
+                &url,
+                "INSERT INTO idempotency_keys SELECT account_id, scope, 'key', gen_random_uuid(), route, \
+                 fingerprint_version, fingerprint, status, content_type, location, body, created_at, expires_at \
+                 FROM idempotency_keys WHERE key = 'other'",
+            );
+        }
+        Ok(reply)
+    });
+    let answer = answer.await.unwrap();
+
+    assert_eq!((answer.reply(), answer.is_replay()), (other.reply(), true));
+    assert_eq!((workshop.toys(), workshop.records()), (1, 2));
 }
