@@ -98,7 +98,8 @@ pub struct State {
     pub settler: Settler,
 }
 
-/// Serves on the listener until it is stopped; SIGTERM and SIGINT let requests under way end.
+/// Serves on the listener until it is stopped. SIGTERM lets requests under way end; SIGINT ends at once, for whoever types it
+/// waits.
 ///
 /// # Errors
 /// The operating system's, where the listener can't be used.
@@ -282,7 +283,10 @@ fn tell(response: &ServiceResponse<BoxBody>, id: Uuid, took: Duration) {
     if let Some(metrics) = request.app_data::<Data<Metrics>>() {
         metrics.answered(method, route, status, key, took);
     }
-    log::info!(
+    // Asked every few seconds by machines, these would drown the rest.
+    let asked_by_machines = route.starts_with("/health/") || route == "/metrics";
+    log::log!(
+        if asked_by_machines { log::Level::Debug } else { log::Level::Info },
         "request={id} account={account} route=\"{method} {route}\" status={status} key={} problem={problem} ms={:.1}",
         key.unwrap_or("-"),
         took.as_secs_f64() * 1000.0,

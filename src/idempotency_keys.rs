@@ -39,7 +39,7 @@ pub struct Record {
     state: State,
     /// The HTTP status of the reply.
     status: i16,
-    /// When the key was claimed.
+    /// When the request was made that used the key first.
     created_at: DateTime<Utc>,
     /// When the reply stops being replayed; null while it is provisional.
     #[schema(required)]

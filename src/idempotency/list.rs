@@ -11,17 +11,17 @@ use super::schema::idempotency_keys;
 /// A record without its reply and its fingerprint: what support may see.
 #[derive(Clone, Debug, Queryable)]
 pub struct Listed {
-    /// The record's id: a UUIDv7 of when its key was claimed.
+    /// The record's id: a UUIDv7 of when its request came in.
     pub id: Uuid,
     /// The client's key.
     pub key: String,
     /// The key space.
     pub scope: String,
-    /// The route of the request that claimed it.
+    /// The route of the request that made it.
     pub route: String,
     /// The reply's HTTP status.
     pub status: i16,
-    /// When the key was claimed.
+    /// When its transaction began, which did what the request asked for.
     pub created_at: DateTime<Utc>,
     /// None while the reply is provisional.
     pub expires_at: Option<DateTime<Utc>>,
