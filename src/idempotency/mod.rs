@@ -30,7 +30,8 @@
 //!
 //! The unique key of the table is what makes it right: the second of two records of a key is refused, and with it all that
 //! its transaction wrote. The advisory lock only keeps duplicates from coming that far, and from waiting in the database.
-//! Since a record is written once, with its reply, no column of it is ever null on the way.
+//! Since a record is written once, with its reply, no column of it is ever null on the way. A body that fails is answered by
+//! the record, should there be one after all.
 //!
 //! A deadlock, a serialization failure or a lost connection, at COMMIT too, runs the whole transaction again. That is safe
 //! since record and writes are one transaction, and it is how an ambiguous commit is resolved: the record is there, or not.

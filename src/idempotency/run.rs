@@ -253,8 +253,28 @@ where
     }
 }
 
-/// One READ COMMITTED transaction from the claim to the reply.
+/// One transaction, and after a failure a look at the record.
+///
+/// The claim's statement may look a moment before it has the lock, and a transaction of this key commit in between. If the
+/// body then succeeds, the unique key refuses its record. If it fails, it may have failed by what that transaction did (an
+/// order that is canceled already): then the record is the answer.
 fn transaction<T, R, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Attempt, E>
+where
+    R: Ending,
+    E: Failure,
+    F: Fn(&mut PgConnection, &T) -> Result<R, E>,
+{
+    match claim_to_record(conn, job) {
+        Err(error) if !matches!(error.nature(), Nature::Database(_)) => match store::find(conn, &job.claim.address)? {
+            Some(record) if !record.expired => Ok(Attempt::Stands(record)),
+            _ => Err(error),
+        },
+        result => result,
+    }
+}
+
+/// One READ COMMITTED transaction from the claim to the record.
+fn claim_to_record<T, R, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Attempt, E>
 where
     R: Ending,
     E: Failure,

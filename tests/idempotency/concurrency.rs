@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::idempotency::{Error, Policy};
 use crate::support::{at_once, count, eventually_blocked, execute, fresh_database};
-use crate::toy::{MAKE, Runs, ToyError, Workshop, make, stock};
+use crate::toy::{MAKE, MAKE_OR_REMEMBER, Runs, ToyError, Workshop, make, stock};
 
 #[tokio::test]
 async fn a_storm_of_duplicates_has_one_effect_and_one_reply() {
@@ -135,28 +135,58 @@ async fn duplicates_of_a_slow_takeover_wait_without_a_connection() {
     assert_eq!((workshop.toys(), workshop.records()), (2, 1));
 }
 
-/// The lock only keeps duplicates from running. Who doesn't take it, or committed between a claim's look and its lock, is
-/// kept apart by the unique key.
+/// A record of `key` that another program wrote, or a transaction that committed between the claim's look and its lock.
+fn record_meanwhile(url: &str, key: &str) {
+    execute(
+        url,
+        &format!(
+            "INSERT INTO idempotency_keys SELECT account_id, scope, '{key}', gen_random_uuid(), route, \
+             fingerprint_version, fingerprint, status, content_type, location, body, created_at, expires_at \
+             FROM idempotency_keys WHERE key = 'other'"
+        ),
+    );
+}
+
+/// The lock only keeps duplicates from running; it is the unique key that keeps a second effect out.
 #[tokio::test]
 async fn a_record_that_appears_while_the_body_runs_rolls_it_back_and_is_replayed() {
     let workshop = Workshop::open();
     let other = workshop.make("other").await;
-    let (url, runs) = (workshop.url.clone(), Runs::default());
+    for (policy, key) in [(MAKE, "one"), (MAKE_OR_REMEMBER, "two")] {
+        let (url, runs) = (workshop.url.clone(), Runs::default());
 
-    let answer = workshop.send(MAKE, "key", "ball", move |conn, toy| {
-        let reply = make(conn, toy)?;
-        if runs.is_first() {
-            execute(
-                &url,
-                "INSERT INTO idempotency_keys SELECT account_id, scope, 'key', gen_random_uuid(), route, \
-                 fingerprint_version, fingerprint, status, content_type, location, body, created_at, expires_at \
-                 FROM idempotency_keys WHERE key = 'other'",
-            );
-        }
-        Ok(reply)
-    });
-    let answer = answer.await.unwrap();
+        let answer = workshop.send(policy, key, "ball", move |conn, toy| {
+            let reply = make(conn, toy)?;
+            if runs.is_first() {
+                record_meanwhile(&url, key);
+            }
+            Ok(reply)
+        });
+        let answer = answer.await.unwrap();
 
-    assert_eq!((answer.reply(), answer.is_replay()), (other.reply(), true));
-    assert_eq!((workshop.toys(), workshop.records()), (1, 2));
+        assert_eq!((answer.reply(), answer.is_replay()), (other.reply(), true));
+    }
+    assert_eq!((workshop.toys(), workshop.records()), (1, 3));
+}
+
+/// The body may fail by the very thing that the record's transaction did.
+#[tokio::test]
+async fn a_body_that_fails_beside_a_record_that_appears_is_answered_by_it() {
+    let workshop = Workshop::open();
+    let other = workshop.make("other").await;
+    let failures = [ToyError::Impossible, ToyError::Closed];
+    for (number, (policy, failure)) in [MAKE, MAKE_OR_REMEMBER].into_iter().zip(failures).enumerate() {
+        let (url, key) = (workshop.url.clone(), format!("key-{number}"));
+        let meanwhile = key.clone();
+
+        let answer = workshop.send(policy, &key, "ball", move |conn, toy| {
+            make(conn, toy)?;
+            record_meanwhile(&url, &meanwhile);
+            Err(failure.clone())
+        });
+        let answer = answer.await.unwrap();
+
+        assert_eq!((answer.reply(), answer.is_replay()), (other.reply(), true));
+    }
+    assert_eq!((workshop.toys(), workshop.records()), (1, 3));
 }
