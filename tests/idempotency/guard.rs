@@ -13,7 +13,7 @@ pub fn address(key: &str) -> Address {
     Address::new(ACCOUNT, &MAKE, "/toys", &key)
 }
 
-/// Seen to fail without `FOR UPDATE`: the takeover finds that its record is gone, and the request ends with a 500.
+/// Not by the guard alone: the record's statement would wait for the sweep, too.
 #[tokio::test]
 async fn a_takeover_waits_for_a_sweep_that_has_locked_the_record_and_claims_afresh() {
     let workshop = Workshop::open();
