@@ -54,8 +54,7 @@ const READ_AGAIN: usize = 3;
 const READ_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// How libpq finds out that the server's host is gone, and how long it tries to connect (in seconds, the user timeout in
-/// milliseconds). The
-/// mirror image of [`CONNECTION_LIMITS`], which makes the server notice that we are gone.
+/// milliseconds). The mirror image of [`CONNECTION_LIMITS`], which makes the server notice that we are gone.
 const CLIENT_LIMITS: [(&str, &str); 6] = [
     ("connect_timeout", "2"),
     ("keepalives_idle", "5"),

@@ -165,7 +165,9 @@ impl QueryFragment<Pg> for ClaimStatement<'_> {
 
 /// Writes the record with its reply, as a new one or in the place of an expired one, and returns when it expires.
 ///
-/// `last_write` is what the body left to this statement. The unique key decides. It is an error, after which the whole transaction runs again, when a live record is in the way:
+/// `last_write` is what the body left to this statement.
+///
+/// The unique key decides. It is an error, after which the whole transaction runs again, when a live record is in the way:
 /// a transaction of this key committed after the claim looked and before it had the lock. The next claim finds its record.
 pub(super) fn record(
     conn: &mut PgConnection,

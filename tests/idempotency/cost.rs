@@ -1,6 +1,8 @@
-//! What a replay costs: nothing that PostgreSQL would have to write.
+//! What a replay costs: nothing that PostgreSQL would have to write, and no more as the table grows.
 
 use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_types::Text;
 use idempotent_payments::dev_postgres::{self, Options};
 
 use crate::support::{connect, execute, number};
@@ -44,4 +46,25 @@ async fn a_replay_writes_no_wal() {
 
     // PostgreSQL itself writes a little now and then, but not each time.
     assert_eq!(written.iter().min(), Some(&0), "{written:?}");
+}
+
+#[derive(QueryableByName)]
+struct Plan {
+    #[diesel(sql_type = Text, column_name = "QUERY PLAN")]
+    line: String,
+}
+
+/// Seen to fail with the list's index as a plain one: the planner then reads all records of the account for one.
+#[tokio::test]
+async fn a_key_is_found_by_the_primary_key_though_the_table_was_never_analyzed() {
+    let workshop = Workshop::open();
+    let plan: Vec<Plan> = diesel::sql_query(
+        "EXPLAIN SELECT * FROM idempotency_keys \
+         WHERE account_id = '01990000-0000-7000-8000-000000000001' AND scope = 'account' AND key = 'key'",
+    )
+    .load(&mut connect(&workshop.url))
+    .unwrap();
+
+    let plan: Vec<_> = plan.iter().map(|plan| plan.line.as_str()).collect();
+    assert!(plan[0].contains("idempotency_keys_pkey"), "{plan:#?}");
 }
