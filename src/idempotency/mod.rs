@@ -70,9 +70,11 @@ mod reply;
 mod request;
 mod run;
 mod schema;
+mod settle;
 mod statement;
 mod store;
 mod sweep;
+mod transaction;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -90,8 +92,9 @@ pub use list::{Listed, list};
 pub use policy::{Failures, Policy, Scope, hours, seconds};
 pub use reply::{Answer, IDEMPOTENCY_EXPIRES, IDEMPOTENCY_REPLAYED, MAX_BODY, Origin, Reply};
 pub use request::{Body, Instance, Keyed, MAX_REQUEST_BODY, read_body};
+pub use settle::{SettleError, settle};
 pub use statement::Statement;
-pub use store::{Record, ReplyTooLarge, SettleError, find, guard, settle};
+pub use store::{Record, ReplyTooLarge, find, guard};
 pub use sweep::{SWEEP_BATCH, Swept, sweep};
 
 /// The limits that every connection must set, as one batch of statements for when it is opened.

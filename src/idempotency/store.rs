@@ -1,4 +1,4 @@
-//! The statements on the one table: claim, record, find, guard, settle. Each runs inside the caller's transaction.
+//! The statements on the one table: claim, record, find, guard. (The one that settles is in `settle.rs`.) Each runs inside the caller's transaction.
 //!
 //! The statements of the hot path are query fragments with a static id, so that PostgreSQL plans them once a connection;
 //! Diesel would send an UPDATE unprepared each time.
@@ -57,20 +57,6 @@ pub(super) enum Claimed {
     Stands(Record),
     /// Another transaction holds the key.
     InFlight,
-}
-
-/// Why a record was not settled. Each is a defect or a lost lease, and the transaction must roll back.
-#[derive(Debug, thiserror::Error)]
-pub enum SettleError {
-    /// The record is final already, or gone.
-    #[error("the record to settle is {0}")]
-    NotProvisional(&'static str),
-    /// The final reply is over the limit.
-    #[error(transparent)]
-    TooLarge(#[from] ReplyTooLarge),
-    /// The database failed.
-    #[error(transparent)]
-    Database(#[from] DieselError),
 }
 
 /// The reply is over [`MAX_BODY`]: a defect of the endpoint that made it.
@@ -186,7 +172,7 @@ fn overtaken() -> DieselError {
     DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, Box::new(what))
 }
 
-fn status_column(reply: &Reply) -> QueryResult<i16> {
+pub(super) fn status_column(reply: &Reply) -> QueryResult<i16> {
     i16::try_from(reply.status).map_err(|e| DieselError::SerializationError(e.into()))
 }
 
@@ -284,69 +270,4 @@ pub fn find(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Re
 pub fn guard(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Record>> {
     let row: Option<RecordRow> = record_at!(address).for_update().first(conn).optional()?;
     Ok(row.and_then(record_of))
-}
-
-/// Puts the final reply in the place of a provisional one, and returns when it expires. Belongs into the transaction that
-/// records the outcome, after the business rows were locked.
-///
-/// # Errors
-/// [`SettleError`]; the caller must roll back, loudly.
-pub fn settle(
-    conn: &mut PgConnection,
-    address: &Address,
-    reply: &Reply,
-    ttl: Duration,
-) -> Result<Option<DateTime<Utc>>, SettleError> {
-    if reply.body.len() > MAX_BODY {
-        return Err(SettleError::TooLarge(ReplyTooLarge(reply.body.len())));
-    }
-    match guard(conn, address)? {
-        Some(record) if record.reply.is_provisional() => {
-            let status = status_column(reply)?;
-            Ok(ReplaceReply { address, status, reply, ttl: ttl.as_secs_f64() }.get_result(conn)?)
-        }
-        Some(_) => Err(SettleError::NotProvisional("final already")),
-        None => Err(SettleError::NotProvisional("gone")),
-    }
-}
-
-struct ReplaceReply<'a> {
-    address: &'a Address,
-    status: i16,
-    reply: &'a Reply,
-    ttl: f64,
-}
-
-impl QueryId for ReplaceReply<'_> {
-    type QueryId = ReplaceReply<'static>;
-    const HAS_STATIC_QUERY_ID: bool = true;
-}
-
-impl Query for ReplaceReply<'_> {
-    type SqlType = Nullable<Timestamptz>;
-}
-
-impl RunQueryDsl<PgConnection> for ReplaceReply<'_> {}
-
-impl QueryFragment<Pg> for ReplaceReply<'_> {
-    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        let mut sql = Statement::new(
-            out,
-            "UPDATE idempotency_keys SET status = ?, content_type = ?, location = ?, body = ?,
-               expires_at = CASE WHEN ? <> 202 THEN now() + make_interval(secs => ?) END
-             WHERE account_id = ? AND scope = ? AND key = ?
-             RETURNING expires_at",
-        );
-        sql.bind::<SmallInt, _>(&self.status)?;
-        sql.bind::<Nullable<Text>, _>(&self.reply.content_type)?;
-        sql.bind::<Nullable<Text>, _>(&self.reply.location)?;
-        sql.bind::<Binary, _>(&*self.reply.body)?;
-        sql.bind::<SmallInt, _>(&self.status)?;
-        sql.bind::<Double, _>(&self.ttl)?;
-        sql.bind::<SqlUuid, _>(&self.address.account_id)?;
-        sql.bind::<Text, _>(&self.address.scope)?;
-        sql.bind::<Text, _>(&self.address.key)?;
-        sql.end();
-        Ok(())
-    }
 }
