@@ -7,6 +7,8 @@
 //! Each thread keeps one connection for as long as it is sound. That saves the check-out and its `SELECT 1` on each
 //! request; a connection is tried before use only when it has been idle, or when another one was found dead.
 
+mod migrate;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,19 +17,14 @@ use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use diesel::RunQueryDsl;
-use diesel::connection::{Connection as _, SimpleConnection};
+use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, HandleError, Pool, PooledConnection};
-use diesel::sql_types::BigInt;
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::sync::oneshot;
 
+pub use self::migrate::{MIGRATIONS, MigrateError, migrate};
 use crate::error::ApiError;
 use crate::idempotency::{CONNECTION_LIMITS, Database, Error, Fault, Flights, fault};
-
-/// The schema, in the order it is built.
-pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
 
 /// How long to wait for a connection before the answer is 503. A healthy server connects in milliseconds; two seconds
 /// outlast a restart's first moment and stay below what clients wait.
@@ -279,34 +276,6 @@ impl HandleError<diesel::r2d2::Error> for Deaths {
         self.0.deaths.fetch_add(1, Ordering::Relaxed);
         log::warn!("a database connection is not to be used: {error}");
     }
-}
-
-/// Serializes migrations of replicas that start at once. Any fixed number does; this one spells `migrate` in ASCII.
-const MIGRATION_LOCK: i64 = 0x006d_6967_7261_7465;
-
-/// Why the schema could not be brought up to date.
-#[derive(Debug, thiserror::Error)]
-pub enum MigrateError {
-    /// No connection.
-    #[error("can't connect to the database: {0}")]
-    Connect(#[from] diesel::ConnectionError),
-    /// The database refused the lock.
-    #[error("can't lock the schema: {0}")]
-    Lock(#[from] diesel::result::Error),
-    /// A migration failed; it was rolled back.
-    #[error("a migration failed and was rolled back: {0}")]
-    Migration(Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// Runs the migrations that are pending and returns their names. Blocks; safe to run in several processes at once.
-///
-/// # Errors
-/// [`MigrateError`].
-pub fn migrate(database_url: &str) -> Result<Vec<String>, MigrateError> {
-    let mut conn = PgConnection::establish(&with_client_limits(database_url))?;
-    diesel::sql_query("SELECT pg_advisory_lock($1)").bind::<BigInt, _>(MIGRATION_LOCK).execute(&mut conn)?;
-    let done = conn.run_pending_migrations(MIGRATIONS).map_err(MigrateError::Migration)?;
-    Ok(done.iter().map(ToString::to_string).collect())
 }
 
 /// Sets the limits of every new connection.

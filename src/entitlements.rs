@@ -3,12 +3,13 @@
 //! Payment grants in the transaction that records it, and a full refund revokes in the transaction that records that.
 //! Whoever decides by an entitlement's state locks its row first, so the units consumed are exact however many ask at once.
 
+mod of_order;
+
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use chrono::{DateTime, Utc};
 use diesel::dsl::now;
 use diesel::pg::PgConnection;
-use diesel::pg::data_types::PgInterval;
 use diesel::prelude::*;
 use diesel::sql_types::Timestamptz;
 use garde::Validate;
@@ -16,15 +17,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+pub(crate) use self::of_order::{grant_of_order, revoke_of_order};
 use crate::auth::Account;
 use crate::db::Db;
 use crate::error::ApiError;
+use crate::events;
 use crate::idempotency::{Failures, FieldError, Keyed, MAX_SAFE_INTEGER, Policy, Reply, Scope, hours, seconds};
 use crate::problems::{ENTITLEMENT_INACTIVE, QUOTA_EXCEEDED};
-use crate::products::Grants;
 use crate::schema::entitlements;
 use crate::wire::{Id, NoBody, Page, Paging, Query, printable, slug, time};
-use crate::{events, orders};
 
 /// Granting by hand is a back office's work, with key spaces of its own: a key may be the ticket's number, whatever the
 /// same number names at another endpoint. It has no failures worth keeping.
@@ -324,48 +325,4 @@ pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse,
 
 fn no_entitlement() -> ApiError {
     ApiError::not_found("entitlement")
-}
-
-/// Grants what the lines of a paid order grant: one entitlement for each, of units times quantity.
-///
-/// # Errors
-/// The database's. The catalogue's bounds keep every product of units and quantity within the column's.
-pub(crate) fn grant_of_order(conn: &mut PgConnection, account_id: Uuid, order: &orders::Row) -> Result<(), ApiError> {
-    for line in &order.lines.0 {
-        let Some(Grants { feature, units, days }) = &line.grants else { continue };
-        let expiry = days.map(|days| now.into_sql::<Timestamptz>() + PgInterval::from_days(days));
-        let entitlement: Entitlement = diesel::insert_into(entitlements::table)
-            .values((
-                entitlements::account_id.eq(account_id),
-                entitlements::id.eq(Uuid::now_v7()),
-                entitlements::customer.eq(&order.customer),
-                entitlements::feature.eq(feature),
-                entitlements::units.eq(units.map(|units| units * i64::from(line.quantity))),
-                entitlements::order_id.eq(order.id),
-                expiry.map(|expiry| entitlements::expires_at.eq(expiry.nullable())),
-            ))
-            .returning(Entitlement::as_returning())
-            .get_result(conn)?;
-        events::record(conn, account_id, "entitlement.granted", &entitlement)?;
-    }
-    Ok(())
-}
-
-/// Revokes what an order granted and is not revoked yet.
-///
-/// # Errors
-/// The database's.
-pub(crate) fn revoke_of_order(conn: &mut PgConnection, account_id: Uuid, order_id: Uuid) -> Result<(), ApiError> {
-    let granted: Vec<Uuid> = entitlements::table
-        .filter(entitlements::account_id.eq(account_id))
-        .filter(entitlements::order_id.eq(order_id))
-        .filter(entitlements::revoked_at.is_null())
-        .order(entitlements::id)
-        .select(entitlements::id)
-        .for_update()
-        .load(conn)?;
-    for id in granted {
-        set_revoked(conn, account_id, id)?;
-    }
-    Ok(())
 }
