@@ -3,13 +3,14 @@
 CREATE TABLE idempotency_keys (
     account_id uuid NOT NULL,
     -- `account`, `POST /v1/entitlements` or `POST /v1/orders/<id>/cancel`: the space in which the key is unique.
-    -- (Lengths are limited by types, since PostgreSQL reads the text of a CHECK again for each statement.)
+    -- (PostgreSQL reads the text of each CHECK again for each statement, so lengths are limited by types.)
     scope varchar(512) NOT NULL,
-    key varchar(255) NOT NULL CHECK (key <> ''),
+    key varchar(255) NOT NULL,
     id uuid NOT NULL,
     route text NOT NULL,
     fingerprint_version smallint NOT NULL,
-    fingerprint bytea NOT NULL CHECK (octet_length(fingerprint) = 32),
+    -- SHA-256.
+    fingerprint bytea NOT NULL,
     -- The reply. No record is without one, and a 5xx is never stored.
     status smallint NOT NULL CHECK (status < 500),
     content_type text,

@@ -59,7 +59,8 @@
 //! ten lines), [`Failure`] for your error type, [`Body`] for your request bodies. `tests/idempotency/` does just that.
 //! Every connection needs time limits, so that a dead host frees its keys: see [`CONNECTION_LIMITS`].
 
-mod ending;
+mod attempt;
+mod decision;
 mod fault;
 mod fingerprint;
 mod flight;
@@ -75,6 +76,7 @@ mod statement;
 mod store;
 mod sweep;
 mod transaction;
+mod write;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -83,7 +85,7 @@ use diesel::pg::PgConnection;
 use serde::Serialize;
 use uuid::Uuid;
 
-pub use ending::{Ending, NoWrite};
+pub use decision::{Decision, Read};
 pub use fault::{Fault, fault};
 pub use fingerprint::{FINGERPRINT_VERSION, MAX_SAFE_INTEGER, Received, escape_pointer, read_json};
 pub use flight::Flights;
@@ -96,6 +98,7 @@ pub use settle::{SettleError, settle};
 pub use statement::Statement;
 pub use store::{Record, ReplyTooLarge, find, guard};
 pub use sweep::{SWEEP_BATCH, Swept, sweep};
+pub use write::Write;
 
 /// The limits that every connection must set, as one batch of statements for when it is opened.
 ///

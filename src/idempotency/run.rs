@@ -9,15 +9,15 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use diesel::pg::PgConnection;
 use uuid::Uuid;
 
-use super::ending::Ending;
+use super::attempt::{Asked, Attempt, Work};
 use super::fault::{Fault, fault};
 use super::fingerprint::Received;
 use super::flight::{Follower, Landing, Leader, Seat};
 use super::policy::Policy;
-use super::reply::{Answer, Origin};
+use super::reply::{Answer, Origin, Reply};
 use super::request::Keyed;
-use super::store::{Claim, Record};
-use super::transaction::{Attempt, Job, look, transaction};
+use super::store::Record;
+use super::transaction::Transaction;
 use super::{Database, Error, Failure, Nature};
 
 /// How often a transaction runs at most. A deadlock or a lost connection rarely comes twice; five in a row mean that
@@ -47,19 +47,12 @@ impl Policy {
     ///
     /// # Errors
     /// What `body` failed with, unless the policy stored it, and what [`Error`] names, as the caller's type.
-    pub async fn run<D, T, R, E, F>(
-        &self,
-        db: &D,
-        account_id: Uuid,
-        request: Keyed<T>,
-        body: F,
-    ) -> Result<HttpResponse, E>
+    pub async fn run<D, T, E, F>(&self, db: &D, account_id: Uuid, request: Keyed<T>, body: F) -> Result<HttpResponse, E>
     where
         D: Database,
         T: Send + Sync + 'static,
-        R: Ending,
         E: Failure,
-        F: Fn(&mut PgConnection, &T) -> Result<R, E> + Send + Sync + 'static,
+        F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
     {
         self.answer(db, account_id, request, body).await.map(Answer::into_response)
     }
@@ -68,66 +61,56 @@ impl Policy {
     ///
     /// # Errors
     /// As [`Policy::run`].
-    pub async fn answer<D, T, R, E, F>(&self, db: &D, account_id: Uuid, request: Keyed<T>, body: F) -> Result<Answer, E>
+    pub async fn answer<D, T, E, F>(&self, db: &D, account_id: Uuid, request: Keyed<T>, body: F) -> Result<Answer, E>
     where
         D: Database,
         T: Send + Sync + 'static,
-        R: Ending,
         E: Failure,
-        F: Fn(&mut PgConnection, &T) -> Result<R, E> + Send + Sync + 'static,
+        F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
     {
-        let deadline = Instant::now() + self.wait;
-        let job = Arc::new(self.job(account_id, request, body));
-        let address = &job.claim.address;
-        let mut looks = between_looks();
-        loop {
-            let landing = match db.flights().board(address) {
-                Seat::Leader(leader) => {
-                    let (landing, answer) = lead(db, &job, &leader, deadline).await;
-                    leader.land(landing);
-                    return answer;
+        let (asked, request) = Asked::new(self, account_id, request);
+        answer(db, Transaction { asked, request, body }).await
+    }
+}
+
+/// Boards the key's flight and answers: from the database as its leader, from what the leader left as a follower.
+pub(super) async fn answer<D: Database, E: Failure>(db: &D, work: impl Work<E>) -> Result<Answer, E> {
+    let work = Arc::new(work);
+    let Asked { policy, claim, received, .. } = work.asked();
+    let deadline = Instant::now() + policy.wait;
+    let mut looks = between_looks();
+    loop {
+        let landing = match db.flights().board(&claim.address) {
+            Seat::Leader(leader) => {
+                let (landing, answer) = lead(db, &work, &leader, deadline).await;
+                leader.land(landing);
+                return answer;
+            }
+            Seat::Follower(mut follower) => match tokio::time::timeout_at(deadline.into(), follower.landing()).await {
+                Ok(landing) => landing,
+                Err(_) => return Ok(unlanded(received, &follower)?),
+            },
+        };
+        match landing {
+            // The leader's own patience ended, or its request was dropped: another one leads.
+            None | Some(Landing::InFlight) => {}
+            Some(Landing::Stored(record)) => {
+                let record = same_request(received, &record)?;
+                if !record.reply.is_provisional() || Instant::now() >= deadline {
+                    return Ok(answer_with(record.clone(), Origin::Replayed));
                 }
-                Seat::Follower(mut follower) => {
-                    match tokio::time::timeout_at(deadline.into(), follower.landing()).await {
-                        Ok(landing) => landing,
-                        Err(_) => return Ok(unlanded(&job.received, &follower)?),
-                    }
-                }
-            };
-            match landing {
-                // The leader's own patience ended, or its request was dropped: another one leads.
-                None | Some(Landing::InFlight) => {}
-                Some(Landing::Stored(record)) => {
-                    let record = same_request(&job.received, &record)?;
-                    if !record.reply.is_provisional() || Instant::now() >= deadline {
-                        return Ok(answer_with(record.clone(), Origin::Replayed));
-                    }
-                    // Who made it provisional is still at it; followers would all look at once.
-                    tokio::time::sleep(looks.next().unwrap_or_default()).await;
-                }
-                Some(Landing::Failed { fingerprint, error }) => {
-                    // A failure with another fingerprint stored nothing: the key is free for this request.
-                    if fingerprint == job.claim.fingerprint
-                        && let Some(error) = error.downcast_ref::<E>()
-                    {
-                        return Err(error.clone());
-                    }
+                // Who made it provisional is still at it; followers would all look at once.
+                tokio::time::sleep(looks.next().unwrap_or_default()).await;
+            }
+            Some(Landing::Failed { fingerprint, error }) => {
+                // A failure with another fingerprint stored nothing: the key is free for this request.
+                if fingerprint == claim.fingerprint
+                    && let Some(error) = error.downcast_ref::<E>()
+                {
+                    return Err(error.clone());
                 }
             }
         }
-    }
-
-    fn job<T, F>(&self, account_id: Uuid, request: Keyed<T>, body: F) -> Job<T, F> {
-        let address = request.address(account_id, self);
-        let Keyed { received, body: request, instance, .. } = request;
-        let claim = Claim {
-            lock: address.lock(),
-            address,
-            id: Uuid::now_v7(),
-            route: self.route,
-            fingerprint: received.fingerprint(),
-        };
-        Job { policy: *self, claim, received, instance, request, body }
     }
 }
 
@@ -138,63 +121,51 @@ fn unlanded(received: &Received, follower: &Follower) -> Result<Answer, Error> {
 }
 
 /// Goes to the database until there is an answer, and says what the followers get.
-async fn lead<D, T, R, E, F>(
+async fn lead<D: Database, E: Failure, W: Work<E>>(
     db: &D,
-    job: &Arc<Job<T, F>>,
+    work: &Arc<W>,
     leader: &Leader,
     deadline: Instant,
-) -> (Landing, Result<Answer, E>)
-where
-    D: Database,
-    T: Send + Sync + 'static,
-    R: Ending,
-    E: Failure,
-    F: Fn(&mut PgConnection, &T) -> Result<R, E> + Send + Sync + 'static,
-{
-    match attempts(db, job, leader, deadline).await {
+) -> (Landing, Result<Answer, E>) {
+    let Asked { claim, received, .. } = work.asked();
+    match attempts(db, work, leader, deadline).await {
         Ok(Some((record, origin))) => {
-            db.flights().remember(job.claim.lock);
+            db.flights().remember(claim.lock);
             let answer = match origin {
-                Origin::Replayed => same_request(&job.received, &record).map(|_| answer_with(record.clone(), origin)),
+                Origin::Replayed => same_request(received, &record).map(|_| answer_with(record.clone(), origin)),
                 Origin::Fresh | Origin::Recovered => Ok(answer_with(record.clone(), origin)),
             };
             (Landing::Stored(Arc::new(record)), answer.map_err(E::from))
         }
         Ok(None) => (Landing::InFlight, Err(Error::InFlight.into())),
         Err(error) => {
-            let landing = Landing::Failed { fingerprint: job.claim.fingerprint, error: Arc::new(error.clone()) };
+            let landing = Landing::Failed { fingerprint: claim.fingerprint, error: Arc::new(error.clone()) };
             (landing, Err(error))
         }
     }
 }
 
-/// Runs transactions until one ends with a record to answer with. None where another process holds the key past the deadline.
-async fn attempts<D, T, R, E, F>(
+/// Makes attempts until one ends with a record to answer with. None where another process holds the key past the deadline.
+async fn attempts<D: Database, E: Failure, W: Work<E>>(
     db: &D,
-    job: &Arc<Job<T, F>>,
+    work: &Arc<W>,
     leader: &Leader,
     deadline: Instant,
-) -> Result<Option<(Record, Origin)>, E>
-where
-    D: Database,
-    T: Send + Sync + 'static,
-    R: Ending,
-    E: Failure,
-    F: Fn(&mut PgConnection, &T) -> Result<R, E> + Send + Sync + 'static,
-{
+) -> Result<Option<(Record, Origin)>, E> {
+    let claim = &work.asked().claim;
     let mut pauses = between_transactions();
     let mut looks = between_looks();
     let mut failed = 0;
     loop {
         let attempt = {
-            let job = Arc::clone(job);
-            let look_first = db.flights().was_answered(job.claim.lock);
-            db.run(move |conn| if look_first { look(conn, &job) } else { transaction(conn, &job) }).await
+            let work = Arc::clone(work);
+            let was_answered = db.flights().was_answered(claim.lock);
+            db.run(move |conn| if was_answered { work.look_first(conn) } else { work.attempt(conn) }).await
         };
         match attempt {
             Ok(Attempt::Ran(record)) => return Ok(Some((record, Origin::Fresh))),
             // A commit whose outcome was lost did happen: the record is this request's own.
-            Ok(Attempt::Stands(record)) if record.id == job.claim.id => return Ok(Some((record, Origin::Recovered))),
+            Ok(Attempt::Stands(record)) if record.id == claim.id => return Ok(Some((record, Origin::Recovered))),
             Ok(Attempt::Stands(record)) if !record.reply.is_provisional() || Instant::now() >= deadline => {
                 return Ok(Some((record, Origin::Replayed)));
             }
@@ -208,7 +179,7 @@ where
             }
             Err(error) if runs_again(&error) && failed + 1 < MAX_TRANSACTIONS => {
                 failed += 1;
-                log::info!("transaction {failed} of {} failed, running it again: {error:?}", job.claim.route);
+                log::info!("attempt {failed} of {} failed, running it again: {error:?}", claim.route);
                 tokio::time::sleep(pauses.next().unwrap_or_default()).await;
             }
             Err(error) => return Err(error),

@@ -12,7 +12,7 @@ use diesel::sql_types::{Binary, Double, Nullable, SmallInt, Text, Timestamptz, U
 use super::key::Address;
 use super::reply::{MAX_BODY, Reply};
 use super::statement::Statement;
-use super::store::{ReplyTooLarge, guard, status_column};
+use super::store::{ReplyTooLarge, expires_in, guard, status_column};
 
 /// Why a record was not settled. Each is a defect or a lost lease, and the transaction must roll back.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub fn settle(
     match guard(conn, address)? {
         Some(record) if record.reply.is_provisional() => {
             let status = status_column(reply)?;
-            Ok(ReplaceReply { address, status, reply, ttl: ttl.as_secs_f64() }.get_result(conn)?)
+            Ok(ReplaceReply { address, status, reply, ttl: expires_in(reply, ttl) }.get_result(conn)?)
         }
         Some(_) => Err(SettleError::NotProvisional("final already")),
         None => Err(SettleError::NotProvisional("gone")),
@@ -56,7 +56,7 @@ struct ReplaceReply<'a> {
     address: &'a Address,
     status: i16,
     reply: &'a Reply,
-    ttl: f64,
+    ttl: Option<f64>,
 }
 
 impl QueryId for ReplaceReply<'_> {
@@ -75,7 +75,7 @@ impl QueryFragment<Pg> for ReplaceReply<'_> {
         let mut sql = Statement::new(
             out,
             "UPDATE idempotency_keys SET status = ?, content_type = ?, location = ?, body = ?,
-               expires_at = CASE WHEN ? <> 202 THEN now() + make_interval(secs => ?) END
+               expires_at = now() + make_interval(secs => ?)
              WHERE account_id = ? AND scope = ? AND key = ?
              RETURNING expires_at",
         );
@@ -83,8 +83,7 @@ impl QueryFragment<Pg> for ReplaceReply<'_> {
         sql.bind::<Nullable<Text>, _>(&self.reply.content_type)?;
         sql.bind::<Nullable<Text>, _>(&self.reply.location)?;
         sql.bind::<Binary, _>(&*self.reply.body)?;
-        sql.bind::<SmallInt, _>(&self.status)?;
-        sql.bind::<Double, _>(&self.ttl)?;
+        sql.bind::<Nullable<Double>, _>(&self.ttl)?;
         sql.bind::<SqlUuid, _>(&self.address.account_id)?;
         sql.bind::<Text, _>(&self.address.scope)?;
         sql.bind::<Text, _>(&self.address.key)?;

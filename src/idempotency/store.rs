@@ -1,4 +1,5 @@
-//! The statements on the one table: claim, record, find, guard. (The one that settles is in `settle.rs`.) Each runs inside the caller's transaction.
+//! The statements on the one table: claim, record, find, guard. (Settling is in `settle.rs`, deleting in `sweep.rs`.) Each runs
+//! inside the caller's transaction, or is one.
 //!
 //! The statements of the hot path are query fragments with a static id, so that PostgreSQL plans them once a connection;
 //! Diesel would send an UPDATE unprepared each time.
@@ -11,7 +12,7 @@ use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel::sql_types::{BigInt, Binary, Bool, Double, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{self, BigInt, Binary, Bool, Double, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use super::fingerprint::FINGERPRINT_VERSION;
@@ -19,6 +20,7 @@ use super::key::Address;
 use super::reply::{MAX_BODY, Reply};
 use super::schema::idempotency_keys;
 use super::statement::Statement;
+use super::write::Write;
 
 const CURRENT_VERSION: i16 = FINGERPRINT_VERSION as i16;
 
@@ -64,40 +66,42 @@ pub(super) enum Claimed {
 #[error("a reply of {0} bytes is over the stored limit of {MAX_BODY}")]
 pub struct ReplyTooLarge(pub usize);
 
-type RecordColumns = (
-    Nullable<SqlUuid>,
-    Nullable<SmallInt>,
-    Nullable<Binary>,
-    Nullable<SmallInt>,
+pub(super) type RecordColumns = (
+    SqlUuid,
+    SmallInt,
+    Binary,
+    SmallInt,
     Nullable<Text>,
     Nullable<Text>,
-    Nullable<Binary>,
+    Binary,
     Nullable<Timestamptz>,
     Nullable<Bool>,
 );
 
-type RecordRow = (
-    Option<Uuid>,
-    Option<i16>,
-    Option<Vec<u8>>,
-    Option<i16>,
-    Option<String>,
-    Option<String>,
-    Option<Vec<u8>>,
-    Option<DateTime<Utc>>,
-    Option<bool>,
-);
+pub(super) type RecordRow =
+    (Uuid, i16, Vec<u8>, i16, Option<String>, Option<String>, Vec<u8>, Option<DateTime<Utc>>, Option<bool>);
 
-fn record_of(row: RecordRow) -> Option<Record> {
-    let (id, version, fingerprint, status, content_type, location, body, expires_at, expired) = row;
-    Some(Record {
-        id: id?,
-        fingerprint_version: u8::try_from(version?).ok()?,
-        fingerprint: fingerprint?,
-        reply: Reply { status: u16::try_from(status?).ok()?, content_type, location, body: Bytes::from(body?) },
-        expires_at,
-        expired: expired.unwrap_or(false),
-    })
+/// A record that may not be there, as one value: of a row without a record, PostgreSQL sends one null and not nine.
+pub(super) type MaybeRecord = Nullable<sql_types::Record<RecordColumns>>;
+
+/// SQL for a [`MaybeRecord`].
+pub(super) const MAYBE_RECORD: &str = "CASE WHEN record.id IS NOT NULL THEN ROW (
+    record.id, record.fingerprint_version, record.fingerprint, record.status, record.content_type, record.location,
+    record.body, record.expires_at, record.expires_at <= now()) END";
+
+impl From<RecordRow> for Record {
+    fn from(row: RecordRow) -> Self {
+        let (id, version, fingerprint, status, content_type, location, body, expires_at, expired) = row;
+        Self {
+            id,
+            // A version beyond a byte is as unknown to this release as 255 is.
+            fingerprint_version: u8::try_from(version).unwrap_or(u8::MAX),
+            fingerprint,
+            reply: Reply { status: status.unsigned_abs(), content_type, location, body: Bytes::from(body) },
+            expires_at,
+            expired: expired.unwrap_or(false),
+        }
+    }
 }
 
 /// Claims the key until the transaction ends, or tells who has it, in one statement that waits for nobody.
@@ -105,8 +109,8 @@ fn record_of(row: RecordRow) -> Option<Record> {
 /// The claim is an advisory lock that is only tried: it keeps duplicates from running, and from waiting inside the
 /// database. It is the unique key that makes it right, see [`record`].
 pub(super) fn claim(conn: &mut PgConnection, claim: &Claim) -> QueryResult<Claimed> {
-    let (got, record): (bool, RecordRow) = ClaimStatement(claim).get_result(conn)?;
-    Ok(match (got, record_of(record)) {
+    let (got, record): (bool, Option<RecordRow>) = ClaimStatement(claim).get_result(conn)?;
+    Ok(match (got, record.map(Record::from)) {
         (true, None) => Claimed::Free,
         // An expired record whose lock is taken is being taken over: whoever went on to the guard would wait in the database.
         (false, Some(record)) if record.expired => Claimed::InFlight,
@@ -123,24 +127,26 @@ impl QueryId for ClaimStatement<'_> {
 }
 
 impl Query for ClaimStatement<'_> {
-    type SqlType = (Bool, RecordColumns);
+    type SqlType = (Bool, MaybeRecord);
 }
 
 impl RunQueryDsl<PgConnection> for ClaimStatement<'_> {}
 
 impl QueryFragment<Pg> for ClaimStatement<'_> {
-    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         let Claim { address, lock, .. } = self.0;
         let mut sql = Statement::new(
-            out,
-            "WITH claim AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(?) AS got)
-             SELECT claim.got,
-               record.id, record.fingerprint_version, record.fingerprint, record.status, record.content_type,
-               record.location, record.body, record.expires_at, record.expires_at <= now()
-             FROM claim
-             LEFT JOIN idempotency_keys record ON record.account_id = ? AND record.scope = ? AND record.key = ?",
+            out.reborrow(),
+            "WITH claim AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(?) AS got) SELECT claim.got, ",
         );
         sql.bind::<BigInt, _>(lock)?;
+        sql.end();
+        out.push_sql(MAYBE_RECORD);
+        let mut sql = Statement::new(
+            out,
+            " FROM claim
+             LEFT JOIN idempotency_keys record ON record.account_id = ? AND record.scope = ? AND record.key = ?",
+        );
         sql.bind::<SqlUuid, _>(&address.account_id)?;
         sql.bind::<Text, _>(&address.scope)?;
         sql.bind::<Text, _>(&address.key)?;
@@ -149,27 +155,44 @@ impl QueryFragment<Pg> for ClaimStatement<'_> {
     }
 }
 
-/// Writes the record with its reply, as a new one or in the place of an expired one, and returns when it expires.
+/// Writes the record with its reply, together with `write`, and returns when it expires.
 ///
-/// `last_write` is what the body left to this statement.
-///
-/// The unique key decides. It is an error, after which the whole transaction runs again, when a live record is in the way:
-/// a transaction of this key committed after the claim looked and before it had the lock. The next claim finds its record.
+/// The unique key decides. Where a record of the key is in the way (its transaction committed since the look), or where
+/// `write` is outdated, nothing is written and the error says to run all of it again. The next look finds what there is.
 pub(super) fn record(
     conn: &mut PgConnection,
     claim: &Claim,
     reply: &Reply,
     ttl: Duration,
-    last_write: &(impl QueryFragment<Pg> + QueryId),
+    write: &impl Write,
 ) -> QueryResult<Option<DateTime<Utc>>> {
     let status = status_column(reply)?;
-    let written = RecordStatement { claim, status, reply, ttl: ttl.as_secs_f64(), last_write }.get_result(conn);
-    written.map_err(|error| if error == DieselError::NotFound { overtaken() } else { error })
+    let written = RecordStatement { claim, status, reply, ttl: expires_in(reply, ttl), write }.get_result(conn);
+    written.map_err(
+        |refusal| {
+            if is_taken(&refusal) || write.is_outdated(&refusal) { run_again(&refusal) } else { refusal }
+        },
+    )
 }
 
-fn overtaken() -> DieselError {
-    let what = "another transaction recorded this key first".to_owned();
+/// Whether another record of the key is in the way. (On Citus a shard's number stands behind the constraint's name.)
+fn is_taken(refusal: &DieselError) -> bool {
+    match refusal {
+        DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, information) => {
+            information.constraint_name().is_some_and(|name| name.starts_with("idempotency_keys_pkey"))
+        }
+        _ => false,
+    }
+}
+
+fn run_again(refusal: &DieselError) -> DieselError {
+    let what = format!("somebody else was faster: {refusal}");
     DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, Box::new(what))
+}
+
+/// Seconds until the record expires: none while the reply is provisional.
+pub(super) fn expires_in(reply: &Reply, ttl: Duration) -> Option<f64> {
+    (!reply.is_provisional()).then_some(ttl.as_secs_f64())
 }
 
 pub(super) fn status_column(reply: &Reply) -> QueryResult<i16> {
@@ -180,9 +203,9 @@ struct RecordStatement<'a, W> {
     claim: &'a Claim,
     status: i16,
     reply: &'a Reply,
-    /// In seconds.
-    ttl: f64,
-    last_write: &'a W,
+    /// In seconds; none of a provisional reply, which never expires.
+    ttl: Option<f64>,
+    write: &'a W,
 }
 
 impl<W: QueryId> QueryId for RecordStatement<'_, W> {
@@ -198,20 +221,14 @@ impl<W> RunQueryDsl<PgConnection> for RecordStatement<'_, W> {}
 
 impl<W: QueryFragment<Pg>> QueryFragment<Pg> for RecordStatement<'_, W> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        self.last_write.walk_ast(out.reborrow())?;
+        self.write.walk_ast(out.reborrow())?;
         let Claim { address, id, route, fingerprint, .. } = self.claim;
         let mut sql = Statement::new(
             out,
-            " INSERT INTO idempotency_keys AS record
+            " INSERT INTO idempotency_keys
                (account_id, scope, key, id, route, fingerprint_version, fingerprint, status, content_type, location, body,
                 expires_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN ? <> 202 THEN now() + make_interval(secs => ?) END)
-             ON CONFLICT (account_id, scope, key) DO UPDATE SET
-               id = excluded.id, route = excluded.route, fingerprint_version = excluded.fingerprint_version,
-               fingerprint = excluded.fingerprint, status = excluded.status, content_type = excluded.content_type,
-               location = excluded.location, body = excluded.body, created_at = excluded.created_at,
-               expires_at = excluded.expires_at
-             WHERE record.expires_at <= now()
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now() + make_interval(secs => ?))
              RETURNING expires_at",
         );
         sql.bind::<SqlUuid, _>(&address.account_id)?;
@@ -225,8 +242,7 @@ impl<W: QueryFragment<Pg>> QueryFragment<Pg> for RecordStatement<'_, W> {
         sql.bind::<Nullable<Text>, _>(&self.reply.content_type)?;
         sql.bind::<Nullable<Text>, _>(&self.reply.location)?;
         sql.bind::<Binary, _>(&*self.reply.body)?;
-        sql.bind::<SmallInt, _>(&self.status)?;
-        sql.bind::<Double, _>(&self.ttl)?;
+        sql.bind::<Nullable<Double>, _>(&self.ttl)?;
         sql.end();
         Ok(())
     }
@@ -240,13 +256,13 @@ macro_rules! record_at {
             .filter(idempotency_keys::scope.eq(&$address.scope))
             .filter(idempotency_keys::key.eq(&$address.key))
             .select((
-                idempotency_keys::id.nullable(),
-                idempotency_keys::fingerprint_version.nullable(),
-                idempotency_keys::fingerprint.nullable(),
-                idempotency_keys::status.nullable(),
+                idempotency_keys::id,
+                idempotency_keys::fingerprint_version,
+                idempotency_keys::fingerprint,
+                idempotency_keys::status,
                 idempotency_keys::content_type,
                 idempotency_keys::location,
-                idempotency_keys::body.nullable(),
+                idempotency_keys::body,
                 idempotency_keys::expires_at,
                 idempotency_keys::expires_at.le(diesel::dsl::now.into_sql::<Timestamptz>().nullable()),
             ))
@@ -259,7 +275,7 @@ macro_rules! record_at {
 /// The database's.
 pub fn find(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Record>> {
     let row: Option<RecordRow> = record_at!(address).first(conn).optional()?;
-    Ok(row.and_then(record_of))
+    Ok(row.map(Record::from))
 }
 
 /// Locks an existing record until the transaction ends, and tells how it stands then; none where there is none. Every
@@ -269,5 +285,5 @@ pub fn find(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Re
 /// The database's.
 pub fn guard(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Record>> {
     let row: Option<RecordRow> = record_at!(address).for_update().first(conn).optional()?;
-    Ok(row.and_then(record_of))
+    Ok(row.map(Record::from))
 }

@@ -10,6 +10,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
+use super::key::Address;
 use super::schema::idempotency_keys;
 
 /// Records deleted in one transaction at most: few enough that a sweep holds no lock for longer than a
@@ -65,4 +66,14 @@ fn delete_expired(conn: &mut PgConnection, account_id: Uuid, places: &[String]) 
     .bind::<SqlUuid, _>(account_id)
     .bind::<Array<Text>, _>(places)
     .execute(conn)
+}
+
+/// Deletes the record at an address if it is expired: looked at again under its lock, as by a sweep.
+///
+/// # Errors
+/// The database's.
+pub(super) fn remove_expired(conn: &mut PgConnection, address: &Address) -> QueryResult<usize> {
+    let record = idempotency_keys::table.find((address.account_id, &address.scope, &address.key));
+    let now = diesel::dsl::now.into_sql::<Timestamptz>().nullable();
+    diesel::delete(record.filter(idempotency_keys::expires_at.le(now))).execute(conn)
 }

@@ -2,100 +2,91 @@
 
 use diesel::connection::Connection;
 use diesel::pg::PgConnection;
-use uuid::Uuid;
 
-use super::ending::{Ending, NoWrite};
-use super::fingerprint::Received;
-use super::policy::{Failures, Policy};
-use super::reply::{MAX_BODY, Reply};
-use super::store::{self, Claim, Claimed, Record, ReplyTooLarge};
-use super::{Error, Failure, Nature};
+use super::attempt::{Asked, Attempt, Work};
+use super::policy::Failures;
+use super::reply::Reply;
+use super::store::{self, Claim, Claimed, Record};
+use super::sweep::remove_expired;
+use super::write::NoWrite;
+use super::{Failure, Nature};
 
-/// All that a transaction needs, so that it can run again.
-pub(super) struct Job<T, F> {
-    pub policy: Policy,
-    pub claim: Claim,
-    pub received: Received,
-    pub instance: Uuid,
+/// A transaction around a body, which can run again.
+pub(super) struct Transaction<T, F> {
+    pub asked: Asked,
     pub request: T,
     pub body: F,
 }
 
-/// How a transaction ended that did not fail.
-pub(super) enum Attempt {
-    /// The body ran, and its reply is committed.
-    Ran(Record),
-    /// A live record stands.
-    Stands(Record),
-    /// Another transaction holds the key.
-    InFlight,
-}
-
-/// For a key that probably has a record: one plain read instead of a transaction. Without a live record, the transaction.
-pub(super) fn look<T, R, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Attempt, E>
+impl<T, E, F> Work<E> for Transaction<T, F>
 where
-    R: Ending,
+    T: Send + Sync + 'static,
     E: Failure,
-    F: Fn(&mut PgConnection, &T) -> Result<R, E>,
+    F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
 {
-    match store::find(conn, &job.claim.address)? {
-        Some(record) if !record.expired => Ok(Attempt::Stands(record)),
-        _ => transaction(conn, job),
+    fn asked(&self) -> &Asked {
+        &self.asked
+    }
+
+    fn attempt(&self, conn: &mut PgConnection) -> Result<Attempt, E> {
+        self.transact(conn)
     }
 }
 
-/// One transaction, and after a failure a look at the record.
-///
-/// The claim's statement may look a moment before it has the lock, and a transaction of this key commit in between. If the
-/// body then succeeds, the unique key refuses its record. If it fails, it may have failed by what that transaction did (an
-/// order that is canceled already): then the record is the answer.
-pub(super) fn transaction<T, R, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Attempt, E>
-where
-    R: Ending,
-    E: Failure,
-    F: Fn(&mut PgConnection, &T) -> Result<R, E>,
-{
-    match claim_to_record(conn, job) {
-        Err(error) if !matches!(error.nature(), Nature::Database(_)) => match store::find(conn, &job.claim.address)? {
-            Some(record) if !record.expired => Ok(Attempt::Stands(record)),
-            _ => Err(error),
-        },
-        result => result,
+impl<T, F> Transaction<T, F> {
+    /// One transaction, and after a failure a look at the record.
+    ///
+    /// The claim's statement may look a moment before it has the lock, and a transaction of this key commit in between. If
+    /// the body then succeeds, the unique key refuses its record. If it fails, it may have failed by what that transaction
+    /// did (an order that is canceled already): then the record is the answer.
+    fn transact<E>(&self, conn: &mut PgConnection) -> Result<Attempt, E>
+    where
+        E: Failure,
+        F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
+    {
+        match self.claim_to_record(conn) {
+            Err(error) if !matches!(error.nature(), Nature::Database(_)) => {
+                match store::find(conn, &self.asked.claim.address)? {
+                    Some(record) if !record.expired => Ok(Attempt::Stands(record)),
+                    _ => Err(error),
+                }
+            }
+            result => result,
+        }
     }
-}
 
-/// One READ COMMITTED transaction from the claim to the record.
-fn claim_to_record<T, R, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<Attempt, E>
-where
-    R: Ending,
-    E: Failure,
-    F: Fn(&mut PgConnection, &T) -> Result<R, E>,
-{
-    conn.build_transaction().read_committed().run(|conn| {
-        match hold_key(conn, &job.claim)? {
-            Held::Stands(record) => return Ok(Attempt::Stands(record)),
-            Held::InFlight => return Ok(Attempt::InFlight),
-            Held::Ours => {}
+    /// One READ COMMITTED transaction from the claim to the record.
+    fn claim_to_record<E>(&self, conn: &mut PgConnection) -> Result<Attempt, E>
+    where
+        E: Failure,
+        F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
+    {
+        conn.build_transaction().read_committed().run(|conn| {
+            match hold_key(conn, &self.asked.claim)? {
+                Held::Stands(record) => return Ok(Attempt::Stands(record)),
+                Held::InFlight => return Ok(Attempt::InFlight),
+                Held::Ours => {}
+            }
+            let reply = self.run_body(conn)?;
+            self.asked.record(conn, reply, &NoWrite)
+        })
+    }
+
+    /// Runs the body. Under cache-failures it runs inside a savepoint, so that a final failure leaves no writes while its
+    /// reply is stored.
+    fn run_body<E>(&self, conn: &mut PgConnection) -> Result<Reply, E>
+    where
+        E: Failure,
+        F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
+    {
+        match self.asked.policy.failures {
+            Failures::SuccessOnly => (self.body)(conn, &self.request),
+            Failures::CacheFailures { .. } => match conn.transaction(|conn| (self.body)(conn, &self.request)) {
+                Err(error) if matches!(error.nature(), Nature::Final) => Ok(error.reply(self.asked.instance)),
+                result => result,
+            },
         }
-        let (reply, last_write) = run_body(conn, job)?;
-        if reply.body.len() > MAX_BODY {
-            return Err(Error::ReplyTooLarge(ReplyTooLarge(reply.body.len())).into());
-        }
-        let claim = &job.claim;
-        let ttl = job.policy.ttl(reply.status);
-        let expires_at = match last_write {
-            Some(write) => store::record(conn, claim, &reply, ttl, &write)?,
-            None => store::record(conn, claim, &reply, ttl, &NoWrite)?,
-        };
-        Ok(Attempt::Ran(Record {
-            id: claim.id,
-            fingerprint_version: super::FINGERPRINT_VERSION,
-            fingerprint: claim.fingerprint.to_vec(),
-            reply,
-            expires_at,
-            expired: false,
-        }))
-    })
+    }
 }
 
 /// Whose the key is, once that is clear.
@@ -105,7 +96,8 @@ enum Held {
     InFlight,
 }
 
-/// Claims the key. An expired record is guarded first, so that nobody else changes it while the body runs.
+/// Claims the key. An expired record is guarded, so that nobody else changes it, and then removed: it is back where the
+/// transaction is rolled back.
 fn hold_key(conn: &mut PgConnection, claim: &Claim) -> diesel::QueryResult<Held> {
     match store::claim(conn, claim)? {
         Claimed::Free => Ok(Held::Ours),
@@ -114,27 +106,9 @@ fn hold_key(conn: &mut PgConnection, claim: &Claim) -> diesel::QueryResult<Held>
         Claimed::Stands(record) if !record.expired => Ok(Held::Stands(record)),
         Claimed::Stands(_) => match store::guard(conn, &claim.address)? {
             Some(record) if !record.expired => Ok(Held::Stands(record)),
-            // Expired still, and ours to take over; or swept away, and so free.
-            _ => Ok(Held::Ours),
+            Some(_) => remove_expired(conn, &claim.address).map(|_| Held::Ours),
+            // Swept away since.
+            None => Ok(Held::Ours),
         },
     }
-}
-
-/// Runs the body. Under cache-failures it runs inside a savepoint, so that a final failure leaves no writes while its
-/// reply is stored.
-fn run_body<T, R, E, F>(conn: &mut PgConnection, job: &Job<T, F>) -> Result<(Reply, Option<R::Write>), E>
-where
-    R: Ending,
-    E: Failure,
-    F: Fn(&mut PgConnection, &T) -> Result<R, E>,
-{
-    let ending = match job.policy.failures {
-        Failures::SuccessOnly => (job.body)(conn, &job.request)?,
-        Failures::CacheFailures { .. } => match conn.transaction(|conn| (job.body)(conn, &job.request)) {
-            Err(error) if matches!(error.nature(), Nature::Final) => return Ok((error.reply(job.instance), None)),
-            result => result?,
-        },
-    };
-    let (reply, write) = ending.into_parts();
-    Ok((reply, Some(write)))
 }

@@ -1,10 +1,11 @@
 //! Orders: made at the catalogue's prices, listed, canceled.
 //!
 //! An order keeps snapshots of what it was made of, so later changes of the catalogue don't change it. Stock is reserved
-//! by the transaction that makes the order, under locks on the stocked products, and given back when it is canceled.
+//! by the statement that writes the order, under locks on the stocked products, and given back when it is canceled.
 
 mod lines;
 mod place;
+mod write;
 
 use std::collections::HashMap;
 
@@ -19,7 +20,7 @@ use uuid::Uuid;
 
 pub(crate) use self::lines::{Line, Lines};
 pub use self::place::NewOrder;
-use self::place::place;
+use self::place::PlaceOrder;
 use crate::auth::Account;
 use crate::db::Db;
 use crate::error::ApiError;
@@ -124,7 +125,7 @@ impl From<&Row> for Order {
     request_body = NewOrder,
     responses((status = 201, body = Order, description = "The order, pending")))]
 pub async fn create(account: Account, request: Keyed<NewOrder>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    CREATE_ORDER.run(&**db, account.id, request, move |conn, order| place(conn, account.id, order)).await
+    CREATE_ORDER.decide(&**db, account.id, request, PlaceOrder { account_id: account.id }).await
 }
 
 /// The same order without a key, for `bench/` to tell what idempotency costs.
@@ -137,12 +138,12 @@ pub async fn create_without_key(
     request: crate::wire::Json<NewOrder>,
     db: Data<Db>,
 ) -> Result<HttpResponse, ApiError> {
+    use crate::idempotency::Decision;
     let work = move |conn: &mut PgConnection| {
-        conn.build_transaction().read_committed().run(|conn| {
-            let (reply, write) = place(conn, account.id, &request.0)?;
-            place::WriteOrderAlone(write).execute(conn)?;
-            Ok::<_, ApiError>(reply)
-        })
+        let offers = place::offers(account.id, request.0.skus()).load(conn)?;
+        let (reply, order) = PlaceOrder { account_id: account.id }.decide(&request.0, offers)?;
+        write::WriteOrderAlone(order).execute(conn)?;
+        Ok::<_, ApiError>(reply)
     };
     let reply = db.run(work).await?;
     let location = reply.location.unwrap_or_default();

@@ -1,9 +1,10 @@
 //! Stock is never oversold, whatever comes at the same time.
 
+use diesel::connection::SimpleConnection;
 use serde_json::{Value, json};
 
-use crate::app::{App, Client, one_item, terms};
-use crate::support::{at_once, number};
+use crate::app::{Answer, App, Client, one_item, terms};
+use crate::support::{at_once, connect, eventually_blocked, number};
 
 fn reserved(app: &Client, sku: &str) -> i64 {
     number(&app.database, &format!("reserved AS n FROM products WHERE sku = '{sku}' AND name = 'Mug'"))
@@ -82,11 +83,45 @@ async fn a_late_retry_of_a_put_never_oversells() {
     app.order("key-3", "mug", 3).await.expect(201);
 }
 
+/// An order of two mugs whose write waits while the product changes.
+async fn order_while(app: &App, change: &str) -> Answer {
+    let mut other = connect(&app.database);
+    other.batch_execute(&format!("BEGIN; UPDATE products SET {change} WHERE sku = 'mug'")).unwrap();
+    let (answer, ()) = tokio::join!(app.order("key", "mug", 2), async {
+        eventually_blocked(&app.database, 1).await;
+        other.batch_execute("COMMIT").unwrap();
+    });
+    answer
+}
+
+#[tokio::test]
+async fn an_order_that_waited_while_its_product_sold_out_is_out_of_stock() {
+    let app = App::start_with_pool(2).await;
+    app.product("mug", 10).await.expect(201);
+
+    let answer = order_while(&app, "reserved = 9").await.expect_problem(409, "out-of-stock");
+
+    assert_eq!(answer.json()["available"], 1);
+    assert_eq!((reserved(&app, "mug"), app.count("orders"), app.count("idempotency_keys")), (9, 0, 0));
+}
+
+#[tokio::test]
+async fn an_order_that_waited_while_its_product_became_unlimited_reserves_nothing_of_it() {
+    let app = App::start_with_pool(2).await;
+    app.product("mug", 10).await.expect(201);
+
+    let order = order_while(&app, "stock = NULL").await.expect(201);
+
+    assert_eq!((reserved(&app, "mug"), app.count("orders")), (0, 1));
+    // So cancelling gives nothing back.
+    app.post(&format!("{}/cancel", order.header("Location").unwrap()), "cancel", json!({})).await.expect(200);
+    assert_eq!(reserved(&app, "mug"), 0);
+}
+
 #[tokio::test]
 async fn an_unlimited_product_is_never_a_hot_row() {
-    use diesel::connection::SimpleConnection;
     let app = App::start_with_pool(2).await;
-    let mut other = crate::support::connect(&app.database);
+    let mut other = connect(&app.database);
     other.batch_execute("BEGIN; SELECT FROM products WHERE sku = 'pro-monthly' FOR UPDATE").unwrap();
 
     // It would wait for the row's lock if it wanted it.

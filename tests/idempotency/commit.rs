@@ -11,7 +11,7 @@ use crate::toy::{MAKE, MAKE_OR_REMEMBER, Runs, ToyError, Workshop, insert, make}
 
 /// A trigger that ends the backend of the first transaction that commits a toy, at its COMMIT, before it is one. The
 /// sequence remembers across the rollback.
-const KILL_FIRST_COMMIT: &str = "CREATE SEQUENCE commits; \
+pub const KILL_FIRST_COMMIT: &str = "CREATE SEQUENCE commits; \
     CREATE FUNCTION kill_first() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
       IF nextval('commits') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; RETURN NULL; END $$; \
     CREATE CONSTRAINT TRIGGER kill_first AFTER INSERT ON toys DEFERRABLE INITIALLY DEFERRED \

@@ -136,7 +136,7 @@ async fn duplicates_of_a_slow_takeover_wait_without_a_connection() {
 }
 
 /// A record of `key` that another program wrote, or a transaction that committed between the claim's look and its lock.
-fn record_meanwhile(url: &str, key: &str) {
+pub fn record_meanwhile(url: &str, key: &str) {
     execute(
         url,
         &format!(

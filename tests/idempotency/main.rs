@@ -14,6 +14,7 @@ mod support;
 mod commit;
 mod concurrency;
 mod cost;
+mod decision;
 mod failures;
 mod guard;
 mod handler;

@@ -17,9 +17,9 @@ pub struct Proxy {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Sound,
-    /// The next COMMIT arrives, but its answer doesn't: the connection is cut instead.
-    LosesNextCommitAnswer,
-    /// A COMMIT is on its way, and its answer will be lost.
+    /// The next message with these bytes in it arrives, but its answer doesn't: the connection is cut instead.
+    LosesAnswerTo(&'static [u8]),
+    /// Such a message is on its way, and its answer will be lost.
     LosesNextAnswer,
     /// Nothing arrives any more, and nobody is told.
     Silent,
@@ -28,13 +28,16 @@ enum State {
 struct Network {
     state: Mutex<State>,
     changed: Condvar,
+    /// Of each answer, how PostgreSQL ended it: `I` idle, `T` inside a transaction, `E` inside a failed one.
+    ends: Mutex<Vec<u8>>,
 }
 
 impl Proxy {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let network = Arc::new(Network { state: Mutex::new(State::Sound), changed: Condvar::new() });
+        let network =
+            Arc::new(Network { state: Mutex::new(State::Sound), changed: Condvar::new(), ends: Mutex::default() });
         let shared = Arc::clone(&network);
         // Ends with the process, as do the threads of its connections.
         thread::spawn(move || {
@@ -54,7 +57,17 @@ impl Proxy {
 
     /// Cuts the connection of the next COMMIT when PostgreSQL has answered it, before the answer arrives.
     pub fn lose_answer_of_next_commit(&self) {
-        self.network.set(State::LosesNextCommitAnswer);
+        self.lose_answer_to(b"COMMIT\0");
+    }
+
+    /// The same for the next message with these bytes in it.
+    pub fn lose_answer_to(&self, bytes: &'static [u8]) {
+        self.network.set(State::LosesAnswerTo(bytes));
+    }
+
+    /// The round trips since the last call, as the states in which PostgreSQL ended them: `IIT`, say.
+    pub fn round_trips(&self) -> String {
+        String::from_utf8(std::mem::take(&mut *self.network.ends.lock().unwrap())).unwrap()
     }
 
     /// Drops what is sent from now on, in both directions, as when a host vanishes.
@@ -74,19 +87,30 @@ impl Network {
         self.changed.notify_all();
     }
 
-    /// Whether a COMMIT of the client's is the one whose answer is to be lost.
-    fn sees_from_client(&self, bytes: &[u8]) -> State {
+    /// Says why what the client sends must not go on.
+    fn sees_from_client(&self, bytes: &[u8]) -> Option<State> {
         let mut state = self.state.lock().unwrap();
-        if *state == State::LosesNextCommitAnswer && bytes.windows(7).any(|window| window == b"COMMIT\0") {
+        if let State::LosesAnswerTo(these) = *state
+            && bytes.windows(these.len()).any(|window| window == these)
+        {
             *state = State::LosesNextAnswer;
         }
-        *state
+        (*state == State::Silent).then_some(State::Silent)
     }
 
-    fn sees_from_server(&self) -> State {
+    /// Says why what the server answers must not go on.
+    fn sees_from_server(&self, bytes: &[u8]) -> Option<State> {
+        // ReadyForQuery is the last message of each answer.
+        if let [.., b'Z', 0, 0, 0, 5, end] = bytes {
+            self.ends.lock().unwrap().push(*end);
+        }
         let mut state = self.state.lock().unwrap();
-        // The client sends nothing else before it has its answer, so this is it.
-        if *state == State::LosesNextAnswer { std::mem::replace(&mut *state, State::Sound) } else { *state }
+        match *state {
+            State::Silent => Some(State::Silent),
+            // The client sends nothing else before it has its answer, so this is it.
+            State::LosesNextAnswer => Some(std::mem::replace(&mut *state, State::Sound)),
+            _ => None,
+        }
     }
 
     fn wait_until_sound(&self) {
@@ -104,22 +128,18 @@ fn forward(client: TcpStream, server: UnixStream, network: &Arc<Network>) {
         close(&network, state, &client, &server);
     });
     thread::spawn(move || {
-        let state = pump(&server_2, &client_2, |_| network_2.sees_from_server());
+        let state = pump(&server_2, &client_2, |bytes| network_2.sees_from_server(bytes));
         close(&network_2, state, &client_2, &server_2);
     });
 }
 
 /// Forwards until either side ends, or until what arrived must not go on; then says why.
-fn pump(mut from: impl Read, mut to: impl Write, mut look: impl FnMut(&[u8]) -> State) -> State {
+fn pump(mut from: impl Read, mut to: impl Write, mut look: impl FnMut(&[u8]) -> Option<State>) -> State {
     let mut buffer = [0; 16 * 1024];
     loop {
         let Ok(length @ 1..) = from.read(&mut buffer) else { return State::Sound };
-        let state = look(&buffer[..length]);
-        let from_client_on_its_way = buffer[..length].ends_with(b"COMMIT\0");
-        match state {
-            State::Silent => return state,
-            State::LosesNextAnswer if !from_client_on_its_way => return state,
-            _ => {}
+        if let Some(state) = look(&buffer[..length]) {
+            return state;
         }
         if to.write_all(&buffer[..length]).is_err() {
             return State::Sound;
