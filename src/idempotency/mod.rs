@@ -10,7 +10,8 @@
 //!   provisional: [`settle`] puts the final reply in its place.
 //! - A key sent with another request is refused, and changes nothing.
 //! - A crash at any point leaves no key stuck: the transaction that held it is gone with its connection.
-//! - Duplicates wait without holding a connection.
+//! - Duplicates wait without holding a connection. (Of a [`Decision`], one in a process may hold one, for as long as the
+//!   first one's write takes.)
 //!
 //! # What it does not do
 //! - Nothing is remembered beyond a policy's time to live.
@@ -20,13 +21,13 @@
 //! - Replies are stored as they are. Don't put secrets into them.
 //!
 //! # The protocol
-//! In one READ COMMITTED transaction, on the database's clock:
+//! [`Policy::run`], in one READ COMMITTED transaction, on the database's clock:
 //! 1. **claim**: an advisory lock on the key, which is only tried, and a look at the record. One statement answers whether
 //!    the key is ours, or the record as it stands, or that another transaction holds it.
 //! 2. **replay**: a live record is compared by its fingerprint and replayed, without a lock and without a write. An
-//!    expired one is locked by the **guard** (`SELECT .. FOR UPDATE`), looked at again, and taken over.
+//!    expired one is locked by the **guard** (`SELECT .. FOR UPDATE`), looked at again, and removed.
 //! 3. **body**: the business writes. Under [`Failures::CacheFailures`] inside a savepoint.
-//! 4. **record**: the record is inserted with its reply, in the place of an expired one where there is one. COMMIT.
+//! 4. **record**: the record is inserted with its reply. COMMIT.
 //!
 //! The unique key of the table is what makes it right: the second of two records of a key is refused, and with it all that
 //! its transaction wrote. The advisory lock only keeps duplicates from coming that far, and from waiting in the database.
@@ -35,6 +36,10 @@
 //!
 //! A deadlock, a serialization failure or a lost connection, at COMMIT too, runs the whole transaction again. That is safe
 //! since record and writes are one transaction, and it is how an ambiguous commit is resolved: the record is there, or not.
+//!
+//! [`Policy::decide`] is for a request that is one read, a **decision** and one write. It needs the unique key and nothing
+//! else: one statement looks at the record and reads, one writes record and business rows, and each is a transaction by
+//! itself.
 //!
 //! # How it reads in a handler
 //! ```ignore

@@ -32,7 +32,7 @@ pub enum Scope {
 /// What becomes of a *final* failure of the body. A success is always stored; a transient failure and a 5xx never are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failures {
-    /// A failure rolls everything back, the claim of the key too. A retry runs afresh.
+    /// A failure leaves nothing, and the key is free. A retry runs afresh.
     SuccessOnly,
     /// A failure leaves no business writes, but its reply is stored and replayed for `failure_ttl`.
     CacheFailures {

@@ -66,7 +66,7 @@ pub(super) enum Claimed {
 #[error("a reply of {0} bytes is over the stored limit of {MAX_BODY}")]
 pub struct ReplyTooLarge(pub usize);
 
-pub(super) type RecordColumns = (
+type RecordColumns = (
     SqlUuid,
     SmallInt,
     Binary,
@@ -78,16 +78,8 @@ pub(super) type RecordColumns = (
     Nullable<Bool>,
 );
 
-pub(super) type RecordRow =
+type RecordRow =
     (Uuid, i16, Vec<u8>, i16, Option<String>, Option<String>, Vec<u8>, Option<DateTime<Utc>>, Option<bool>);
-
-/// A record that may not be there, as one value: of a row without a record, PostgreSQL sends one null and not nine.
-pub(super) type MaybeRecord = Nullable<sql_types::Record<RecordColumns>>;
-
-/// SQL for a [`MaybeRecord`].
-pub(super) const MAYBE_RECORD: &str = "CASE WHEN record.id IS NOT NULL THEN ROW (
-    record.id, record.fingerprint_version, record.fingerprint, record.status, record.content_type, record.location,
-    record.body, record.expires_at, record.expires_at <= now()) END";
 
 impl From<RecordRow> for Record {
     fn from(row: RecordRow) -> Self {
@@ -127,26 +119,24 @@ impl QueryId for ClaimStatement<'_> {
 }
 
 impl Query for ClaimStatement<'_> {
-    type SqlType = (Bool, MaybeRecord);
+    type SqlType = (Bool, Nullable<sql_types::Record<RecordColumns>>);
 }
 
 impl RunQueryDsl<PgConnection> for ClaimStatement<'_> {}
 
 impl QueryFragment<Pg> for ClaimStatement<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         let Claim { address, lock, .. } = self.0;
         let mut sql = Statement::new(
-            out.reborrow(),
-            "WITH claim AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(?) AS got) SELECT claim.got, ",
-        );
-        sql.bind::<BigInt, _>(lock)?;
-        sql.end();
-        out.push_sql(MAYBE_RECORD);
-        let mut sql = Statement::new(
             out,
-            " FROM claim
+            "WITH claim AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(?) AS got)
+             SELECT claim.got, CASE WHEN record.id IS NOT NULL THEN ROW (
+               record.id, record.fingerprint_version, record.fingerprint, record.status, record.content_type,
+               record.location, record.body, record.expires_at, record.expires_at <= now()) END
+             FROM claim
              LEFT JOIN idempotency_keys record ON record.account_id = ? AND record.scope = ? AND record.key = ?",
         );
+        sql.bind::<BigInt, _>(lock)?;
         sql.bind::<SqlUuid, _>(&address.account_id)?;
         sql.bind::<Text, _>(&address.scope)?;
         sql.bind::<Text, _>(&address.key)?;
