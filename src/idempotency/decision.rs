@@ -3,7 +3,7 @@
 //! It guarantees what a [transaction](Policy::run) does. The first statement looks at the record and reads; the second one
 //! writes the business rows and the record, all or nothing. Each is a transaction by itself, as PostgreSQL has it outside of
 //! BEGIN and COMMIT, and nothing is open between the two. Of two requests with one key, the second one's write is refused by
-//! the unique key; it looks again, and replays.
+//! the unique key; it looks again, and replays. A decision that fails waits for a write of its key that is under way.
 //!
 //! It does not lock what it reads: that may have changed when the write arrives. What the decision depends on, the write
 //! must hold by constraints and conditions. Where the database then refuses it, [`Write::is_outdated`] has it read and
@@ -24,7 +24,7 @@ use super::reply::{Answer, Reply};
 use super::request::Keyed;
 use super::run::answer;
 use super::statement::Statement;
-use super::store::{self, Record};
+use super::store::{self, Claimed, Record};
 use super::sweep::remove_expired;
 use super::write::{NoWrite, Write};
 use super::{Database, Failure, Nature};
@@ -99,7 +99,7 @@ impl<C: Decision> Work<C::Error> for Deciding<C> {
         match self.decision.decide(&self.request, rows) {
             Ok((reply, write)) => self.asked.record(conn, reply, &write),
             Err(error) if self.stores(&error) => self.asked.record(conn, error.reply(self.asked.instance), &NoWrite),
-            Err(error) => Err(error),
+            Err(error) => self.unless_under_way(conn, error),
         }
     }
 }
@@ -117,6 +117,19 @@ impl<C: Decision> Deciding<C> {
         // Without a row, there was none to tell that the key is taken.
         let record = if is_taken || rows.is_empty() { store::find(conn, address)? } else { None };
         Ok(record.map_or(Found::Rows(rows), Found::Record))
+    }
+
+    /// Fails, unless another write of this key is under way: a duplicate's, or this request's own, whose connection was lost.
+    /// If that succeeds, its reply is the answer.
+    fn unless_under_way(&self, conn: &mut PgConnection, error: C::Error) -> Result<Attempt, C::Error> {
+        if let Claimed::InFlight = store::claim(conn, &self.asked.claim)? {
+            return Ok(Attempt::InFlight);
+        }
+        // A claim may look a moment before it has the lock; what was written until then is seen now.
+        match store::find(conn, &self.asked.claim.address)? {
+            Some(record) if !record.expired => Ok(Attempt::Stands(record)),
+            _ => Err(error),
+        }
     }
 
     fn stores(&self, error: &C::Error) -> bool {

@@ -37,9 +37,8 @@
 //! A deadlock, a serialization failure or a lost connection, at COMMIT too, runs the whole transaction again. That is safe
 //! since record and writes are one transaction, and it is how an ambiguous commit is resolved: the record is there, or not.
 //!
-//! [`Policy::decide`] is for a request that is one read, a **decision** and one write. It needs the unique key and nothing
-//! else: one statement looks at the record and reads, one writes record and business rows, and each is a transaction by
-//! itself.
+//! [`Policy::decide`] is for a request that is one read, a **decision** and one write: one statement looks at the record and
+//! reads, one writes record and business rows, and each is a transaction by itself. The unique key is all it needs.
 //!
 //! # How it reads in a handler
 //! ```ignore

@@ -1,5 +1,5 @@
-//! What happens around the transaction (`transaction.rs`): single flight, waiting without a connection, and running it
-//! again.
+//! What happens around an attempt (`transaction.rs`, `decision.rs`): single flight, waiting without a connection, and another
+//! attempt.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,12 +20,12 @@ use super::store::Record;
 use super::transaction::Transaction;
 use super::{Database, Error, Failure, Nature};
 
-/// How often a transaction runs at most. A deadlock or a lost connection rarely comes twice; five in a row mean that
+/// Attempts at most. A deadlock or a lost connection rarely comes twice; five in a row mean that
 /// something else is wrong, and the client should come back later.
-const MAX_TRANSACTIONS: u32 = 5;
+const MAX_ATTEMPTS: u32 = 5;
 
-/// Between two runs of a transaction: enough for the other side of a deadlock to end.
-fn between_transactions() -> ExponentialBackoff {
+/// Between two attempts: enough for the other side of a deadlock to end.
+fn between_attempts() -> ExponentialBackoff {
     backoff(Duration::from_millis(5), Duration::from_millis(500))
 }
 
@@ -153,7 +153,7 @@ async fn attempts<D: Database, E: Failure, W: Work<E>>(
     deadline: Instant,
 ) -> Result<Option<(Record, Origin)>, E> {
     let claim = &work.asked().claim;
-    let mut pauses = between_transactions();
+    let mut pauses = between_attempts();
     let mut looks = between_looks();
     let mut failed = 0;
     loop {
@@ -177,7 +177,7 @@ async fn attempts<D: Database, E: Failure, W: Work<E>>(
                 let pause = looks.next().unwrap_or_default();
                 tokio::time::sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
             }
-            Err(error) if runs_again(&error) && failed + 1 < MAX_TRANSACTIONS => {
+            Err(error) if runs_again(&error) && failed + 1 < MAX_ATTEMPTS => {
                 failed += 1;
                 log::info!("attempt {failed} of {} failed, running it again: {error:?}", claim.route);
                 tokio::time::sleep(pauses.next().unwrap_or_default()).await;

@@ -147,6 +147,8 @@ impl QueryFragment<Pg> for ClaimStatement<'_> {
 
 /// Writes the record with its reply, together with `write`, and returns when it expires.
 ///
+/// It shares the key's lock while it runs, so that a [`claim`] tells that it is under way.
+///
 /// The unique key decides. Where a record of the key is in the way (its transaction committed since the look), or where
 /// `write` is outdated, nothing is written and the error says to run all of it again. The next look finds what there is.
 pub(super) fn record(
@@ -212,13 +214,14 @@ impl<W> RunQueryDsl<PgConnection> for RecordStatement<'_, W> {}
 impl<W: QueryFragment<Pg>> QueryFragment<Pg> for RecordStatement<'_, W> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         self.write.walk_ast(out.reborrow())?;
-        let Claim { address, id, route, fingerprint, .. } = self.claim;
+        let Claim { address, lock, id, route, fingerprint } = self.claim;
         let mut sql = Statement::new(
             out,
             " INSERT INTO idempotency_keys
                (account_id, scope, key, id, route, fingerprint_version, fingerprint, status, content_type, location, body,
                 expires_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now() + make_interval(secs => ?))
+             SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now() + make_interval(secs => ?)
+             FROM (SELECT pg_advisory_xact_lock_shared(?)) under_way
              RETURNING expires_at",
         );
         sql.bind::<SqlUuid, _>(&address.account_id)?;
@@ -233,6 +236,7 @@ impl<W: QueryFragment<Pg>> QueryFragment<Pg> for RecordStatement<'_, W> {
         sql.bind::<Nullable<Text>, _>(&self.reply.location)?;
         sql.bind::<Binary, _>(&*self.reply.body)?;
         sql.bind::<Nullable<Double>, _>(&self.ttl)?;
+        sql.bind::<BigInt, _>(lock)?;
         sql.end();
         Ok(())
     }

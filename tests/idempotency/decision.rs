@@ -15,7 +15,7 @@ use crate::commit::KILL_FIRST_COMMIT;
 use crate::concurrency::record_meanwhile;
 use crate::idempotency::{Database, Decision, Error, Policy, Read, Reply, Statement, Write};
 use crate::proxy::Proxy;
-use crate::support::{at_once, count, eventually_blocked, execute, fresh_database};
+use crate::support::{at_once, count, eventually, eventually_blocked, execute, fresh_database};
 use crate::toy::{ACCOUNT, MAKE, MAKE_OR_REMEMBER, NewToy, Response, Runs, ToyError, Workshop, keyed, make};
 
 diesel::table! {
@@ -34,6 +34,8 @@ struct MakeForShelf {
     runs: Runs,
     /// Between the read and the write of the first run.
     meanwhile: Arc<dyn Fn() + Send + Sync>,
+    /// Whatever was read.
+    fails: bool,
 }
 
 impl Decision for MakeForShelf {
@@ -50,7 +52,7 @@ impl Decision for MakeForShelf {
         if self.runs.is_first() {
             (self.meanwhile)();
         }
-        if toys_on_shelf[0] >= ROOM {
+        if self.fails || toys_on_shelf[0] >= ROOM {
             return Err(ToyError::Impossible);
         }
         let reply = Reply::created("/toys".into(), &json!({"name": toy.name, "made": Uuid::new_v4()}))?;
@@ -102,7 +104,7 @@ fn send_with<F: Fn() + Send + Sync + 'static>(
     runs: &Runs,
     meanwhile: F,
 ) -> impl Future<Output = Result<Response, ToyError>> + Send + use<F> {
-    let decision = MakeForShelf { runs: runs.clone(), meanwhile: Arc::new(meanwhile) };
+    let decision = MakeForShelf { runs: runs.clone(), meanwhile: Arc::new(meanwhile), fails: false };
     let (db, request) = (workshop.db.clone(), keyed("/toys", key, r#"{"name":"ball"}"#).unwrap());
     async move { policy.decide(&db, ACCOUNT, request, decision).await.map(|answer: HttpResponse| answer.into()) }
 }
@@ -291,7 +293,7 @@ async fn a_key_with_another_request_is_refused() {
     let workshop = workshop();
     send(&workshop, MAKE, "key", &Runs::default()).await.unwrap();
     let doll = keyed("/toys", "key", r#"{"name":"doll"}"#).unwrap();
-    let decision = MakeForShelf { runs: Runs::default(), meanwhile: Arc::new(|| {}) };
+    let decision = MakeForShelf { runs: Runs::default(), meanwhile: Arc::new(|| {}), fails: false };
 
     let answer = MAKE.decide(&workshop.db, ACCOUNT, doll, decision).await;
 
@@ -348,4 +350,31 @@ async fn a_duplicate_in_another_process_waits_for_the_write_and_replays() {
     assert_eq!(first.reply(), second.reply());
     assert!(first.is_replay() != second.is_replay());
     assert_eq!((workshop.toys(), on_shelf(&workshop), workshop.records()), (1, 1, 1));
+}
+
+/// Else a client whose first request is still under way would hear that it failed.
+#[tokio::test]
+async fn a_decision_that_fails_while_a_write_of_its_key_is_under_way_waits_for_it() {
+    let workshop = workshop();
+    let elsewhere = workshop.another_process();
+    let shelf = workshop.hold_shelf(1);
+    let runs = Runs::default();
+    let failing = MakeForShelf { runs: runs.clone(), meanwhile: Arc::new(|| {}), fails: true };
+
+    let (first, second, ()) = tokio::join!(
+        send(&workshop, MAKE, "key", &Runs::default()),
+        async {
+            eventually_blocked(&workshop.url, 1).await;
+            MAKE.decide(&elsewhere.db, ACCOUNT, keyed("/toys", "key", r#"{"name":"ball"}"#).unwrap(), failing).await
+        },
+        async {
+            eventually("it decided twice", || runs.so_far() >= 2).await;
+            drop(shelf);
+        }
+    );
+    let (first, second) = (first.unwrap(), Response::from(second.unwrap()));
+
+    assert_eq!((first.status, first.is_replay()), (201, false));
+    assert_eq!((second.reply(), second.is_replay()), (first.reply(), true));
+    assert_eq!((workshop.toys(), workshop.records()), (1, 1));
 }
