@@ -7,7 +7,7 @@ use super::fingerprint::{FINGERPRINT_VERSION, Received};
 use super::policy::Policy;
 use super::reply::{MAX_BODY, Reply};
 use super::request::Keyed;
-use super::store::{self, Claim, Record, ReplyTooLarge};
+use super::store::{self, Claim, Record, Recorded, ReplyTooLarge};
 use super::write::Write;
 use super::{Error, Failure};
 
@@ -68,14 +68,16 @@ impl Asked {
         if reply.body.len() > MAX_BODY {
             return Err(Error::ReplyTooLarge(ReplyTooLarge(reply.body.len())).into());
         }
-        let expires_at = store::record(conn, &self.claim, &reply, self.policy.ttl(reply.status), write)?;
-        Ok(Attempt::Ran(Record {
-            id: self.claim.id,
-            fingerprint_version: FINGERPRINT_VERSION,
-            fingerprint: self.claim.fingerprint.to_vec(),
-            reply,
-            expires_at,
-            expired: false,
-        }))
+        match store::record(conn, &self.claim, &reply, self.policy.ttl(reply.status), write)? {
+            Recorded::InFlight => Ok(Attempt::InFlight),
+            Recorded::Until(expires_at) => Ok(Attempt::Ran(Record {
+                id: self.claim.id,
+                fingerprint_version: FINGERPRINT_VERSION,
+                fingerprint: self.claim.fingerprint.to_vec(),
+                reply,
+                expires_at,
+                expired: false,
+            })),
+        }
     }
 }

@@ -1,13 +1,17 @@
 //! A request that is one read, a decision and one write, in two round trips.
 //!
-//! It guarantees what a [transaction](Policy::run) does. The first statement looks at the record and reads; the second one
-//! writes the business rows and the record, all or nothing. Each is a transaction by itself, as PostgreSQL has it outside of
-//! BEGIN and COMMIT, and nothing is open between the two. Of two requests with one key, the second one's write is refused by
-//! the unique key; it looks again, and replays. A decision that fails waits for a write of its key that is under way.
+//! The first statement looks at the record and reads; the second one writes the business rows and the record, all or nothing.
+//! Each is a transaction by itself, as PostgreSQL has it outside of BEGIN and COMMIT, and nothing is open between the two.
+//! The write holds the key while it runs, as a [transaction](Policy::run) does, and the unique key refuses a second record:
+//! the guarantees are the same. A decision that fails waits for a write of its key that is under way.
 //!
 //! It does not lock what it reads: that may have changed when the write arrives. What the decision depends on, the write
 //! must hold by constraints and conditions. Where the database then refuses it, [`Write::is_outdated`] has it read and
 //! decided again.
+//!
+//! Nor does it hold the key before its write begins. A client that sent a request twice at once, or whose connection to the
+//! database was lost just then, may hear of a failure of the one while the other is about to succeed; a retry gets the
+//! success.
 
 use actix_web::HttpResponse;
 use diesel::pg::{Pg, PgConnection};
@@ -40,7 +44,7 @@ pub trait Decision: Send + Sync + 'static {
     /// What it fails with.
     type Error: Failure;
 
-    /// What to read: a Diesel query whose columns have different names.
+    /// What to read.
     fn read<'a>(&'a self, request: &'a Self::Request) -> impl Read<'a, Self::Row>;
 
     /// Decides, without touching the database: the reply, and what is written with it.
@@ -137,7 +141,7 @@ impl<C: Decision> Deciding<C> {
     }
 }
 
-/// A query that a decision can be made from: every Diesel query is one whose columns have different names.
+/// A query that a decision can be made from, as every Diesel query is.
 pub trait Read<'a, Row> {
     /// Reads, and tells with the rows whether there is a record at an address: one statement, and so one snapshot.
     ///

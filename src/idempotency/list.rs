@@ -31,7 +31,7 @@ pub struct Listed {
 
 /// Up to `rows` records of an account, newest first: those of a key, or all, older than the record `after`.
 ///
-/// Pages walk the unique index on (account, id). With `key` they do so, too, and pass over the other records: an index for
+/// Pages walk the index on (account, id). With `key` they do so, too, and pass over the other records: an index for
 /// it would cost each request a write, to save support a second.
 ///
 /// # Errors

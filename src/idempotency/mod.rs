@@ -10,8 +10,7 @@
 //!   provisional: [`settle`] puts the final reply in its place.
 //! - A key sent with another request is refused, and changes nothing.
 //! - A crash at any point leaves no key stuck: the transaction that held it is gone with its connection.
-//! - Duplicates wait without holding a connection. (Of a [`Decision`], one in a process may hold one, for as long as the
-//!   first one's write takes.)
+//! - Duplicates wait without holding a connection.
 //!
 //! # What it does not do
 //! - Nothing is remembered beyond a policy's time to live.
@@ -38,7 +37,8 @@
 //! since record and writes are one transaction, and it is how an ambiguous commit is resolved: the record is there, or not.
 //!
 //! [`Policy::decide`] is for a request that is one read, a **decision** and one write: one statement looks at the record and
-//! reads, one writes record and business rows, and each is a transaction by itself. The unique key is all it needs.
+//! reads, one writes record and business rows, and each is a transaction by itself. The write tries the same lock, and the
+//! same unique key makes it right.
 //!
 //! # How it reads in a handler
 //! ```ignore
@@ -104,12 +104,14 @@ pub use store::{Record, ReplyTooLarge, find, guard};
 pub use sweep::{SWEEP_BATCH, Swept, sweep};
 pub use write::Write;
 
-/// The limits that every connection must set, as one batch of statements for when it is opened.
+/// The limits that every connection must set, as one batch of statements for when it is opened, and the isolation that a
+/// single statement gets.
 ///
 /// A statement ends after 5 s and a wait for a lock after 3 s: beyond that the client has given up. A transaction whose
 /// client went silent ends after 5 s, and with it its hold on keys and rows; a host that vanished from the network is
 /// noticed within 5 s of silence plus 3 probes a second apart, or 8 s after data was sent into the void.
 pub const CONNECTION_LIMITS: &str = "SET statement_timeout = '5s'; SET lock_timeout = '3s'; \
+     SET default_transaction_isolation = 'read committed'; \
      SET idle_in_transaction_session_timeout = '5s'; SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 1; \
      SET tcp_keepalives_count = 3; SET tcp_user_timeout = '8s'";
 

@@ -1,8 +1,8 @@
 //! SQL of fixed text with its binds in order, for query fragments that PostgreSQL plans once a connection.
 //!
-//! Diesel prepares a statement for reuse only when a type stands for its text. It sends an UPDATE, a `Vec` of rows and
-//! `sql_query` unprepared each time; a [`QueryFragment`](diesel::query_builder::QueryFragment) with a static `QueryId` it
-//! does not.
+//! Diesel sends an UPDATE, a `Vec` of rows and `sql_query` unprepared each time; a
+//! [`QueryFragment`](diesel::query_builder::QueryFragment) of one's own it prepares, and knows again by its type where that
+//! has a static `QueryId`, or else by its text.
 
 use diesel::pg::Pg;
 use diesel::query_builder::AstPass;

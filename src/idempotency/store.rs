@@ -104,7 +104,7 @@ pub(super) fn claim(conn: &mut PgConnection, claim: &Claim) -> QueryResult<Claim
     let (got, record): (bool, Option<RecordRow>) = ClaimStatement(claim).get_result(conn)?;
     Ok(match (got, record.map(Record::from)) {
         (true, None) => Claimed::Free,
-        // An expired record whose lock is taken is being taken over: whoever went on to the guard would wait in the database.
+        // An expired record whose lock is taken is being replaced: whoever went on to the guard would wait in the database.
         (false, Some(record)) if record.expired => Claimed::InFlight,
         (_, Some(record)) => Claimed::Stands(record),
         (false, None) => Claimed::InFlight,
@@ -145,9 +145,18 @@ impl QueryFragment<Pg> for ClaimStatement<'_> {
     }
 }
 
-/// Writes the record with its reply, together with `write`, and returns when it expires.
+/// What became of the record.
+pub(super) enum Recorded {
+    /// It is written, and expires then.
+    Until(Option<DateTime<Utc>>),
+    /// Another transaction holds the key, and nothing is written.
+    InFlight,
+}
+
+/// Writes the record with its reply, together with `write`, waiting for nobody that holds the key.
 ///
-/// It shares the key's lock while it runs, so that a [`claim`] tells that it is under way.
+/// It holds the key while it runs: by the lock that the [`claim`] of its transaction took, or else by its own. Where another
+/// one has that, the record has no account, which the table refuses before anything else is written.
 ///
 /// The unique key decides. Where a record of the key is in the way (its transaction committed since the look), or where
 /// `write` is outdated, nothing is written and the error says to run all of it again. The next look finds what there is.
@@ -157,25 +166,29 @@ pub(super) fn record(
     reply: &Reply,
     ttl: Duration,
     write: &impl Write,
-) -> QueryResult<Option<DateTime<Utc>>> {
+) -> QueryResult<Recorded> {
     let status = status_column(reply)?;
-    let written = RecordStatement { claim, status, reply, ttl: expires_in(reply, ttl), write }.get_result(conn);
-    written.map_err(
-        |refusal| {
-            if is_taken(&refusal) || write.is_outdated(&refusal) { run_again(&refusal) } else { refusal }
-        },
-    )
-}
-
-/// Whether another record of the key is in the way. (On Citus a shard's number stands behind the constraint's name.)
-fn is_taken(refusal: &DieselError) -> bool {
-    match refusal {
-        DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, information) => {
-            information.constraint_name().is_some_and(|name| name.starts_with("idempotency_keys_pkey"))
-        }
-        _ => false,
+    match (RecordStatement { claim, status, reply, ttl: expires_in(reply, ttl), write }).get_result(conn) {
+        Ok(expires_at) => Ok(Recorded::Until(expires_at)),
+        Err(refusal) if is_held(&refusal) => Ok(Recorded::InFlight),
+        Err(refusal) if is_taken(&refusal) || write.is_outdated(&refusal) => Err(run_again(&refusal)),
+        Err(refusal) => Err(refusal),
     }
 }
+
+fn is_held(refusal: &DieselError) -> bool {
+    use DatabaseErrorKind::NotNullViolation;
+    matches!(refusal, DieselError::DatabaseError(NotNullViolation, what)
+        if what.table_name() == Some(TABLE) && what.column_name() == Some("account_id"))
+}
+
+/// The primary key is the one unique key of the table.
+fn is_taken(refusal: &DieselError) -> bool {
+    use DatabaseErrorKind::UniqueViolation;
+    matches!(refusal, DieselError::DatabaseError(UniqueViolation, what) if what.table_name() == Some(TABLE))
+}
+
+const TABLE: &str = "idempotency_keys";
 
 fn run_again(refusal: &DieselError) -> DieselError {
     let what = format!("somebody else was faster: {refusal}");
@@ -220,8 +233,8 @@ impl<W: QueryFragment<Pg>> QueryFragment<Pg> for RecordStatement<'_, W> {
             " INSERT INTO idempotency_keys
                (account_id, scope, key, id, route, fingerprint_version, fingerprint, status, content_type, location, body,
                 expires_at)
-             SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now() + make_interval(secs => ?)
-             FROM (SELECT pg_advisory_xact_lock_shared(?)) under_way
+             SELECT CASE WHEN got THEN ? END, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now() + make_interval(secs => ?)
+             FROM (SELECT pg_try_advisory_xact_lock(?) AS got) lock
              RETURNING expires_at",
         );
         sql.bind::<SqlUuid, _>(&address.account_id)?;
@@ -273,7 +286,8 @@ pub fn find(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Re
 }
 
 /// Locks an existing record until the transaction ends, and tells how it stands then; none where there is none. Every
-/// change to an existing record (takeover, settle) goes through here: what it decides by can't change under it.
+/// change to an existing record goes through here, so what it decides by can't change under it; only an expired one may be
+/// deleted by whoever looks at its expiry again under the lock.
 ///
 /// # Errors
 /// The database's.

@@ -1,6 +1,6 @@
 //! Deletes expired records, in bounded batches, however many replicas sweep at once.
 //!
-//! It never deletes a provisional record (it has no expiry) and never a record that was taken over in the meantime: the
+//! It never deletes a provisional record (it has no expiry) and never a record that took its place in the meantime: the
 //! deleting statement locks each row and looks at its expiry again.
 
 use std::collections::BTreeMap;

@@ -6,8 +6,12 @@ use diesel::result::{Error as DieselError, QueryResult};
 
 /// The business writes of a decision, to stand before the record's INSERT: `WITH name AS (INSERT ..), ..`.
 ///
-/// Its text should come from a small number of fixed ones (see [`Statement`](super::Statement)): PostgreSQL plans each once a
-/// connection.
+/// All of them see the rows as they were before any of them, so two can't write one row. One that finds no row to write is no
+/// error: have the row counted, and let what depends on it be null where it may not be.
+///
+/// Derive [`QueryId`] only where the text is always the same: Diesel then takes the type for the text, and would send the
+/// first one that it saw. With `HAS_STATIC_QUERY_ID = false` it looks at the text. Let there be few, for PostgreSQL plans each
+/// once a connection.
 pub trait Write: QueryFragment<Pg> + QueryId + Send {
     /// Whether the database refused this because what was read has changed since: then it is read and decided again.
     ///

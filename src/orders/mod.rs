@@ -150,17 +150,17 @@ pub async fn create_without_key(
     Ok(HttpResponse::Created().content_type("application/json").insert_header(("Location", location)).body(reply.body))
 }
 
-/// Locks products in the order of their SKUs, as everybody does: (sku, stock, reserved).
+/// Locks products in the order of their SKUs, as `write.rs` does, and returns these.
 fn lock_products<'a>(
     conn: &mut PgConnection,
     account_id: Uuid,
     skus: impl Iterator<Item = &'a str>,
-) -> QueryResult<Vec<(String, Option<i64>, i64)>> {
+) -> QueryResult<Vec<String>> {
     products::table
         .filter(products::account_id.eq(account_id))
         .filter(products::sku.eq_any(skus.collect::<Vec<_>>()))
         .order(products::sku)
-        .select((products::sku, products::stock, products::reserved))
+        .select(products::sku)
         .for_update()
         .load(conn)
 }
@@ -234,7 +234,7 @@ fn cancel_pending(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result
     }
     let reserving: HashMap<&str, i32> =
         order.lines.0.iter().filter(|line| line.reserves).map(|line| (line.sku.as_str(), line.quantity)).collect();
-    for (sku, ..) in lock_products(conn, account_id, reserving.keys().copied())? {
+    for sku in lock_products(conn, account_id, reserving.keys().copied())? {
         let quantity = i64::from(reserving[sku.as_str()]);
         diesel::update(products::table.find((account_id, sku)))
             .set(products::reserved.eq(products::reserved - quantity))

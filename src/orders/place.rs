@@ -180,7 +180,6 @@ impl Reserves {
         }
         self.skus.push(item.sku.clone());
         self.quantities.push(quantity);
-        self.products += 1;
         Ok(())
     }
 }

@@ -19,8 +19,6 @@ use crate::idempotency::{Statement, Write};
 pub(super) struct Reserves {
     pub skus: Vec<String>,
     pub quantities: Vec<i64>,
-    /// How many.
-    pub products: i64,
 }
 
 /// The order, its event, and what it reserves.
@@ -59,7 +57,7 @@ const RESERVE: &str = "WITH wanted AS (
     ), ";
 
 /// The items, where as many products were there to reserve of as the order says.
-const ITEMS_IF_RESERVED: &str = "CASE WHEN (SELECT count(*) FROM moved) = ? THEN ? END";
+const ITEMS_IF_RESERVED: &str = "CASE WHEN (SELECT count(*) FROM moved) = (SELECT count(*) FROM wanted) THEN ? END";
 
 /// Two texts at most, one for orders that reserve and one for those that don't; Diesel knows them by their text.
 impl QueryId for WriteOrder {
@@ -94,9 +92,6 @@ impl QueryFragment<Pg> for WriteOrder {
         sql.bind::<Timestamptz, _>(&row.created_at)?;
         sql.end();
         let mut sql = Statement::new(out.reborrow(), if reserving { ITEMS_IF_RESERVED } else { "?" });
-        if reserving {
-            sql.bind::<BigInt, _>(&reserves.products)?;
-        }
         sql.bind::<Jsonb, _>(&row.lines)?;
         sql.end();
         let mut sql = Statement::new(

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::commit::KILL_FIRST_COMMIT;
 use crate::concurrency::record_meanwhile;
-use crate::idempotency::{Database, Decision, Error, Policy, Read, Reply, Statement, Write};
+use crate::idempotency::{Database, Decision, Error, Policy, Read, Reply, Statement, Write, seconds};
 use crate::proxy::Proxy;
 use crate::support::{at_once, count, eventually, eventually_blocked, execute, fresh_database};
 use crate::toy::{ACCOUNT, MAKE, MAKE_OR_REMEMBER, NewToy, Response, Runs, ToyError, Workshop, keyed, make};
@@ -330,26 +330,49 @@ async fn a_connection_killed_in_the_write_decides_again() {
     assert_eq!((workshop.toys(), on_shelf(&workshop), workshop.records()), (1, 1, 1));
 }
 
-/// A duplicate waits for the write of the first one, and for nothing longer.
 #[tokio::test]
-async fn a_duplicate_in_another_process_waits_for_the_write_and_replays() {
+async fn a_duplicate_in_another_process_waits_for_the_write_without_a_connection() {
     let workshop = workshop();
-    let elsewhere = workshop.another_process();
+    let elsewhere = Workshop::open_on(workshop.url.clone(), 1);
     let shelf = workshop.hold_shelf(1);
+    let runs = Runs::default();
 
     let (first, second, ()) = tokio::join!(
         send(&workshop, MAKE, "key", &Runs::default()),
-        send(&elsewhere, MAKE, "key", &Runs::default()),
         async {
-            eventually_blocked(&workshop.url, 2).await;
+            eventually_blocked(&workshop.url, 1).await;
+            send(&elsewhere, MAKE, "key", &runs).await
+        },
+        async {
+            eventually("it tried twice", || runs.so_far() >= 2).await;
+            // On the other process's only connection.
+            assert!(!elsewhere.make("another key").await.is_replay());
             drop(shelf);
         }
     );
     let (first, second) = (first.unwrap(), second.unwrap());
 
-    assert_eq!(first.reply(), second.reply());
-    assert!(first.is_replay() != second.is_replay());
-    assert_eq!((workshop.toys(), on_shelf(&workshop), workshop.records()), (1, 1, 1));
+    assert_eq!((first.status, first.is_replay()), (201, false));
+    assert_eq!((second.reply(), second.is_replay()), (first.reply(), true));
+    assert_eq!((workshop.toys(), on_shelf(&workshop), workshop.records()), (2, 1, 2));
+}
+
+#[tokio::test]
+async fn a_decision_whose_key_another_one_holds_for_too_long_is_in_flight() {
+    const IMPATIENT: Policy = Policy { wait: seconds(0), ..MAKE };
+    let workshop = workshop();
+    let elsewhere = workshop.another_process();
+    let shelf = workshop.hold_shelf(1);
+
+    let (first, second) = tokio::join!(send(&workshop, MAKE, "key", &Runs::default()), async {
+        eventually_blocked(&workshop.url, 1).await;
+        let second = send(&elsewhere, IMPATIENT, "key", &Runs::default()).await;
+        drop(shelf);
+        second
+    });
+
+    assert!(matches!(second, Err(ToyError::Idempotency(Error::InFlight))));
+    assert_eq!((first.unwrap().status, workshop.toys(), workshop.records()), (201, 1, 1));
 }
 
 /// Else a client whose first request is still under way would hear that it failed.
