@@ -18,7 +18,7 @@ use moka::future::Cache;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::db::Db;
+use crate::db::{Db, NOBODY};
 use crate::error::ApiError;
 use crate::problems::{INTERNAL, UNAUTHORIZED};
 use crate::schema::{accounts, api_keys};
@@ -88,7 +88,7 @@ async fn account_of(request: &ServiceRequest) -> Result<Account, ApiError> {
         return Err(ApiError::internal("the application has no database"));
     };
     let hash = hash_of(key);
-    let found = known.0.try_get_with(hash, db.read(move |conn| find(conn, hash)));
+    let found = known.0.try_get_with(hash, db.read(NOBODY, move |conn| find(conn, hash)));
     found.await.map_err(|error: std::sync::Arc<ApiError>| (*error).clone())
 }
 

@@ -21,6 +21,7 @@ use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, HandleError, Pool, PooledConnection};
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 pub use self::migrate::{MIGRATIONS, MigrateError, migrate};
 use crate::error::ApiError;
@@ -60,6 +61,9 @@ const CLIENT_LIMITS: [(&str, &str); 6] = [
     ("tcp_user_timeout", "8000"),
     ("application_name", "payments"),
 ];
+
+/// The account of work that is no account's own: the settler's looks, sweeps, authentication.
+pub const NOBODY: Uuid = Uuid::nil();
 
 type Connection = PooledConnection<ConnectionManager<PgConnection>>;
 
@@ -145,7 +149,11 @@ impl Db {
     /// # Errors
     /// What `work` fails with; [`Error::Overloaded`] at once where the queue is full, [`Error::Unreachable`] where no
     /// connection is to be had, [`Error::Panicked`].
-    pub async fn run<T, E>(&self, work: impl FnOnce(&mut PgConnection) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    pub async fn run<T, E>(
+        &self,
+        account_id: Uuid,
+        work: impl FnOnce(&mut PgConnection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<Error> + Send + 'static,
@@ -176,13 +184,14 @@ impl Db {
     /// As [`Db::run`].
     pub async fn read<T: Send + 'static>(
         &self,
+        account_id: Uuid,
         work: impl Fn(&mut PgConnection) -> Result<T, ApiError> + Send + Sync + 'static,
     ) -> Result<T, ApiError> {
         let work = Arc::new(work);
         let mut pauses = ExponentialBuilder::new().with_min_delay(READ_AGAIN_AFTER).with_max_times(READ_AGAIN).build();
         loop {
             let again = Arc::clone(&work);
-            match self.run(move |conn| again(conn)).await {
+            match self.run(account_id, move |conn| again(conn)).await {
                 Err(error) if error.database_error().is_some_and(|error| fault(error) == Fault::RunAgain) => {
                     match pauses.next() {
                         Some(pause) => tokio::time::sleep(pause).await,
@@ -211,13 +220,14 @@ impl Db {
 impl Database for Db {
     fn run<T, E>(
         &self,
+        account_id: Uuid,
         work: impl FnOnce(&mut PgConnection) -> Result<T, E> + Send + 'static,
     ) -> impl Future<Output = Result<T, E>> + Send
     where
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        self.run(work)
+        self.run(account_id, work)
     }
 
     fn flights(&self) -> &Flights {

@@ -284,7 +284,7 @@ pub async fn list(
     db: Data<Db>,
 ) -> Result<HttpResponse, ApiError> {
     let page = db
-        .read(move |conn| {
+        .read(account.id, move |conn| {
             let mut query = entitlements::table
                 .filter(entitlements::account_id.eq(account.id))
                 .select(Entitlement::as_select())
@@ -315,7 +315,7 @@ pub async fn list(
     responses((status = 200, body = Entitlement, description = "The entitlement")))]
 pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let entitlement: Option<Entitlement> = db
-        .read(move |conn| {
+        .read(account.id, move |conn| {
             let entitlement = entitlements::table.find((account.id, id.0)).select(Entitlement::as_select());
             entitlement.first(conn).optional().map_err(ApiError::from)
         })

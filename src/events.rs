@@ -116,7 +116,7 @@ pub struct Event {
     responses((status = 200, body = Page<Event>, description = "A page")))]
 pub async fn list(account: Account, paging: Paging<Cursor>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
-        .read(move |conn| {
+        .read(account.id, move |conn| {
             let mut events = placed(conn, account.id, &paging)?;
             let is_short = events.len() <= usize::try_from(paging.limit).unwrap_or(usize::MAX);
             if is_short && waits_for_a_place(conn, account.id)? {

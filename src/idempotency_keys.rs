@@ -93,7 +93,7 @@ pub async fn list(
     db: Data<Db>,
 ) -> Result<HttpResponse, ApiError> {
     let page = db
-        .read(move |conn| {
+        .read(account.id, move |conn| {
             let key = filter.0.key.as_deref();
             let records = idempotency::list(conn, account.id, key, paging.after, paging.rows())?;
             Ok(paging.page(records.into_iter().map(Record::from).collect()))

@@ -15,6 +15,7 @@ pub mod entitlements;
 pub mod error;
 pub mod events;
 pub mod gateway;
+pub mod health;
 pub mod http;
 pub mod idempotency;
 pub mod idempotency_keys;

@@ -13,7 +13,7 @@ use diesel::pg::PgConnection;
 use idempotent_payments::auth::{KnownKeys, create_account};
 use idempotent_payments::charges::settle::Settler;
 use idempotent_payments::config::{AccountAction, Action, Command, Settings};
-use idempotent_payments::db::{Db, migrate};
+use idempotent_payments::db::{Db, NOBODY, migrate};
 use idempotent_payments::dev_postgres::{self, Cluster, Options};
 use idempotent_payments::error::ApiError;
 use idempotent_payments::gateway::{Gateway, HttpGateway};
@@ -242,7 +242,7 @@ async fn sweeper(db: Db, interval: Duration) {
         rt::time::sleep(interval).await;
         loop {
             let started = Instant::now();
-            match db.run(|conn| idempotency::sweep(conn).map_err(ApiError::from)).await {
+            match db.run(NOBODY, |conn| idempotency::sweep(conn).map_err(ApiError::from)).await {
                 Ok(swept) if swept.more => rt::time::sleep(started.elapsed() * RESTS_TIMES).await,
                 Ok(_) => break,
                 Err(error) => {

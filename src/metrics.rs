@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::charges::settle::Settler;
-use crate::db::Db;
+use crate::db::{Db, NOBODY};
 use crate::error::ApiError;
 use crate::schema::{charges, refunds};
 
@@ -95,7 +95,7 @@ async fn snapshot(db: &Db, settler: &Settler) -> prometheus::Result<Registry> {
     )?;
     counter(&registry, "settler_parked_total", "Times that one was parked.", counts.parked.load(Ordering::Relaxed))?;
     // Without a database the rest is still worth a scrape, and the missing series tells.
-    if let Ok(parked) = db.read(|conn| parked(conn).map_err(ApiError::from)).await {
+    if let Ok(parked) = db.read(NOBODY, |conn| parked(conn).map_err(ApiError::from)).await {
         gauge::<()>(&registry, "settler_parked", "Charges and refunds that wait for `payments settle`.", Ok(parked))?;
     }
     Ok(registry)

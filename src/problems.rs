@@ -3,11 +3,6 @@
 
 use std::fmt::Write as _;
 
-use actix_web::HttpResponse;
-use actix_web::web::Path;
-
-use crate::error::ApiError;
-
 /// A kind of problem (RFC 9457). `type` is its page's path.
 #[derive(Debug)]
 pub struct Problem {
@@ -43,7 +38,9 @@ pub enum Kind {
 }
 
 impl Kind {
-    const fn for_a_person(self) -> &'static str {
+    /// In a sentence that begins with "it arises".
+    #[must_use]
+    pub const fn for_a_person(self) -> &'static str {
         match self {
             Self::Before => "before the request took effect; nothing was stored, and the key is still free",
             Self::Final => {
@@ -171,30 +168,4 @@ pub fn markdown() -> String {
         let _ = writeln!(table, "| `{slug}` | {status} | {meaning} | {remedy} | {kept} |");
     }
     table
-}
-
-/// `GET /problems/{slug}`: the page that `type` points at.
-///
-/// # Errors
-/// 404 for another slug.
-#[utoipa::path(get, path = "/problems/{slug}", operation_id = "getProblem", tag = "Service", summary = "What a problem means, and what to do",
-    description = "The page that `type` of a problem document points at.",
-    params(("slug" = String, Path, description = "The last part of the problem's type", example = "card-declined")),
-    responses((status = 200, body = String, description = "The page", content_type = "text/html")))]
-pub async fn page(slug: Path<String>) -> Result<HttpResponse, ApiError> {
-    let problem = ALL
-        .iter()
-        .find(|problem| problem.slug == slug.as_str())
-        .ok_or_else(|| ApiError::new(&NOT_FOUND, "there is no such problem"))?;
-    let Problem { slug, status, title, kind, meaning, remedy } = problem;
-    let kind = kind.for_a_person();
-    // Every part is a constant of this file, so nothing needs escaping.
-    let html = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\
-         <meta name=\"viewport\" content=\"width=device-width\">\
-         <style>body{{font:1.1rem/1.5 system-ui;max-width:40rem;margin:3rem auto;padding:0 1rem}}code{{background:#eee}}</style>\
-         <h1>{title}</h1><p><code>{status}</code> <code>/problems/{slug}</code></p>\
-         <h2>What it means</h2><p>{meaning}</p><p>It arises {kind}.</p><h2>What to do</h2><p>{remedy}</p></html>\n"
-    );
-    Ok(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(html))
 }

@@ -143,7 +143,7 @@ impl From<Row> for Product {
     responses((status = 200, body = Page<Product>, description = "A page")))]
 pub async fn list(account: Account, paging: Paging<String>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
-        .read(move |conn| {
+        .read(account.id, move |conn| {
             let mut query =
                 products::table.filter(products::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
             if let Some(after) = &paging.after {
@@ -167,7 +167,7 @@ pub async fn list(account: Account, paging: Paging<String>, db: Data<Db>) -> Res
 pub async fn get(account: Account, sku: Path<String>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let sku = known_form(sku)?;
     let row: Option<Row> = db
-        .read(move |conn| {
+        .read(account.id, move |conn| {
             let product = products::table.find((account.id, &sku)).select(Row::as_select());
             product.first(conn).optional().map_err(ApiError::from)
         })
@@ -193,7 +193,7 @@ pub async fn put(
     let sku = known_form(sku)?;
     let location = format!("/v1/products/{sku}");
     let (product, is_new) =
-        db.run(move |conn| conn.transaction(|conn| store(conn, account.id, &sku, &terms.0))).await?;
+        db.run(account.id, move |conn| conn.transaction(|conn| store(conn, account.id, &sku, &terms.0))).await?;
     Ok(if is_new {
         HttpResponse::Created().insert_header(("Location", location)).json(product)
     } else {

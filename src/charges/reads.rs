@@ -27,7 +27,7 @@ pub async fn charges_of_account(
     db: Data<Db>,
 ) -> Result<HttpResponse, ApiError> {
     let page = db
-        .read(move |conn| {
+        .read(account.id, move |conn| {
             let mut query =
                 charges::table.filter(charges::account_id.eq(account.id)).select(ChargeRow::as_select()).into_boxed();
             if let Some(after) = paging.after {
@@ -50,7 +50,7 @@ pub async fn charges_of_account(
     responses((status = 200, body = Charge, description = "The charge")))]
 pub async fn charge(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let row: Option<ChargeRow> = db
-        .read(move |conn| {
+        .read(account.id, move |conn| {
             charges::table
                 .find((account.id, id.0))
                 .select(ChargeRow::as_select())
@@ -77,7 +77,7 @@ pub async fn refunds_of_charge(
     db: Data<Db>,
 ) -> Result<HttpResponse, ApiError> {
     let page = db
-        .read(move |conn| {
+        .read(account.id, move |conn| {
             let known: i64 = charges::table.find((account.id, charge.0)).count().get_result(conn)?;
             if known == 0 {
                 return Err(no_charge());
@@ -107,7 +107,7 @@ pub async fn refunds_of_charge(
     responses((status = 200, body = Refund, description = "The refund")))]
 pub async fn refund(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let row: Option<RefundRow> = db
-        .read(move |conn| {
+        .read(account.id, move |conn| {
             refunds::table
                 .find((account.id, id.0))
                 .select(RefundRow::as_select())

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::lease::{LEASE, Lease, MAX_ATTEMPTS, Taken, What, due, give_back, load, take};
 use super::refunds;
 use crate::crash::crash_point;
-use crate::db::Db;
+use crate::db::{Db, NOBODY};
 use crate::error::ApiError;
 use crate::gateway::{Gateway, LEARN_BUDGET, Outcome, StillUnknown, learn};
 use crate::idempotency::{self, Answer, Fault, Origin, Policy, Reply, SettleError, fault};
@@ -171,7 +171,8 @@ impl Settler {
         crash_point("after-commit-1");
         let this = self.clone();
         let work = self.spawn(async move {
-            let lease = this.db.run(move |conn| load(conn, what, account_id, id).map_err(Unsettled::from)).await?;
+            let lease =
+                this.db.run(account_id, move |conn| load(conn, what, account_id, id).map_err(Unsettled::from)).await?;
             // The first lease was taken with the insert; a higher attempt means that it ran out before this began.
             if lease.attempt == 1 { this.settle(lease).await } else { Err(Unsettled::LostLease) }
         });
@@ -201,11 +202,13 @@ impl Settler {
     /// # Errors
     /// Where the database can't be asked.
     pub async fn pass(&self, resume: bool) -> Result<Pass, ApiError> {
-        let due = self.db.run(move |conn| due(conn, resume).map_err(ApiError::from)).await?;
+        let due = self.db.run(NOBODY, move |conn| due(conn, resume).map_err(ApiError::from)).await?;
         let work = due.into_iter().map(|(what, account_id, id)| {
             let this = self.clone();
             self.spawn(async move {
-                let taken = this.db.run(move |conn| take(conn, what, account_id, id, resume).map_err(Unsettled::from));
+                let taken = this
+                    .db
+                    .run(account_id, move |conn| take(conn, what, account_id, id, resume).map_err(Unsettled::from));
                 match taken.await? {
                     Taken::Lease(lease) => this.settle(lease).await.map(Some),
                     Taken::Parked => {
@@ -278,7 +281,7 @@ impl Settler {
         let mut attempts = 1;
         loop {
             let (lease, outcome) = (lease.clone(), outcome.clone());
-            match self.db.run(move |conn| conclude(conn, &lease, &outcome)).await {
+            match self.db.run(lease.address.account_id, move |conn| conclude(conn, &lease, &outcome)).await {
                 Err(error) if error.runs_again() && attempts < CONCLUDE_ATTEMPTS => attempts += 1,
                 end => return end,
             }
@@ -288,7 +291,8 @@ impl Settler {
     /// Gives the lease back: due again after a pause, or parked.
     async fn release(&self, lease: Lease) -> Result<(), Unsettled> {
         let (what, id) = (lease.what, lease.id);
-        let parked = self.db.run(move |conn| give_back(conn, &lease).map_err(Unsettled::from)).await?;
+        let parked =
+            self.db.run(lease.address.account_id, move |conn| give_back(conn, &lease).map_err(Unsettled::from)).await?;
         if parked {
             self.note_parked(what, id);
         }

@@ -118,9 +118,11 @@ pub const CONNECTION_LIMITS: &str = "SET statement_timeout = '5s'; SET lock_time
 /// Where transactions run: a pool of connections, and the flights of this process.
 pub trait Database: Clone + Send + Sync + 'static {
     /// Runs `work` with a connection, off the async threads. `work` runs to its end even if nobody waits for it any more.
-    /// After a failure, the connection must be tried before it is used again: it may be dead.
+    /// After a failure, the connection must be tried before it is used again: it may be dead. `account_id` says whose work
+    /// it is, so that a pool can be fair; a simple pool ignores it.
     fn run<T, E>(
         &self,
+        account_id: Uuid,
         work: impl FnOnce(&mut PgConnection) -> Result<T, E> + Send + 'static,
     ) -> impl Future<Output = Result<T, E>> + Send
     where

@@ -160,7 +160,11 @@ async fn attempts<D: Database, E: Failure, W: Work<E>>(
         let attempt = {
             let work = Arc::clone(work);
             let was_answered = db.flights().was_answered(claim.lock);
-            db.run(move |conn| if was_answered { work.look_first(conn) } else { work.attempt(conn) }).await
+            db.run(
+                claim.address.account_id,
+                move |conn| if was_answered { work.look_first(conn) } else { work.attempt(conn) },
+            )
+            .await
         };
         match attempt {
             Ok(Attempt::Ran(record)) => return Ok(Some((record, Origin::Fresh))),

@@ -16,9 +16,7 @@ use serde_json::Value;
 use utoipa::OpenApi;
 
 use crate::charges::{reads, refunds};
-use crate::{
-    charges, entitlements, events, http, idempotency_keys, metrics, orders, pages, policies, problems, products,
-};
+use crate::{charges, entitlements, events, health, idempotency_keys, metrics, orders, pages, policies, products};
 
 /// What the macros gather.
 #[derive(OpenApi)]
@@ -39,7 +37,7 @@ use crate::{
         reads::refunds_of_charge, refunds::create, reads::refund,
         entitlements::list, entitlements::grant, entitlements::get, entitlements::consume, entitlements::revoke,
         events::list, idempotency_keys::list, policies::list,
-        http::live, http::ready, metrics::page, json, pages::home, pages::docs, pages::docs_file, problems::page,
+        health::live, health::ready, metrics::page, json, pages::home, pages::docs, pages::docs_file, pages::problem,
     ),
     tags(
         (name = "Products", description = "The catalogue. PUT is idempotent by itself and needs no key."),

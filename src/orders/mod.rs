@@ -145,7 +145,7 @@ pub async fn create_without_key(
         write::WriteOrderAlone(order).execute(conn)?;
         Ok::<_, ApiError>(reply)
     };
-    let reply = db.run(work).await?;
+    let reply = db.run(account.id, work).await?;
     let location = reply.location.unwrap_or_default();
     Ok(HttpResponse::Created().content_type("application/json").insert_header(("Location", location)).body(reply.body))
 }
@@ -175,7 +175,7 @@ fn lock_products<'a>(
     responses((status = 200, body = Page<Order>, description = "A page")))]
 pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
-        .read(move |conn| {
+        .read(account.id, move |conn| {
             let mut query =
                 orders::table.filter(orders::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
             if let Some(after) = paging.after {
@@ -198,7 +198,7 @@ pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Resul
     responses((status = 200, body = Order, description = "The order")))]
 pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let row: Option<Row> = db
-        .read(move |conn| {
+        .read(account.id, move |conn| {
             let order = orders::table.find((account.id, id.0)).select(Row::as_select());
             order.first(conn).optional().map_err(ApiError::from)
         })

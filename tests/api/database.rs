@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use std::sync::Arc;
 
 use diesel::connection::{Connection, SimpleConnection};
-use idempotent_payments::db::Db;
+use idempotent_payments::db::{Db, NOBODY};
 use idempotent_payments::error::ApiError;
 use idempotent_payments::gateway::HttpGateway;
 
@@ -124,7 +124,7 @@ async fn a_panic_leaves_the_thread_and_its_connection_fit_for_work() {
     // One thread: if the panic took it along, or left its transaction open, nothing would work any more.
     let db = Db::start(&url, 1).unwrap();
 
-    let panicked = db.run(|conn| {
+    let panicked = db.run(NOBODY, |conn| {
         conn.transaction(|conn| -> Result<(), ApiError> {
             conn.batch_execute("DELETE FROM products")?;
             panic!("this panic is part of a test")
@@ -132,7 +132,7 @@ async fn a_panic_leaves_the_thread_and_its_connection_fit_for_work() {
     });
     assert_eq!(panicked.await.unwrap_err().problem().slug, "internal");
 
-    let works = db.run(|conn| conn.batch_execute("BEGIN; COMMIT").map_err(ApiError::from)).await;
+    let works = db.run(NOBODY, |conn| conn.batch_execute("BEGIN; COMMIT").map_err(ApiError::from)).await;
     assert!(works.is_ok());
     assert_eq!(crate::support::count(&url, "products"), 6);
 }

@@ -128,7 +128,7 @@ async fn a_fresh_decision_takes_two_round_trips_and_a_replay_one_with_nothing_op
         send(&workshop, MAKE, key, &Runs::default()).await.unwrap();
     }
     proxy.round_trips();
-    workshop.db.run(|_| Ok::<_, ToyError>(())).await.unwrap();
+    workshop.db.run(ACCOUNT, |_| Ok::<_, ToyError>(())).await.unwrap();
     let to_check_out = proxy.round_trips();
 
     send(&workshop, MAKE, "fresh", &Runs::default()).await.unwrap();

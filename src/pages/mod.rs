@@ -7,7 +7,7 @@ use actix_web::web::Path;
 use utoipa_swagger_ui::{Config, SwaggerFile, serve};
 
 use crate::error::ApiError;
-use crate::problems::NOT_FOUND;
+use crate::problems::{self, NOT_FOUND, Problem};
 
 /// `GET /`
 #[utoipa::path(get, path = "/", operation_id = "getHome", tag = "Service", summary = "The front page",
@@ -50,6 +50,32 @@ fn file(name: &str) -> Result<SwaggerFile<'static>, ApiError> {
         LazyLock::new(|| Arc::new(Config::from("/openapi.json").validator_url("none")));
     let found = serve(name, Arc::clone(&CONFIG)).map_err(ApiError::internal)?;
     found.ok_or_else(|| ApiError::new(&NOT_FOUND, "the documentation has no such file"))
+}
+
+/// `GET /problems/{slug}`: the page that `type` points at.
+///
+/// # Errors
+/// 404 for another slug.
+#[utoipa::path(get, path = "/problems/{slug}", operation_id = "getProblem", tag = "Service", summary = "What a problem means, and what to do",
+    description = "The page that `type` of a problem document points at.",
+    params(("slug" = String, Path, description = "The last part of the problem's type", example = "card-declined")),
+    responses((status = 200, body = String, description = "The page", content_type = "text/html")))]
+pub async fn problem(slug: Path<String>) -> Result<HttpResponse, ApiError> {
+    let problem = problems::ALL
+        .iter()
+        .find(|problem| problem.slug == slug.as_str())
+        .ok_or_else(|| ApiError::new(&NOT_FOUND, "there is no such problem"))?;
+    let Problem { slug, status, title, kind, meaning, remedy } = problem;
+    let kind = kind.for_a_person();
+    // Every part is a constant of `problems.rs`, so nothing needs escaping.
+    let page = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\
+         <meta name=\"viewport\" content=\"width=device-width\">\
+         <style>body{{font:1.1rem/1.5 system-ui;max-width:40rem;margin:3rem auto;padding:0 1rem}}code{{background:#eee}}</style>\
+         <h1>{title}</h1><p><code>{status}</code> <code>/problems/{slug}</code></p>\
+         <h2>What it means</h2><p>{meaning}</p><p>It arises {kind}.</p><h2>What to do</h2><p>{remedy}</p></html>\n"
+    );
+    Ok(html(page))
 }
 
 fn html(page: impl Into<String>) -> HttpResponse {

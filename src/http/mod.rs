@@ -1,0 +1,176 @@
+//! Every route on one screen.
+
+mod frame;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::{Handler, Server};
+use actix_web::guard::{Any, Get, Head};
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, Data, ServiceConfig, resource};
+use actix_web::{App, FromRequest, HttpResponse, HttpServer, Resource, Responder, Route};
+
+use self::frame::frame;
+use crate::auth::{KnownKeys, authenticate};
+use crate::charges::settle::Settler;
+use crate::charges::{reads, refunds};
+use crate::db::Db;
+use crate::error::ApiError;
+use crate::gateway::Gateway;
+use crate::metrics::Metrics;
+use crate::problems::NOT_FOUND;
+use crate::{
+    charges, entitlements, events, health, idempotency_keys, metrics, openapi, orders, pages, policies, products,
+};
+
+/// How long requests under way may go on after SIGTERM, in seconds. A handler answers within its budget of 6 s; beyond
+/// twice that the client is gone.
+const DRAIN_SECONDS: u64 = 12;
+
+/// How long a client may take to send its request's head: slower ones hold a connection for nothing.
+const HEAD_WITHIN: Duration = Duration::from_secs(5);
+
+/// Every route, but for one that only `bench` builds have.
+fn screen() -> Vec<Path> {
+    vec![
+        path("/v1/products").get(products::list),
+        path("/v1/products/{sku}").get(products::get).put(products::put),
+        path("/v1/orders").get(orders::list).post(orders::create),
+        path("/v1/orders/{id}").get(orders::get),
+        path("/v1/orders/{id}/cancel").post(orders::cancel),
+        path("/v1/charges").get(reads::charges_of_account).post(charges::create),
+        path("/v1/charges/{id}").get(reads::charge),
+        path("/v1/charges/{id}/refunds").get(reads::refunds_of_charge).post(refunds::create),
+        path("/v1/refunds/{id}").get(reads::refund),
+        path("/v1/entitlements").get(entitlements::list).post(entitlements::grant),
+        path("/v1/entitlements/{id}").get(entitlements::get),
+        path("/v1/entitlements/{id}/consume").post(entitlements::consume),
+        path("/v1/entitlements/{id}/revoke").post(entitlements::revoke),
+        path("/v1/events").get(events::list),
+        path("/v1/idempotency-keys").get(idempotency_keys::list),
+        path("/v1/policies").get(policies::list),
+        path("/").open(pages::home),
+        path("/docs").open(pages::docs),
+        path("/docs/{file}").open(pages::docs_file),
+        path("/openapi.json").open(openapi::json),
+        path("/metrics").open(metrics::page),
+        path("/health/live").open(health::live),
+        path("/health/ready").open(health::ready),
+        path("/problems/{slug}").open(pages::problem),
+    ]
+}
+
+fn routes(config: &mut ServiceConfig) {
+    for path in screen() {
+        config.service(path.resource);
+    }
+    #[cfg(feature = "bench")]
+    config.service(path("/bench/orders").post(orders::create_without_key).resource);
+    config.default_service(web::to(nothing_here));
+}
+
+/// What the router routes, as (method, path template): what the documentation must speak of.
+#[must_use]
+pub fn routed() -> Vec<(&'static str, &'static str)> {
+    let methods_of = |path: Path| path.methods.into_iter().map(move |method| (method, path.template));
+    screen().into_iter().flat_map(methods_of).collect()
+}
+
+/// What the handlers stand on.
+#[derive(Clone)]
+pub struct State {
+    /// The database.
+    pub db: Db,
+    /// The API keys found lately.
+    pub known_keys: KnownKeys,
+    /// Where money is moved.
+    pub gateway: Arc<dyn Gateway>,
+    /// Finishes what the gateway left open.
+    pub settler: Settler,
+}
+
+/// Serves on the listener until it is stopped. SIGTERM lets requests under way end; SIGINT ends at once, for whoever types it
+/// waits.
+///
+/// # Errors
+/// The operating system's, where the listener can't be used.
+pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
+    let metrics = Metrics::new().map_err(std::io::Error::other)?;
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(Data::new(state.db.clone()))
+            .app_data(Data::new(state.known_keys.clone()))
+            .app_data(Data::from(Arc::clone(&state.gateway)))
+            .app_data(Data::new(state.settler.clone()))
+            .app_data(Data::new(metrics.clone()))
+            .wrap(from_fn(frame))
+            .configure(routes)
+    });
+    Ok(server.client_request_timeout(HEAD_WITHIN).shutdown_timeout(DRAIN_SECONDS).listen(listener)?.run())
+}
+
+/// A path of the screen, with what may be done there.
+struct Path {
+    template: &'static str,
+    methods: Vec<&'static str>,
+    resource: Resource,
+}
+
+fn path(template: &'static str) -> Path {
+    Path { template, methods: Vec::new(), resource: resource(template) }
+}
+
+impl Path {
+    /// GET and HEAD.
+    fn get<F, Args>(self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.with("GET", reading().to(handler).wrap(from_fn(authenticate)))
+    }
+
+    /// GET and HEAD without authentication.
+    fn open<F, Args>(self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.with("GET", reading().to(handler))
+    }
+
+    fn put<F, Args>(self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.with("PUT", web::put().to(handler).wrap(from_fn(authenticate)))
+    }
+
+    fn post<F, Args>(self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.with("POST", web::post().to(handler).wrap(from_fn(authenticate)))
+    }
+
+    fn with(mut self, method: &'static str, route: Route) -> Self {
+        self.methods.push(method);
+        Self { resource: self.resource.route(route), ..self }
+    }
+}
+
+fn reading() -> Route {
+    web::route().guard(Any(Get()).or(Head()))
+}
+
+async fn nothing_here() -> Result<HttpResponse, ApiError> {
+    Err(ApiError::new(&NOT_FOUND, "there is nothing at this path"))
+}
