@@ -7,8 +7,6 @@ use actix_web::web::Bytes;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::store::Record;
-
 /// `true` on every answer but that of the request whose own body ran.
 pub const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -109,8 +107,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub(super) fn of(record: Record, origin: Origin) -> Self {
-        let Record { reply, expires_at, .. } = record;
+    pub(super) fn new(reply: Reply, origin: Origin, expires_at: Option<DateTime<Utc>>) -> Self {
         Self { reply, origin, expires_at, retry_after: PROVISIONAL_RETRY_AFTER }
     }
 

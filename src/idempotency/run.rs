@@ -124,11 +124,11 @@ where
     match until_recorded(db, transaction, leader, deadline).await {
         Ok(Some((record, origin))) => {
             db.flights().remember(transaction.claim.lock);
-            let answer = match origin {
+            let end = match origin {
                 Origin::Replayed => replay(&transaction.received, &record).map_err(E::from),
-                Origin::Fresh | Origin::Recovered => Ok(Answer::of(record.clone(), origin)),
+                Origin::Fresh | Origin::Recovered => Ok(answer(&record, origin)),
             };
-            (Landing::Record(Arc::new(record)), answer)
+            (Landing::Record(Arc::new(record)), end)
         }
         Ok(None) => (Landing::InFlight, Err(Error::InFlight.into())),
         Err(error) => (Landing::Failed(Arc::new(error.clone())), Err(error)),
@@ -198,8 +198,12 @@ fn runs_again<E: Failure>(error: &E) -> bool {
 /// The record's reply, if a request like this one made the record.
 fn replay(received: &Received, record: &Record) -> Result<Answer, Error> {
     match received.matches(record.fingerprint_version, &record.fingerprint) {
-        Some(true) => Ok(Answer::of(record.clone(), Origin::Replayed)),
+        Some(true) => Ok(answer(record, Origin::Replayed)),
         Some(false) => Err(Error::KeyReused),
         None => Err(Error::UnknownFingerprint(record.fingerprint_version)),
     }
+}
+
+fn answer(record: &Record, origin: Origin) -> Answer {
+    Answer::new(record.reply.clone(), origin, record.expires_at)
 }
