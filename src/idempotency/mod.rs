@@ -174,9 +174,12 @@ pub enum Error {
     /// 413: over [`MAX_REQUEST_BODY`].
     #[error("the body is larger than {MAX_REQUEST_BODY} bytes")]
     PayloadTooLarge,
-    /// 415: a body that doesn't say it is JSON.
-    #[error("the body must be application/json")]
-    UnsupportedMediaType,
+    /// 408: the body did not arrive whole in time. The same request may be sent again.
+    #[error("the body did not arrive whole within {} s", request::BODY_WITHIN.as_secs())]
+    RequestTimeout,
+    /// 415: a body that doesn't say it is JSON, or that is compressed.
+    #[error("{0}")]
+    UnsupportedMediaType(&'static str),
     /// 400: a body that is not JSON.
     #[error("the body is not JSON: {0}")]
     MalformedJson(String),
@@ -211,8 +214,9 @@ impl actix_web::ResponseError for Error {
         use actix_web::http::StatusCode;
         match self {
             Self::KeyMissing | Self::KeyInvalid(_) | Self::MalformedJson(_) => StatusCode::BAD_REQUEST,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidBody(_) | Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::InFlight => StatusCode::CONFLICT,
             Self::Overloaded | Self::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -1,6 +1,6 @@
 //! `Keyed<T>`: the extractor that hands a handler the key, what was received, and the typed body.
 //!
-//! It checks in this order: size (413), media type (415), key (400), JSON (400), shape (422). Nothing of it touches the
+//! It checks in this order: size (413) and time (408), media type (415), key (400), JSON (400), shape (422). Nothing of it touches the
 //! database.
 
 use std::future::Future;
@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use futures_util::StreamExt;
@@ -26,7 +26,7 @@ pub const MAX_REQUEST_BODY: usize = 64 * 1024;
 
 /// How long a body may take to arrive. The largest one takes a second on a slow phone; who needs ten holds a connection
 /// for nothing.
-const BODY_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// A request with a key.
 #[derive(Clone, Debug)]
@@ -83,12 +83,23 @@ impl<T: Body + 'static> FromRequest for Keyed<T> {
 /// Reads a JSON body whole. Without a body no `Content-Type` is asked for.
 ///
 /// # Errors
-/// [`Error::PayloadTooLarge`], [`Error::UnsupportedMediaType`], or [`Error::MalformedJson`] where it broke off, or took
-/// longer than ten seconds.
+/// [`Error::PayloadTooLarge`], [`Error::UnsupportedMediaType`], [`Error::RequestTimeout`] where it took longer than ten
+/// seconds, or [`Error::MalformedJson`] where it broke off.
 pub async fn read_body(request: &HttpRequest, payload: Payload) -> Result<Bytes, Error> {
-    let late = |_| Error::MalformedJson(format!("the body did not arrive within {} s", BODY_WITHIN.as_secs()));
-    let bytes = timeout(BODY_WITHIN, gather(payload)).await.map_err(late)??;
-    if bytes.is_empty() || is_json(request) { Ok(bytes) } else { Err(Error::UnsupportedMediaType) }
+    let bytes = timeout(BODY_WITHIN, gather(payload)).await.map_err(|_| Error::RequestTimeout)??;
+    match () {
+        () if bytes.is_empty() => Ok(bytes),
+        // Unpacked, a small body may be of any size.
+        () if is_encoded(request) => Err(Error::UnsupportedMediaType("the body must not be compressed")),
+        () if !is_json(request) => Err(Error::UnsupportedMediaType("the body must be application/json")),
+        () => Ok(bytes),
+    }
+}
+
+/// Whether the body has a content coding, such as gzip.
+fn is_encoded(request: &HttpRequest) -> bool {
+    let codings = request.headers().get_all(CONTENT_ENCODING);
+    codings.into_iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 async fn gather(mut payload: Payload) -> Result<Bytes, Error> {
