@@ -97,7 +97,7 @@ pub use key::{Address, IDEMPOTENCY_KEY, Key, MAX_KEY_LENGTH};
 pub use list::{Listed, list};
 pub use policy::{Failures, Policy, Scope, hours, seconds};
 pub use reply::{Answer, IDEMPOTENCY_EXPIRES, IDEMPOTENCY_REPLAYED, MAX_BODY, Origin, Reply};
-pub use request::{Body, Instance, Keyed, MAX_REQUEST_BODY, read_body};
+pub use request::{Body, Instance, Keyed, MAX_REQUEST_BODY, parse_body, read_body};
 pub use settle::{SettleError, settle};
 pub use statement::Statement;
 pub use store::{Record, ReplyTooLarge, find, guard};

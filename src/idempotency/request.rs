@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::fingerprint::{Received, read_json};
+use super::fingerprint::{Received, read_json, unsafe_integers};
 use super::key::{Address, Key};
 use super::policy::Policy;
 use super::{Error, FieldError};
@@ -71,13 +71,30 @@ impl<T: Body + 'static> FromRequest for Keyed<T> {
         Box::pin(async move {
             let bytes = read_body(&request, payload).await?;
             let key = Key::of(&request)?;
-            let json = read_json(&bytes)?;
-            let body = T::parse(&json).map_err(Error::InvalidBody)?;
+            let (json, body) = parse_body(&bytes)?;
             let received = Received::new(request.method().as_str(), &canonical_path(&request), &json)?;
             let instance = request.extensions().get::<Instance>().map_or_else(Uuid::new_v4, |id| id.0);
             Ok(Self { key, received, body, instance })
         })
     }
+}
+
+/// Reads the JSON and the typed body, and names all that is wrong with them.
+///
+/// # Errors
+/// [`Error::MalformedJson`], [`Error::InvalidBody`].
+pub fn parse_body<T: Body>(bytes: &[u8]) -> Result<(Value, T), Error> {
+    let json = read_json(bytes)?;
+    let mut errors = unsafe_integers(&json);
+    match T::parse(&json) {
+        Ok(body) if errors.is_empty() => return Ok((json, body)),
+        Ok(_) => {}
+        Err(more) => {
+            errors.retain(|error| !more.iter().any(|other| other.pointer == error.pointer));
+            errors.extend(more);
+        }
+    }
+    Err(Error::InvalidBody(errors))
 }
 
 /// Reads a JSON body whole. Without a body no `Content-Type` is asked for.
