@@ -94,7 +94,7 @@ pub use key::{Address, IDEMPOTENCY_KEY, Key, MAX_KEY_LENGTH};
 pub use list::{Listed, list};
 pub use policy::{Failures, Policy, Scope, hours, seconds};
 pub use reply::{Answer, IDEMPOTENCY_EXPIRES, IDEMPOTENCY_REPLAYED, MAX_BODY, Origin, Reply};
-pub use request::{Body, Instance, Keyed, MAX_REQUEST_BODY, read_body};
+pub use request::{Body, Instance, Keyed, MAX_REQUEST_BODY, parse_body, read_body};
 pub use store::{Prepared, Record, ReplyTooLarge, SettleError, find, guard, settle};
 pub use sweep::{SWEEP_BATCH, Swept, sweep};
 
@@ -168,9 +168,12 @@ pub enum Error {
     /// 413: over [`MAX_REQUEST_BODY`].
     #[error("the body is larger than {MAX_REQUEST_BODY} bytes")]
     PayloadTooLarge,
-    /// 415: a body that doesn't say it is JSON.
-    #[error("the body must be application/json")]
-    UnsupportedMediaType,
+    /// 408: the body did not arrive whole in time. The same request may be sent again.
+    #[error("the body did not arrive whole within {} s", request::BODY_WITHIN.as_secs())]
+    RequestTimeout,
+    /// 415: a body that doesn't say it is JSON, or that is compressed.
+    #[error("{0}")]
+    UnsupportedMediaType(&'static str),
     /// 400: a body that is not JSON.
     #[error("the body is not JSON: {0}")]
     MalformedJson(String),
@@ -213,8 +216,9 @@ impl actix_web::ResponseError for Error {
     fn status_code(&self) -> StatusCode {
         match self {
             Self::KeyMissing | Self::KeyInvalid(_) | Self::MalformedJson(_) => StatusCode::BAD_REQUEST,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidBody(_) | Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::InFlight | Self::KeyExpired { .. } => StatusCode::CONFLICT,
             Self::Overloaded | Self::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
