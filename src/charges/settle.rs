@@ -24,7 +24,7 @@ use crate::crash::crash_point;
 use crate::db::{Db, NOBODY};
 use crate::error::ApiError;
 use crate::gateway::{Gateway, LEARN_BUDGET, Outcome, StillUnknown, learn};
-use crate::idempotency::{self, Answer, Fault, Origin, Policy, Reply, SettleError, fault};
+use crate::idempotency::{self, Answer, Origin, Policy, Reply, SettleError, fault};
 
 /// How long a handler waits for the outcome before it answers 202. Clients give up after some ten seconds; a call may take
 /// 4 s, so most outcomes are in by then.
@@ -91,7 +91,7 @@ impl Unsettled {
             Self::Api(error) => error.database_error(),
             _ => None,
         };
-        error.is_some_and(|error| fault(error) == Fault::RunAgain)
+        error.is_some_and(|error| fault(error).runs_again())
     }
 }
 

@@ -90,7 +90,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 pub use decision::{Decision, Read};
-pub use fault::{Fault, fault};
+pub use fault::{Fault, fault, watched};
 pub use fingerprint::{FINGERPRINT_VERSION, MAX_SAFE_INTEGER, Received, escape_pointer, read_json};
 pub use flight::Flights;
 pub use key::{Address, IDEMPOTENCY_KEY, Key, MAX_KEY_LENGTH};

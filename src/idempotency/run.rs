@@ -10,7 +10,7 @@ use diesel::pg::PgConnection;
 use uuid::Uuid;
 
 use super::attempt::{Asked, Attempt, Work};
-use super::fault::{Fault, fault};
+use super::fault::fault;
 use super::fingerprint::Received;
 use super::flight::{Follower, Landing, Leader, Seat};
 use super::policy::Policy;
@@ -192,7 +192,7 @@ async fn attempts<D: Database, E: Failure, W: Work<E>>(
 }
 
 fn runs_again<E: Failure>(error: &E) -> bool {
-    matches!(error.nature(), Nature::Database(error) if fault(error) == Fault::RunAgain)
+    matches!(error.nature(), Nature::Database(error) if fault(error).runs_again())
 }
 
 /// The record, if it was made by this request or one like it.

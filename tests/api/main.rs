@@ -17,6 +17,9 @@ mod dev_postgres;
 mod entitlements;
 mod errors;
 mod events;
+mod failover;
+mod fairness;
+mod full_disk;
 mod gateways;
 mod late_retries;
 mod leaving;
@@ -33,6 +36,7 @@ mod records;
 mod refunds;
 mod retries;
 mod settling;
+mod stale_plans;
 mod stock;
 
 fn prepare_template(url: &str) {
