@@ -216,6 +216,9 @@ impl<T> State<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
     use super::*;
 
     fn account(number: u128) -> Uuid {
@@ -238,30 +241,69 @@ mod tests {
 
     #[test]
     fn accounts_take_turns_in_the_order_in_which_they_came() {
-        assert_eq!(turns(&queue_of(10, &[1, 1, 1, 2, 2, 3])), [1, 2, 3, 1, 2]);
+        assert_eq!(turns(&queue_of(10, &[1, 1, 1, 2, 2, 3])), [1, 2, 3, 1, 2, 1]);
     }
 
     #[test]
     fn an_account_alone_takes_half_of_the_connections_and_leaves_the_others_for_who_comes_later() {
         for (connections, share) in [(1, 1), (2, 1), (3, 2), (4, 2), (10, 5)] {
-            assert_eq!(turns(&queue_of(connections, &[1; 60])), vec![1; share], "of {connections}");
+            assert_eq!(turns(&queue_of(connections, &[1; 20])), vec![1; share], "of {connections}");
         }
         let queue = queue_of(10, &[1; 60]);
         assert_eq!(turns(&queue).len(), 5);
         for later in [2, 2, 2, 2, 3, 3] {
             queue.push(account(later), ()).map(drop).unwrap();
         }
-        assert_eq!(turns(&queue), [2, 3, 2]);
+        assert_eq!(turns(&queue), [2, 3, 2, 3]);
     }
 
     #[test]
-    fn work_that_ends_gives_its_connection_to_whoever_is_next() {
-        let queue = queue_of(4, &[1, 1, 1, 2]);
-        assert_eq!(turns(&queue), [1, 2]);
-        let mut state = queue.lock();
-        state.done(account(2));
-        assert_eq!(state.take().map(|turn| turn.account_id), Some(account(1)));
-        assert!(state.take().is_none());
+    fn a_connection_that_comes_free_goes_to_whoever_is_next() {
+        let queue = queue_of(4, &[1, 1, 1, 1, 2, 2]);
+        assert_eq!(turns(&queue), [1, 2, 1]);
+        queue.lock().done(account(1));
+        assert_eq!(turns(&queue), [2]);
+        queue.lock().done(account(2));
+        assert_eq!(turns(&queue), [1]);
+    }
+
+    #[test]
+    fn a_turn_that_another_turn_makes_possible_wakes_a_thread() {
+        const SOON: std::time::Duration = std::time::Duration::from_secs(10);
+        let (queue, (started, starts)) = (Queue::<mpsc::Receiver<()>>::new(6, 64), mpsc::channel());
+        thread::scope(|scope| {
+            for _ in 0..6 {
+                let (queue, started) = (&queue, started.clone());
+                scope.spawn(move || {
+                    let mut done = None;
+                    while let Some(turn) = queue.next(done) {
+                        started.send(turn.account_id.as_u128()).unwrap();
+                        // Runs until the test ends it.
+                        turn.work.recv().ok();
+                        done = Some(turn.account_id);
+                    }
+                });
+            }
+            let mut ends = VecDeque::new();
+            let mut bring = |number| {
+                let (end, work) = mpsc::channel();
+                queue.push(account(number), work).map(drop).unwrap();
+                ends.push_back(end);
+            };
+            let next = || starts.recv_timeout(SOON).ok();
+            let begun = [1, 2, 1, 2].map(|number| {
+                bring(number);
+                next()
+            });
+            bring(2);
+            bring(1);
+            // Account 1 gives a connection back. Account 2 takes a third one, and account 1 may have its second one again.
+            drop(ends.pop_front());
+            let then = [next(), next()];
+            drop(ends);
+            queue.close();
+            assert_eq!((begun, then), ([Some(1), Some(2), Some(1), Some(2)], [Some(2), Some(1)]));
+        });
     }
 
     #[test]

@@ -69,7 +69,7 @@ async fn an_account_that_is_stuck_at_a_row_slows_neither_another_account_nor_rea
 }
 
 #[tokio::test]
-async fn work_that_waits_for_two_seconds_is_refused_though_no_thread_came_free() {
+async fn while_no_thread_comes_free_work_is_refused_after_two_seconds_and_readiness_answers_at_once() {
     let app = App::start_with_pool(1).await;
     send(app.request_as(ACME, "GET", "/v1/orders")).await.expect(200);
     let _stickers = hold_stickers(&app);
@@ -77,6 +77,9 @@ async fn work_that_waits_for_two_seconds_is_refused_though_no_thread_came_free()
     let stuck = tokio::spawn(async move { order_as(&client, ACME, "stuck").await });
     eventually_blocked(&app.database, 1).await;
 
+    let asked = Instant::now();
+    send(app.anonymous("GET", "/health/ready")).await.expect(200);
+    assert!(asked.elapsed() < NOTICED, "readiness took {:?}", asked.elapsed());
     let (refused, took) = order_as(&app, GLOBEX, "waits").await;
 
     refused.expect_problem(503, "overloaded");
