@@ -4,8 +4,8 @@
 //! is closed, and so is every connection made before that, each before its next use. So work that runs again after a
 //! fail-over or a migration gets a fresh connection, whichever thread takes it.
 //!
-//! While a server only reads, each write that meets this costs its thread a connection, and then the other threads: the
-//! price of never keeping a connection that outlives the fail-over as a read-only one.
+//! Not cheap: while the server only reads, each write that fails closes the connections of all threads. In return, no
+//! connection is still read-only after the fail-over.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,13 +86,14 @@ impl Server {
         self.connect()
     }
 
-    /// Tries for [`CONNECT_WITHIN`] from when the server was first found unreachable: later, one try has to do.
+    /// Tries for [`CONNECT_WITHIN`] since the server was first found unreachable. Later in an outage, one try has to do.
     #[expect(clippy::disallowed_methods, reason = "a database thread, which has nothing to do without a connection")]
     fn connect(self: &Arc<Self>) -> Result<Session, Error> {
         let (min, max) = CONNECT_AGAIN_AFTER;
         let mut pauses = ExponentialBuilder::new().with_min_delay(min).with_max_delay(max).without_max_times().build();
         loop {
-            // Before the connection is made: a fault in between closes it once more, and never keeps one too old.
+            // Read before the connection is made: if a fault comes in between, the fresh connection is closed in vain, but no
+            // old connection is kept.
             let epoch = self.epoch.load(Ordering::Relaxed);
             let cause = match establish(&self.url) {
                 Ok(conn) => {
@@ -110,7 +111,7 @@ impl Server {
         }
     }
 
-    /// Closes this connection and all that are older. Those made since are kept.
+    /// Closes the connections of this epoch and of earlier ones, each before its next use.
     fn reconnect(&self, epoch: u64, why: &str) {
         self.epoch.fetch_max(epoch + 1, Ordering::Relaxed);
         let Extent { faults, is_news, .. } = lock(&self.reconnects).fault(Instant::now());
@@ -184,7 +185,7 @@ impl Session {
 
     fn watch<R>(&mut self, work: impl FnOnce(&mut PgConnection) -> R) -> R {
         let (result, why) = watched(&mut self.conn, work);
-        // Before the result is told: who runs the work again finds no older connection.
+        // Before the result is sent: the work that runs again finds no older connection.
         if let Some(why) = why {
             self.server.reconnect(self.epoch, &why);
         }
