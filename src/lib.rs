@@ -28,4 +28,5 @@ pub mod problems;
 pub mod products;
 pub mod sandbox;
 mod schema;
+pub mod verify;
 pub mod wire;
