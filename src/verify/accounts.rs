@@ -13,7 +13,9 @@ pub const ALL: &[Experiment] = &[Experiment {
     checks: &[Check {
         name: "accounts-apart",
         rules: &[
-            draft_recommends("recommended (Security Considerations): the key is looked up together with what the server knows of the client"),
+            draft_recommends(
+                "recommended (Security Considerations): the key is looked up together with what the server knows of the client",
+            ),
             stripe("a key identifies an operation within one account"),
             this("each account has its own key, effect and reply"),
         ],
@@ -39,6 +41,7 @@ async fn two(session: &Session) -> Result<Vec<Seen>, Trouble> {
         return Ok(vec![Seen::judged(name, false, format!("the other account's request got {}", second.status))]);
     }
     let apart = first.identity() != second.identity() && second.marker(session.target.marker.as_ref()).is_none();
-    let text = if apart { "two replies, each its account's own" } else { "the other account got the first one's reply" };
+    let text =
+        if apart { "two replies, each its account's own" } else { "the other account got the first one's reply" };
     Ok(vec![Seen::judged(name, apart, text)])
 }

@@ -11,7 +11,6 @@ use super::target::{FailurePromise, KeyForm};
 
 /// What is to be checked, and how.
 #[derive(Clone, Debug, clap::Args)]
-#[expect(clippy::struct_excessive_bools, reason = "a command line's switches")]
 pub struct Args {
     /// The endpoint's method, such as POST
     #[arg(required_unless_present = "list")]
@@ -31,7 +30,7 @@ pub struct Args {
     /// A body that the endpoint refuses by its own rules with a 4xx, for example more than there is in stock
     #[arg(long, value_name = "BODY")]
     pub failing_body: Option<String>,
-    /// Where effects are counted, for example 'GET http://../orders?customer={customer}'; names of the body's members are filled in
+    /// Where effects are counted: a list, or a number. The body's members are filled in: `..?customer={customer}`
     #[arg(long, value_name = "GET URL")]
     pub count: Option<String>,
     /// JSON pointer to the array or the number that counts the effects; by default a member that says so, or the only array
@@ -58,6 +57,9 @@ pub struct Args {
     /// What the service promises for the key of a failed request
     #[arg(long, value_name = "PROMISE")]
     pub failures: Option<FailurePromise>,
+    /// Seconds after which a failure is asked for again: so long a stored one must be kept
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub watch: u64,
     /// The request header that carries the key
     #[arg(long, value_name = "NAME", default_value = "Idempotency-Key")]
     pub key_header: HeaderName,
@@ -94,7 +96,7 @@ pub enum Format {
     Text,
     /// One JSON document
     Json,
-    /// JUnit XML, for CI
+    /// XML as `JUnit` writes it, for CI
     Junit,
 }
 

@@ -140,8 +140,11 @@ pub struct Experiment {
     /// What is judged.
     pub checks: &'static [Check],
     /// Sends and judges.
-    pub run: for<'a> fn(&'a Session) -> BoxFuture<'a, Result<Vec<Seen>, Trouble>>,
+    pub run: for<'a> fn(&'a Session) -> Run<'a>,
 }
+
+/// An experiment that is being carried out.
+pub type Run<'a> = BoxFuture<'a, Result<Vec<Seen>, Trouble>>;
 
 /// What an experiment saw of one check.
 #[derive(Clone, Debug)]

@@ -28,7 +28,9 @@ pub const ALL: &[Experiment] = &[
             Check {
                 name: "duplicates-one-effect",
                 rules: &[
-                    draft("SHOULD (Idempotency Enforcement): a concurrent request is recognized, and answered with a conflict"),
+                    draft(
+                        "SHOULD (Idempotency Enforcement): a concurrent request is recognized, and answered with a conflict",
+                    ),
                     stripe("no second object is created"),
                     this("one effect"),
                 ],
@@ -41,7 +43,10 @@ pub const ALL: &[Experiment] = &[
             },
             Check {
                 name: "duplicates-no-5xx",
-                rules: &[stripe("a conflict with a request that runs is an error that can be retried"), this("no 5xx, no broken connection")],
+                rules: &[
+                    stripe("a conflict with a request that runs is an error that can be retried"),
+                    this("no 5xx, no broken connection"),
+                ],
                 advice: "A duplicate that loses the race is no fault of the server: map the unique violation to a replay or to a 409.",
             },
             Check {
@@ -100,9 +105,10 @@ impl Burst {
         let requests: Vec<_> = (0..AT_ONCE).map(|number| Request { url: url(number), ..request.clone() }).collect();
         // Connections first, so that the requests meet.
         let connections = join_all(requests.iter().map(|request| session.open(request))).await;
-        let sending = connections.into_iter().zip(&requests).map(async |(connection, request)| {
-            session.send_on(connection?, request).await
-        });
+        let sending = connections
+            .into_iter()
+            .zip(&requests)
+            .map(async |(connection, request)| session.send_on(connection?, request).await);
         let answers = join_all(sending).await;
         let last = session.until_final(&request).await?;
         Ok(Self { answers, last, done: effects.so_far().await? })
@@ -150,13 +156,9 @@ impl Burst {
             text.push_str(if patient { ", with Retry-After" } else { ", without Retry-After" });
         }
         if !self.last.is_success() {
-            text.push_str(&format!("; the last one, alone, {}", self.last.status));
+            text = format!("{text}; the last one, alone, {}", self.last.status);
         }
-        Seen::by(
-            "duplicates-in-flight",
-            |profile| conflicts && answered && (profile != Profile::This || patient),
-            text,
-        )
+        Seen::by("duplicates-in-flight", |profile| conflicts && answered && (profile != Profile::This || patient), text)
     }
 
     /// For a reader: `49 × 201, 1 × 409`.

@@ -1,7 +1,5 @@
 //! The key after a failure: a refusal by the endpoint's own rules, and a 5xx.
 
-use std::time::Duration;
-
 use hyper::body::Bytes;
 
 use super::check::{Check, Experiment, Need, Profile, Seen, draft, stripe, this};
@@ -11,29 +9,29 @@ use super::target::FailurePromise;
 
 const GROUP: &str = "failures";
 
-/// How long a stored failure is watched. A store that forgets failures after a second is as good as none; a longer wait would
-/// only hold up the run.
-const WATCHED: Duration = Duration::from_secs(2);
-
 /// In the order in which they run.
 pub const ALL: &[Experiment] = &[
     Experiment {
         group: GROUP,
-        sends: "--failing-body, again at once, again after 2 s, and then --body, all under one key",
+        sends: "--failing-body, again at once, again after --watch seconds, and then --body, all under one key",
         needs: &[Need::FailingBody],
         requests: 6,
         checks: &[
             Check {
                 name: "failure-repeated",
                 rules: &[
-                    draft("SHOULD (Idempotency Enforcement): a retry gets the result of the completed operation, success or an error"),
+                    draft(
+                        "SHOULD (Idempotency Enforcement): a retry gets the result of the completed operation, success or an error",
+                    ),
                     this("a retry of the failing request gets the failure again"),
                 ],
                 advice: "The same request in the same state must fail in the same way, whether the failure is stored or made again.",
             },
             Check {
                 name: "failure-key",
-                rules: &[this("the key is either kept, and the same bytes are replayed; or free, and nothing is marked as a replay")],
+                rules: &[this(
+                    "the key is either kept, and the same bytes are replayed; or free, and nothing is marked as a replay",
+                )],
                 advice: "Choose: store the failure's reply under the key, or roll all of it back and leave the key free. \
                          Between the two a client can't know whether a corrected request needs a new key.",
             },
@@ -89,12 +87,18 @@ async fn refused(session: &Session) -> Result<Vec<Seen>, Trouble> {
         return Ok(all_skipped(&names, &format!("--failing-body was answered {}, which is no 4xx", first.status)));
     }
     let second = session.send(&failing).await?;
-    tokio::time::sleep(WATCHED).await;
+    tokio::time::sleep(session.target.watch).await;
     let third = session.send(&failing).await?;
     let done = effects.so_far().await?;
     let other = session.send(&good).await?;
     let again = [&second, &third];
-    let text = format!("{}, then {}, then {} after {} s", first.status, second.status, third.status, WATCHED.as_secs());
+    let text = format!(
+        "{}, then {}, then {} after {} s",
+        first.status,
+        second.status,
+        third.status,
+        session.target.watch.as_secs()
+    );
     let stored = !other.is_success();
     Ok(vec![
         Seen::judged("failure-repeated", again.iter().all(|answer| answer.status == first.status), text),
@@ -115,7 +119,11 @@ fn key(session: &Session, stored: bool, first: &Answer, again: [&Answer; 2], oth
     let expiry = again[0].expiry().map(|expiry| format!(" ({expiry})")).unwrap_or_default();
     match (stored, marked, same) {
         (true, _, true) => {
-            let text = format!("kept: the same bytes for {} s at least{expiry}; --body got {}", WATCHED.as_secs(), other.status);
+            let text = format!(
+                "kept: the same bytes for {} s at least{expiry}; --body got {}",
+                session.target.watch.as_secs(),
+                other.status
+            );
             Seen::judged(name, true, text)
         }
         (true, _, false) => {

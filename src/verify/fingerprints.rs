@@ -66,7 +66,10 @@ pub const ALL: &[Experiment] = &[
         requests: 4,
         checks: &[Check {
             name: "other-path",
-            rules: &[stripe("an error: the key belongs to the first request's endpoint"), this("4xx, and nothing is done")],
+            rules: &[
+                stripe("an error: the key belongs to the first request's endpoint"),
+                this("4xx, and nothing is done"),
+            ],
             advice: COMPARED,
         }],
         run: |session| {
@@ -81,11 +84,7 @@ pub const ALL: &[Experiment] = &[
         sends: "the request, and the same under its key with --other-method",
         needs: &[Need::OtherMethod],
         requests: 4,
-        checks: &[Check {
-            name: "other-method",
-            rules: &[this("4xx, and nothing is done")],
-            advice: COMPARED,
-        }],
+        checks: &[Check { name: "other-method", rules: &[this("4xx, and nothing is done")], advice: COMPARED }],
         run: |session| {
             let method = session.target.other_method.clone();
             Box::pin(reused(session, "other-method", move |_, request| Request {
@@ -100,7 +99,11 @@ pub const ALL: &[Experiment] = &[
 fn reversed(value: &Value) -> String {
     match value {
         Value::Object(members) => {
-            let members: Vec<_> = members.iter().rev().map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), reversed(value))).collect();
+            let members: Vec<_> = members
+                .iter()
+                .rev()
+                .map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), reversed(value)))
+                .collect();
             format!("{{{}}}", members.join(","))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(reversed).collect::<Vec<_>>().join(",")),
@@ -142,7 +145,8 @@ async fn other_body(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let seen = refusal("other-body", &refused, &effects, true).await?;
     let again = session.send(&request).await?;
     let kept = first.reply() == again.reply();
-    let text = if kept { format!("{}, the first reply", again.status) } else { format!("{}, another reply", again.status) };
+    let text =
+        if kept { format!("{}, the first reply", again.status) } else { format!("{}, another reply", again.status) };
     Ok(vec![seen, Seen::judged("other-body-keeps-the-first", kept, text)])
 }
 
@@ -167,6 +171,7 @@ async fn refusal(check: &'static str, answer: &Answer, effects: &Effects<'_>, on
         let status = if only_422 && profile != Profile::Stripe { answer.status == 422 } else { answer.is_refusal() };
         status && nothing
     };
-    let replayed = answer.marker(effects.target().marker.as_ref()).map(|name| format!(", marked {name}")).unwrap_or_default();
+    let replayed =
+        answer.marker(effects.target().marker.as_ref()).map(|name| format!(", marked {name}")).unwrap_or_default();
     Ok(Seen::by(check, right, format!("{}{replayed}{counted}", answer.status)))
 }

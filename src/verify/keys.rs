@@ -10,7 +10,8 @@ use super::target::KeyForm;
 const GROUP: &str = "keys";
 
 /// The draft gives no list of bad keys; it recommends that the server has one.
-const PUBLISHED_FORMAT: &str = "recommended (Security Considerations): a key is validated as its published format says, before anything else";
+const PUBLISHED_FORMAT: &str =
+    "recommended (Security Considerations): a key is validated as its published format says, before anything else";
 
 /// In the order in which they run.
 pub const ALL: &[Experiment] = &[
@@ -27,9 +28,7 @@ pub const ALL: &[Experiment] = &[
             ],
             advice: "Refuse a request without a key with 400 before anything else: a client that forgets it can't retry.",
         }],
-        run: |session| {
-            Box::pin(async move { refused(session, "key-required", |request| request).await })
-        },
+        run: |session| Box::pin(async move { refused(session, "key-required", |request| request).await }),
     },
     Experiment {
         group: GROUP,
@@ -104,7 +103,8 @@ pub const ALL: &[Experiment] = &[
         }],
         run: |session| {
             Box::pin(async move {
-                let key = HeaderValue::from_bytes("schl\u{fc}ssel".as_bytes()).map_err(|e| Trouble::Request(e.to_string()))?;
+                let key = HeaderValue::from_bytes("schl\u{fc}ssel".as_bytes())
+                    .map_err(|e| Trouble::Request(e.to_string()))?;
                 refused(session, "key-non-ascii", |request| session.under(request, key)).await
             })
         },
@@ -190,7 +190,8 @@ async fn forms(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let bare = session.send(&session.under(session.keyless(&other), Key::fresh().form(KeyForm::Bare))).await?;
     let one = if quoted.is_success() && again.is_success() {
         let one = quoted.identity() == again.identity() && done.is_none_or(|done| done == 1);
-        let text = if one { "one key: the bare one got the quoted one's reply" } else { "two keys: both requests were done" };
+        let text =
+            if one { "one key: the bare one got the quoted one's reply" } else { "two keys: both requests were done" };
         Seen::judged("key-quoted-is-bare", one, text)
     } else {
         let text = format!("quoted {}, then bare {}", quoted.status, again.status);

@@ -42,8 +42,8 @@ const WRONG_USAGE: u8 = 2;
 /// The first request, until it has its final answer, and one count.
 const FIRST_REQUEST: usize = ATTEMPTS + 1;
 
-/// A run that lasts less shows no bar.
-const BAR_AFTER: Duration = Duration::from_millis(300);
+/// How often a bar moves though nothing was sent: the checks that wait do so for seconds.
+const BAR_MOVES: Duration = Duration::from_millis(200);
 
 /// Every experiment, in the order in which they run.
 pub fn experiments() -> impl Iterator<Item = &'static Experiment> {
@@ -134,9 +134,7 @@ impl<'a> Selection<'a> {
     }
 
     fn has(&self, check: &Check) -> bool {
-        let named = |experiment: &Experiment| {
-            self.0.iter().any(|name| name == check.name || name == experiment.group)
-        };
+        let named = |experiment: &Experiment| self.0.iter().any(|name| name == check.name || name == experiment.group);
         self.0.is_empty() || checks().any(|(experiment, other)| other.name == check.name && named(experiment))
     }
 
@@ -232,6 +230,6 @@ fn bar(experiment: &Experiment) -> ProgressBar {
         bar.set_style(style);
     }
     bar.set_message(experiment.group);
-    bar.enable_steady_tick(BAR_AFTER);
+    bar.enable_steady_tick(BAR_MOVES);
     bar
 }

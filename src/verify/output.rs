@@ -1,4 +1,4 @@
-//! Findings as a table for people, as JSON, and as JUnit XML for CI.
+//! Findings as a table for people, as JSON, and as `JUnit` XML for CI.
 
 use std::fmt::Write;
 
@@ -119,7 +119,11 @@ pub fn list<'a>(checks: impl Iterator<Item = (&'a Experiment, &'a Check)>) -> Re
         if last.is_none_or(|last| !std::ptr::eq(last, experiment)) {
             let needs: Vec<_> = experiment.needs.iter().map(|need| need.text()).collect();
             let needs = if needs.is_empty() { String::new() } else { format!("; {}", needs.join(", ")) };
-            writeln!(out, "\n{}: {} ({} requests at most{needs})", experiment.group, experiment.sends, experiment.requests)?;
+            writeln!(
+                out,
+                "\n{}: {} ({} requests at most{needs})",
+                experiment.group, experiment.sends, experiment.requests
+            )?;
             last = Some(experiment);
         }
         writeln!(out, "  {}", check.name)?;

@@ -41,7 +41,10 @@ pub const ALL: &[Experiment] = &[Experiment {
         },
         Check {
             name: "replay-marker",
-            rules: &[stripe("Idempotent-Replayed: true on a replay"), this("Idempotency-Replayed: true on a replay, and only there")],
+            rules: &[
+                stripe("Idempotent-Replayed: true on a replay"),
+                this("Idempotency-Replayed: true on a replay, and only there"),
+            ],
             advice: "Mark replays with a header, so that a client and a log can tell \"done now\" from \"was done before\".",
         },
         Check {
@@ -51,7 +54,9 @@ pub const ALL: &[Experiment] = &[Experiment {
         },
         Check {
             name: "replay-cache-control",
-            rules: &[this("nothing invites a cache to store the reply: no Cache-Control with public, s-maxage or max-age above 0")],
+            rules: &[this(
+                "nothing invites a cache to store the reply: no Cache-Control with public, s-maxage or max-age above 0",
+            )],
             advice: "Send no Cache-Control, or no-store. A cache that answers in the place of the server knows no keys and no accounts.",
         },
     ],
@@ -71,11 +76,15 @@ async fn pair(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let second = session.send(&request).await?;
     let done = effects.so_far().await?;
     Ok(vec![
-        Seen::judged("replay-status", first.status == second.status, format!("{}, then {}", first.status, second.status)),
+        Seen::judged(
+            "replay-status",
+            first.status == second.status,
+            format!("{}, then {}", first.status, second.status),
+        ),
         body(&first, &second),
         location(&first, &second),
         one_effect(done, &first, &second),
-        marker(session, first_marker, &second),
+        marker(session, first_marker.as_deref(), &second),
         match second.expiry() {
             Some(expiry) => Seen::judged("replay-expiry", true, expiry),
             None => Seen::judged("replay-expiry", false, "no header says until when"),
@@ -117,9 +126,9 @@ fn one_effect(done: Option<u64>, first: &Answer, second: &Answer) -> Seen {
     }
 }
 
-fn marker(session: &Session, first: Option<String>, second: &Answer) -> Seen {
+fn marker(session: &Session, first: Option<&str>, second: &Answer) -> Seen {
     let again = second.marker(session.target.marker.as_ref());
-    let text = match (&first, &again) {
+    let text = match (first, &again) {
         (None, Some(name)) => format!("{name} on the second answer only"),
         (Some(name), Some(_)) => format!("{name} on the first answer too"),
         (Some(name), None) => format!("{name} on the first answer, and not on the second"),
@@ -138,9 +147,9 @@ fn cache_control(second: &Answer) -> Seen {
     let directives: Vec<_> = value.split(',').map(|directive| directive.trim().to_ascii_lowercase()).collect();
     let invites = |directive: &String| {
         directive == "public"
-            || ["s-maxage=", "max-age="].iter().any(|prefix| {
-                directive.strip_prefix(prefix).is_some_and(|seconds| seconds.trim_matches('"') != "0")
-            })
+            || ["s-maxage=", "max-age="]
+                .iter()
+                .any(|prefix| directive.strip_prefix(prefix).is_some_and(|seconds| seconds.trim_matches('"') != "0"))
     };
     let stores = directives.iter().any(invites) && !directives.iter().any(|directive| directive == "no-store");
     Seen::judged(name, !stores, format!("Cache-Control: {value}"))

@@ -131,7 +131,10 @@ impl Session {
             if !matches!(answer.status, 202 | 409 | 425 | 429 | 503) {
                 return Ok(answer);
             }
-            tokio::time::sleep(answer.retry_after().map_or(pause, |asked| asked.min(LONGEST_RETRY_AFTER))).await;
+            tokio::time::sleep(
+                answer.retry_after().map_or(pause, |asked| asked.clamp(FIRST_PAUSE, LONGEST_RETRY_AFTER)),
+            )
+            .await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
         self.send(request).await
@@ -206,7 +209,9 @@ fn counted(json: &Value, pointer: Option<&str>) -> Result<u64, String> {
         return Ok(number);
     }
     if json.get("has_more") == Some(&Value::Bool(true)) {
-        return Err("the answer is one page of several: narrow it to the request with --vary, or ask for longer pages".into());
+        return Err(
+            "the answer is one page of several: narrow it to the request with --vary, or ask for longer pages".into()
+        );
     }
     let arrays: Vec<_> = json.as_object().into_iter().flatten().filter_map(|(_, value)| value.as_array()).collect();
     match arrays.as_slice() {
@@ -271,7 +276,8 @@ impl Answer {
 
     /// Whether the answer is marked as a replay: the marker's name, if its value does not say no.
     pub(super) fn marker(&self, name: Option<&HeaderName>) -> Option<String> {
-        let says_yes = |value: &HeaderValue| !matches!(value.as_bytes(), b"" | b"false" | b"0" | b"no" | b"MISS" | b"miss");
+        let says_yes =
+            |value: &HeaderValue| !matches!(value.as_bytes(), b"" | b"false" | b"0" | b"no" | b"MISS" | b"miss");
         let is_marker = |header: &HeaderName| match name {
             Some(name) => header == name,
             None => header.as_str().contains("idempoten") && header.as_str().contains("replay"),

@@ -2,6 +2,8 @@
 //! of its own, so that one check's key and effects are never another's.
 
 use hyper::body::Bytes;
+use std::time::Duration;
+
 use clap::ValueEnum;
 use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -51,7 +53,8 @@ pub struct Target {
     pub(super) key_form: KeyForm,
     pub(super) marker: Option<HeaderName>,
     pub(super) failures: Option<FailurePromise>,
-    pub(super) timeout: std::time::Duration,
+    pub(super) watch: Duration,
+    pub(super) timeout: Duration,
     /// Sets this run's varied values apart from those of the last one.
     run: String,
 }
@@ -108,7 +111,8 @@ impl Target {
             key_form: args.key_form.unwrap_or(default_form),
             marker: args.marker.clone(),
             failures: args.failures,
-            timeout: std::time::Duration::from_secs(args.timeout),
+            watch: Duration::from_secs(args.watch),
+            timeout: Duration::from_secs(args.timeout),
             run: Uuid::new_v4().simple().to_string()[..8].to_owned(),
         };
         target.intent(0)?;
@@ -126,18 +130,18 @@ impl Target {
         let members = body.as_deref().and_then(object).unwrap_or_default();
         let url = |text: &str| address(text, &names, &members);
         let optional = |text: &Option<String>| text.as_deref().map(url).transpose();
-        let headers = self.headers(&[&self.header], &names)?;
+        let own = url(&self.url)?;
         Ok(Intent {
-            url: url(&self.url)?,
             other_url: optional(&self.other_url)?,
-            replica: optional(&self.replica)?.map(|replica| at(&replica, &url(&self.url)?)).transpose()?,
+            replica: optional(&self.replica)?.map(|replica| at(replica, &own)),
             count: optional(&self.count)?,
-            headers,
+            headers: self.headers(&[&self.header], &names)?,
             other_headers: self.headers(&[&self.header, &self.other_header], &names)?,
             failing_headers: self.headers(&[&self.header, &self.failing_header], &names)?,
             body: body.unwrap_or_default().into(),
             other_body: render(&self.other_body)?.map(Bytes::from),
             failing_body: render(&self.failing_body)?.map(Bytes::from),
+            url: own,
         })
     }
 
@@ -164,8 +168,8 @@ impl Target {
         if self.vary.is_empty() {
             return Ok(text);
         }
-        let mut json: Value =
-            serde_json::from_str(&text).map_err(|error| format!("--vary needs JSON bodies, and one is none: {error}"))?;
+        let mut json: Value = serde_json::from_str(&text)
+            .map_err(|error| format!("--vary needs JSON bodies, and one is none: {error}"))?;
         for member in &self.vary {
             let pointer = if member.starts_with('/') { member.clone() } else { format!("/{member}") };
             match json.pointer_mut(&pointer) {
@@ -236,15 +240,13 @@ fn address(text: &str, names: &Names, members: &serde_json::Map<String, Value>) 
     }
 }
 
-/// The path and query of `url` at the host of `replica`; `replica` itself where it has a path of its own.
-fn at(replica: &Url, url: &Url) -> Result<Url, String> {
-    if replica.path() != "/" {
-        return Ok(replica.clone());
+/// The path and query of `url` at the host of `replica`; `replica` itself if it has a path of its own.
+fn at(mut replica: Url, url: &Url) -> Url {
+    if replica.path() == "/" {
+        replica.set_path(url.path());
+        replica.set_query(url.query());
     }
-    let mut moved = replica.clone();
-    moved.set_path(url.path());
-    moved.set_query(url.query());
-    Ok(moved)
+    replica
 }
 
 fn is_loopback(url: &Url) -> bool {
