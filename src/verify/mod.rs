@@ -13,6 +13,7 @@ use chrono::Utc;
 use indicatif::{ProgressBar, ProgressStyle};
 
 mod accounts;
+mod answer;
 mod args;
 mod check;
 mod duplicates;

@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::Method;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use indicatif::ProgressBar;
-use serde_json::Value;
 use uuid::Uuid;
 
+use super::answer::counted;
 use super::send::{Answer, Connection, Leave, NoAnswer, Request, Sender};
 use super::target::{Intent, KeyForm, Target};
 
@@ -172,7 +172,7 @@ impl Session {
         if answer.status != 200 {
             return Err(Trouble::Count(format!("{url} answered {}", answer.status)));
         }
-        let json: Value = serde_json::from_slice(&answer.body).map_err(|error| Trouble::Count(error.to_string()))?;
+        let json = serde_json::from_slice(&answer.body).map_err(|error| Trouble::Count(error.to_string()))?;
         counted(&json, self.target.count_at.as_deref()).map(Some).map_err(Trouble::Count)
     }
 }
@@ -194,29 +194,6 @@ impl Effects<'_> {
     pub async fn so_far(&self) -> Result<Option<u64>, Trouble> {
         let now = self.session.count(self.intent).await?;
         Ok(now.zip(self.before).map(|(now, before)| now.saturating_sub(before)))
-    }
-}
-
-/// Reads a number of effects from an answer to `--count`.
-fn counted(json: &Value, pointer: Option<&str>) -> Result<u64, String> {
-    const NAMES: [&str; 5] = ["count", "total", "total_count", "totalCount", "total_items"];
-    let of = |value: &Value| value.as_u64().or_else(|| value.as_array().map(|array| array.len() as u64));
-    if let Some(pointer) = pointer {
-        let value = json.pointer(pointer).ok_or_else(|| format!("the answer has nothing at {pointer}"))?;
-        return of(value).ok_or_else(|| format!("at {pointer} is neither an array nor a number"));
-    }
-    if let Some(number) = of(json).or_else(|| NAMES.iter().find_map(|name| json.get(name)?.as_u64())) {
-        return Ok(number);
-    }
-    if json.get("has_more") == Some(&Value::Bool(true)) {
-        return Err(
-            "the answer is one page of several: narrow it to the request with --vary, or ask for longer pages".into()
-        );
-    }
-    let arrays: Vec<_> = json.as_object().into_iter().flatten().filter_map(|(_, value)| value.as_array()).collect();
-    match arrays.as_slice() {
-        [array] => Ok(array.len() as u64),
-        _ => Err("the answer does not say by itself what to count: use --count-at".to_owned()),
     }
 }
 
@@ -246,66 +223,4 @@ impl Key {
         };
         HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("verify"))
     }
-}
-
-impl Answer {
-    /// 2xx.
-    pub(super) fn is_success(&self) -> bool {
-        (200..300).contains(&self.status)
-    }
-
-    /// 4xx.
-    pub(super) fn is_refusal(&self) -> bool {
-        (400..500).contains(&self.status)
-    }
-
-    /// A header's value, if it is text.
-    pub(super) fn header(&self, name: impl AsRef<str>) -> Option<&str> {
-        self.headers.get(name.as_ref())?.to_str().ok()
-    }
-
-    /// `Location`.
-    pub(super) fn location(&self) -> Option<&str> {
-        self.header(LOCATION)
-    }
-
-    /// `Retry-After` in seconds. A date is left alone: no clock is compared with another.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
-        self.header(RETRY_AFTER)?.trim().parse().ok().map(Duration::from_secs)
-    }
-
-    /// Whether the answer is marked as a replay: the marker's name, if its value does not say no.
-    pub(super) fn marker(&self, name: Option<&HeaderName>) -> Option<String> {
-        let says_yes =
-            |value: &HeaderValue| !matches!(value.as_bytes(), b"" | b"false" | b"0" | b"no" | b"MISS" | b"miss");
-        let is_marker = |header: &HeaderName| match name {
-            Some(name) => header == name,
-            None => header.as_str().contains("idempoten") && header.as_str().contains("replay"),
-        };
-        named(&self.headers, |header, value| is_marker(header) && says_yes(value))
-    }
-
-    /// The header that says when a reply stops being replayed.
-    pub(super) fn expiry(&self) -> Option<String> {
-        let name = named(&self.headers, |header, _| {
-            header.as_str().contains("idempoten") && header.as_str().contains("expir")
-        })?;
-        Some(format!("{name}: {}", self.header(&name).unwrap_or_default()))
-    }
-
-    /// What was made, as far as a reply tells: its Location, else the body's `id`, else the body.
-    pub(super) fn identity(&self) -> String {
-        let id = || Some(serde_json::from_slice::<Value>(&self.body).ok()?.get("id")?.to_string());
-        let location = self.location().map(ToOwned::to_owned);
-        location.or_else(id).unwrap_or_else(|| String::from_utf8_lossy(&self.body).into_owned())
-    }
-
-    /// What a retry must give again.
-    pub(super) fn reply(&self) -> (u16, Option<&str>, &[u8]) {
-        (self.status, self.location(), &self.body)
-    }
-}
-
-fn named(headers: &HeaderMap, is: impl Fn(&HeaderName, &HeaderValue) -> bool) -> Option<String> {
-    headers.iter().find(|(name, value)| is(name, value)).map(|(name, _)| name.to_string())
 }
