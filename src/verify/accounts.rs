@@ -40,7 +40,7 @@ async fn two(session: &Session) -> Result<Vec<Seen>, Trouble> {
     if !second.is_success() {
         return Ok(vec![Seen::judged(name, false, format!("the other account's request got {}", second.status))]);
     }
-    let apart = first.identity() != second.identity() && second.marker(session.target.marker.as_ref()).is_none();
+    let apart = !first.names_the_same(&second) && second.marker(session.target.marker.as_ref()).is_none();
     let text =
         if apart { "two replies, each its account's own" } else { "the other account got the first one's reply" };
     Ok(vec![Seen::judged(name, apart, text)])

@@ -52,16 +52,20 @@ impl Answer {
         Some(format!("{name}: {}", self.header(&name).unwrap_or_default()))
     }
 
-    /// What was made, as far as a reply tells: its Location, else the body's `id`, else the body.
-    pub(super) fn identity(&self) -> String {
-        let id = || Some(serde_json::from_slice::<Value>(&self.body).ok()?.get("id")?.to_string());
-        let location = self.location().map(ToOwned::to_owned);
-        location.or_else(id).unwrap_or_else(|| String::from_utf8_lossy(&self.body).into_owned())
+    /// Whether two replies name one object: by their Locations, else by the bodies' `id`, else by the bodies. A reply that
+    /// lost its Location still names its object.
+    pub(super) fn names_the_same(&self, other: &Self) -> bool {
+        let id = |answer: &Self| Some(serde_json::from_slice::<Value>(&answer.body).ok()?.get("id")?.to_string());
+        match (self.location().zip(other.location()), id(self).zip(id(other))) {
+            (Some((ours, theirs)), _) => ours == theirs,
+            (None, Some((ours, theirs))) => ours == theirs,
+            (None, None) => self.body == other.body,
+        }
     }
 
-    /// What a retry must give again.
-    pub(super) fn reply(&self) -> (u16, Option<&str>, &[u8]) {
-        (self.status, self.location(), &self.body)
+    /// Status and body. Headers that get lost have a check of their own.
+    pub(super) fn reply(&self) -> (u16, &[u8]) {
+        (self.status, &self.body)
     }
 }
 

@@ -114,29 +114,35 @@ impl Burst {
         Ok(Self { answers, last, done: effects.so_far().await? })
     }
 
-    /// The different replies among the successes, the last request's included.
-    fn replies(&self) -> Vec<(u16, Option<&str>, &[u8])> {
-        let successes = self.answers.iter().flatten().chain([&self.last]).filter(|answer| answer.is_success());
-        let mut replies: Vec<_> = successes.filter(|answer| answer.status != 202).map(Answer::reply).collect();
+    /// The last request's answer included.
+    fn successes(&self) -> impl Iterator<Item = &Answer> {
+        self.answers.iter().flatten().chain([&self.last]).filter(|answer| answer.is_success())
+    }
+
+    /// How many different replies there are among the successes. A 202 is not a reply yet.
+    fn replies(&self) -> usize {
+        let mut replies: Vec<_> = self.successes().filter(|answer| answer.status != 202).map(Answer::reply).collect();
         replies.sort_unstable();
         replies.dedup();
-        replies
+        replies.len()
     }
 
     fn one_effect(&self, check: &'static str) -> Seen {
         if let Some(done) = self.done {
             return Seen::judged(check, done == 1, format!("{done} counted, after {}", self.statuses()));
         }
-        let successes = self.answers.iter().flatten().chain([&self.last]).filter(|answer| answer.is_success());
-        let mut made: Vec<_> = successes.map(Answer::identity).collect();
-        made.sort_unstable();
-        made.dedup();
+        let mut made: Vec<&Answer> = Vec::new();
+        for answer in self.successes() {
+            if !made.iter().any(|other| other.names_the_same(answer)) {
+                made.push(answer);
+            }
+        }
         let text = format!("{}, judged by the replies (--count would count), after {}", made.len(), self.statuses());
         Seen::judged(check, made.len() == 1, text)
     }
 
     fn one_reply(&self) -> Seen {
-        let replies = self.replies().len();
+        let replies = self.replies();
         Seen::judged("duplicates-one-reply", replies == 1, format!("{replies} different"))
     }
 

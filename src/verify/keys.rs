@@ -1,6 +1,7 @@
 //! Which keys are keys: missing, empty, too long, doubled, not ASCII, quoted and bare.
 
 use hyper::header::HeaderValue;
+use uuid::Uuid;
 
 use super::check::{Check, Experiment, Profile, Seen, draft, draft_recommends, stripe, this};
 use super::send::{Answer, Request};
@@ -103,7 +104,7 @@ pub const ALL: &[Experiment] = &[
         }],
         run: |session| {
             Box::pin(async move {
-                let key = HeaderValue::from_bytes("schl\u{fc}ssel".as_bytes())
+                let key = HeaderValue::from_bytes(format!("schl\u{fc}ssel-{}", Uuid::new_v4()).as_bytes())
                     .map_err(|e| Trouble::Request(e.to_string()))?;
                 refused(session, "key-non-ascii", |request| session.under(request, key)).await
             })
@@ -189,7 +190,7 @@ async fn forms(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let other = session.intent()?;
     let bare = session.send(&session.under(session.keyless(&other), Key::fresh().form(KeyForm::Bare))).await?;
     let one = if quoted.is_success() && again.is_success() {
-        let one = quoted.identity() == again.identity() && done.is_none_or(|done| done == 1);
+        let one = quoted.names_the_same(&again) && done.is_none_or(|done| done == 1);
         let text =
             if one { "one key: the bare one got the quoted one's reply" } else { "two keys: both requests were done" };
         Seen::judged("key-quoted-is-bare", one, text)

@@ -119,7 +119,7 @@ fn one_effect(done: Option<u64>, first: &Answer, second: &Answer) -> Seen {
     let name = "replay-one-effect";
     match done {
         Some(done) => Seen::judged(name, done == 1, format!("{done} counted")),
-        None if first.identity() == second.identity() => {
+        None if first.names_the_same(second) => {
             Seen::judged(name, true, "one, judged by the replies (--count would count)")
         }
         None => Seen::judged(name, false, "the replies name two objects"),
