@@ -60,6 +60,9 @@ pub struct Args {
     /// Seconds after which a failure is asked for again: so long a stored one must be kept
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub watch: u64,
+    /// The endpoint's documentation lets a request go without a key
+    #[arg(long)]
+    pub key_optional: bool,
     /// The request header that carries the key
     #[arg(long, value_name = "NAME", default_value = "Idempotency-Key")]
     pub key_header: HeaderName,

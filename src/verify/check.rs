@@ -76,6 +76,8 @@ pub struct Check {
 /// What an experiment needs from the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
+    /// No `--key-optional`.
+    KeyRequired,
     /// `--body` with a JSON object of at least two members.
     Members,
     /// `--other-body`.
@@ -99,6 +101,7 @@ impl Need {
     #[must_use]
     pub fn missing(self, target: &Target) -> Option<&'static str> {
         let given = match self {
+            Self::KeyRequired => !target.key_optional,
             Self::Members => target.has_members(),
             Self::OtherBody => target.other_body.is_some(),
             Self::OtherUrl => target.other_url.is_some(),
@@ -115,6 +118,7 @@ impl Need {
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
+            Self::KeyRequired => "needs an endpoint whose key is not --key-optional",
             Self::Members => "needs --body with a JSON object of two members or more",
             Self::OtherBody => "needs --other-body",
             Self::OtherUrl => "needs --other-url, an endpoint with the same key space",

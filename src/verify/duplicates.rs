@@ -43,16 +43,16 @@ pub const ALL: &[Experiment] = &[
             },
             Check {
                 name: "duplicates-no-5xx",
-                rules: &[
-                    stripe("a conflict with a request that runs is an error that can be retried"),
-                    this("no 5xx, no broken connection"),
-                ],
+                rules: &[this("no 5xx, no broken connection")],
                 advice: "A duplicate that loses the race is no fault of the server: map the unique violation to a replay or to a 409.",
             },
             Check {
                 name: "duplicates-in-flight",
                 rules: &[
                     draft("SHOULD (Error Handling): 409 while the first is processed, else its result"),
+                    stripe(
+                        "a request that conflicts with one that runs is not saved, and can be retried: the retry gets the reply",
+                    ),
                     this("the reply, or 409 with Retry-After"),
                 ],
                 advice: "Let a duplicate wait for the first one's reply, or answer 409 with Retry-After: the client must learn that to come back is right.",
@@ -164,7 +164,15 @@ impl Burst {
         if !self.last.is_success() {
             text = format!("{text}; the last one, alone, {}", self.last.status);
         }
-        Seen::by("duplicates-in-flight", |profile| conflicts && answered && (profile != Profile::This || patient), text)
+        Seen::by(
+            "duplicates-in-flight",
+            |profile| match profile {
+                Profile::Draft => conflicts && answered,
+                Profile::Stripe => self.last.is_success(),
+                Profile::This => conflicts && answered && patient,
+            },
+            text,
+        )
     }
 
     /// For a reader: `49 × 201, 1 × 409`.

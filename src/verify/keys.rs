@@ -3,7 +3,7 @@
 use hyper::header::HeaderValue;
 use uuid::Uuid;
 
-use super::check::{Check, Experiment, Profile, Seen, draft, draft_recommends, stripe, this};
+use super::check::{Check, Experiment, Need, Profile, Seen, draft, draft_recommends, stripe, this};
 use super::send::{Answer, Request};
 use super::session::{Effects, Key, Session, Trouble};
 use super::target::KeyForm;
@@ -19,7 +19,7 @@ pub const ALL: &[Experiment] = &[
     Experiment {
         group: GROUP,
         sends: "the request without a key",
-        needs: &[],
+        needs: &[Need::KeyRequired],
         requests: 3,
         checks: &[Check {
             name: "key-required",
@@ -123,7 +123,7 @@ pub const ALL: &[Experiment] = &[
             },
             Check {
                 name: "key-bare",
-                rules: &[stripe("keys are sent without quotes: 2xx"), this("2xx")],
+                rules: &[stripe("keys are sent without quotes, in its example: 2xx"), this("2xx")],
                 advice: "Take a key without quotes too: most clients send it so.",
             },
             Check {
