@@ -95,3 +95,57 @@ pub(super) fn counted(json: &Value, pointer: Option<&str>) -> Result<u64, String
         _ => Err("the answer does not say by itself what to count: use --count-at".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper::body::Bytes;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn effects_are_read_from_the_shapes_that_lists_have() {
+        let page = json!({"data": [1, 2], "has_more": false, "links": {"next": null}});
+        for (answer, pointer, number) in [
+            (json!([1, 2, 3]), None, 3),
+            (json!(7), None, 7),
+            (json!({"items": [1], "total": 9}), None, 9),
+            (page.clone(), None, 2),
+            (page, Some("/data"), 2),
+            (json!({"a": [1], "b": {"n": 4}}), Some("/b/n"), 4),
+        ] {
+            assert_eq!(counted(&answer, pointer), Ok(number), "{answer} at {pointer:?}");
+        }
+    }
+
+    #[test]
+    fn what_would_count_wrongly_is_refused() {
+        for (answer, pointer, part) in [
+            (json!({"data": [1, 2], "has_more": true}), None, "one page of several"),
+            (json!({"a": [1], "b": [2]}), None, "--count-at"),
+            (json!({"a": [1]}), Some("/b"), "nothing at /b"),
+            (json!({"a": "1"}), Some("/a"), "neither"),
+        ] {
+            let refused = counted(&answer, pointer).unwrap_err();
+            assert!(refused.contains(part), "{refused}");
+        }
+    }
+
+    fn answer(headers: &[(&'static str, &'static str)]) -> Answer {
+        let headers =
+            headers.iter().map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        Answer { status: 200, headers: headers.collect(), body: Bytes::new() }
+    }
+
+    #[test]
+    fn a_marker_is_known_by_its_name_and_must_not_say_no() {
+        for name in ["idempotency-replayed", "idempotent-replayed", "x-idempotent-replay", "x-idempotency-replay"] {
+            assert_eq!(answer(&[(name, "true")]).marker(None).as_deref(), Some(name));
+            assert_eq!(answer(&[(name, "false")]).marker(None), None);
+        }
+        assert_eq!(answer(&[("x-cache", "HIT")]).marker(None), None);
+        let named = HeaderName::from_static("x-cache");
+        assert_eq!(answer(&[("x-cache", "HIT")]).marker(Some(&named)).as_deref(), Some("x-cache"));
+        assert_eq!(answer(&[("x-cache", "MISS")]).marker(Some(&named)), None);
+    }
+}
