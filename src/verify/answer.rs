@@ -56,10 +56,12 @@ impl Answer {
     /// lost its Location still names its object.
     pub(super) fn names_the_same(&self, other: &Self) -> bool {
         let id = |answer: &Self| Some(serde_json::from_slice::<Value>(&answer.body).ok()?.get("id")?.to_string());
-        match (self.location().zip(other.location()), id(self).zip(id(other))) {
-            (Some((ours, theirs)), _) => ours == theirs,
-            (None, Some((ours, theirs))) => ours == theirs,
-            (None, None) => self.body == other.body,
+        if let Some((ours, theirs)) = self.location().zip(other.location()) {
+            return ours == theirs;
+        }
+        match id(self).zip(id(other)) {
+            Some((ours, theirs)) => ours == theirs,
+            None => self.body == other.body,
         }
     }
 

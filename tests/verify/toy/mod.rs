@@ -190,10 +190,12 @@ fn keep_socket(connection: &dyn Any, data: &mut Extensions) {
 async fn gone(request: &HttpRequest) {
     let socket = Arc::clone(request.conn_data::<Arc<TcpStream>>().unwrap());
     loop {
-        match socket.peek(&mut [0]) {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Ok(1..) => {}
-            Ok(0) | Err(_) => return,
+        let open = match socket.peek(&mut [0]) {
+            Ok(read) => read > 0,
+            Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+        };
+        if !open {
+            return;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
