@@ -16,6 +16,7 @@ mod crashes;
 mod database;
 mod dev_postgres;
 mod entitlements;
+mod epochs;
 mod errors;
 mod events;
 mod failover;
