@@ -26,6 +26,7 @@ use uuid::Uuid;
 pub use self::migrate::{MIGRATIONS, MigrateError, migrate};
 use crate::error::ApiError;
 use crate::idempotency::{CONNECTION_LIMITS, Database, Error, Fault, Flights, fault};
+use crate::logging;
 
 /// How long to wait for a connection before the answer is 503. A healthy server connects in milliseconds; two seconds
 /// outlast a restart's first moment and stay below what clients wait.
@@ -159,11 +160,11 @@ impl Db {
         E: From<Error> + Send + 'static,
     {
         let (sender, answer) = oneshot::channel();
+        let request = logging::request();
         let item = Item::Work(Box::new(move |conn| {
             let outcome = match conn {
-                Ok(conn) => {
-                    catch_unwind(AssertUnwindSafe(|| work(conn))).unwrap_or_else(|_| Err(Error::Panicked.into()))
-                }
+                Ok(conn) => catch_unwind(AssertUnwindSafe(|| logging::within(request, || work(conn))))
+                    .unwrap_or_else(|_| Err(Error::Panicked.into())),
                 Err(error) => Err(error.into()),
             };
             let failed = outcome.is_err();
@@ -254,6 +255,7 @@ fn serve(pool: &Pool<ConnectionManager<PgConnection>>, items: &Receiver<Item>, g
         }
         match kept.take().map_or_else(|| pool.get(), Ok) {
             Ok(mut conn) => {
+                logging::DATABASE.works();
                 works = works.wrapping_add(1);
                 if works >= FIRST_PLANS_SERVE && works.is_power_of_two() {
                     // Should it fail, the connection is dead, and the work will tell.
@@ -284,7 +286,7 @@ struct Deaths(Arc<Gauges>);
 impl HandleError<diesel::r2d2::Error> for Deaths {
     fn handle_error(&self, error: diesel::r2d2::Error) {
         self.0.deaths.fetch_add(1, Ordering::Relaxed);
-        log::warn!("a database connection is not to be used: {error}");
+        log::debug!("a database connection is not to be used: {error}");
     }
 }
 
@@ -299,7 +301,8 @@ impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Limits {
 }
 
 /// The URL (or `key=value` list) with [`CLIENT_LIMITS`], where it doesn't say otherwise.
-fn with_client_limits(database_url: &str) -> String {
+#[must_use]
+pub fn with_client_limits(database_url: &str) -> String {
     let is_url = database_url.starts_with("postgres://") || database_url.starts_with("postgresql://");
     let mut text = database_url.to_owned();
     for (name, value) in CLIENT_LIMITS {

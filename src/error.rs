@@ -193,7 +193,7 @@ impl From<idempotency::Error> for ApiError {
             E::InFlight => Self::new(&problems::REQUEST_IN_FLIGHT, detail),
             E::Overloaded => Self::new(&problems::OVERLOADED, detail),
             E::Unreachable(cause) => {
-                log::error!("the database can't be reached: {cause}");
+                crate::logging::DATABASE.failed(&cause);
                 Self::new(&problems::DATABASE_UNAVAILABLE, "the database can't be reached right now")
             }
             E::Panicked | E::ReplyTooLarge(_) | E::UnknownFingerprint(_) => Self::internal(detail),

@@ -6,8 +6,9 @@ use diesel::connection::SimpleConnection;
 use diesel_migrations::MigrationHarness;
 
 use crate::db::{Db, MIGRATIONS, NOBODY};
+use crate::drain::Draining;
 use crate::error::ApiError;
-use crate::problems::DATABASE_UNAVAILABLE;
+use crate::problems::{DATABASE_UNAVAILABLE, OVERLOADED};
 
 /// `GET /health/live`: the process is up.
 #[utoipa::path(get, path = "/health/live", operation_id = "getLive", tag = "Service", summary = "Is the process up?",
@@ -23,7 +24,10 @@ pub async fn live() -> HttpResponse {
 #[utoipa::path(get, path = "/health/ready", operation_id = "getReady", tag = "Service", summary = "Can it serve?",
     description = "The database answers, and has every migration.",
     responses((status = 200, body = Object, description = "It can")))]
-pub async fn ready(db: Data<Db>) -> Result<HttpResponse, ApiError> {
+pub async fn ready(db: Data<Db>, draining: Data<Draining>) -> Result<HttpResponse, ApiError> {
+    if draining.has_begun() {
+        return Err(ApiError::new(&OVERLOADED, "this server is ending: send requests to another one"));
+    }
     let pending = db
         .run(NOBODY, |conn| {
             conn.batch_execute("SELECT 1")?;

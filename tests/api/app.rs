@@ -9,6 +9,7 @@ use actix_web::dev::{Server, ServerHandle};
 use idempotent_payments::auth::KnownKeys;
 use idempotent_payments::charges::settle::Settler;
 use idempotent_payments::db::Db;
+use idempotent_payments::drain::Draining;
 use idempotent_payments::gateway::{Gateway, HttpGateway};
 use idempotent_payments::http::{self, State};
 use idempotent_payments::sandbox;
@@ -85,7 +86,15 @@ impl App {
                     actix_web::rt::spawn(sandbox);
                     actix_web::rt::spawn(settler.clone().run());
                 }
-                let state = State { db, known_keys: KnownKeys::default(), gateway, settler };
+                let state = State {
+                    db,
+                    known_keys: KnownKeys::default(),
+                    gateway,
+                    settler,
+                    cors_origins: Vec::new(),
+                    keep_alive: Duration::from_secs(75),
+                    draining: Draining::default(),
+                };
                 let server = http::serve(listener, state).unwrap();
                 sender.send(server.handle()).unwrap();
                 server.await.unwrap();
