@@ -43,9 +43,11 @@ pub async fn end_when_told(server: ServerHandle, draining: Draining, delay: Dura
     let drain = async {
         terminate.recv().await;
         draining.begin();
-        log::info!("SIGTERM: not ready any more; requests are accepted for {} s more", delay.as_secs());
-        sleep(delay).await;
-        log::info!("no more requests are accepted; those under way end");
+        if !delay.is_zero() {
+            log::info!("SIGTERM: not ready any more; requests are accepted for {} s more", delay.as_secs());
+            sleep(delay).await;
+        }
+        log::info!("SIGTERM: no more requests are accepted; those under way end");
         server.stop(true).await;
         std::future::pending::<()>().await;
     };

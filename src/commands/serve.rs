@@ -75,7 +75,7 @@ fn serve_until_told(settings: &Settings, database: &Database, listener: TcpListe
             ended = server => ended?,
             cut = cut => cut?,
         }
-        log::info!("no more requests; ending the work under way");
+        log::info!("no more requests; the work under way ends");
         for task in &background {
             task.abort();
         }

@@ -20,9 +20,12 @@ mod events;
 mod gateways;
 mod late_retries;
 mod leaving;
+mod local_run;
+mod log_lines;
 mod metrics;
 mod openapi;
 mod operations;
+mod operators;
 mod orders;
 mod parking;
 mod paying;
@@ -34,6 +37,7 @@ mod refunds;
 mod retries;
 mod settling;
 mod stock;
+mod wrong_settings;
 
 fn prepare_template(url: &str) {
     idempotent_payments::db::migrate(url).unwrap();
