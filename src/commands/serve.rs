@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use actix_web::rt;
 use idempotent_payments::auth::KnownKeys;
-use idempotent_payments::charges::settle::Settler;
 use idempotent_payments::config::{SANDBOX_CONNECTIONS, Settings};
 use idempotent_payments::db::{Db, NOBODY, migrate};
 use idempotent_payments::drain::{Draining, end_when_told};
 use idempotent_payments::error::ApiError;
 use idempotent_payments::gateway::{Gateway, HttpGateway};
 use idempotent_payments::http::{self, State};
+use idempotent_payments::payments::{Payments, Settler};
 use idempotent_payments::{demo, idempotency, sandbox};
 
 use super::database::{Database, connect};
@@ -55,12 +55,11 @@ fn serve_until_told(settings: &Settings, database: &Database, listener: TcpListe
     rt::System::new().block_on(async move {
         // The sandbox outlives the API: work under way at the end still calls it.
         let sandbox = sandbox.map(|sandbox| (rt::spawn(sandbox.server), sandbox.handle));
-        let settler = Settler::new(db.clone(), Arc::clone(&gateway));
+        let settler = Settler::new(Payments(gateway), db.clone());
         let draining = Draining::default();
         let state = State {
             db: db.clone(),
             known_keys: KnownKeys::default(),
-            gateway,
             settler: settler.clone(),
             cors_origins: settings.origins(),
             keep_alive: settings.keep_alive,
@@ -68,7 +67,7 @@ fn serve_until_told(settings: &Settings, database: &Database, listener: TcpListe
         };
         let server = http::serve(listener, state)?;
         let cut = end_when_told(server.handle(), draining, settings.drain_delay);
-        let background = [rt::spawn(sweeper(db.clone(), settings.sweep_interval)), rt::spawn(settler.clone().run())];
+        let background = [rt::spawn(sweeper(db.clone(), settings.sweep_interval)), rt::spawn(settler.clone().watch())];
         // Nobody may be reading: a banner is not worth ending for.
         let _ = writeln!(std::io::stdout(), "{banner}");
         tokio::select! {

@@ -63,8 +63,6 @@
 //! ten lines), [`Failure`] for your error type, [`Body`] for your request bodies. `tests/idempotency/` does just that.
 //! Every connection needs time limits, so that a dead host frees its keys: see [`CONNECTION_LIMITS`].
 
-mod attempt;
-mod decision;
 mod fault;
 mod fingerprint;
 mod flight;
@@ -75,21 +73,20 @@ mod reply;
 mod request;
 mod run;
 mod schema;
-mod settle;
-mod statement;
 mod store;
 mod sweep;
 mod transaction;
-mod write;
 
 use std::fmt::Debug;
 use std::future::Future;
 
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
 use diesel::pg::PgConnection;
 use serde::Serialize;
 use uuid::Uuid;
 
-pub use decision::{Decision, Read};
 pub use fault::{Fault, fault};
 pub use fingerprint::{FINGERPRINT_VERSION, MAX_SAFE_INTEGER, Received, escape_pointer, read_json};
 pub use flight::Flights;
@@ -98,11 +95,8 @@ pub use list::{Listed, list};
 pub use policy::{Failures, Policy, Scope, hours, seconds};
 pub use reply::{Answer, IDEMPOTENCY_EXPIRES, IDEMPOTENCY_REPLAYED, MAX_BODY, Origin, Reply};
 pub use request::{Body, Instance, Keyed, MAX_REQUEST_BODY, read_body};
-pub use settle::{SettleError, settle};
-pub use statement::Statement;
-pub use store::{Record, ReplyTooLarge, find, guard};
+pub use store::{Prepared, Record, ReplyTooLarge, SettleError, find, guard, settle};
 pub use sweep::{SWEEP_BATCH, Swept, sweep};
-pub use write::Write;
 
 /// The limits that every connection must set, as one batch of statements for when it is opened, and the isolation that a
 /// single statement gets.
@@ -189,6 +183,12 @@ pub enum Error {
     /// 409, with Retry-After: another process holds the key for longer than the policy waits.
     #[error("a request with this key is in flight")]
     InFlight,
+    /// 409: the key's reply is no longer kept, but the key made something. It is not done again.
+    #[error("this key's reply is no longer kept; the request is not carried out again")]
+    KeyExpired {
+        /// What the key made, as a path.
+        location: String,
+    },
     /// 503, with Retry-After: the queue for connections is full.
     #[error("too many requests are waiting for the database")]
     Overloaded,
@@ -201,22 +201,49 @@ pub enum Error {
     /// 500: see [`MAX_BODY`]; the transaction was rolled back.
     #[error(transparent)]
     ReplyTooLarge(#[from] ReplyTooLarge),
+    /// 500: the handler did not name each id of the policy's route by [`Keyed::on`]. A defect of the endpoint.
+    #[error("the handler of {0} must name each id of its path")]
+    ResourceNotNamed(&'static str),
     /// 500: the record was made by a later release, whose fingerprints this one can't compute.
     #[error("the record's fingerprint is of version {0}, which this release does not know")]
     UnknownFingerprint(u8),
 }
 
 impl actix_web::ResponseError for Error {
-    fn status_code(&self) -> actix_web::http::StatusCode {
-        use actix_web::http::StatusCode;
+    fn status_code(&self) -> StatusCode {
         match self {
             Self::KeyMissing | Self::KeyInvalid(_) | Self::MalformedJson(_) => StatusCode::BAD_REQUEST,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidBody(_) | Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::InFlight => StatusCode::CONFLICT,
+            Self::InFlight | Self::KeyExpired { .. } => StatusCode::CONFLICT,
             Self::Overloaded | Self::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Panicked | Self::ReplyTooLarge(_) | Self::UnknownFingerprint(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Panicked | Self::ReplyTooLarge(_) | Self::ResourceNotNamed(_) | Self::UnknownFingerprint(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
+    }
+
+    /// The whole answer, for a service without an error page of its own: an RFC 9457 problem document, with Retry-After
+    /// where the same request may be sent again. A service that renders its own takes `Result<Keyed<T>, ServiceError>` in
+    /// its handlers.
+    fn error_response(&self) -> HttpResponse {
+        let status = self.status_code();
+        let mut problem = serde_json::json!({
+            "type": "about:blank",
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "detail": if status.is_server_error() { "the request could not be served".to_owned() } else { self.to_string() },
+        });
+        match self {
+            Self::InvalidBody(errors) => problem["errors"] = serde_json::json!(errors),
+            Self::KeyExpired { location } => problem["resource"] = serde_json::json!(location),
+            _ => {}
+        }
+        let mut response = HttpResponse::build(status);
+        if status.is_server_error() || matches!(self, Self::InFlight) {
+            response.insert_header((RETRY_AFTER, "1"));
+        }
+        response.content_type("application/problem+json").body(problem.to_string())
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use idempotent_payments::auth::KnownKeys;
-use idempotent_payments::charges::settle::Settler;
 use idempotent_payments::db::Db;
 use idempotent_payments::drain::Draining;
 use idempotent_payments::gateway::{Gateway, HttpGateway};
 use idempotent_payments::http::{self, State};
+use idempotent_payments::payments::{Payments, Settler};
 use idempotent_payments::sandbox;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
@@ -81,15 +81,14 @@ impl App {
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let settler = Settler::new(db.clone(), Arc::clone(&gateway));
+                let settler = Settler::new(Payments(gateway), db.clone());
                 if let Some(sandbox) = sandbox {
                     actix_web::rt::spawn(sandbox);
-                    actix_web::rt::spawn(settler.clone().run());
+                    actix_web::rt::spawn(settler.clone().watch());
                 }
                 let state = State {
                     db,
                     known_keys: KnownKeys::default(),
-                    gateway,
                     settler,
                     cors_origins: Vec::new(),
                     keep_alive: Duration::from_secs(75),

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::app::{ACME, App, GLOBEX, one_item, send};
 use crate::binary::{payments, printed, refused};
-use crate::support::fresh_database;
+use crate::support::{execute, fresh_database};
 
 /// The word after a label in what a command printed.
 fn word<'a>(text: &'a str, label: &str) -> &'a str {
@@ -123,6 +123,30 @@ async fn a_person_is_erased_everywhere_and_the_books_stay() {
     app.post(&format!("{}/refunds", charge.header("Location").unwrap()), "refund", json!({})).await.expect(201);
     let again = printed(&app.database, &["erase-customer", "acme", name, "--yes"]);
     assert!(again.starts_with("0 orders, 0 entitlements, 0 events and 0 stored replies"), "{again}");
+}
+
+#[tokio::test]
+async fn what_is_parked_is_listed_with_key_and_first_request() {
+    let app = App::start().await;
+    assert_eq!(printed(&app.database, &["parked"]), "nothing is parked\n");
+    let order = app.order("o", "sticker", 1).await.expect(201);
+    let charge = json!({"order_id": order.json()["id"], "payment_method": "pm_card_visa"});
+    let charge = app.post("/v1/charges", "\"my charge\"", charge).await.expect(201);
+    execute(&app.database, "UPDATE settlements SET settled_at = NULL, next_attempt_at = now(), parked_at = now()");
+
+    let listed = printed(&app.database, &["parked"]);
+
+    let reference = charge.json()["reference"].as_str().unwrap().to_owned();
+    for part in [
+        charge.header("Location").unwrap(),
+        "key \"my charge\"",
+        &format!("request {}", charge.header("X-Request-Id").unwrap()),
+        &reference,
+        "1 parked",
+        "`payments settle`",
+    ] {
+        assert!(listed.contains(part), "{part} is not in: {listed}");
+    }
 }
 
 #[test]
