@@ -165,5 +165,5 @@ async fn ctrl_c_cuts_a_request_and_finishes_what_it_began_at_the_gateway() {
     client.read_to_end(&mut answer).await.ok();
     assert_eq!(String::from_utf8_lossy(&answer), "");
     assert_eq!(replica.end().await.code(), Some(0));
-    assert_eq!(count(&database, "charges WHERE status = 'succeeded' AND attempts = 1"), 1);
+    assert_eq!(count(&database, "settlements WHERE settled_at IS NOT NULL AND attempts = 1"), 1);
 }
