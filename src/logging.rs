@@ -170,13 +170,12 @@ impl Display for OneLine<'_> {
 }
 
 /// The database's outages, as whoever needs a connection meets them.
-pub static DATABASE: Outage = Outage::new("the database");
+pub static DATABASE: Outage = Outage::new();
 
-/// Something that may be away for a while. It tells when an outage begins, once a minute while it goes on, and when it ends,
-/// however often it is called.
+/// The database may be away for a while. This tells when that begins, once a minute while it lasts, and when it ends, however
+/// often it is called.
 #[derive(Debug)]
 pub struct Outage {
-    what: &'static str,
     /// Looked at on each success, so that a success costs no lock.
     is_away: AtomicBool,
     current: Mutex<Option<Current>>,
@@ -189,14 +188,12 @@ struct Current {
     /// The last failure.
     failed: Instant,
     told: Instant,
-    failures: u64,
+    tries: u64,
 }
 
 impl Outage {
-    /// Of something that works so far. `what` begins the lines.
-    #[must_use]
-    pub const fn new(what: &'static str) -> Self {
-        Self { what, is_away: AtomicBool::new(false), current: Mutex::new(None) }
+    const fn new() -> Self {
+        Self { is_away: AtomicBool::new(false), current: Mutex::new(None) }
     }
 
     /// To be called for each failure.
@@ -211,33 +208,33 @@ impl Outage {
         if self.is_away.load(Ordering::Relaxed)
             && let Some(line) = self.works_at(Instant::now())
         {
-            log::info!("{line}");
+            log::warn!("{line}");
         }
     }
 
     fn failed_at(&self, now: Instant, cause: &impl Display) -> Option<String> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(outage) = &mut *current else {
-            *current = Some(Current { since: now, failed: now, told: now, failures: 1 });
+            *current = Some(Current { since: now, failed: now, told: now, tries: 1 });
             self.is_away.store(true, Ordering::Relaxed);
-            return Some(format!("{} is away: {cause}", self.what));
+            return Some(format!("the database can't be reached: {cause}"));
         };
-        outage.failures += 1;
+        outage.tries += 1;
         outage.failed = now;
         if now.duration_since(outage.told) < TOLD_EVERY {
             return None;
         }
         outage.told = now;
-        let (seconds, failures) = (now.duration_since(outage.since).as_secs(), outage.failures);
-        Some(format!("{} is still away after {seconds} s and {failures} failures: {cause}", self.what))
+        let (seconds, tries) = (now.duration_since(outage.since).as_secs(), outage.tries);
+        Some(format!("the database can't be reached for {seconds} s now, {tries} tries: {cause}"))
     }
 
     fn works_at(&self, now: Instant) -> Option<String> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let outage = current.take_if(|outage| now.duration_since(outage.failed) >= CALM)?;
         self.is_away.store(false, Ordering::Relaxed);
-        let (seconds, failures) = (now.duration_since(outage.since).as_secs(), outage.failures);
-        Some(format!("{} is back after {seconds} s and {failures} failures", self.what))
+        let (seconds, tries) = (now.duration_since(outage.since).as_secs_f64(), outage.tries);
+        Some(format!("the database is reached again, after {seconds:.1} s and {tries} tries"))
     }
 }
 
@@ -247,15 +244,15 @@ mod tests {
 
     #[test]
     fn an_outage_is_told_as_it_begins_once_a_minute_and_as_it_ends() {
-        let outage = Outage::new("the database");
+        let outage = Outage::new();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let told: Vec<u64> = (0..=130).filter(|second| outage.failed_at(at(*second), &"refused").is_some()).collect();
         assert_eq!(told, [0, 60, 120]);
-        assert_eq!(outage.works_at(at(130)), None, "while others fail, it has not ended");
-        assert_eq!(outage.works_at(at(131)).unwrap(), "the database is back after 131 s and 131 failures");
+        assert_eq!(outage.works_at(at(130)), None, "while others fail, the outage has not ended");
+        assert_eq!(outage.works_at(at(131)).unwrap(), "the database is reached again, after 131.0 s and 131 tries");
         assert_eq!(outage.works_at(at(132)), None);
-        assert_eq!(outage.failed_at(at(133), &"refused").unwrap(), "the database is away: refused");
+        assert_eq!(outage.failed_at(at(133), &"refused").unwrap(), "the database can't be reached: refused");
     }
 
     #[test]

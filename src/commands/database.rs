@@ -1,7 +1,7 @@
 //! The database in use: the one that `DATABASE_URL` names, or the local cluster.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::connection::{Connection, SimpleConnection};
 use diesel::pg::PgConnection;
@@ -9,7 +9,6 @@ use idempotent_payments::config::{Settings, check_server};
 use idempotent_payments::db::with_client_limits;
 use idempotent_payments::dev_postgres::{self, Cluster, Options};
 use idempotent_payments::idempotency;
-use idempotent_payments::logging::Outage;
 
 use crate::Fatal;
 
@@ -18,6 +17,9 @@ const LOCAL: &str = "payments";
 
 /// Between two looks whether the local cluster's server lives: it costs a look into `/proc`.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two lines of a server that can't be started: a person who follows the log sees that it is still so.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// The database in use, and the local cluster if it is ours.
 pub struct Database {
@@ -41,11 +43,16 @@ impl Database {
     /// Starts the local cluster's server again whenever it died, until the sender is dropped.
     pub fn keep_alive(&self, until: &Receiver<()>) {
         let Some(cluster) = &self.cluster else { return };
-        let server = Outage::new("the local PostgreSQL");
+        let mut told: Option<Instant> = None;
         while let Err(RecvTimeoutError::Timeout) = until.recv_timeout(LOOK_EVERY) {
             match cluster.revive() {
-                Ok(_) => server.works(),
-                Err(error) => server.failed(&error),
+                Ok(true) => log::warn!("the local PostgreSQL had died; it runs again, with its data"),
+                Ok(false) => told = None,
+                Err(error) if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) => {
+                    log::error!("the local PostgreSQL has died and can't be started, which is tried on: {error}");
+                    told = Some(Instant::now());
+                }
+                Err(_) => {}
             }
         }
     }

@@ -18,8 +18,8 @@ const SHOWN: usize = 80;
 /// Connections of the sandbox gateway: a call holds one for some milliseconds, so four serve a demo with room to spare.
 pub const SANDBOX_CONNECTIONS: u32 = 4;
 
-/// Connections beside the pool: one that migrates and seeds, one for `psql` to find out with.
-const SPARE_CONNECTIONS: u32 = 2;
+/// Connections beside the pool: one that migrates and seeds, one of `/health/ready`, one for `psql` to find out with.
+const SPARE_CONNECTIONS: u32 = 3;
 
 /// A setting with a wrong value.
 #[derive(Debug, thiserror::Error)]

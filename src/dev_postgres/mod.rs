@@ -174,7 +174,6 @@ impl Cluster {
         if self.server.is_running() {
             return Ok(false);
         }
-        warn!("PostgreSQL in {} has ended: starting it again", self.dir().display());
         let start_lock = self.server.directory.open_lock(START_LOCK)?;
         start_lock.lock().map_err(|e| Error::io("lock", self.dir(), e))?;
         let started = self.server.ensure_running()?;
