@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use diesel::connection::{Connection, SimpleConnection};
 use diesel::pg::PgConnection;
-use idempotent_payments::config::{Settings, check_server};
+use idempotent_payments::config::{Action, Settings, check_server};
 use idempotent_payments::db::with_client_limits;
 use idempotent_payments::dev_postgres::{self, Cluster, Options};
 use idempotent_payments::idempotency;
@@ -29,14 +29,14 @@ pub struct Database {
 
 impl Database {
     /// Without `DATABASE_URL`, the local cluster is made or found.
-    pub fn of(settings: &Settings) -> Result<Self, Fatal> {
+    pub fn of(settings: &Settings, action: &Action) -> Result<Self, Fatal> {
         if let Some(url) = settings.database_url.clone() {
             return Ok(Self { url, cluster: None });
         }
         let cluster = dev_postgres::start(&Options::kept(settings.dev_postgres_dir.as_deref())?)?;
         cluster.create_database(LOCAL)?;
         let url = cluster.url(LOCAL);
-        check_server(&mut PgConnection::establish(&url)?, settings, &url)?;
+        check_server(&mut PgConnection::establish(&url)?, settings, action, &url)?;
         Ok(Self { url, cluster: Some(cluster) })
     }
 

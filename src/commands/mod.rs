@@ -23,7 +23,7 @@ pub fn run(command: Command) -> Result<(), Fatal> {
     if matches!(action, Action::Openapi) {
         return say(format_args!("{:#}", openapi::document()));
     }
-    let database = Database::of(&settings)?;
+    let database = Database::of(&settings, &action)?;
     let url = &database.url;
     let outcome = match action {
         Action::Serve => match listener {

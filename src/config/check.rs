@@ -67,7 +67,7 @@ impl Settings {
         if let Some(url) = &self.database_url
             && !matches!(action, Action::Openapi)
         {
-            check_server(&mut connect_to(url)?, self, url)?;
+            check_server(&mut connect_to(url)?, self, action, url)?;
         }
         Ok(listener)
     }
@@ -95,7 +95,7 @@ fn connect_to(url: &str) -> Result<PgConnection, Wrong> {
 ///
 /// # Errors
 /// `DATABASE_URL` or `DB_POOL_SIZE` that is wrong for this server.
-pub fn check_server(conn: &mut PgConnection, settings: &Settings, url: &str) -> Result<(), Wrong> {
+pub fn check_server(conn: &mut PgConnection, settings: &Settings, action: &Action, url: &str) -> Result<(), Wrong> {
     #[derive(QueryableByName)]
     struct Server {
         #[diesel(sql_type = Text)]
@@ -124,7 +124,8 @@ pub fn check_server(conn: &mut PgConnection, settings: &Settings, url: &str) -> 
     }
     let allowed = u32::try_from(server.connections).unwrap_or(0);
     let wanted = settings.connections() + SPARE_CONNECTIONS;
-    if wanted > allowed {
+    // Other actions have no pool.
+    if matches!(action, Action::Serve | Action::Settle) && wanted > allowed {
         let others = wanted - settings.db_pool_size;
         let right = format!(
             "the server allows {allowed} connections (max_connections, or the database's or the user's limit): it must be \

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Output, Stdio};
 
-use crate::binary::bare;
+use crate::binary::{bare, printed};
 use crate::support::{cluster, execute, fresh_database};
 
 /// What a start says that is refused for this variable. The machine is as it was.
@@ -91,6 +91,8 @@ fn a_pool_that_the_server_has_no_room_for_is_refused() {
     execute(&cluster().url("postgres"), &format!("ALTER DATABASE {name} CONNECTION LIMIT 8"));
     let text = refused("DB_POOL_SIZE", "10", &[("DATABASE_URL", &database)]);
     assert!(text.contains("the server allows 8 connections") && text.contains("must be 1 or less"), "{text}");
+    // Who makes an account needs no pool.
+    assert!(printed(&database, &["account", "list"]).contains("acme"));
 }
 
 #[test]
