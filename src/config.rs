@@ -17,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 pub use self::check::{SANDBOX_CONNECTIONS, Wrong, check_server};
 pub use self::values::Origins;
 use crate::logging::Format;
+use crate::verify;
 
 /// Payments that can be retried: orders, charges, refunds and entitlements behind idempotency keys.
 #[derive(Debug, Parser)]
@@ -71,6 +72,8 @@ pub enum Action {
         #[arg(long)]
         yes: bool,
     },
+    /// Check a keyed endpoint of any HTTP service from outside
+    Verify(Box<verify::Args>),
 }
 
 /// What can be done with accounts.

@@ -36,4 +36,5 @@ pub mod sandbox;
 mod schema;
 pub mod settlement;
 pub mod status;
+pub mod verify;
 pub mod wire;

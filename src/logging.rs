@@ -1,17 +1,13 @@
 //! Log lines: for people, or one JSON object a line for machines.
 //!
 //! Guarantees: times are UTC with milliseconds; a line never holds a line's end that a client sent; a line that is written while
-//! a request is served names the request (`request`), see [`of_request`]. What happens to many requests at once, such as an
-//! outage, is told once and not once a request, see [`Outage`].
+//! a request is served names the request (`request`), see [`of_request`].
 //!
 //! Does not write files, rotate or ship: lines go to standard error.
 
 use std::fmt::{self, Display, Write as _};
 use std::future::Future;
 use std::io::{self, Write as _};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, Utc};
 use env_logger::Builder;
@@ -27,16 +23,9 @@ const QUIET: [(&str, LevelFilter); 3] = [
     ("actix_server", LevelFilter::Warn),
     // Protocol errors of clients, as errors: what a port scan sends is not ours to mend.
     ("actix_http", LevelFilter::Off),
-    // Each attempt to connect: a line every few milliseconds while the database is away. [`DATABASE`] tells it.
+    // Each attempt of the sandbox to connect: many lines a second while the database is away. The pool tells it once.
     ("r2d2", LevelFilter::Off),
 ];
-
-/// Between two lines of an outage that goes on: a person who follows the log sees that it does, and an hour of it is a page.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
-
-/// A success that comes sooner than this after a failure ends no outage: while some connections are refused and others are
-/// not, each second has both.
-const CALM: Duration = Duration::from_secs(1);
 
 /// Who reads the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,91 +158,9 @@ impl Display for OneLine<'_> {
     }
 }
 
-/// The database's outages, as whoever needs a connection meets them.
-pub static DATABASE: Outage = Outage::new();
-
-/// The database may be away for a while. This tells when that begins, once a minute while it lasts, and when it ends, however
-/// often it is called.
-#[derive(Debug)]
-pub struct Outage {
-    /// Looked at on each success, so that a success costs no lock.
-    is_away: AtomicBool,
-    current: Mutex<Option<Current>>,
-}
-
-/// The outage that goes on.
-#[derive(Debug)]
-struct Current {
-    since: Instant,
-    /// The last failure.
-    failed: Instant,
-    told: Instant,
-    tries: u64,
-}
-
-impl Outage {
-    const fn new() -> Self {
-        Self { is_away: AtomicBool::new(false), current: Mutex::new(None) }
-    }
-
-    /// To be called for each failure.
-    pub fn failed(&self, cause: &impl Display) {
-        if let Some(line) = self.failed_at(Instant::now(), cause) {
-            log::error!("{line}");
-        }
-    }
-
-    /// To be called for each success. It costs next to nothing while there is no outage.
-    pub fn works(&self) {
-        if self.is_away.load(Ordering::Relaxed)
-            && let Some(line) = self.works_at(Instant::now())
-        {
-            log::warn!("{line}");
-        }
-    }
-
-    fn failed_at(&self, now: Instant, cause: &impl Display) -> Option<String> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(outage) = &mut *current else {
-            *current = Some(Current { since: now, failed: now, told: now, tries: 1 });
-            self.is_away.store(true, Ordering::Relaxed);
-            return Some(format!("the database can't be reached: {cause}"));
-        };
-        outage.tries += 1;
-        outage.failed = now;
-        if now.duration_since(outage.told) < TOLD_EVERY {
-            return None;
-        }
-        outage.told = now;
-        let (seconds, tries) = (now.duration_since(outage.since).as_secs(), outage.tries);
-        Some(format!("the database can't be reached for {seconds} s now, {tries} tries: {cause}"))
-    }
-
-    fn works_at(&self, now: Instant) -> Option<String> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let outage = current.take_if(|outage| now.duration_since(outage.failed) >= CALM)?;
-        self.is_away.store(false, Ordering::Relaxed);
-        let (seconds, tries) = (now.duration_since(outage.since).as_secs_f64(), outage.tries);
-        Some(format!("the database is reached again, after {seconds:.1} s and {tries} tries"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_outage_is_told_as_it_begins_once_a_minute_and_as_it_ends() {
-        let outage = Outage::new();
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let told: Vec<u64> = (0..=130).filter(|second| outage.failed_at(at(*second), &"refused").is_some()).collect();
-        assert_eq!(told, [0, 60, 120]);
-        assert_eq!(outage.works_at(at(130)), None, "while others fail, the outage has not ended");
-        assert_eq!(outage.works_at(at(131)).unwrap(), "the database is reached again, after 131.0 s and 131 tries");
-        assert_eq!(outage.works_at(at(132)), None);
-        assert_eq!(outage.failed_at(at(133), &"refused").unwrap(), "the database can't be reached: refused");
-    }
 
     #[test]
     fn what_a_client_sent_ends_no_line() {

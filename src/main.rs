@@ -5,8 +5,8 @@ mod commands;
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
-use idempotent_payments::config::{Command, Wrong};
-use idempotent_payments::logging;
+use idempotent_payments::config::{Action, Command, Wrong};
+use idempotent_payments::{logging, verify};
 
 /// A failure that ends the process with its one line.
 type Fatal = Box<dyn std::error::Error>;
@@ -19,6 +19,10 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(code) => return code,
     };
+    // Needs nothing of this service: neither its database nor its log.
+    if let Some(Action::Verify(args)) = &command.action {
+        return verify::main(args);
+    }
     logging::init(&command.settings.rust_log, command.settings.log_format);
     match commands::run(command) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,7 @@
 //! What changes or deletes data: migrations, the sweep, the erasure of a customer, and the reset of the local sandbox.
 
+use diesel::connection::SimpleConnection;
+use idempotent_payments::db::MigrateError;
 use idempotent_payments::{db, demo, erasure, idempotency};
 
 use super::accounts::named;
@@ -39,6 +41,8 @@ pub fn erase_customer(url: &str, account: &str, customer: &str, yes: bool) -> Re
     ))
 }
 
+/// Empties the local cluster's database. The tables stay, so that a server goes on that uses them, unless another version of
+/// this program made them.
 pub fn reset(database: &Database, yes: bool) -> Result<(), Fatal> {
     let Some(cluster) = &database.cluster else {
         return Err(
@@ -47,11 +51,19 @@ pub fn reset(database: &Database, yes: bool) -> Result<(), Fatal> {
                 .into(),
         );
     };
-    db::migrate(&database.url)?;
+    let of_other_version = match db::migrate(&database.url) {
+        Ok(_) => false,
+        Err(MigrateError::OtherVersion(_)) => true,
+        Err(error) => return Err(error.into()),
+    };
     let everything = "Everything in the local sandbox will be deleted: accounts and keys that you made, orders, charges, \
                       idempotency keys, and the sandbox gateway's books.";
     confirm(&format!("{everything}\nThe data is in {}.", cluster.dir().display()), yes)?;
     let conn = &mut connect(&database.url)?;
+    if of_other_version {
+        conn.batch_execute("DROP SCHEMA public CASCADE; DROP SCHEMA IF EXISTS sandbox CASCADE; CREATE SCHEMA public")?;
+        db::migrate(&database.url)?;
+    }
     demo::reset(conn).map_err(|error| format!("can't empty the database: {error}"))?;
     say("The sandbox is empty, with the demo accounts and their catalogue as at the first start.")
 }

@@ -30,7 +30,7 @@ pub fn run(command: Command) -> Result<(), Fatal> {
             Some(listener) => serve::serve(&settings, &database, listener),
             None => Err("there is no socket to serve on".into()),
         },
-        Action::Migrate | Action::Openapi => data::migrate(url),
+        Action::Migrate | Action::Openapi | Action::Verify(_) => data::migrate(url),
         Action::Account(action) => accounts::account(url, &action),
         Action::Key(action) => accounts::key(url, &action),
         Action::EraseCustomer { account, customer, yes } => data::erase_customer(url, &account, &customer, yes),

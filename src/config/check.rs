@@ -65,7 +65,7 @@ impl Settings {
             drop(listen("SANDBOX_BIND", self.sandbox_bind)?);
         }
         if let Some(url) = &self.database_url
-            && !matches!(action, Action::Openapi)
+            && !matches!(action, Action::Openapi | Action::Verify(_))
         {
             check_server(&mut connect_to(url)?, self, action, url)?;
         }

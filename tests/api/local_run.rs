@@ -3,11 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use idempotent_payments::dev_postgres::{self, Durability, Lifetime, Options};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::app::send;
 use crate::binary::{Replica, bare};
-use crate::support::eventually;
+use crate::support::{eventually, execute};
 
 #[tokio::test]
 async fn a_local_run_shows_the_way_survives_its_postgresql_and_is_reset() {
@@ -39,6 +40,16 @@ async fn a_local_run_shows_the_way_survives_its_postgresql_and_is_reset() {
     assert_eq!((sticker["stock"].as_i64(), sticker["reserved"].as_i64()), (Some(10), Some(0)));
     assert!(!replica.order("k", "sticker", 1).await.expect(201).is_replay());
     send(replica.anonymous("GET", "/health/ready")).await.expect(200);
+
+    // A database of another version is refused, and made afresh by a reset.
+    let local = Options { dir: cluster.clone(), durability: Durability::Durable, lifetime: Lifetime::Kept };
+    let url = dev_postgres::start(&local).unwrap().url("payments");
+    execute(&url, "INSERT INTO __diesel_schema_migrations (version) VALUES ('20991231')");
+    let run = |arguments: &[&str]| bare().env("DEV_POSTGRES_DIR", &cluster).args(arguments).output().unwrap();
+    let refused = String::from_utf8(run(&["migrate"]).stderr).unwrap();
+    assert!(refused.contains("another version") && refused.contains("payments reset"), "{refused}");
+    assert!(run(&["reset", "--yes"]).status.success());
+    assert!(run(&["migrate"]).status.success());
 
     replica.terminate();
     assert_eq!(replica.end().await.code(), Some(0));
