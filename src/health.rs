@@ -9,8 +9,9 @@ use diesel_migrations::MigrationHarness;
 use tokio::time::timeout;
 
 use crate::db::{Db, MIGRATIONS};
+use crate::drain::Draining;
 use crate::error::ApiError;
-use crate::problems::DATABASE_UNAVAILABLE;
+use crate::problems::{DATABASE_UNAVAILABLE, OVERLOADED};
 
 /// How long the database has to answer. Connecting may take two seconds; orchestrators ask every few seconds, and a
 /// database that takes longer serves nobody.
@@ -31,7 +32,10 @@ pub async fn live() -> HttpResponse {
 #[utoipa::path(get, path = "/health/ready", operation_id = "getReady", tag = "Service", summary = "Can it serve?",
     description = "The database answers, takes writes, and has every migration.",
     responses((status = 200, body = Object, description = "It can")))]
-pub async fn ready(db: Data<Db>) -> Result<HttpResponse, ApiError> {
+pub async fn ready(db: Data<Db>, draining: Data<Draining>) -> Result<HttpResponse, ApiError> {
+    if draining.has_begun() {
+        return Err(ApiError::new(&OVERLOADED, "this server is ending: send requests to another one"));
+    }
     let unavailable = |detail: &str| ApiError::new(&DATABASE_UNAVAILABLE, detail);
     match timeout(READY_WITHIN, db.look(look)).await {
         Err(_) => Err(unavailable("the database does not answer")),

@@ -194,7 +194,8 @@ impl Session {
 }
 
 /// The URL (or `key=value` list) with [`CLIENT_LIMITS`], where it doesn't say otherwise.
-pub(super) fn with_client_limits(database_url: &str) -> String {
+#[must_use]
+pub fn with_client_limits(database_url: &str) -> String {
     let is_url = database_url.starts_with("postgres://") || database_url.starts_with("postgresql://");
     let mut text = database_url.to_owned();
     for (name, value) in CLIENT_LIMITS {

@@ -27,11 +27,13 @@ use diesel::pg::PgConnection;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use self::connection::{Server, Session, with_client_limits};
+pub use self::connection::with_client_limits;
+use self::connection::{Server, Session};
 pub use self::migrate::{MIGRATIONS, MigrateError, migrate};
 use self::queue::{Queue, Refused};
 use crate::error::ApiError;
 use crate::idempotency::{Database, Error, Flights, fault};
+use crate::logging;
 
 /// How long work waits in the queue. A client that hears 503 after two seconds still has time for another try; what has
 /// waited longer has met a stuck database or a stuck account, and more of it would only make the queue longer.
@@ -143,7 +145,9 @@ impl Db {
         E: From<Error> + Send + 'static,
     {
         let (sender, mut answer) = oneshot::channel();
+        let request = logging::request();
         let work: Work = Box::new(move |session| {
+            let work = |conn: &mut PgConnection| logging::within(request, || work(conn));
             let outcome = match session {
                 Ok(session) => session.run(work).unwrap_or_else(|| Err(Error::Panicked.into())),
                 Err(error) => Err(error.into()),

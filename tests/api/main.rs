@@ -25,9 +25,12 @@ mod full_disk;
 mod gateways;
 mod late_retries;
 mod leaving;
+mod local_run;
+mod log_lines;
 mod metrics;
 mod openapi;
 mod operations;
+mod operators;
 mod orders;
 mod parking;
 mod paying;
@@ -40,6 +43,7 @@ mod retries;
 mod settling;
 mod stale_plans;
 mod stock;
+mod wrong_settings;
 
 fn prepare_template(url: &str) {
     idempotent_payments::db::migrate(url).unwrap();
