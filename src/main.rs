@@ -154,13 +154,21 @@ fn serve(settings: &Settings, url: &str, listener: TcpListener) -> Result<(), Fa
     };
     let gateway: Arc<dyn Gateway> = Arc::new(HttpGateway::new(&gateway_url)?);
     let db = Db::start(url, settings.db_pool_size)?;
-    let banner = banner(listener.local_addr()?, settings.seeds_demo());
+    let demo = settings.seeds_demo();
+    let banner = banner(listener.local_addr()?, demo);
     let interval = settings.sweep_interval;
     rt::System::new().block_on(async move {
         // The sandbox outlives the API: work under way at the end still calls it.
         let sandbox = sandbox.map(|sandbox| (rt::spawn(sandbox.server), sandbox.handle));
         let settler = Settler::new(db.clone(), Arc::clone(&gateway));
-        let state = State { db: db.clone(), known_keys: KnownKeys::default(), gateway, settler: settler.clone() };
+        let state = State {
+            db: db.clone(),
+            known_keys: KnownKeys::default(),
+            gateway,
+            settler: settler.clone(),
+            cors_origins: if demo { http::DEMO_ORIGINS.map(str::to_owned).to_vec() } else { Vec::new() },
+            keep_alive: http::KEEP_ALIVE,
+        };
         let server = http::serve(listener, state)?;
         let background = [rt::spawn(sweeper(db.clone(), interval)), rt::spawn(settler.clone().run())];
         // Nobody may be reading: a banner is not worth ending for.

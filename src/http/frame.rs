@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::problems::{self, KEY_REUSED, METHOD_NOT_ALLOWED, NOT_FOUND, Problem, REQUEST_IN_FLIGHT};
 
 /// The id of this request, which the log has too.
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Around every request: an id, a problem document for what is not a success, and a line in the log.
 pub(super) async fn frame(

@@ -1,18 +1,25 @@
 //! Every route on one screen.
 
+mod browsers;
 mod frame;
+mod oddities;
 
+use std::future::ready;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::{Handler, Server};
 use actix_web::guard::{Any, Get, Head};
-use actix_web::middleware::from_fn;
+use actix_web::http::Method;
+use actix_web::middleware::{Condition, from_fn};
 use actix_web::web::{self, Data, ServiceConfig, resource};
 use actix_web::{App, FromRequest, HttpResponse, HttpServer, Resource, Responder, Route};
 
+pub use self::browsers::DEMO_ORIGINS;
+use self::browsers::cors;
 use self::frame::frame;
+use self::oddities::{honest_close, no_query, options};
 use crate::auth::{KnownKeys, authenticate};
 use crate::charges::settle::Settler;
 use crate::charges::{reads, refunds};
@@ -32,24 +39,29 @@ const DRAIN_SECONDS: u64 = 12;
 /// How long a client may take to send its request's head: slower ones hold a connection for nothing.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long an idle connection is kept, where nothing else is set: longer than proxies keep theirs (60 s at nginx and the
+/// cloud's load balancers), so that the side that sends requests is the one that closes. Else a request may meet a closing
+/// connection, and be lost.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
 /// Every route, but for one that only `bench` builds have.
 fn screen() -> Vec<Path> {
     vec![
-        path("/v1/products").get(products::list),
+        path("/v1/products").list(products::list),
         path("/v1/products/{sku}").get(products::get).put(products::put),
-        path("/v1/orders").get(orders::list).post(orders::create),
+        path("/v1/orders").list(orders::list).post(orders::create),
         path("/v1/orders/{id}").get(orders::get),
         path("/v1/orders/{id}/cancel").post(orders::cancel),
-        path("/v1/charges").get(reads::charges_of_account).post(charges::create),
+        path("/v1/charges").list(reads::charges_of_account).post(charges::create),
         path("/v1/charges/{id}").get(reads::charge),
-        path("/v1/charges/{id}/refunds").get(reads::refunds_of_charge).post(refunds::create),
+        path("/v1/charges/{id}/refunds").list(reads::refunds_of_charge).post(refunds::create),
         path("/v1/refunds/{id}").get(reads::refund),
-        path("/v1/entitlements").get(entitlements::list).post(entitlements::grant),
+        path("/v1/entitlements").list(entitlements::list).post(entitlements::grant),
         path("/v1/entitlements/{id}").get(entitlements::get),
         path("/v1/entitlements/{id}/consume").post(entitlements::consume),
         path("/v1/entitlements/{id}/revoke").post(entitlements::revoke),
-        path("/v1/events").get(events::list),
-        path("/v1/idempotency-keys").get(idempotency_keys::list),
+        path("/v1/events").list(events::list),
+        path("/v1/idempotency-keys").list(idempotency_keys::list),
         path("/v1/policies").get(policies::list),
         path("/").open(pages::home),
         path("/docs").open(pages::docs),
@@ -64,7 +76,7 @@ fn screen() -> Vec<Path> {
 
 fn routes(config: &mut ServiceConfig) {
     for path in screen() {
-        config.service(path.resource);
+        config.service(path.with_options());
     }
     #[cfg(feature = "bench")]
     config.service(path("/bench/orders").post(orders::create_without_key).resource);
@@ -89,6 +101,10 @@ pub struct State {
     pub gateway: Arc<dyn Gateway>,
     /// Finishes what the gateway left open.
     pub settler: Settler,
+    /// Which pages of other origins may call the API; see [`DEMO_ORIGINS`] for the form. None by default.
+    pub cors_origins: Vec<String>,
+    /// How long an idle connection is kept; see [`KEEP_ALIVE`].
+    pub keep_alive: Duration,
 }
 
 /// Serves on the listener until it is stopped. SIGTERM lets requests under way end; SIGINT ends at once, for whoever types it
@@ -98,7 +114,9 @@ pub struct State {
 /// The operating system's, where the listener can't be used.
 pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
     let metrics = Metrics::new().map_err(std::io::Error::other)?;
+    let keep_alive = state.keep_alive;
     let server = HttpServer::new(move || {
+        let has_origins = !state.cors_origins.is_empty();
         App::new()
             .app_data(Data::new(state.db.clone()))
             .app_data(Data::new(state.known_keys.clone()))
@@ -106,9 +124,17 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
             .app_data(Data::new(state.settler.clone()))
             .app_data(Data::new(metrics.clone()))
             .wrap(from_fn(frame))
+            .wrap(from_fn(honest_close))
+            // Outside of the frame, so that errors have its headers, too.
+            .wrap(Condition::new(has_origins, cors(state.cors_origins.clone())))
             .configure(routes)
     });
-    Ok(server.client_request_timeout(HEAD_WITHIN).shutdown_timeout(DRAIN_SECONDS).listen(listener)?.run())
+    Ok(server
+        .keep_alive(keep_alive)
+        .client_request_timeout(HEAD_WITHIN)
+        .shutdown_timeout(DRAIN_SECONDS)
+        .listen(listener)?
+        .run())
 }
 
 /// A path of the screen, with what may be done there.
@@ -123,14 +149,24 @@ fn path(template: &'static str) -> Path {
 }
 
 impl Path {
-    /// GET and HEAD.
-    fn get<F, Args>(self, handler: F) -> Self
+    /// GET and HEAD of a list, which has query parameters and reads them itself.
+    fn list<F, Args>(self, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
         self.with("GET", reading().to(handler).wrap(from_fn(authenticate)))
+    }
+
+    /// GET and HEAD, without query parameters.
+    fn get<F, Args>(self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.with("GET", reading().to(handler).wrap(from_fn(no_query)).wrap(from_fn(authenticate)))
     }
 
     /// GET and HEAD without authentication.
@@ -149,7 +185,7 @@ impl Path {
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.with("PUT", web::put().to(handler).wrap(from_fn(authenticate)))
+        self.with("PUT", web::put().to(handler).wrap(from_fn(no_query)).wrap(from_fn(authenticate)))
     }
 
     fn post<F, Args>(self, handler: F) -> Self
@@ -158,7 +194,13 @@ impl Path {
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.with("POST", web::post().to(handler).wrap(from_fn(authenticate)))
+        self.with("POST", web::post().to(handler).wrap(from_fn(no_query)).wrap(from_fn(authenticate)))
+    }
+
+    /// The resource, which tells its methods to OPTIONS.
+    fn with_options(self) -> Resource {
+        let methods = self.methods;
+        self.resource.route(web::method(Method::OPTIONS).to(move || ready(options(&methods))))
     }
 
     fn with(mut self, method: &'static str, route: Route) -> Self {

@@ -86,6 +86,9 @@ fn complete_success(operation: &str, status: &str, response: &mut Value, keyed: 
     if matches!(status, "201" | "202") {
         headers.insert("Location".into(), header_ref("Location"));
     }
+    if matches!(operation, "getProduct" | "putProduct") {
+        headers.insert("ETag".into(), header_ref("ETag"));
+    }
     if status == "202" {
         headers.insert("Retry-After".into(), header_ref("Retry-After"));
     }
@@ -104,7 +107,8 @@ fn problems_of(route: &str, operation: &Value) -> Vec<&'static Problem> {
     if takes("path") {
         problems.push(&NOT_FOUND);
     }
-    if takes("query") {
+    // Of every operation: an unknown query parameter is one.
+    if route.contains(" /v1/") {
         problems.push(&INVALID_REQUEST);
     }
     if !operation["requestBody"].is_null() {
@@ -116,7 +120,7 @@ fn problems_of(route: &str, operation: &Value) -> Vec<&'static Problem> {
             &INVALID_REQUEST,
         ]);
     }
-    if takes("header") {
+    if policies::of_route(route).is_some() {
         problems.extend([&KEY_MISSING, &KEY_INVALID, &KEY_REUSED, &REQUEST_IN_FLIGHT]);
     }
     if operation["security"].as_array().is_some_and(|schemes| !schemes.is_empty()) {
@@ -264,6 +268,7 @@ fn headers() -> Value {
         },
         "Location": {"description": "What was made.", "schema": {"type": "string", "format": "uri-reference"}},
         "Retry-After": {"description": "Seconds to wait before the same request is sent again.", "schema": {"type": "string", "pattern": "^[0-9]+$"}},
+        "ETag": {"description": "The version, for `If-Match` of a later PUT.", "schema": {"type": "string"}},
         "WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}},
         "Allow": {"description": "The methods of this path.", "schema": {"type": "string"}},
     })

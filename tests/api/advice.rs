@@ -54,7 +54,6 @@ fn every_problem_of_every_endpoint_is_documented_with_its_advice() {
 }
 
 /// Asks twice: the second answer is the stored one where the policy stores it.
-#[track_caller]
 async fn twice(app: &Client, path: &str, body: Value) -> (Answer, Answer) {
     let key = Uuid::new_v4().to_string();
     (app.post(path, &key, body.clone()).await, app.post(path, &key, body).await)

@@ -19,6 +19,8 @@ use uuid::Uuid;
 use crate::support;
 
 pub const ACME: &str = "sk_demo_acme";
+/// A page of this origin may call the API.
+pub const SHOP: &str = "https://shop.example";
 pub const GLOBEX: &str = "sk_demo_globex";
 
 /// A server of its own, on a port of its own, and a client of it.
@@ -85,7 +87,14 @@ impl App {
                     actix_web::rt::spawn(sandbox);
                     actix_web::rt::spawn(settler.clone().run());
                 }
-                let state = State { db, known_keys: KnownKeys::default(), gateway, settler };
+                let state = State {
+                    db,
+                    known_keys: KnownKeys::default(),
+                    gateway,
+                    settler,
+                    cors_origins: vec![SHOP.to_owned(), http::DEMO_ORIGINS[0].to_owned()],
+                    keep_alive: http::KEEP_ALIVE,
+                };
                 let server = http::serve(listener, state).unwrap();
                 sender.send(server.handle()).unwrap();
                 server.await.unwrap();
