@@ -191,7 +191,7 @@ pub async fn consume(
     db: Data<Db>,
 ) -> Result<HttpResponse, ApiError> {
     CONSUME_ENTITLEMENT
-        .run(&**db, account.id, request, move |conn, consumption| {
+        .run(&**db, account.id, request.on(id.0), move |conn, consumption| {
             let entitlement = use_up(conn, account.id, id.0, consumption.units)?;
             Ok::<_, ApiError>(Reply::ok(&entitlement)?)
         })
@@ -231,7 +231,7 @@ fn use_up(conn: &mut PgConnection, account_id: Uuid, id: Uuid, units: i64) -> Re
     responses((status = 200, body = Entitlement, description = "The entitlement, revoked")))]
 pub async fn revoke(account: Account, id: Id, request: Keyed<NoBody>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     REVOKE_ENTITLEMENT
-        .run(&**db, account.id, request, move |conn, _| {
+        .run(&**db, account.id, request.on(id.0), move |conn, _| {
             let (entitlement, _) = lock(conn, account.id, id.0)?;
             if entitlement.revoked_at.is_some() {
                 return Err(inactive("revoked already"));

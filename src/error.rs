@@ -203,7 +203,10 @@ impl From<idempotency::Error> for ApiError {
                 log::error!("the database can't be reached: {cause}");
                 Self::new(&problems::DATABASE_UNAVAILABLE, "the database can't be reached right now")
             }
-            E::Panicked | E::ReplyTooLarge(_) | E::UnknownFingerprint(_) => Self::internal(detail),
+            E::KeyExpired { location } => Self::new(&problems::KEY_EXPIRED, detail).with("resource", location),
+            E::Panicked | E::ReplyTooLarge(_) | E::ResourceNotNamed(_) | E::UnknownFingerprint(_) => {
+                Self::internal(detail)
+            }
         }
     }
 }

@@ -6,7 +6,6 @@ mod oddities;
 
 use std::future::ready;
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::{Handler, Server};
@@ -21,15 +20,14 @@ use self::browsers::cors;
 use self::frame::frame;
 use self::oddities::{honest_close, no_query, options};
 use crate::auth::{KnownKeys, authenticate};
-use crate::charges::settle::Settler;
-use crate::charges::{reads, refunds};
 use crate::db::Db;
 use crate::error::ApiError;
-use crate::gateway::Gateway;
 use crate::metrics::Metrics;
+use crate::payments::Settler;
 use crate::problems::NOT_FOUND;
 use crate::{
-    charges, entitlements, events, health, idempotency_keys, metrics, openapi, orders, pages, policies, products,
+    charges, entitlements, events, health, idempotency_keys, metrics, openapi, orders, pages, payments, policies,
+    products, refunds,
 };
 
 /// How long requests under way may go on after SIGTERM, in seconds. A handler answers within its budget of 6 s; beyond
@@ -52,10 +50,10 @@ fn screen() -> Vec<Path> {
         path("/v1/orders").list(orders::list).post(orders::create),
         path("/v1/orders/{id}").get(orders::get),
         path("/v1/orders/{id}/cancel").post(orders::cancel),
-        path("/v1/charges").list(reads::charges_of_account).post(charges::create),
-        path("/v1/charges/{id}").get(reads::charge),
-        path("/v1/charges/{id}/refunds").list(reads::refunds_of_charge).post(refunds::create),
-        path("/v1/refunds/{id}").get(reads::refund),
+        path("/v1/charges").list(charges::list).post(payments::create_charge),
+        path("/v1/charges/{id}").get(charges::get),
+        path("/v1/charges/{id}/refunds").list(refunds::list).post(payments::create_refund),
+        path("/v1/refunds/{id}").get(refunds::get),
         path("/v1/entitlements").list(entitlements::list).post(entitlements::grant),
         path("/v1/entitlements/{id}").get(entitlements::get),
         path("/v1/entitlements/{id}/consume").post(entitlements::consume),
@@ -97,9 +95,7 @@ pub struct State {
     pub db: Db,
     /// The API keys found lately.
     pub known_keys: KnownKeys,
-    /// Where money is moved.
-    pub gateway: Arc<dyn Gateway>,
-    /// Finishes what the gateway left open.
+    /// Moves money, and finishes what the gateway left open.
     pub settler: Settler,
     /// Which pages of other origins may call the API; see [`DEMO_ORIGINS`] for the form. None by default.
     pub cors_origins: Vec<String>,
@@ -120,7 +116,6 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
         App::new()
             .app_data(Data::new(state.db.clone()))
             .app_data(Data::new(state.known_keys.clone()))
-            .app_data(Data::from(Arc::clone(&state.gateway)))
             .app_data(Data::new(state.settler.clone()))
             .app_data(Data::new(metrics.clone()))
             .wrap(from_fn(frame))

@@ -28,15 +28,8 @@ pub struct Received {
 }
 
 impl Received {
-    pub(super) fn new(method: &str, path: &str, json: &Value) -> Result<Self, Error> {
-        let canonical = serde_json_canonicalizer::to_vec(json).map_err(|e| Error::MalformedJson(e.to_string()))?;
-        Ok(Self { method: method.to_owned(), path: path.to_owned(), canonical })
-    }
-
-    /// The path with its ids, in the one spelling that fingerprints and scopes use.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        &self.path
+    pub(super) fn new(method: &str, path: String, canonical: Vec<u8>) -> Self {
+        Self { method: method.to_owned(), path, canonical }
     }
 
     /// SHA-256 over the version, the method, the path and the canonical JSON, each part with its length.
@@ -57,6 +50,11 @@ impl Received {
     pub fn matches(&self, version: u8, fingerprint: &[u8]) -> Option<bool> {
         (version == FINGERPRINT_VERSION).then(|| self.fingerprint() == fingerprint)
     }
+}
+
+/// JSON in the canonical form of RFC 8785.
+pub(super) fn canonical(json: &Value) -> Result<Vec<u8>, Error> {
+    serde_json_canonicalizer::to_vec(json).map_err(|e| Error::MalformedJson(e.to_string()))
 }
 
 /// Reads JSON strictly: UTF-8, no lone surrogates, no member twice, no number that an f64 can't hold, no nesting beyond
@@ -198,7 +196,11 @@ mod tests {
     use super::*;
 
     fn of(json: &str) -> [u8; 32] {
-        Received::new("POST", "/v1/orders", &read_json(json.as_bytes()).unwrap()).unwrap().fingerprint()
+        received("POST", "/v1/orders", json).fingerprint()
+    }
+
+    fn received(method: &str, path: &str, json: &str) -> Received {
+        Received::new(method, path.to_owned(), canonical(&read_json(json.as_bytes()).unwrap()).unwrap())
     }
 
     #[test]
@@ -214,15 +216,14 @@ mod tests {
         for other in [r#"{"a":2}"#, r#"{"a":"1"}"#, r#"{"a":1,"b":null}"#, r#"{"A":1}"#, "[1]", "null", "{}"] {
             assert_ne!(one, of(other), "{other}");
         }
-        let json = read_json(br#"{"a":1}"#).unwrap();
-        assert_ne!(one, Received::new("PUT", "/v1/orders", &json).unwrap().fingerprint());
-        assert_ne!(one, Received::new("POST", "/v1/charges", &json).unwrap().fingerprint());
+        assert_ne!(one, received("PUT", "/v1/orders", r#"{"a":1}"#).fingerprint());
+        assert_ne!(one, received("POST", "/v1/charges", r#"{"a":1}"#).fingerprint());
     }
 
     /// Records made by one release are compared by the next: this value may never change under version 1.
     #[test]
     fn version_1_is_fixed() {
-        let received = Received::new("POST", "/v1/orders", &read_json(br#"{"b":1,"a":"x"}"#).unwrap()).unwrap();
+        let received = received("POST", "/v1/orders", r#"{"b":1,"a":"x"}"#);
         // Computed apart, with Python's hashlib: the byte 1, then each part behind its length as eight bytes.
         assert_eq!(
             received.fingerprint(),

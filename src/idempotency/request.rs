@@ -3,6 +3,7 @@
 //! It checks in this order: size (413) and time (408), media type (415), key (400), JSON (400), shape (422). Nothing of it touches the
 //! database.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::fingerprint::{Received, read_json, unsafe_integers};
+use super::fingerprint::{Received, canonical, read_json, unsafe_integers};
 use super::key::{Address, Key};
 use super::policy::Policy;
 use super::{Error, FieldError};
@@ -33,19 +34,36 @@ pub(super) const BODY_WITHIN: Duration = Duration::from_secs(10);
 pub struct Keyed<T> {
     /// The client's key.
     pub key: Key,
-    /// Method, path and JSON as received: what the fingerprint is taken over.
-    pub received: Received,
     /// The typed body.
     pub body: T,
     /// What a problem's `instance` names: the [`Instance`] of the request, or a random id where no middleware set one.
     pub instance: Uuid,
+    /// The JSON as it was received, in canonical form: what the fingerprint is taken over.
+    canonical: Vec<u8>,
+    ids: Vec<String>,
 }
 
 impl<T> Keyed<T> {
-    /// Where the record of this request lives under a policy.
+    /// Names an id of the path as the handler parsed it, once for each `{..}` of the policy's route, in their order. So two
+    /// spellings of one id (`/permits/1` and `/permits/01`) are one resource, and a key has one effect there.
     #[must_use]
-    pub fn address(&self, account_id: Uuid, policy: &Policy) -> Address {
-        Address::new(account_id, policy, self.received.path(), &self.key)
+    pub fn on(mut self, id: impl Display) -> Self {
+        self.ids.push(id.to_string());
+        self
+    }
+
+    /// Where the record of this request lives under a policy.
+    ///
+    /// # Errors
+    /// [`Error::ResourceNotNamed`].
+    pub fn address(&self, account_id: Uuid, policy: &Policy) -> Result<Address, Error> {
+        Address::new(account_id, policy, &self.ids, &self.key)
+    }
+
+    /// What the fingerprint is taken over, the typed body, and the instance.
+    pub(super) fn received(self, policy: &Policy) -> Result<(Received, T, Uuid), Error> {
+        let received = Received::new(policy.method(), policy.path(&self.ids)?, self.canonical);
+        Ok((received, self.body, self.instance))
     }
 }
 
@@ -72,9 +90,9 @@ impl<T: Body + 'static> FromRequest for Keyed<T> {
             let bytes = read_body(&request, payload).await?;
             let key = Key::of(&request)?;
             let (json, body) = parse_body(&bytes)?;
-            let received = Received::new(request.method().as_str(), &canonical_path(&request), &json)?;
+            let canonical = canonical(&json)?;
             let instance = request.extensions().get::<Instance>().map_or_else(Uuid::new_v4, |id| id.0);
-            Ok(Self { key, received, body, instance })
+            Ok(Self { key, body, instance, canonical, ids: Vec::new() })
         })
     }
 }
@@ -137,10 +155,4 @@ fn is_json(request: &HttpRequest) -> bool {
     let (Some(value), None) = (types.next(), types.next()) else { return false };
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
-}
-
-/// The path as the router read it, with each UUID in its canonical spelling: `/v1/orders/ABC..` and `/v1/orders/abc..` are one.
-fn canonical_path(request: &HttpRequest) -> String {
-    let spell = |segment: &str| Uuid::try_parse(segment).map_or_else(|_| segment.to_owned(), |id| id.to_string());
-    request.match_info().as_str().split('/').map(spell).collect::<Vec<_>>().join("/")
 }

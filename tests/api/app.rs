@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use idempotent_payments::auth::KnownKeys;
-use idempotent_payments::charges::settle::Settler;
 use idempotent_payments::db::Db;
 use idempotent_payments::gateway::{Gateway, HttpGateway};
 use idempotent_payments::http::{self, State};
+use idempotent_payments::payments::{Payments, Settler};
 use idempotent_payments::sandbox;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
@@ -82,15 +82,14 @@ impl App {
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let settler = Settler::new(db.clone(), Arc::clone(&gateway));
+                let settler = Settler::new(Payments(gateway), db.clone());
                 if let Some(sandbox) = sandbox {
                     actix_web::rt::spawn(sandbox);
-                    actix_web::rt::spawn(settler.clone().run());
+                    actix_web::rt::spawn(settler.clone().watch());
                 }
                 let state = State {
                     db,
                     known_keys: KnownKeys::default(),
-                    gateway,
                     settler,
                     cors_origins: vec![SHOP.to_owned(), http::DEMO_ORIGINS[0].to_owned()],
                     keep_alive: http::KEEP_ALIVE,
