@@ -7,6 +7,7 @@ use utoipa::openapi::OpenApi;
 
 use super::links;
 use crate::advice;
+use crate::gateway::PAYMENT_METHODS;
 use crate::policies::{self, PolicyData};
 use crate::problems::{
     CARD_DECLINED, DATABASE_UNAVAILABLE, GATEWAY_FAILED, INTERNAL, INVALID_REQUEST, KEY_EXPIRED, KEY_INVALID,
@@ -17,6 +18,11 @@ use crate::problems::{
 
 /// A key in one of its two forms: bare visible characters, or a quoted string.
 const KEY_PATTERN: &str = r#"^(?:[!#-+\--:<-\[\]-~]{1,255}|"(?:[ !#-\[\]-~]|\\["\\]){1,255}")$"#;
+
+/// What every operation with a key tells, in words that an agent acts by.
+const RETRIES: &str = "A retry must send the same Idempotency-Key and the same body. Make the key before the first sending, and keep \
+    it until an answer came. If no answer came, or the answer is 202, or `retry` is `again`: wait for Retry-After and send the \
+    same request with the same key. Never make a new key because an answer was lost: a new key is a new request.";
 
 /// An id for examples.
 const EXAMPLE_ID: &str = "0199a3c4-5b6d-7e8f-9a0b-1c2d3e4f5a6b";
@@ -33,6 +39,9 @@ pub fn complete(described: &OpenApi) -> Value {
     }});
     document["components"]["headers"] = headers();
     document["components"]["schemas"]["Problem"] = problem_schema();
+    document["components"]["schemas"]["PaymentMethod"] = payment_method();
+    document["components"]["schemas"]["NewCharge"]["properties"]["payment_method"] =
+        json!({"$ref": "#/components/schemas/PaymentMethod"});
     for (name, schema) in members(&mut document["components"]["schemas"]) {
         // The macros write the items of a generic page out once more.
         if let Some(item) = name.strip_prefix("Page_") {
@@ -56,7 +65,11 @@ fn complete_operation(method: &str, path: &str, operation: &mut Value) {
     let policy = policies::of_route(&route);
     let secured = path.starts_with("/v1/");
     operation["security"] = if secured { json!([{"apiKey": []}]) } else { json!([]) };
+    take_null_from_body(operation);
+    take_wildcard_from_files(operation);
     if let Some(policy) = policy {
+        let text = operation["description"].as_str().unwrap_or_default();
+        operation["description"] = json!(format!("{text}\n\n{RETRIES}"));
         operation["x-idempotency"] = json!(PolicyData::from(policy));
         if operation["parameters"].is_null() {
             operation["parameters"] = json!([]);
@@ -71,6 +84,52 @@ fn complete_operation(method: &str, path: &str, operation: &mut Value) {
     }
     for (status, problems) in by_status(problems_of(&route, operation)) {
         operation["responses"][status.to_string()] = problem_response(status, &problems, &route);
+    }
+}
+
+/// A body that may be left out is not one that may be null.
+fn take_null_from_body(operation: &mut Value) {
+    let Some(schema) = operation.pointer_mut("/requestBody/content/application~1json/schema") else { return };
+    let choices = schema["oneOf"].as_array().cloned().unwrap_or_default();
+    if let Some(body) = choices.iter().find(|choice| choice["type"] != "null") {
+        *schema = body.clone();
+        operation["requestBody"]["required"] = json!(false);
+    }
+}
+
+/// Generators drop a response of any type, so the types of the page's files are named.
+fn take_wildcard_from_files(operation: &mut Value) {
+    let Some(content) = operation.pointer_mut("/responses/200/content") else { return };
+    if let Some(any) = content.get("*/*").cloned() {
+        let types =
+            ["text/css", "text/html", "text/javascript", "application/javascript", "application/json", "image/png"];
+        *content = types.into_iter().map(|name| (name.to_owned(), any.clone())).collect();
+    }
+}
+
+/// The sandbox's payment methods, and what each does.
+fn payment_method() -> Value {
+    let lines = PAYMENT_METHODS.map(|method| format!("- `{method}`: {}", what_it_does(method)));
+    json!({
+        "type": "string",
+        "enum": PAYMENT_METHODS,
+        "description": format!("The name of a stored payment method at the gateway.\n\n{}", lines.join("\n")),
+        "example": PAYMENT_METHODS[0],
+    })
+}
+
+fn what_it_does(payment_method: &str) -> &'static str {
+    match payment_method {
+        "pm_card_visa" => "succeeds.",
+        "pm_card_declined" => "is declined: 402 card-declined.",
+        "pm_card_insufficient_funds" => "is declined for lack of money: 402 card-declined.",
+        "pm_card_slow" => "succeeds after 3 seconds.",
+        "pm_card_lost_reply" => {
+            "succeeds, but the gateway's first answer is lost: 202, and 201 on a retry with the same key."
+        }
+        "pm_card_gateway_error" => "succeeds after two errors of the gateway.",
+        "pm_card_sticky_error" => "fails for good at the gateway, and no money moves: 402 gateway-failed.",
+        _ => "is known to the gateway.",
     }
 }
 
@@ -279,7 +338,7 @@ fn key_parameter() -> Value {
         "name": "Idempotency-Key",
         "in": "header",
         "required": true,
-        "description": "The client's name for this request, kept for its retries: 1 to 255 visible ASCII characters, bare or \
+        "description": "The client's name for this request. A retry must send the same key. 1 to 255 visible ASCII characters, bare or \
             as a quoted string. A random UUID is good.",
         "schema": {"type": "string", "minLength": 1, "pattern": KEY_PATTERN},
         "example": "8e03978e-40d5-43e8-bc93-6894a57f9324",
