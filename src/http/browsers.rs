@@ -9,9 +9,6 @@ use crate::idempotency::{IDEMPOTENCY_EXPIRES, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLA
 /// Seconds for which a browser keeps the answer of a preflight. An hour; Chromium keeps none for more than two.
 const PREFLIGHT_MAX_AGE: usize = 60 * 60;
 
-/// With the demo: pages that a developer serves from the same machine, at any port.
-pub const DEMO_ORIGINS: [&str; 2] = ["http://localhost:*", "http://127.0.0.1:*"];
-
 /// The rules for `origins`: each an origin such as `https://shop.example`, or one with `:*` as its port, for any port.
 pub(super) fn cors(origins: Vec<String>) -> Cors {
     Cors::default()

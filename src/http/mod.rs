@@ -2,6 +2,7 @@
 
 mod browsers;
 mod frame;
+mod names;
 mod oddities;
 
 use std::future::ready;
@@ -15,12 +16,12 @@ use actix_web::middleware::{Condition, from_fn};
 use actix_web::web::{self, Data, ServiceConfig, resource};
 use actix_web::{App, FromRequest, HttpResponse, HttpServer, Resource, Responder, Route};
 
-pub use self::browsers::DEMO_ORIGINS;
 use self::browsers::cors;
 use self::frame::frame;
 use self::oddities::{honest_close, no_query, options};
 use crate::auth::{KnownKeys, authenticate};
 use crate::db::Db;
+use crate::drain::Draining;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::payments::Settler;
@@ -36,11 +37,6 @@ const DRAIN_SECONDS: u64 = 12;
 
 /// How long a client may take to send its request's head: slower ones hold a connection for nothing.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
-
-/// How long an idle connection is kept, where nothing else is set: longer than proxies keep theirs (60 s at nginx and the
-/// cloud's load balancers), so that the side that sends requests is the one that closes. Else a request may meet a closing
-/// connection, and be lost.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// Every route, but for one that only `bench` builds have.
 fn screen() -> Vec<Path> {
@@ -97,14 +93,15 @@ pub struct State {
     pub known_keys: KnownKeys,
     /// Moves money, and finishes what the gateway left open.
     pub settler: Settler,
-    /// Which pages of other origins may call the API; see [`DEMO_ORIGINS`] for the form. None by default.
+    /// The web origins that may call: `scheme://host[:port]`, or with `:*` for any port.
     pub cors_origins: Vec<String>,
-    /// How long an idle connection is kept; see [`KEEP_ALIVE`].
+    /// How long an idle client connection is kept.
     pub keep_alive: Duration,
+    /// Whether the server is on its way out.
+    pub draining: Draining,
 }
 
-/// Serves on the listener until it is stopped. SIGTERM lets requests under way end; SIGINT ends at once, for whoever types it
-/// waits.
+/// Serves on the listener until its handle stops it. It takes no signals: [`crate::drain`] does.
 ///
 /// # Errors
 /// The operating system's, where the listener can't be used.
@@ -118,18 +115,15 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
             .app_data(Data::new(state.known_keys.clone()))
             .app_data(Data::new(state.settler.clone()))
             .app_data(Data::new(metrics.clone()))
+            .app_data(Data::new(state.draining.clone()))
             .wrap(from_fn(frame))
             .wrap(from_fn(honest_close))
             // Outside of the frame, so that errors have its headers, too.
             .wrap(Condition::new(has_origins, cors(state.cors_origins.clone())))
             .configure(routes)
     });
-    Ok(server
-        .keep_alive(keep_alive)
-        .client_request_timeout(HEAD_WITHIN)
-        .shutdown_timeout(DRAIN_SECONDS)
-        .listen(listener)?
-        .run())
+    let server = server.client_request_timeout(HEAD_WITHIN).keep_alive(keep_alive).shutdown_timeout(DRAIN_SECONDS);
+    Ok(server.disable_signals().listen(listener)?.run())
 }
 
 /// A path of the screen, with what may be done there.

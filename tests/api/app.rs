@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use idempotent_payments::auth::KnownKeys;
 use idempotent_payments::db::Db;
+use idempotent_payments::drain::Draining;
 use idempotent_payments::gateway::{Gateway, HttpGateway};
 use idempotent_payments::http::{self, State};
 use idempotent_payments::payments::{Payments, Settler};
@@ -91,8 +92,9 @@ impl App {
                     db,
                     known_keys: KnownKeys::default(),
                     settler,
-                    cors_origins: vec![SHOP.to_owned(), http::DEMO_ORIGINS[0].to_owned()],
-                    keep_alive: http::KEEP_ALIVE,
+                    cors_origins: vec![SHOP.to_owned(), "http://localhost:*".to_owned()],
+                    keep_alive: Duration::from_secs(75),
+                    draining: Draining::default(),
                 };
                 let server = http::serve(listener, state).unwrap();
                 sender.send(server.handle()).unwrap();
