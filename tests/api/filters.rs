@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::app::{App, Client};
-use crate::support::execute;
+use crate::gateways::away;
+use crate::support::{execute, fresh_database};
 
 /// The ids, or what else names the items, of a list.
 async fn listed(app: &Client, path: &str, member: &str) -> Vec<String> {
@@ -65,4 +66,58 @@ async fn products_are_found_by_time() {
     let app = App::start_with_pool(2).await;
     execute(&app.database, "UPDATE products SET created_at = '2020-01-01' WHERE sku = 'sticker'");
     assert_eq!(listed(&app, "/v1/products?created_before=2021-01-01T00:00:00Z", "sku").await, ["sticker"]);
+}
+
+#[tokio::test]
+async fn orders_are_found_by_customer_status_and_time() {
+    let app = App::start_with_pool(2).await;
+    let order = async |key: &str, customer: &str| {
+        let items = json!([{"sku": "sticker", "quantity": 1}]);
+        app.post("/v1/orders", key, json!({"customer": customer, "items": items})).await.expect(201).id()
+    };
+    let (ada, canceled, bob) = (order("a", "ada").await, order("b", "ada").await, order("c", "bob").await);
+    app.post(&format!("/v1/orders/{canceled}/cancel"), "k", json!({})).await.expect(200);
+    execute(&app.database, &format!("UPDATE orders SET created_at = '2020-01-01' WHERE id = '{bob}'"));
+    let found = async |query: &str| listed(&app, &format!("/v1/orders?{query}"), "id").await;
+
+    assert_eq!(found("customer=ada").await, [canceled.clone(), ada.clone()]);
+    assert_eq!(found("customer=ada&status=pending").await, [ada.clone()]);
+    assert_eq!(found("status=canceled").await, [canceled.clone()]);
+    assert_eq!(found("created_before=2021-01-01T00:00:00Z").await, [bob]);
+    assert_eq!(found(&format!("customer=ada&after={canceled}")).await, [ada]);
+    let unknown = app.get("/v1/orders?status=paidd").await.expect_problem(422, "invalid-request");
+    assert_eq!(unknown.pointers(), ["/status"]);
+}
+
+#[tokio::test]
+async fn charges_are_found_by_order_customer_status_and_whether_they_are_parked() {
+    let app = App::start_without_settler(fresh_database(), away());
+    let mut charges = Vec::new();
+    for (key, customer) in [("a", "ada"), ("b", "bob")] {
+        let items = json!([{"sku": "sticker", "quantity": 1}]);
+        let order = app.post("/v1/orders", key, json!({"customer": customer, "items": items})).await.expect(201).id();
+        let paying = json!({"order_id": order, "payment_method": "pm_card_visa"});
+        charges.push((order, app.post("/v1/charges", &format!("pay-{key}"), paying).await.expect(202).id()));
+    }
+    let (order, first) = charges[0].clone();
+    let second = charges[1].1.clone();
+    execute(
+        &app.database,
+        &format!(
+            "UPDATE settlements SET parked_at = now() \
+             WHERE reference = (SELECT reference FROM charges WHERE id = '{first}')"
+        ),
+    );
+    let found = async |query: &str| listed(&app, &format!("/v1/charges?{query}"), "id").await;
+
+    assert_eq!(found("").await, [second.clone(), first.clone()]);
+    assert_eq!(found(&format!("order_id={order}")).await, [first.clone()]);
+    assert_eq!(found("customer=bob").await, [second.clone()]);
+    assert_eq!(found("status=processing&parked=true").await, [first.clone()]);
+    assert_eq!(found("parked=false").await, [second]);
+    assert_eq!(found("status=succeeded").await, [] as [&str; 0]);
+    assert_eq!(found("created_from=2020-01-01T00:00:00Z&customer=ada").await, [first]);
+    let wrong =
+        app.get("/v1/charges?parked=maybe&order_id=7&costumer=ada").await.expect_problem(422, "invalid-request");
+    assert_eq!(wrong.pointers(), ["/costumer", "/order_id", "/parked"]);
 }
