@@ -15,9 +15,17 @@ async fn make_toy(request: Keyed<NewToy>, db: Data<Db>) -> Result<HttpResponse, 
     MAKE.run(&**db, ACCOUNT, request, make).await
 }
 
-/// Sends requests, one after another, to a service with the one route.
+/// The extractor's own refusal becomes the service's error, and is answered in the service's words.
+async fn make_toy_in_own_words(request: Result<Keyed<NewToy>, ToyError>, db: Data<Db>) -> Result<HttpResponse, ToyError> {
+    MAKE.run(&**db, ACCOUNT, request?, make).await
+}
+
+/// Sends requests, one after another, to a service with these two routes.
 async fn answers<const N: usize>(workshop: &Workshop, requests: [TestRequest; N]) -> [ServiceResponse; N] {
-    let routes = App::new().app_data(Data::new(workshop.db.clone())).route("/toys", web::post().to(make_toy));
+    let routes = App::new()
+        .app_data(Data::new(workshop.db.clone()))
+        .route("/toys", web::post().to(make_toy))
+        .route("/own-words", web::post().to(make_toy_in_own_words));
     let service = test::init_service(routes).await;
     let mut answers = Vec::with_capacity(N);
     for request in requests {
@@ -65,6 +73,24 @@ async fn what_is_not_one_keyed_request_is_refused_before_the_body() {
     let expected = [400, 400, 400, 422, 415, 413].map(|status| StatusCode::from_u16(status).unwrap());
     assert_eq!(statuses, expected);
     assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+}
+
+#[actix_web::test]
+async fn a_service_may_put_its_own_error_in_the_place_of_the_extractors() {
+    let workshop = Workshop::open();
+    let ball = |path| post(r#"{"name":"ball"}"#).uri(path);
+    let keyed = |path| ball(path).insert_header(("Idempotency-Key", "key"));
+
+    let requests = [ball("/toys"), ball("/own-words"), keyed("/own-words"), keyed("/toys")];
+    let [module, service, first, retry] =
+        answers(&workshop, requests).await.map(|answer| Response::from(answer.into_parts().1));
+
+    assert_eq!((module.status, module.header("Content-Type")), (400, Some("application/problem+json")));
+    assert_eq!((service.status, service.header("Content-Type")), (400, Some("text/plain; charset=utf-8")));
+    assert_eq!(service.body, ToyError::from(Error::KeyMissing).to_string().into_bytes());
+    // A request that is in order is the same request by either handler.
+    assert_eq!((first.status, retry.reply()), (201, first.reply()));
+    assert!(retry.is_replay());
 }
 
 #[tokio::test(start_paused = true)]
