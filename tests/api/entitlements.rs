@@ -162,7 +162,8 @@ async fn a_grant_is_replayed_also_after_its_end() {
     let soon = chrono::Utc::now() + chrono::TimeDelta::seconds(2);
     let grant = json!({"customer": "ada", "feature": "pro", "expires_at": soon});
     let first = app.post("/v1/entitlements", "k", grant.clone()).await.expect(201);
-    eventually("the database says that the end is past", || app.count("entitlements WHERE expires_at < now()") == 1).await;
+    eventually("the database says that the end is past", || app.count("entitlements WHERE expires_at < now()") == 1)
+        .await;
 
     let replay = app.post("/v1/entitlements", "k", grant.clone()).await;
 

@@ -16,7 +16,10 @@ async fn make_toy(request: Keyed<NewToy>, db: Data<Db>) -> Result<HttpResponse, 
 }
 
 /// The extractor's own refusal becomes the service's error, and is answered in the service's words.
-async fn make_toy_in_own_words(request: Result<Keyed<NewToy>, ToyError>, db: Data<Db>) -> Result<HttpResponse, ToyError> {
+async fn make_toy_in_own_words(
+    request: Result<Keyed<NewToy>, ToyError>,
+    db: Data<Db>,
+) -> Result<HttpResponse, ToyError> {
     MAKE.run(&**db, ACCOUNT, request?, make).await
 }
 

@@ -18,7 +18,9 @@ fn every_error_is_a_problem_document_with_its_status() {
         (Error::KeyMissing, 400),
         (Error::KeyInvalid("the key is empty"), 400),
         (Error::MalformedJson("it ends too early".to_owned()), 400),
+        (Error::RequestTimeout, 408),
         (Error::PayloadTooLarge, 413),
+        (Error::UnsupportedMediaType("the body must be application/json"), 415),
         (Error::InvalidBody(Vec::new()), 422),
         (Error::KeyReused, 422),
         (Error::InFlight, 409),
@@ -41,7 +43,8 @@ fn every_error_is_a_problem_document_with_its_status() {
 
 #[test]
 fn what_may_be_sent_again_says_when_and_nothing_else_does() {
-    let again = [Error::InFlight, Error::Overloaded, Error::Unreachable("down".to_owned()), Error::Panicked];
+    let unreachable = Error::Unreachable("down".to_owned());
+    let again = [Error::InFlight, Error::RequestTimeout, Error::Overloaded, unreachable, Error::Panicked];
     for error in again {
         assert_eq!(rendered(&error).0.header("Retry-After"), Some("1"), "{error:?}");
     }
@@ -59,8 +62,7 @@ fn a_wrong_body_is_told_member_by_member() {
 
     let (_, document) = rendered(&Error::InvalidBody(errors));
 
-    let told =
-        json!([{"pointer": "/name", "detail": "is missing"}, {"pointer": "/colour", "detail": "is not known"}]);
+    let told = json!([{"pointer": "/name", "detail": "is missing"}, {"pointer": "/colour", "detail": "is not known"}]);
     assert_eq!(document["errors"], told);
 }
 

@@ -223,19 +223,28 @@ mod tests {
     #[test]
     fn each_rule_finds_what_breaks_it() {
         let breaches = [
-            ("INSERT INTO t (account_id, n) VALUES ($1, (SELECT n FROM u WHERE account_id = $1))", "a sub-select inside INSERT .. VALUES"),
-            ("WITH new AS (INSERT INTO t (account_id) VALUES ($1) RETURNING n) SELECT n FROM new", "a data-modifying CTE"),
+            (
+                "INSERT INTO t (account_id, n) VALUES ($1, (SELECT n FROM u WHERE account_id = $1))",
+                "a sub-select inside INSERT .. VALUES",
+            ),
+            (
+                "WITH new AS (INSERT INTO t (account_id) VALUES ($1) RETURNING n) SELECT n FROM new",
+                "a data-modifying CTE",
+            ),
             ("WITH old AS (DELETE FROM t WHERE account_id = $1) SELECT 1", "a data-modifying CTE"),
-            ("UPDATE t SET at = CASE WHEN $2 THEN now() ELSE at END WHERE account_id = $1", "now() inside CASE"),
-            ("SELECT CASE WHEN at < CURRENT_TIMESTAMP THEN 1 END FROM t WHERE account_id = $1", "now() inside CASE"),
-            ("UPDATE t SET at = coalesce(at, now()) WHERE account_id = $1", "now() inside COALESCE"),
-            ("INSERT INTO t (account_id) VALUES ($1) RETURNING n, at <= CURRENT_TIMESTAMP", "now() inside RETURNING"),
-            ("UPDATE t SET n = 1 WHERE account_id = $1 RETURNING (at + n) > now()", "now() inside RETURNING"),
+            ("UPDATE t SET due = CASE WHEN $2 THEN now() ELSE due END WHERE account_id = $1", "now() inside CASE"),
+            ("SELECT CASE WHEN due < CURRENT_TIMESTAMP THEN 1 END FROM t WHERE account_id = $1", "now() inside CASE"),
+            ("UPDATE t SET due = coalesce(due, now()) WHERE account_id = $1", "now() inside COALESCE"),
+            ("INSERT INTO t (account_id) VALUES ($1) RETURNING n, due <= CURRENT_TIMESTAMP", "now() inside RETURNING"),
+            ("UPDATE t SET n = 1 WHERE account_id = $1 RETURNING (due + n) > now()", "now() inside RETURNING"),
             ("UPDATE t SET id = gen_random_uuid() WHERE account_id = $1", "a volatile function in UPDATE"),
             ("UPDATE t SET n = 1 WHERE account_id = $1 AND n < random()", "a volatile function in UPDATE"),
             ("SELECT n FROM t WHERE id = $1 FOR UPDATE", "FOR UPDATE without account_id"),
-            ("SELECT n FROM t WHERE at <= now() FOR UPDATE SKIP LOCKED", "FOR UPDATE without account_id"),
-            ("DELETE FROM t USING (SELECT id FROM t WHERE n > 1 FOR UPDATE) old WHERE t.account_id = $1 AND t.id = old.id", "FOR UPDATE without account_id"),
+            ("SELECT n FROM t WHERE due <= now() FOR UPDATE SKIP LOCKED", "FOR UPDATE without account_id"),
+            (
+                "DELETE FROM t USING (SELECT id FROM t WHERE n > 1 FOR UPDATE) old WHERE t.account_id = $1 AND t.id = old.id",
+                "FOR UPDATE without account_id",
+            ),
         ];
         for (sql, breach) in breaches {
             assert_eq!(findings(sql).breaches, [breach], "{sql}");
@@ -271,7 +280,7 @@ mod tests {
             "SELECT claim.got, r.n FROM (SELECT pg_try_advisory_xact_lock($1) AS got) claim LEFT JOIN t r ON r.account_id = $2 AND r.n = $3",
             "UPDATE t SET n = $2 + w.place FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM t WHERE account_id = $1) AS w \
              WHERE t.account_id = $1 AND t.id = w.id",
-            "UPDATE t SET at = CURRENT_TIMESTAMP WHERE account_id = $1 RETURNING at",
+            "UPDATE t SET due = CURRENT_TIMESTAMP WHERE account_id = $1 RETURNING due",
         ];
         for sql in sound {
             let Findings { breaches, crosses_accounts, .. } = findings(sql);
