@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use idempotent_payments::auth::KnownKeys;
 use idempotent_payments::db::Db;
+use idempotent_payments::drain::Draining;
 use idempotent_payments::gateway::{Gateway, HttpGateway};
 use idempotent_payments::http::{self, State};
 use idempotent_payments::payments::{Payments, Settler};
@@ -90,7 +91,14 @@ impl App {
                     actix_web::rt::spawn(sandbox);
                     actix_web::rt::spawn(settler.clone().watch());
                 }
-                let state = State { db, known_keys: KnownKeys::default(), settler };
+                let state = State {
+                    db,
+                    known_keys: KnownKeys::default(),
+                    settler,
+                    cors_origins: Vec::new(),
+                    keep_alive: Duration::from_secs(75),
+                    draining: Draining::default(),
+                };
                 let server = http::serve(listener, state).unwrap();
                 sender.send(server.handle()).unwrap();
                 server.await.unwrap();

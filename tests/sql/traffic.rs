@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use diesel::Connection;
 use diesel::pg::PgConnection;
-use idempotent_payments::{auth, demo, idempotency, openapi, settlement};
+use idempotent_payments::{auth, demo, erasure, idempotency, openapi, settlement};
 use serde_json::{Value, json};
 
 use crate::app::{App, Client, send};
@@ -184,7 +184,13 @@ fn one_of(parameter: &Value, item: &Value) -> String {
 /// What commands run on a connection of their own.
 fn commands(database: &str) {
     let mut conn = PgConnection::establish(&as_program(database)).unwrap();
-    auth::create_account(&mut conn, "initech").unwrap();
+    let (account, _) = auth::create_account(&mut conn, "initech").unwrap();
+    let (id, _) = auth::create_key(&mut conn, account).unwrap();
+    assert_eq!(auth::keys(&mut conn, account).unwrap().len(), 2);
+    assert!(auth::revoke(&mut conn, &id).unwrap().is_some());
+    let acme = auth::accounts(&mut conn).unwrap().into_iter().find(|account| account.name == "acme").unwrap();
+    let (_, erased) = erasure::erase_customer(&mut conn, acme.id, "ada").unwrap();
+    assert!([erased.orders, erased.replies, erased.entitlements, erased.events].iter().all(|rows| *rows > 0));
     demo::seed(&mut conn).unwrap();
     settlement::parked(&mut conn).unwrap();
 }
