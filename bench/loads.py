@@ -45,7 +45,7 @@ def pgbench(database, file, seconds):
     """Transactions a second of a pgbench file."""
     # Each round's ids come after those of the round before: 13 digits of milliseconds, and three for the count.
     values = VALUES | {"n": str(int(time.time() * 1000) * 1000)}
-    answer = subprocess.run([BIN / "pgbench", "-n", "-M", "prepared", "-c", str(PGBENCH_CLIENTS), "-j", "2", "-T", str(seconds), "-f", file,
+    answer = subprocess.run([BIN / "pgbench", "-n", "-M", "prepared", "-c", str(PGBENCH_CLIENTS), "-j", "2", "-T", str(int(seconds)), "-f", file,
                              *(f"-D{name}={value}" for name, value in values.items()), database.url], capture_output=True, text=True)
     if answer.returncode != 0:
         sys.exit(f"pgbench failed: {answer.stdout}{answer.stderr}")
@@ -56,7 +56,7 @@ def check_limit(statements):
     """Ends the run unless limit.sql sends what the API sent for one order."""
     value = re.compile(r"\((?::\w+::text(?: \|\| )?)+\)(?:::uuid)?|(?<!:):\w+|\$\d+")
     ours = [value.sub("?", line.rstrip(";")) for line in LIMIT.read_text().splitlines() if line and not line.startswith(("--", "\\"))]
-    sent = [value.sub("?", text) for _, text in statements]
+    sent = [value.sub("?", text) for text in statements]
     last = max((i for i, text in enumerate(sent) if text.startswith('INSERT INTO "orders"')), default=0)
     begin = max((i for i in range(last) if sent[i].startswith("BEGIN")), default=0)
     if sent[begin:begin + len(ours)] != ours:

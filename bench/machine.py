@@ -48,17 +48,18 @@ class Database:
         self.cluster.sql(f'DROP DATABASE "{self.name}"', "postgres")
 
     def statements(self, work):
-        """What the API sends while `work` runs: (kind, text) in the order of the log. Only servers that start in `work` are heard.
+        """What the API sends while `work` runs, each round trip as the text of its statement. Only servers that start in `work`
+        are heard.
 
         PostgreSQL logs `statement` for the simple protocol, else `parse`, `bind` and `execute`. `bind` and `execute` travel
-        together, so each other line is one round trip.
+        together, and so does the `parse` of a statement without a name.
         """
         self.sql(f'ALTER DATABASE "{self.name}" SET log_min_duration_statement = 0')
         try:
             work()
         finally:
             self.sql(f'ALTER DATABASE "{self.name}" RESET log_min_duration_statement')
-        line = re.compile(r"^payments LOG:  duration: \S+ ms  (parse|execute|statement)(?: \S+)?: (.*)$", re.MULTILINE)
+        line = re.compile(r"^payments LOG:  duration: \S+ ms  (?:parse (?!<unnamed>)\S+|execute \S+|statement): (.*)$", re.MULTILINE)
         return line.findall(self.cluster.log_since_the_last_call())
 
 

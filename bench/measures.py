@@ -119,8 +119,8 @@ def round_trips(database, gateway, count=200):
             load(server, "charges", 60, connections=1, orders=count)
     trips = database.statements(work)
     # First all orders, then all charges.
-    orders = [i for i, (_, text) in enumerate(trips) if text.startswith('INSERT INTO "orders"')]
-    ends = [i for i, (_, text) in enumerate(trips) if text == "COMMIT"]
+    orders = [i for i, text in enumerate(trips) if text.startswith('INSERT INTO "orders"')]
+    ends = [i for i, text in enumerate(trips) if text == "COMMIT"]
     first, last = (min(end for end in ends if end > order) for order in (orders[-count], orders[-1]))
     return (last - first) / (count - 1), (len(trips) - 1 - last) / count
 
