@@ -4,6 +4,7 @@
 //! `products`, `events`) reads top to bottom: policy, wire types, handlers, queries; features stand on `auth`, `wire`,
 //! `error`, `db` and `schema`; these stand on [`idempotency`], which knows nothing of payments and can be lifted.
 
+pub mod advice;
 pub mod auth;
 pub mod charges;
 pub mod config;

@@ -220,6 +220,10 @@ impl Answer {
         for member in ["type", "title", "detail", "instance"] {
             assert!(json[member].as_str().is_some_and(|text| !text.is_empty()), "{member} is missing in {self:?}");
         }
+        // `again` and Retry-After come together.
+        let retry = json["retry"].as_str().unwrap_or_else(|| panic!("retry is missing in {self:?}"));
+        assert!(["again", "fix", "new-key", "never"].contains(&retry), "{self:?}");
+        assert_eq!(retry == "again", self.header("Retry-After").is_some(), "{self:?}");
         for secret in ["SELECT", "INSERT", "UPDATE ", "relation", "constraint", "diesel", "socket", ".rs", "/tmp"] {
             assert!(!self.body.contains(secret), "{secret} leaks in {self:?}");
         }
