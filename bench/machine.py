@@ -30,6 +30,15 @@ def refuse_stranger(port):
             sys.exit(f"port {port} answers already: another program would be measured. Stop that program, or choose another port.")
 
 
+def cpu_seconds(pid, with_ended_children=False):
+    """User and system time of a process; 0 if it ended."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0
+    return sum(int(ticks) for ticks in fields[11:15 if with_ended_children else 13]) / os.sysconf("SC_CLK_TCK")
+
+
 class Database:
     """One database of the cluster. Its name is also what the URL ends with."""
 
@@ -86,6 +95,12 @@ class Cluster:
         answer = subprocess.run([BIN / "psql", "-qAtX", "-v", "ON_ERROR_STOP=1", f"postgresql://bench@/{database}?host={self.dir}", "-c", sql], check=True, capture_output=True, text=True)
         return answer.stdout.strip()
 
+    def cpu_seconds(self):
+        """What all of PostgreSQL's processes have used, also those that ended."""
+        postmaster = int((self.dir / "data/postmaster.pid").read_text().split()[0])
+        children = pathlib.Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        return cpu_seconds(postmaster, with_ended_children=True) + sum(cpu_seconds(child) for child in children)
+
     def log_since_the_last_call(self):
         text = (self.dir / "log").read_text(errors="replace")
         new, self.heard = text[self.heard:], len(text)
@@ -136,6 +151,9 @@ class Server(Program):
         # A line of log for each request would be measured too; production ships the lines elsewhere.
         super().__init__([RELEASE / "payments"], port, "/health/ready", DATABASE_URL=database.url, DEMO="true", RUST_LOG="warn",
                          DB_POOL_SIZE=str(pool), BIND=f"127.0.0.1:{port}", **variables)
+
+    def cpu_seconds(self):
+        return cpu_seconds(self.process.pid)
 
     def memory_mb(self):
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()

@@ -1,5 +1,5 @@
 """The measures. Each has a database of its own and takes an `Effort`."""
-import json, os, statistics, subprocess, sys, time
+import json, os, resource, statistics, subprocess, sys, time
 from dataclasses import dataclass
 
 import results
@@ -45,6 +45,33 @@ def per_second(server, work, seconds, **options):
     return lambda: load(server, work, seconds, **options)["per_second"]
 
 
+class Cpu:
+    """Microseconds of CPU for each transaction, of PostgreSQL, the API and the load program. Unlike a throughput, these hardly
+    depend on what else the machine does, nor on how long the disk takes for a COMMIT."""
+
+    def __init__(self, cluster, server, seconds):
+        self.cluster, self.server, self.seconds, self.used = cluster, server, seconds, {}
+
+    def now(self):
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return self.cluster.cpu_seconds(), self.server.cpu_seconds(), ended.ru_utime + ended.ru_stime
+
+    def of(self, name, work):
+        def measured():
+            before = self.now()
+            value = work()
+            self.used.setdefault(name, []).append([(b - a) * 1e6 / value / self.seconds for a, b in zip(before, self.now())])
+            return value
+        return measured
+
+    def ratios(self, a, b):
+        """How much of a's work could be done with the CPU of b, in each round that counts."""
+        return [sum(theirs) / sum(ours) for ours, theirs in zip(self.used[a][1:], self.used[b][1:])]
+
+    def figures(self, name):
+        return "{:.0f} PostgreSQL, {:.0f} API, {:.0f} load".format(*(statistics.median(part) for part in zip(*self.used[name][1:])))
+
+
 def one_order_as_logged(database):
     """The statements of orders, once the connection has prepared them."""
     def work():
@@ -59,13 +86,16 @@ def fresh(cluster, effort):
     with Server(database) as server:
         check_limit(one_order_as_logged(database))
         database.file(ROOT / "bench/limit-bare-tables-schema.sql")
-        values = effort.in_turns({
-            "fresh": per_second(server, "orders", effort.seconds), "limit": lambda: pgbench(database, LIMIT, effort.seconds),
-            "without a key": per_second(server, "keyless", effort.seconds), "limit on bare tables": lambda: pgbench(database, BARE_LIMIT, effort.seconds),
-        })
-        results.spread("fresh / limit", ratios(values, "fresh", "limit"), ">= .70", medians(values))
-        results.spread("fresh / limit on bare tables", ratios(values, "fresh", "limit on bare tables"), ">= .78")
-        results.spread("fresh / fresh without a key", ratios(values, "fresh", "without a key"), ">= .72")
+        cpu = Cpu(cluster, server, effort.seconds)
+        works = {"fresh": per_second(server, "orders", effort.seconds), "limit": lambda: pgbench(database, LIMIT, effort.seconds),
+                 "without a key": per_second(server, "keyless", effort.seconds), "limit on bare tables": lambda: pgbench(database, BARE_LIMIT, effort.seconds)}
+        values = effort.in_turns({name: cpu.of(name, work) for name, work in works.items()})
+        for name, reach in [("limit", ">= .70"), ("limit on bare tables", ">= .78"), ("without a key", ">= .72")]:
+            results.spread(f"fresh / {name}", ratios(values, "fresh", name), reach, medians(values) if name == "limit" else "")
+        for name in works:
+            results.spread(f"CPU of {name}, us", [sum(used) for used in cpu.used[name][1:]], "", cpu.figures(name), digits=0)
+        for name in list(works)[1:]:
+            results.spread(f"CPU of {name} / of fresh", cpu.ratios("fresh", name))
         results.single("memory of the server under load, MB", f"{server.memory_mb():.0f}", "<= 40")
 
 
