@@ -146,8 +146,14 @@ class Server(Program):
     """The API, in release, with the route that only `bench` builds have."""
 
     def __init__(self, database, pool=POOL, gateway=None, **variables):
-        variables |= {"GATEWAY_URL": f"http://127.0.0.1:{gateway.port}"} if gateway else {"SANDBOX_BIND": f"127.0.0.1:{free_port('BENCH_SANDBOX_PORT')}"}
-        port = free_port("BENCH_PORT") if gateway is None else free_port("")
+        # Where several servers run, only the one with the sandbox takes the port that was asked for.
+        port = free_port("BENCH_PORT" if gateway is None else "")
+        if gateway is None:
+            sandbox = free_port("BENCH_SANDBOX_PORT")
+            refuse_stranger(sandbox)
+            variables["SANDBOX_BIND"] = f"127.0.0.1:{sandbox}"
+        else:
+            variables["GATEWAY_URL"] = f"http://127.0.0.1:{gateway.port}"
         # A line of log for each request would be measured too; production ships the lines elsewhere.
         super().__init__([RELEASE / "payments"], port, "/health/ready", DATABASE_URL=database.url, DEMO="true", RUST_LOG="warn",
                          DB_POOL_SIZE=str(pool), BIND=f"127.0.0.1:{port}", **variables)
