@@ -68,8 +68,9 @@ class Cpu:
         """How much of a's work could be done with the CPU of b, in each round that counts."""
         return [sum(theirs) / sum(ours) for ours, theirs in zip(self.used[a][1:], self.used[b][1:])]
 
-    def figures(self, name):
-        return "{:.0f} PostgreSQL, {:.0f} API, {:.0f} load".format(*(statistics.median(part) for part in zip(*self.used[name][1:])))
+    def tell(self, name):
+        parts = [statistics.median(part) for part in zip(*self.used[name][1:])]
+        results.spread(f"CPU of {name}, us", [sum(used) for used in self.used[name][1:]], "", "{:.0f} PostgreSQL, {:.0f} API, {:.0f} load".format(*parts), digits=0)
 
 
 def one_order_as_logged(database):
@@ -93,7 +94,7 @@ def fresh(cluster, effort):
         for name, reach in [("limit", ">= .70"), ("limit on bare tables", ">= .78"), ("without a key", ">= .72")]:
             results.spread(f"fresh / {name}", ratios(values, "fresh", name), reach, medians(values) if name == "limit" else "")
         for name in works:
-            results.spread(f"CPU of {name}, us", [sum(used) for used in cpu.used[name][1:]], "", cpu.figures(name), digits=0)
+            cpu.tell(name)
         for name in list(works)[1:]:
             results.spread(f"CPU of {name} / of fresh", cpu.ratios("fresh", name))
         results.single("memory of the server under load, MB", f"{server.memory_mb():.0f}", "<= 40")
@@ -102,10 +103,12 @@ def fresh(cluster, effort):
 def replay(cluster, effort):
     database = Database(cluster, "replay")
     with Server(database) as server:
-        values = effort.in_turns({"replays": per_second(server, "replays", effort.seconds), "fresh": per_second(server, "orders", effort.seconds),
-                                  "reads": per_second(server, "reads", effort.seconds)})
-        results.spread("replay / fresh", ratios(values, "replays", "fresh"), ">= 8", medians(values))
-        results.spread("read / fresh", ratios(values, "reads", "fresh"))
+        cpu = Cpu(cluster, server, effort.seconds)
+        values = effort.in_turns({name: cpu.of(name, per_second(server, work, effort.seconds)) for name, work in [("replay", "replays"), ("fresh", "orders"), ("read", "reads")]})
+        results.spread("replay / fresh", ratios(values, "replay", "fresh"), ">= 8", medians(values))
+        results.spread("read / fresh", ratios(values, "read", "fresh"))
+        cpu.tell("replay")
+        results.spread("CPU of fresh / of replay", cpu.ratios("replay", "fresh"))
         load(server, "replays", 1, keys="replayed")
         before = database.sql("SELECT pg_current_wal_insert_lsn()")
         replays = load(server, "replays", effort.seconds, keys="replayed")["per_second"] * effort.seconds
