@@ -4,8 +4,7 @@ import json, re, subprocess, sys, time
 from machine import BIN, RELEASE, ROOT, POOL
 
 CONNECTIONS = 32
-# As many as the API has connections to PostgreSQL.
-PGBENCH_CLIENTS = POOL
+PGBENCH_CLIENTS = POOL // 2
 # In the open loop. Enough that a request that is due finds a connection free, unless the server stalls.
 OPEN_LOOP_CONNECTIONS = 128
 

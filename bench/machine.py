@@ -6,7 +6,8 @@ RELEASE = ROOT / "target/release"
 DEBIAN = pathlib.Path("/usr/lib/postgresql")
 BIN = max(DEBIAN.glob("*/bin"), key=lambda path: float(path.parent.name)) if DEBIAN.exists() else pathlib.Path(os.path.dirname(shutil.which("initdb") or sys.exit("PostgreSQL's programs are not installed")))
 
-POOL = 16
+# One account gets half of them: as many as pgbench has clients.
+POOL = 32
 
 
 def note(text):

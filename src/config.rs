@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
+use crate::verify;
+
 /// Payments that can be retried: orders, charges, refunds and entitlements behind idempotency keys.
 #[derive(Debug, Parser)]
 #[command(name = "payments", version)]
@@ -37,6 +39,8 @@ pub enum Action {
     Sweep,
     /// Settle once what is due, and resume what is parked
     Settle,
+    /// Check a keyed endpoint of any HTTP service from outside
+    Verify(Box<verify::Args>),
 }
 
 /// What can be done with accounts.

@@ -33,4 +33,5 @@ pub mod sandbox;
 mod schema;
 pub mod settlement;
 pub mod status;
+pub mod verify;
 pub mod wire;

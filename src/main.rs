@@ -18,7 +18,7 @@ use idempotent_payments::error::ApiError;
 use idempotent_payments::gateway::{Gateway, HttpGateway};
 use idempotent_payments::http::{self, State};
 use idempotent_payments::payments::{Payments, Settler};
-use idempotent_payments::{demo, idempotency, openapi, sandbox};
+use idempotent_payments::{demo, idempotency, openapi, sandbox, verify};
 
 /// Connections of the sandbox gateway: a call holds one for some milliseconds, so four serve a demo with room to spare.
 const SANDBOX_POOL_SIZE: u32 = 4;
@@ -34,6 +34,10 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(code) => return code,
     };
+    // Needs nothing of this service: neither its database nor its log.
+    if let Some(Action::Verify(args)) = &command.action {
+        return verify::main(args);
+    }
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -64,7 +68,7 @@ fn run(command: Command) -> Result<(), Fatal> {
         (Action::SandboxGateway, _) => sandbox_gateway(&settings, &database.url),
         (Action::Sweep, _) => sweep(&database.url),
         (Action::Settle, _) => settle(&settings, &database.url),
-        (Action::Openapi, _) => print_openapi(),
+        (Action::Openapi | Action::Verify(_), _) => print_openapi(),
     };
     database.leave();
     outcome

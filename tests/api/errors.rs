@@ -174,7 +174,8 @@ async fn a_server_with_too_much_to_do_says_so_at_once() {
     });
 
     let (refused, served): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 503);
-    assert!(!refused.is_empty() && served.len() >= 60, "{} refused", refused.len());
+    // The one that runs, and the account's half of the 64 places in the queue.
+    assert!(!refused.is_empty() && served.len() >= 33, "{} refused", refused.len());
     for answer in refused {
         let answer = answer.expect_problem(503, "overloaded");
         assert_eq!(answer.header("Retry-After"), Some("1"));

@@ -18,6 +18,9 @@ mod dev_postgres;
 mod entitlements;
 mod errors;
 mod events;
+mod failover;
+mod fairness;
+mod full_disk;
 mod gateways;
 mod late_retries;
 mod leaving;
@@ -34,6 +37,7 @@ mod records;
 mod refunds;
 mod retries;
 mod settling;
+mod stale_plans;
 mod stock;
 
 fn prepare_template(url: &str) {
