@@ -128,8 +128,7 @@ async fn measure(options: Options) -> Result<(), Box<dyn Error>> {
 
 fn summary(mut seen: Seen, took: Duration) -> Result<serde_json::Value, Box<dyn Error>> {
     seen.micros.sort_unstable();
-    let permille =
-        |p: usize| seen.micros.get(seen.micros.len() * p / 1000).map(|micros| f64::from(*micros) / 1000.0);
+    let permille = |p: usize| seen.micros.get(seen.micros.len() * p / 1000).map(|micros| f64::from(*micros) / 1000.0);
     let statuses: BTreeMap<_, _> = seen.statuses.iter().map(|(status, count)| (status.to_string(), *count)).collect();
     Ok(json!({
         "per_second": f64::from(u32::try_from(seen.micros.len())?) / took.as_secs_f64(),
@@ -164,6 +163,7 @@ async fn make_orders(options: &Options) -> Result<Vec<String>, Box<dyn Error>> {
 }
 
 /// Says when each request is due. A thread of its own, since tokio's timer counts in milliseconds.
+#[expect(clippy::disallowed_methods, reason = "the thread has nothing else to do")]
 fn clock(rate: f64, seconds: f64) -> mpsc::UnboundedReceiver<Instant> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let (started, between) = (Instant::now(), Duration::from_secs_f64(1.0 / rate));
