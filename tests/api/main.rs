@@ -6,6 +6,7 @@ mod support;
 
 mod accounts;
 mod advice;
+#[expect(dead_code, reason = "tests/sql starts a server without a settler")]
 mod app;
 mod bad_input;
 mod binary;
