@@ -20,6 +20,8 @@ use uuid::Uuid;
 use crate::support;
 
 pub const ACME: &str = "sk_demo_acme";
+/// A page of this origin may call the API.
+pub const SHOP: &str = "https://shop.example";
 pub const GLOBEX: &str = "sk_demo_globex";
 
 /// A server of its own, on a port of its own, and a client of it.
@@ -95,7 +97,7 @@ impl App {
                     db,
                     known_keys: KnownKeys::default(),
                     settler,
-                    cors_origins: Vec::new(),
+                    cors_origins: vec![SHOP.to_owned(), "http://localhost:*".to_owned()],
                     keep_alive: Duration::from_secs(75),
                     draining: Draining::default(),
                 };
