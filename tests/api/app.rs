@@ -73,7 +73,7 @@ impl App {
 
     /// A server that calls the given gateway and has no settler in the background: what is to be settled, the test does.
     pub fn start_without_settler(database: String, gateway: Arc<dyn Gateway>) -> Self {
-        Self::serve(database, 10, gateway, None)
+        Self::start_alone(database, 10, gateway)
     }
 
     /// The same with so many connections.
