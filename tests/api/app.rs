@@ -76,6 +76,11 @@ impl App {
         Self::serve(database, 10, gateway, None)
     }
 
+    /// The same with so many connections.
+    pub fn start_alone(database: String, pool_size: u32, gateway: Arc<dyn Gateway>) -> Self {
+        Self::serve(database, pool_size, gateway, None)
+    }
+
     fn serve(database: String, pool_size: u32, gateway: Arc<dyn Gateway>, sandbox: Option<Server>) -> Self {
         let db = Db::start(&database, pool_size).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -48,11 +48,12 @@ async fn a_documented_route_answers_and_tells_the_methods_of_its_path() {
 
 #[test]
 fn every_problem_is_documented_under_its_status() {
-    let mut documented = BTreeSet::new();
+    let (mut documented, mut examples) = (BTreeSet::new(), 0);
     for (_, _, operation) in operations() {
         for (status, response) in operation["responses"].as_object().unwrap() {
-            let examples = response["content"]["application/problem+json"]["examples"].as_object();
-            for (slug, example) in examples.into_iter().flatten() {
+            let of_status = response["content"]["application/problem+json"]["examples"].as_object();
+            for (slug, example) in of_status.into_iter().flatten() {
+                examples += 1;
                 assert_eq!(example["value"]["status"].to_string(), *status, "{slug}");
                 documented.insert(slug.as_str());
             }
@@ -60,6 +61,8 @@ fn every_problem_is_documented_under_its_status() {
     }
     let all: BTreeSet<_> = problems::ALL.iter().map(|problem| problem.slug).collect();
     assert_eq!(documented, all);
+    // Each operation has its own: some twenty operations of several problems.
+    assert!(examples > 50, "only {examples} examples were found");
 }
 
 #[test]
@@ -213,6 +216,7 @@ fn a_generator_finds_nothing_that_it_drops() {
 #[tokio::test]
 async fn the_example_of_every_body_is_taken() {
     let app = App::start().await;
+    let mut tried = BTreeSet::new();
     for (method, path, operation) in operations() {
         let Some(content) = operation["requestBody"]["content"].get("application/json") else { continue };
         let example = resolved(&content["schema"]).get("example").cloned();
@@ -220,7 +224,11 @@ async fn the_example_of_every_body_is_taken() {
         let whole = Variant { pointer: String::new(), value: body, allowed: true };
         let answer = with(&app, (&method, path), &Value::Null, &whole).await;
         assert!(!matches!(answer.status, 400 | 415 | 422 | 500..), "{method} {path}: {answer:?}");
+        tried.insert(format!("{method} {path}"));
     }
+    // Each route that takes a body has an example, and each was sent.
+    let routed = http::routed().into_iter().filter(|(method, _)| *method != "GET");
+    assert_eq!(tried, routed.map(|(method, path)| format!("{method} {path}")).collect());
 }
 
 fn example_of_members(schema: &Value) -> Value {
