@@ -5,6 +5,7 @@
 //! `x-idempotency`. So nothing that is data elsewhere is written a second time here.
 
 mod complete;
+mod headers;
 mod links;
 mod problem;
 
