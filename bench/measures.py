@@ -214,7 +214,7 @@ def sweep(cluster, effort):
     """Records a second that `payments sweep` deletes, and what the foreground loses while the server's own sweeper works."""
     database = Database(cluster, "sweep")
     # More than a replica sweeps beside the load in a round, and enough for a second or two of sweeping alone.
-    count = 50_000 if effort is QUICK else 400_000
+    count = 200_000 if effort is QUICK else 400_000
     with Server(database):
         pass  # It migrates.
 
