@@ -215,8 +215,8 @@ def sweep(cluster, effort):
     database = Database(cluster, "sweep")
     # More than a replica sweeps beside the load in a round, and enough for a second or two of sweeping alone.
     count = 50_000 if effort is QUICK else 400_000
-    # The sweeper rests nine times as long as it works: a shorter round may see no batch at all.
-    seconds = max(effort.seconds, 5)
+    # The sweeper rests nine times as long as it works: a short round may see no batch at all.
+    seconds = max(effort.seconds, 12)
     with Server(database):
         pass  # It migrates.
 
