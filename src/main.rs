@@ -18,6 +18,7 @@ use idempotent_payments::dev_postgres::{self, Cluster, Options};
 use idempotent_payments::error::ApiError;
 use idempotent_payments::gateway::{Gateway, HttpGateway};
 use idempotent_payments::http::{self, State};
+use idempotent_payments::pages::Books;
 use idempotent_payments::{demo, idempotency, openapi, sandbox};
 
 /// Connections of the sandbox gateway: a call holds one for some milliseconds, so four serve a demo with room to spare.
@@ -153,6 +154,7 @@ fn serve(settings: &Settings, url: &str, listener: TcpListener) -> Result<(), Fa
         (None, sandbox) => format!("http://{}", sandbox.as_ref().map_or(settings.sandbox_bind, |sandbox| sandbox.addr)),
     };
     let gateway: Arc<dyn Gateway> = Arc::new(HttpGateway::new(&gateway_url)?);
+    let demo = settings.seeds_demo().then(|| Books::of(&gateway_url)).transpose()?;
     let db = Db::start(url, settings.db_pool_size)?;
     let banner = banner(listener.local_addr()?, settings.seeds_demo());
     let interval = settings.sweep_interval;
@@ -160,7 +162,7 @@ fn serve(settings: &Settings, url: &str, listener: TcpListener) -> Result<(), Fa
         // The sandbox outlives the API: work under way at the end still calls it.
         let sandbox = sandbox.map(|sandbox| (rt::spawn(sandbox.server), sandbox.handle));
         let settler = Settler::new(db.clone(), Arc::clone(&gateway));
-        let state = State { db: db.clone(), known_keys: KnownKeys::default(), gateway, settler: settler.clone() };
+        let state = State { db: db.clone(), known_keys: KnownKeys::default(), gateway, settler: settler.clone(), demo };
         let server = http::serve(listener, state)?;
         let background = [rt::spawn(sweeper(db.clone(), interval)), rt::spawn(settler.clone().run())];
         // Nobody may be reading: a banner is not worth ending for.

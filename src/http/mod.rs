@@ -58,7 +58,9 @@ fn screen() -> Vec<Path> {
         path("/metrics").open(metrics::page),
         path("/health/live").open(health::live),
         path("/health/ready").open(health::ready),
+        path("/problems").open(pages::problem_list),
         path("/problems/{slug}").open(pages::problem),
+        path("/policies").open(pages::policies),
     ]
 }
 
@@ -89,6 +91,8 @@ pub struct State {
     pub gateway: Arc<dyn Gateway>,
     /// Finishes what the gateway left open.
     pub settler: Settler,
+    /// The gateway's books for the playground: only with the demo.
+    pub demo: Option<pages::Books>,
 }
 
 /// Serves on the listener until it is stopped. SIGTERM lets requests under way end; SIGINT ends at once, for whoever types it
@@ -105,7 +109,9 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
             .app_data(Data::from(Arc::clone(&state.gateway)))
             .app_data(Data::new(state.settler.clone()))
             .app_data(Data::new(metrics.clone()))
+            .app_data(Data::new(state.demo.clone()))
             .wrap(from_fn(frame))
+            .configure(|config| pages::routes(config, state.demo.is_some()))
             .configure(routes)
     });
     Ok(server.client_request_timeout(HEAD_WITHIN).shutdown_timeout(DRAIN_SECONDS).listen(listener)?.run())

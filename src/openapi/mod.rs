@@ -37,7 +37,7 @@ use crate::{charges, entitlements, events, health, idempotency_keys, metrics, or
         reads::refunds_of_charge, refunds::create, reads::refund,
         entitlements::list, entitlements::grant, entitlements::get, entitlements::consume, entitlements::revoke,
         events::list, idempotency_keys::list, policies::list,
-        health::live, health::ready, metrics::page, json, pages::home, pages::docs, pages::docs_file, pages::problem,
+        health::live, health::ready, metrics::page, json, pages::home, pages::docs, pages::docs_file, pages::problem_list, pages::problem, pages::policies,
     ),
     tags(
         (name = "Products", description = "The catalogue. PUT is idempotent by itself and needs no key."),

@@ -85,7 +85,7 @@ impl App {
                     actix_web::rt::spawn(sandbox);
                     actix_web::rt::spawn(settler.clone().run());
                 }
-                let state = State { db, known_keys: KnownKeys::default(), gateway, settler };
+                let state = State { db, known_keys: KnownKeys::default(), gateway, settler, demo: None };
                 let server = http::serve(listener, state).unwrap();
                 sender.send(server.handle()).unwrap();
                 server.await.unwrap();

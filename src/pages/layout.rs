@@ -1,0 +1,67 @@
+//! What all pages share: the head, and the header that carries the playground, the documentation, the problems and the
+//! policies.
+
+use std::fmt::Write as _;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::assets;
+
+/// Which entry of the header a page belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Home,
+    Docs,
+    Problems,
+    Policies,
+    Elsewhere,
+}
+
+const ENTRIES: [(Place, &str, &str); 4] = [
+    (Place::Home, "/", "Playground"),
+    (Place::Docs, "/docs", "API docs"),
+    (Place::Problems, "/problems", "Problems"),
+    (Place::Policies, "/policies", "Policies"),
+];
+
+/// A page. `title`, `head` and `main` are HTML.
+pub fn page(request: &HttpRequest, place: Place, title: &str, head: &str, main: &str) -> HttpResponse {
+    page_with(request, StatusCode::OK, place, title, head, main)
+}
+
+/// As [`page`], with a status of its own.
+pub fn page_with(
+    request: &HttpRequest,
+    status: StatusCode,
+    place: Place,
+    title: &str,
+    head: &str,
+    main: &str,
+) -> HttpResponse {
+    let name = if title == "Idempotent payments" { String::new() } else { " · Idempotent payments".to_owned() };
+    let html = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}{name}</title>\n\
+         <link rel=\"icon\" href=\"/assets/icon.svg\" type=\"image/svg+xml\">\n\
+         <link rel=\"stylesheet\" href=\"/assets/base.css\">\n{head}\n</head>\n<body>\n\
+         <a class=\"skip\" href=\"#main\">Skip to the content</a>\n{}\n{main}\n</body>\n</html>\n",
+        header(place)
+    );
+    assets::answer_with(request, status, "text/html; charset=utf-8", html.into_bytes())
+}
+
+fn header(place: Place) -> String {
+    let mut entries = String::new();
+    for (of, path, name) in ENTRIES {
+        let current = if of == place { " aria-current=\"page\"" } else { "" };
+        // Writing to a string can't fail.
+        let _ = write!(entries, "<li><a href=\"{path}\"{current}>{name}</a></li>");
+    }
+    format!(
+        "<header class=\"top\"><a class=\"brand\" href=\"/\"><svg viewBox=\"0 0 32 32\" aria-hidden=\"true\">\
+         <use href=\"/assets/icon.svg#mark\"></use></svg><span>Idempotent payments</span></a>\
+         <nav aria-label=\"Pages\"><ul>{entries}</ul></nav></header>"
+    )
+}
