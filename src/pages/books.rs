@@ -37,7 +37,8 @@ impl Books {
     /// When the URL is malformed, or the HTTP client can't be set up.
     pub fn of(gateway: &str) -> Result<Self, Box<dyn std::error::Error>> {
         let gateway = Url::parse(&format!("{}/", gateway.trim_end_matches('/')))?;
-        let client = Client::builder().timeout(ANSWER_WITHIN).redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
+        let client =
+            Client::builder().timeout(ANSWER_WITHIN).redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
         Ok(Self { client, gateway })
     }
 

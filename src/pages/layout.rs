@@ -25,6 +25,10 @@ const ENTRIES: [(Place, &str, &str); 4] = [
     (Place::Policies, "/policies", "Policies"),
 ];
 
+/// As in `assets/icon.svg`, but in the colour of the page.
+const MARK: &str = "<svg viewBox=\"0 0 32 32\" aria-hidden=\"true\"><path d=\"M27 16a11 11 0 1 1-3.6-8.1M24.2 2.8v5.4h-5.4\"/>\
+     <circle cx=\"16\" cy=\"16\" r=\"3.4\"/></svg>";
+
 /// A page. `title`, `head` and `main` are HTML.
 pub fn page(request: &HttpRequest, place: Place, title: &str, head: &str, main: &str) -> HttpResponse {
     page_with(request, StatusCode::OK, place, title, head, main)
@@ -60,8 +64,7 @@ fn header(place: Place) -> String {
         let _ = write!(entries, "<li><a href=\"{path}\"{current}>{name}</a></li>");
     }
     format!(
-        "<header class=\"top\"><a class=\"brand\" href=\"/\"><svg viewBox=\"0 0 32 32\" aria-hidden=\"true\">\
-         <use href=\"/assets/icon.svg#mark\"></use></svg><span>Idempotent payments</span></a>\
+        "<header class=\"top\"><a class=\"brand\" href=\"/\">{MARK}<span>Idempotent payments</span></a>\
          <nav aria-label=\"Pages\"><ul>{entries}</ul></nav></header>"
     )
 }

@@ -16,8 +16,8 @@ use actix_web::{HttpRequest, HttpResponse};
 
 pub use self::books::Books;
 pub use self::docs::{__path_docs, __path_docs_file, docs, docs_file};
-pub use self::problems::{__path_problem, __path_problem_list, problem, problem_list};
 use self::layout::{Place, page};
+pub use self::problems::{__path_problem, __path_problem_list, problem, problem_list};
 use crate::error::ApiError;
 use crate::problems::NOT_FOUND;
 
@@ -29,7 +29,9 @@ pub fn routes(config: &mut ServiceConfig, demo: bool) {
         .route("/problems/", web::get().to(problem_list))
         .route("/assets/{file:.*}", web::get().to(asset));
     if demo {
-        config.route("/demo/gateway/{book}", web::get().to(books::read)).route("/source/{file:.*}", web::get().to(source));
+        config
+            .route("/demo/gateway/{book}", web::get().to(books::read))
+            .route("/source/{file:.*}", web::get().to(source));
     }
 }
 

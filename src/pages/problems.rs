@@ -80,8 +80,9 @@ fn page_of(problem: &Problem) -> String {
     let _ = write!(main, "<h2>When it arises</h2><p>It arises {kind}.</p>");
     let operations = operations_with(slug);
     if !operations.is_empty() {
-        let items: String = operations.iter().map(|route| format!("<li><code>{route}</code></li>")).collect();
-        let _ = write!(main, "<h2>Which endpoints answer it</h2><ul class=\"plain\">{items}</ul>");
+        let items = operations.join("</code></li><li><code>");
+        let _ =
+            write!(main, "<h2>Which endpoints answer it</h2><ul class=\"plain\"><li><code>{items}</code></li></ul>");
     }
     main + "</main>"
 }
@@ -90,7 +91,8 @@ fn page_of(problem: &Problem) -> String {
 fn operations_with(slug: &str) -> Vec<String> {
     let wanted = Value::from(format!("/problems/{slug}"));
     let names = |response: &Value| {
-        let types = &response["content"]["application/problem+json"]["schema"]["allOf"][1]["properties"]["type"]["enum"];
+        let types =
+            &response["content"]["application/problem+json"]["schema"]["allOf"][1]["properties"]["type"]["enum"];
         types.as_array().is_some_and(|types| types.contains(&wanted))
     };
     let mut routes = Vec::new();

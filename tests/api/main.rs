@@ -24,6 +24,7 @@ mod metrics;
 mod openapi;
 mod operations;
 mod orders;
+mod pages;
 mod parking;
 mod paying;
 mod payment_races;

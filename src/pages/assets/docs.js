@@ -57,10 +57,11 @@ function chargeBody(Original, system) {
   const { React } = system;
   return function ChargeBody(props) {
     const [says, setSays] = React.useState("");
-    const isCharge = props.isExecute && props.pathMethod?.get(0) === "/v1/charges";
+    const [, path, method] = props.specPath;
+    const isCharge = props.isExecute && path === "/v1/charges";
     const use = (order) => {
       const body = { order_id: order.id, payment_method: "pm_card_visa" };
-      system.oas3Actions.setRequestBodyValue({ value: JSON.stringify(body, null, 2), pathMethod: props.pathMethod });
+      system.oas3Actions.setRequestBodyValue({ value: JSON.stringify(body, null, 2), pathMethod: [path, method] });
       setSays(`This order of ${order.customer} waits for its payment.`);
     };
     const failed = (error) => setSays(sessionStorage.getItem(API_KEY) ? error.message : "Authorize first: then an order is found.");

@@ -37,7 +37,9 @@ class FreePlay extends HTMLElement {
       field("body", "Body", h("textarea", { rows: 4, spellcheck: "false" }), "{order} is an order that the page makes first."),
       field("copies", "Copies", number(5, MOST, 1)),
       field("apart", "Apart, in ms", number(80, 5000)),
-      field("drops", "Answers to drop", number(1, MOST)));
+      field("drops", "Answers to drop", number(1, MOST)),
+      // Not seen: so that Enter in a field runs it, too.
+      h("button", { type: "submit", hidden: true }, "Run"));
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.dispatchEvent(new Event("play"));

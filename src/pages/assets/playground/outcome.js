@@ -44,8 +44,8 @@ export function drawnAs(run, request) {
   if (request.answeredAt === null) return "open";
   if (!run.purchase || request.outcome !== "fresh") return request.outcome;
   const same = run.requests.filter((other) => other.outcome === "fresh" && other.path === request.path);
-  const first = same.reduce((a, b) => (b.answeredAt < a.answeredAt ? b : a));
-  return first === request ? "fresh" : "again";
+  const meant = same.find((other) => other.lane === run.requests[0].lane) ?? same[0];
+  return meant === request ? "fresh" : "again";
 }
 
 /** The requests that count, or for clicks the last request of each click. */

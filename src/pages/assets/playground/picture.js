@@ -76,14 +76,16 @@ export class TimeAxis extends HTMLElement {
     const drawn = bars.flatMap((bar, place) => drawBar(cutAt(bar, cursor), x, middle, place === bars.length - 1));
     group.replaceChildren(
       svg("rect", { class: "hit", x: 0, y: middle - LANE / 2, width, height: LANE, rx: 5 }),
-      svg("text", { class: "label", x: 8, y: middle + 4 }, lane.label),
+      svg("text", { class: "label", x: 8, y: middle + 4 }, `${lane.label} `),
       ...drawn,
     );
     group.classList.toggle("picked", picked === index);
-    const say = lane.bars.map((bar) => spoken(bar)).join(", then ");
+    // The name begins with what is seen: the label, and the last status.
+    const seen = [lane.label, bars.at(-1)?.status].filter(Boolean).join(" ");
+    const say = `${seen}: ${lane.bars.map((bar) => spoken(bar)).join(", then ")}`;
     const attributes = ghost
-      ? { role: "img", "aria-label": `${lane.label}, expected: ${say}`, tabindex: null }
-      : { role: "button", "aria-label": `${lane.label}: ${say}`, "aria-pressed": picked === index, tabindex: index === (picked ?? 0) ? 0 : -1 };
+      ? { role: "img", "aria-label": `expected: ${say}`, tabindex: null }
+      : { role: "button", "aria-label": say, "aria-pressed": picked === index, tabindex: index === (picked ?? 0) ? 0 : -1 };
     if (ghost) group.removeAttribute("aria-pressed");
     for (const [name, value] of Object.entries(attributes)) {
       if (value === null) group.removeAttribute(name);
@@ -116,7 +118,7 @@ customElements.define("time-axis", TimeAxis);
 
 function spoken(bar) {
   if (bar.outcome === "open") return "under way";
-  return [bar.status, OUTCOMES[bar.outcome].name, `${span(bar.to - bar.from)}`].filter(Boolean).join(" ");
+  return `${OUTCOMES[bar.outcome].name}, ${span(bar.to - bar.from)}`;
 }
 
 /** A bar as it was at a moment: what was not answered then is still open. */
