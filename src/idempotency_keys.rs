@@ -3,7 +3,6 @@
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use chrono::{DateTime, Utc};
-use garde::Validate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -11,15 +10,14 @@ use uuid::Uuid;
 use crate::auth::Account;
 use crate::db::Db;
 use crate::error::ApiError;
-use crate::idempotency::{self, Listed, MAX_KEY_LENGTH};
-use crate::wire::{Page, Paging, Query, printable};
+use crate::idempotency::{self, Listed};
+use crate::wire::{Page, Paging};
 
 /// `?key=` of the list.
-#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Filter {
     /// Only the records of this key, without quotes, in whatever key space.
-    #[garde(inner(length(chars, min = 1, max = MAX_KEY_LENGTH), custom(printable)))]
     #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
     key: Option<String>,
 }
@@ -84,17 +82,12 @@ impl From<Listed> for Record {
 /// 422 for a bad page or key.
 #[utoipa::path(get, path = "/v1/idempotency-keys", operation_id = "listIdempotencyKeys", tag = "Idempotency", summary = "What became of a key",
     description = "Newest first, of this account, in every key space.",
-    params(Filter, Paging<Uuid>),
+    params(Paging<Uuid, Filter>),
     responses((status = 200, body = Page<Record>, description = "A page")))]
-pub async fn list(
-    account: Account,
-    filter: Query<Filter>,
-    paging: Paging<Uuid>,
-    db: Data<Db>,
-) -> Result<HttpResponse, ApiError> {
+pub async fn list(account: Account, paging: Paging<Uuid, Filter>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(account.id, move |conn| {
-            let key = filter.0.key.as_deref();
+            let key = paging.filter.key.as_deref();
             let records = idempotency::list(conn, account.id, key, paging.after, paging.rows())?;
             Ok(paging.page(records.into_iter().map(Record::from).collect()))
         })

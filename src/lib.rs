@@ -4,6 +4,7 @@
 //! `products`, `events`) reads top to bottom: policy, wire types, handlers, queries; features stand on `auth`, `wire`,
 //! `error`, `db` and `schema`; these stand on [`idempotency`], which knows nothing of payments and can be lifted.
 
+pub mod advice;
 pub mod auth;
 pub mod charges;
 pub mod config;
@@ -23,9 +24,13 @@ pub mod metrics;
 pub mod openapi;
 pub mod orders;
 pub mod pages;
+pub mod payments;
 pub mod policies;
 pub mod problems;
 pub mod products;
+pub mod refunds;
 pub mod sandbox;
 mod schema;
+pub mod settlement;
+pub mod status;
 pub mod wire;

@@ -11,7 +11,6 @@ use actix_web::rt;
 use diesel::connection::{Connection, SimpleConnection};
 use diesel::pg::PgConnection;
 use idempotent_payments::auth::{KnownKeys, create_account};
-use idempotent_payments::charges::settle::Settler;
 use idempotent_payments::config::{AccountAction, Action, Command, Settings};
 use idempotent_payments::db::{Db, NOBODY, migrate};
 use idempotent_payments::dev_postgres::{self, Cluster, Options};
@@ -19,6 +18,7 @@ use idempotent_payments::error::ApiError;
 use idempotent_payments::gateway::{Gateway, HttpGateway};
 use idempotent_payments::http::{self, State};
 use idempotent_payments::pages::Books;
+use idempotent_payments::payments::{Payments, Settler};
 use idempotent_payments::{demo, idempotency, openapi, sandbox};
 
 /// Connections of the sandbox gateway: a call holds one for some milliseconds, so four serve a demo with room to spare.
@@ -161,10 +161,10 @@ fn serve(settings: &Settings, url: &str, listener: TcpListener) -> Result<(), Fa
     rt::System::new().block_on(async move {
         // The sandbox outlives the API: work under way at the end still calls it.
         let sandbox = sandbox.map(|sandbox| (rt::spawn(sandbox.server), sandbox.handle));
-        let settler = Settler::new(db.clone(), Arc::clone(&gateway));
-        let state = State { db: db.clone(), known_keys: KnownKeys::default(), gateway, settler: settler.clone(), demo };
+        let settler = Settler::new(Payments(gateway), db.clone());
+        let state = State { db: db.clone(), known_keys: KnownKeys::default(), settler: settler.clone(), demo };
         let server = http::serve(listener, state)?;
-        let background = [rt::spawn(sweeper(db.clone(), interval)), rt::spawn(settler.clone().run())];
+        let background = [rt::spawn(sweeper(db.clone(), interval)), rt::spawn(settler.clone().watch())];
         // Nobody may be reading: a banner is not worth ending for.
         let _ = writeln!(std::io::stdout(), "{banner}");
         server.await?;
@@ -230,7 +230,7 @@ fn settle(settings: &Settings, url: &str) -> Result<(), Fatal> {
             format!("http://{}", settings.sandbox_bind)
         };
         let db = Db::start(url, settings.db_pool_size)?;
-        let settler = Settler::new(db.clone(), Arc::new(HttpGateway::new(&gateway_url)?));
+        let settler = Settler::new(Payments(Arc::new(HttpGateway::new(&gateway_url)?)), db.clone());
         let pass = settler.pass(true).await?;
         println!("{} charges and refunds taken, {} settled", pass.taken, pass.settled);
         rt::task::spawn_blocking(move || db.close()).await?;

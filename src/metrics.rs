@@ -4,19 +4,16 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
-use diesel::dsl::count_star;
-use diesel::pg::PgConnection;
-use diesel::prelude::*;
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TEXT_FORMAT, TextEncoder,
 };
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::charges::settle::Settler;
 use crate::db::{Db, NOBODY};
 use crate::error::ApiError;
-use crate::schema::{charges, refunds};
+use crate::payments::Settler;
+use crate::settlement;
 
 /// Seconds. Most requests take milliseconds; a duplicate waits up to 5 s, a charge up to 6 s, and one more bucket shows what
 /// takes longer than anything should.
@@ -95,25 +92,10 @@ async fn snapshot(db: &Db, settler: &Settler) -> prometheus::Result<Registry> {
     )?;
     counter(&registry, "settler_parked_total", "Times that one was parked.", counts.parked.load(Ordering::Relaxed))?;
     // Without a database the rest is still worth a scrape, and the missing series tells.
-    if let Ok(parked) = db.read(NOBODY, |conn| parked(conn).map_err(ApiError::from)).await {
+    if let Ok(parked) = db.read(NOBODY, |conn| settlement::parked_count(conn).map_err(ApiError::from)).await {
         gauge::<()>(&registry, "settler_parked", "Charges and refunds that wait for `payments settle`.", Ok(parked))?;
     }
     Ok(registry)
-}
-
-/// The indexes of what is due answer this: processing rows are few.
-fn parked(conn: &mut PgConnection) -> QueryResult<i64> {
-    let of_charges: i64 = charges::table
-        .filter(charges::status.eq("processing"))
-        .filter(charges::parked_at.is_not_null())
-        .select(count_star())
-        .first(conn)?;
-    let of_refunds: i64 = refunds::table
-        .filter(refunds::status.eq("processing"))
-        .filter(refunds::parked_at.is_not_null())
-        .select(count_star())
-        .first(conn)?;
-    Ok(of_charges + of_refunds)
 }
 
 fn gauge<E>(registry: &Registry, name: &str, help: &str, value: Result<i64, E>) -> prometheus::Result<()> {

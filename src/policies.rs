@@ -9,10 +9,10 @@ use utoipa::ToSchema;
 
 use crate::auth::Account;
 use crate::charges::CREATE_CHARGE;
-use crate::charges::refunds::CREATE_REFUND;
 use crate::entitlements::{CONSUME_ENTITLEMENT, GRANT_ENTITLEMENT, REVOKE_ENTITLEMENT};
 use crate::idempotency::{Failures, Policy, Scope};
 use crate::orders::{CANCEL_ORDER, CREATE_ORDER};
+use crate::refunds::CREATE_REFUND;
 use crate::wire::Page;
 
 /// Every policy, in the order of the routes: the very constants that the handlers run.

@@ -28,12 +28,11 @@ diesel::table! {
         payment_method -> Text,
         amount_refunded -> Int8,
         failure_code -> Nullable<Text>,
-        reference -> Text,
-        idempotency_scope -> Text,
-        idempotency_key -> Text,
-        attempts -> Int4,
-        next_attempt_at -> Nullable<Timestamptz>,
-        parked_at -> Nullable<Timestamptz>,
+        #[max_length = 64]
+        reference -> Varchar,
+        #[max_length = 255]
+        idempotency_key -> Varchar,
+        request_id -> Uuid,
         created_at -> Timestamptz,
     }
 }
@@ -111,13 +110,11 @@ diesel::table! {
         status -> Text,
         amount -> Int8,
         currency -> Text,
-        failure_code -> Nullable<Text>,
-        reference -> Text,
-        idempotency_scope -> Text,
-        idempotency_key -> Text,
-        attempts -> Int4,
-        next_attempt_at -> Nullable<Timestamptz>,
-        parked_at -> Nullable<Timestamptz>,
+        #[max_length = 64]
+        reference -> Varchar,
+        #[max_length = 255]
+        idempotency_key -> Varchar,
+        request_id -> Uuid,
         created_at -> Timestamptz,
     }
 }

@@ -1,7 +1,8 @@
 //! Brings the schema up to date, however many replicas start at once.
 
 use diesel::connection::Connection;
-use diesel::pg::PgConnection;
+use diesel::migration::{MigrationSource, MigrationVersion};
+use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
@@ -23,6 +24,12 @@ pub enum MigrateError {
     /// The database refused the lock.
     #[error("can't lock the schema: {0}")]
     Lock(#[from] diesel::result::Error),
+    /// The database has a migration that this program does not.
+    #[error(
+        "another version of this program made the database (its migration {0} is not known here): \
+         empty the local cluster with `payments reset`, or name another database in DATABASE_URL"
+    )]
+    OtherVersion(String),
     /// A migration failed; it was rolled back.
     #[error("a migration failed and was rolled back: {0}")]
     Migration(Box<dyn std::error::Error + Send + Sync>),
@@ -35,6 +42,19 @@ pub enum MigrateError {
 pub fn migrate(database_url: &str) -> Result<Vec<String>, MigrateError> {
     let mut conn = PgConnection::establish(&with_client_limits(database_url))?;
     diesel::sql_query("SELECT pg_advisory_lock($1)").bind::<BigInt, _>(MIGRATION_LOCK).execute(&mut conn)?;
+    refuse_other_versions(&mut conn)?;
     let done = conn.run_pending_migrations(MIGRATIONS).map_err(MigrateError::Migration)?;
     Ok(done.iter().map(ToString::to_string).collect())
+}
+
+/// Nothing is dropped or guessed: who runs an older or a newer version's database decides what becomes of it.
+fn refuse_other_versions(conn: &mut PgConnection) -> Result<(), MigrateError> {
+    let known = MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(MigrateError::Migration)?;
+    let applied = conn.applied_migrations().map_err(MigrateError::Migration)?;
+    let is_known =
+        |version: &MigrationVersion<'_>| known.iter().any(|migration| migration.name().version() == *version);
+    match applied.iter().find(|version| !is_known(version)) {
+        Some(version) => Err(MigrateError::OtherVersion(version.to_string())),
+        None => Ok(()),
+    }
 }

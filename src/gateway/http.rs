@@ -1,21 +1,27 @@
 //! The gateway over HTTP: every call is sent exactly once, with its reference as `Idempotency-Key`.
 //!
 //! Guarantees: nothing below this module repeats a call (redirects, retries and proxies are off); an answer counts as an
-//! outcome only if it is understood whole and names the call it answers; no call outlives [`CALL_TIMEOUT`]. Logs name
+//! outcome only if all of it is understood and agrees with the call: status, outcome, reference, amount, currency. No call
+//! outlives [`Limits::call`]. Logs name
 //! references, never payment methods.
 //!
 //! Does not do TLS: no TLS library is compiled in, so the gateway's URL is `http://`, for the sandbox, or for a proxy on the
 //! same host that does the TLS. To call a gateway over `https://`, enable one of reqwest's TLS features and allow the scheme.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
+use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect, retry};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{CALL_TIMEOUT, CONNECT_TIMEOUT, Call, CallError, Capture, Gateway, Outcome, Refund};
+use super::{Call, Capture, Gateway, Outcome, Refund};
+use crate::settlement::{CallError, Limits};
+
+/// The limits that the settlement counts on.
+const LIMITS: Limits = Limits::DEFAULT;
 
 /// The payment methods that can be sent: those of the sandbox. A real gateway's are found in its customer's account.
 pub const PAYMENT_METHODS: [&str; 7] = [
@@ -38,7 +44,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many idle connections are kept: about as many as one replica has calls under way. More are opened when needed.
 const IDLE_CONNECTIONS: usize = 16;
 
-/// The gateway at a URL. Cheap to share; keeps its own connections.
+/// The gateway at a URL. Clones share its connections.
+#[derive(Clone)]
 pub struct HttpGateway {
     client: Client,
     captures: Url,
@@ -77,9 +84,9 @@ impl HttpGateway {
             return Err(InvalidGatewayUrl::Malformed("it must end with its path".to_owned()));
         }
         let client = Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(CALL_TIMEOUT)
-            // Whether a call is sent again is decided in one place, `learn`.
+            .connect_timeout(LIMITS.connect)
+            .timeout(LIMITS.call)
+            // Whether a call is sent again is decided in one place, `settlement/learn.rs`.
             .retry(retry::never())
             // A redirect would send the payment to a server that nobody configured.
             .redirect(redirect::Policy::none())
@@ -102,15 +109,15 @@ impl Gateway for HttpGateway {
         let request = self.client.post(self.captures.clone()).json(&json!({
             "reference": reference, "amount": amount, "currency": currency, "payment_method": payment_method,
         }));
-        Box::pin(send(request, reference, *amount))
+        Box::pin(send(request, reference, *amount, currency))
     }
 
     fn refund<'a>(&'a self, refund: &'a Refund) -> BoxFuture<'a, Result<Outcome, CallError>> {
-        let Refund { reference, capture, amount } = refund;
+        let Refund { reference, capture, amount, currency } = refund;
         let request = self.client.post(self.refunds.clone()).json(&json!({
             "reference": reference, "capture": capture, "amount": amount,
         }));
-        Box::pin(send(request, reference, *amount))
+        Box::pin(send(request, reference, *amount, currency))
     }
 
     fn find<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
@@ -128,6 +135,7 @@ impl Gateway for HttpGateway {
 struct Entry {
     reference: String,
     amount: i64,
+    currency: String,
     outcome: EntryOutcome,
 }
 
@@ -154,17 +162,31 @@ impl From<EntryOutcome> for Outcome {
     }
 }
 
+impl EntryOutcome {
+    /// Whether an answer of this status may say so. A decline is an answer, not an error: the issuer was asked and said no.
+    fn agrees_with(self, status: StatusCode) -> bool {
+        match self {
+            Self::Succeeded => matches!(status, StatusCode::OK | StatusCode::CREATED),
+            Self::CardDeclined | Self::InsufficientFunds => status == StatusCode::PAYMENT_REQUIRED,
+            // Only the books say so: the answer itself is a 500.
+            Self::Error => false,
+        }
+    }
+}
+
 /// Sends a call once and reads its outcome.
-async fn send(request: RequestBuilder, reference: &str, amount: i64) -> Result<Outcome, CallError> {
+async fn send(request: RequestBuilder, reference: &str, amount: i64, currency: &str) -> Result<Outcome, CallError> {
     let response = request.header("Idempotency-Key", reference).send().await.map_err(no_answer)?;
-    match response.status() {
-        // A decline is an answer, not an error: the issuer was asked and said no.
-        StatusCode::OK | StatusCode::CREATED | StatusCode::PAYMENT_REQUIRED => {}
-        status => return Err(failure(status)),
+    let status = response.status();
+    if !matches!(status, StatusCode::OK | StatusCode::CREATED | StatusCode::PAYMENT_REQUIRED) {
+        return Err(failure(&response));
     }
     let entry: Entry = read(response).await?;
-    if entry.reference != reference || entry.amount != amount {
+    if entry.reference != reference || entry.amount != amount || entry.currency != currency {
         return Err(not_understood("it answers another call"));
+    }
+    if !entry.outcome.agrees_with(status) {
+        return Err(not_understood("its status and its outcome disagree"));
     }
     Ok(entry.outcome.into())
 }
@@ -173,7 +195,7 @@ async fn send(request: RequestBuilder, reference: &str, amount: i64) -> Result<O
 async fn look(request: RequestBuilder, call: &Call) -> Result<Option<Outcome>, CallError> {
     let response = request.send().await.map_err(no_answer)?;
     if response.status() != StatusCode::OK {
-        return Err(failure(response.status()));
+        return Err(failure(&response));
     }
     let mut entries: Vec<Entry> = read(response).await?;
     // A gateway that ignored the filter would otherwise settle this call with another's outcome.
@@ -181,9 +203,9 @@ async fn look(request: RequestBuilder, call: &Call) -> Result<Option<Outcome>, C
     entries.retain(|entry| entry.reference == reference);
     // After a database was restored, a key may have been used again for another amount. What the books have then is not
     // this call, and must neither pay for it nor let it be sent: a person has to look.
-    if entries.iter().any(|entry| entry.amount != call.amount()) {
-        log::error!("the gateway's books have {reference} with another amount");
-        return Err(not_understood("the books have the reference with another amount"));
+    if entries.iter().any(|entry| entry.amount != call.amount() || entry.currency != call.currency()) {
+        log::error!("the gateway's books have {reference} with another amount or currency");
+        return Err(not_understood("the books have the reference with another amount or currency"));
     }
 
     let succeeded = entries.iter().filter(|entry| entry.outcome == EntryOutcome::Succeeded).count();
@@ -203,21 +225,33 @@ async fn read<T: DeserializeOwned>(mut response: Response) -> Result<T, CallErro
         }
         body.extend_from_slice(&chunk);
     }
-    serde_json::from_slice(&body).map_err(|error| not_understood(&error.to_string()))
+    // serde_json would pass over invalid UTF-8 in members that nobody reads.
+    let text = std::str::from_utf8(&body).map_err(|error| not_understood(&error.to_string()))?;
+    serde_json::from_str(text).map_err(|error| not_understood(&error.to_string()))
 }
 
 /// What a status other than an outcome's says about the call.
-fn failure(status: StatusCode) -> CallError {
-    let code = status.as_u16();
-    match status {
-        // None of these says anything about the call itself: it came too early, too late, or too often.
-        StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-            CallError::Later { status: code }
-        }
-        _ if status.is_client_error() => CallError::Refused { status: code },
-        _ if status.is_server_error() => CallError::ServerError { status: code },
+fn failure(response: &Response) -> CallError {
+    let status = response.status();
+    let (code, retry_after) = (status.as_u16(), retry_after(response));
+    match code {
+        // None of these says anything about the call itself: who asked was not let in or asked at the wrong place, or it
+        // came too early, too late, or too often.
+        401 | 403 | 404 | 405 | 408 | 409 | 425 | 429 => CallError::Later { status: code, retry_after },
+        400..=499 => CallError::Refused { status: code },
+        500..=599 => CallError::ServerError { status: code, retry_after },
         _ => not_understood(&format!("its status is {status}")),
     }
+}
+
+/// Retry-After, in both of its forms (RFC 9110). A date that is past is now.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 /// The reason without the URL, and with what lies below: "connection refused" is what helps.

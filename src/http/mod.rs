@@ -3,7 +3,6 @@
 mod frame;
 
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::{Handler, Server};
@@ -14,15 +13,14 @@ use actix_web::{App, FromRequest, HttpResponse, HttpServer, Resource, Responder,
 
 use self::frame::frame;
 use crate::auth::{KnownKeys, authenticate};
-use crate::charges::settle::Settler;
-use crate::charges::{reads, refunds};
 use crate::db::Db;
 use crate::error::ApiError;
-use crate::gateway::Gateway;
 use crate::metrics::Metrics;
+use crate::payments::Settler;
 use crate::problems::NOT_FOUND;
 use crate::{
-    charges, entitlements, events, health, idempotency_keys, metrics, openapi, orders, pages, policies, products,
+    charges, entitlements, events, health, idempotency_keys, metrics, openapi, orders, pages, payments, policies,
+    products, refunds,
 };
 
 /// How long requests under way may go on after SIGTERM, in seconds. A handler answers within its budget of 6 s; beyond
@@ -40,10 +38,10 @@ fn screen() -> Vec<Path> {
         path("/v1/orders").get(orders::list).post(orders::create),
         path("/v1/orders/{id}").get(orders::get),
         path("/v1/orders/{id}/cancel").post(orders::cancel),
-        path("/v1/charges").get(reads::charges_of_account).post(charges::create),
-        path("/v1/charges/{id}").get(reads::charge),
-        path("/v1/charges/{id}/refunds").get(reads::refunds_of_charge).post(refunds::create),
-        path("/v1/refunds/{id}").get(reads::refund),
+        path("/v1/charges").get(charges::list).post(payments::create_charge),
+        path("/v1/charges/{id}").get(charges::get),
+        path("/v1/charges/{id}/refunds").get(refunds::list).post(payments::create_refund),
+        path("/v1/refunds/{id}").get(refunds::get),
         path("/v1/entitlements").get(entitlements::list).post(entitlements::grant),
         path("/v1/entitlements/{id}").get(entitlements::get),
         path("/v1/entitlements/{id}/consume").post(entitlements::consume),
@@ -87,9 +85,7 @@ pub struct State {
     pub db: Db,
     /// The API keys found lately.
     pub known_keys: KnownKeys,
-    /// Where money is moved.
-    pub gateway: Arc<dyn Gateway>,
-    /// Finishes what the gateway left open.
+    /// Moves money, and finishes what the gateway left open.
     pub settler: Settler,
     /// The gateway's books for the playground: only with the demo.
     pub demo: Option<pages::Books>,
@@ -106,7 +102,6 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
         App::new()
             .app_data(Data::new(state.db.clone()))
             .app_data(Data::new(state.known_keys.clone()))
-            .app_data(Data::from(Arc::clone(&state.gateway)))
             .app_data(Data::new(state.settler.clone()))
             .app_data(Data::new(metrics.clone()))
             .app_data(Data::new(state.demo.clone()))

@@ -28,15 +28,8 @@ pub struct Received {
 }
 
 impl Received {
-    pub(super) fn new(method: &str, path: &str, json: &Value) -> Result<Self, Error> {
-        let canonical = serde_json_canonicalizer::to_vec(json).map_err(|e| Error::MalformedJson(e.to_string()))?;
-        Ok(Self { method: method.to_owned(), path: path.to_owned(), canonical })
-    }
-
-    /// The path with its ids, in the one spelling that fingerprints and scopes use.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        &self.path
+    pub(super) fn new(method: &str, path: String, canonical: Vec<u8>) -> Self {
+        Self { method: method.to_owned(), path, canonical }
     }
 
     /// SHA-256 over the version, the method, the path and the canonical JSON, each part with its length.
@@ -59,11 +52,16 @@ impl Received {
     }
 }
 
+/// JSON in the canonical form of RFC 8785.
+pub(super) fn canonical(json: &Value) -> Result<Vec<u8>, Error> {
+    serde_json_canonicalizer::to_vec(json).map_err(|e| Error::MalformedJson(e.to_string()))
+}
+
 /// Reads JSON strictly: UTF-8, no lone surrogates, no member twice, no number that an f64 can't hold, no nesting beyond
-/// 128 levels. No bytes at all are `{}`.
+/// 128 levels. No bytes at all are `{}`. `1.0` and `1e0` are the integer 1, as they are in canonical JSON.
 ///
 /// # Errors
-/// [`Error::MalformedJson`] for what is not such JSON, [`Error::InvalidBody`] with a pointer to each integer beyond 2^53-1.
+/// [`Error::MalformedJson`] for what is not such JSON.
 pub fn read_json(bytes: &[u8]) -> Result<Value, Error> {
     if bytes.is_empty() {
         return Ok(Value::Object(Map::new()));
@@ -72,9 +70,14 @@ pub fn read_json(bytes: &[u8]) -> Result<Value, Error> {
     let mut parser = serde_json::Deserializer::from_slice(bytes);
     let value = Strict.deserialize(&mut parser).map_err(malformed)?;
     parser.end().map_err(malformed)?;
-    let mut unsafe_integers = Vec::new();
-    find_unsafe_integers(&value, &mut String::new(), &mut unsafe_integers);
-    if unsafe_integers.is_empty() { Ok(value) } else { Err(Error::InvalidBody(unsafe_integers)) }
+    Ok(value)
+}
+
+/// Each integer beyond 2^53-1, which canonical JSON can't hold.
+pub(super) fn unsafe_integers(value: &Value) -> Vec<FieldError> {
+    let mut found = Vec::new();
+    find_unsafe_integers(value, &mut String::new(), &mut found);
+    found
 }
 
 fn find_unsafe_integers(value: &Value, pointer: &mut String, found: &mut Vec<FieldError>) {
@@ -155,7 +158,11 @@ impl<'de> Visitor<'de> for Strict {
         Ok(value.into())
     }
 
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "whole numbers up to 2^53 - 1")]
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        if value.fract() == 0.0 && value.abs() <= MAX_SAFE_INTEGER as f64 {
+            return Ok((value as i64).into());
+        }
         Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
     }
 
@@ -189,7 +196,11 @@ mod tests {
     use super::*;
 
     fn of(json: &str) -> [u8; 32] {
-        Received::new("POST", "/v1/orders", &read_json(json.as_bytes()).unwrap()).unwrap().fingerprint()
+        received("POST", "/v1/orders", json).fingerprint()
+    }
+
+    fn received(method: &str, path: &str, json: &str) -> Received {
+        Received::new(method, path.to_owned(), canonical(&read_json(json.as_bytes()).unwrap()).unwrap())
     }
 
     #[test]
@@ -205,15 +216,14 @@ mod tests {
         for other in [r#"{"a":2}"#, r#"{"a":"1"}"#, r#"{"a":1,"b":null}"#, r#"{"A":1}"#, "[1]", "null", "{}"] {
             assert_ne!(one, of(other), "{other}");
         }
-        let json = read_json(br#"{"a":1}"#).unwrap();
-        assert_ne!(one, Received::new("PUT", "/v1/orders", &json).unwrap().fingerprint());
-        assert_ne!(one, Received::new("POST", "/v1/charges", &json).unwrap().fingerprint());
+        assert_ne!(one, received("PUT", "/v1/orders", r#"{"a":1}"#).fingerprint());
+        assert_ne!(one, received("POST", "/v1/charges", r#"{"a":1}"#).fingerprint());
     }
 
     /// Records made by one release are compared by the next: this value may never change under version 1.
     #[test]
     fn version_1_is_fixed() {
-        let received = Received::new("POST", "/v1/orders", &read_json(br#"{"b":1,"a":"x"}"#).unwrap()).unwrap();
+        let received = received("POST", "/v1/orders", r#"{"b":1,"a":"x"}"#);
         // Computed apart, with Python's hashlib: the byte 1, then each part behind its length as eight bytes.
         assert_eq!(
             received.fingerprint(),
@@ -249,13 +259,14 @@ mod tests {
 
     #[test]
     fn integers_beyond_2_53_are_named() {
-        let Err(Error::InvalidBody(errors)) =
-            read_json(br#"{"a/b":[0,9007199254740992],"c":-123456789012345678901234567890}"#)
-        else {
-            panic!("they were taken");
-        };
-        let pointers: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
+        let json = read_json(br#"{"a/b":[0,9007199254740992],"c":-123456789012345678901234567890}"#).unwrap();
+        let pointers: Vec<_> = unsafe_integers(&json).into_iter().map(|error| error.pointer).collect();
         assert_eq!(pointers, ["/a~1b/1", "/c"]);
-        assert!(read_json(b"[9007199254740991,-9007199254740991]").is_ok());
+        assert_eq!(unsafe_integers(&read_json(b"[9007199254740991,-9007199254740991]").unwrap()), []);
+    }
+
+    #[test]
+    fn a_whole_number_is_an_integer_however_it_is_spelt() {
+        assert_eq!(read_json(b"[1.0,1e0,10e-1,-0.0,1.5,1e20]").unwrap().to_string(), "[1,1,1,0,1.5,1e+20]");
     }
 }

@@ -18,7 +18,14 @@ use super::store::Record;
 #[derive(Clone, Default)]
 pub struct Flights(Arc<Shared>);
 
-type InFlight = HashMap<Address, watch::Receiver<Progress>>;
+type InFlight = HashMap<Address, Flight>;
+
+/// One key's requests in this process.
+struct Flight {
+    /// Of the leader's request.
+    fingerprint: [u8; 32],
+    progress: watch::Receiver<Progress>,
+}
 
 #[derive(Default)]
 struct Shared {
@@ -60,10 +67,10 @@ struct Progress {
 /// What a leader leaves to its followers.
 #[derive(Clone)]
 pub(super) enum Landing {
-    /// The record as it stands now.
-    Stored(Arc<Record>),
-    /// The failure of a request with this fingerprint. Nothing was stored. The error is the caller's type.
-    Failed { fingerprint: [u8; 32], error: Arc<dyn Any + Send + Sync> },
+    /// The record as it is now.
+    Record(Arc<Record>),
+    /// The leader failed, and nothing was stored. The error is the caller's type.
+    Failed(Arc<dyn Any + Send + Sync>),
     /// The leader ran out of patience while another process held the key.
     InFlight,
 }
@@ -72,6 +79,8 @@ pub(super) enum Landing {
 pub(super) enum Seat {
     Leader(Leader),
     Follower(Follower),
+    /// The flight is another request's, under the same key: this one is refused at once.
+    OtherRequest,
 }
 
 /// Goes to the database for all. Dropped without a landing, it leaves the seat to a follower.
@@ -84,12 +93,13 @@ pub(super) struct Leader {
 pub(super) struct Follower(watch::Receiver<Progress>);
 
 impl Flights {
-    pub(super) fn board(&self, address: &Address) -> Seat {
+    pub(super) fn board(&self, address: &Address, fingerprint: [u8; 32]) -> Seat {
         match self.lock().entry(address.clone()) {
-            Entry::Occupied(flight) => Seat::Follower(Follower(flight.get().clone())),
+            Entry::Occupied(flight) if flight.get().fingerprint != fingerprint => Seat::OtherRequest,
+            Entry::Occupied(flight) => Seat::Follower(Follower(flight.get().progress.clone())),
             Entry::Vacant(place) => {
                 let (progress, receiver) = watch::channel(Progress::default());
-                place.insert(receiver);
+                place.insert(Flight { fingerprint, progress: receiver });
                 Seat::Leader(Leader { flights: self.clone(), address: address.clone(), progress })
             }
         }
@@ -112,8 +122,8 @@ impl Flights {
 }
 
 impl Leader {
-    pub(super) fn has_seen(&self, provisional: &Record) {
-        self.progress.send_modify(|progress| progress.seen = Some(Arc::new(provisional.clone())));
+    pub(super) fn has_seen(&self, provisional: Record) {
+        self.progress.send_modify(|progress| progress.seen = Some(Arc::new(provisional)));
     }
 
     pub(super) fn land(self, landing: Landing) {

@@ -3,6 +3,7 @@
 //! The header follows draft-ietf-httpapi-idempotency-key-header-07: an RFC 9651 String in quotes, parameters ignored. The
 //! bare form that most clients send is taken too: `"abc"` and `abc` are one key.
 
+use std::fmt::Write as _;
 use std::hash::Hash;
 
 use actix_web::HttpRequest;
@@ -139,18 +140,28 @@ pub struct Address {
 }
 
 impl Address {
-    /// The address of a request's record under a policy. `path` is the request's path with its ids.
-    #[must_use]
-    pub fn new(account_id: Uuid, policy: &Policy, path: &str, key: &Key) -> Self {
+    /// The address of a request's record under a policy. `ids` are those of the path, as the handler parsed them.
+    ///
+    /// # Errors
+    /// [`Error::ResourceNotNamed`].
+    pub fn new(account_id: Uuid, policy: &Policy, ids: &[String], key: &Key) -> Result<Self, Error> {
         let scope = match policy.scope {
             Scope::Account => "account".to_owned(),
             Scope::Route => policy.route.to_owned(),
-            Scope::Resource => {
-                let method = policy.route.split_once(' ').map_or(policy.route, |(method, _)| method);
-                format!("{method} {path}")
-            }
+            Scope::Resource => format!("{} {}", policy.method(), policy.path(ids)?),
         };
-        Self { account_id, scope, key: key.0.clone() }
+        Ok(Self { account_id, scope, key: key.0.clone() })
+    }
+
+    /// The [digest](Self::digest) in hex: what a system outside may know this request by. Nothing in it is made afresh, so
+    /// even a database that lost the record makes the same reference again.
+    #[must_use]
+    pub fn reference(&self) -> String {
+        self.digest().iter().fold(String::with_capacity(64), |mut hex, byte| {
+            // Writing to a string can't fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
     }
 
     /// SHA-256 over the address, each part with its length, so that no two addresses share their input.

@@ -19,6 +19,10 @@ pub struct Listed {
     pub scope: String,
     /// The route of the request that made it.
     pub route: String,
+    /// The id of the request that made it.
+    pub request_id: Uuid,
+    /// What the reply's `Location` names.
+    pub location: Option<String>,
     /// The reply's HTTP status.
     pub status: i16,
     /// When its transaction began, which did what the request asked for.
@@ -52,6 +56,8 @@ pub fn list(
             idempotency_keys::key,
             idempotency_keys::scope,
             idempotency_keys::route,
+            idempotency_keys::request_id,
+            idempotency_keys::location,
             idempotency_keys::status,
             idempotency_keys::created_at,
             idempotency_keys::expires_at,

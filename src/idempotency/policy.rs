@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Error;
+
 /// An endpoint's promise to clients that retry. One constant drives the handler, the policy table and the documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -25,7 +27,7 @@ pub enum Scope {
     Account,
     /// One key space a route.
     Route,
-    /// One key space a route and its path ids.
+    /// One key space a route and its path ids, as the handler parsed them: see [`Keyed::on`](super::Keyed::on).
     Resource,
 }
 
@@ -42,6 +44,30 @@ pub enum Failures {
 }
 
 impl Policy {
+    /// `POST` of `POST /v1/orders`.
+    #[must_use]
+    pub fn method(&self) -> &'static str {
+        self.route.split_once(' ').map_or(self.route, |(method, _)| method)
+    }
+
+    /// The path with these ids in the place of its `{..}`, in their order: one spelling for each resource, whatever the
+    /// client wrote.
+    ///
+    /// # Errors
+    /// [`Error::ResourceNotNamed`] where there are fewer or more ids than the path has places.
+    pub fn path(&self, ids: &[String]) -> Result<String, Error> {
+        let mut rest = self.route.split_once(' ').map_or("", |(_, path)| path);
+        let mut path = String::with_capacity(rest.len() + 36 * ids.len());
+        let mut ids = ids.iter();
+        while let Some((before, after)) = rest.split_once('{') {
+            path.push_str(before);
+            path.push_str(ids.next().ok_or(Error::ResourceNotNamed(self.route))?);
+            rest = after.split_once('}').map_or("", |(_, behind)| behind);
+        }
+        path.push_str(rest);
+        if ids.next().is_none() { Ok(path) } else { Err(Error::ResourceNotNamed(self.route)) }
+    }
+
     /// How long a reply of this status is replayed, from when it became final.
     #[must_use]
     pub const fn ttl(&self, status: u16) -> Duration {

@@ -18,7 +18,7 @@ pub const IDEMPOTENCY_EXPIRES: HeaderName = HeaderName::from_static("idempotency
 pub const MAX_BODY: usize = 256 * 1024;
 
 /// What a client that reads 202 should wait before it asks again, in seconds: less would poll, more would bore.
-const PROVISIONAL_RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+const PROVISIONAL_RETRY_AFTER: u64 = 1;
 
 /// Status, headers and body as stored and replayed. The headers are an allow-list of two: whatever else an answer carries
 /// (dates, request ids, cookies) belongs to that answer alone.
@@ -60,6 +60,21 @@ impl Reply {
         Self::json(200, body)
     }
 
+    /// The reply as an HTTP response. A service renders its failures by this too, so that a stored failure and one that
+    /// is not stored can't drift apart.
+    #[must_use]
+    pub fn into_response(self) -> HttpResponse {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = HttpResponse::build(status);
+        if let Some(content_type) = self.content_type {
+            response.insert_header((CONTENT_TYPE, content_type));
+        }
+        if let Some(location) = self.location {
+            response.insert_header((LOCATION, location));
+        }
+        response.body(self.body)
+    }
+
     /// Whether a later reply takes this one's place.
     #[must_use]
     pub fn is_provisional(&self) -> bool {
@@ -87,29 +102,33 @@ pub struct Answer {
     pub origin: Origin,
     /// When it stops being replayed; none while it is provisional.
     pub expires_at: Option<DateTime<Utc>>,
+    /// While the reply is provisional: seconds until the client should ask again.
+    pub retry_after: u64,
 }
 
 impl Answer {
+    pub(super) fn new(reply: Reply, origin: Origin, expires_at: Option<DateTime<Utc>>) -> Self {
+        Self { reply, origin, expires_at, retry_after: PROVISIONAL_RETRY_AFTER }
+    }
+
     /// The HTTP response, with the headers that say what it is. Its extensions hold the [`Origin`].
     #[must_use]
     pub fn into_response(self) -> HttpResponse {
-        let status = StatusCode::from_u16(self.reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = HttpResponse::build(status);
-        if let Some(content_type) = self.reply.content_type {
-            response.insert_header((CONTENT_TYPE, content_type));
+        let provisional = self.reply.is_provisional();
+        let mut response = self.reply.into_response();
+        let headers = response.headers_mut();
+        if let Some(expires_at) = self.expires_at
+            && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(expires_at.into()))
+        {
+            headers.insert(IDEMPOTENCY_EXPIRES, date);
         }
-        if let Some(location) = self.reply.location {
-            response.insert_header((LOCATION, location));
-        }
-        if let Some(expires_at) = self.expires_at {
-            response.insert_header((IDEMPOTENCY_EXPIRES, httpdate::fmt_http_date(expires_at.into())));
-        } else {
-            response.insert_header((RETRY_AFTER, PROVISIONAL_RETRY_AFTER));
+        if provisional {
+            headers.insert(RETRY_AFTER, self.retry_after.into());
         }
         if self.origin == Origin::Replayed {
-            response.insert_header((IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true")));
+            headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
         }
         response.extensions_mut().insert(self.origin);
-        response.body(self.reply.body)
+        response
     }
 }

@@ -1,14 +1,15 @@
 //! `Keyed<T>`: the extractor that hands a handler the key, what was received, and the typed body.
 //!
-//! It checks in this order: size (413), media type (415), key (400), JSON (400), shape (422). Nothing of it touches the
+//! It checks in this order: size (413) and time (408), media type (415), key (400), JSON (400), shape (422). Nothing of it touches the
 //! database.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use futures_util::StreamExt;
@@ -16,7 +17,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::fingerprint::{Received, read_json};
+use super::fingerprint::{Received, canonical, read_json, unsafe_integers};
 use super::key::{Address, Key};
 use super::policy::Policy;
 use super::{Error, FieldError};
@@ -26,26 +27,43 @@ pub const MAX_REQUEST_BODY: usize = 64 * 1024;
 
 /// How long a body may take to arrive. The largest one takes a second on a slow phone; who needs ten holds a connection
 /// for nothing.
-const BODY_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// A request with a key.
 #[derive(Clone, Debug)]
 pub struct Keyed<T> {
     /// The client's key.
     pub key: Key,
-    /// Method, path and JSON as received: what the fingerprint is taken over.
-    pub received: Received,
     /// The typed body.
     pub body: T,
     /// What a problem's `instance` names: the [`Instance`] of the request, or a random id where no middleware set one.
     pub instance: Uuid,
+    /// The JSON as it was received, in canonical form: what the fingerprint is taken over.
+    canonical: Vec<u8>,
+    ids: Vec<String>,
 }
 
 impl<T> Keyed<T> {
-    /// Where the record of this request lives under a policy.
+    /// Names an id of the path as the handler parsed it, once for each `{..}` of the policy's route, in their order. So two
+    /// spellings of one id (`/permits/1` and `/permits/01`) are one resource, and a key has one effect there.
     #[must_use]
-    pub fn address(&self, account_id: Uuid, policy: &Policy) -> Address {
-        Address::new(account_id, policy, self.received.path(), &self.key)
+    pub fn on(mut self, id: impl Display) -> Self {
+        self.ids.push(id.to_string());
+        self
+    }
+
+    /// Where the record of this request lives under a policy.
+    ///
+    /// # Errors
+    /// [`Error::ResourceNotNamed`].
+    pub fn address(&self, account_id: Uuid, policy: &Policy) -> Result<Address, Error> {
+        Address::new(account_id, policy, &self.ids, &self.key)
+    }
+
+    /// What the fingerprint is taken over, the typed body, and the instance.
+    pub(super) fn received(self, policy: &Policy) -> Result<(Received, T, Uuid), Error> {
+        let received = Received::new(policy.method(), policy.path(&self.ids)?, self.canonical);
+        Ok((received, self.body, self.instance))
     }
 }
 
@@ -71,24 +89,52 @@ impl<T: Body + 'static> FromRequest for Keyed<T> {
         Box::pin(async move {
             let bytes = read_body(&request, payload).await?;
             let key = Key::of(&request)?;
-            let json = read_json(&bytes)?;
-            let body = T::parse(&json).map_err(Error::InvalidBody)?;
-            let received = Received::new(request.method().as_str(), &canonical_path(&request), &json)?;
+            let (json, body) = parse_body(&bytes)?;
+            let canonical = canonical(&json)?;
             let instance = request.extensions().get::<Instance>().map_or_else(Uuid::new_v4, |id| id.0);
-            Ok(Self { key, received, body, instance })
+            Ok(Self { key, body, instance, canonical, ids: Vec::new() })
         })
     }
+}
+
+/// Reads the JSON and the typed body, and names all that is wrong with them.
+///
+/// # Errors
+/// [`Error::MalformedJson`], [`Error::InvalidBody`].
+pub fn parse_body<T: Body>(bytes: &[u8]) -> Result<(Value, T), Error> {
+    let json = read_json(bytes)?;
+    let mut errors = unsafe_integers(&json);
+    match T::parse(&json) {
+        Ok(body) if errors.is_empty() => return Ok((json, body)),
+        Ok(_) => {}
+        Err(more) => {
+            errors.retain(|error| !more.iter().any(|other| other.pointer == error.pointer));
+            errors.extend(more);
+        }
+    }
+    Err(Error::InvalidBody(errors))
 }
 
 /// Reads a JSON body whole. Without a body no `Content-Type` is asked for.
 ///
 /// # Errors
-/// [`Error::PayloadTooLarge`], [`Error::UnsupportedMediaType`], or [`Error::MalformedJson`] where it broke off, or took
-/// longer than ten seconds.
+/// [`Error::PayloadTooLarge`], [`Error::UnsupportedMediaType`], [`Error::RequestTimeout`] where it took longer than ten
+/// seconds, or [`Error::MalformedJson`] where it broke off.
 pub async fn read_body(request: &HttpRequest, payload: Payload) -> Result<Bytes, Error> {
-    let late = |_| Error::MalformedJson(format!("the body did not arrive within {} s", BODY_WITHIN.as_secs()));
-    let bytes = timeout(BODY_WITHIN, gather(payload)).await.map_err(late)??;
-    if bytes.is_empty() || is_json(request) { Ok(bytes) } else { Err(Error::UnsupportedMediaType) }
+    let bytes = timeout(BODY_WITHIN, gather(payload)).await.map_err(|_| Error::RequestTimeout)??;
+    match () {
+        () if bytes.is_empty() => Ok(bytes),
+        // Unpacked, a small body may be of any size.
+        () if is_encoded(request) => Err(Error::UnsupportedMediaType("the body must not be compressed")),
+        () if !is_json(request) => Err(Error::UnsupportedMediaType("the body must be application/json")),
+        () => Ok(bytes),
+    }
+}
+
+/// Whether the body has a content coding, such as gzip.
+fn is_encoded(request: &HttpRequest) -> bool {
+    let codings = request.headers().get_all(CONTENT_ENCODING);
+    codings.into_iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 async fn gather(mut payload: Payload) -> Result<Bytes, Error> {
@@ -109,10 +155,4 @@ fn is_json(request: &HttpRequest) -> bool {
     let (Some(value), None) = (types.next(), types.next()) else { return false };
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
-}
-
-/// The path as the router read it, with each UUID in its canonical spelling: `/v1/orders/ABC..` and `/v1/orders/abc..` are one.
-fn canonical_path(request: &HttpRequest) -> String {
-    let spell = |segment: &str| Uuid::try_parse(segment).map_or_else(|_| segment.to_owned(), |id| id.to_string());
-    request.match_info().as_str().split('/').map(spell).collect::<Vec<_>>().join("/")
 }

@@ -9,6 +9,7 @@ diesel::table! {
         key -> Varchar,
         id -> Uuid,
         route -> Text,
+        request_id -> Uuid,
         fingerprint_version -> Int2,
         fingerprint -> Bytea,
         status -> Int2,

@@ -1,43 +1,39 @@
-//! The statements on the one table: claim, record, find, guard. (Settling is in `settle.rs`, deleting in `sweep.rs`.) Each runs
-//! inside the caller's transaction, or is one.
-//!
-//! The statements of the hot path are query fragments with a static id, so that PostgreSQL plans them once a connection;
-//! Diesel would send an UPDATE unprepared each time.
+//! The statements on the one table: claim, record, find, guard, settle, list. Each runs inside the caller's transaction, or
+//! is a transaction by itself. (`sweep.rs` deletes.)
 
 use std::time::Duration;
 
 use actix_web::web::Bytes;
 use chrono::{DateTime, Utc};
+use diesel::dsl::now;
+use diesel::pg::data_types::PgInterval;
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel::sql_types::{self, BigInt, Binary, Bool, Double, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Binary, Bool, Interval, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use super::fingerprint::FINGERPRINT_VERSION;
 use super::key::Address;
 use super::reply::{MAX_BODY, Reply};
 use super::schema::idempotency_keys;
-use super::statement::Statement;
-use super::write::Write;
+use super::sweep::remove_expired;
 
-const CURRENT_VERSION: i16 = FINGERPRINT_VERSION as i16;
-
-/// A record as it stands in the table, with a reply: none commits without one.
+/// A record as the table has it. Every record has a reply: none commits without one.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Names the record in lists. Made by the request that claimed, so it also tells a request its own record.
+    /// Names the record in lists. The request that claimed the key made the id, so a request knows its own record.
     pub id: Uuid,
     /// What the stored fingerprint was computed under.
     pub fingerprint_version: u8,
-    /// Of the request that claimed.
+    /// Of the request that claimed the key.
     pub fingerprint: Vec<u8>,
     /// The reply, final or provisional.
     pub reply: Reply,
     /// None while the reply is provisional.
     pub expires_at: Option<DateTime<Utc>>,
-    /// By the database's clock, as the transaction saw it.
+    /// By the database's clock, as the statement saw it.
     pub expired: bool,
 }
 
@@ -48,23 +44,19 @@ pub(super) struct Claim {
     pub lock: i64,
     pub id: Uuid,
     pub route: &'static str,
+    pub request_id: Uuid,
     pub fingerprint: [u8; 32],
 }
 
-/// What the claim found.
+/// Whose the key is.
 pub(super) enum Claimed {
-    /// The key is this transaction's, and there is no record.
-    Free,
-    /// A record stands, live or expired.
-    Stands(Record),
+    /// The key is this transaction's until the transaction ends, and there is no record.
+    Ours,
+    /// The key has a live record.
+    Taken(Record),
     /// Another transaction holds the key.
     InFlight,
 }
-
-/// The reply is over [`MAX_BODY`]: a defect of the endpoint that made it.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("a reply of {0} bytes is over the stored limit of {MAX_BODY}")]
-pub struct ReplyTooLarge(pub usize);
 
 type RecordColumns = (
     SqlUuid,
@@ -96,166 +88,7 @@ impl From<RecordRow> for Record {
     }
 }
 
-/// Claims the key until the transaction ends, or tells who has it, in one statement that waits for nobody.
-///
-/// The claim is an advisory lock that is only tried: it keeps duplicates from running, and from waiting inside the
-/// database. It is the unique key that makes it right, see [`record`].
-pub(super) fn claim(conn: &mut PgConnection, claim: &Claim) -> QueryResult<Claimed> {
-    let (got, record): (bool, Option<RecordRow>) = ClaimStatement(claim).get_result(conn)?;
-    Ok(match (got, record.map(Record::from)) {
-        (true, None) => Claimed::Free,
-        // An expired record whose lock is taken is being replaced: whoever went on to the guard would wait in the database.
-        (false, Some(record)) if record.expired => Claimed::InFlight,
-        (_, Some(record)) => Claimed::Stands(record),
-        (false, None) => Claimed::InFlight,
-    })
-}
-
-struct ClaimStatement<'a>(&'a Claim);
-
-impl QueryId for ClaimStatement<'_> {
-    type QueryId = ClaimStatement<'static>;
-    const HAS_STATIC_QUERY_ID: bool = true;
-}
-
-impl Query for ClaimStatement<'_> {
-    type SqlType = (Bool, Nullable<sql_types::Record<RecordColumns>>);
-}
-
-impl RunQueryDsl<PgConnection> for ClaimStatement<'_> {}
-
-impl QueryFragment<Pg> for ClaimStatement<'_> {
-    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        let Claim { address, lock, .. } = self.0;
-        let mut sql = Statement::new(
-            out,
-            "WITH claim AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(?) AS got)
-             SELECT claim.got, CASE WHEN record.id IS NOT NULL THEN ROW (
-               record.id, record.fingerprint_version, record.fingerprint, record.status, record.content_type,
-               record.location, record.body, record.expires_at, record.expires_at <= now()) END
-             FROM claim
-             LEFT JOIN idempotency_keys record ON record.account_id = ? AND record.scope = ? AND record.key = ?",
-        );
-        sql.bind::<BigInt, _>(lock)?;
-        sql.bind::<SqlUuid, _>(&address.account_id)?;
-        sql.bind::<Text, _>(&address.scope)?;
-        sql.bind::<Text, _>(&address.key)?;
-        sql.end();
-        Ok(())
-    }
-}
-
-/// What became of the record.
-pub(super) enum Recorded {
-    /// It is written, and expires then.
-    Until(Option<DateTime<Utc>>),
-    /// Another transaction holds the key, and nothing is written.
-    InFlight,
-}
-
-/// Writes the record with its reply, together with `write`, waiting for nobody that holds the key.
-///
-/// It holds the key while it runs: by the lock that the [`claim`] of its transaction took, or else by its own. Where another
-/// one has that, the record has no account, which the table refuses before anything else is written.
-///
-/// The unique key decides. Where a record of the key is in the way (its transaction committed since the look), or where
-/// `write` is outdated, nothing is written and the error says to run all of it again. The next look finds what there is.
-pub(super) fn record(
-    conn: &mut PgConnection,
-    claim: &Claim,
-    reply: &Reply,
-    ttl: Duration,
-    write: &impl Write,
-) -> QueryResult<Recorded> {
-    let status = status_column(reply)?;
-    match (RecordStatement { claim, status, reply, ttl: expires_in(reply, ttl), write }).get_result(conn) {
-        Ok(expires_at) => Ok(Recorded::Until(expires_at)),
-        Err(refusal) if is_held(&refusal) => Ok(Recorded::InFlight),
-        Err(refusal) if is_taken(&refusal) || write.is_outdated(&refusal) => Err(run_again(&refusal)),
-        Err(refusal) => Err(refusal),
-    }
-}
-
-fn is_held(refusal: &DieselError) -> bool {
-    use DatabaseErrorKind::NotNullViolation;
-    matches!(refusal, DieselError::DatabaseError(NotNullViolation, what)
-        if what.table_name() == Some(TABLE) && what.column_name() == Some("account_id"))
-}
-
-/// The primary key is the one unique key of the table.
-fn is_taken(refusal: &DieselError) -> bool {
-    use DatabaseErrorKind::UniqueViolation;
-    matches!(refusal, DieselError::DatabaseError(UniqueViolation, what) if what.table_name() == Some(TABLE))
-}
-
-const TABLE: &str = "idempotency_keys";
-
-fn run_again(refusal: &DieselError) -> DieselError {
-    let what = format!("somebody else was faster: {refusal}");
-    DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, Box::new(what))
-}
-
-/// Seconds until the record expires: none while the reply is provisional.
-pub(super) fn expires_in(reply: &Reply, ttl: Duration) -> Option<f64> {
-    (!reply.is_provisional()).then_some(ttl.as_secs_f64())
-}
-
-pub(super) fn status_column(reply: &Reply) -> QueryResult<i16> {
-    i16::try_from(reply.status).map_err(|e| DieselError::SerializationError(e.into()))
-}
-
-struct RecordStatement<'a, W> {
-    claim: &'a Claim,
-    status: i16,
-    reply: &'a Reply,
-    /// In seconds; none of a provisional reply, which never expires.
-    ttl: Option<f64>,
-    write: &'a W,
-}
-
-impl<W: QueryId> QueryId for RecordStatement<'_, W> {
-    type QueryId = RecordStatement<'static, W::QueryId>;
-    const HAS_STATIC_QUERY_ID: bool = W::HAS_STATIC_QUERY_ID;
-}
-
-impl<W> Query for RecordStatement<'_, W> {
-    type SqlType = Nullable<Timestamptz>;
-}
-
-impl<W> RunQueryDsl<PgConnection> for RecordStatement<'_, W> {}
-
-impl<W: QueryFragment<Pg>> QueryFragment<Pg> for RecordStatement<'_, W> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        self.write.walk_ast(out.reborrow())?;
-        let Claim { address, lock, id, route, fingerprint } = self.claim;
-        let mut sql = Statement::new(
-            out,
-            " INSERT INTO idempotency_keys
-               (account_id, scope, key, id, route, fingerprint_version, fingerprint, status, content_type, location, body,
-                expires_at)
-             SELECT CASE WHEN got THEN ? END, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now() + make_interval(secs => ?)
-             FROM (SELECT pg_try_advisory_xact_lock(?) AS got) lock
-             RETURNING expires_at",
-        );
-        sql.bind::<SqlUuid, _>(&address.account_id)?;
-        sql.bind::<Text, _>(&address.scope)?;
-        sql.bind::<Text, _>(&address.key)?;
-        sql.bind::<SqlUuid, _>(id)?;
-        sql.bind::<Text, _>(*route)?;
-        sql.bind::<SmallInt, _>(&CURRENT_VERSION)?;
-        sql.bind::<Binary, _>(fingerprint)?;
-        sql.bind::<SmallInt, _>(&self.status)?;
-        sql.bind::<Nullable<Text>, _>(&self.reply.content_type)?;
-        sql.bind::<Nullable<Text>, _>(&self.reply.location)?;
-        sql.bind::<Binary, _>(&*self.reply.body)?;
-        sql.bind::<Nullable<Double>, _>(&self.ttl)?;
-        sql.bind::<BigInt, _>(lock)?;
-        sql.end();
-        Ok(())
-    }
-}
-
-/// The record at an address, as a query: its type is too long to write.
+/// The record at an address, as a query: the type of the query is too long to write.
 macro_rules! record_at {
     ($address:expr) => {
         idempotency_keys::table
@@ -271,9 +104,117 @@ macro_rules! record_at {
                 idempotency_keys::location,
                 idempotency_keys::body,
                 idempotency_keys::expires_at,
-                idempotency_keys::expires_at.le(diesel::dsl::now.into_sql::<Timestamptz>().nullable()),
+                idempotency_keys::expires_at.le(now.into_sql::<Timestamptz>().nullable()),
             ))
     };
+}
+
+/// The reply is over [`MAX_BODY`]: a defect of the endpoint that made the reply.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("a reply of {0} bytes is over the stored limit of {MAX_BODY}")]
+pub struct ReplyTooLarge(pub usize);
+
+/// Claims the key until the transaction ends, or finds out whose the key is. The claim itself waits for nobody.
+///
+/// A live record is returned without a lock: a lock would make each replay a write. An expired record is locked by the
+/// [`guard`], looked at again, and removed; if the transaction is rolled back, the record is back.
+pub(super) fn claim(conn: &mut PgConnection, claim: &Claim) -> QueryResult<Claimed> {
+    let (got_lock, record): (bool, Option<RecordRow>) = ClaimStatement(claim).get_result(conn)?;
+    match (got_lock, record.map(Record::from)) {
+        (_, Some(record)) if !record.expired => Ok(Claimed::Taken(record)),
+        (false, _) => Ok(Claimed::InFlight),
+        (true, None) => Ok(Claimed::Ours),
+        (true, Some(_)) => match guard(conn, &claim.address)? {
+            Some(record) if !record.expired => Ok(Claimed::Taken(record)),
+            Some(_) => remove_expired(conn, &claim.address).map(|_| Claimed::Ours),
+            // The sweeper removed the record first.
+            None => Ok(Claimed::Ours),
+        },
+    }
+}
+
+/// Tries the advisory lock and reads the record, in one round trip. It is SQL text because Diesel has no words for a join
+/// with a function's result, and a query fragment with a static id because PostgreSQL then plans it once a connection.
+///
+/// The lock stands in a sub-select: PostgreSQL evaluates a volatile function there once, before the join. The lock only
+/// keeps duplicates from working in vain; the primary key makes the protocol right, see [`record`].
+struct ClaimStatement<'a>(&'a Claim);
+
+impl QueryId for ClaimStatement<'_> {
+    type QueryId = ClaimStatement<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for ClaimStatement<'_> {
+    type SqlType = (Bool, Nullable<RecordColumns>);
+}
+
+impl RunQueryDsl<PgConnection> for ClaimStatement<'_> {}
+
+impl QueryFragment<Pg> for ClaimStatement<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        let Claim { address, lock, .. } = self.0;
+        out.push_sql(
+            "SELECT claim.got, record.id, record.fingerprint_version, record.fingerprint, record.status, \
+             record.content_type, record.location, record.body, record.expires_at, record.expires_at <= now() \
+             FROM (SELECT pg_try_advisory_xact_lock(",
+        );
+        out.push_bind_param::<BigInt, _>(lock)?;
+        out.push_sql(") AS got) claim LEFT JOIN idempotency_keys record ON record.account_id = ");
+        out.push_bind_param::<SqlUuid, _>(&address.account_id)?;
+        out.push_sql(" AND record.scope = ");
+        out.push_bind_param::<Text, _>(&address.scope)?;
+        out.push_sql(" AND record.key = ");
+        out.push_bind_param::<Text, _>(&address.key)
+    }
+}
+
+/// Writes the record with its reply: one plain INSERT.
+///
+/// The primary key decides. If another transaction committed a record of this key since the claim looked, the INSERT fails
+/// as a serialization failure, so that the whole transaction runs again; the next claim finds that record.
+pub(super) fn record(conn: &mut PgConnection, claim: &Claim, reply: Reply, ttl: Duration) -> QueryResult<Record> {
+    let Claim { address, id, route, request_id, fingerprint, .. } = claim;
+    let expires_at = diesel::insert_into(idempotency_keys::table)
+        .values((
+            idempotency_keys::account_id.eq(address.account_id),
+            idempotency_keys::scope.eq(&address.scope),
+            idempotency_keys::key.eq(&address.key),
+            idempotency_keys::id.eq(id),
+            idempotency_keys::route.eq(route),
+            idempotency_keys::request_id.eq(request_id),
+            idempotency_keys::fingerprint_version.eq(i16::from(FINGERPRINT_VERSION)),
+            idempotency_keys::fingerprint.eq(fingerprint.as_slice()),
+            idempotency_keys::status.eq(status_column(&reply)?),
+            idempotency_keys::content_type.eq(&reply.content_type),
+            idempotency_keys::location.eq(&reply.location),
+            idempotency_keys::body.eq(&*reply.body),
+            idempotency_keys::expires_at.eq(expires_at(&reply, ttl)),
+        ))
+        .returning(idempotency_keys::expires_at)
+        .get_result(conn)
+        .map_err(run_again_if_taken)?;
+    Ok(Record {
+        id: *id,
+        fingerprint_version: FINGERPRINT_VERSION,
+        fingerprint: fingerprint.to_vec(),
+        reply,
+        expires_at,
+        expired: false,
+    })
+}
+
+/// The primary key is the one unique key of the table.
+fn run_again_if_taken(refusal: DieselError) -> DieselError {
+    match refusal {
+        DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, what)
+            if what.table_name() == Some("idempotency_keys") =>
+        {
+            let why = format!("another transaction recorded the key first: {}", what.message());
+            DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, Box::new(why))
+        }
+        other => other,
+    }
 }
 
 /// Tells how a record stands, without a lock: good for an answer, not for a decision to write.
@@ -285,13 +226,101 @@ pub fn find(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Re
     Ok(row.map(Record::from))
 }
 
-/// Locks an existing record until the transaction ends, and tells how it stands then; none where there is none. Every
-/// change to an existing record goes through here, so what it decides by can't change under it; only an expired one may be
-/// deleted by whoever looks at its expiry again under the lock.
+/// Locks an existing record until the transaction ends, and tells how the record stands then; none where there is none.
+/// Every change to an existing record goes through the guard, so that what the change was decided by can't change under it.
 ///
 /// # Errors
 /// The database's.
 pub fn guard(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Record>> {
     let row: Option<RecordRow> = record_at!(address).for_update().first(conn).optional()?;
     Ok(row.map(Record::from))
+}
+
+/// Why a record was not settled. Each is a defect, and the transaction must roll back.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// The record is final already, or gone.
+    #[error("the record to settle is {0}")]
+    NotProvisional(&'static str),
+    /// The final reply is over the limit.
+    #[error(transparent)]
+    TooLarge(#[from] ReplyTooLarge),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DieselError),
+}
+
+/// Puts the final reply in the place of a provisional one, and returns when the final reply expires: its time to live
+/// counts from now. It belongs into the transaction that records the outcome, after the business rows were locked.
+///
+/// # Errors
+/// [`SettleError`]; the caller must roll back, loudly.
+pub fn settle(
+    conn: &mut PgConnection,
+    address: &Address,
+    reply: &Reply,
+    ttl: Duration,
+) -> Result<Option<DateTime<Utc>>, SettleError> {
+    if reply.body.len() > MAX_BODY {
+        return Err(SettleError::TooLarge(ReplyTooLarge(reply.body.len())));
+    }
+    match guard(conn, address)? {
+        Some(record) if record.reply.is_provisional() => {}
+        Some(_) => return Err(SettleError::NotProvisional("final already")),
+        None => return Err(SettleError::NotProvisional("gone")),
+    }
+    let replaced = diesel::update(idempotency_keys::table.find((address.account_id, &address.scope, &address.key)))
+        .set((
+            idempotency_keys::status.eq(status_column(reply)?),
+            idempotency_keys::content_type.eq(&reply.content_type),
+            idempotency_keys::location.eq(&reply.location),
+            idempotency_keys::body.eq(&*reply.body),
+            idempotency_keys::expires_at.eq(expires_at(reply, ttl)),
+        ))
+        .returning(idempotency_keys::expires_at);
+    Ok(Prepared(replaced).get_result(conn)?)
+}
+
+fn status_column(reply: &Reply) -> QueryResult<i16> {
+    i16::try_from(reply.status).map_err(|e| DieselError::SerializationError(e.into()))
+}
+
+/// When the reply stops being replayed: never, of a provisional one.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn expires_at(reply: &Reply, ttl: Duration) -> _ {
+    let ttl: Option<PgInterval> = interval(reply, ttl);
+    now.into_sql::<Timestamptz>().nullable() + ttl.into_sql::<Nullable<Interval>>()
+}
+
+fn interval(reply: &Reply, ttl: Duration) -> Option<PgInterval> {
+    // A time to live beyond 292,000 years is as good as that.
+    let microseconds = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX);
+    (!reply.is_provisional()).then(|| PgInterval::from_microseconds(microseconds))
+}
+
+/// A statement that PostgreSQL plans once a connection.
+///
+/// Diesel sends each UPDATE unprepared, at two round trips, since the text of an UPDATE may vary with its values. The cache
+/// of prepared statements goes by the text here, so a text that varies is another entry: use it only where there are few.
+pub struct Prepared<Q>(pub Q);
+
+impl<Q> QueryId for Prepared<Q> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<Q: Query> Query for Prepared<Q> {
+    type SqlType = Q::SqlType;
+}
+
+impl<Q> RunQueryDsl<PgConnection> for Prepared<Q> {}
+
+impl<Q: QueryFragment<Pg>> QueryFragment<Pg> for Prepared<Q> {
+    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        self.0.walk_ast(out)
+    }
+
+    fn is_safe_to_cache_prepared(&self, _: &Pg) -> QueryResult<bool> {
+        Ok(true)
+    }
 }

@@ -1,114 +1,121 @@
-//! One transaction of the protocol: claim, replay, guard, body, record. `run.rs` decides how often it runs, and who waits.
+//! One transaction of the protocol: claim, replay, body, record. `run.rs` decides how often the transaction runs, and who
+//! waits for it.
 
 use diesel::connection::Connection;
 use diesel::pg::PgConnection;
+use uuid::Uuid;
 
-use super::attempt::{Asked, Attempt, Work};
-use super::policy::Failures;
-use super::reply::Reply;
-use super::store::{self, Claim, Claimed, Record};
-use super::sweep::remove_expired;
-use super::write::NoWrite;
-use super::{Failure, Nature};
+use super::fingerprint::Received;
+use super::policy::{Failures, Policy};
+use super::reply::{MAX_BODY, Reply};
+use super::request::Keyed;
+use super::store::{self, Claim, Claimed, Record, ReplyTooLarge};
+use super::{Error, Failure, Nature};
 
-/// A transaction around a body, which can run again.
+/// A request's transaction. It can run again.
 pub(super) struct Transaction<T, F> {
-    pub asked: Asked,
-    pub request: T,
-    pub body: F,
+    pub policy: Policy,
+    pub claim: Claim,
+    pub received: Received,
+    request: T,
+    body: F,
 }
 
-impl<T, E, F> Work<E> for Transaction<T, F>
-where
-    T: Send + Sync + 'static,
-    E: Failure,
-    F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
-{
-    fn asked(&self) -> &Asked {
-        &self.asked
-    }
-
-    fn attempt(&self, conn: &mut PgConnection) -> Result<Attempt, E> {
-        self.transact(conn)
-    }
+/// How a transaction ended that did not fail.
+pub(super) enum Outcome {
+    /// The body ran. Body and record are committed.
+    Ran(Record),
+    /// The key has a live record. Nothing was done.
+    Replay(Record),
+    /// Another transaction holds the key. Nothing was done.
+    InFlight,
 }
 
 impl<T, F> Transaction<T, F> {
-    /// One transaction, and after a failure a look at the record.
+    /// # Errors
+    /// [`Error::ResourceNotNamed`].
+    pub fn new(policy: &Policy, account_id: Uuid, keyed: Keyed<T>, body: F) -> Result<Self, Error> {
+        let address = keyed.address(account_id, policy)?;
+        let (received, request, instance) = keyed.received(policy)?;
+        let claim = Claim {
+            lock: address.lock(),
+            address,
+            id: Uuid::now_v7(),
+            route: policy.route,
+            request_id: instance,
+            fingerprint: received.fingerprint(),
+        };
+        Ok(Self { policy: *policy, claim, received, request, body })
+    }
+
+    /// Runs the transaction once.
     ///
-    /// The claim's statement may look a moment before it has the lock, and a transaction of this key commit in between. If
-    /// the body then succeeds, the unique key refuses its record. If it fails, it may have failed by what that transaction
-    /// did (an order that is canceled already): then the record is the answer.
-    fn transact<E>(&self, conn: &mut PgConnection) -> Result<Attempt, E>
+    /// The claim's statement may look a moment before it has the lock, and another transaction of this key may commit in
+    /// between. If the body then succeeds, the unique key refuses its record, and the transaction runs again. If the body
+    /// fails, it may have failed because of what that other transaction did (the order is canceled already): then the
+    /// other transaction's record is the answer.
+    pub fn run<E>(&self, conn: &mut PgConnection) -> Result<Outcome, E>
     where
         E: Failure,
         F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
     {
         match self.claim_to_record(conn) {
             Err(error) if !matches!(error.nature(), Nature::Database(_)) => {
-                match store::find(conn, &self.asked.claim.address)? {
-                    Some(record) if !record.expired => Ok(Attempt::Stands(record)),
+                match store::find(conn, &self.claim.address)? {
+                    Some(record) if !record.expired => Ok(Outcome::Replay(record)),
                     _ => Err(error),
                 }
             }
-            result => result,
+            end => end,
         }
     }
 
-    /// One READ COMMITTED transaction from the claim to the record.
-    fn claim_to_record<E>(&self, conn: &mut PgConnection) -> Result<Attempt, E>
+    /// For a key that probably has a record: one plain read is enough then.
+    pub fn look_then_run<E>(&self, conn: &mut PgConnection) -> Result<Outcome, E>
+    where
+        E: Failure,
+        F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
+    {
+        match store::find(conn, &self.claim.address)? {
+            Some(record) if !record.expired => Ok(Outcome::Replay(record)),
+            _ => self.run(conn),
+        }
+    }
+
+    /// The protocol: one READ COMMITTED transaction.
+    fn claim_to_record<E>(&self, conn: &mut PgConnection) -> Result<Outcome, E>
     where
         E: Failure,
         F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
     {
         conn.build_transaction().read_committed().run(|conn| {
-            match hold_key(conn, &self.asked.claim)? {
-                Held::Stands(record) => return Ok(Attempt::Stands(record)),
-                Held::InFlight => return Ok(Attempt::InFlight),
-                Held::Ours => {}
+            match store::claim(conn, &self.claim)? {
+                Claimed::Ours => {}
+                Claimed::InFlight => return Ok(Outcome::InFlight),
+                Claimed::Taken(record) => return Ok(Outcome::Replay(record)),
             }
             let reply = self.run_body(conn)?;
-            self.asked.record(conn, reply, &NoWrite)
+            if reply.body.len() > MAX_BODY {
+                return Err(Error::ReplyTooLarge(ReplyTooLarge(reply.body.len())).into());
+            }
+            let ttl = self.policy.ttl(reply.status);
+            Ok(Outcome::Ran(store::record(conn, &self.claim, reply, ttl)?))
         })
     }
 
-    /// Runs the body. Under cache-failures it runs inside a savepoint, so that a final failure leaves no writes while its
-    /// reply is stored.
+    /// Runs the body. Under cache-failures the body runs inside a savepoint, so that a final failure leaves no business
+    /// writes while its reply is stored.
     fn run_body<E>(&self, conn: &mut PgConnection) -> Result<Reply, E>
     where
         E: Failure,
         F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
     {
-        match self.asked.policy.failures {
+        match self.policy.failures {
             Failures::SuccessOnly => (self.body)(conn, &self.request),
             Failures::CacheFailures { .. } => match conn.transaction(|conn| (self.body)(conn, &self.request)) {
-                Err(error) if matches!(error.nature(), Nature::Final) => Ok(error.reply(self.asked.instance)),
-                result => result,
+                Err(error) if matches!(error.nature(), Nature::Final) => Ok(error.reply(self.claim.request_id)),
+                end => end,
             },
         }
-    }
-}
-
-/// Whose the key is, once that is clear.
-enum Held {
-    Ours,
-    Stands(Record),
-    InFlight,
-}
-
-/// Claims the key. An expired record is guarded, so that nobody else changes it, and then removed: it is back where the
-/// transaction is rolled back.
-fn hold_key(conn: &mut PgConnection, claim: &Claim) -> diesel::QueryResult<Held> {
-    match store::claim(conn, claim)? {
-        Claimed::Free => Ok(Held::Ours),
-        Claimed::InFlight => Ok(Held::InFlight),
-        // A live record is replayed without a lock: a lock would make each replay a write.
-        Claimed::Stands(record) if !record.expired => Ok(Held::Stands(record)),
-        Claimed::Stands(_) => match store::guard(conn, &claim.address)? {
-            Some(record) if !record.expired => Ok(Held::Stands(record)),
-            Some(_) => remove_expired(conn, &claim.address).map(|_| Held::Ours),
-            // Swept away since.
-            None => Ok(Held::Ours),
-        },
     }
 }

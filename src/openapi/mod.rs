@@ -6,8 +6,6 @@
 
 mod complete;
 mod links;
-mod own_problems;
-pub mod shapes;
 
 use std::sync::LazyLock;
 
@@ -15,8 +13,10 @@ use actix_web::HttpResponse;
 use serde_json::Value;
 use utoipa::OpenApi;
 
-use crate::charges::{reads, refunds};
-use crate::{charges, entitlements, events, health, idempotency_keys, metrics, orders, pages, policies, products};
+use crate::{
+    charges, entitlements, events, health, idempotency_keys, metrics, orders, pages, payments, policies, products,
+    refunds,
+};
 
 /// What the macros gather.
 #[derive(OpenApi)]
@@ -33,8 +33,8 @@ use crate::{charges, entitlements, events, health, idempotency_keys, metrics, or
     paths(
         products::list, products::get, products::put,
         orders::list, orders::create, orders::get, orders::cancel,
-        reads::charges_of_account, charges::create, reads::charge,
-        reads::refunds_of_charge, refunds::create, reads::refund,
+        charges::list, payments::create_charge, charges::get,
+        refunds::list, payments::create_refund, refunds::get,
         entitlements::list, entitlements::grant, entitlements::get, entitlements::consume, entitlements::revoke,
         events::list, idempotency_keys::list, policies::list,
         health::live, health::ready, metrics::page, json, pages::home, pages::docs, pages::docs_file, pages::problem_list, pages::problem, pages::policies,

@@ -1,24 +1,23 @@
-//! Making an order: one read of the catalogue, a decision, and one write (`write.rs`).
+//! Placing an order: offers, one currency, stock, the order, its event. `place` reads from top to bottom as it runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::iter::zip;
 
-use chrono::{DateTime, Utc};
-use diesel::dsl::{auto_type, now};
+use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::Timestamptz;
 use garde::Validate;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::write::{Reserves, WriteOrder};
-use super::{Line, Lines, Order, Row};
+use super::order::{Line, Lines, Order, Row};
+use super::stock::{lock_stock, move_reserved};
 use crate::error::ApiError;
-use crate::idempotency::{Decision, Read, Reply};
+use crate::events;
 use crate::problems::{MIXED_CURRENCIES, OUT_OF_STOCK, UNKNOWN_PRODUCT};
 use crate::products::Grants;
-use crate::schema::products;
+use crate::schema::{orders, products};
+use crate::status::OrderStatus;
 use crate::wire::{printable, slug};
 
 /// Items in one order at most: the reply stays well below what the idempotency record may hold.
@@ -57,94 +56,43 @@ fn each_sku_once(items: &[NewItem], (): &()) -> garde::Result {
 }
 
 /// A product at the terms of the moment at which it was read.
-#[derive(Queryable)]
-pub(super) struct Offer {
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = products, check_for_backend(diesel::pg::Pg))]
+struct Offer {
     sku: String,
     name: String,
     unit_amount: i64,
     currency: String,
     stock: Option<i64>,
-    reserved: i64,
     grant_feature: Option<String>,
     grant_units: Option<i64>,
     grant_days: Option<i32>,
-    /// By the database's clock.
-    read_at: DateTime<Utc>,
 }
 
-/// The products of these SKUs. No lock: terms are snapshots, an unlimited product must never be a hot row, and a stocked one
-/// is locked by the write.
-#[auto_type]
-#[expect(clippy::elidable_lifetime_names, reason = "auto_type asks for a name")]
-pub(super) fn offers<'a>(account_id: Uuid, skus: Vec<&'a str>) -> _ {
-    products::table.filter(products::account_id.eq(account_id)).filter(products::sku.eq_any(skus)).select((
-        products::sku,
-        products::name,
-        products::unit_amount,
-        products::currency,
-        products::stock,
-        products::reserved,
-        products::grant_feature,
-        products::grant_units,
-        products::grant_days,
-        now.into_sql::<Timestamptz>(),
-    ))
+/// Places an order, in the transaction that holds its key.
+///
+/// # Errors
+/// 422 unknown-product, mixed-currencies; 409 out-of-stock.
+pub(super) fn place(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -> Result<Order, ApiError> {
+    let offers = offers(conn, account_id, new)?;
+    one_currency(&offers)?;
+    let reserved = reserve(conn, account_id, new, &offers)?;
+    let order = insert(conn, account_id, new, offers, &reserved)?;
+    events::record(conn, account_id, "order.created", &order)?;
+    Ok(order)
 }
 
-impl NewOrder {
-    pub(super) fn skus(&self) -> Vec<&str> {
-        self.items.iter().map(|item| item.sku.as_str()).collect()
-    }
-}
-
-/// How an order is made for an account.
-pub(super) struct PlaceOrder {
-    pub account_id: Uuid,
-}
-
-impl Decision for PlaceOrder {
-    type Request = NewOrder;
-    type Row = Offer;
-    type Write = WriteOrder;
-    type Error = ApiError;
-
-    fn read<'a>(&'a self, new: &'a NewOrder) -> impl Read<'a, Offer> {
-        offers(self.account_id, new.skus())
-    }
-
-    /// # Errors
-    /// 422 unknown-product, mixed-currencies; 409 out-of-stock.
-    fn decide(&self, new: &NewOrder, offers: Vec<Offer>) -> Result<(Reply, WriteOrder), ApiError> {
-        let offers = in_order_of_items(new, offers)?;
-        one_currency(&offers)?;
-        let mut reserves = Reserves::default();
-        for (item, offer) in zip(&new.items, &offers) {
-            reserves.add(item, offer)?;
-        }
-        let (currency, created_at) = (offers[0].currency.clone(), offers[0].read_at);
-        let lines: Vec<Line> = zip(&new.items, offers).map(|(item, offer)| line(item, offer)).collect();
-        let row = Row {
-            id: Uuid::now_v7(),
-            customer: new.customer.clone(),
-            status: "pending".to_owned(),
-            currency,
-            amount: lines.iter().map(|line| line.unit_amount * i64::from(line.quantity)).sum(),
-            lines: Lines(lines),
-            created_at,
-        };
-        let reply = Reply::created(format!("/v1/orders/{}", row.id), &Order::from(&row))?;
-        let event = String::from_utf8_lossy(&reply.body).into_owned();
-        Ok((reply, WriteOrder { account_id: self.account_id, reserves, row, event_id: Uuid::now_v7(), event }))
-    }
-}
-
-fn in_order_of_items(new: &NewOrder, offers: Vec<Offer>) -> Result<Vec<Offer>, ApiError> {
-    let mut by_sku: HashMap<String, Offer> = offers.into_iter().map(|offer| (offer.sku.clone(), offer)).collect();
-    let of_item = |item: &NewItem| {
-        by_sku.remove(&item.sku).ok_or_else(|| {
-            ApiError::new(&UNKNOWN_PRODUCT, format!("there is no product {}", item.sku)).with("sku", item.sku.clone())
-        })
-    };
+/// The products of the order, one for each item. No lock: terms are snapshots, and an unlimited product must never be a hot
+/// row.
+fn offers(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -> Result<Vec<Offer>, ApiError> {
+    let skus: Vec<_> = new.items.iter().map(|item| item.sku.as_str()).collect();
+    let found: Vec<Offer> = products::table
+        .filter(products::account_id.eq(account_id))
+        .filter(products::sku.eq_any(skus))
+        .select(Offer::as_select())
+        .load(conn)?;
+    let mut by_sku: HashMap<String, Offer> = found.into_iter().map(|offer| (offer.sku.clone(), offer)).collect();
+    let of_item = |item: &NewItem| by_sku.remove(&item.sku).ok_or_else(|| unknown_product(&item.sku));
     new.items.iter().map(of_item).collect()
 }
 
@@ -159,9 +107,62 @@ fn one_currency(offers: &[Offer]) -> Result<(), ApiError> {
     }
 }
 
-fn line(item: &NewItem, offer: Offer) -> Line {
+/// Takes the stocked items from stock. The products are locked `FOR UPDATE`, in the order of their SKUs as everybody does,
+/// so what is left can't change before COMMIT. Returns the SKUs that were reserved: a product that became unlimited since it
+/// was read is not among them.
+fn reserve(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    new: &NewOrder,
+    offers: &[Offer],
+) -> Result<HashSet<String>, ApiError> {
+    let stocked: HashMap<&str, i64> = zip(&new.items, offers)
+        .filter(|(_, offer)| offer.stock.is_some())
+        .map(|(item, _)| (item.sku.as_str(), i64::from(item.quantity)))
+        .collect();
+    let mut reserved = HashSet::new();
+    if stocked.is_empty() {
+        return Ok(reserved);
+    }
+    for (sku, left) in lock_stock(conn, account_id, stocked.keys().copied())? {
+        let (Some(left), quantity) = (left, stocked[sku.as_str()]) else { continue };
+        if quantity > left {
+            return Err(out_of_stock(&sku, left, quantity));
+        }
+        move_reserved(conn, account_id, &sku, quantity)?;
+        reserved.insert(sku);
+    }
+    Ok(reserved)
+}
+
+fn insert(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    new: &NewOrder,
+    offers: Vec<Offer>,
+    reserved: &HashSet<String>,
+) -> Result<Order, ApiError> {
+    let currency = offers[0].currency.clone();
+    let lines: Vec<Line> = zip(&new.items, offers).map(|(item, offer)| line(item, offer, reserved)).collect();
+    let amount: i64 = lines.iter().map(|line| line.unit_amount * i64::from(line.quantity)).sum();
+    let row: Row = diesel::insert_into(orders::table)
+        .values((
+            orders::account_id.eq(account_id),
+            orders::id.eq(Uuid::now_v7()),
+            orders::customer.eq(&new.customer),
+            orders::status.eq(OrderStatus::Pending),
+            orders::currency.eq(currency),
+            orders::amount.eq(amount),
+            orders::items.eq(Lines(lines)),
+        ))
+        .returning(Row::as_returning())
+        .get_result(conn)?;
+    Ok(Order::from(&row))
+}
+
+fn line(item: &NewItem, offer: Offer, reserved: &HashSet<String>) -> Line {
     Line {
-        reserves: offer.stock.is_some(),
+        reserves: reserved.contains(&offer.sku),
         sku: offer.sku,
         name: offer.name,
         quantity: item.quantity,
@@ -170,16 +171,11 @@ fn line(item: &NewItem, offer: Offer) -> Line {
     }
 }
 
-impl Reserves {
-    fn add(&mut self, item: &NewItem, offer: &Offer) -> Result<(), ApiError> {
-        let Some(stock) = offer.stock else { return Ok(()) };
-        let (left, quantity) = (stock - offer.reserved, i64::from(item.quantity));
-        if quantity > left {
-            let detail = format!("{left} of {} are left, {quantity} were ordered", item.sku);
-            return Err(ApiError::new(&OUT_OF_STOCK, detail).with("sku", item.sku.clone()).with("available", left));
-        }
-        self.skus.push(item.sku.clone());
-        self.quantities.push(quantity);
-        Ok(())
-    }
+fn unknown_product(sku: &str) -> ApiError {
+    ApiError::new(&UNKNOWN_PRODUCT, format!("there is no product {sku}")).with("sku", sku)
+}
+
+fn out_of_stock(sku: &str, left: i64, quantity: i64) -> ApiError {
+    let detail = format!("{left} of {sku} are left, {quantity} were ordered");
+    ApiError::new(&OUT_OF_STOCK, detail).with("sku", sku).with("available", left)
 }

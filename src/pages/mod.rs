@@ -1,6 +1,6 @@
 //! Pages for people: the playground, the documentation to click through, the problems and the policies.
 //!
-//! Guarantees: every page has the one Content-Security-Policy of [`assets`], which allows nothing inline and no other host;
+//! Guarantees: every page has the one Content-Security-Policy of `assets.rs`, which allows nothing inline and no other host;
 //! every page and file has an `ETag`. Does not guarantee a page without JavaScript for `/docs` and the playground.
 //! Without the demo there is neither the playground nor what it stands on: the sources and the gateway's books.
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::layout::{Place, page, page_with};
 use super::table;
+use crate::advice;
 use crate::error::ApiError;
 use crate::openapi;
 use crate::problems::{self, NOT_FOUND, Problem};
@@ -27,7 +28,7 @@ pub async fn problem_list(request: HttpRequest) -> HttpResponse {
         "<main id=\"main\" class=\"page wide\"><h1>Problems</h1><p class=\"lead\">Every answer that is not a success is a \
          problem document (RFC 9457). Its <code>type</code> is the path of a page here, and never changes: decide by it.</p>\
          {}</main>",
-        table::html(&problems::markdown(), link)
+        table::html(&advice::markdown(), link)
     );
     page(&request, Place::Problems, "Problems", "", &main)
 }
@@ -68,21 +69,22 @@ fn page_of(problem: &Problem) -> String {
     let Problem { slug, status, title, kind, meaning, remedy, .. } = problem;
     let kind = kind.for_a_person();
     // Every part is a constant of `problems.rs`, so nothing needs escaping.
-    let facts = [("What it means", *meaning), ("What to do", *remedy)];
     let mut main = format!(
         "<main id=\"main\" class=\"page\"><p class=\"eyebrow\"><a href=\"/problems\">Problems</a> · {status}</p>\
-         <h1>{title}</h1><p><code>/problems/{slug}</code></p>"
+         <h1>{title}</h1><p><code>/problems/{slug}</code></p><h2>What it means</h2><p>{meaning}</p>\
+         <h2>What to do</h2><p>{remedy}</p>"
     );
-    for (heading, text) in facts {
+    for (retry, routes) in advice::retries(problem) {
+        let says = retry.for_a_person();
+        let places = if routes.is_empty() { String::new() } else { format!(" ({})", routes.join(", ")) };
         // Writing to a string can't fail.
-        let _ = write!(main, "<h2>{heading}</h2><p>{text}</p>");
+        let _ = write!(main, "<p><code>retry: {}</code>{places} {says}</p>", retry.as_str());
     }
     let _ = write!(main, "<h2>When it arises</h2><p>It arises {kind}.</p>");
     let operations = operations_with(slug);
     if !operations.is_empty() {
         let items = operations.join("</code></li><li><code>");
-        let _ =
-            write!(main, "<h2>Which endpoints answer it</h2><ul class=\"plain\"><li><code>{items}</code></li></ul>");
+        let _ = write!(main, "<h2>Which endpoints answer it</h2><ul class=\"plain\"><li><code>{items}</code></li></ul>");
     }
     main + "</main>"
 }
@@ -91,9 +93,8 @@ fn page_of(problem: &Problem) -> String {
 fn operations_with(slug: &str) -> Vec<String> {
     let wanted = Value::from(format!("/problems/{slug}"));
     let names = |response: &Value| {
-        let types =
-            &response["content"]["application/problem+json"]["schema"]["allOf"][1]["properties"]["type"]["enum"];
-        types.as_array().is_some_and(|types| types.contains(&wanted))
+        let told = response["x-problems"].as_array().into_iter().flatten();
+        told.into_iter().any(|problem| problem["type"] == wanted)
     };
     let mut routes = Vec::new();
     for (path, item) in openapi::document()["paths"].as_object().into_iter().flatten() {

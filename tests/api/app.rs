@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use idempotent_payments::auth::KnownKeys;
-use idempotent_payments::charges::settle::Settler;
 use idempotent_payments::db::Db;
 use idempotent_payments::gateway::{Gateway, HttpGateway};
 use idempotent_payments::http::{self, State};
 use idempotent_payments::pages::Books;
+use idempotent_payments::payments::{Payments, Settler};
 use idempotent_payments::sandbox;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
@@ -104,12 +104,12 @@ impl App {
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let settler = Settler::new(db.clone(), Arc::clone(&gateway));
+                let settler = Settler::new(Payments(gateway), db.clone());
                 if let Some(sandbox) = sandbox {
                     actix_web::rt::spawn(sandbox);
-                    actix_web::rt::spawn(settler.clone().run());
+                    actix_web::rt::spawn(settler.clone().watch());
                 }
-                let state = State { db, known_keys: KnownKeys::default(), gateway, settler, demo };
+                let state = State { db, known_keys: KnownKeys::default(), settler, demo };
                 let server = http::serve(listener, state).unwrap();
                 sender.send(server.handle()).unwrap();
                 server.await.unwrap();
@@ -244,6 +244,10 @@ impl Answer {
         for member in ["type", "title", "detail", "instance"] {
             assert!(json[member].as_str().is_some_and(|text| !text.is_empty()), "{member} is missing in {self:?}");
         }
+        // `again` and Retry-After come together.
+        let retry = json["retry"].as_str().unwrap_or_else(|| panic!("retry is missing in {self:?}"));
+        assert!(["again", "fix", "new-key", "never"].contains(&retry), "{self:?}");
+        assert_eq!(retry == "again", self.header("Retry-After").is_some(), "{self:?}");
         for secret in ["SELECT", "INSERT", "UPDATE ", "relation", "constraint", "diesel", "socket", ".rs", "/tmp"] {
             assert!(!self.body.contains(secret), "{secret} leaks in {self:?}");
         }

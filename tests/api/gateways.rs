@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use idempotent_payments::charges::settle::Settler;
 use idempotent_payments::db::Db;
-use idempotent_payments::gateway::{Call, CallError, Capture, Gateway, HttpGateway, Outcome, Refund};
+use idempotent_payments::gateway::{Call, Capture, Gateway, HttpGateway, Outcome, Refund};
+use idempotent_payments::payments::{Payments, Settler};
+use idempotent_payments::settlement::CallError;
 use tokio::sync::Semaphore;
 
 use crate::app::Client;
@@ -109,6 +110,6 @@ impl Hold {
 impl Client {
     /// A settler as another replica has it, on this test's runtime: it does what it is told, when it is told.
     pub fn settler(&self, gateway: Arc<dyn Gateway>) -> Settler {
-        Settler::new(Db::start(&self.database, 2).unwrap(), gateway)
+        Settler::new(Payments(gateway), Db::start(&self.database, 2).unwrap())
     }
 }

@@ -33,7 +33,7 @@ async fn send_and_capture(app: &Client, order: &str, captured: impl Fn() -> bool
 
 /// The charge has ended in the request's own first attempt, and a retry gets the reply that nobody heard.
 async fn assert_ended_by_itself(app: &Client, order: &str) {
-    eventually("the charge ends", || app.count("charges WHERE status = 'succeeded' AND attempts = 1") == 1).await;
+    eventually("the charge ends", || app.count("settlements WHERE settled_at IS NOT NULL AND attempts = 1") == 1).await;
     let retry = app.pay("k", order, "pm_card_slow").await.expect(201);
     assert!(retry.is_replay());
     assert_eq!(app.count("orders WHERE status = 'paid'"), 1);
@@ -128,7 +128,7 @@ async fn sigterm_lets_a_slow_charge_end_that_nobody_waits_for() {
     replica.terminate();
 
     assert_eq!(replica.end().await.code(), Some(0));
-    assert_eq!(count(&database, "charges WHERE status = 'succeeded' AND attempts = 1"), 1);
+    assert_eq!(count(&database, "settlements WHERE settled_at IS NOT NULL AND attempts = 1"), 1);
     let next = Replica::start(&database, &sandbox.url);
     assert_ended_by_itself(&next, &order).await;
     assert_eq!(sandbox.captures(), 1);

@@ -5,6 +5,7 @@
 mod support;
 
 mod accounts;
+mod advice;
 mod app;
 mod bad_input;
 mod binary;

@@ -47,10 +47,7 @@ async fn the_pool_and_the_settler_are_told() {
     let order = app.order("k", "sticker", 1).await.expect(201);
     let charge = json!({"order_id": order.json()["id"], "payment_method": "pm_card_visa"});
     app.post("/v1/charges", "c", charge).await.expect(201);
-    execute(
-        &app.database,
-        "UPDATE charges SET status = 'processing', next_attempt_at = now(), parked_at = now() WHERE status = 'succeeded'",
-    );
+    execute(&app.database, "UPDATE settlements SET settled_at = NULL, next_attempt_at = now(), parked_at = now()");
     let lines = scraped(&app).await;
     for line in ["settler_settled_total 1", "settler_parked 1", "db_queue_length 0"] {
         assert!(lines.iter().any(|found| found == line), "{line} is not in {lines:#?}");

@@ -13,8 +13,7 @@ use crate::support::fresh_database;
 
 /// Tries once more, as often as it takes until the cap.
 async fn park(app: &App) {
-    app.execute("UPDATE charges SET attempts = 19 WHERE status = 'processing'");
-    app.execute("UPDATE refunds SET attempts = 19 WHERE status = 'processing'");
+    app.execute("UPDATE settlements SET attempts = 19 WHERE settled_at IS NULL");
     app.let_leases_end();
     assert_eq!(app.settler(away()).pass(false).await.unwrap().taken, 1);
 }
@@ -46,7 +45,7 @@ async fn attempts_that_never_come_to_an_end_are_parked_too() {
     let (app, sandbox) = (App::start_without_settler(fresh_database(), away()), Sandbox::start());
     let order = app.pending_order().await;
     let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
-    app.execute("UPDATE charges SET attempts = 20 WHERE status = 'processing'");
+    app.execute("UPDATE settlements SET attempts = 20 WHERE settled_at IS NULL");
     app.let_leases_end();
     let settler = app.settler(Arc::new(sandbox.gateway()));
 
@@ -68,7 +67,7 @@ async fn what_stays_unknown_after_it_was_resumed_is_parked_again() {
     let pass = app.settler(away()).pass(true).await.unwrap();
 
     assert_eq!((pass.taken, pass.settled), (1, 0));
-    assert_eq!(app.count("charges WHERE parked_at IS NOT NULL AND attempts = 21"), 1);
+    assert_eq!(app.count("settlements WHERE parked_at IS NOT NULL AND attempts = 21"), 1);
 }
 
 #[tokio::test]
@@ -97,7 +96,7 @@ async fn a_pass_that_resumes_takes_all_that_is_parked() {
         app.pay(&order, &order, "pm_card_visa").await.expect(202);
     }))
     .await;
-    app.execute("UPDATE charges SET parked_at = now()");
+    app.execute("UPDATE settlements SET parked_at = now()");
 
     let pass = app.settler(Arc::new(sandbox.gateway())).pass(true).await.unwrap();
 
@@ -112,7 +111,7 @@ async fn a_charge_resumed_after_the_gateway_forgot_its_key_is_looked_up_and_not_
     let order = app.pending_order().await;
     app.pay("k", &order, "pm_card_visa").await.expect(202);
     park(&app).await;
-    app.execute("UPDATE charges SET created_at = created_at - interval '24 hours'");
+    app.execute("UPDATE settlements SET created_at = created_at - interval '24 hours'");
 
     binary::settle(&app.database, &sandbox.url);
 
@@ -128,7 +127,7 @@ async fn a_refund_resumed_after_the_gateway_forgot_its_key_is_looked_up_and_not_
     let app = App::start_without_settler(database, unheard(sandbox.gateway()));
     app.refund("k", &charge, Some(1000)).await.expect(202);
     park(&app).await;
-    app.execute("UPDATE refunds SET created_at = created_at - interval '24 hours'");
+    app.execute("UPDATE settlements SET created_at = created_at - interval '24 hours'");
 
     binary::settle(&app.database, &sandbox.url);
 

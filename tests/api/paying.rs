@@ -66,9 +66,7 @@ impl Client {
     }
 
     fn set_next_attempts(&self, time: &str) {
-        for table in ["charges", "refunds"] {
-            self.execute(&format!("UPDATE {table} SET next_attempt_at = {time} WHERE status = 'processing'"));
-        }
+        self.execute(&format!("UPDATE settlements SET next_attempt_at = {time} WHERE settled_at IS NULL"));
     }
 
     /// How often an event stands in the table.

@@ -95,7 +95,7 @@ async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_one_is
     hold.let_go();
 
     request.await.unwrap().expect(202);
-    assert_eq!(app.count("charges WHERE status = 'processing' AND attempts = 2"), 1);
+    assert_eq!(app.count("settlements WHERE settled_at IS NULL AND attempts = 2"), 1);
     assert_nothing_is_paid(&app);
 }
 
@@ -116,7 +116,7 @@ async fn a_holder_of_a_refund_that_slept_past_its_lease_writes_nothing_either() 
     let (refund, ()) = tokio::join!(app.refund("k", &charge, None), meanwhile);
 
     refund.expect(202);
-    assert_eq!(app.count("refunds WHERE status = 'processing' AND attempts = 2"), 1);
+    assert_eq!(app.count("settlements WHERE settled_at IS NULL AND attempts = 2"), 1);
     assert_eq!((app.count("orders WHERE status = 'paid'"), app.events("refund.succeeded")), (1, 0));
     assert_eq!(app.count("entitlements WHERE revoked_at IS NULL"), 1);
 }
@@ -150,7 +150,7 @@ async fn assert_not_recorded_after(loss: &str) {
     let (gateway, hold) = held();
     let settler = app.settler(gateway);
     assert_eq!(settler.pass(false).await.unwrap().taken, 0, "it is not due yet");
-    app.execute("UPDATE charges SET attempts = 19");
+    app.execute("UPDATE settlements SET attempts = 19");
     app.let_leases_end();
     hold.let_go();
     let pass = settler.pass(false).await.unwrap();

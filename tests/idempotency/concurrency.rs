@@ -140,7 +140,7 @@ pub fn record_meanwhile(url: &str, key: &str) {
     execute(
         url,
         &format!(
-            "INSERT INTO idempotency_keys SELECT account_id, scope, '{key}', gen_random_uuid(), route, \
+            "INSERT INTO idempotency_keys SELECT account_id, scope, '{key}', gen_random_uuid(), route, request_id, \
              fingerprint_version, fingerprint, status, content_type, location, body, created_at, expires_at \
              FROM idempotency_keys WHERE key = 'other'"
         ),

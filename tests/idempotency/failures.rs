@@ -167,21 +167,22 @@ async fn duplicates_that_were_waiting_share_a_failure() {
 }
 
 #[tokio::test]
-async fn a_failure_is_not_shared_with_another_request() {
+async fn another_request_under_a_key_in_flight_is_refused_at_once() {
     let workshop = Workshop::open();
     let shelf = workshop.hold_shelf(1);
     let failing = workshop.send(MAKE, "key", "ball", |conn, _| {
         stock(conn, 1)?;
         Err(ToyError::Impossible)
     });
-    // The same key with another body waits, and finds the key free: no failure of its own, and no record.
-    let other = workshop.send(MAKE, "key", "doll", make);
 
-    let (failed, other, ()): (Result<Response, _>, _, _) = tokio::join!(failing, other, async {
+    let (failed, ()): (Result<Response, _>, _) = tokio::join!(failing, async {
         eventually_blocked(&workshop.url, 1).await;
+        // The flight is still under way, so neither the wait nor the flight's end is what answers.
+        let other = workshop.send(MAKE, "key", "doll", make).await;
+        assert!(matches!(other, Err(ToyError::Idempotency(Error::KeyReused))), "{other:?}");
         drop(shelf);
     });
 
     assert!(matches!(failed, Err(ToyError::Impossible)));
-    assert!(!other.unwrap().is_replay());
+    assert_eq!((workshop.toys(), workshop.records()), (0, 0));
 }

@@ -4,13 +4,12 @@
 
 use diesel::connection::{Connection, SimpleConnection};
 
-use crate::idempotency::{Address, Key, Reply, SettleError, guard, hours, settle, sweep};
+use crate::idempotency::{Address, Reply, SettleError, guard, hours, settle, sweep};
 use crate::support::{at_once, connect, eventually_blocked};
 use crate::toy::{ACCOUNT, MAKE, Runs, Workshop, keyed, make, stock};
 
 pub fn address(key: &str) -> Address {
-    let key: Key = keyed("/toys", key, r#"{"name":"ball"}"#).unwrap().key;
-    Address::new(ACCOUNT, &MAKE, "/toys", &key)
+    keyed("/toys", key, r#"{"name":"ball"}"#).unwrap().address(ACCOUNT, &MAKE).unwrap()
 }
 
 /// Not by the guard alone: the record's statement would wait for the sweep, too.

@@ -14,7 +14,6 @@ mod support;
 mod commit;
 mod concurrency;
 mod cost;
-mod decision;
 mod failures;
 mod guard;
 mod handler;
@@ -27,6 +26,6 @@ mod toy;
 
 /// The module's migration and nothing else of the schema; then the toys.
 fn prepare_template(url: &str) {
-    support::execute(url, include_str!("../../migrations/2026-11-24-000001_idempotency_keys/up.sql"));
+    support::execute(url, include_str!("../../migrations/2026-11-25-000001_idempotency_keys/up.sql"));
     support::execute(url, toy::TABLES);
 }

@@ -123,8 +123,8 @@ fn commit(workshop: &Workshop, change: &str) -> Result<(), String> {
 async fn the_database_itself_refuses_a_record_that_breaks_a_guarantee() {
     let workshop = Workshop::open();
     workshop.make("key").await;
-    let insert = "INSERT INTO idempotency_keys (account_id, scope, key, id, route, fingerprint_version, fingerprint) \
-                  SELECT account_id, scope, 'other', gen_random_uuid(), route, 1, fingerprint FROM idempotency_keys";
+    let insert = "INSERT INTO idempotency_keys (account_id, scope, key, id, route, request_id, fingerprint_version, fingerprint) \
+                  SELECT account_id, scope, 'other', gen_random_uuid(), route, request_id, 1, fingerprint FROM idempotency_keys";
     let refused = [
         (insert, "null value in column \"status\""),
         ("UPDATE idempotency_keys SET status = NULL", "null value in column \"status\""),

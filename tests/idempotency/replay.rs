@@ -85,13 +85,13 @@ async fn sent_again(scope: Scope) -> (Result<bool, ToyError>, Result<bool, ToyEr
     let workshop = Workshop::open();
     let paint = Policy { route: "POST /toys/{id}/paint", scope, ..MAKE };
     let mend = Policy { route: "POST /toys/{id}/mend", ..paint };
-    let send = async |policy, path| {
-        let answer = workshop.send_to(path, ACCOUNT, policy, "key", "ball", make).await;
+    let send = async |policy, id| {
+        let answer = workshop.send_on(&[id], ACCOUNT, policy, "key", "ball", make).await;
         answer.map(|response: Response| response.is_replay())
     };
-    assert!(!send(paint, "/toys/1/paint").await.unwrap());
-    assert!(send(paint, "/toys/1/paint").await.unwrap());
-    (send(mend, "/toys/1/mend").await, send(paint, "/toys/2/paint").await)
+    assert!(!send(paint, "1").await.unwrap());
+    assert!(send(paint, "1").await.unwrap());
+    (send(mend, "1").await, send(paint, "2").await)
 }
 
 #[tokio::test]
@@ -118,25 +118,43 @@ async fn a_resource_scope_is_a_key_space_for_each_resource() {
     assert!(matches!(other_resource, Ok(false)), "{other_resource:?}");
 }
 
+/// A lifter's ids need not be UUIDs. The handler parses them, so every spelling of a number is one resource.
 #[tokio::test]
-async fn a_uuid_in_capitals_is_the_same_resource() {
+async fn two_spellings_of_one_id_are_one_resource() {
     let workshop = Workshop::open();
     let paint = Policy { route: "POST /toys/{id}/paint", scope: Scope::Resource, ..MAKE };
-    let id = Uuid::from_u128(0xabc_def).to_string();
-    let send = |id: &str| workshop.send_to(&format!("/toys/{id}/paint"), ACCOUNT, paint, "key", "ball", make);
+    let send = async |spelling: &str| {
+        let id: i64 = spelling.parse().unwrap();
+        let path = format!("/toys/{spelling}/paint");
+        let request = keyed(&path, "key", r#"{"name":"ball"}"#).unwrap().on(id);
+        paint.run(&workshop.db, ACCOUNT, request, make).await.map(Response::from).unwrap()
+    };
 
-    let first = send(&id).await.unwrap();
-    let retry = send(&id.to_uppercase()).await.unwrap();
-
-    assert_eq!(retry.reply(), first.reply());
-    assert!(retry.is_replay());
+    let first = send("1").await;
+    for spelling in ["01", "+1"] {
+        let retry = send(spelling).await;
+        assert_eq!(retry.reply(), first.reply());
+        assert!(retry.is_replay());
+    }
     assert_eq!(workshop.toys(), 1);
+}
+
+/// A handler that forgets an id would give all resources one key space: it is a 500, and nothing is done.
+#[tokio::test]
+async fn a_handler_that_does_not_name_its_resource_does_nothing() {
+    let workshop = Workshop::open();
+    let paint = Policy { route: "POST /toys/{id}/paint", scope: Scope::Resource, ..MAKE };
+    for (policy, ids) in [(paint, &[][..]), (paint, &["1", "2"]), (MAKE, &["1"])] {
+        let answer = workshop.send_on(ids, ACCOUNT, policy, "key", "ball", make).await;
+        assert!(matches!(answer, Err(ToyError::Idempotency(Error::ResourceNotNamed(_)))), "{answer:?}");
+    }
+    assert_eq!((workshop.toys(), workshop.records()), (0, 0));
 }
 
 #[tokio::test]
 async fn one_account_never_meets_anothers_keys() {
     let workshop = Workshop::open();
-    let send = |account| workshop.send_to("/toys", Uuid::from_u128(account), MAKE, "key", "ball", make);
+    let send = |account| workshop.send_on(&[], Uuid::from_u128(account), MAKE, "key", "ball", make);
 
     let answers = [send(1).await.unwrap(), send(2).await.unwrap()];
 

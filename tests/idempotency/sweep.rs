@@ -10,8 +10,8 @@ use crate::toy::{MAKE, Workshop, make};
 fn add_records(workshop: &Workshop, prefix: &str, number: u32, status: u16, expires_at: &str) {
     let insert = format!(
         "INSERT INTO idempotency_keys \
-           (account_id, scope, key, id, route, fingerprint_version, fingerprint, status, body, expires_at) \
-         SELECT lpad(to_hex(n % 3 + 1), 32, '0')::uuid, 'account', '{prefix} ' || n, gen_random_uuid(), 'POST /toys', 1, \
+           (account_id, scope, key, id, route, request_id, fingerprint_version, fingerprint, status, body, expires_at) \
+         SELECT lpad(to_hex(n % 3 + 1), 32, '0')::uuid, 'account', '{prefix} ' || n, gen_random_uuid(), 'POST /toys', gen_random_uuid(), 1, \
            decode(repeat('00', 32), 'hex'), {status}, '', {expires_at} FROM generate_series(1, {number}) AS n"
     );
     execute(&workshop.url, &insert);

@@ -206,13 +206,13 @@ impl Workshop {
     where
         F: Fn(&mut PgConnection, &NewToy) -> Result<Reply, ToyError> + Send + Sync + 'static,
     {
-        self.send_to("/toys", ACCOUNT, policy, key, name, body)
+        self.send_on(&[], ACCOUNT, policy, key, name, body)
     }
 
-    /// As [`Workshop::send`], to another path or for another account.
-    pub fn send_to<F>(
+    /// As [`Workshop::send`], to a resource with these ids in its path, or for another account.
+    pub fn send_on<F>(
         &self,
-        path: &str,
+        ids: &[&str],
         account: Uuid,
         policy: Policy,
         key: &str,
@@ -222,7 +222,8 @@ impl Workshop {
     where
         F: Fn(&mut PgConnection, &NewToy) -> Result<Reply, ToyError> + Send + Sync + 'static,
     {
-        let (db, request) = (self.db.clone(), keyed(path, key, &json!({"name": name}).to_string()).unwrap());
+        let request = keyed("/toys", key, &json!({"name": name}).to_string()).unwrap();
+        let (db, request) = (self.db.clone(), ids.iter().fold(request, Keyed::on));
         async move { policy.run(&db, account, request, body).await.map(Response::from) }
     }
 

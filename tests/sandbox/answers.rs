@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use idempotent_payments::gateway::{
-    Call, CallError, Capture, Gateway, HttpGateway, InvalidGatewayUrl, Outcome, StillUnknown, learn,
-};
+use idempotent_payments::gateway::{Call, Capture, Gateway, HttpGateway, InvalidGatewayUrl, Outcome};
+use idempotent_payments::settlement::{CallError, StillUnknown};
 use serde_json::json;
+
+use crate::learn;
 
 /// A gateway that answers everything alike, and counts how often it is asked.
 struct Fixed {
@@ -80,13 +81,17 @@ async fn an_answer_that_is_not_understood_whole_is_no_answer() {
 async fn a_status_is_told_apart_and_never_repeated_by_the_client() {
     for (status, error) in [
         (400, CallError::Refused { status: 400 }),
-        (404, CallError::Refused { status: 404 }),
         (422, CallError::Refused { status: 422 }),
-        (408, CallError::Later { status: 408 }),
-        (409, CallError::Later { status: 409 }),
-        (429, CallError::Later { status: 429 }),
-        (500, CallError::ServerError { status: 500 }),
-        (503, CallError::ServerError { status: 503 }),
+        (401, CallError::Later { status: 401, retry_after: None }),
+        (403, CallError::Later { status: 403, retry_after: None }),
+        (404, CallError::Later { status: 404, retry_after: None }),
+        (405, CallError::Later { status: 405, retry_after: None }),
+        (408, CallError::Later { status: 408, retry_after: None }),
+        (409, CallError::Later { status: 409, retry_after: None }),
+        (425, CallError::Later { status: 425, retry_after: None }),
+        (429, CallError::Later { status: 429, retry_after: None }),
+        (500, CallError::ServerError { status: 500, retry_after: None }),
+        (503, CallError::ServerError { status: 503, retry_after: None }),
     ] {
         let gateway = Fixed::start(status, entry("ours", 500, "succeeded"));
         assert_eq!(gateway.capture().await, Err(error));
@@ -118,7 +123,7 @@ async fn books_that_have_the_reference_with_another_amount_settle_nothing_and_le
     for outcome in ["succeeded", "card_declined", "error"] {
         let gateway = Fixed::start(200, format!("[{}]", entry("ours", 501, outcome)));
         let learnt = learn(&gateway.gateway, &Call::Capture(capture()), true).await;
-        assert!(matches!(learnt, Err(StillUnknown(CallError::NoAnswer { .. }))), "{outcome}: {learnt:?}");
+        assert!(matches!(learnt, Err(StillUnknown { error: CallError::NoAnswer { .. }, .. })), "{outcome}: {learnt:?}");
         assert_eq!(gateway.calls.load(Ordering::SeqCst), 1, "{outcome}: only the look");
     }
 }

@@ -1,13 +1,12 @@
-//! `gateway::learn` with the HTTP client against a real sandbox.
+//! `settlement::learn` with the HTTP client against a real sandbox.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use idempotent_payments::gateway::{
-    Call, CallError, Capture, Gateway, HttpGateway, Outcome, PAYMENT_METHODS, Refund, StillUnknown, learn,
-};
+use idempotent_payments::gateway::{Call, Capture, Gateway, HttpGateway, Outcome, PAYMENT_METHODS, Refund};
+use idempotent_payments::settlement::{CallError, StillUnknown};
 
-use crate::{DAY, Sandbox, fresh_reference};
+use crate::{DAY, Sandbox, fresh_reference, learn};
 
 fn capture(reference: &str, payment_method: &str) -> Call {
     Call::Capture(Capture {
@@ -19,7 +18,12 @@ fn capture(reference: &str, payment_method: &str) -> Call {
 }
 
 fn refund(capture: &str, amount: i64) -> Call {
-    Call::Refund(Refund { reference: fresh_reference(), capture: capture.to_owned(), amount })
+    Call::Refund(Refund {
+        reference: fresh_reference(),
+        capture: capture.to_owned(),
+        amount,
+        currency: "EUR".to_owned(),
+    })
 }
 
 fn declined(code: &str) -> Outcome {
@@ -58,7 +62,7 @@ async fn a_lost_reply_is_unknown_after_one_call_and_learnt_by_the_next() {
 
     let begun = Instant::now();
     let first = learn(&gateway, &call, false).await;
-    assert!(matches!(first, Err(StillUnknown(CallError::NoAnswer { .. }))), "{first:?}");
+    assert!(matches!(first, Err(StillUnknown { error: CallError::NoAnswer { .. }, .. })), "{first:?}");
     assert!(begun.elapsed() < Duration::from_secs(5), "no answer is not repeated: {:?}", begun.elapsed());
 
     assert_eq!(learn(&gateway, &call, false).await, Ok(Outcome::Succeeded));
@@ -94,7 +98,10 @@ async fn a_call_that_overlaps_is_unknown_and_not_refused() {
         learn(&gateway, &call, false).await
     });
     assert_eq!(slow, Ok(Outcome::Succeeded));
-    assert_eq!(overlapping, Err(StillUnknown(CallError::Later { status: 409 })));
+    assert_eq!(
+        overlapping,
+        Err(StillUnknown { error: CallError::Later { status: 409, retry_after: None }, unanswered: true })
+    );
 }
 
 #[tokio::test]
@@ -105,7 +112,7 @@ async fn a_gateway_that_is_down_is_unknown_at_once() {
     for look_first in [false, true] {
         let begun = Instant::now();
         let learnt = learn(&gateway, &capture(&fresh_reference(), "pm_card_visa"), look_first).await;
-        assert!(matches!(learnt, Err(StillUnknown(CallError::NoAnswer { .. }))), "{learnt:?}");
+        assert!(matches!(learnt, Err(StillUnknown { error: CallError::NoAnswer { .. }, .. })), "{learnt:?}");
         assert!(begun.elapsed() < Duration::from_secs(1));
     }
 }
@@ -158,7 +165,7 @@ async fn a_reference_used_again_for_another_amount_is_unknown_and_moves_no_money
 
     for look_first in [false, true] {
         let learnt = learn(&gateway, &another, look_first).await;
-        assert!(matches!(learnt, Err(StillUnknown(CallError::NoAnswer { .. }))), "{learnt:?}");
+        assert!(matches!(learnt, Err(StillUnknown { error: CallError::NoAnswer { .. }, .. })), "{learnt:?}");
     }
     assert_eq!(sandbox.captured_outcomes(&reference).await, ["succeeded"]);
 }

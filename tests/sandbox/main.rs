@@ -1,8 +1,8 @@
-//! The sandbox gateway over HTTP, and `gateway::learn` against it, with a real database.
+//! The sandbox gateway over HTTP, and `settlement::learn` against it, with a real database.
 //!
 //! Every test starts a sandbox of its own over the one database; references are fresh, so tests don't see each other.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is how a failure is told")]
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is how a failure is told")]
 
 #[expect(dead_code, reason = "what the other test binaries need besides")]
 #[path = "../support/mod.rs"]
@@ -11,16 +11,19 @@ mod support;
 mod answers;
 mod keys;
 mod learn_outcomes;
-mod learn_rules;
 mod payment_methods;
 mod refunds;
 
 use std::net::SocketAddr;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
+use idempotent_payments::gateway::{self, HttpGateway, Outcome};
+use idempotent_payments::payments::{self, Payments};
 use idempotent_payments::sandbox::{self, Config};
+use idempotent_payments::settlement::{self, Sending, StillUnknown};
+use idempotent_payments::{charges, refunds as refunds_of};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
@@ -116,6 +119,23 @@ impl Sandbox {
 
 fn capture_body(reference: &str, amount: i64, payment_method: &str) -> Value {
     json!({ "reference": reference, "amount": amount, "currency": "EUR", "payment_method": payment_method })
+}
+
+/// Learns as the settler does, whose calls say whose charge they are, too.
+async fn learn(gateway: &HttpGateway, call: &gateway::Call, look_first: bool) -> Result<Outcome, StillUnknown> {
+    let id = uuid::Uuid::nil();
+    let (reference, call) = match call.clone() {
+        gateway::Call::Capture(gateway::Capture { reference, amount, currency, payment_method }) => {
+            let capture = charges::Capture { charge_id: id, order_id: id, amount, currency, payment_method };
+            (reference, payments::Call::Capture(capture))
+        }
+        gateway::Call::Refund(gateway::Refund { reference, capture, amount, currency }) => {
+            let refund = refunds_of::GiveBack { refund_id: id, charge_id: id, order_id: id, capture, amount, currency };
+            (reference, payments::Call::GiveBack(refund))
+        }
+    };
+    let sending = Sending { look_first, earlier_unanswered: false };
+    settlement::learn(&Payments(Arc::new(gateway.clone())), &reference, &call, sending).await
 }
 
 fn fresh_reference() -> String {

@@ -5,7 +5,10 @@ import { OUTCOMES, RETRY, drawnAs } from "./outcome.js";
 import { curl, json } from "./run.js";
 
 /** The file that a person opens to see how an endpoint works. */
-const FILES = [["/v1/charges", "charges/mod.rs"], ["/v1/entitlements", "entitlements.rs"], ["/v1/products", "products.rs"], ["/v1/orders", "orders/mod.rs"]];
+const FILES = [
+  [/^.v1.charges.*refunds/, "refunds.rs"], [/^.v1.charges/, "charges.rs"], [/^.v1.entitlements/, "entitlements.rs"],
+  [/^.v1.products/, "products.rs"], [/^.v1.orders/, "orders/mod.rs"],
+];
 
 class RequestDetails extends HTMLElement {
   /** Shows the requests of a lane. */
@@ -97,7 +100,7 @@ function copyButton(text) {
 function rules(request) {
   const route = `${request.method} ${request.path.split("?")[0]}`.replace(/[0-9a-f]{8}-[0-9a-f-]{27}/g, "id");
   const policy = request.method === "POST" && `/policies#${route.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/-$/, "")}`;
-  const file = FILES.find(([path]) => request.path.startsWith(path))?.[1];
+  const file = FILES.find(([path]) => path.test(request.path))?.[1];
   const type = json(request).type;
   return h("p", { class: "rules" },
     policy && h("a", { href: policy }, "Its policy"),

@@ -103,26 +103,33 @@ function renderDetails() {
   return $("details").show(run(), run().requests.filter((request) => request.lane === label), label);
 }
 
+/** The looks into the books up to the moment that is shown. */
+function looks() {
+  const all = run()?.history ?? [];
+  return moment === null ? all : all.filter((look) => look.at <= moment);
+}
+
 function renderBooks() {
-  const looks = run()?.history ?? [];
-  const upTo = moment === null ? looks.length - 1 : looks.findLastIndex((look) => look.at <= moment);
-  if (upTo < 0) return $("panels").empty();
-  return $("panels").show(looks[upTo], looks[upTo - 1] ?? { records: [] }, scene().wants);
+  const [before, last] = [looks().at(-2), looks().at(-1)];
+  if (last) $("panels").show(last, before ?? { records: [] }, scene().wants);
+  else $("panels").empty();
 }
 
 function renderVerdict(busy) {
-  const ledger = run()?.history.at(-1) ?? null;
   const verdict = $("verdict");
-  verdict.dataset.state = !run() ? "waiting" : busy ? "busy" : judge(ledger);
+  const under = busy || moment !== null;
+  const ledger = looks().at(-1) ?? null;
+  verdict.dataset.state = !run() ? "waiting" : under ? "busy" : judge(ledger);
   if (!run()) {
     $("sentence").textContent = scene() === FREE_PLAY ? "Fill in the form and press R." : "Not run yet. Press R, or Run.";
     $("promise").textContent = "";
     return;
   }
-  const extra = busy ? "" : (scene().adds?.(run(), ledger) ?? "");
-  $("sentence").textContent = [sentence(run(), busy ? null : ledger), extra].filter(Boolean).join(" ");
-  const kept = !busy && ledger && scene().promise ? scene().promise(run(), ledger) : null;
-  $("promise").textContent = kept === null ? "" : kept ? "As promised." : "Not what this scene promises. The details say why.";
+  const extra = under ? "" : (scene().adds?.(run(), ledger) ?? "");
+  $("sentence").textContent = [sentence(run(), under ? null : ledger, moment ?? Infinity), extra].filter(Boolean).join(" ");
+  const kept = !under && ledger && scene().promise ? scene().promise(run(), ledger) : null;
+  const promise = kept ? "As promised." : "Not what this scene promises. The details say why.";
+  $("promise").textContent = kept === null ? "" : promise;
   verdict.dataset.promise = kept === null ? "" : String(kept);
 }
 
@@ -178,6 +185,7 @@ async function start() {
   await look(of);
   of.end();
   if (scene() !== playing) return;
+  if (playing.opens && picked === null) picked = lanes().findIndex(({ label }) => label === playing.opens);
   $("replay").load(of);
   render();
   say([$("sentence").textContent, $("promise").textContent].join(" "));

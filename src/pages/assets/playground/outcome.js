@@ -48,9 +48,9 @@ export function drawnAs(run, request) {
   return meant === request ? "fresh" : "again";
 }
 
-/** The requests that count, or for clicks the last request of each click. */
-export function counted(run) {
-  const requests = run.requests.filter((request) => !request.aside && request.answeredAt !== null);
+/** The requests that count, or for clicks the last request of each click. `until`: only what was answered by then, in ms. */
+function counted(run, until) {
+  const requests = run.requests.filter((request) => !request.aside && request.answeredAt !== null && request.answeredAt <= until);
   return run.purchase ? [...new Map(requests.map((request) => [request.lane, request])).values()] : requests;
 }
 
@@ -72,8 +72,8 @@ export function taken(ledger) {
 }
 
 /** "10 clicks: 1 fresh, 9 replayed. 1 order, 1 charge, EUR 49.00 taken once." */
-export function sentence(run, ledger) {
-  const requests = counted(run);
+export function sentence(run, ledger, until = Infinity) {
+  const requests = counted(run, until);
   const parts = Object.keys(OUTCOMES)
     .map((outcome) => [requests.filter((request) => request.outcome === outcome).length, OUTCOMES[outcome].name])
     .filter(([number]) => number > 0)

@@ -73,7 +73,7 @@ export class TimeAxis extends HTMLElement {
     const middle = TOP + index * LANE + LANE / 2;
     const { cursor, ghost, picked } = this.#model;
     const bars = lane.bars.filter((bar) => cursor === null || bar.from <= cursor);
-    const drawn = bars.flatMap((bar, place) => drawBar(cutAt(bar, cursor), x, middle, place === bars.length - 1));
+    const drawn = bars.flatMap((bar, place) => drawBar(cutAt(bar, cursor), x, middle, bars[place + 1]));
     group.replaceChildren(
       svg("rect", { class: "hit", x: 0, y: middle - LANE / 2, width, height: LANE, rx: 5 }),
       svg("text", { class: "label", x: 8, y: middle + 4 }, `${lane.label} `),
@@ -126,13 +126,18 @@ function cutAt(bar, cursor) {
   return cursor === null || bar.to <= cursor ? bar : { ...bar, to: cursor, outcome: "open", status: null };
 }
 
-function drawBar(bar, x, middle, last) {
+/** The last bar of a lane ends with its shape and status; one before it has a shape only where its outcome is another. */
+function drawBar(bar, x, middle, next) {
   const from = x(bar.from);
   const to = Math.max(x(bar.to), from + NARROWEST);
   const drawn = [svg("rect", { class: `bar ${bar.outcome}`, x: from, y: middle - BAR / 2, width: to - from, height: BAR, rx: 3 })];
   if (bar.outcome === "open") return drawn;
-  if (last || to - from > 24) drawn.push(shape(bar.outcome, to + (last ? 11 : -6), middle));
-  if (last && bar.status) drawn.push(svg("text", { class: "status", x: to + 22, y: middle + 4 }, String(bar.status)));
+  if (!next) drawn.push(shape(bar.outcome, to + 11, middle));
+  else if (next.outcome !== bar.outcome && to - from > 24) {
+    const centre = (from + to) / 2;
+    drawn.push(svg("circle", { class: "halo", cx: centre, cy: middle, r: 8 }), shape(bar.outcome, centre, middle));
+  }
+  if (!next && bar.status) drawn.push(svg("text", { class: "status", x: to + 22, y: middle + 4 }, String(bar.status)));
   return drawn;
 }
 

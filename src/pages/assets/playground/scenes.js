@@ -142,13 +142,14 @@ export const SCENES = [
     play: lostGatewayAnswer,
     promise: (run, ledger) => run.requests.some((request) => request.status === 202) && run.requests.at(-1).status === 201 && captured(ledger) === 1,
     preview: [bar("order", 0, 60, "aside"), bar("pay", 60, 4100, "flight", 202), bar("retry 1", 5100, 5200, "flight", 202), bar("retry 2", 6200, 6300, "flight", 202), bar("retry 3", 7300, 7400, "replayed", 201)],
-    shows: [["g5", "no charge lost"]], file: "charges/mod.rs",
+    shows: [["g5", "no charge lost"]], file: "settlement/mod.rs",
   },
   {
     id: "failures", title: "Failures", wants: 0,
     says: "A mug is out of stock, an order can’t be paid; the shop restocks, and the client sends both requests again.",
     see: "the order runs again and succeeds (success-only); the payment replays its 409 until Idempotency-Expires (cache-failures).",
-    play: failures,
+    // Its details have the countdown to Idempotency-Expires.
+    play: failures, opens: "pay again",
     adds: (run) => (statuses(run, "order again", "pay again") === "201,409" ? "success-only ran again, cache-failures replayed." : ""),
     promise: (run, ledger) => statuses(run, "order a mug", "pay canceled", "order again", "pay again") === "409,409,201,409" && captured(ledger) === 0
       && of(run, "pay again")[0].outcome === "replayed" && of(run, "order again")[0].outcome === "fresh",

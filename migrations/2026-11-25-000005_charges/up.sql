@@ -9,29 +9,21 @@ CREATE TABLE charges (
     -- Succeeded and processing refunds: what may no longer be refunded.
     amount_refunded bigint NOT NULL DEFAULT 0,
     failure_code text,
-    -- What the gateway knows the call by: SHA-256 of account, scope and key, in hex. Also its idempotency key there.
-    reference text NOT NULL CHECK (reference ~ '^[0-9a-f]{64}$'),
-    idempotency_scope text NOT NULL,
-    idempotency_key text NOT NULL,
-    -- The lease: attempts counts those taken, and fences; nobody else takes one before next_attempt_at.
-    attempts integer NOT NULL DEFAULT 1 CHECK (attempts >= 0),
-    next_attempt_at timestamptz,
-    parked_at timestamptz,
+    -- What the gateway knows the call by. `settlements` has the row of this reference: how far the call is.
+    reference varchar(64) NOT NULL,
+    -- Of the request that made the charge: what support is asked for.
+    idempotency_key varchar(255) NOT NULL,
+    request_id uuid NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account_id, id),
     FOREIGN KEY (account_id, order_id) REFERENCES orders (account_id, id),
-    -- Outlives the idempotency record: a late retry finds the charge that its key made.
-    CONSTRAINT charges_key_is_unique UNIQUE (account_id, idempotency_scope, idempotency_key),
     CONSTRAINT charges_refunds_within_amount CHECK (amount_refunded BETWEEN 0 AND amount),
-    CONSTRAINT charges_failure_has_a_code CHECK ((status = 'failed') = (failure_code IS NOT NULL)),
-    CONSTRAINT charges_processing_is_leased CHECK ((status = 'processing') = (next_attempt_at IS NOT NULL)),
-    CONSTRAINT charges_only_processing_is_parked CHECK (parked_at IS NULL OR status = 'processing')
+    CONSTRAINT charges_failure_has_a_code CHECK ((status = 'failed') = (failure_code IS NOT NULL))
 );
 
 -- However many keys are used, an order is paid once, and has one payment under way at a time.
 CREATE UNIQUE INDEX charges_one_live_charge_per_order ON charges (account_id, order_id) WHERE status IN ('processing', 'succeeded');
 CREATE INDEX charges_of_an_order ON charges (account_id, order_id);
-CREATE INDEX charges_due ON charges (next_attempt_at) WHERE status = 'processing';
 
 CREATE TABLE refunds (
     account_id uuid NOT NULL,
@@ -40,24 +32,15 @@ CREATE TABLE refunds (
     status text NOT NULL CHECK (status IN ('processing', 'succeeded', 'failed')),
     amount bigint NOT NULL CHECK (amount BETWEEN 1 AND 9007199254740991),
     currency text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
-    failure_code text,
-    reference text NOT NULL CHECK (reference ~ '^[0-9a-f]{64}$'),
-    idempotency_scope text NOT NULL,
-    idempotency_key text NOT NULL,
-    attempts integer NOT NULL DEFAULT 1 CHECK (attempts >= 0),
-    next_attempt_at timestamptz,
-    parked_at timestamptz,
+    reference varchar(64) NOT NULL,
+    idempotency_key varchar(255) NOT NULL,
+    request_id uuid NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account_id, id),
-    FOREIGN KEY (account_id, charge_id) REFERENCES charges (account_id, id),
-    CONSTRAINT refunds_key_is_unique UNIQUE (account_id, idempotency_scope, idempotency_key),
-    CONSTRAINT refunds_failure_has_a_code CHECK ((status = 'failed') = (failure_code IS NOT NULL)),
-    CONSTRAINT refunds_processing_is_leased CHECK ((status = 'processing') = (next_attempt_at IS NOT NULL)),
-    CONSTRAINT refunds_only_processing_is_parked CHECK (parked_at IS NULL OR status = 'processing')
+    FOREIGN KEY (account_id, charge_id) REFERENCES charges (account_id, id)
 );
 
 CREATE INDEX refunds_of_a_charge ON refunds (account_id, charge_id, id);
-CREATE INDEX refunds_due ON refunds (next_attempt_at) WHERE status = 'processing';
 
 CREATE TABLE entitlements (
     account_id uuid NOT NULL,

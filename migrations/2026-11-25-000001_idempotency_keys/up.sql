@@ -8,6 +8,8 @@ CREATE TABLE idempotency_keys (
     key varchar(255) NOT NULL,
     id uuid NOT NULL,
     route text NOT NULL,
+    -- Of the request that used the key first.
+    request_id uuid NOT NULL,
     fingerprint_version smallint NOT NULL,
     -- SHA-256.
     fingerprint bytea NOT NULL,

@@ -1,0 +1,334 @@
+//! Charges: an order paid whole, through the gateway. `payments.rs` has the handler that makes one; this file has what the
+//! handler's two transactions do: [`insert`] before the call to the gateway, [`conclude`] after it.
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use chrono::{DateTime, Utc};
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::auth::Account;
+use crate::db::Db;
+use crate::error::ApiError;
+use crate::gateway::Outcome;
+use crate::idempotency::{Failure, Failures, Policy, Prepared, Reply, Scope, hours, seconds};
+use crate::problems::{CARD_DECLINED, GATEWAY_FAILED, ORDER_NOT_PAYABLE, SETTLEMENT_IN_PROGRESS};
+use crate::schema::charges;
+use crate::settlement::{Limits, MadeBy, Progress, progress};
+use crate::status::{OrderStatus, PaymentStatus};
+use crate::wire::{Id, Page, Paging, printable};
+use crate::{entitlements, events, orders};
+
+/// A declined card is an outcome, and must not be tried again behind the customer's back: failures are kept.
+pub const CREATE_CHARGE: Policy = Policy {
+    route: "POST /v1/charges",
+    scope: Scope::Account,
+    failures: Failures::CacheFailures { failure_ttl: hours(24) },
+    success_ttl: hours(24),
+    wait: seconds(5),
+};
+
+/// The body of `POST /v1/charges`.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewCharge {
+    /// The order to pay, whole.
+    #[garde(skip)]
+    pub order_id: Uuid,
+    /// The name of a stored payment method at the gateway.
+    #[garde(length(chars, min = 1, max = 255), custom(printable))]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
+        example = "pm_card_visa"
+    )]
+    pub payment_method: String,
+}
+
+/// A charge as it is answered.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Charge {
+    /// UUIDv7.
+    pub id: Uuid,
+    /// The order it pays.
+    pub order_id: Uuid,
+    /// Where it stands.
+    pub status: PaymentStatus,
+    /// The order's amount, in minor units.
+    pub amount: i64,
+    /// ISO 4217.
+    pub currency: String,
+    /// The name of the stored payment method at the gateway.
+    pub payment_method: String,
+    /// Of refunds that succeeded or are processing.
+    pub amount_refunded: i64,
+    /// Why it failed, if it did.
+    #[schema(required)]
+    pub failure_code: Option<String>,
+    /// What the gateway knows it by.
+    pub reference: String,
+    /// How far the settlement is; null once the charge is final.
+    #[schema(required)]
+    pub settlement: Option<Settlement>,
+    /// The key of the request that made it.
+    pub idempotency_key: String,
+    /// The id of the request that made it.
+    pub request_id: Uuid,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// How far the settlement of a processing charge or refund is.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct Settlement {
+    /// Attempts so far.
+    attempts: i32,
+    /// Nobody tries before; meaningless once parked.
+    next_attempt_at: DateTime<Utc>,
+    /// Whether it was given up until `payments settle` resumes it.
+    parked: bool,
+}
+
+impl From<Progress> for Settlement {
+    fn from(Progress { attempts, next_attempt_at, parked }: Progress) -> Self {
+        Self { attempts, next_attempt_at, parked }
+    }
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = charges, check_for_backend(diesel::pg::Pg))]
+pub(crate) struct Row {
+    pub id: Uuid,
+    pub order_id: Uuid,
+    pub status: PaymentStatus,
+    pub amount: i64,
+    pub currency: String,
+    pub payment_method: String,
+    pub amount_refunded: i64,
+    pub failure_code: Option<String>,
+    pub reference: String,
+    idempotency_key: String,
+    request_id: Uuid,
+    created_at: DateTime<Utc>,
+}
+
+impl Row {
+    fn into_charge(self, settlement: Option<Progress>) -> Charge {
+        Charge {
+            id: self.id,
+            order_id: self.order_id,
+            status: self.status,
+            amount: self.amount,
+            currency: self.currency,
+            payment_method: self.payment_method,
+            amount_refunded: self.amount_refunded,
+            failure_code: self.failure_code,
+            reference: self.reference,
+            settlement: settlement.map(Settlement::from),
+            idempotency_key: self.idempotency_key,
+            request_id: self.request_id,
+            created_at: self.created_at,
+        }
+    }
+}
+
+/// What the gateway is asked for, and what concluding needs: stored with the settlement.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Capture {
+    /// The charge that the capture is for.
+    pub charge_id: Uuid,
+    /// The order that the charge pays.
+    pub order_id: Uuid,
+    /// In minor units.
+    pub amount: i64,
+    /// ISO 4217.
+    pub currency: String,
+    /// The name of the stored payment method at the gateway.
+    pub payment_method: String,
+}
+
+impl From<&Charge> for Capture {
+    fn from(charge: &Charge) -> Self {
+        Self {
+            charge_id: charge.id,
+            order_id: charge.order_id,
+            amount: charge.amount,
+            currency: charge.currency.clone(),
+            payment_method: charge.payment_method.clone(),
+        }
+    }
+}
+
+/// Where a charge is found.
+pub(crate) fn location(id: Uuid) -> String {
+    format!("/v1/charges/{id}")
+}
+
+/// In the first transaction: the charge of a pending order, as processing.
+///
+/// # Errors
+/// 404 for the order; 409 order-not-payable, settlement-in-progress.
+pub(crate) fn insert(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    made_by: &MadeBy,
+    new: &NewCharge,
+) -> Result<Charge, ApiError> {
+    let order = orders::lock(conn, account_id, new.order_id)?;
+    if order.status != OrderStatus::Pending {
+        return Err(ApiError::new(&ORDER_NOT_PAYABLE, format!("the order is {}", order.status.as_str())));
+    }
+    let row: Option<Row> = diesel::insert_into(charges::table)
+        .values((
+            charges::account_id.eq(account_id),
+            charges::id.eq(Uuid::now_v7()),
+            charges::order_id.eq(order.id),
+            charges::status.eq(PaymentStatus::Processing),
+            charges::amount.eq(order.amount),
+            charges::currency.eq(order.currency),
+            charges::payment_method.eq(&new.payment_method),
+            charges::reference.eq(&made_by.reference),
+            charges::idempotency_key.eq(&made_by.key),
+            charges::request_id.eq(made_by.request_id),
+        ))
+        // The order is locked and pending. So what conflicts is a payment under way: one live charge an order.
+        .on_conflict_do_nothing()
+        .returning(Row::as_returning())
+        .get_result(conn)
+        .optional()?;
+    let row = row.ok_or_else(|| ApiError::new(&SETTLEMENT_IN_PROGRESS, "a payment of this order is under way"))?;
+    let begun = Progress::first(row.created_at, &Limits::DEFAULT);
+    Ok(row.into_charge(Some(begun)))
+}
+
+/// In the second transaction: what became of the charge, with the order, its entitlements and the events.
+///
+/// # Errors
+/// The database's.
+pub(crate) fn conclude(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    call: &Capture,
+    outcome: &Outcome,
+) -> Result<Reply, ApiError> {
+    orders::lock(conn, account_id, call.order_id)?;
+    let Some((code, problem)) = failure(call.charge_id, outcome) else {
+        let charge = set_outcome(conn, account_id, call.charge_id, PaymentStatus::Succeeded, None)?;
+        let order = orders::set_status(conn, account_id, call.order_id, OrderStatus::Paid)?;
+        entitlements::grant_of_order(conn, account_id, &order)?;
+        return Ok(Reply::created(location(call.charge_id), &charge)?);
+    };
+    set_outcome(conn, account_id, call.charge_id, PaymentStatus::Failed, Some(&code))?;
+    // The problem's instance is the charge's URL, so no request's id is needed.
+    Ok(problem.reply(Uuid::nil()))
+}
+
+fn set_outcome(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    id: Uuid,
+    status: PaymentStatus,
+    failure_code: Option<&str>,
+) -> Result<Charge, ApiError> {
+    let processing = charges::table.find((account_id, id)).filter(charges::status.eq(PaymentStatus::Processing));
+    let outcome = diesel::update(processing).set((charges::status.eq(status), charges::failure_code.eq(failure_code)));
+    let row: Row = Prepared(outcome.returning(Row::as_returning())).get_result(conn)?;
+    let charge = row.into_charge(None);
+    events::record(conn, account_id, &format!("charge.{}", status.as_str()), &charge)?;
+    Ok(charge)
+}
+
+/// The failure code and the problem of an outcome that is not a success.
+fn failure(id: Uuid, outcome: &Outcome) -> Option<(String, ApiError)> {
+    let (code, problem) = match outcome {
+        Outcome::Succeeded => return None,
+        Outcome::Declined { decline_code } => {
+            let detail = format!("the payment method was declined: {decline_code}");
+            let problem = ApiError::new(&CARD_DECLINED, detail).with("decline_code", decline_code.as_str());
+            (decline_code.clone(), problem)
+        }
+        Outcome::Failed => {
+            let detail = "the gateway refused the payment or failed for good; no money moved";
+            ("gateway_failed".to_owned(), ApiError::new(&GATEWAY_FAILED, detail))
+        }
+    };
+    Some((code, problem.with("charge_id", id.to_string()).at(location(id))))
+}
+
+/// Locks a charge until the transaction ends.
+///
+/// # Errors
+/// 404.
+pub(crate) fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Row, ApiError> {
+    let row = charges::table.find((account_id, id)).select(Row::as_select()).for_update().first(conn).optional()?;
+    row.ok_or_else(no_charge)
+}
+
+/// A charge as it is now. No lock: good for an answer, not for a decision to write.
+///
+/// # Errors
+/// 404.
+pub(crate) fn find(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Charge, ApiError> {
+    let row: Option<Row> = charges::table.find((account_id, id)).select(Row::as_select()).first(conn).optional()?;
+    let mut charges = with_progress(conn, account_id, row.into_iter().collect())?;
+    charges.pop().ok_or_else(no_charge)
+}
+
+fn with_progress(conn: &mut PgConnection, account_id: Uuid, rows: Vec<Row>) -> QueryResult<Vec<Charge>> {
+    let processing = rows.iter().filter(|row| row.status == PaymentStatus::Processing);
+    let references: Vec<_> = processing.map(|row| row.reference.as_str()).collect();
+    let open = progress(conn, account_id, &references)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let progress = open.get(&row.reference).copied();
+            row.into_charge(progress)
+        })
+        .collect())
+}
+
+/// 404.
+pub(crate) fn no_charge() -> ApiError {
+    ApiError::not_found("charge")
+}
+
+/// `GET /v1/charges`
+///
+/// # Errors
+/// 422 for a bad page.
+#[utoipa::path(get, path = "/v1/charges", operation_id = "listCharges", tag = "Charges", summary = "Charges",
+    description = "Newest first.",
+    params(Paging<Uuid>),
+    responses((status = 200, body = Page<Charge>, description = "A page")))]
+pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    let page = db
+        .read(account.id, move |conn| {
+            let mut query =
+                charges::table.filter(charges::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
+            if let Some(after) = paging.after {
+                query = query.filter(charges::id.lt(after));
+            }
+            let rows: Vec<Row> = query.order(charges::id.desc()).limit(paging.rows()).load(conn)?;
+            Ok::<_, ApiError>(paging.page(with_progress(conn, account.id, rows)?))
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// `GET /v1/charges/{id}`
+///
+/// # Errors
+/// 404.
+#[utoipa::path(get, path = "/v1/charges/{id}", operation_id = "getCharge", tag = "Charges", summary = "A charge",
+    description = "As it is now.",
+    params(Id),
+    responses((status = 200, body = Charge, description = "The charge")))]
+pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    let charge = db.read(account.id, move |conn| find(conn, account.id, id.0)).await?;
+    Ok(HttpResponse::Ok().json(charge))
+}

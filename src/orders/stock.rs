@@ -1,0 +1,36 @@
+//! What orders hold of stocked products.
+
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use uuid::Uuid;
+
+use crate::idempotency::Prepared;
+use crate::schema::products;
+
+/// Locks products until the transaction ends, in the order of their SKUs, and tells what is left of each; none of an
+/// unlimited one.
+///
+/// # Errors
+/// The database's.
+pub(super) fn lock_stock<'a>(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    skus: impl Iterator<Item = &'a str>,
+) -> QueryResult<Vec<(String, Option<i64>)>> {
+    products::table
+        .filter(products::account_id.eq(account_id))
+        .filter(products::sku.eq_any(skus.collect::<Vec<_>>()))
+        .order(products::sku)
+        .select((products::sku, products::stock - products::reserved.nullable()))
+        .for_update()
+        .load(conn)
+}
+
+/// Takes so many units of a locked product, or gives them back if `quantity` is negative.
+///
+/// # Errors
+/// The database's.
+pub(super) fn move_reserved(conn: &mut PgConnection, account_id: Uuid, sku: &str, quantity: i64) -> QueryResult<usize> {
+    let product = products::table.find((account_id, sku));
+    Prepared(diesel::update(product).set(products::reserved.eq(products::reserved + quantity))).execute(conn)
+}

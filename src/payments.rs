@@ -1,0 +1,188 @@
+//! Payments: the two endpoints that call the gateway, and what the settlement module must know of it.
+//!
+//! This is the second pattern in use: a handler reads as its first transaction, and [`Payments`] says once, for charges and
+//! refunds alike, how a call is sent, looked up and concluded. `settlement/` does the rest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::web::{Bytes, Data};
+use diesel::pg::PgConnection;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::auth::Account;
+use crate::charges::{self, CREATE_CHARGE, Charge, NewCharge};
+use crate::crash::crash_point;
+use crate::db::Db;
+use crate::error::ApiError;
+use crate::gateway::{self, Gateway, Outcome};
+use crate::idempotency::{FieldError, Keyed, Policy, Reply};
+use crate::refunds::{self, CREATE_REFUND, NewRefund, Refund};
+use crate::settlement::{self, Begun, CallError, MadeBy, Outside, Step};
+use crate::wire::Id;
+
+/// Settles charges and refunds.
+pub type Settler = settlement::Settler<Payments, Db>;
+
+/// `POST /v1/charges`: 201 where it succeeded, 402 where it was declined, 202 while the outcome is unknown.
+///
+/// # Errors
+/// 404 for the order; 409 order-not-payable, settlement-in-progress, idempotency-key-expired; 422 for a payment method that
+/// the gateway doesn't accept; what the idempotency key says.
+#[utoipa::path(post, path = "/v1/charges", operation_id = "createCharge", tag = "Charges", summary = "Pay an order",
+    description = "Pays the whole of a pending order. 202 while the outcome is not known: send the same request with the same key again.",
+    request_body = NewCharge,
+    responses((status = 201, body = Charge, description = "It succeeded"), (status = 202, body = Charge, description = "Still processing")))]
+pub async fn create_charge(
+    account: Account,
+    request: Keyed<NewCharge>,
+    settler: Data<Settler>,
+) -> Result<HttpResponse, ApiError> {
+    if !settler.outside().0.accepts(&request.body.payment_method) {
+        let detail = "the gateway does not accept this payment method".to_owned();
+        return Err(ApiError::invalid(&[FieldError { pointer: "/payment_method".to_owned(), detail }]));
+    }
+    crash_point("before-claim");
+    let made_by = MadeBy::of(&request, account.id, &CREATE_CHARGE)?;
+    let answer = settler
+        .run(CREATE_CHARGE, account.id, request, move |conn, new| {
+            crash_point("after-claim");
+            let charge = charges::insert(conn, account.id, &made_by, new)?;
+            let call = Call::Capture((&charge).into());
+            Ok(Begun { call, location: charges::location(charge.id), body: json(&charge)? })
+        })
+        .await?;
+    crash_point("before-answer");
+    Ok(answer)
+}
+
+/// `POST /v1/charges/{id}/refunds`: 201 where it succeeded, 402 where the gateway refused, 202 while that is unknown.
+///
+/// # Errors
+/// 404 for the charge; 409 charge-not-refundable, refund-exceeds-charge, settlement-in-progress, idempotency-key-expired;
+/// what the idempotency key says.
+#[utoipa::path(post, path = "/v1/charges/{id}/refunds", operation_id = "createRefund", tag = "Refunds", summary = "Refund a charge",
+    description = "Part of it, or all that is left. 202 while the outcome is not known.",
+    params(Id),
+    request_body = Option<NewRefund>,
+    responses((status = 201, body = Refund, description = "It succeeded"), (status = 202, body = Refund, description = "Still processing")))]
+pub async fn create_refund(
+    account: Account,
+    charge: Id,
+    request: Keyed<NewRefund>,
+    settler: Data<Settler>,
+) -> Result<HttpResponse, ApiError> {
+    crash_point("before-claim");
+    let request = request.on(charge.0);
+    let made_by = MadeBy::of(&request, account.id, &CREATE_REFUND)?;
+    let answer = settler
+        .run(CREATE_REFUND, account.id, request, move |conn, new| {
+            crash_point("after-claim");
+            let (refund, call) = refunds::insert(conn, account.id, &made_by, charge.0, new)?;
+            Ok(Begun { call: Call::GiveBack(call), location: refunds::location(refund.id), body: json(&refund)? })
+        })
+        .await?;
+    crash_point("before-answer");
+    Ok(answer)
+}
+
+fn json<T: Serialize>(body: &T) -> Result<Bytes, ApiError> {
+    Ok(Bytes::from(serde_json::to_vec(body)?))
+}
+
+/// A call to the gateway, as it is stored with its settlement.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Call {
+    /// Of a charge.
+    Capture(charges::Capture),
+    /// Of a refund.
+    GiveBack(refunds::GiveBack),
+}
+
+impl Call {
+    /// As the gateway takes it.
+    fn to_gateway(&self, reference: &str) -> gateway::Call {
+        match self.clone() {
+            Self::Capture(charges::Capture { amount, currency, payment_method, .. }) => {
+                gateway::Call::Capture(gateway::Capture {
+                    reference: reference.to_owned(),
+                    amount,
+                    currency,
+                    payment_method,
+                })
+            }
+            Self::GiveBack(refunds::GiveBack { capture, amount, currency, .. }) => {
+                gateway::Call::Refund(gateway::Refund { reference: reference.to_owned(), capture, amount, currency })
+            }
+        }
+    }
+}
+
+/// The gateway, as the settlement module sees it.
+#[derive(Clone)]
+pub struct Payments(pub Arc<dyn Gateway>);
+
+impl Outside for Payments {
+    type Call = Call;
+    type Outcome = Outcome;
+    type Error = ApiError;
+
+    /// Gateways forget keys from 24 h on (Stripe prunes them then). An hour less covers two clocks that differ, and the time
+    /// between the decision and the call's arrival.
+    const KEY_LIFETIME: Duration = Duration::from_secs(23 * 60 * 60);
+
+    fn policy(&self, call: &Call) -> Policy {
+        match call {
+            Call::Capture(_) => CREATE_CHARGE,
+            Call::GiveBack(_) => CREATE_REFUND,
+        }
+    }
+
+    async fn send(&self, reference: &str, call: &Call) -> Result<Outcome, CallError> {
+        match call.to_gateway(reference) {
+            gateway::Call::Capture(capture) => self.0.capture(&capture).await,
+            gateway::Call::Refund(refund) => self.0.refund(&refund).await,
+        }
+    }
+
+    async fn find(&self, reference: &str, call: &Call) -> Result<Option<Outcome>, CallError> {
+        self.0.find(&call.to_gateway(reference)).await
+    }
+
+    fn refused(&self, _: &Call, _: u16) -> Outcome {
+        Outcome::Failed
+    }
+
+    fn conclude(
+        &self,
+        conn: &mut PgConnection,
+        account_id: Uuid,
+        call: &Call,
+        outcome: &Outcome,
+    ) -> Result<Reply, ApiError> {
+        match call {
+            Call::Capture(capture) => charges::conclude(conn, account_id, capture, outcome),
+            Call::GiveBack(refund) => refunds::conclude(conn, account_id, refund, outcome),
+        }
+    }
+
+    fn pending(&self, conn: &mut PgConnection, account_id: Uuid, call: &Call) -> Result<Bytes, ApiError> {
+        match call {
+            Call::Capture(capture) => json(&charges::find(conn, account_id, capture.charge_id)?),
+            Call::GiveBack(refund) => json(&refunds::find(conn, account_id, refund.refund_id)?),
+        }
+    }
+
+    fn reached(&self, step: Step) {
+        crash_point(match step {
+            Step::Begun => "after-commit-1",
+            Step::Sending => "before-call",
+            Step::Called => "after-call",
+            Step::Concluded => "before-commit-2",
+            Step::Recorded => "after-commit-2",
+        });
+    }
+}

@@ -1,0 +1,321 @@
+//! Refunds: part or all of a succeeded charge given back. `payments.rs` has the handler that makes one; this file has what
+//! the handler's two transactions do, in the same shape as `charges.rs`.
+//!
+//! A refund takes its amount off what can be refunded when it is made, not when it succeeds, so that two under way can't
+//! give back more than was paid. A failed refund puts its amount back.
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use chrono::{DateTime, Utc};
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::auth::Account;
+use crate::charges::{self, Settlement};
+use crate::db::Db;
+use crate::error::ApiError;
+use crate::gateway::Outcome;
+use crate::idempotency::{Failure, Failures, MAX_SAFE_INTEGER, Policy, Prepared, Reply, Scope, hours, seconds};
+use crate::problems::{CHARGE_NOT_REFUNDABLE, GATEWAY_FAILED, REFUND_EXCEEDS_CHARGE, SETTLEMENT_IN_PROGRESS};
+use crate::schema::{charges as charges_table, refunds};
+use crate::settlement::{Limits, MadeBy, Progress, progress};
+use crate::status::{OrderStatus, PaymentStatus};
+use crate::wire::{Id, Page, Paging};
+use crate::{entitlements, events, orders};
+
+/// As for charges: what became of a refund must not change because it is asked again.
+pub const CREATE_REFUND: Policy = Policy {
+    route: "POST /v1/charges/{id}/refunds",
+    scope: Scope::Resource,
+    failures: Failures::CacheFailures { failure_ttl: hours(24) },
+    success_ttl: hours(24),
+    wait: seconds(5),
+};
+
+/// The body of `POST /v1/charges/{id}/refunds`.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewRefund {
+    /// Minor units; none is all that is left.
+    #[garde(range(min = 1, max = MAX_SAFE_INTEGER))]
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64, example = 500)]
+    pub amount: Option<i64>,
+}
+
+/// A refund as it is answered.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Refund {
+    /// UUIDv7.
+    pub id: Uuid,
+    /// The charge that it gives back.
+    pub charge_id: Uuid,
+    /// Where it stands.
+    pub status: PaymentStatus,
+    /// In minor units.
+    pub amount: i64,
+    /// ISO 4217.
+    pub currency: String,
+    /// What the gateway knows it by.
+    pub reference: String,
+    /// How far the settlement is; null once the refund is final.
+    #[schema(required)]
+    pub settlement: Option<Settlement>,
+    /// The key of the request that made it.
+    pub idempotency_key: String,
+    /// The id of the request that made it.
+    pub request_id: Uuid,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = refunds, check_for_backend(diesel::pg::Pg))]
+struct Row {
+    id: Uuid,
+    charge_id: Uuid,
+    status: PaymentStatus,
+    amount: i64,
+    currency: String,
+    reference: String,
+    idempotency_key: String,
+    request_id: Uuid,
+    created_at: DateTime<Utc>,
+}
+
+impl Row {
+    fn into_refund(self, settlement: Option<Progress>) -> Refund {
+        Refund {
+            id: self.id,
+            charge_id: self.charge_id,
+            status: self.status,
+            amount: self.amount,
+            currency: self.currency,
+            reference: self.reference,
+            settlement: settlement.map(Settlement::from),
+            idempotency_key: self.idempotency_key,
+            request_id: self.request_id,
+            created_at: self.created_at,
+        }
+    }
+}
+
+/// What the gateway is asked for, and what concluding needs: stored with the settlement.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GiveBack {
+    /// The refund that the call is for.
+    pub refund_id: Uuid,
+    /// The charge that is refunded.
+    pub charge_id: Uuid,
+    /// The order that the charge paid.
+    pub order_id: Uuid,
+    /// The reference of the capture.
+    pub capture: String,
+    /// In minor units.
+    pub amount: i64,
+    /// ISO 4217, the charge's.
+    pub currency: String,
+}
+
+/// Where a refund is found.
+pub(crate) fn location(id: Uuid) -> String {
+    format!("/v1/refunds/{id}")
+}
+
+/// In the first transaction: a refund of a succeeded charge, as processing.
+///
+/// # Errors
+/// 404 for the charge; 409 charge-not-refundable, refund-exceeds-charge, settlement-in-progress.
+pub(crate) fn insert(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    made_by: &MadeBy,
+    charge_id: Uuid,
+    new: &NewRefund,
+) -> Result<(Refund, GiveBack), ApiError> {
+    let charge = charges::lock(conn, account_id, charge_id)?;
+    let amount = refundable(conn, account_id, &charge, new.amount)?;
+    add_refunded(conn, account_id, charge_id, amount)?;
+    let row: Row = diesel::insert_into(refunds::table)
+        .values((
+            refunds::account_id.eq(account_id),
+            refunds::id.eq(Uuid::now_v7()),
+            refunds::charge_id.eq(charge_id),
+            refunds::status.eq(PaymentStatus::Processing),
+            refunds::amount.eq(amount),
+            refunds::currency.eq(&charge.currency),
+            refunds::reference.eq(&made_by.reference),
+            refunds::idempotency_key.eq(&made_by.key),
+            refunds::request_id.eq(made_by.request_id),
+        ))
+        .returning(Row::as_returning())
+        .get_result(conn)?;
+    let call = GiveBack {
+        refund_id: row.id,
+        charge_id,
+        order_id: charge.order_id,
+        capture: charge.reference,
+        amount,
+        currency: charge.currency,
+    };
+    let begun = Progress::first(row.created_at, &Limits::DEFAULT);
+    Ok((row.into_refund(Some(begun)), call))
+}
+
+/// The amount to refund of a locked charge, if it may be.
+fn refundable(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    charge: &charges::Row,
+    amount: Option<i64>,
+) -> Result<i64, ApiError> {
+    let in_progress = |what: &str| ApiError::new(&SETTLEMENT_IN_PROGRESS, what.to_owned());
+    match charge.status {
+        PaymentStatus::Succeeded => {}
+        PaymentStatus::Processing => return Err(in_progress("the charge is still processing")),
+        PaymentStatus::Failed => return Err(ApiError::new(&CHARGE_NOT_REFUNDABLE, "the charge did not succeed")),
+    }
+    let left = charge.amount - charge.amount_refunded;
+    let wanted = amount.unwrap_or(left);
+    if (1..=left).contains(&wanted) {
+        return Ok(wanted);
+    }
+    let processing = processing_amount(conn, account_id, charge.id)?;
+    if left + processing == 0 {
+        return Err(ApiError::new(&CHARGE_NOT_REFUNDABLE, "the charge is refunded whole"));
+    }
+    // If the refunds under way fail, there will be enough: not a final answer.
+    if wanted <= left + processing {
+        return Err(in_progress("a refund of this charge is under way"));
+    }
+    let detail = format!("{left} of the charge are left, {wanted} were to be refunded");
+    Err(ApiError::new(&REFUND_EXCEEDS_CHARGE, detail).with("available", left))
+}
+
+/// What refunds under way hold of a locked charge.
+fn processing_amount(conn: &mut PgConnection, account_id: Uuid, charge_id: Uuid) -> QueryResult<i64> {
+    let amounts: Vec<i64> = refunds::table
+        .filter(refunds::account_id.eq(account_id))
+        .filter(refunds::charge_id.eq(charge_id))
+        .filter(refunds::status.eq(PaymentStatus::Processing))
+        .select(refunds::amount)
+        .load(conn)?;
+    Ok(amounts.iter().sum())
+}
+
+/// Adds to what may no longer be refunded of a locked charge; takes off where `amount` is negative.
+fn add_refunded(conn: &mut PgConnection, account_id: Uuid, charge_id: Uuid, amount: i64) -> QueryResult<usize> {
+    let charge = diesel::update(charges_table::table.find((account_id, charge_id)));
+    Prepared(charge.set(charges_table::amount_refunded.eq(charges_table::amount_refunded + amount))).execute(conn)
+}
+
+/// In the second transaction: what became of the refund, with the charge, the order, its entitlements and the events.
+///
+/// # Errors
+/// The database's.
+pub(crate) fn conclude(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    call: &GiveBack,
+    outcome: &Outcome,
+) -> Result<Reply, ApiError> {
+    orders::lock(conn, account_id, call.order_id)?;
+    let charge = charges::lock(conn, account_id, call.charge_id)?;
+    if *outcome != Outcome::Succeeded {
+        set_outcome(conn, account_id, call.refund_id, PaymentStatus::Failed)?;
+        add_refunded(conn, account_id, call.charge_id, -call.amount)?;
+        return Ok(failed(call.refund_id).reply(Uuid::nil()));
+    }
+    let refund = set_outcome(conn, account_id, call.refund_id, PaymentStatus::Succeeded)?;
+    // Whole only when none of it is still under way: that one may yet fail.
+    if charge.amount_refunded == charge.amount && processing_amount(conn, account_id, charge.id)? == 0 {
+        orders::set_status(conn, account_id, call.order_id, OrderStatus::Refunded)?;
+        entitlements::revoke_of_order(conn, account_id, call.order_id)?;
+    }
+    Ok(Reply::created(location(call.refund_id), &refund)?)
+}
+
+fn set_outcome(conn: &mut PgConnection, account_id: Uuid, id: Uuid, status: PaymentStatus) -> Result<Refund, ApiError> {
+    let processing = refunds::table.find((account_id, id)).filter(refunds::status.eq(PaymentStatus::Processing));
+    let outcome = diesel::update(processing).set(refunds::status.eq(status));
+    let row: Row = Prepared(outcome.returning(Row::as_returning())).get_result(conn)?;
+    let refund = row.into_refund(None);
+    events::record(conn, account_id, &format!("refund.{}", status.as_str()), &refund)?;
+    Ok(refund)
+}
+
+fn failed(id: Uuid) -> ApiError {
+    // The problem's instance is the refund's URL, so no request's id is needed.
+    ApiError::new(&GATEWAY_FAILED, "the gateway refused the refund or failed for good; no money moved")
+        .with("refund_id", id.to_string())
+        .at(location(id))
+}
+
+/// A refund as it is now. No lock: good for an answer, not for a decision to write.
+///
+/// # Errors
+/// 404.
+pub(crate) fn find(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Refund, ApiError> {
+    let row: Option<Row> = refunds::table.find((account_id, id)).select(Row::as_select()).first(conn).optional()?;
+    let mut refunds = with_progress(conn, account_id, row.into_iter().collect())?;
+    refunds.pop().ok_or_else(|| ApiError::not_found("refund"))
+}
+
+fn with_progress(conn: &mut PgConnection, account_id: Uuid, rows: Vec<Row>) -> QueryResult<Vec<Refund>> {
+    let processing = rows.iter().filter(|row| row.status == PaymentStatus::Processing);
+    let references: Vec<_> = processing.map(|row| row.reference.as_str()).collect();
+    let open = progress(conn, account_id, &references)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let progress = open.get(&row.reference).copied();
+            row.into_refund(progress)
+        })
+        .collect())
+}
+
+/// `GET /v1/charges/{id}/refunds`
+///
+/// # Errors
+/// 404 for the charge; 422 for a bad page.
+#[utoipa::path(get, path = "/v1/charges/{id}/refunds", operation_id = "listRefunds", tag = "Refunds", summary = "Refunds of a charge",
+    description = "Newest first.",
+    params(Id, Paging<Uuid>),
+    responses((status = 200, body = Page<Refund>, description = "A page")))]
+pub async fn list(account: Account, charge: Id, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    let page = db
+        .read(account.id, move |conn| {
+            let known: i64 = charges_table::table.find((account.id, charge.0)).count().get_result(conn)?;
+            if known == 0 {
+                return Err(charges::no_charge());
+            }
+            let mut query = refunds::table
+                .filter(refunds::account_id.eq(account.id))
+                .filter(refunds::charge_id.eq(charge.0))
+                .select(Row::as_select())
+                .into_boxed();
+            if let Some(after) = paging.after {
+                query = query.filter(refunds::id.lt(after));
+            }
+            let rows: Vec<Row> = query.order(refunds::id.desc()).limit(paging.rows()).load(conn)?;
+            Ok::<_, ApiError>(paging.page(with_progress(conn, account.id, rows)?))
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// `GET /v1/refunds/{id}`
+///
+/// # Errors
+/// 404.
+#[utoipa::path(get, path = "/v1/refunds/{id}", operation_id = "getRefund", tag = "Refunds", summary = "A refund",
+    description = "As it is now.",
+    params(Id),
+    responses((status = 200, body = Refund, description = "The refund")))]
+pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    let refund = db.read(account.id, move |conn| find(conn, account.id, id.0)).await?;
+    Ok(HttpResponse::Ok().json(refund))
+}

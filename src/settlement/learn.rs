@@ -1,0 +1,117 @@
+//! What became of a call: when to send, when to send again, when to look, and what counts as an outcome.
+//!
+//! Guarantees: an outcome is returned only when the system outside has said so. Everything else is [`StillUnknown`], to be
+//! asked again later, with the same call. [`learn`] ends within [`Limits::learn`](super::Limits::learn).
+//!
+//! The dangerous answer is the refusal. "Refused, and the books are empty" seems to mean that nothing happened. But if an
+//! earlier sending went unanswered, that sending may still be under way, and take effect after the refusal. So a refusal
+//! counts only if every earlier sending was answered, or if the last one without an answer is long past.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+use super::{CallError, Outside};
+
+/// What is known of a call before it is sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sending {
+    /// The key may be forgotten outside: the call is sent only if the books don't have it.
+    pub look_first: bool,
+    /// An earlier sending went unanswered, less than
+    /// [`Limits::refusal_counts_after`](super::Limits::refusal_counts_after) ago.
+    pub earlier_unanswered: bool,
+}
+
+/// The outcome could not be learnt now. The call may or may not have taken effect.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the outcome is still unknown: {error}")]
+pub struct StillUnknown {
+    /// Why.
+    pub error: CallError,
+    /// Whether one of the sendings went without an answer that tells what became of it.
+    pub unanswered: bool,
+}
+
+/// Makes the call and learns what became of it, or learns it from the books.
+///
+/// # Errors
+/// [`StillUnknown`], within [`Limits::learn`](super::Limits::learn) at the latest.
+pub async fn learn<O: Outside>(
+    outside: &O,
+    reference: &str,
+    call: &O::Call,
+    sending: Sending,
+) -> Result<O::Outcome, StillUnknown> {
+    let limit = O::LIMITS.learn;
+    let learnt = tokio::time::timeout(limit, look_and_send(outside, reference, call, sending)).await;
+    learnt.unwrap_or_else(|_| {
+        // A sending that was cut off is no different from a sending whose answer was lost.
+        let error = CallError::NoAnswer { reason: format!("no outcome within {} s", limit.as_secs()) };
+        Err(StillUnknown { error, unanswered: true })
+    })
+}
+
+async fn look_and_send<O: Outside>(
+    outside: &O,
+    reference: &str,
+    call: &O::Call,
+    sending: Sending,
+) -> Result<O::Outcome, StillUnknown> {
+    if sending.look_first {
+        // A look that fails ends it here: sending unseen is what `look_first` forbids.
+        let found = outside.find(reference, call).await;
+        if let Some(outcome) = found.map_err(|error| StillUnknown { error, unanswered: false })? {
+            return Ok(outcome);
+        }
+    }
+    let (error, unanswered) = match send_with_quick_repeats(outside, reference, call).await {
+        Ok(outcome) => return Ok(outcome),
+        Err(unknown) => (unknown.error, unknown.unanswered),
+    };
+    let unknown = |error| StillUnknown { error, unanswered };
+    match error {
+        // The system outside asked not to be asked now, and a look is a question too.
+        CallError::NoAnswer { .. } | CallError::Later { .. } | CallError::ServerError { retry_after: Some(_), .. } => {
+            Err(unknown(error))
+        }
+        // A 5xx that stays is perhaps stored under the key, and replayed: the books know what it stands for.
+        CallError::ServerError { .. } => {
+            let found = outside.find(reference, call).await.map_err(unknown)?;
+            found.ok_or_else(|| unknown(error))
+        }
+        CallError::Refused { status } => match outside.find(reference, call).await.map_err(unknown)? {
+            Some(outcome) => Ok(outcome),
+            None if unanswered || sending.earlier_unanswered => Err(unknown(error)),
+            None => Ok(outside.refused(call, status)),
+        },
+    }
+}
+
+/// Sends the call, and again only after a plain 5xx. Without an answer a repeat would most likely meet the first call still
+/// under way, or the same silence; and a refusal does not change.
+async fn send_with_quick_repeats<O: Outside>(
+    outside: &O,
+    reference: &str,
+    call: &O::Call,
+) -> Result<O::Outcome, StillUnknown> {
+    let mut pauses = ExponentialBuilder::new()
+        .with_min_delay(O::LIMITS.quick_pause)
+        .with_max_times(O::LIMITS.quick_repeats as usize)
+        .with_jitter()
+        .build();
+    let mut unanswered = false;
+    loop {
+        let error = match outside.send(reference, call).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => error,
+        };
+        // Only a refusal tells that this sending took no effect.
+        unanswered |= !matches!(error, CallError::Refused { .. });
+        let repeats = matches!(error, CallError::ServerError { retry_after: None, .. });
+        let pause: Option<Duration> = if repeats { pauses.next() } else { None };
+        let Some(pause) = pause else { return Err(StillUnknown { error, unanswered }) };
+        log::info!("call {reference} repeats in {pause:?}: {error}");
+        tokio::time::sleep(pause).await;
+    }
+}

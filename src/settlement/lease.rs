@@ -1,0 +1,339 @@
+//! The statements on the one table: a settlement begins, is leased, given back, parked, closed.
+//!
+//! Guarantees: one holder at a time, by the database's clock. Each lease raises `attempts`, which fences off the holder
+//! before. What its holder does not end is due again when the lease runs out. It does not keep a holder from going on past
+//! its lease: [`holds`] is what recording checks.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::dsl::{auto_type, count_star, now};
+use diesel::pg::PgConnection;
+use diesel::pg::data_types::PgInterval;
+use diesel::prelude::*;
+use diesel::sql_types::Timestamptz;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::Limits;
+use super::learn::Sending;
+use super::schema::settlements;
+use crate::idempotency::{Address, Prepared};
+
+/// What one look takes on at most: the rest is still due at the next look, a second later.
+const TAKEN_AT_ONCE: i64 = 200;
+
+/// The right to settle for a while, and all that settling takes.
+#[derive(Clone, Debug)]
+pub(super) struct Lease {
+    pub address: Address,
+    pub reference: String,
+    pub request_id: Uuid,
+    pub location: String,
+    pub call: Value,
+    /// The fence: whoever takes the next lease raises it.
+    pub attempt: i32,
+    pub sending: Sending,
+    /// As it was before this lease: what giving back restores if this lease's sendings were answered.
+    pub earlier_unanswered_at: Option<DateTime<Utc>>,
+}
+
+/// What came of trying to take a lease.
+pub(super) enum Taken {
+    Lease(Box<Lease>),
+    /// There were enough attempts: the settlement is parked now.
+    Parked {
+        location: String,
+        request_id: Uuid,
+    },
+    /// Somebody else holds it or ended it, or it is not due.
+    Gone,
+}
+
+/// How far an open settlement is.
+#[derive(Clone, Copy, Debug, Queryable)]
+pub struct Progress {
+    /// Leases taken so far.
+    pub attempts: i32,
+    /// Nobody tries before; meaningless once parked.
+    pub next_attempt_at: DateTime<Utc>,
+    /// Whether it was given up until a person resumes it.
+    pub parked: bool,
+}
+
+#[auto_type]
+fn progress_columns() -> _ {
+    // An open settlement has a time: the table's CHECK says so.
+    (settlements::attempts, settlements::next_attempt_at.assume_not_null(), settlements::parked_at.is_not_null())
+}
+
+impl Progress {
+    /// As the transaction has it that began the settlement at `now()`: the first lease is taken.
+    #[must_use]
+    pub fn first(begun_at: DateTime<Utc>, limits: &Limits) -> Self {
+        Self { attempts: 1, next_attempt_at: begun_at + limits.lease, parked: false }
+    }
+}
+
+/// Begins a settlement, with its first lease taken. False where the key made one before.
+pub(super) fn begin(
+    conn: &mut PgConnection,
+    address: &Address,
+    request_id: Uuid,
+    call: &Value,
+    location: &str,
+    lease: Duration,
+) -> QueryResult<bool> {
+    let inserted = diesel::insert_into(settlements::table)
+        .values((
+            settlements::account_id.eq(address.account_id),
+            settlements::reference.eq(address.reference()),
+            settlements::scope.eq(&address.scope),
+            settlements::key.eq(&address.key),
+            settlements::request_id.eq(request_id),
+            settlements::call.eq(call),
+            settlements::location.eq(location),
+            settlements::next_attempt_at.eq((now.into_sql::<Timestamptz>() + interval(lease)).nullable()),
+        ))
+        .on_conflict_do_nothing()
+        .execute(conn)?;
+    Ok(inserted == 1)
+}
+
+/// Where the key's settlement made something, if it ever made one.
+pub(super) fn location(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<String>> {
+    let made = settlements::table.find((address.account_id, address.reference()));
+    made.select(settlements::location).first(conn).optional()
+}
+
+/// A settlement that may be leased.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = settlements, check_for_backend(diesel::pg::Pg))]
+pub(super) struct Due {
+    pub account_id: Uuid,
+    pub reference: String,
+    pub attempts: i32,
+}
+
+/// What may be leased, looked up without a lock, over all accounts: few attempts first, so that what keeps hanging does not
+/// stand before what is new. Who resumes what is parked wants all of it at once, for there is no next look.
+pub(super) fn due(conn: &mut PgConnection, resume: bool) -> QueryResult<Vec<Due>> {
+    let open = settlements::table.filter(settlements::settled_at.is_null()).select(Due::as_select());
+    let is_due = settlements::next_attempt_at.le(now.into_sql::<Timestamptz>().nullable());
+    if resume {
+        return open.filter(is_due.or(settlements::parked_at.is_not_null().nullable())).load(conn);
+    }
+    open.filter(is_due)
+        .filter(settlements::parked_at.is_null())
+        .order((settlements::attempts, settlements::next_attempt_at))
+        .limit(TAKEN_AT_ONCE)
+        .load(conn)
+}
+
+/// The stored call and the progress of an open settlement.
+pub(super) fn open(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<(Value, Progress)>> {
+    settlements::table
+        .find((address.account_id, address.reference()))
+        .filter(settlements::settled_at.is_null())
+        .select((settlements::call, progress_columns()))
+        .first(conn)
+        .optional()
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = settlements, check_for_backend(diesel::pg::Pg))]
+struct Row {
+    reference: String,
+    scope: String,
+    key: String,
+    request_id: Uuid,
+    call: Value,
+    location: String,
+    attempts: i32,
+    unanswered_at: Option<DateTime<Utc>>,
+    parked_at: Option<DateTime<Utc>>,
+    settled_at: Option<DateTime<Utc>>,
+}
+
+impl Row {
+    fn lease(self, account_id: Uuid, attempt: i32, sending: Sending) -> Lease {
+        let Self { reference, scope, key, request_id, call, location, unanswered_at, .. } = self;
+        let address = Address { account_id, scope, key };
+        Lease { address, reference, request_id, location, call, attempt, sending, earlier_unanswered_at: unanswered_at }
+    }
+}
+
+/// Takes a lease on a settlement that is due, or parked if `resume` says so.
+pub(super) fn take(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    reference: &str,
+    resume: bool,
+    limits: &Limits,
+    key_lifetime: Duration,
+) -> QueryResult<Taken> {
+    conn.build_transaction().read_committed().run(|conn| {
+        let clock = now.into_sql::<Timestamptz>();
+        let found: Option<(Row, Option<bool>, bool, Option<bool>)> = settlements::table
+            .find((account_id, reference))
+            .select((
+                Row::as_select(),
+                settlements::next_attempt_at.le(clock.nullable()),
+                settlements::created_at.lt(clock - interval(key_lifetime)),
+                settlements::unanswered_at.gt((clock - interval(limits.refusal_counts_after)).nullable()),
+            ))
+            .for_update()
+            .skip_locked()
+            .first(conn)
+            .optional()?;
+        let Some((row, is_due, look_first, earlier_unanswered)) = found else { return Ok(Taken::Gone) };
+        let wanted = if row.parked_at.is_some() { resume } else { is_due == Some(true) };
+        if row.settled_at.is_some() || !wanted {
+            return Ok(Taken::Gone);
+        }
+        let settlement = settlements::table.find((account_id, reference));
+        if row.attempts >= limits.max_attempts && !resume {
+            let park = diesel::update(settlement).set(settlements::parked_at.eq(clock.nullable()));
+            Prepared(park).execute(conn)?;
+            return Ok(Taken::Parked { location: row.location, request_id: row.request_id });
+        }
+        let attempt = row.attempts + 1;
+        let lease = diesel::update(settlement).set((
+            settlements::attempts.eq(attempt),
+            settlements::next_attempt_at.eq((clock + interval(limits.lease)).nullable()),
+            // Written ahead: if this holder vanishes, its sending counts as unanswered.
+            settlements::unanswered_at.eq(clock.nullable()),
+            settlements::parked_at.eq(None::<DateTime<Utc>>),
+        ));
+        Prepared(lease).execute(conn)?;
+        let sending = Sending { look_first, earlier_unanswered: earlier_unanswered.unwrap_or(false) };
+        Ok(Taken::Lease(Box::new(row.lease(account_id, attempt, sending))))
+    })
+}
+
+/// The first lease, which the settlement began with; none where somebody took another since.
+pub(super) fn first_lease(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Lease>> {
+    let row: Option<Row> = settlements::table
+        .find((address.account_id, address.reference()))
+        .filter(settlements::settled_at.is_null())
+        .filter(settlements::attempts.eq(1))
+        .select(Row::as_select())
+        .first(conn)
+        .optional()?;
+    // The value in the row is this lease's own, written ahead.
+    let lease = |row: Row| Row { unanswered_at: None, ..row }.lease(address.account_id, 1, Sending::default());
+    Ok(row.map(lease))
+}
+
+/// Gives a lease back without an outcome: due again after `pause`, and parked if there were enough attempts. False where
+/// the lease was lost.
+pub(super) fn give_back(
+    conn: &mut PgConnection,
+    lease: &Lease,
+    pause: Duration,
+    unanswered: bool,
+    park: bool,
+) -> QueryResult<bool> {
+    let clock = now.into_sql::<Timestamptz>();
+    let held = settlements::table
+        .find((lease.address.account_id, &lease.reference))
+        .filter(settlements::attempts.eq(lease.attempt))
+        .filter(settlements::settled_at.is_null());
+    let due = settlements::next_attempt_at.eq((clock + interval(pause)).nullable());
+    let parked = park.then(|| settlements::parked_at.eq(clock.nullable()));
+    let given_back = if unanswered {
+        diesel::update(held).set((due, parked, settlements::unanswered_at.eq(clock.nullable()))).execute(conn)?
+    } else {
+        let earlier = settlements::unanswered_at.eq(lease.earlier_unanswered_at);
+        diesel::update(held).set((due, parked, earlier)).execute(conn)?
+    };
+    Ok(given_back == 1)
+}
+
+/// Locks the settlement until the transaction ends, and tells whether it is still this lease's to end.
+pub(super) fn holds(conn: &mut PgConnection, lease: &Lease) -> QueryResult<bool> {
+    let attempts: Option<i32> = settlements::table
+        .find((lease.address.account_id, &lease.reference))
+        .filter(settlements::settled_at.is_null())
+        .select(settlements::attempts)
+        .for_update()
+        .first(conn)
+        .optional()?;
+    Ok(attempts == Some(lease.attempt))
+}
+
+/// Closes a locked settlement, for good.
+pub(super) fn close(conn: &mut PgConnection, lease: &Lease) -> QueryResult<usize> {
+    let settled = diesel::update(settlements::table.find((lease.address.account_id, &lease.reference))).set((
+        settlements::settled_at.eq(now.into_sql::<Timestamptz>().nullable()),
+        settlements::next_attempt_at.eq(None::<DateTime<Utc>>),
+        settlements::parked_at.eq(None::<DateTime<Utc>>),
+    ));
+    Prepared(settled).execute(conn)
+}
+
+/// How far the open ones of these references are.
+///
+/// # Errors
+/// The database's.
+pub fn progress(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    references: &[&str],
+) -> QueryResult<HashMap<String, Progress>> {
+    let rows: Vec<(String, Progress)> = settlements::table
+        .filter(settlements::account_id.eq(account_id))
+        .filter(settlements::reference.eq_any(references))
+        .filter(settlements::settled_at.is_null())
+        .select((settlements::reference, progress_columns()))
+        .load(conn)?;
+    Ok(rows.into_iter().collect())
+}
+
+/// How many settlements are parked, of all accounts. Open rows are few, and an index has them.
+///
+/// # Errors
+/// The database's.
+pub fn parked_count(conn: &mut PgConnection) -> QueryResult<i64> {
+    let parked =
+        settlements::table.filter(settlements::settled_at.is_null()).filter(settlements::parked_at.is_not_null());
+    parked.select(count_star()).first(conn)
+}
+
+/// A settlement that was given up until a person resumes it.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = settlements, check_for_backend(diesel::pg::Pg))]
+pub struct Parked {
+    /// Whose it is.
+    pub account_id: Uuid,
+    /// What the request made.
+    pub location: String,
+    /// What the system outside knows the call by.
+    pub reference: String,
+    /// The client's key.
+    pub key: String,
+    /// Of the request that began it.
+    pub request_id: Uuid,
+    /// Leases taken so far.
+    pub attempts: i32,
+    /// When it began.
+    pub created_at: DateTime<Utc>,
+}
+
+/// What is parked, of all accounts, oldest first.
+///
+/// # Errors
+/// The database's.
+pub fn parked(conn: &mut PgConnection) -> QueryResult<Vec<Parked>> {
+    settlements::table
+        .filter(settlements::settled_at.is_null())
+        .filter(settlements::parked_at.is_not_null())
+        .order(settlements::created_at)
+        .select(Parked::as_select())
+        .load(conn)
+}
+
+fn interval(duration: Duration) -> PgInterval {
+    PgInterval::from_microseconds(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
+}
