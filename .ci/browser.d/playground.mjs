@@ -13,7 +13,7 @@ const SCENES = [
   { title: "With one key", says: /^10 clicks: 1 fresh, 9 replayed\. 1 order, 1 charge, EUR 49\.00 taken once\.$/, rows: [2, 1, 1, 1, 1], state: "good", lanes: 10 },
   { title: "The answer is lost", says: /^3 requests: 2 replayed, 1 lost\. 1 order, 1 charge, EUR 49\.00 taken once\. Both retries got the same \d+ bytes\.$/, rows: [1, 1, 1, 1, 1], state: "good", lanes: 4 },
   { title: "The gateway’s answer is lost", says: /^\d+ requests: 1 replayed, \d+ in flight\. 1 order, 1 charge, EUR 49\.00 taken once\.$/, rows: [1, 1, 1, 1, 1], state: "good", lanes: null },
-  { title: "Failures", says: /^4 requests: 1 fresh, 1 replayed, 2 refused\. 2 orders, 0 charges, nothing taken\. success-only ran again, cache-failures replayed\.$/, rows: [2, 2, 0, 0, 0], state: "good", lanes: 6 },
+  { title: "Failures", says: /^4 requests: 1 fresh, 1 replayed, 2 refused\. 2 orders, 0 charges, nothing taken\. Under success-only the retry ran, under cache-failures the 409 was replayed\.$/, rows: [2, 2, 0, 0, 0], state: "good", lanes: 6 },
   { title: "Another request", says: /^4 requests: 2 fresh, 2 refused\. 1 order, 1 charge, EUR 49\.00 taken once\. The 422 changed nothing\.$/, rows: [null, 1, 1, 1, 1], state: "good", lanes: 4 },
 ];
 

@@ -150,7 +150,7 @@ export const SCENES = [
     see: "the order runs again and succeeds (success-only); the payment replays its 409 until Idempotency-Expires (cache-failures).",
     // Its details have the countdown to Idempotency-Expires.
     play: failures, opens: "pay again",
-    adds: (run) => (statuses(run, "order again", "pay again") === "201,409" ? "success-only ran again, cache-failures replayed." : ""),
+    adds: (run) => (statuses(run, "order again", "pay again") === "201,409" ? "Under success-only the retry ran, under cache-failures the 409 was replayed." : ""),
     promise: (run, ledger) => statuses(run, "order a mug", "pay canceled", "order again", "pay again") === "409,409,201,409" && captured(ledger) === 0
       && of(run, "pay again")[0].outcome === "replayed" && of(run, "order again")[0].outcome === "fresh",
     preview: [bar("prepare", 0, 70, "aside"), bar("order a mug", 80, 100, "refused", 409), bar("pay canceled", 105, 130, "refused", 409), bar("restock", 430, 450, "aside", 200), bar("order again", 750, 775, "fresh", 201), bar("pay again", 780, 795, "replayed", 409)],
