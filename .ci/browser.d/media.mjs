@@ -19,14 +19,10 @@ const HOLD = 2600;
 const SIZE = { width: 1120, height: 1300 };
 const STAGE = { height: 810, margin: 20 };
 
-async function ended(page) {
-  await page.waitForFunction(() => document.getElementById("run-label").textContent === "Run again");
-  // The mark of what changed has settled.
-  await page.evaluate(() => Promise.all(document.getAnimations().map((animation) => animation.finished)));
-}
+const ended = (page) => page.waitForFunction(() => document.getElementById("run-label").textContent === "Run again");
 
 async function shown(browser, size, scale) {
-  const context = await browser.newContext({ viewport: size, colorScheme: "light", deviceScaleFactor: scale });
+  const context = await browser.newContext({ viewport: size, colorScheme: "light", reducedMotion: "reduce", deviceScaleFactor: scale });
   const page = await context.newPage();
   await page.goto(`${base}/`);
   await page.evaluate(() => document.fonts.ready);
