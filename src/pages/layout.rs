@@ -4,9 +4,10 @@
 use std::fmt::Write as _;
 
 use actix_web::http::StatusCode;
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::assets;
+use super::{Books, assets};
 
 /// Which entry of the header a page belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +19,7 @@ pub enum Place {
     Elsewhere,
 }
 
-const ENTRIES: [(Place, &str, &str); 4] = [
-    (Place::Home, "/", "Playground"),
+const ENTRIES: [(Place, &str, &str); 3] = [
     (Place::Docs, "/docs", "API docs"),
     (Place::Problems, "/problems", "Problems"),
     (Place::Policies, "/policies", "Policies"),
@@ -51,14 +51,16 @@ pub fn page_with(
          <link rel=\"icon\" href=\"/assets/icon.svg\" type=\"image/svg+xml\">\n\
          <link rel=\"stylesheet\" href=\"/assets/base.css\">\n{head}\n</head>\n<body>\n\
          <a class=\"skip\" href=\"#main\">Skip to the content</a>\n{}\n{main}\n</body>\n</html>\n",
-        header(place)
+        header(request, place)
     );
     assets::answer_with(request, status, "text/html; charset=utf-8", html.into_bytes())
 }
 
-fn header(place: Place) -> String {
+fn header(request: &HttpRequest, place: Place) -> String {
+    let demo = request.app_data::<Data<Option<Books>>>().is_some_and(|books| books.is_some());
+    let home = (Place::Home, "/", if demo { "Playground" } else { "Home" });
     let mut entries = String::new();
-    for (of, path, name) in ENTRIES {
+    for (of, path, name) in [home].into_iter().chain(ENTRIES) {
         let current = if of == place { " aria-current=\"page\"" } else { "" };
         // Writing to a string can't fail.
         let _ = write!(entries, "<li><a href=\"{path}\"{current}>{name}</a></li>");

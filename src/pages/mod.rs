@@ -11,7 +11,7 @@ mod layout;
 mod problems;
 mod table;
 
-use actix_web::web::{self, Data, Path, ServiceConfig};
+use actix_web::web::{Data, Path, ServiceConfig, resource};
 use actix_web::{HttpRequest, HttpResponse};
 
 pub use self::books::Books;
@@ -25,13 +25,13 @@ use crate::problems::NOT_FOUND;
 /// books, and the sources that the playground links.
 pub fn routes(config: &mut ServiceConfig, demo: bool) {
     config
-        .route("/docs/", web::get().to(docs))
-        .route("/problems/", web::get().to(problem_list))
-        .route("/assets/{file:.*}", web::get().to(asset));
+        .service(resource("/docs/").get(docs))
+        .service(resource("/problems/").get(problem_list))
+        .service(resource("/assets/{file:.*}").get(asset));
     if demo {
         config
-            .route("/demo/gateway/{book}", web::get().to(books::read))
-            .route("/source/{file:.*}", web::get().to(source));
+            .service(resource("/demo/gateway/{book}").get(books::read))
+            .service(resource("/source/{file:.*}").get(source));
     }
 }
 

@@ -84,7 +84,8 @@ fn page_of(problem: &Problem) -> String {
     let operations = operations_with(slug);
     if !operations.is_empty() {
         let items = operations.join("</code></li><li><code>");
-        let _ = write!(main, "<h2>Which endpoints answer it</h2><ul class=\"plain\"><li><code>{items}</code></li></ul>");
+        let _ =
+            write!(main, "<h2>Which endpoints answer it</h2><ul class=\"plain\"><li><code>{items}</code></li></ul>");
     }
     main + "</main>"
 }
