@@ -199,10 +199,8 @@ impl From<idempotency::Error> for ApiError {
             E::KeyReused => Self::new(&problems::KEY_REUSED, detail),
             E::InFlight => Self::new(&problems::REQUEST_IN_FLIGHT, detail),
             E::Overloaded => Self::new(&problems::OVERLOADED, detail),
-            E::Unreachable(cause) => {
-                log::error!("the database can't be reached: {cause}");
-                Self::new(&problems::DATABASE_UNAVAILABLE, "the database can't be reached right now")
-            }
+            // The pool tells the log, once and not for each request.
+            E::Unreachable(_) => Self::new(&problems::DATABASE_UNAVAILABLE, "the database can't be reached right now"),
             E::KeyExpired { location } => Self::new(&problems::KEY_EXPIRED, detail).with("resource", location),
             E::Panicked | E::ReplyTooLarge(_) | E::ResourceNotNamed(_) | E::UnknownFingerprint(_) => {
                 Self::internal(detail)
@@ -215,7 +213,7 @@ impl From<diesel::result::Error> for ApiError {
     /// Constraint names that a feature expects are mapped there; what arrives here is nobody's plan.
     fn from(error: diesel::result::Error) -> Self {
         let (problem, detail) = match idempotency::fault(&error) {
-            Fault::RunAgain | Fault::Unavailable => {
+            Fault::RunAgain | Fault::Reconnect | Fault::Unavailable => {
                 (&problems::DATABASE_UNAVAILABLE, "the database can't serve this right now")
             }
             Fault::Other => (&problems::INTERNAL, "something broke on our side; the log has it under the request id"),

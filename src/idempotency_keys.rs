@@ -1,4 +1,5 @@
-//! `GET /v1/idempotency-keys`: what support needs to answer "what happened to my request".
+//! `GET /v1/idempotency-keys`: what support needs to answer "what happened to my request": what the key made (`location`), by
+//! which request (`request_id`), and what another request with the key would get (`on_retry`).
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -37,6 +38,13 @@ pub struct Record {
     state: State,
     /// The HTTP status of the reply.
     status: i16,
+    /// What the request made: the reply's `Location`; null where the reply has none.
+    #[schema(required)]
+    location: Option<String>,
+    /// The `X-Request-Id` of the request that used the key first: the log has its line.
+    request_id: Uuid,
+    /// What a request with this key gets now.
+    on_retry: OnRetry,
     /// When the request was made that used the key first.
     created_at: DateTime<Utc>,
     /// When the reply stops being replayed; null while it is provisional.
@@ -56,6 +64,28 @@ pub enum State {
     Expired,
 }
 
+/// What a request with a key gets now.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnRetry {
+    /// The same request gets the reply again; another one is refused.
+    Replays,
+    /// The same request hears how far the work is: 202 until the outcome is known, and then the outcome.
+    Waits,
+    /// The key is free: a request is carried out. On charges and refunds it is refused, since the key made something.
+    Runs,
+}
+
+impl From<State> for OnRetry {
+    fn from(state: State) -> Self {
+        match state {
+            State::Provisional => Self::Waits,
+            State::Final => Self::Replays,
+            State::Expired => Self::Runs,
+        }
+    }
+}
+
 impl From<Listed> for Record {
     fn from(listed: Listed) -> Self {
         let state = match listed.expired {
@@ -70,6 +100,9 @@ impl From<Listed> for Record {
             route: listed.route,
             state,
             status: listed.status,
+            location: listed.location,
+            request_id: listed.request_id,
+            on_retry: state.into(),
             created_at: listed.created_at,
             expires_at: listed.expires_at,
         }

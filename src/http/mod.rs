@@ -1,19 +1,27 @@
 //! Every route on one screen.
 
+mod browsers;
 mod frame;
+mod names;
+mod oddities;
 
+use std::future::ready;
 use std::net::TcpListener;
 use std::time::Duration;
 
 use actix_web::dev::{Handler, Server};
 use actix_web::guard::{Any, Get, Head};
-use actix_web::middleware::from_fn;
+use actix_web::http::Method;
+use actix_web::middleware::{Condition, from_fn};
 use actix_web::web::{self, Data, ServiceConfig, resource};
 use actix_web::{App, FromRequest, HttpResponse, HttpServer, Resource, Responder, Route};
 
+use self::browsers::cors;
 use self::frame::frame;
+use self::oddities::{honest_close, no_query, options};
 use crate::auth::{KnownKeys, authenticate};
 use crate::db::Db;
+use crate::drain::Draining;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::payments::Settler;
@@ -33,21 +41,21 @@ const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// Every route, but for one that only `bench` builds have.
 fn screen() -> Vec<Path> {
     vec![
-        path("/v1/products").get(products::list),
+        path("/v1/products").list(products::list),
         path("/v1/products/{sku}").get(products::get).put(products::put),
-        path("/v1/orders").get(orders::list).post(orders::create),
+        path("/v1/orders").list(orders::list).post(orders::create),
         path("/v1/orders/{id}").get(orders::get),
         path("/v1/orders/{id}/cancel").post(orders::cancel),
-        path("/v1/charges").get(charges::list).post(payments::create_charge),
-        path("/v1/charges/{id}").get(charges::get),
-        path("/v1/charges/{id}/refunds").get(refunds::list).post(payments::create_refund),
+        path("/v1/charges").list(charges::reads::list).post(payments::create_charge),
+        path("/v1/charges/{id}").get(charges::reads::get),
+        path("/v1/charges/{id}/refunds").list(refunds::list).post(payments::create_refund),
         path("/v1/refunds/{id}").get(refunds::get),
-        path("/v1/entitlements").get(entitlements::list).post(entitlements::grant),
+        path("/v1/entitlements").list(entitlements::list).post(entitlements::grant),
         path("/v1/entitlements/{id}").get(entitlements::get),
         path("/v1/entitlements/{id}/consume").post(entitlements::consume),
         path("/v1/entitlements/{id}/revoke").post(entitlements::revoke),
-        path("/v1/events").get(events::list),
-        path("/v1/idempotency-keys").get(idempotency_keys::list),
+        path("/v1/events").list(events::list),
+        path("/v1/idempotency-keys").list(idempotency_keys::list),
         path("/v1/policies").get(policies::list),
         path("/").open(pages::home),
         path("/docs").open(pages::docs),
@@ -64,7 +72,7 @@ fn screen() -> Vec<Path> {
 
 fn routes(config: &mut ServiceConfig) {
     for path in screen() {
-        config.service(path.resource);
+        config.service(path.with_options());
     }
     #[cfg(feature = "bench")]
     config.service(path("/bench/orders").post(orders::create_without_key).resource);
@@ -89,27 +97,39 @@ pub struct State {
     pub settler: Settler,
     /// The gateway's books for the playground: only with the demo.
     pub demo: Option<pages::Books>,
+    /// The web origins that may call: `scheme://host[:port]`, or with `:*` for any port.
+    pub cors_origins: Vec<String>,
+    /// How long an idle client connection is kept.
+    pub keep_alive: Duration,
+    /// Whether the server is on its way out.
+    pub draining: Draining,
 }
 
-/// Serves on the listener until it is stopped. SIGTERM lets requests under way end; SIGINT ends at once, for whoever types it
-/// waits.
+/// Serves on the listener until its handle stops it. It takes no signals: [`crate::drain`] does.
 ///
 /// # Errors
 /// The operating system's, where the listener can't be used.
 pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
     let metrics = Metrics::new().map_err(std::io::Error::other)?;
+    let keep_alive = state.keep_alive;
     let server = HttpServer::new(move || {
+        let has_origins = !state.cors_origins.is_empty();
         App::new()
             .app_data(Data::new(state.db.clone()))
             .app_data(Data::new(state.known_keys.clone()))
             .app_data(Data::new(state.settler.clone()))
             .app_data(Data::new(metrics.clone()))
             .app_data(Data::new(state.demo.clone()))
+            .app_data(Data::new(state.draining.clone()))
             .wrap(from_fn(frame))
+            .wrap(from_fn(honest_close))
+            // Outside of the frame, so that errors have its headers, too.
+            .wrap(Condition::new(has_origins, cors(state.cors_origins.clone())))
             .configure(|config| pages::routes(config, state.demo.is_some()))
             .configure(routes)
     });
-    Ok(server.client_request_timeout(HEAD_WITHIN).shutdown_timeout(DRAIN_SECONDS).listen(listener)?.run())
+    let server = server.client_request_timeout(HEAD_WITHIN).keep_alive(keep_alive).shutdown_timeout(DRAIN_SECONDS);
+    Ok(server.disable_signals().listen(listener)?.run())
 }
 
 /// A path of the screen, with what may be done there.
@@ -124,14 +144,24 @@ fn path(template: &'static str) -> Path {
 }
 
 impl Path {
-    /// GET and HEAD.
-    fn get<F, Args>(self, handler: F) -> Self
+    /// GET and HEAD of a list, which has query parameters and reads them itself.
+    fn list<F, Args>(self, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
         self.with("GET", reading().to(handler).wrap(from_fn(authenticate)))
+    }
+
+    /// GET and HEAD, without query parameters.
+    fn get<F, Args>(self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.with("GET", reading().to(handler).wrap(from_fn(no_query)).wrap(from_fn(authenticate)))
     }
 
     /// GET and HEAD without authentication.
@@ -150,7 +180,7 @@ impl Path {
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.with("PUT", web::put().to(handler).wrap(from_fn(authenticate)))
+        self.with("PUT", web::put().to(handler).wrap(from_fn(no_query)).wrap(from_fn(authenticate)))
     }
 
     fn post<F, Args>(self, handler: F) -> Self
@@ -159,7 +189,13 @@ impl Path {
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.with("POST", web::post().to(handler).wrap(from_fn(authenticate)))
+        self.with("POST", web::post().to(handler).wrap(from_fn(no_query)).wrap(from_fn(authenticate)))
+    }
+
+    /// The resource, which tells its methods to OPTIONS.
+    fn with_options(self) -> Resource {
+        let methods = self.methods;
+        self.resource.route(web::method(Method::OPTIONS).to(move || ready(options(&methods))))
     }
 
     fn with(mut self, method: &'static str, route: Route) -> Self {

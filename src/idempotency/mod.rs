@@ -94,7 +94,7 @@ use diesel::pg::PgConnection;
 use serde::Serialize;
 use uuid::Uuid;
 
-pub use fault::{Fault, fault};
+pub use fault::{Fault, fault, watched};
 pub use fingerprint::{FINGERPRINT_VERSION, MAX_SAFE_INTEGER, Received, escape_pointer, read_json};
 pub use flight::Flights;
 pub use key::{Address, IDEMPOTENCY_KEY, Key, MAX_KEY_LENGTH};
@@ -119,8 +119,9 @@ pub const CONNECTION_LIMITS: &str = "SET statement_timeout = '5s'; SET lock_time
 /// Where transactions run: a pool of connections, and the flights of this process.
 pub trait Database: Clone + Send + Sync + 'static {
     /// Runs `work` with a connection, off the async threads. `work` runs to its end even if nobody waits for it any more.
-    /// After a failure, the connection must be tried before it is used again: it may be dead. `account_id` says whose work
-    /// it is, so that a pool can be fair; a simple pool ignores it.
+    /// After a failure, the connection must be tried before it is used again: it may be dead. A connection that answers may
+    /// still be of no more use, so run `work` through [`watched`]. `account_id` says whose work it is, so that a pool can be
+    /// fair; a simple pool ignores it.
     fn run<T, E>(
         &self,
         account_id: Uuid,
@@ -199,7 +200,7 @@ pub enum Error {
         /// What the key made, as a path.
         location: String,
     },
-    /// 503, with Retry-After: the queue for connections is full.
+    /// 503, with Retry-After: the queue for connections is full, or the work waited in it for too long.
     #[error("too many requests are waiting for the database")]
     Overloaded,
     /// 503, with Retry-After: there is no connection to be had.
@@ -252,7 +253,7 @@ impl actix_web::ResponseError for Error {
             _ => {}
         }
         let mut response = HttpResponse::build(status);
-        if status.is_server_error() || matches!(self, Self::InFlight) {
+        if status.is_server_error() || matches!(self, Self::InFlight | Self::RequestTimeout) {
             response.insert_header((RETRY_AFTER, "1"));
         }
         response.content_type("application/problem+json").body(problem.to_string())

@@ -6,6 +6,7 @@
 
 mod complete;
 mod links;
+mod problem;
 
 use std::sync::LazyLock;
 
@@ -33,7 +34,7 @@ use crate::{
     paths(
         products::list, products::get, products::put,
         orders::list, orders::create, orders::get, orders::cancel,
-        charges::list, payments::create_charge, charges::get,
+        charges::reads::list, payments::create_charge, charges::reads::get,
         refunds::list, payments::create_refund, refunds::get,
         entitlements::list, entitlements::grant, entitlements::get, entitlements::consume, entitlements::revoke,
         events::list, idempotency_keys::list, policies::list,

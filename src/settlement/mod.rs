@@ -62,7 +62,7 @@ use uuid::Uuid;
 use crate::idempotency::{self, Failure, Keyed, Policy, Reply};
 
 pub use self::learn::{Sending, StillUnknown, learn};
-pub use self::lease::{Parked, Progress, parked, parked_count, progress};
+pub use self::lease::{Parked, Progress, parked, parked_count, parked_references, progress};
 pub use self::settler::{Counts, Pass, Settler};
 
 /// What a service supplies, once for all its calls to the outside. Clones share what they hold.

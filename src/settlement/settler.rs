@@ -17,7 +17,7 @@ use super::learn::{Sending, StillUnknown, learn};
 use super::lease::{self, Lease, Taken};
 use super::{Begun, Limits, Outside, Step};
 use crate::idempotency::{
-    self, Address, Answer, Database, Failure, Fault, Keyed, Nature, Origin, Policy, Reply, SettleError, fault,
+    self, Address, Answer, Database, Failure, Keyed, Nature, Origin, Policy, Reply, SettleError, fault,
 };
 
 /// Between two looks for what is due. An index answers the look, so it may be often; it bounds how late a retry is.
@@ -109,7 +109,7 @@ impl<E: Failure> Unsettled<E> {
             },
             _ => None,
         };
-        error.is_some_and(|error| fault(error) == Fault::RunAgain)
+        error.is_some_and(|error| fault(error).runs_again())
     }
 
     fn reason(&self) -> String {
@@ -260,12 +260,18 @@ impl<O: Outside, D: Database> Settler<O, D> {
     /// Looks for what is due each second, for as long as the process lives. A look never waits for the calls of an earlier
     /// look.
     pub async fn watch(self) {
+        let mut failing = false;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             // What finds no free call is due again at the next look.
-            if let Err(error) = self.begin_pass(false, false).await {
+            let end = self.begin_pass(false, false).await;
+            // An outage fails every look. The first failure is news, and the pool tells how long the outage lasts.
+            if let Err(error) = &end
+                && !failing
+            {
                 log::warn!("can't look for what is to be settled: {error:?}");
             }
+            failing = end.is_err();
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use idempotent_payments::auth::KnownKeys;
 use idempotent_payments::db::Db;
+use idempotent_payments::drain::Draining;
 use idempotent_payments::gateway::{Gateway, HttpGateway};
 use idempotent_payments::http::{self, State};
 use idempotent_payments::pages::Books;
@@ -20,6 +21,8 @@ use uuid::Uuid;
 use crate::support;
 
 pub const ACME: &str = "sk_demo_acme";
+/// A page of this origin may call the API.
+pub const SHOP: &str = "https://shop.example";
 pub const GLOBEX: &str = "sk_demo_globex";
 
 /// A server of its own, on a port of its own, and a client of it.
@@ -91,6 +94,11 @@ impl App {
         Self::serve(database, 10, gateway, None, None)
     }
 
+    /// The same with so many connections.
+    pub fn start_alone(database: String, pool_size: u32, gateway: Arc<dyn Gateway>) -> Self {
+        Self::serve(database, pool_size, gateway, None, None)
+    }
+
     fn serve(
         database: String,
         pool_size: u32,
@@ -109,7 +117,15 @@ impl App {
                     actix_web::rt::spawn(sandbox);
                     actix_web::rt::spawn(settler.clone().watch());
                 }
-                let state = State { db, known_keys: KnownKeys::default(), settler, demo };
+                let state = State {
+                    db,
+                    known_keys: KnownKeys::default(),
+                    settler,
+                    demo,
+                    cors_origins: vec![SHOP.to_owned(), "http://localhost:*".to_owned()],
+                    keep_alive: Duration::from_secs(75),
+                    draining: Draining::default(),
+                };
                 let server = http::serve(listener, state).unwrap();
                 sender.send(server.handle()).unwrap();
                 server.await.unwrap();

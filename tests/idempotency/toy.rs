@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::idempotency::{
     Body, CONNECTION_LIMITS, Database, Error, Failure, Failures, FieldError, Flights, Keyed, Nature, Policy, Reply,
-    Scope, hours, seconds,
+    Scope, hours, seconds, watched,
 };
 use crate::support::{count, execute, fresh_database};
 
@@ -63,7 +63,7 @@ impl Database for Db {
         let pool = self.pool.clone();
         let work = tokio::task::spawn_blocking(move || {
             let mut conn = pool.get().map_err(|error| Error::Unreachable(error.to_string()))?;
-            work(&mut conn)
+            watched(&mut conn, work).0
         });
         work.await.unwrap_or_else(|_| Err(Error::Panicked.into()))
     }
