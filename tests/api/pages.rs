@@ -97,7 +97,7 @@ async fn a_problem_that_does_not_exist_is_a_page_for_a_browser_and_a_document_fo
 
     let page = page(&app, "/problems/%3Cb%3Eunheard").await.expect(404);
     assert_eq!(page.header("Content-Type"), Some("text/html; charset=utf-8"));
-    assert_eq!(page.header("Vary"), Some("Accept"));
+    assert!(page.header("Vary").is_some_and(|names| names.split(", ").any(|name| name == "Accept")), "{page:?}");
     assert!(page.body.contains("&lt;b&gt;unheard") && page.body.contains("href=\"/problems\""), "{}", page.body);
     for accept in ["application/json", "*/*"] {
         let answer = send(app.anonymous("GET", "/problems/unheard-of").header("Accept", accept)).await;
