@@ -6,7 +6,6 @@ mod support;
 
 mod accounts;
 mod advice;
-#[expect(dead_code, reason = "tests/sql starts a server without a settler")]
 mod app;
 mod bad_input;
 mod binary;
@@ -39,6 +38,7 @@ mod operations;
 mod operators;
 mod orders;
 mod other_versions;
+mod pages;
 mod parking;
 mod paying;
 mod payment_races;

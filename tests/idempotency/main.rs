@@ -18,7 +18,6 @@ mod failures;
 mod guard;
 mod handler;
 mod provisional;
-#[expect(dead_code, reason = "tests/sql counts round trips by it")]
 mod proxy;
 mod rendering;
 mod replay;
