@@ -1,8 +1,8 @@
 //! Charges: an order paid whole, through the gateway. `payments.rs` has the handler that makes one; this file has what the
-//! handler's two transactions do: [`insert`] before the call to the gateway, [`conclude`] after it.
+//! handler's two transactions do: [`insert`] before the call to the gateway, [`conclude`] after it. `reads.rs` shows charges.
 
-use actix_web::HttpResponse;
-use actix_web::web::Data;
+pub(crate) mod reads;
+
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -11,16 +11,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::auth::Account;
-use crate::db::Db;
+pub(crate) use self::reads::find;
 use crate::error::ApiError;
 use crate::gateway::Outcome;
 use crate::idempotency::{Failure, Failures, Policy, Prepared, Reply, Scope, hours, seconds};
 use crate::problems::{CARD_DECLINED, GATEWAY_FAILED, ORDER_NOT_PAYABLE, SETTLEMENT_IN_PROGRESS};
 use crate::schema::charges;
-use crate::settlement::{Limits, MadeBy, Progress, progress};
+use crate::settlement::{Limits, MadeBy, Progress};
 use crate::status::{OrderStatus, PaymentStatus};
-use crate::wire::{Id, Page, Paging, printable};
+use crate::wire::printable;
 use crate::{entitlements, events, orders};
 
 /// A declined card is an outcome, and must not be tried again behind the customer's back: failures are kept.
@@ -269,66 +268,7 @@ pub(crate) fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Resul
     row.ok_or_else(no_charge)
 }
 
-/// A charge as it is now. No lock: good for an answer, not for a decision to write.
-///
-/// # Errors
-/// 404.
-pub(crate) fn find(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Charge, ApiError> {
-    let row: Option<Row> = charges::table.find((account_id, id)).select(Row::as_select()).first(conn).optional()?;
-    let mut charges = with_progress(conn, account_id, row.into_iter().collect())?;
-    charges.pop().ok_or_else(no_charge)
-}
-
-fn with_progress(conn: &mut PgConnection, account_id: Uuid, rows: Vec<Row>) -> QueryResult<Vec<Charge>> {
-    let processing = rows.iter().filter(|row| row.status == PaymentStatus::Processing);
-    let references: Vec<_> = processing.map(|row| row.reference.as_str()).collect();
-    let open = progress(conn, account_id, &references)?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let progress = open.get(&row.reference).copied();
-            row.into_charge(progress)
-        })
-        .collect())
-}
-
 /// 404.
 pub(crate) fn no_charge() -> ApiError {
     ApiError::not_found("charge")
-}
-
-/// `GET /v1/charges`
-///
-/// # Errors
-/// 422 for a bad page.
-#[utoipa::path(get, path = "/v1/charges", operation_id = "listCharges", tag = "Charges", summary = "Charges",
-    description = "Newest first.",
-    params(Paging<Uuid>),
-    responses((status = 200, body = Page<Charge>, description = "A page")))]
-pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let page = db
-        .read(account.id, move |conn| {
-            let mut query =
-                charges::table.filter(charges::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
-            if let Some(after) = paging.after {
-                query = query.filter(charges::id.lt(after));
-            }
-            let rows: Vec<Row> = query.order(charges::id.desc()).limit(paging.rows()).load(conn)?;
-            Ok::<_, ApiError>(paging.page(with_progress(conn, account.id, rows)?))
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(page))
-}
-
-/// `GET /v1/charges/{id}`
-///
-/// # Errors
-/// 404.
-#[utoipa::path(get, path = "/v1/charges/{id}", operation_id = "getCharge", tag = "Charges", summary = "A charge",
-    description = "As it is now.",
-    params(Id),
-    responses((status = 200, body = Charge, description = "The charge")))]
-pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let charge = db.read(account.id, move |conn| find(conn, account.id, id.0)).await?;
-    Ok(HttpResponse::Ok().json(charge))
 }

@@ -17,6 +17,7 @@ mod dev_postgres;
 mod entitlements;
 mod errors;
 mod events;
+mod gateway_faults;
 mod gateways;
 mod late_retries;
 mod leaving;
@@ -32,6 +33,7 @@ mod products;
 mod records;
 mod refunds;
 mod retries;
+mod scripted;
 mod settling;
 mod stock;
 
