@@ -3,6 +3,7 @@
 //! A key is shown once, when it is made; the database has its SHA-256. A key that was found is believed for
 //! ten seconds, so that authentication costs no round trip on each request: a revoked key stops working that late.
 
+use std::collections::HashMap;
 use std::future::{Ready, ready};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest};
+use chrono::{DateTime, Utc};
+use diesel::dsl::count_star;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use moka::future::Cache;
@@ -24,10 +27,13 @@ use crate::problems::{INTERNAL, UNAUTHORIZED};
 use crate::schema::{accounts, api_keys};
 
 /// How long a key that was found is believed without looking again.
-const BELIEVED_FOR: Duration = Duration::from_secs(10);
+pub const BELIEVED_FOR: Duration = Duration::from_secs(10);
 
 /// Keys remembered at most: some 100 bytes each, and more accounts than one process serves within ten seconds.
 const REMEMBERED_KEYS: u64 = 10_000;
+
+/// Bytes of a key's hash that name it to operators.
+const KEY_ID_BYTES: usize = 8;
 
 /// The authenticated caller.
 #[derive(Clone, Copy, Debug)]
@@ -107,11 +113,14 @@ fn find(conn: &mut PgConnection, hash: [u8; 32]) -> Result<Account, ApiError> {
 /// # Errors
 /// The database's.
 pub fn create_account(conn: &mut PgConnection, name: &str) -> QueryResult<(Uuid, String)> {
-    // Two random UUIDs hold 244 random bits of the operating system's.
-    let key = format!("sk_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-    let id = Uuid::now_v7();
+    let (id, key) = (Uuid::now_v7(), new_key());
     conn.transaction(|conn| add_account(conn, id, name, &key))?;
     Ok((id, key))
+}
+
+/// Two random UUIDs hold 244 random bits of the operating system's.
+fn new_key() -> String {
+    format!("sk_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
 }
 
 /// Adds an account with a given id and key, unless it is there.
@@ -123,11 +132,119 @@ pub fn add_account(conn: &mut PgConnection, id: Uuid, name: &str, key: &str) -> 
         .values((accounts::account_id.eq(id), accounts::name.eq(name)))
         .on_conflict_do_nothing()
         .execute(conn)?;
+    add_key(conn, id, key)
+}
+
+fn add_key(conn: &mut PgConnection, account_id: Uuid, key: &str) -> QueryResult<()> {
     diesel::insert_into(api_keys::table)
-        .values((api_keys::hash.eq(hash_of(key).as_slice()), api_keys::account_id.eq(id)))
+        .values((api_keys::hash.eq(hash_of(key).as_slice()), api_keys::account_id.eq(account_id)))
         .on_conflict_do_nothing()
         .execute(conn)?;
     Ok(())
+}
+
+/// An account as an operator sees it.
+#[derive(Clone, Debug)]
+pub struct AccountRow {
+    /// The first column of every table.
+    pub id: Uuid,
+    /// What it was called when it was made.
+    pub name: String,
+    /// Keys that are not revoked.
+    pub live_keys: i64,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// All accounts, oldest first.
+///
+/// # Errors
+/// The database's.
+pub fn accounts(conn: &mut PgConnection) -> QueryResult<Vec<AccountRow>> {
+    let rows: Vec<(Uuid, String, DateTime<Utc>)> = accounts::table
+        .select((accounts::account_id, accounts::name, accounts::created_at))
+        .order((accounts::created_at, accounts::account_id))
+        .load(conn)?;
+    let live: HashMap<Uuid, i64> = api_keys::table
+        .filter(api_keys::revoked_at.is_null())
+        .group_by(api_keys::account_id)
+        .select((api_keys::account_id, count_star()))
+        .load::<(Uuid, i64)>(conn)?
+        .into_iter()
+        .collect();
+    let row =
+        |(id, name, created_at)| AccountRow { id, name, live_keys: live.get(&id).copied().unwrap_or(0), created_at };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// An API key as an operator sees it: never the key.
+#[derive(Clone, Debug)]
+pub struct KeyRow {
+    /// What the operator calls it.
+    pub id: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// The keys of an account, oldest first.
+///
+/// # Errors
+/// The database's.
+pub fn keys(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<Vec<KeyRow>> {
+    let rows = api_keys::table
+        .filter(api_keys::account_id.eq(account_id))
+        .select((api_keys::hash, api_keys::created_at, api_keys::revoked_at))
+        .order((api_keys::created_at, api_keys::hash));
+    let row = |(hash, created_at, revoked_at): (Vec<u8>, _, _)| KeyRow { id: key_id(&hash), created_at, revoked_at };
+    Ok(rows.load(conn)?.into_iter().map(row).collect())
+}
+
+/// Makes one more key for an account. Returns the key's id and the key, which can't be had again.
+///
+/// # Errors
+/// The database's; a foreign key where there is no such account.
+pub fn create_key(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<(String, String)> {
+    let key = new_key();
+    add_key(conn, account_id, &key)?;
+    Ok((key_id(&hash_of(&key)), key))
+}
+
+/// Revokes a live key, named by its id or by itself. Returns the key's id and its account; none where there is no such key.
+/// A replica that has seen the key lately takes it for [`BELIEVED_FOR`] more.
+///
+/// # Errors
+/// The database's.
+pub fn revoke(conn: &mut PgConnection, key: &str) -> QueryResult<Option<(String, Uuid)>> {
+    let (from, to) = hashes_of(key);
+    let revoked: Option<(Vec<u8>, Uuid)> = diesel::update(api_keys::table)
+        .filter(api_keys::hash.between(from.as_slice(), to.as_slice()))
+        .filter(api_keys::revoked_at.is_null())
+        .set(api_keys::revoked_at.eq(diesel::dsl::now))
+        .returning((api_keys::hash, api_keys::account_id))
+        .get_result(conn)
+        .optional()?;
+    Ok(revoked.map(|(hash, account_id)| (key_id(&hash), account_id)))
+}
+
+/// The first 64 bits of the hash, in hexadecimal: no two keys share them, and they tell nothing of the key.
+fn key_id(hash: &[u8]) -> String {
+    let first = hash.iter().take(KEY_ID_BYTES).fold(0, |id: u64, byte| id << 8 | u64::from(*byte));
+    format!("{first:016x}")
+}
+
+/// The least and the greatest hash that a key, or a key's id, may stand for.
+fn hashes_of(key: &str) -> ([u8; 32], [u8; 32]) {
+    match u64::from_str_radix(key, 16) {
+        Ok(id) if key.len() == 2 * KEY_ID_BYTES => {
+            let (mut from, mut to) = ([0; 32], [u8::MAX; 32]);
+            from[..KEY_ID_BYTES].copy_from_slice(&id.to_be_bytes());
+            to[..KEY_ID_BYTES].copy_from_slice(&id.to_be_bytes());
+            (from, to)
+        }
+        _ => (hash_of(key), hash_of(key)),
+    }
 }
 
 fn hash_of(key: &str) -> [u8; 32] {

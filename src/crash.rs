@@ -3,6 +3,18 @@
 //! `CRASH_AT=<name>` aborts the process there, without unwinding or clean-up, as `kill -9` would. In a release build the
 //! call is empty and costs nothing.
 
+/// Every point that the code names, in the order in which a charge or a refund passes them.
+pub const POINTS: [&str; 8] = [
+    "before-claim",
+    "after-claim",
+    "after-commit-1",
+    "before-call",
+    "after-call",
+    "before-commit-2",
+    "after-commit-2",
+    "before-answer",
+];
+
 /// Aborts if the environment asks for a crash here.
 #[cfg(debug_assertions)]
 pub fn crash_point(name: &str) {

@@ -1,5 +1,6 @@
 //! The demo: two accounts with known keys and a small catalogue. Not for production: everybody knows these keys.
 
+use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use iso_currency::Currency;
@@ -34,6 +35,35 @@ pub fn seed(conn: &mut PgConnection) -> Result<(), ApiError> {
         })?;
     }
     Ok(())
+}
+
+/// The names and API keys of the demo accounts.
+#[must_use]
+pub fn keys() -> [(&'static str, &'static str); 2] {
+    ACCOUNTS.map(|(name, _, key)| (name, key))
+}
+
+/// Deletes every row of every table, of the sandbox gateway too, and seeds the demo afresh. The schema stays.
+///
+/// # Errors
+/// The database's.
+pub fn reset(conn: &mut PgConnection) -> Result<(), ApiError> {
+    #[derive(QueryableByName)]
+    struct Table {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        name: String,
+    }
+    conn.transaction(|conn| {
+        // The catalogue of tables, since no list of ours knows those of the sandbox.
+        let tables: Vec<Table> = diesel::sql_query(
+            "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
+             WHERE schemaname IN ('public', 'sandbox') AND tablename <> '__diesel_schema_migrations'",
+        )
+        .load(conn)?;
+        let names: Vec<_> = tables.into_iter().map(|table| table.name).collect();
+        conn.batch_execute(&format!("TRUNCATE {}", names.join(", ")))?;
+        seed(conn)
+    })
 }
 
 fn catalogue() -> [(&'static str, ProductTerms); 3] {

@@ -25,7 +25,7 @@ use crate::events;
 use crate::idempotency::{Failures, FieldError, Keyed, MAX_SAFE_INTEGER, Policy, Reply, Scope, hours, seconds};
 use crate::problems::{ENTITLEMENT_INACTIVE, QUOTA_EXCEEDED};
 use crate::schema::entitlements;
-use crate::wire::{Id, NoBody, Page, Paging, Query, printable, slug, time};
+use crate::wire::{By, Id, NoBody, Page, Paging, printable, slug, time};
 
 /// Granting by hand is a back office's work, with key spaces of its own: a key may be the ticket's number, whatever the
 /// same number names at another endpoint. It has no failures worth keeping.
@@ -93,15 +93,13 @@ pub struct Consumption {
 }
 
 /// `?customer=` and `?feature=` of the list.
-#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Filter {
     /// Only this customer's.
-    #[garde(inner(length(chars, min = 1, max = 255), custom(printable)))]
     #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
     customer: Option<String>,
     /// Only of this feature.
-    #[garde(inner(custom(slug)))]
     #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", nullable = false)]
     feature: Option<String>,
 }
@@ -275,24 +273,21 @@ fn set_revoked(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<En
 /// 422 for a bad page, customer or feature.
 #[utoipa::path(get, path = "/v1/entitlements", operation_id = "listEntitlements", tag = "Entitlements", summary = "Entitlements",
     description = "Newest first.",
-    params(Filter, Paging<Uuid>),
+    params(Paging<Uuid, By<Filter>>),
     responses((status = 200, body = Page<Entitlement>, description = "A page")))]
-pub async fn list(
-    account: Account,
-    filter: Query<Filter>,
-    paging: Paging<Uuid>,
-    db: Data<Db>,
-) -> Result<HttpResponse, ApiError> {
+pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(account.id, move |conn| {
-            let mut query = entitlements::table
+            let query = entitlements::table
                 .filter(entitlements::account_id.eq(account.id))
                 .select(Entitlement::as_select())
                 .into_boxed();
-            if let Some(customer) = &filter.0.customer {
+            let mut query = paging.filter.within(query, entitlements::created_at);
+            let Filter { customer, feature } = &paging.filter.filter;
+            if let Some(customer) = customer {
                 query = query.filter(entitlements::customer.eq(customer));
             }
-            if let Some(feature) = &filter.0.feature {
+            if let Some(feature) = feature {
                 query = query.filter(entitlements::feature.eq(feature));
             }
             if let Some(after) = paging.after {

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::idempotency::{self, Failure, Fault, FieldError, Nature, Reply};
-use crate::problems::{self, Kind, Problem};
+use crate::problems::{self, Kind, Problem, Retry};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -98,8 +98,9 @@ impl ApiError {
         self.problem
     }
 
-    /// The problem document; `request_id` becomes the instance where no resource stands for the occurrence.
-    fn document(&self, request_id: Uuid) -> Bytes {
+    /// The problem document: the one place where a failure is rendered. `request_id` becomes the instance where no
+    /// resource stands for the occurrence.
+    fn document(&self, request_id: Uuid, retry: Retry) -> Bytes {
         #[derive(Serialize)]
         struct Document<'a> {
             r#type: String,
@@ -107,6 +108,7 @@ impl ApiError {
             status: u16,
             detail: &'a str,
             instance: String,
+            retry: Retry,
             #[serde(flatten)]
             extensions: &'a Map<String, Value>,
         }
@@ -116,13 +118,15 @@ impl ApiError {
             status: self.problem.status,
             detail: &self.detail,
             instance: self.instance.clone().unwrap_or_else(|| format!("urn:uuid:{request_id}")),
+            retry,
             extensions: &self.extensions,
         };
         // Strings and JSON values always serialize.
         Bytes::from(serde_json::to_vec(&document).unwrap_or_default())
     }
 
-    /// The answer to the request with this id. `allow` is what the framework said of the methods of the path.
+    /// The answer to the request with this id, of a failure that no policy stored: a stored one is answered by its
+    /// [`Reply`]. `allow` is what the framework said of the methods of the path.
     #[must_use]
     pub fn response(&self, request_id: Uuid, allow: Option<HeaderValue>) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
@@ -133,10 +137,11 @@ impl ApiError {
         if self.problem.status == 401 {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }
-        if self.problem.status == 503 || self.problem.kind == Kind::Transient {
+        let retry = self.problem.retry(false);
+        if retry == Retry::Again {
             response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS));
         }
-        response.body(self.document(request_id))
+        response.body(self.document(request_id, retry))
     }
 }
 
@@ -168,12 +173,13 @@ impl Failure for ApiError {
         }
     }
 
+    /// The policy stores what is rendered here: `retry` says so.
     fn reply(&self, instance: Uuid) -> Reply {
         Reply {
             status: self.problem.status,
             content_type: Some(PROBLEM_JSON.to_owned()),
             location: None,
-            body: self.document(instance),
+            body: self.document(instance, self.problem.retry(true)),
         }
     }
 }
@@ -186,16 +192,15 @@ impl From<idempotency::Error> for ApiError {
             E::KeyMissing => Self::new(&problems::KEY_MISSING, detail),
             E::KeyInvalid(_) => Self::new(&problems::KEY_INVALID, detail),
             E::PayloadTooLarge => Self::new(&problems::PAYLOAD_TOO_LARGE, detail),
-            E::UnsupportedMediaType => Self::new(&problems::UNSUPPORTED_MEDIA_TYPE, detail),
+            E::RequestTimeout => Self::new(&problems::REQUEST_TIMEOUT, detail),
+            E::UnsupportedMediaType(_) => Self::new(&problems::UNSUPPORTED_MEDIA_TYPE, detail),
             E::MalformedJson(_) => Self::new(&problems::MALFORMED_REQUEST, detail),
             E::InvalidBody(errors) => Self::invalid(&errors),
             E::KeyReused => Self::new(&problems::KEY_REUSED, detail),
             E::InFlight => Self::new(&problems::REQUEST_IN_FLIGHT, detail),
             E::Overloaded => Self::new(&problems::OVERLOADED, detail),
-            E::Unreachable(cause) => {
-                log::error!("the database can't be reached: {cause}");
-                Self::new(&problems::DATABASE_UNAVAILABLE, "the database can't be reached right now")
-            }
+            // The pool tells the log, once and not for each request.
+            E::Unreachable(_) => Self::new(&problems::DATABASE_UNAVAILABLE, "the database can't be reached right now"),
             E::KeyExpired { location } => Self::new(&problems::KEY_EXPIRED, detail).with("resource", location),
             E::Panicked | E::ReplyTooLarge(_) | E::ResourceNotNamed(_) | E::UnknownFingerprint(_) => {
                 Self::internal(detail)
@@ -208,7 +213,7 @@ impl From<diesel::result::Error> for ApiError {
     /// Constraint names that a feature expects are mapped there; what arrives here is nobody's plan.
     fn from(error: diesel::result::Error) -> Self {
         let (problem, detail) = match idempotency::fault(&error) {
-            Fault::RunAgain | Fault::Unavailable => {
+            Fault::RunAgain | Fault::Reconnect | Fault::Unavailable => {
                 (&problems::DATABASE_UNAVAILABLE, "the database can't serve this right now")
             }
             Fault::Other => (&problems::INTERNAL, "something broke on our side; the log has it under the request id"),

@@ -19,10 +19,10 @@ use diesel::dsl::exists;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Uuid as SqlUuid};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::openapi::{RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use crate::auth::Account;
@@ -30,7 +30,7 @@ use crate::db::Db;
 use crate::error::ApiError;
 use crate::idempotency::FieldError;
 use crate::schema::{event_feeds, events};
-use crate::wire::{After, Page, Paging};
+use crate::wire::{After, By, Page, Paging};
 
 /// Events placed by one read at most: some 20 ms of work, so that the feed's lock is never held for long. More than the
 /// largest page, so that a page is short only where nothing is left to place.
@@ -106,15 +106,32 @@ pub struct Event {
     created_at: DateTime<Utc>,
 }
 
+/// `?type=` and `?object_id=` of the feed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Filter {
+    /// Only of this type, such as `order.created`.
+    #[serde(rename = "type")]
+    #[param(pattern = "^[a-z]+\\.[a-z]+$", nullable = false, example = "order.created")]
+    kind: Option<String>,
+    /// Only about this object: an id, or the SKU of a product.
+    #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", nullable = false)]
+    object_id: Option<String>,
+}
+
 /// `GET /v1/events`: oldest first. The cursor of the last event is `after` of the next call, whether or not there was more.
 ///
 /// # Errors
 /// 422 for a bad page, and for a cursor that this feed never gave.
 #[utoipa::path(get, path = "/v1/events", operation_id = "listEvents", tag = "Events", summary = "The feed",
     description = "Oldest first, in an order that never changes. Go on from the `cursor` of the last event you have; nothing appears behind it.",
-    params(Paging<Cursor>),
+    params(Paging<Cursor, By<Filter>>),
     responses((status = 200, body = Page<Event>, description = "A page")))]
-pub async fn list(account: Account, paging: Paging<Cursor>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+pub async fn list(
+    account: Account,
+    paging: Paging<Cursor, By<Filter>>,
+    db: Data<Db>,
+) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(account.id, move |conn| {
             let mut events = placed(conn, account.id, &paging)?;
@@ -133,10 +150,21 @@ pub async fn list(account: Account, paging: Paging<Cursor>, db: Data<Db>) -> Res
 }
 
 /// The events behind the cursor that have their place.
-fn placed(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Cursor>) -> QueryResult<Vec<Event>> {
-    let rows = events::table
+fn placed(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Cursor, By<Filter>>) -> QueryResult<Vec<Event>> {
+    let query = events::table
         .filter(events::account_id.eq(account_id))
         .filter(events::position.gt(paging.after.map_or(0, |cursor| cursor.0)))
+        .into_boxed();
+    let mut query = paging.filter.within(query, events::created_at);
+    let Filter { kind, object_id } = &paging.filter.filter;
+    if let Some(kind) = kind {
+        query = query.filter(events::type_.eq(kind));
+    }
+    if let Some(object_id) = object_id {
+        let member = |name: &'static str| events::data.retrieve_as_text(name);
+        query = query.filter(member("id").eq(object_id).or(member("sku").eq(object_id)));
+    }
+    let rows = query
         .order(events::position)
         .limit(paging.rows())
         .select((events::id, events::position.assume_not_null(), events::type_, events::data, events::created_at))

@@ -1,9 +1,9 @@
-//! `GET /v1/idempotency-keys`: what support needs to answer "what happened to my request".
+//! `GET /v1/idempotency-keys`: what support needs to answer "what happened to my request": what the key made (`location`), by
+//! which request (`request_id`), and what another request with the key would get (`on_retry`).
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use chrono::{DateTime, Utc};
-use garde::Validate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -11,15 +11,14 @@ use uuid::Uuid;
 use crate::auth::Account;
 use crate::db::Db;
 use crate::error::ApiError;
-use crate::idempotency::{self, Listed, MAX_KEY_LENGTH};
-use crate::wire::{Page, Paging, Query, printable};
+use crate::idempotency::{self, Listed};
+use crate::wire::{Page, Paging};
 
 /// `?key=` of the list.
-#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Filter {
     /// Only the records of this key, without quotes, in whatever key space.
-    #[garde(inner(length(chars, min = 1, max = MAX_KEY_LENGTH), custom(printable)))]
     #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
     key: Option<String>,
 }
@@ -39,6 +38,13 @@ pub struct Record {
     state: State,
     /// The HTTP status of the reply.
     status: i16,
+    /// What the request made: the reply's `Location`; null where the reply has none.
+    #[schema(required)]
+    location: Option<String>,
+    /// The `X-Request-Id` of the request that used the key first: the log has its line.
+    request_id: Uuid,
+    /// What a request with this key gets now.
+    on_retry: OnRetry,
     /// When the request was made that used the key first.
     created_at: DateTime<Utc>,
     /// When the reply stops being replayed; null while it is provisional.
@@ -58,6 +64,28 @@ pub enum State {
     Expired,
 }
 
+/// What a request with a key gets now.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnRetry {
+    /// The same request gets the reply again; another one is refused.
+    Replays,
+    /// The same request hears how far the work is: 202 until the outcome is known, and then the outcome.
+    Waits,
+    /// The key is free: a request is carried out. On charges and refunds it is refused, since the key made something.
+    Runs,
+}
+
+impl From<State> for OnRetry {
+    fn from(state: State) -> Self {
+        match state {
+            State::Provisional => Self::Waits,
+            State::Final => Self::Replays,
+            State::Expired => Self::Runs,
+        }
+    }
+}
+
 impl From<Listed> for Record {
     fn from(listed: Listed) -> Self {
         let state = match listed.expired {
@@ -72,6 +100,9 @@ impl From<Listed> for Record {
             route: listed.route,
             state,
             status: listed.status,
+            location: listed.location,
+            request_id: listed.request_id,
+            on_retry: state.into(),
             created_at: listed.created_at,
             expires_at: listed.expires_at,
         }
@@ -84,17 +115,12 @@ impl From<Listed> for Record {
 /// 422 for a bad page or key.
 #[utoipa::path(get, path = "/v1/idempotency-keys", operation_id = "listIdempotencyKeys", tag = "Idempotency", summary = "What became of a key",
     description = "Newest first, of this account, in every key space.",
-    params(Filter, Paging<Uuid>),
+    params(Paging<Uuid, Filter>),
     responses((status = 200, body = Page<Record>, description = "A page")))]
-pub async fn list(
-    account: Account,
-    filter: Query<Filter>,
-    paging: Paging<Uuid>,
-    db: Data<Db>,
-) -> Result<HttpResponse, ApiError> {
+pub async fn list(account: Account, paging: Paging<Uuid, Filter>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(account.id, move |conn| {
-            let key = filter.0.key.as_deref();
+            let key = paging.filter.key.as_deref();
             let records = idempotency::list(conn, account.id, key, paging.after, paging.rows())?;
             Ok(paging.page(records.into_iter().map(Record::from).collect()))
         })

@@ -4,6 +4,7 @@
 //! `products`, `events`) reads top to bottom: policy, wire types, handlers, queries; features stand on `auth`, `wire`,
 //! `error`, `db` and `schema`; these stand on [`idempotency`], which knows nothing of payments and can be lifted.
 
+pub mod advice;
 pub mod auth;
 pub mod charges;
 pub mod config;
@@ -11,7 +12,9 @@ mod crash;
 pub mod db;
 pub mod demo;
 pub mod dev_postgres;
+pub mod drain;
 pub mod entitlements;
+pub mod erasure;
 pub mod error;
 pub mod events;
 pub mod gateway;
@@ -19,6 +22,7 @@ pub mod health;
 pub mod http;
 pub mod idempotency;
 pub mod idempotency_keys;
+pub mod logging;
 pub mod metrics;
 pub mod openapi;
 pub mod orders;
@@ -32,4 +36,5 @@ pub mod sandbox;
 mod schema;
 pub mod settlement;
 pub mod status;
+pub mod verify;
 pub mod wire;

@@ -1,7 +1,10 @@
 //! Every problem that the API answers with, as data: the answers, the pages at `/problems/{slug}` and the documentation
 //! are made of it.
 
-use std::fmt::Write as _;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::idempotency::{Failures, Policy};
 
 /// A kind of problem (RFC 9457). `type` is its page's path.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub struct Problem {
 pub enum Kind {
     /// Before the endpoint's body runs: nothing is stored, the key is free.
     Before,
+    /// The key belongs to another request: nothing is stored, and the other request's reply stays.
+    Reused,
     /// The body decided so, for good: stored where the policy caches failures.
     Final,
     /// It will pass: never stored.
@@ -43,6 +48,9 @@ impl Kind {
     pub const fn for_a_person(self) -> &'static str {
         match self {
             Self::Before => "before the request took effect; nothing was stored, and the key is still free",
+            Self::Reused => {
+                "before the request took effect; nothing was stored, and the key stays with the first request"
+            }
             Self::Final => {
                 "in the request itself; where the endpoint caches failures, retries of the key get this answer for a while"
             }
@@ -53,6 +61,67 @@ impl Kind {
             Self::Late => "after the key's time was over; the same key gets this answer from now on",
             Self::Broken => "on our side; it is never stored, and the same key should be sent again",
         }
+    }
+}
+
+/// What the client should do next: the member `retry` of every problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Retry {
+    /// Send the same request with the same key, after Retry-After.
+    Again,
+    /// Change something first: the request, or the state that it met. The key was not used up.
+    Fix,
+    /// Treat it as the answer. Another attempt is a new decision and needs a new key.
+    NewKey,
+    /// Don't send it again. Look at `resource`.
+    Never,
+}
+
+impl Retry {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Again, Self::Fix, Self::NewKey, Self::Never];
+
+    /// As the member `retry` has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Again => "again",
+            Self::Fix => "fix",
+            Self::NewKey => "new-key",
+            Self::Never => "never",
+        }
+    }
+
+    /// What the client should do, for a person.
+    #[must_use]
+    pub const fn for_a_person(self) -> &'static str {
+        match self {
+            Self::Again => "Send the same request with the same key, after Retry-After.",
+            Self::Fix => "Change something first: the request, or the state that it met. The key was not used up.",
+            Self::NewKey => "Treat it as the answer. Another attempt is a new decision and needs a new key.",
+            Self::Never => "Don't send it again. Look at the resource that it names.",
+        }
+    }
+}
+
+impl Problem {
+    /// What the client should do. `stored` says whether the policy stored this very answer for the key's retries.
+    #[must_use]
+    pub const fn retry(&self, stored: bool) -> Retry {
+        match self.kind {
+            Kind::Final if stored => Retry::NewKey,
+            Kind::Before | Kind::Final => Retry::Fix,
+            Kind::Reused | Kind::Outcome => Retry::NewKey,
+            Kind::Transient | Kind::Broken => Retry::Again,
+            Kind::Late => Retry::Never,
+        }
+    }
+
+    /// What the client should do where the body of an endpoint under this policy meets the problem.
+    #[must_use]
+    pub const fn retry_under(&self, policy: &Policy) -> Retry {
+        self.retry(matches!(policy.failures, Failures::CacheFailures { .. }))
     }
 }
 
@@ -91,6 +160,9 @@ problems! {
     METHOD_NOT_ALLOWED = "method-not-allowed", 405, Before, "Method not allowed",
         "The path exists, but not with this method.",
         "Use one of the methods in the Allow header.";
+    REQUEST_TIMEOUT = "request-timeout", 408, Transient, "Request timeout",
+        "The request's body did not arrive whole within 10 seconds. Nothing was done.",
+        "Send the same request with the same key again.";
     OUT_OF_STOCK = "out-of-stock", 409, Final, "Out of stock",
         "The product has less stock left than this needs.",
         "Order less, or try again when it is restocked.";
@@ -121,13 +193,16 @@ problems! {
     KEY_EXPIRED = "idempotency-key-expired", 409, Late, "Idempotency key expired",
         "The key's reply is no longer kept, but the key did its work: the resource member says what it made. It is not done again.",
         "Look at the resource. Use a new key for a new request.";
+    PRECONDITION_FAILED = "precondition-failed", 412, Before, "Precondition failed",
+        "The resource is not what If-Match says: somebody changed it since, or it is not there. Nothing was changed.",
+        "Get the resource, look at what changed, and decide again with its new ETag.";
     PAYLOAD_TOO_LARGE = "payload-too-large", 413, Before, "Payload too large",
         "The body is larger than 64 KiB.",
         "Send less in one request.";
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", 415, Before, "Unsupported media type",
-        "The body is not declared as JSON.",
-        "Send Content-Type: application/json.";
-    KEY_REUSED = "idempotency-key-reused", 422, Before, "Idempotency key reused",
+        "The body is not declared as JSON, or it is compressed.",
+        "Send Content-Type: application/json, and no Content-Encoding.";
+    KEY_REUSED = "idempotency-key-reused", 422, Reused, "Idempotency key reused",
         "The key was used with another request: another body, or another endpoint of the same key space.",
         "Use a new key for a new request, and the same body for a retry.";
     INVALID_REQUEST = "invalid-request", 422, Before, "Invalid request",
@@ -148,24 +223,4 @@ problems! {
     DATABASE_UNAVAILABLE = "database-unavailable", 503, Broken, "Database unavailable",
         "The database can't be reached or took too long. Whatever was begun is rolled back, or found again by a retry.",
         "Wait as Retry-After says and send the same request with the same key.";
-}
-
-/// The table that docs/errors.md shows.
-#[must_use]
-pub fn markdown() -> String {
-    let mut table =
-        String::from("| problem | status | what it means | what to do | kept for retries |\n|---|---|---|---|---|\n");
-    for Problem { slug, status, kind, meaning, remedy, .. } in ALL {
-        let kept = match kind {
-            Kind::Before => "no: the body did not run",
-            Kind::Final => "where the endpoint caches failures",
-            Kind::Transient => "no: it passes",
-            Kind::Outcome => "yes, with what it left",
-            Kind::Late => "no, but the key gets it for ever",
-            Kind::Broken => "no, never",
-        };
-        // Writing to a string can't fail.
-        let _ = writeln!(table, "| `{slug}` | {status} | {meaning} | {remedy} | {kept} |");
-    }
-    table
 }

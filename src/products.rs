@@ -10,7 +10,8 @@ use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use garde::Validate;
 use iso_currency::Currency;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -20,7 +21,7 @@ use crate::error::ApiError;
 use crate::events;
 use crate::problems::OUT_OF_STOCK;
 use crate::schema::products;
-use crate::wire::{Json, Page, Paging, is_slug, printable, slug};
+use crate::wire::{By, Json, NoFilter, Page, Paging, is_slug, printable, slug};
 
 /// The largest price of one unit, in minor units: with at most 10,000 units of at most 100 items an order's total stays
 /// below 2^53, which every JSON parser reads exactly.
@@ -66,6 +67,7 @@ pub struct ProductTerms {
     unit_amount: i64,
     /// ISO 4217.
     #[garde(skip)]
+    #[serde(deserialize_with = "currency")]
     #[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "EUR")]
     currency: Currency,
     /// The total ever supplied; none is unlimited.
@@ -74,6 +76,12 @@ pub struct ProductTerms {
     stock: Option<i64>,
     #[garde(dive)]
     grants: Option<Grants>,
+}
+
+/// For serde, in words for a client.
+fn currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Currency, D::Error> {
+    let code = String::deserialize(deserializer)?;
+    Currency::from_code(&code).ok_or_else(|| D::Error::custom("must be a currency of ISO 4217, such as EUR"))
 }
 
 /// A product as it is answered.
@@ -139,13 +147,18 @@ impl From<Row> for Product {
 /// 422 for a bad page.
 #[utoipa::path(get, path = "/v1/products", operation_id = "listProducts", tag = "Products", summary = "The catalogue",
     description = "By SKU.",
-    params(Paging<String>),
+    params(Paging<String, By<NoFilter>>),
     responses((status = 200, body = Page<Product>, description = "A page")))]
-pub async fn list(account: Account, paging: Paging<String>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+pub async fn list(
+    account: Account,
+    paging: Paging<String, By<NoFilter>>,
+    db: Data<Db>,
+) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(account.id, move |conn| {
-            let mut query =
+            let query =
                 products::table.filter(products::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
+            let mut query = paging.filter.within(query, products::created_at);
             if let Some(after) = &paging.after {
                 query = query.filter(products::sku.gt(after.replace('\0', "")));
             }

@@ -24,10 +24,16 @@ impl Finding {
 }
 
 /// What must be empty in the API's database.
-const EMPTY: [(&str, &str); 10] = [
+const EMPTY: [(&str, &str); 12] = [
     (
         "charges and refunds still processing",
         "(SELECT FROM charges WHERE status = 'processing' UNION ALL SELECT FROM refunds WHERE status = 'processing') odd",
+    ),
+    ("settlements still open", "settlements WHERE settled_at IS NULL"),
+    (
+        "settlements without their charge or refund",
+        "(SELECT account_id, reference FROM settlements EXCEPT ALL (SELECT account_id, reference FROM charges \
+         UNION ALL SELECT account_id, reference FROM refunds)) odd",
     ),
     ("records still provisional", "idempotency_keys WHERE status = 202"),
     (

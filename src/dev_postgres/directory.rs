@@ -21,16 +21,13 @@ pub(super) const PORT: u16 = 5432;
 /// The longest path a socket may have: `sun_path` holds 104 bytes on macOS and the BSDs (108 on Linux), the last a NUL.
 const MAX_SOCKET_PATH: usize = 103;
 
-/// Where the cluster of `cargo run` is: `DEV_POSTGRES_DIR` if it is set; for root below `/var/tmp`, because PostgreSQL
-/// must then run as a user who can't reach root's home; else `$XDG_DATA_HOME` or `~/.local/share`.
+/// Where the cluster of `cargo run` is by default: for root below `/var/tmp`, because PostgreSQL must then run as a user who
+/// can't reach root's home; else in `$XDG_DATA_HOME` or `~/.local/share`.
 ///
 /// # Errors
 /// [`Error::NoHome`] when none of these is set.
 pub fn default_dir() -> Result<PathBuf, Error> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(dir) = set("DEV_POSTGRES_DIR") {
-        return Ok(dir);
-    }
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from("/var/tmp/idempotent-payments-root"));
     }
@@ -129,24 +126,38 @@ fn make_private(dir: &Path, account: Option<Account>) -> Result<Metadata, Error>
     let us = rustix::process::geteuid().as_raw();
     let owner = account.map_or(us, |account| account.uid);
     if !metadata.is_dir() {
-        return unfit("it is not a directory: remove it".to_owned());
+        return unfit("it is not a directory".to_owned());
     }
     if metadata.uid() != owner && metadata.uid() != us {
-        return unfit(format!("it belongs to user {}, not to user {owner}: remove it", metadata.uid()));
+        return unfit(format!("it belongs to user {}, not to user {owner}", metadata.uid()));
+    }
+    // Not to be closed to others, nor emptied: whoever names /etc has mistyped.
+    if !is_empty(dir)? && !holds_cluster(dir) {
+        return unfit("it holds other files".to_owned());
     }
     if metadata.mode() & 0o077 != 0 {
-        return unfit("other users can reach it: run `chmod 700` on it".to_owned());
+        return unfit("other users can reach it (`chmod 700` closes it)".to_owned());
     }
     if let Some(account) = account
         && metadata.uid() != account.uid
     {
         // We have made it, just now or before we were interrupted. Anything else of root's is not to be given away.
         if !is_empty(dir)? {
-            return unfit("it belongs to root and is not empty: empty it".to_owned());
+            return unfit("it belongs to root and is not empty".to_owned());
         }
         lchown(dir, Some(account.uid), Some(account.gid)).map_err(|e| Error::io("change the owner of", dir, e))?;
     }
     Ok(metadata)
+}
+
+/// Whether a cluster is there, or was being made, or has its socket there.
+fn holds_cluster(dir: &Path) -> bool {
+    let mut entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.any(|entry| {
+        let name = entry.file_name();
+        let is_made = |prefix: &[u8]| name.as_bytes().starts_with(prefix);
+        name == "start.lock" || name == DATA || is_made(b"data.new-") || is_made(b".s.PGSQL.")
+    })
 }
 
 fn is_empty(dir: &Path) -> Result<bool, Error> {

@@ -33,7 +33,9 @@ pub enum Error {
     )]
     NoHome,
 
-    #[error("{dir} can't hold a PostgreSQL cluster: {reason}, or set DEV_POSTGRES_DIR to another directory")]
+    #[error(
+        "{dir} can't hold a PostgreSQL cluster: {reason}: set DEV_POSTGRES_DIR to a directory that is new or empty"
+    )]
     UnfitDirectory { dir: PathBuf, reason: String },
 
     #[error(

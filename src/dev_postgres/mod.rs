@@ -25,6 +25,7 @@ mod watcher;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::{info, warn};
 
@@ -76,12 +77,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// The durable, kept cluster of `cargo run`, in [`default_dir`].
+    /// The durable, kept cluster of `cargo run`, in a directory of the user's choice or in [`default_dir`].
     ///
     /// # Errors
     /// [`Error::NoHome`] when there is no place for it.
-    pub fn kept() -> Result<Self, Error> {
-        Ok(Self { dir: default_dir()?, durability: Durability::Durable, lifetime: Lifetime::Kept })
+    pub fn kept(dir: Option<&Path>) -> Result<Self, Error> {
+        let dir = dir.map_or_else(default_dir, |dir| Ok(dir.to_owned()))?;
+        Ok(Self { dir, durability: Durability::Durable, lifetime: Lifetime::Kept })
     }
 
     /// A fast cluster for this process alone, in a new directory among the temporary ones.
@@ -118,14 +120,14 @@ pub fn start(options: &Options) -> Result<Cluster, Error> {
     let started_here = server.ensure_running()?;
     let users_lock = server.directory.open_lock(USERS_LOCK)?;
     users_lock.lock_shared().map_err(|e| Error::io("lock", &server.directory.path, e))?;
-    Ok(Cluster { server, started_here, watcher, users_lock })
+    Ok(Cluster { server, started_here: started_here.into(), watcher, users_lock })
 }
 
 /// A running cluster. Dropping it ends its use, see [`Lifetime`].
 #[derive(Debug)]
 pub struct Cluster {
     server: Server,
-    started_here: bool,
+    started_here: AtomicBool,
     watcher: Option<Watcher>,
     users_lock: File,
 }
@@ -149,7 +151,7 @@ impl Cluster {
     /// Whether this call of [`start`] started the server, or found it running.
     #[must_use]
     pub fn was_started_here(&self) -> bool {
-        self.started_here
+        self.started_here.load(Ordering::Relaxed)
     }
 
     /// The process id of the server, as its lock file tells it; `None` when it has been stopped.
@@ -162,6 +164,21 @@ impl Cluster {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.server.directory.path
+    }
+
+    /// Starts the server again if it has died, and tells whether it had. Blocks, while the server starts.
+    ///
+    /// # Errors
+    /// As [`start`].
+    pub fn revive(&self) -> Result<bool, Error> {
+        if self.server.is_running() {
+            return Ok(false);
+        }
+        let start_lock = self.server.directory.open_lock(START_LOCK)?;
+        start_lock.lock().map_err(|e| Error::io("lock", self.dir(), e))?;
+        let started = self.server.ensure_running()?;
+        self.started_here.fetch_or(started, Ordering::Relaxed);
+        Ok(started)
     }
 
     /// The same as dropping it, for a caller who wants to say so.
@@ -193,7 +210,7 @@ impl Drop for Cluster {
         if let Some(watcher) = self.watcher.take() {
             watcher.finish();
             self.server.directory.remove_empty();
-        } else if self.started_here
+        } else if self.was_started_here()
             && let Err(e) = self.stop_if_unused()
         {
             warn!("PostgreSQL in {} was not stopped: {e}", self.dir().display());

@@ -87,8 +87,8 @@ impl Programs {
         let entered = self.as_account("/bin/sh".as_ref()).args(["-c", ":"]).current_dir(dir).status();
         let Err(e) = entered else { return Ok(()) };
         let reason = format!(
-            "PostgreSQL can't run as root, and user {}, who runs it instead, can't enter it ({e}): open the directories \
-             above it with `chmod a+x`",
+            "PostgreSQL can't run as root, and user {}, who runs it instead, can't enter it ({e}; `chmod a+x` opens \
+             the directories above it)",
             account.uid
         );
         Err(Error::UnfitDirectory { dir: dir.to_owned(), reason })

@@ -97,6 +97,11 @@ impl Server {
         }
     }
 
+    /// Whether the process lives that the server's lock file names. It may still be starting.
+    pub(super) fn is_running(&self) -> bool {
+        self.postmaster_pid().is_some_and(|pid| self.is_postmaster(pid))
+    }
+
     fn ask(&self) -> Result<Answer, Error> {
         let mut pg_isready = self.command("pg_isready");
         pg_isready.arg("--quiet").args(["--timeout=5", "--dbname", &self.url("postgres")]);

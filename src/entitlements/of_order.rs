@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{Entitlement, set_revoked};
 use crate::error::ApiError;
+use crate::idempotency::Prepared;
 use crate::products::Grants;
 use crate::schema::entitlements;
 use crate::{events, orders};
@@ -21,7 +22,7 @@ pub(crate) fn grant_of_order(conn: &mut PgConnection, account_id: Uuid, order: &
     for line in &order.lines.0 {
         let Some(Grants { feature, units, days }) = &line.grants else { continue };
         let expiry = days.map(|days| now.into_sql::<Timestamptz>() + PgInterval::from_days(days));
-        let entitlement: Entitlement = diesel::insert_into(entitlements::table)
+        let granted = diesel::insert_into(entitlements::table)
             .values((
                 entitlements::account_id.eq(account_id),
                 entitlements::id.eq(Uuid::now_v7()),
@@ -31,8 +32,8 @@ pub(crate) fn grant_of_order(conn: &mut PgConnection, account_id: Uuid, order: &
                 entitlements::order_id.eq(order.id),
                 expiry.map(|expiry| entitlements::expires_at.eq(expiry.nullable())),
             ))
-            .returning(Entitlement::as_returning())
-            .get_result(conn)?;
+            .returning(Entitlement::as_returning());
+        let entitlement: Entitlement = Prepared(granted).get_result(conn)?;
         events::record(conn, account_id, "entitlement.granted", &entitlement)?;
     }
     Ok(())

@@ -1,38 +1,51 @@
 //! Around every request: an id, a problem document for what is not a success, and a line in the log.
+//!
+//! The line names what a person on call looks for: the request, the account, the client's key and what it met, and the
+//! resource. Nothing that a client sent gets into it unchecked or at any length.
 
 use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, HeaderName, HeaderValue};
+use actix_web::http::header::{ALLOW, HeaderName, HeaderValue, LOCATION};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage, HttpResponse};
+use log::Level;
+use log::kv::Value;
 use uuid::Uuid;
 
+use super::names::Names;
 use crate::auth::Account;
 use crate::error::ApiError;
-use crate::idempotency::{self, Instance, Origin};
+use crate::idempotency::{self, Instance, Key, Origin};
+use crate::logging;
 use crate::metrics::Metrics;
 use crate::problems::{self, KEY_REUSED, METHOD_NOT_ALLOWED, NOT_FOUND, Problem, REQUEST_IN_FLIGHT};
 
 /// The id of this request, which the log has too.
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Characters of a path that the log has: the longest route with ids has half as many.
+const PATH_SHOWN: usize = 160;
 
 /// Around every request: an id, a problem document for what is not a success, and a line in the log.
 pub(super) async fn frame(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let id = Uuid::new_v4();
+    let names = Names::of(request.headers());
+    let id = names.id;
     let started = Instant::now();
     request.extensions_mut().insert(Instance(id));
-    let mut response = with_problem(next.call(request).await?.map_into_boxed_body(), id);
+    let answered = logging::of_request(id, next.call(request)).await?;
+    let mut response = with_problem(answered.map_into_boxed_body(), id);
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }
-    tell(&response, id, started.elapsed());
+    let (response, resource) = with_resource(response);
+    tell(&response, &names, resource.as_deref(), started.elapsed());
     Ok(response)
 }
 
@@ -82,24 +95,67 @@ fn key_outcome(response: &HttpResponse) -> Option<&'static str> {
     }
 }
 
-fn tell(response: &ServiceResponse<BoxBody>, id: Uuid, took: Duration) {
+/// What the request made, changed or asked for: what the answer points at, or else the path, where it names one thing.
+fn with_resource(response: ServiceResponse<BoxBody>) -> (ServiceResponse<BoxBody>, Option<String>) {
+    if let Some(location) = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()) {
+        let location = location.to_owned();
+        return (response, Some(location));
+    }
+    // A card's refusal is a problem whose instance is the charge or the refund.
+    if response.status() == StatusCode::PAYMENT_REQUIRED {
+        return with_instance(response);
+    }
     let request = response.request();
-    let account =
-        request.extensions().get::<Account>().map_or_else(|| "-".to_owned(), |account| account.id.to_string());
+    let is_one = !request.match_info().is_empty() || request.match_pattern().is_none();
+    let path = is_one.then(|| request.path().chars().take(PATH_SHOWN).collect());
+    (response, path)
+}
+
+/// The instance of a problem, where it is a URL of this API.
+fn with_instance(response: ServiceResponse<BoxBody>) -> (ServiceResponse<BoxBody>, Option<String>) {
+    let (request, response) = response.into_parts();
+    let (response, body) = response.into_parts();
+    let (body, instance) = match body.try_into_bytes() {
+        Ok(bytes) => {
+            let problem: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            let instance = problem["instance"].as_str().filter(|url| url.starts_with('/')).map(str::to_owned);
+            (BoxBody::new(bytes), instance)
+        }
+        Err(body) => (body, None),
+    };
+    (ServiceResponse::new(request, response.set_body(body)), instance)
+}
+
+fn tell(response: &ServiceResponse<BoxBody>, names: &Names, resource: Option<&str>, took: Duration) {
+    let request = response.request();
     let pattern = request.match_pattern();
     let (method, route) = (request.method().as_str(), pattern.as_deref().unwrap_or("-"));
     let status = response.status().as_u16();
-    let key = key_outcome(response.response());
-    let problem = response.response().extensions().get::<Outcome>().map_or("-", |outcome| outcome.0.slug);
+    let outcome = key_outcome(response.response());
     if let Some(metrics) = request.app_data::<Data<Metrics>>() {
-        metrics.answered(method, route, status, key, took);
+        metrics.answered(method, route, status, outcome, took);
     }
     // Asked every few seconds by machines, these would drown the rest.
     let asked_by_machines = route.starts_with("/health/") || route == "/metrics";
-    log::log!(
-        if asked_by_machines { log::Level::Debug } else { log::Level::Info },
-        "request={id} account={account} route=\"{method} {route}\" status={status} key={} problem={problem} ms={:.1}",
-        key.unwrap_or("-"),
-        took.as_secs_f64() * 1000.0,
-    );
+    let level = if asked_by_machines { Level::Debug } else { Level::Info };
+    let (id, route) = (names.id.to_string(), format!("{method} {route}"));
+    let account = request.extensions().get::<Account>().map(|account| account.id.to_string());
+    let key = Key::of(request).ok();
+    let problem = response.response().extensions().get::<Outcome>().map(|outcome| outcome.0.slug);
+    let words = [
+        ("account", account.as_deref()),
+        ("key", key.as_ref().map(Key::as_str)),
+        ("outcome", outcome),
+        ("resource", resource),
+        ("problem", problem),
+        ("trace", names.trace.as_deref()),
+        ("client_request_id", names.clients.as_deref()),
+    ];
+    // Tenths of a millisecond: more digits are noise.
+    let milliseconds = (took.as_secs_f64() * 10_000.0).round() / 10.0;
+    let mut fields: Vec<(&str, Value)> = vec![("request", id.as_str().into()), ("route", route.as_str().into())];
+    fields.push(("status", status.into()));
+    fields.extend(words.iter().filter_map(|(name, word)| Some((*name, Value::from((*word)?)))));
+    fields.push(("ms", milliseconds.into()));
+    logging::line(level, module_path!(), "answered", &fields);
 }

@@ -1,6 +1,7 @@
 //! Every route on one screen.
 
 mod frame;
+mod names;
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use actix_web::{App, FromRequest, HttpResponse, HttpServer, Resource, Responder,
 use self::frame::frame;
 use crate::auth::{KnownKeys, authenticate};
 use crate::db::Db;
+use crate::drain::Draining;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::payments::Settler;
@@ -85,25 +87,33 @@ pub struct State {
     pub known_keys: KnownKeys,
     /// Moves money, and finishes what the gateway left open.
     pub settler: Settler,
+    /// The web origins that may call: `scheme://host[:port]`, or with `:*` for any port.
+    pub cors_origins: Vec<String>,
+    /// How long an idle client connection is kept.
+    pub keep_alive: Duration,
+    /// Whether the server is on its way out.
+    pub draining: Draining,
 }
 
-/// Serves on the listener until it is stopped. SIGTERM lets requests under way end; SIGINT ends at once, for whoever types it
-/// waits.
+/// Serves on the listener until its handle stops it. It takes no signals: [`crate::drain`] does.
 ///
 /// # Errors
 /// The operating system's, where the listener can't be used.
 pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
     let metrics = Metrics::new().map_err(std::io::Error::other)?;
+    let keep_alive = state.keep_alive;
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::new(state.db.clone()))
             .app_data(Data::new(state.known_keys.clone()))
             .app_data(Data::new(state.settler.clone()))
             .app_data(Data::new(metrics.clone()))
+            .app_data(Data::new(state.draining.clone()))
             .wrap(from_fn(frame))
             .configure(routes)
     });
-    Ok(server.client_request_timeout(HEAD_WITHIN).shutdown_timeout(DRAIN_SECONDS).listen(listener)?.run())
+    let server = server.client_request_timeout(HEAD_WITHIN).keep_alive(keep_alive).shutdown_timeout(DRAIN_SECONDS);
+    Ok(server.disable_signals().listen(listener)?.run())
 }
 
 /// A path of the screen, with what may be done there.

@@ -1,30 +1,47 @@
-//! What a database error means for the transaction that met it.
+//! What a database error means for the transaction that met it, and for its connection.
 //!
 //! Diesel types only some SQLSTATEs; the others are told by their message, so the server must speak English
 //! (`lc_messages`, as every distribution's and image's default does).
 
+use std::sync::{Arc, OnceLock};
+
+use diesel::connection::{AnsiTransactionManager, Connection, InstrumentationEvent, TransactionManager};
+use diesel::pg::PgConnection;
 use diesel::result::{DatabaseErrorKind, Error};
 
 /// What to do about a database error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// A deadlock, a serialization failure or a lost connection: the whole transaction may run again.
+    /// A deadlock or a serialization failure: the whole transaction may run again.
     RunAgain,
+    /// The connection is lost, or its server only reads, or it holds plans of an older schema: the whole transaction may run
+    /// again, over another connection. This connection is of no more use: see [`watched`].
+    Reconnect,
     /// A time limit of the connection was hit, or the server is going down or full: later.
     Unavailable,
     /// Anything else: a constraint, or a defect.
     Other,
 }
 
+impl Fault {
+    /// Whether the whole transaction may run again at once.
+    #[must_use]
+    pub fn runs_again(self) -> bool {
+        matches!(self, Self::RunAgain | Self::Reconnect)
+    }
+}
+
 /// Tells the kinds of database errors apart.
 #[must_use]
 pub fn fault(error: &Error) -> Fault {
     match error {
-        Error::BrokenTransactionManager => Fault::RunAgain,
+        Error::BrokenTransactionManager => Fault::Reconnect,
         // COMMIT failed, and so did the ROLLBACK that Diesel sends after it: what counts is why COMMIT did.
         Error::RollbackErrorOnCommit { commit_error, .. } => fault(commit_error),
-        Error::DatabaseError(DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::ClosedConnection, _) => {
-            Fault::RunAgain
+        Error::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => Fault::RunAgain,
+        // After a fail-over, a connection made while the server was read-only stays so.
+        Error::DatabaseError(DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::ReadOnlyTransaction, _) => {
+            Fault::Reconnect
         }
         Error::DatabaseError(_, information) => by_message(information.message()),
         _ => Fault::Other,
@@ -32,28 +49,74 @@ pub fn fault(error: &Error) -> Fault {
 }
 
 fn by_message(message: &str) -> Fault {
-    const RUN_AGAIN: [&str; 6] = [
+    const RUN_AGAIN: [&str; 3] = [
         "deadlock detected",
+        // Citus, whose nodes look for deadlocks among each other, and lose connections to each other.
+        "was involved in a distributed deadlock",
+        "connection to the remote node",
+    ];
+    const RECONNECT: [&str; 9] = [
         // What libpq says when the connection is gone; Diesel passes these on without a kind.
         "server closed the connection unexpectedly",
         "terminating connection",
         "no connection to the server",
         "could not receive data from server",
         "could not send data to server",
+        // A standby, in other words than those that have a SQLSTATE of their own.
+        "recovery is in progress",
+        // A migration changed the columns of a prepared statement. Planning afresh does not help: the statement's result
+        // type is fixed.
+        "cached plan must not change result type",
+        // Whatever is between us and the server (a connection pooler, DEALLOCATE ALL) took the prepared statements away, or
+        // has others of these names.
+        "prepared statement \"__diesel_stmt_",
+        "lost synchronization with server",
     ];
-    const UNAVAILABLE: [&str; 7] = [
+    const UNAVAILABLE: [&str; 13] = [
         "canceling statement due to statement timeout",
         "canceling statement due to lock timeout",
         "canceling statement due to user request",
         "the database system is",
         "too many clients",
+        "too many connections for",
         "remaining connection slots",
-        "cannot execute",
+        // SQLSTATE class 53, insufficient resources. A full disk says so in one of these ways.
+        "No space left on device",
+        "Disk quota exceeded",
+        "could not extend file",
+        "disk full",
+        "out of memory",
+        "out of shared memory",
     ];
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| message.contains(phrase));
     match message {
         _ if says(&RUN_AGAIN) => Fault::RunAgain,
+        _ if says(&RECONNECT) => Fault::Reconnect,
         _ if says(&UNAVAILABLE) => Fault::Unavailable,
         _ => Fault::Other,
     }
+}
+
+/// Runs `work` and sees to it that the connection is not used again after a [`Fault::Reconnect`]. Returns why, too, for the
+/// log: the message of the first such fault, if there was one.
+///
+/// On purpose: it marks the connection's transaction manager as broken, so that r2d2, and every pool that asks Diesel
+/// whether a connection is broken, closes the connection instead of keeping it. It takes the place of the connection's
+/// instrumentation.
+pub fn watched<R>(conn: &mut PgConnection, work: impl FnOnce(&mut PgConnection) -> R) -> (R, Option<String>) {
+    let cause = Arc::new(OnceLock::new());
+    let found = Arc::clone(&cause);
+    conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+        if let InstrumentationEvent::FinishQuery { error: Some(error), .. } = event
+            && fault(error) == Fault::Reconnect
+        {
+            found.get_or_init(|| error.to_string());
+        }
+    });
+    let result = work(conn);
+    let why = cause.get().cloned();
+    if why.is_some() {
+        AnsiTransactionManager::transaction_manager_status_mut(conn).set_in_error();
+    }
+    (result, why)
 }

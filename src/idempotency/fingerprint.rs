@@ -58,10 +58,10 @@ pub(super) fn canonical(json: &Value) -> Result<Vec<u8>, Error> {
 }
 
 /// Reads JSON strictly: UTF-8, no lone surrogates, no member twice, no number that an f64 can't hold, no nesting beyond
-/// 128 levels. No bytes at all are `{}`.
+/// 128 levels. No bytes at all are `{}`. `1.0` and `1e0` are the integer 1, as they are in canonical JSON.
 ///
 /// # Errors
-/// [`Error::MalformedJson`] for what is not such JSON, [`Error::InvalidBody`] with a pointer to each integer beyond 2^53-1.
+/// [`Error::MalformedJson`] for what is not such JSON.
 pub fn read_json(bytes: &[u8]) -> Result<Value, Error> {
     if bytes.is_empty() {
         return Ok(Value::Object(Map::new()));
@@ -70,9 +70,14 @@ pub fn read_json(bytes: &[u8]) -> Result<Value, Error> {
     let mut parser = serde_json::Deserializer::from_slice(bytes);
     let value = Strict.deserialize(&mut parser).map_err(malformed)?;
     parser.end().map_err(malformed)?;
-    let mut unsafe_integers = Vec::new();
-    find_unsafe_integers(&value, &mut String::new(), &mut unsafe_integers);
-    if unsafe_integers.is_empty() { Ok(value) } else { Err(Error::InvalidBody(unsafe_integers)) }
+    Ok(value)
+}
+
+/// Each integer beyond 2^53-1, which canonical JSON can't hold.
+pub(super) fn unsafe_integers(value: &Value) -> Vec<FieldError> {
+    let mut found = Vec::new();
+    find_unsafe_integers(value, &mut String::new(), &mut found);
+    found
 }
 
 fn find_unsafe_integers(value: &Value, pointer: &mut String, found: &mut Vec<FieldError>) {
@@ -153,7 +158,11 @@ impl<'de> Visitor<'de> for Strict {
         Ok(value.into())
     }
 
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "whole numbers up to 2^53 - 1")]
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        if value.fract() == 0.0 && value.abs() <= MAX_SAFE_INTEGER as f64 {
+            return Ok((value as i64).into());
+        }
         Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
     }
 
@@ -250,13 +259,14 @@ mod tests {
 
     #[test]
     fn integers_beyond_2_53_are_named() {
-        let Err(Error::InvalidBody(errors)) =
-            read_json(br#"{"a/b":[0,9007199254740992],"c":-123456789012345678901234567890}"#)
-        else {
-            panic!("they were taken");
-        };
-        let pointers: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
+        let json = read_json(br#"{"a/b":[0,9007199254740992],"c":-123456789012345678901234567890}"#).unwrap();
+        let pointers: Vec<_> = unsafe_integers(&json).into_iter().map(|error| error.pointer).collect();
         assert_eq!(pointers, ["/a~1b/1", "/c"]);
-        assert!(read_json(b"[9007199254740991,-9007199254740991]").is_ok());
+        assert_eq!(unsafe_integers(&read_json(b"[9007199254740991,-9007199254740991]").unwrap()), []);
+    }
+
+    #[test]
+    fn a_whole_number_is_an_integer_however_it_is_spelt() {
+        assert_eq!(read_json(b"[1.0,1e0,10e-1,-0.0,1.5,1e20]").unwrap().to_string(), "[1,1,1,0,1.5,1e+20]");
     }
 }

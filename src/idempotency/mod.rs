@@ -2,47 +2,50 @@
 //! transaction.
 //!
 //! # What it guarantees
-//! - A request with a key takes effect at most once, however often, however concurrently and to however many processes it
-//!   is sent.
-//! - If the transaction is rolled back, so is the record: no effect without its record, no record without its effect, and
-//!   no record without its reply.
+//! - A request with a key takes effect at most once, however often, however concurrently and to however many processes the
+//!   client sends the request.
+//! - The record and the business writes commit together or not at all. No record commits without its reply.
 //! - A retry gets the first final reply: the same status, `Content-Type`, `Location` and body, byte for byte. A 202 is
 //!   provisional: [`settle`] puts the final reply in its place.
-//! - A key sent with another request is refused, and changes nothing.
-//! - A crash at any point leaves no key stuck: the transaction that held it is gone with its connection.
+//! - A key that comes with another request is refused, and changes nothing.
+//! - A crash leaves no key stuck: the transaction that held the key is gone with its connection.
 //! - Duplicates wait without holding a connection.
 //!
 //! # What it does not do
-//! - Nothing is remembered beyond a policy's time to live.
-//! - What the body does outside the database (a call, a mail) is not undone by a rollback, and is done again when the
-//!   transaction runs again. See `src/charges/` for how a call to the outside is made safe.
+//! - It remembers nothing beyond a policy's time to live.
+//! - It does not undo what a body does outside the database, such as a call or a mail. When the transaction runs again, the
+//!   body does that again. `src/settlement/` makes a call to the outside safe.
 //! - It does not authenticate. The caller passes the account, and one account never meets another's keys.
-//! - Replies are stored as they are. Don't put secrets into them.
+//! - It does not look at the query string. What changes the effect belongs into the body.
+//! - It stores replies as they are. Don't put secrets into them.
 //!
 //! # The protocol
-//! [`Policy::run`], in one READ COMMITTED transaction, on the database's clock:
-//! 1. **claim**: an advisory lock on the key, which is only tried, and a look at the record. One statement answers whether
-//!    the key is ours, or the record as it stands, or that another transaction holds it.
-//! 2. **replay**: a live record is compared by its fingerprint and replayed, without a lock and without a write. An
-//!    expired one is locked by the **guard** (`SELECT .. FOR UPDATE`), looked at again, and removed.
-//! 3. **body**: the business writes. Under [`Failures::CacheFailures`] inside a savepoint.
-//! 4. **record**: the record is inserted with its reply. COMMIT.
+//! [`Policy::run`] is one READ COMMITTED transaction, on the database's clock:
+//! 1. **Claim.** One statement tries an advisory lock on the key and reads the record. The answer is one of three: the key is
+//!    ours, here is the record, or another transaction holds the key.
+//! 2. **Replay.** A live record is compared by its fingerprint and replayed, without a lock and without a write. An expired
+//!    record goes through the **guard** (`SELECT .. FOR UPDATE`). If the record is still expired, it is removed.
+//! 3. **Body.** The business writes. Under [`Failures::CacheFailures`] the body runs inside a savepoint, so that a final
+//!    failure leaves no writes while its reply is stored.
+//! 4. **Record.** One plain INSERT, with the reply. COMMIT.
 //!
-//! The unique key of the table is what makes it right: the second of two records of a key is refused, and with it all that
-//! its transaction wrote. The advisory lock only keeps duplicates from coming that far, and from waiting in the database.
-//! Since a record is written once, with its reply, no column of it is ever null on the way. A body that fails is answered by
-//! the record, should there be one after all.
+//! The primary key makes it right. If two transactions of one key come to step 4, the second INSERT fails, its whole
+//! transaction rolls back and runs again, and then it replays. The advisory lock only keeps duplicates from doing the work in
+//! vain, and from waiting inside the database.
 //!
-//! A deadlock, a serialization failure or a lost connection, at COMMIT too, runs the whole transaction again. That is safe
-//! since record and writes are one transaction, and it is how an ambiguous commit is resolved: the record is there, or not.
+//! A deadlock, a serialization failure or a lost connection, at COMMIT too, runs the whole transaction again, a bounded
+//! number of times. Running again is safe, since record and writes are one transaction: after a lost COMMIT the record is
+//! there, or nothing is.
 //!
-//! [`Policy::decide`] is for a request that is one read, a **decision** and one write: one statement looks at the record and
-//! reads, one writes record and business rows, and each is a transaction by itself. The write tries the same lock, and the
-//! same unique key makes it right.
+//! In one process, duplicates queue behind the first (`flight.rs`). Across processes, duplicates look again after a pause,
+//! and hear 409 after [`Policy::wait`].
+//!
+//! # Where to read
+//! `transaction.rs` has the four steps on one screen, `store.rs` the statements, `run.rs` what happens around them.
 //!
 //! # How it reads in a handler
 //! ```ignore
-//! const CREATE_ORDER: Policy = Policy {
+//! pub const CREATE_ORDER: Policy = Policy {
 //!     route: "POST /v1/orders",
 //!     scope: Scope::Account,
 //!     failures: Failures::SuccessOnly,
@@ -50,18 +53,22 @@
 //!     wait: seconds(5),
 //! };
 //!
-//! async fn create(account: Account, request: Keyed<NewOrder>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-//!     CREATE_ORDER.run(&**db, account.id, request, move |conn, order| {
-//!         let order = insert(conn, account.id, order)?;
-//!         Ok(Reply::created(format!("/v1/orders/{}", order.id), &order)?)
-//!     }).await
+//! pub async fn create(account: Account, request: Keyed<NewOrder>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+//!     CREATE_ORDER
+//!         .run(&**db, account.id, request, move |conn, new| {
+//!             let order = place(conn, account.id, new)?; // plain Diesel: lock, check, insert
+//!             Ok::<_, ApiError>(Reply::created(format!("/v1/orders/{}", order.id), &order)?)
+//!         })
+//!         .await
 //! }
 //! ```
+//! This is `src/orders/mod.rs`, where `place` is `src/orders/place.rs`. A handler with ids in its path names them as it
+//! parsed them: `request.on(id)`.
 //!
 //! # How to lift it
-//! Copy this folder and the migration `idempotency_keys`. Then implement three traits: [`Database`] for your pool (some
-//! ten lines), [`Failure`] for your error type, [`Body`] for your request bodies. `tests/idempotency/` does just that.
-//! Every connection needs time limits, so that a dead host frees its keys: see [`CONNECTION_LIMITS`].
+//! Copy this folder and the migration `idempotency_keys`. Implement three traits: [`Database`] for your pool, [`Failure`] for
+//! your error type, [`Body`] for your request bodies. docs/copying.md does so on a blank crate, and `tests/idempotency/` in a
+//! toy. Every connection needs time limits, so that a dead host frees its keys: see [`CONNECTION_LIMITS`].
 
 mod fault;
 mod fingerprint;
@@ -87,14 +94,14 @@ use diesel::pg::PgConnection;
 use serde::Serialize;
 use uuid::Uuid;
 
-pub use fault::{Fault, fault};
+pub use fault::{Fault, fault, watched};
 pub use fingerprint::{FINGERPRINT_VERSION, MAX_SAFE_INTEGER, Received, escape_pointer, read_json};
 pub use flight::Flights;
 pub use key::{Address, IDEMPOTENCY_KEY, Key, MAX_KEY_LENGTH};
 pub use list::{Listed, list};
 pub use policy::{Failures, Policy, Scope, hours, seconds};
 pub use reply::{Answer, IDEMPOTENCY_EXPIRES, IDEMPOTENCY_REPLAYED, MAX_BODY, Origin, Reply};
-pub use request::{Body, Instance, Keyed, MAX_REQUEST_BODY, read_body};
+pub use request::{Body, Instance, Keyed, MAX_REQUEST_BODY, parse_body, read_body};
 pub use store::{Prepared, Record, ReplyTooLarge, SettleError, find, guard, settle};
 pub use sweep::{SWEEP_BATCH, Swept, sweep};
 
@@ -112,8 +119,9 @@ pub const CONNECTION_LIMITS: &str = "SET statement_timeout = '5s'; SET lock_time
 /// Where transactions run: a pool of connections, and the flights of this process.
 pub trait Database: Clone + Send + Sync + 'static {
     /// Runs `work` with a connection, off the async threads. `work` runs to its end even if nobody waits for it any more.
-    /// After a failure, the connection must be tried before it is used again: it may be dead. `account_id` says whose work
-    /// it is, so that a pool can be fair; a simple pool ignores it.
+    /// After a failure, the connection must be tried before it is used again: it may be dead. A connection that answers may
+    /// still be of no more use, so run `work` through [`watched`]. `account_id` says whose work it is, so that a pool can be
+    /// fair; a simple pool ignores it.
     fn run<T, E>(
         &self,
         account_id: Uuid,
@@ -168,9 +176,12 @@ pub enum Error {
     /// 413: over [`MAX_REQUEST_BODY`].
     #[error("the body is larger than {MAX_REQUEST_BODY} bytes")]
     PayloadTooLarge,
-    /// 415: a body that doesn't say it is JSON.
-    #[error("the body must be application/json")]
-    UnsupportedMediaType,
+    /// 408: the body did not arrive whole in time. The same request may be sent again.
+    #[error("the body did not arrive whole within {} s", request::BODY_WITHIN.as_secs())]
+    RequestTimeout,
+    /// 415: a body that doesn't say it is JSON, or that is compressed.
+    #[error("{0}")]
+    UnsupportedMediaType(&'static str),
     /// 400: a body that is not JSON.
     #[error("the body is not JSON: {0}")]
     MalformedJson(String),
@@ -189,7 +200,7 @@ pub enum Error {
         /// What the key made, as a path.
         location: String,
     },
-    /// 503, with Retry-After: the queue for connections is full.
+    /// 503, with Retry-After: the queue for connections is full, or the work waited in it for too long.
     #[error("too many requests are waiting for the database")]
     Overloaded,
     /// 503, with Retry-After: there is no connection to be had.
@@ -213,8 +224,9 @@ impl actix_web::ResponseError for Error {
     fn status_code(&self) -> StatusCode {
         match self {
             Self::KeyMissing | Self::KeyInvalid(_) | Self::MalformedJson(_) => StatusCode::BAD_REQUEST,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidBody(_) | Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::InFlight | Self::KeyExpired { .. } => StatusCode::CONFLICT,
             Self::Overloaded | Self::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,

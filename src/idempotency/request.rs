@@ -1,6 +1,6 @@
 //! `Keyed<T>`: the extractor that hands a handler the key, what was received, and the typed body.
 //!
-//! It checks in this order: size (413), media type (415), key (400), JSON (400), shape (422). Nothing of it touches the
+//! It checks in this order: size (413) and time (408), media type (415), key (400), JSON (400), shape (422). Nothing of it touches the
 //! database.
 
 use std::fmt::Display;
@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use futures_util::StreamExt;
@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::fingerprint::{Received, canonical, read_json};
+use super::fingerprint::{Received, canonical, read_json, unsafe_integers};
 use super::key::{Address, Key};
 use super::policy::Policy;
 use super::{Error, FieldError};
@@ -27,7 +27,7 @@ pub const MAX_REQUEST_BODY: usize = 64 * 1024;
 
 /// How long a body may take to arrive. The largest one takes a second on a slow phone; who needs ten holds a connection
 /// for nothing.
-const BODY_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// A request with a key.
 #[derive(Clone, Debug)]
@@ -89,8 +89,7 @@ impl<T: Body + 'static> FromRequest for Keyed<T> {
         Box::pin(async move {
             let bytes = read_body(&request, payload).await?;
             let key = Key::of(&request)?;
-            let json = read_json(&bytes)?;
-            let body = T::parse(&json).map_err(Error::InvalidBody)?;
+            let (json, body) = parse_body(&bytes)?;
             let canonical = canonical(&json)?;
             let instance = request.extensions().get::<Instance>().map_or_else(Uuid::new_v4, |id| id.0);
             Ok(Self { key, body, instance, canonical, ids: Vec::new() })
@@ -98,15 +97,44 @@ impl<T: Body + 'static> FromRequest for Keyed<T> {
     }
 }
 
+/// Reads the JSON and the typed body, and names all that is wrong with them.
+///
+/// # Errors
+/// [`Error::MalformedJson`], [`Error::InvalidBody`].
+pub fn parse_body<T: Body>(bytes: &[u8]) -> Result<(Value, T), Error> {
+    let json = read_json(bytes)?;
+    let mut errors = unsafe_integers(&json);
+    match T::parse(&json) {
+        Ok(body) if errors.is_empty() => return Ok((json, body)),
+        Ok(_) => {}
+        Err(more) => {
+            errors.retain(|error| !more.iter().any(|other| other.pointer == error.pointer));
+            errors.extend(more);
+        }
+    }
+    Err(Error::InvalidBody(errors))
+}
+
 /// Reads a JSON body whole. Without a body no `Content-Type` is asked for.
 ///
 /// # Errors
-/// [`Error::PayloadTooLarge`], [`Error::UnsupportedMediaType`], or [`Error::MalformedJson`] where it broke off, or took
-/// longer than ten seconds.
+/// [`Error::PayloadTooLarge`], [`Error::UnsupportedMediaType`], [`Error::RequestTimeout`] where it took longer than ten
+/// seconds, or [`Error::MalformedJson`] where it broke off.
 pub async fn read_body(request: &HttpRequest, payload: Payload) -> Result<Bytes, Error> {
-    let late = |_| Error::MalformedJson(format!("the body did not arrive within {} s", BODY_WITHIN.as_secs()));
-    let bytes = timeout(BODY_WITHIN, gather(payload)).await.map_err(late)??;
-    if bytes.is_empty() || is_json(request) { Ok(bytes) } else { Err(Error::UnsupportedMediaType) }
+    let bytes = timeout(BODY_WITHIN, gather(payload)).await.map_err(|_| Error::RequestTimeout)??;
+    match () {
+        () if bytes.is_empty() => Ok(bytes),
+        // Unpacked, a small body may be of any size.
+        () if is_encoded(request) => Err(Error::UnsupportedMediaType("the body must not be compressed")),
+        () if !is_json(request) => Err(Error::UnsupportedMediaType("the body must be application/json")),
+        () => Ok(bytes),
+    }
+}
+
+/// Whether the body has a content coding, such as gzip.
+fn is_encoded(request: &HttpRequest) -> bool {
+    let codings = request.headers().get_all(CONTENT_ENCODING);
+    codings.into_iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 async fn gather(mut payload: Payload) -> Result<Bytes, Error> {

@@ -8,7 +8,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use diesel::pg::PgConnection;
 use uuid::Uuid;
 
-use super::fault::{Fault, fault};
+use super::fault::fault;
 use super::fingerprint::Received;
 use super::flight::{Landing, Leader, Seat};
 use super::policy::Policy;
@@ -192,7 +192,7 @@ where
 }
 
 fn runs_again<E: Failure>(error: &E) -> bool {
-    matches!(error.nature(), Nature::Database(error) if fault(error) == Fault::RunAgain)
+    matches!(error.nature(), Nature::Database(error) if fault(error).runs_again())
 }
 
 /// The record's reply, if a request like this one made the record.

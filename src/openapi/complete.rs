@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 
-use super::{links, own_problems};
+use super::links;
+use crate::advice;
 use crate::policies::{self, PolicyData};
 use crate::problems::{
     CARD_DECLINED, DATABASE_UNAVAILABLE, GATEWAY_FAILED, INTERNAL, INVALID_REQUEST, KEY_EXPIRED, KEY_INVALID,
     KEY_MISSING, KEY_REUSED, Kind, MALFORMED_REQUEST, METHOD_NOT_ALLOWED, NOT_FOUND, OUT_OF_STOCK, OVERLOADED,
-    PAYLOAD_TOO_LARGE, Problem, QUOTA_EXCEEDED, REFUND_EXCEEDS_CHARGE, REQUEST_IN_FLIGHT, UNAUTHORIZED,
-    UNKNOWN_PRODUCT, UNSUPPORTED_MEDIA_TYPE,
+    PAYLOAD_TOO_LARGE, Problem, QUOTA_EXCEEDED, REFUND_EXCEEDS_CHARGE, REQUEST_IN_FLIGHT, REQUEST_TIMEOUT, Retry,
+    UNAUTHORIZED, UNKNOWN_PRODUCT, UNSUPPORTED_MEDIA_TYPE,
 };
 
 /// A key in one of its two forms: bare visible characters, or a quoted string.
@@ -69,7 +70,7 @@ fn complete_operation(method: &str, path: &str, operation: &mut Value) {
         complete_success(&name, status, response, policy.is_some());
     }
     for (status, problems) in by_status(problems_of(&route, operation)) {
-        operation["responses"][status.to_string()] = problem_response(status, &problems, policy.is_some());
+        operation["responses"][status.to_string()] = problem_response(status, &problems, &route);
     }
 }
 
@@ -97,7 +98,7 @@ fn complete_success(operation: &str, status: &str, response: &mut Value, keyed: 
 
 /// The problems that the operation may answer with: its own, and those that follow from what it takes.
 fn problems_of(route: &str, operation: &Value) -> Vec<&'static Problem> {
-    let mut problems = own_problems::of_route(route).to_vec();
+    let mut problems = advice::decided_at(route).to_vec();
     let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
     let takes = |place: &str| parameters.iter().any(|parameter| parameter["in"] == place);
     if takes("path") {
@@ -107,7 +108,13 @@ fn problems_of(route: &str, operation: &Value) -> Vec<&'static Problem> {
         problems.push(&INVALID_REQUEST);
     }
     if !operation["requestBody"].is_null() {
-        problems.extend([&MALFORMED_REQUEST, &PAYLOAD_TOO_LARGE, &UNSUPPORTED_MEDIA_TYPE, &INVALID_REQUEST]);
+        problems.extend([
+            &MALFORMED_REQUEST,
+            &REQUEST_TIMEOUT,
+            &PAYLOAD_TOO_LARGE,
+            &UNSUPPORTED_MEDIA_TYPE,
+            &INVALID_REQUEST,
+        ]);
     }
     if takes("header") {
         problems.extend([&KEY_MISSING, &KEY_INVALID, &KEY_REUSED, &REQUEST_IN_FLIGHT]);
@@ -130,36 +137,39 @@ fn by_status(problems: Vec<&'static Problem>) -> BTreeMap<u16, Vec<&'static Prob
     by_status
 }
 
-fn problem_response(status: u16, problems: &[&Problem], keyed: bool) -> Value {
-    let types: Vec<_> = problems.iter().map(|problem| format!("/problems/{}", problem.slug)).collect();
+/// One schema for all problems, on purpose: generators keep it, and a client survives a problem that is new to it.
+fn problem_response(status: u16, problems: &[&Problem], route: &str) -> Value {
     let lines: Vec<_> = problems.iter().map(|problem| format!("`{}`: {}", problem.slug, problem.meaning)).collect();
     let examples: Map<_, _> = problems
         .iter()
-        .map(|problem| (problem.slug.to_owned(), json!({"summary": problem.title, "value": example(problem)})))
+        .map(|problem| (problem.slug.to_owned(), json!({"summary": problem.title, "value": example(problem, route)})))
         .collect();
     let mut names = vec!["X-Request-Id"];
     let kept = |problem: &&Problem| matches!(problem.kind, Kind::Final | Kind::Outcome);
-    if keyed && problems.iter().any(kept) {
+    if policies::of_route(route).is_some() && problems.iter().any(kept) {
         names.extend(["Idempotency-Replayed", "Idempotency-Expires"]);
     }
     match status {
         401 => names.push("WWW-Authenticate"),
         405 => names.push("Allow"),
-        503 => names.push("Retry-After"),
-        _ if problems.iter().any(|problem| problem.kind == Kind::Transient) => names.push("Retry-After"),
         _ => {}
     }
+    if problems.iter().any(|problem| problem.retry(false) == Retry::Again) {
+        names.push("Retry-After");
+    }
     let headers: Map<_, _> = names.into_iter().map(|name| (name.to_owned(), header_ref(name))).collect();
+    let told: Vec<_> = problems
+        .iter()
+        .map(|problem| json!({"type": format!("/problems/{}", problem.slug), "retry": advice::retries_at(route, problem)}))
+        .collect();
     json!({
         "description": lines.join("\n\n"),
         "headers": headers,
         "content": {"application/problem+json": {
-            "schema": {"allOf": [
-                {"$ref": "#/components/schemas/Problem"},
-                {"type": "object", "properties": {"type": {"enum": types}, "status": {"const": status}}},
-            ]},
+            "schema": {"$ref": "#/components/schemas/Problem"},
             "examples": examples,
         }},
+        "x-problems": told,
     })
 }
 
@@ -182,13 +192,14 @@ fn extensions(problem: &Problem) -> Value {
     }
 }
 
-fn example(problem: &Problem) -> Value {
+fn example(problem: &Problem, route: &str) -> Value {
     let mut example = json!({
         "type": format!("/problems/{}", problem.slug),
         "title": problem.title,
         "status": problem.status,
         "detail": problem.meaning,
         "instance": "urn:uuid:0e9f1a3c-7f5b-4f0e-8a55-2f4d3c2b1a09",
+        "retry": advice::retries_at(route, problem)[0],
     });
     if let (Some(example), Value::Object(more)) = (example.as_object_mut(), extensions(problem)) {
         example.extend(more);
@@ -202,7 +213,7 @@ fn problem_schema() -> Value {
     json!({
         "type": "object",
         "description": "An RFC 9457 problem document.",
-        "required": ["type", "title", "status", "detail", "instance"],
+        "required": ["type", "title", "status", "detail", "instance", "retry"],
         "properties": {
             "type": {"type": "string", "format": "uri-reference", "description": "Which problem: its page. Decide by this."},
             "title": text("What it is called."),
@@ -210,6 +221,7 @@ fn problem_schema() -> Value {
             "detail": text("What is particular to this occurrence, for a person."),
             "instance": {"type": "string", "format": "uri-reference",
                 "description": "This occurrence: a request's id, or the resource that stands for it."},
+            "retry": {"type": "string", "enum": Retry::ALL, "description": retry_description()},
             "errors": {
                 "type": "array", "description": "What is wrong with the request, of invalid-request.",
                 "items": {
@@ -228,6 +240,11 @@ fn problem_schema() -> Value {
             "resource": text("What the expired key made."),
         },
     })
+}
+
+fn retry_description() -> String {
+    let lines = Retry::ALL.map(|retry| format!("- `{}`: {}", retry.as_str(), retry.for_a_person()));
+    format!("What to do next.\n\n{}", lines.join("\n"))
 }
 
 fn header_ref(name: &str) -> Value {

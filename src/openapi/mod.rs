@@ -6,7 +6,6 @@
 
 mod complete;
 mod links;
-mod own_problems;
 
 use std::sync::LazyLock;
 

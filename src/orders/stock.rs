@@ -26,11 +26,12 @@ pub(super) fn lock_stock<'a>(
         .load(conn)
 }
 
-/// Takes so many units of a locked product, or gives them back if `quantity` is negative.
+/// Takes so many units of a locked product, or gives them back if `quantity` is negative. Returns what is reserved then.
 ///
 /// # Errors
 /// The database's.
-pub(super) fn move_reserved(conn: &mut PgConnection, account_id: Uuid, sku: &str, quantity: i64) -> QueryResult<usize> {
-    let product = products::table.find((account_id, sku));
-    Prepared(diesel::update(product).set(products::reserved.eq(products::reserved + quantity))).execute(conn)
+pub(super) fn move_reserved(conn: &mut PgConnection, account_id: Uuid, sku: &str, quantity: i64) -> QueryResult<i64> {
+    let product = diesel::update(products::table.find((account_id, sku)));
+    let moved = product.set(products::reserved.eq(products::reserved + quantity)).returning(products::reserved);
+    Prepared(moved).get_result(conn)
 }

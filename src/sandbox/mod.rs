@@ -29,7 +29,7 @@ use actix_web::web::{self, Data};
 use actix_web::{App, HttpResponse, HttpServer};
 use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
-use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool};
+use diesel::r2d2::{ConnectionManager, CustomizeConnection, NopErrorHandler, Pool};
 
 use in_flight::InFlight;
 
@@ -114,6 +114,8 @@ pub fn start(config: Config) -> Result<Running, Error> {
         .max_size(config.pool_size)
         .connection_timeout(POOL_TIMEOUT)
         .connection_customizer(Box::new(Session))
+        // The API tells that the database is away, once. The pool would tell of each connection that it tries.
+        .error_handler(Box::new(NopErrorHandler))
         .build(ConnectionManager::new(config.database_url))?;
     keys::prepare(&mut *pool.get()?)?;
 

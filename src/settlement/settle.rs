@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::learn::{StillUnknown, learn};
 use super::lease::{self, Lease};
 use super::{Limits, Outside, Settler, Step};
-use crate::idempotency::{self, Database, Failure, Fault, Nature, Reply, SettleError, fault};
+use crate::idempotency::{self, Database, Failure, Nature, Reply, SettleError, fault};
 
 /// How often recording is run after a deadlock or a lost connection; the lease ends soon after.
 const RECORD_RUNS: u32 = 3;
@@ -58,7 +58,7 @@ impl<E: Failure> Unsettled<E> {
             },
             _ => None,
         };
-        error.is_some_and(|error| fault(error) == Fault::RunAgain)
+        error.is_some_and(|error| fault(error).runs_again())
     }
 
     fn reason(&self) -> String {

@@ -41,12 +41,18 @@ impl<O: Outside, D: Database> Settler<O, D> {
     /// Looks for what is due each second, for as long as the process lives. A look never waits for the calls of an earlier
     /// look.
     pub async fn watch(self) {
+        let mut failing = false;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             // What finds no free call is due again at the next look.
-            if let Err(error) = self.begin_pass(false, false).await {
+            let end = self.begin_pass(false, false).await;
+            // An outage fails every look. The first failure is news, and the pool tells how long the outage lasts.
+            if let Err(error) = &end
+                && !failing
+            {
                 log::warn!("can't look for what is to be settled: {error:?}");
             }
+            failing = end.is_err();
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use idempotent_payments::auth::KnownKeys;
 use idempotent_payments::db::Db;
+use idempotent_payments::drain::Draining;
 use idempotent_payments::gateway::{Gateway, HttpGateway};
 use idempotent_payments::http::{self, State};
 use idempotent_payments::payments::{Payments, Settler};
@@ -85,7 +86,14 @@ impl App {
                     actix_web::rt::spawn(sandbox);
                     actix_web::rt::spawn(settler.clone().watch());
                 }
-                let state = State { db, known_keys: KnownKeys::default(), settler };
+                let state = State {
+                    db,
+                    known_keys: KnownKeys::default(),
+                    settler,
+                    cors_origins: Vec::new(),
+                    keep_alive: Duration::from_secs(75),
+                    draining: Draining::default(),
+                };
                 let server = http::serve(listener, state).unwrap();
                 sender.send(server.handle()).unwrap();
                 server.await.unwrap();
@@ -220,6 +228,10 @@ impl Answer {
         for member in ["type", "title", "detail", "instance"] {
             assert!(json[member].as_str().is_some_and(|text| !text.is_empty()), "{member} is missing in {self:?}");
         }
+        // `again` and Retry-After come together.
+        let retry = json["retry"].as_str().unwrap_or_else(|| panic!("retry is missing in {self:?}"));
+        assert!(["again", "fix", "new-key", "never"].contains(&retry), "{self:?}");
+        assert_eq!(retry == "again", self.header("Retry-After").is_some(), "{self:?}");
         for secret in ["SELECT", "INSERT", "UPDATE ", "relation", "constraint", "diesel", "socket", ".rs", "/tmp"] {
             assert!(!self.body.contains(secret), "{secret} leaks in {self:?}");
         }

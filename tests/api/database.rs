@@ -19,7 +19,7 @@ fn allow_connections(app: &App, allow: bool) {
 }
 
 /// Ends all connections, as a restart of PostgreSQL or a firewall does.
-fn cut_connections(app: &App) {
+pub fn cut_connections(app: &App) {
     let (_, name) = app.database.rsplit_once('/').unwrap();
     let cut = format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'");
     execute(&cluster().url("postgres"), &cut);

@@ -151,6 +151,30 @@ fn a_killed_server_is_started_again_with_its_data() {
 }
 
 #[test]
+fn a_server_that_died_is_revived_once() {
+    let dir = new_dir();
+    let starter = start(dir.path());
+    let user = start(dir.path());
+    assert!(!user.revive().unwrap(), "the server lives");
+    let killed = postmaster(&starter);
+    kill_process(killed, Signal::KILL).unwrap();
+    wait_for_end(killed);
+
+    let revived: Vec<bool> = thread::scope(|scope| {
+        let both: Vec<_> =
+            [&starter, &user].map(|cluster| scope.spawn(|| cluster.revive().unwrap())).into_iter().collect();
+        both.into_iter().map(|revived| revived.join().unwrap()).collect()
+    });
+
+    assert_eq!(revived.iter().filter(|revived| **revived).count(), 1);
+    execute(&user, "SELECT");
+    // Not by `stop`, which leaves the server to others: while another test forks, it may see its own lock held.
+    let server = postmaster(&user);
+    kill_process(server, Signal::INT).unwrap();
+    wait_for_end(server);
+}
+
+#[test]
 fn a_half_done_initdb_does_not_stop_the_next_start() {
     let dir = new_dir();
     start(dir.path()).stop();
@@ -298,6 +322,13 @@ fn a_directory_that_will_not_do_is_refused_with_the_remedy() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let error = dev_postgres::start(&options(dir.path())).unwrap_err().to_string();
     assert!(error.contains("chmod 700") && error.contains("DEV_POSTGRES_DIR"), "{error}");
+
+    let others = new_dir();
+    fs::write(others.path().join("thesis.txt"), "years of work").unwrap();
+    fs::set_permissions(others.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let error = dev_postgres::start(&options(others.path())).unwrap_err().to_string();
+    assert!(error.contains("it holds other files") && error.contains("DEV_POSTGRES_DIR"), "{error}");
+    assert!(!error.contains("chmod") && !error.contains("remove") && !error.contains("empty it"), "{error}");
 
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(dir.path(), &link).unwrap();

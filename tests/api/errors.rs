@@ -174,7 +174,8 @@ async fn a_server_with_too_much_to_do_says_so_at_once() {
     });
 
     let (refused, served): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 503);
-    assert!(!refused.is_empty() && served.len() >= 60, "{} refused", refused.len());
+    // The one that runs, and the account's half of the 64 places in the queue.
+    assert!(!refused.is_empty() && served.len() >= 33, "{} refused", refused.len());
     for answer in refused {
         let answer = answer.expect_problem(503, "overloaded");
         assert_eq!(answer.header("Retry-After"), Some("1"));
@@ -200,11 +201,11 @@ async fn every_problem_has_a_page() {
 async fn the_problems_are_those_of_the_contract() {
     let contract = json!({
         "idempotency-key-missing": 400, "idempotency-key-invalid": 400, "malformed-request": 400, "unauthorized": 401,
-        "card-declined": 402, "gateway-failed": 402, "not-found": 404, "method-not-allowed": 405, "out-of-stock": 409,
+        "card-declined": 402, "gateway-failed": 402, "not-found": 404, "method-not-allowed": 405, "request-timeout": 408, "out-of-stock": 409,
         "order-not-payable": 409, "order-not-cancelable": 409, "refund-exceeds-charge": 409,
         "charge-not-refundable": 409, "quota-exceeded": 409, "entitlement-inactive": 409,
         "settlement-in-progress": 409, "idempotency-request-in-flight": 409, "idempotency-key-expired": 409,
-        "payload-too-large": 413, "unsupported-media-type": 415, "idempotency-key-reused": 422, "invalid-request": 422,
+        "precondition-failed": 412, "payload-too-large": 413, "unsupported-media-type": 415, "idempotency-key-reused": 422, "invalid-request": 422,
         "unknown-product": 422, "mixed-currencies": 422, "internal": 500, "overloaded": 503,
         "database-unavailable": 503,
     });

@@ -1,8 +1,9 @@
 //! Clients that leave in the middle, and servers that are told to: what was begun is done.
 
 use diesel::connection::SimpleConnection;
+use rustix::process::Signal;
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::app::{ACME, App, Client};
@@ -132,4 +133,37 @@ async fn sigterm_lets_a_slow_charge_end_that_nobody_waits_for() {
     let next = Replica::start(&database, &sandbox.url);
     assert_ended_by_itself(&next, &order).await;
     assert_eq!(sandbox.captures(), 1);
+}
+
+#[tokio::test]
+async fn sigterm_turns_readiness_bad_at_once_and_requests_are_accepted_for_the_drain_delay() {
+    let (database, sandbox) = (fresh_database(), Sandbox::start());
+    let mut replica = Replica::start_logging(&database, &sandbox.url, &[("DRAIN_DELAY", "3")]);
+    replica.get("/health/ready").await.expect(200);
+
+    replica.terminate();
+    replica.logged("not ready any more").await;
+
+    replica.get("/health/ready").await.expect(503);
+    replica.get("/health/live").await.expect(200);
+    // Of a new client, over a connection of its own.
+    Client::of(replica.base.clone(), database).order("k", "sticker", 1).await.expect(201);
+    assert_eq!(replica.end().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn ctrl_c_cuts_a_request_and_finishes_what_it_began_at_the_gateway() {
+    let (database, sandbox) = (fresh_database(), Sandbox::start());
+    let mut replica = Replica::start(&database, &sandbox.url);
+    let order = replica.pending_order().await;
+    let mut client = send_and_capture(&replica, &order, || sandbox.captures() == 1).await;
+
+    replica.signal(Signal::INT);
+
+    let mut answer = Vec::new();
+    // Closed or reset, but not answered.
+    client.read_to_end(&mut answer).await.ok();
+    assert_eq!(String::from_utf8_lossy(&answer), "");
+    assert_eq!(replica.end().await.code(), Some(0));
+    assert_eq!(count(&database, "settlements WHERE settled_at IS NOT NULL AND attempts = 1"), 1);
 }

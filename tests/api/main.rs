@@ -5,6 +5,7 @@
 mod support;
 
 mod accounts;
+mod advice;
 mod app;
 mod bad_input;
 mod binary;
@@ -15,15 +16,22 @@ mod crashes;
 mod database;
 mod dev_postgres;
 mod entitlements;
+mod epochs;
 mod errors;
 mod events;
+mod failover;
+mod fairness;
+mod full_disk;
 mod gateway_faults;
 mod gateways;
 mod late_retries;
 mod leaving;
+mod local_run;
+mod log_lines;
 mod metrics;
 mod openapi;
 mod operations;
+mod operators;
 mod orders;
 mod parking;
 mod paying;
@@ -35,7 +43,9 @@ mod refunds;
 mod retries;
 mod scripted;
 mod settling;
+mod stale_plans;
 mod stock;
+mod wrong_settings;
 
 fn prepare_template(url: &str) {
     idempotent_payments::db::migrate(url).unwrap();

@@ -17,5 +17,27 @@ fn the_operations_page_has_every_variable_with_its_default() {
         assert!(page.contains(&row), "docs/operations.md lacks {row}");
         variables += 1;
     }
-    assert_eq!(page.matches("\n| `").count(), variables, "docs/operations.md has rows of other variables");
+    let rows =
+        page.lines().filter_map(|line| line.strip_prefix("| `")).filter(|row| row.starts_with(char::is_uppercase));
+    assert_eq!(rows.count(), variables, "docs/operations.md has rows of other variables");
+}
+
+#[test]
+fn the_operations_page_and_the_readme_have_every_command() {
+    let mut names = Vec::new();
+    for action in Command::command().get_subcommands() {
+        let mut actions =
+            action.get_subcommands().map(|part| format!("{} {}", action.get_name(), part.get_name())).peekable();
+        if actions.peek().is_none() {
+            names.push(action.get_name().to_owned());
+        }
+        names.extend(actions);
+    }
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        let row = format!("| `payments {name}");
+        assert!(include_str!("../../docs/operations.md").contains(&row), "docs/operations.md lacks {row}");
+        let command = name.split(' ').next().unwrap();
+        assert!(include_str!("../../README.md").contains(command), "README.md lacks {command}");
+    }
 }

@@ -1,6 +1,6 @@
 //! One constant a promise: what the API says of its policies, and what the pages say, is what the handlers do.
 
-use idempotent_payments::{policies, problems};
+use idempotent_payments::{advice, policies};
 use serde_json::json;
 
 use crate::app::App;
@@ -22,7 +22,7 @@ fn shows((name, page): (&str, &str), what: &str, table: &str) {
 fn the_pages_show_the_policies_and_problems_as_they_are() {
     shows(README, "policies", &policies::markdown());
     shows(FAILURE_POLICIES, "policies", &policies::markdown());
-    shows(ERRORS, "problems", &problems::markdown());
+    shows(ERRORS, "problems", &advice::markdown());
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ async fn a_record_says_what_a_retry_meets() {
     let app = App::start().await;
     let order = app.order("settled", "sticker", 1).await.expect(201);
     let charge = json!({"order_id": order.json()["id"], "payment_method": "pm_card_lost_reply"});
-    app.post("/v1/charges", "unknown", charge).await.expect(202);
+    let unknown = app.post("/v1/charges", "unknown", charge).await.expect(202);
     app.order("old", "sticker", 1).await.expect(201);
     execute(&app.database, "UPDATE idempotency_keys SET expires_at = now() WHERE key = 'old'");
 
@@ -27,6 +27,13 @@ async fn a_record_says_what_a_retry_meets() {
     assert_eq!(records[1]["route"], "POST /v1/charges");
     assert_eq!(records[1]["scope"], "account");
     assert!(records[1]["expires_at"].is_null());
+    let retries: Vec<_> = records.iter().map(|record| record["on_retry"].as_str().unwrap()).collect();
+    assert_eq!(retries, ["runs", "waits", "replays"]);
+    // What the key made, and by which request: support looks for both.
+    for (record, answer) in [(&records[1], &unknown), (&records[2], &order)] {
+        assert_eq!(record["location"].as_str(), answer.header("Location"));
+        assert_eq!(record["request_id"].as_str(), answer.header("X-Request-Id"));
+    }
     assert!(records[2].get("body").is_none(), "a reply is not for whoever may list");
 }
 
@@ -57,4 +64,23 @@ async fn an_account_never_lists_anothers_keys() {
     app.order("k", "sticker", 1).await.expect(201);
     let answer = send(app.request_as(GLOBEX, "GET", "/v1/idempotency-keys?key=k")).await.expect(200);
     assert_eq!(answer.json(), json!({"data": [], "has_more": false}));
+}
+
+#[tokio::test]
+async fn a_replay_names_the_request_that_came_first() {
+    let app = App::start().await;
+    let first = app.order("k", "sticker", 1).await.expect(201);
+    let retry = app.order("k", "sticker", 1).await.expect(201);
+    assert_ne!(first.header("X-Request-Id"), retry.header("X-Request-Id"));
+
+    let page = app.get("/v1/idempotency-keys?key=k").await.expect(200).json();
+    assert_eq!(page["data"][0]["request_id"].as_str(), first.header("X-Request-Id"));
+
+    // The charge names its key and its first request, too.
+    let charge = json!({"order_id": first.json()["id"], "payment_method": "pm_card_visa"});
+    let made = app.post("/v1/charges", "pay", charge.clone()).await.expect(201);
+    let replayed = app.post("/v1/charges", "pay", charge).await.expect(201);
+    let charge = app.get(replayed.header("Location").unwrap()).await.expect(200).json();
+    assert_eq!(charge["idempotency_key"], "pay");
+    assert_eq!(charge["request_id"].as_str(), made.header("X-Request-Id"));
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
-use crate::support::{connect, count, eventually_blocked, execute};
+use crate::support::{connect, count, eventually_blocked, execute, fresh_database};
 use crate::toy::{MAKE, MAKE_OR_REMEMBER, Runs, ToyError, Workshop, make, stock};
 
 #[tokio::test]
@@ -73,6 +73,24 @@ async fn a_transaction_that_fails_to_serialize_runs_again() {
     assert_eq!((answer.unwrap().status, runs.so_far()), (201, 2));
     assert_eq!((workshop.toys(), workshop.records()), (1, 1));
     assert_eq!(count(&workshop.url, "blue_bins WHERE toys = 1"), 1);
+}
+
+/// The pool's connections were made while the server was read-only, and answer when they are tried.
+#[tokio::test]
+async fn after_a_fail_over_the_transaction_runs_again_over_a_fresh_connection() {
+    let workshop = Workshop::open_on(fresh_database(), 1);
+    let only_reads = |on| {
+        let setting = format!("SET default_transaction_read_only = {on}");
+        let sql = format!("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I {setting}', current_database()); END $$");
+        execute(&workshop.url, &format!("SET transaction_read_only = off; {sql}"));
+    };
+    only_reads(true);
+    let refused = workshop.send(MAKE, "key", "ball", make).await;
+    assert!(matches!(refused, Err(ToyError::Database(_))), "{refused:?}");
+    only_reads(false);
+
+    assert!(!workshop.make("key").await.is_replay());
+    assert_eq!((workshop.toys(), workshop.records()), (1, 1));
 }
 
 #[tokio::test]

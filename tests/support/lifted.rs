@@ -8,7 +8,7 @@ use diesel::pg::PgConnection;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool};
 use uuid::Uuid;
 
-use crate::idempotency::{CONNECTION_LIMITS, Database, Error, Flights};
+use crate::idempotency::{CONNECTION_LIMITS, Database, Error, Flights, watched};
 
 /// The service's pool: what a lifter writes.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ impl Database for Db {
         let pool = self.pool.clone();
         let work = tokio::task::spawn_blocking(move || {
             let mut conn = pool.get().map_err(|error| Error::Unreachable(error.to_string()))?;
-            work(&mut conn)
+            watched(&mut conn, work).0
         });
         work.await.unwrap_or_else(|_| Err(Error::Panicked.into()))
     }

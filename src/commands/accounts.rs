@@ -1,0 +1,78 @@
+//! `payments account` and `payments key`.
+
+use diesel::pg::PgConnection;
+use idempotent_payments::auth::{self, AccountRow, BELIEVED_FOR, KeyRow};
+use idempotent_payments::config::{AccountAction, KeyAction};
+use idempotent_payments::db::migrate;
+use uuid::Uuid;
+
+use super::database::connect;
+use super::say;
+use crate::Fatal;
+
+pub fn account(url: &str, action: &AccountAction) -> Result<(), Fatal> {
+    migrate(url)?;
+    let conn = &mut connect(url)?;
+    match action {
+        AccountAction::Create { name } => {
+            if let Some(same) = auth::accounts(conn)?.into_iter().find(|account| account.name == *name) {
+                return Err(format!("there is an account {name} already ({}): take another name", same.id).into());
+            }
+            let (id, key) = auth::create_account(conn, name)?;
+            say(format_args!("account {id}\nAPI key {key}\nThe key is shown only now: keep it."))
+        }
+        AccountAction::List => {
+            for AccountRow { id, name, live_keys, created_at } in auth::accounts(conn)? {
+                let created = created_at.format("%F %T");
+                say(format_args!("{id}  made {created} UTC  keys: {live_keys}  {name}"))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+pub fn key(url: &str, action: &KeyAction) -> Result<(), Fatal> {
+    migrate(url)?;
+    let conn = &mut connect(url)?;
+    match action {
+        KeyAction::Create { account } => {
+            let account = named(conn, account)?;
+            let (id, key) = auth::create_key(conn, account.id)?;
+            say(format_args!("key id {id}\nAPI key {key}\nThe key is shown only now: keep it."))
+        }
+        KeyAction::List { account } => {
+            let account = named(conn, account)?;
+            for KeyRow { id, created_at, revoked_at } in auth::keys(conn, account.id)? {
+                let state =
+                    revoked_at.map_or_else(|| "live".to_owned(), |at| format!("revoked {} UTC", at.format("%F %T")));
+                say(format_args!("{id}  made {} UTC  {state}", created_at.format("%F %T")))?;
+            }
+            Ok(())
+        }
+        KeyAction::Revoke { key } => {
+            let Some((id, account_id)) = auth::revoke(conn, key)? else {
+                return Err("there is no live key of this id: `payments key list ACCOUNT` shows the ids".into());
+            };
+            let within = BELIEVED_FOR.as_secs();
+            say(format_args!("key {id} is revoked: it stops working within {within} s, in every replica"))?;
+            if auth::keys(conn, account_id)?.iter().all(|key| key.revoked_at.is_some()) {
+                say(format_args!(
+                    "account {account_id} has no live key now: `payments key create {account_id}` makes one"
+                ))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The account of an id or a name.
+pub fn named(conn: &mut PgConnection, account: &str) -> Result<AccountRow, Fatal> {
+    let id = Uuid::try_parse(account).ok();
+    let mut found = auth::accounts(conn)?;
+    found.retain(|row| Some(row.id) == id || row.name == account);
+    match (found.pop(), found.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (Some(_), false) => Err(format!("several accounts are called {account}: give the id of one").into()),
+        (None, _) => Err(format!("there is no account {account}: `payments account list` shows all").into()),
+    }
+}

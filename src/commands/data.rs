@@ -1,0 +1,69 @@
+//! What changes or deletes data: migrations, the sweep, the erasure of a customer, and the reset of the local sandbox.
+
+use diesel::connection::SimpleConnection;
+use idempotent_payments::db::MigrateError;
+use idempotent_payments::{db, demo, erasure, idempotency};
+
+use super::accounts::named;
+use super::database::{Database, connect};
+use super::{confirm, say};
+use crate::Fatal;
+
+pub fn migrate(url: &str) -> Result<(), Fatal> {
+    let done = db::migrate(url)?;
+    say(format_args!("{} migrations applied", done.len()))?;
+    done.iter().try_for_each(|name| say(format_args!("  {name}")))
+}
+
+pub fn sweep(url: &str) -> Result<(), Fatal> {
+    let mut conn = connect(url)?;
+    let mut deleted = 0;
+    loop {
+        let swept = idempotency::sweep(&mut conn)?;
+        deleted += swept.deleted;
+        if !swept.more {
+            return say(format_args!("{deleted} expired records deleted"));
+        }
+    }
+}
+
+pub fn erase_customer(url: &str, account: &str, customer: &str, yes: bool) -> Result<(), Fatal> {
+    let conn = &mut connect(url)?;
+    let account = named(conn, account)?;
+    confirm(
+        &format!("The customer \"{customer}\" of account {} will get another name everywhere.", account.name),
+        yes,
+    )?;
+    let (new_name, erased) = erasure::erase_customer(conn, account.id, customer)?;
+    say(format_args!(
+        "{} orders, {} entitlements, {} events and {} stored replies name {new_name} now",
+        erased.orders, erased.entitlements, erased.events, erased.replies
+    ))
+}
+
+/// Empties the local cluster's database. The tables stay, so that a server goes on that uses them, unless another version of
+/// this program made them.
+pub fn reset(database: &Database, yes: bool) -> Result<(), Fatal> {
+    let Some(cluster) = &database.cluster else {
+        return Err(
+            "only the local cluster is emptied, and DATABASE_URL names another server: unset DATABASE_URL, or drop \
+                    that database and make it again"
+                .into(),
+        );
+    };
+    let of_other_version = match db::migrate(&database.url) {
+        Ok(_) => false,
+        Err(MigrateError::OtherVersion(_)) => true,
+        Err(error) => return Err(error.into()),
+    };
+    let everything = "Everything in the local sandbox will be deleted: accounts and keys that you made, orders, charges, \
+                      idempotency keys, and the sandbox gateway's books.";
+    confirm(&format!("{everything}\nThe data is in {}.", cluster.dir().display()), yes)?;
+    let conn = &mut connect(&database.url)?;
+    if of_other_version {
+        conn.batch_execute("DROP SCHEMA public CASCADE; DROP SCHEMA IF EXISTS sandbox CASCADE; CREATE SCHEMA public")?;
+        db::migrate(&database.url)?;
+    }
+    demo::reset(conn).map_err(|error| format!("can't empty the database: {error}"))?;
+    say("The sandbox is empty, with the demo accounts and their catalogue as at the first start.")
+}

@@ -1,0 +1,73 @@
+//! The database in use: the one that `DATABASE_URL` names, or the local cluster.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use diesel::connection::{Connection, SimpleConnection};
+use diesel::pg::PgConnection;
+use idempotent_payments::config::{Action, Settings, check_server};
+use idempotent_payments::db::with_client_limits;
+use idempotent_payments::dev_postgres::{self, Cluster, Options};
+use idempotent_payments::idempotency;
+
+use crate::Fatal;
+
+/// The database's name in the local cluster.
+const LOCAL: &str = "payments";
+
+/// Between two looks whether the local cluster's server lives: it costs a look into `/proc`.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two lines of a server that can't be started: a person who follows the log sees that it is still so.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// The database in use, and the local cluster if it is ours.
+pub struct Database {
+    pub url: String,
+    pub cluster: Option<Cluster>,
+}
+
+impl Database {
+    /// Without `DATABASE_URL`, the local cluster is made or found.
+    pub fn of(settings: &Settings, action: &Action) -> Result<Self, Fatal> {
+        if let Some(url) = settings.database_url.clone() {
+            return Ok(Self { url, cluster: None });
+        }
+        let cluster = dev_postgres::start(&Options::kept(settings.dev_postgres_dir.as_deref())?)?;
+        cluster.create_database(LOCAL)?;
+        let url = cluster.url(LOCAL);
+        check_server(&mut PgConnection::establish(&url)?, settings, action, &url)?;
+        Ok(Self { url, cluster: Some(cluster) })
+    }
+
+    /// Starts the local cluster's server again whenever it died, until the sender is dropped.
+    pub fn keep_alive(&self, until: &Receiver<()>) {
+        let Some(cluster) = &self.cluster else { return };
+        let mut told: Option<Instant> = None;
+        while let Err(RecvTimeoutError::Timeout) = until.recv_timeout(LOOK_EVERY) {
+            match cluster.revive() {
+                Ok(true) => log::warn!("the local PostgreSQL had died; it runs again, with its data"),
+                Ok(false) => told = None,
+                Err(error) if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) => {
+                    log::error!("the local PostgreSQL has died and can't be started, which is tried on: {error}");
+                    told = Some(Instant::now());
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Stops the local cluster if this process started it. Its data stays.
+    pub fn leave(self) {
+        if let Some(cluster) = self.cluster {
+            cluster.stop();
+        }
+    }
+}
+
+/// A connection of a command's own, with the limits that the API's have.
+pub fn connect(url: &str) -> Result<PgConnection, Fatal> {
+    let mut conn = PgConnection::establish(&with_client_limits(url))?;
+    conn.batch_execute(idempotency::CONNECTION_LIMITS)?;
+    Ok(conn)
+}

@@ -1,0 +1,174 @@
+//! `payments serve` and `payments sandbox-gateway`: what runs until it is told to end.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use actix_web::rt;
+use idempotent_payments::auth::KnownKeys;
+use idempotent_payments::config::{SANDBOX_CONNECTIONS, Settings};
+use idempotent_payments::db::{Db, NOBODY, migrate};
+use idempotent_payments::drain::{Draining, end_when_told};
+use idempotent_payments::error::ApiError;
+use idempotent_payments::gateway::{Gateway, HttpGateway};
+use idempotent_payments::http::{self, State};
+use idempotent_payments::payments::{Payments, Settler};
+use idempotent_payments::{demo, idempotency, sandbox};
+
+use super::database::{Database, connect};
+use super::say;
+use crate::Fatal;
+
+/// How many times as long as a batch took the sweeper rests before the next: so it uses at most a tenth of one connection.
+const RESTS_TIMES: u32 = 9;
+
+/// Serves, and keeps the local cluster alive meanwhile.
+pub fn serve(settings: &Settings, database: &Database, listener: TcpListener) -> Result<(), Fatal> {
+    let (end, until) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(move || database.keep_alive(&until));
+        let outcome = serve_until_told(settings, database, listener);
+        drop(end);
+        outcome
+    })
+}
+
+fn serve_until_told(settings: &Settings, database: &Database, listener: TcpListener) -> Result<(), Fatal> {
+    let url = &database.url;
+    let applied = migrate(url)?;
+    log::info!("{} migrations applied", applied.len());
+    if settings.seeds_demo() {
+        demo::seed(&mut connect(url)?).map_err(|error| format!("can't seed the demo: {error}"))?;
+    }
+    let sandbox = match settings.gateway_url {
+        Some(_) => None,
+        None => Some(sandbox::start(sandbox_config(settings, url))?),
+    };
+    let sandbox_url = sandbox.as_ref().map(|sandbox| format!("http://{}", sandbox.addr));
+    let gateway_url = settings.gateway_url.clone().or_else(|| sandbox_url.clone()).unwrap_or_default();
+    let gateway: Arc<dyn Gateway> = Arc::new(HttpGateway::new(&gateway_url)?);
+    let db = Db::start(url, settings.db_pool_size)?;
+    let banner = banner(listener.local_addr()?, settings, database, sandbox_url.as_deref());
+    rt::System::new().block_on(async move {
+        // The sandbox outlives the API: work under way at the end still calls it.
+        let sandbox = sandbox.map(|sandbox| (rt::spawn(sandbox.server), sandbox.handle));
+        let settler = Settler::new(Payments(gateway), db.clone());
+        let draining = Draining::default();
+        let state = State {
+            db: db.clone(),
+            known_keys: KnownKeys::default(),
+            settler: settler.clone(),
+            cors_origins: settings.origins(),
+            keep_alive: settings.keep_alive,
+            draining: draining.clone(),
+        };
+        let server = http::serve(listener, state)?;
+        let cut = end_when_told(server.handle(), draining, settings.drain_delay);
+        let background = [rt::spawn(sweeper(db.clone(), settings.sweep_interval)), rt::spawn(settler.clone().watch())];
+        // Nobody may be reading: a banner is not worth ending for.
+        let _ = writeln!(std::io::stdout(), "{banner}");
+        tokio::select! {
+            ended = server => ended?,
+            cut = cut => cut?,
+        }
+        log::info!("no more requests; the work under way ends");
+        for task in &background {
+            task.abort();
+        }
+        settler.drain().await;
+        if let Some((_, handle)) = sandbox {
+            handle.stop(false).await;
+        }
+        rt::task::spawn_blocking(move || db.close()).await?;
+        Ok(())
+    })
+}
+
+pub fn sandbox_config(settings: &Settings, url: &str) -> sandbox::Config {
+    sandbox::Config {
+        database_url: url.to_owned(),
+        bind: settings.sandbox_bind,
+        key_ttl: settings.sandbox_key_ttl,
+        pool_size: SANDBOX_CONNECTIONS,
+    }
+}
+
+pub fn sandbox_gateway(settings: &Settings, url: &str) -> Result<(), Fatal> {
+    let sandbox = sandbox::start(sandbox_config(settings, url))?;
+    say(format_args!("the sandbox gateway listens on http://{}", sandbox.addr))?;
+    rt::System::new().block_on(async move {
+        let handle = sandbox.handle;
+        rt::spawn(async move {
+            shutdown_signal().await;
+            handle.stop(true).await;
+        });
+        Ok(sandbox.server.await?)
+    })
+}
+
+async fn shutdown_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        },
+        // Without the handler the signal ends the process by itself.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Deletes expired records, in every replica, for as long as the process lives.
+async fn sweeper(db: Db, interval: Duration) {
+    loop {
+        rt::time::sleep(interval).await;
+        loop {
+            let started = Instant::now();
+            match db.run(NOBODY, |conn| idempotency::sweep(conn).map_err(ApiError::from)).await {
+                Ok(swept) if swept.more => rt::time::sleep(started.elapsed() * RESTS_TIMES).await,
+                Ok(_) => break,
+                Err(error) => {
+                    log::warn!("the sweep failed and will be tried again: {error}");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// What a person at a terminal wants to know. The first line is for programs, too.
+fn banner(address: SocketAddr, settings: &Settings, database: &Database, sandbox: Option<&str>) -> String {
+    let mut text = format!("payments listens on http://{address}\n");
+    let mut row = |name: &str, value: &str| {
+        // A string takes all that is written.
+        let _ = writeln!(text, "  {name:<16} {value}");
+    };
+    row("page", &format!("http://{address}/"));
+    row("documentation", &format!("http://{address}/docs"));
+    if let Some(sandbox) = sandbox {
+        row("gateway's books", &format!("{sandbox}/captures and {sandbox}/refunds"));
+    }
+    if settings.seeds_demo() {
+        let keys = demo::keys().map(|(name, key)| format!("{key} ({name})"));
+        row("API keys", &keys.join(", "));
+    }
+    match &database.cluster {
+        Some(cluster) => {
+            row("data", &format!("{} (`payments reset` empties it)", cluster.dir().display()));
+            row("stop", "Ctrl-C; the data stays");
+        }
+        None => row("stop", "SIGTERM lets requests end first, Ctrl-C cuts them"),
+    }
+    if settings.seeds_demo() {
+        let _ = write!(
+            text,
+            "\nTry it: send this twice. The second answer is the first one again, and there is one order.\n  \
+             curl -i http://{address}/v1/orders -H 'Authorization: Bearer sk_demo_acme' -H 'Content-Type: application/json' \\\n    \
+             -H \"Idempotency-Key: order-$$\" -d '{{\"customer\":\"ada\",\"items\":[{{\"sku\":\"pro-monthly\",\"quantity\":1}}]}}'\n"
+        );
+    }
+    text
+}

@@ -1,0 +1,169 @@
+//! Log lines: for people, or one JSON object a line for machines.
+//!
+//! Guarantees: times are UTC with milliseconds; a line never holds a line's end that a client sent; a line that is written while
+//! a request is served names the request (`request`), see [`of_request`].
+//!
+//! Does not write files, rotate or ship: lines go to standard error.
+
+use std::fmt::{self, Display, Write as _};
+use std::future::Future;
+use std::io::{self, Write as _};
+
+use chrono::{SecondsFormat, Utc};
+use env_logger::Builder;
+use env_logger::fmt::Formatter;
+use log::kv::{self, Key, Value, VisitSource};
+use log::{Level, LevelFilter, Record};
+use serde_json::{Map, json};
+use uuid::Uuid;
+
+/// What libraries say that is of no use to whoever runs this. Filters may name these targets to hear them again.
+const QUIET: [(&str, LevelFilter); 3] = [
+    // How many workers start and stop.
+    ("actix_server", LevelFilter::Warn),
+    // Protocol errors of clients, as errors: what a port scan sends is not ours to mend.
+    ("actix_http", LevelFilter::Off),
+    // Each attempt of the sandbox to connect: many lines a second while the database is away. The pool tells it once.
+    ("r2d2", LevelFilter::Off),
+];
+
+/// Who reads the lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `2026-11-25T03:12:19.123Z INFO  text name=value`
+    Text,
+    /// `{"time":..,"level":..,"message":..,"name":"value"}`
+    Json,
+}
+
+tokio::task_local! {
+    static REQUEST: Uuid;
+}
+
+/// Runs the future so that every line that it writes names the request, unless it does so itself. What it spawns, and what it
+/// has done by other threads, does not: pass [`request`] on to [`within`].
+pub fn of_request<F: Future>(id: Uuid, future: F) -> impl Future<Output = F::Output> {
+    REQUEST.scope(id, future)
+}
+
+/// The request that is being served, if one is.
+#[must_use]
+pub fn request() -> Option<Uuid> {
+    REQUEST.try_with(|id| *id).ok()
+}
+
+/// Does work for a request on a thread that serves many.
+pub fn within<T>(request: Option<Uuid>, work: impl FnOnce() -> T) -> T {
+    match request {
+        Some(id) => REQUEST.sync_scope(id, work),
+        None => work(),
+    }
+}
+
+/// Starts to log. `filters` is what `RUST_LOG` says.
+pub fn init(filters: &str, format: Format) {
+    let mut builder = Builder::new();
+    for (target, level) in QUIET {
+        builder.filter_module(target, level);
+    }
+    builder.parse_filters(filters);
+    builder.format(move |out, record| match format {
+        Format::Text => text(out, record),
+        Format::Json => writeln!(out, "{}", object(record)),
+    });
+    builder.init();
+}
+
+/// Writes a line with fields that are known only as it is written.
+pub fn line(level: Level, target: &str, message: &str, fields: &[(&str, Value)]) {
+    if log::log_enabled!(target: target, level) {
+        let mut record = Record::builder();
+        record.level(level).target(target).key_values(&fields);
+        log::logger().log(&record.args(format_args!("{message}")).build());
+    }
+}
+
+fn now() -> String {
+    Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+fn text(out: &mut Formatter, record: &Record) -> io::Result<()> {
+    let level = record.level();
+    let style = out.default_level_style(level);
+    write!(out, "{} {style}{level:<5}{style:#} {}", now(), OneLine(record.args()))?;
+    for (name, value) in fields(record) {
+        match value.as_str() {
+            Some(word) if word.contains([' ', '"', '=']) => write!(out, " {name}={word:?}")?,
+            Some(word) => write!(out, " {name}={word}")?,
+            None => write!(out, " {name}={value}")?,
+        }
+    }
+    writeln!(out)
+}
+
+fn object(record: &Record) -> serde_json::Value {
+    let mut object = Map::new();
+    object.insert("time".to_owned(), now().into());
+    object.insert("level".to_owned(), record.level().as_str().into());
+    object.insert("target".to_owned(), record.target().into());
+    object.insert("message".to_owned(), record.args().to_string().into());
+    object.extend(fields(record));
+    object.into()
+}
+
+/// The fields of a line, and the request that it belongs to.
+fn fields(record: &Record) -> Vec<(String, serde_json::Value)> {
+    let mut fields = Fields(Vec::new());
+    // A visitor that never fails.
+    let _ = record.key_values().visit(&mut fields);
+    if let Some(id) = request()
+        && !fields.0.iter().any(|(name, _)| name == "request")
+    {
+        fields.0.push(("request".to_owned(), id.to_string().into()));
+    }
+    fields.0
+}
+
+struct Fields(Vec<(String, serde_json::Value)>);
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let value = match (value.to_u64(), value.to_f64(), value.to_bool()) {
+            (Some(number), ..) => json!(number),
+            (_, Some(number), _) => json!(number),
+            (_, _, Some(truth)) => json!(truth),
+            _ => json!(value.to_string()),
+        };
+        self.0.push((key.as_str().to_owned(), value));
+        Ok(())
+    }
+}
+
+/// Text without line ends and other control characters.
+struct OneLine<'a>(&'a fmt::Arguments<'a>);
+
+impl Display for OneLine<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
+        impl fmt::Write for Escaping<'_, '_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                text.chars().try_for_each(|c| match c {
+                    '\n' => self.0.write_str("; "),
+                    c if c.is_control() => self.0.write_char(' '),
+                    c => self.0.write_char(c),
+                })
+            }
+        }
+        write!(Escaping(formatter), "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_sent_ends_no_line() {
+        assert_eq!(OneLine(&format_args!("a\nINFO b\r\u{1b}c")).to_string(), "a; INFO b  c");
+    }
+}

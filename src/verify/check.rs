@@ -1,0 +1,200 @@
+//! What a check is: a claim about the endpoint, whose rule the claim is, and what an experiment saw of it.
+
+use clap::ValueEnum;
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+
+use super::session::{Session, Trouble};
+use super::target::Target;
+
+/// Whose rules decide what is required.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// draft-ietf-httpapi-idempotency-key-header: each MUST and SHOULD that a client can see
+    Draft,
+    /// What Stripe documents for version 1 of its API
+    Stripe,
+    /// What this project promises
+    This,
+}
+
+impl Profile {
+    /// As a reader sees the profile: `the draft`, `Stripe`, `this project`.
+    #[must_use]
+    pub fn author(self) -> &'static str {
+        match self {
+            Self::Draft => "the draft",
+            Self::Stripe => "Stripe",
+            Self::This => "this project",
+        }
+    }
+}
+
+/// What one author says is right.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// Who says so.
+    pub by: Profile,
+    /// Whether a profile fails without it. Otherwise the author only recommends it.
+    pub required: bool,
+    /// What is right, in the author's sense.
+    pub right: &'static str,
+}
+
+/// A rule of the draft that says MUST or SHOULD.
+pub(super) const fn draft(right: &'static str) -> Rule {
+    Rule { by: Profile::Draft, required: true, right }
+}
+
+/// What the draft recommends, or shows in an example.
+pub(super) const fn draft_recommends(right: &'static str) -> Rule {
+    Rule { by: Profile::Draft, required: false, right }
+}
+
+/// What Stripe's documentation says.
+pub(super) const fn stripe(right: &'static str) -> Rule {
+    Rule { by: Profile::Stripe, required: true, right }
+}
+
+/// What this project promises.
+pub(super) const fn this(right: &'static str) -> Rule {
+    Rule { by: Profile::This, required: true, right }
+}
+
+/// One claim about the endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Check {
+    /// Its name, for `--only` and for CI.
+    pub name: &'static str,
+    /// What is right, by each author who says something about it.
+    pub rules: &'static [Rule],
+    /// What to do where the check fails.
+    pub advice: &'static str,
+}
+
+/// What an experiment needs from the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// No `--key-optional`.
+    KeyRequired,
+    /// `--body` with a JSON object of at least two members.
+    Members,
+    /// `--other-body`.
+    OtherBody,
+    /// `--other-url`.
+    OtherUrl,
+    /// `--other-method`.
+    OtherMethod,
+    /// `--replica`.
+    Replica,
+    /// `--failing-body`.
+    FailingBody,
+    /// `--failing-header`.
+    FailingHeader,
+    /// `--other-header`.
+    OtherHeader,
+}
+
+impl Need {
+    /// What is missing, as a reason to skip; none where it is there.
+    #[must_use]
+    pub fn missing(self, target: &Target) -> Option<&'static str> {
+        let given = match self {
+            Self::KeyRequired => !target.key_optional,
+            Self::Members => target.has_members(),
+            Self::OtherBody => target.other_body.is_some(),
+            Self::OtherUrl => target.other_url.is_some(),
+            Self::OtherMethod => target.other_method.is_some(),
+            Self::Replica => target.replica.is_some(),
+            Self::FailingBody => target.failing_body.is_some(),
+            Self::FailingHeader => !target.failing_header.is_empty(),
+            Self::OtherHeader => !target.other_header.is_empty(),
+        };
+        (!given).then_some(self.text())
+    }
+
+    /// For a reader: `needs --other-body`.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::KeyRequired => "needs an endpoint whose key is not --key-optional",
+            Self::Members => "needs --body with a JSON object of two members or more",
+            Self::OtherBody => "needs --other-body",
+            Self::OtherUrl => "needs --other-url, an endpoint with the same key space",
+            Self::OtherMethod => "needs --other-method",
+            Self::Replica => "needs --replica",
+            Self::FailingBody => "needs --failing-body",
+            Self::FailingHeader => "needs --failing-header",
+            Self::OtherHeader => "needs --other-header, the credentials of another account",
+        }
+    }
+}
+
+/// Requests that are sent once, and the checks that judge what came back.
+pub struct Experiment {
+    /// The heading under which its checks stand.
+    pub group: &'static str,
+    /// What is sent.
+    pub sends: &'static str,
+    /// Without these, its checks are skipped.
+    pub needs: &'static [Need],
+    /// The most requests that are sent, counting included. The session refuses to send more.
+    pub requests: usize,
+    /// What is judged.
+    pub checks: &'static [Check],
+    /// Sends and judges.
+    pub run: for<'a> fn(&'a Session) -> Run<'a>,
+}
+
+/// An experiment that is being carried out.
+pub type Run<'a> = BoxFuture<'a, Result<Vec<Seen>, Trouble>>;
+
+/// What an experiment saw of one check.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The check's name.
+    pub check: &'static str,
+    /// What came back, for a reader.
+    pub text: String,
+    /// Which authors' rules hold; none where there was nothing to judge, and `text` says why.
+    pub holds: Option<Holds>,
+}
+
+/// Whose rules hold. Authors disagree on few checks, so most are all or nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Holds {
+    draft: bool,
+    stripe: bool,
+    this: bool,
+}
+
+impl Holds {
+    /// Whether this author's rule holds.
+    #[must_use]
+    pub fn by(self, profile: Profile) -> bool {
+        match profile {
+            Profile::Draft => self.draft,
+            Profile::Stripe => self.stripe,
+            Profile::This => self.this,
+        }
+    }
+}
+
+impl Seen {
+    /// Where all authors agree.
+    pub(super) fn judged(check: &'static str, right: bool, text: impl Into<String>) -> Self {
+        Self::by(check, |_| right, text)
+    }
+
+    /// Where authors disagree.
+    pub(super) fn by(check: &'static str, right: impl Fn(Profile) -> bool, text: impl Into<String>) -> Self {
+        let holds = Holds { draft: right(Profile::Draft), stripe: right(Profile::Stripe), this: right(Profile::This) };
+        Self { check, text: text.into(), holds: Some(holds) }
+    }
+
+    /// Where nothing could be judged.
+    pub(super) fn skipped(check: &'static str, why: impl Into<String>) -> Self {
+        Self { check, text: why.into(), holds: None }
+    }
+}

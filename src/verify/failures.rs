@@ -1,0 +1,177 @@
+//! The key after a failure: a refusal by the endpoint's own rules, and a 5xx.
+
+use hyper::body::Bytes;
+
+use super::check::{Check, Experiment, Need, Profile, Seen, draft, stripe, this};
+use super::send::{Answer, Request};
+use super::session::{Key, Session, Trouble};
+use super::target::FailurePromise;
+
+const GROUP: &str = "failures";
+
+/// In the order in which they run.
+pub const ALL: &[Experiment] = &[
+    Experiment {
+        group: GROUP,
+        sends: "--failing-body, again at once, again after --watch seconds, and then --body, all under one key",
+        needs: &[Need::FailingBody],
+        requests: 6,
+        checks: &[
+            Check {
+                name: "failure-repeated",
+                rules: &[
+                    draft(
+                        "SHOULD (Idempotency Enforcement): a retry gets the result of the completed operation, success or an error",
+                    ),
+                    this("a retry of the failing request gets the failure again"),
+                ],
+                advice: "The same request in the same state must fail in the same way, whether the failure is stored or made again.",
+            },
+            Check {
+                name: "failure-key",
+                rules: &[this(
+                    "the key is either kept, and the same bytes are replayed; or free, and nothing is marked as a replay",
+                )],
+                advice: "Choose: store the failure's reply under the key, or roll all of it back and leave the key free. \
+                         Between the two a client can't know whether a corrected request needs a new key.",
+            },
+            Check {
+                name: "failure-promise",
+                rules: &[this("what --failures says")],
+                advice: "The documentation and the server disagree on a failed request's key. Clients build on the documentation.",
+            },
+            Check {
+                name: "failure-no-effect",
+                rules: &[this("a failure leaves nothing behind")],
+                advice: "Do the work and the check that refuses it in one transaction, and roll it back.",
+            },
+        ],
+        run: |session| Box::pin(refused(session)),
+    },
+    Experiment {
+        group: GROUP,
+        sends: "the request with --failing-header, and then without it under the same key",
+        needs: &[Need::FailingHeader],
+        requests: 4,
+        checks: &[
+            Check {
+                name: "server-error-key",
+                rules: &[
+                    stripe("the result is saved, \"including 500 errors\": the 5xx is replayed"),
+                    this("a 5xx is never stored: the retry runs, and gets a 2xx"),
+                ],
+                advice: "A 5xx says that the server failed, not what became of the request. Store none: the retry must be able to find out.",
+            },
+            Check {
+                name: "server-error-effect",
+                rules: &[this("one effect, where the retry succeeded; none, where it did not")],
+                advice: "What an attempt did before it failed must be rolled back, or be found by the retry.",
+            },
+        ],
+        run: |session| Box::pin(server_error(session)),
+    },
+];
+
+fn all_skipped(names: &[&'static str], why: &str) -> Vec<Seen> {
+    names.iter().map(|name| Seen::skipped(name, why)).collect()
+}
+
+async fn refused(session: &Session) -> Result<Vec<Seen>, Trouble> {
+    let intent = session.intent()?;
+    let good = session.request(&intent, &Key::fresh());
+    let failing = Request { body: intent.failing_body.clone().unwrap_or_else(Bytes::new), ..good.clone() };
+    let effects = session.watch(&intent).await?;
+    let first = session.send(&failing).await?;
+    if !first.is_refusal() {
+        let names = ["failure-repeated", "failure-key", "failure-promise", "failure-no-effect"];
+        return Ok(all_skipped(&names, &format!("--failing-body was answered {}, which is no 4xx", first.status)));
+    }
+    let second = session.send(&failing).await?;
+    tokio::time::sleep(session.target.watch).await;
+    let third = session.send(&failing).await?;
+    let done = effects.so_far().await?;
+    let other = session.send(&good).await?;
+    let again = [&second, &third];
+    let text = format!(
+        "{}, then {}, then {} after {} s",
+        first.status,
+        second.status,
+        third.status,
+        session.target.watch.as_secs()
+    );
+    let stored = !other.is_success();
+    Ok(vec![
+        Seen::judged("failure-repeated", again.iter().all(|answer| answer.status == first.status), text),
+        key(session, stored, &first, again, &other),
+        promise(session, stored),
+        match done {
+            Some(done) => Seen::judged("failure-no-effect", done == 0, format!("{done} counted")),
+            None => Seen::skipped("failure-no-effect", "needs --count"),
+        },
+    ])
+}
+
+/// Whether what the key does fits together. Whether it was kept shows when another request comes under it.
+fn key(session: &Session, stored: bool, first: &Answer, again: [&Answer; 2], other: &Answer) -> Seen {
+    let name = "failure-key";
+    let marked = again.iter().any(|answer| answer.marker(session.target.marker.as_ref()).is_some());
+    let same = again.iter().all(|answer| answer.reply() == first.reply());
+    let expiry = again[0].expiry().map(|expiry| format!(" ({expiry})")).unwrap_or_default();
+    match (stored, marked, same) {
+        (true, _, true) => {
+            let text = format!(
+                "kept: the same bytes for {} s at least{expiry}; --body got {}",
+                session.target.watch.as_secs(),
+                other.status
+            );
+            Seen::judged(name, true, text)
+        }
+        (true, _, false) => {
+            Seen::judged(name, false, format!("neither: the failure was made again, and --body got {}", other.status))
+        }
+        (false, true, _) => {
+            let text = format!("both: the failure is marked as a replay{expiry}, and --body got {}", other.status);
+            Seen::judged(name, false, text)
+        }
+        (false, false, _) => Seen::judged(name, true, format!("free: --body got {}", other.status)),
+    }
+}
+
+fn promise(session: &Session, stored: bool) -> Seen {
+    let name = "failure-promise";
+    let text = if stored { "the key is kept" } else { "the key is free" };
+    match session.target.failures {
+        None => Seen::skipped(name, "needs --failures stored or free"),
+        Some(promise) => Seen::judged(name, (promise == FailurePromise::Stored) == stored, text),
+    }
+}
+
+async fn server_error(session: &Session) -> Result<Vec<Seen>, Trouble> {
+    let intent = session.intent()?;
+    let good = session.request(&intent, &Key::fresh());
+    // The key stands in `good`'s headers only: the failing headers take the others' place.
+    let mut failing = good.clone();
+    for (name, value) in &intent.failing_headers {
+        failing.headers.insert(name.clone(), value.clone());
+    }
+    let effects = session.watch(&intent).await?;
+    let first = session.send(&failing).await?;
+    if first.status < 500 {
+        let why = format!("--failing-header was answered {}, which is no 5xx", first.status);
+        return Ok(all_skipped(&["server-error-key", "server-error-effect"], &why));
+    }
+    let second = session.send(&good).await?;
+    let done = effects.so_far().await?;
+    let right = |profile| match profile {
+        Profile::Stripe => second.status == first.status,
+        _ => second.is_success(),
+    };
+    let expected = u64::from(second.is_success());
+    Ok(vec![
+        Seen::by("server-error-key", right, format!("{}, then {}", first.status, second.status)),
+        match done {
+            Some(done) => Seen::judged("server-error-effect", done == expected, format!("{done} counted")),
+            None => Seen::skipped("server-error-effect", "needs --count"),
+        },
+    ])
+}

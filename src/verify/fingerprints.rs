@@ -1,0 +1,177 @@
+//! Which requests are the same: JSON that means the same is, another body, path or method under the key is not.
+
+use hyper::body::Bytes;
+use serde_json::{Map, Value};
+
+use super::check::{Check, Experiment, Need, Profile, Seen, draft, stripe, this};
+use super::send::{Answer, Request};
+use super::session::{Effects, Key, Session, Trouble};
+use super::target::Intent;
+
+const GROUP: &str = "fingerprints";
+
+const COMPARED: &str = "Store a fingerprint of method, path and body with the key, compare it before a replay, and refuse a difference with 422. \
+     A client that reuses a key by mistake otherwise gets the reply to another request, and believes it.";
+
+const REUSED: &str = "422, and nothing is done";
+
+/// In the order in which they run.
+pub const ALL: &[Experiment] = &[
+    Experiment {
+        group: GROUP,
+        sends: "the request; under its key the same JSON with its members in another order; and with other white space",
+        needs: &[Need::Members],
+        requests: 5,
+        checks: &[
+            Check {
+                name: "same-json-other-order",
+                rules: &[this("a replay: the order of members means nothing in JSON")],
+                advice: "Take the fingerprint over a canonical form (RFC 8785), not over the bytes: a client that restarts may serialize a map in another order.",
+            },
+            Check {
+                name: "same-json-other-space",
+                rules: &[this("a replay: white space means nothing in JSON")],
+                advice: "Take the fingerprint over a canonical form (RFC 8785), not over the bytes.",
+            },
+        ],
+        run: |session| Box::pin(same_json(session)),
+    },
+    Experiment {
+        group: GROUP,
+        sends: "the request, --other-body under its key, and the request again",
+        needs: &[Need::OtherBody],
+        requests: 5,
+        checks: &[
+            Check {
+                name: "other-body",
+                rules: &[
+                    draft("SHOULD (Error Handling): 422"),
+                    stripe("an error: parameters are compared with those of the first request"),
+                    this(REUSED),
+                ],
+                advice: COMPARED,
+            },
+            Check {
+                name: "other-body-keeps-the-first",
+                rules: &[this("the first request's reply is still replayed")],
+                advice: "A refused reuse must leave the record alone.",
+            },
+        ],
+        run: |session| Box::pin(other_body(session)),
+    },
+    Experiment {
+        group: GROUP,
+        sends: "the request, and its body under its key to --other-url",
+        needs: &[Need::OtherUrl],
+        requests: 4,
+        checks: &[Check {
+            name: "other-path",
+            rules: &[
+                stripe("an error: the key belongs to the first request's endpoint"),
+                this("4xx, and nothing is done"),
+            ],
+            advice: COMPARED,
+        }],
+        run: |session| {
+            Box::pin(reused(session, "other-path", |intent, request| Request {
+                url: intent.other_url.clone().unwrap_or_else(|| intent.url.clone()),
+                ..request
+            }))
+        },
+    },
+    Experiment {
+        group: GROUP,
+        sends: "the request, and the same under its key with --other-method",
+        needs: &[Need::OtherMethod],
+        requests: 4,
+        checks: &[Check { name: "other-method", rules: &[this("4xx, and nothing is done")], advice: COMPARED }],
+        run: |session| {
+            let method = session.target.other_method.clone();
+            Box::pin(reused(session, "other-method", move |_, request| Request {
+                method: method.unwrap_or_else(|| request.method.clone()),
+                ..request
+            }))
+        },
+    },
+];
+
+/// The same members, last first, at every depth, as text without white space: `serde_json` would sort them back.
+fn reversed(value: &Value) -> String {
+    match value {
+        Value::Object(members) => {
+            let members: Vec<_> = members
+                .iter()
+                .rev()
+                .map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), reversed(value)))
+                .collect();
+            format!("{{{}}}", members.join(","))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(reversed).collect::<Vec<_>>().join(",")),
+        other => other.to_string(),
+    }
+}
+
+async fn same_json(session: &Session) -> Result<Vec<Seen>, Trouble> {
+    let intent = session.intent()?;
+    let json: Map<String, Value> =
+        serde_json::from_slice(&intent.body).map_err(|error| Trouble::Request(error.to_string()))?;
+    let json = Value::Object(json);
+    let key = Key::fresh();
+    let effects = session.watch(&intent).await?;
+    let compact = Request { body: json.to_string().into(), ..session.request(&intent, &key) };
+    let first = session.send(&compact).await?;
+    let ordered = session.send(&Request { body: reversed(&json).into(), ..compact.clone() }).await?;
+    let spaced = session.send(&Request { body: format!("{json:#}\n").into(), ..compact }).await?;
+    let done = effects.so_far().await?;
+    let judge = |check, again: &Answer| {
+        let same = first.is_success() && again.status == first.status && again.names_the_same(&first);
+        let text = match done {
+            Some(done) if same => format!("{}, a replay; {done} counted", again.status),
+            _ if same => format!("{}, a replay", again.status),
+            _ => format!("{}, then {}", first.status, again.status),
+        };
+        Seen::judged(check, same && done.is_none_or(|done| done == 1), text)
+    };
+    Ok(vec![judge("same-json-other-order", &ordered), judge("same-json-other-space", &spaced)])
+}
+
+async fn other_body(session: &Session) -> Result<Vec<Seen>, Trouble> {
+    let intent = session.intent()?;
+    let request = session.request(&intent, &Key::fresh());
+    let first = session.send(&request).await?;
+    let effects = session.watch(&intent).await?;
+    let other = Request { body: intent.other_body.clone().unwrap_or_else(Bytes::new), ..request.clone() };
+    let refused = session.send(&other).await?;
+    let seen = refusal("other-body", &refused, &effects, true).await?;
+    let again = session.send(&request).await?;
+    let kept = first.reply() == again.reply();
+    let text =
+        if kept { format!("{}, the first reply", again.status) } else { format!("{}, another reply", again.status) };
+    Ok(vec![seen, Seen::judged("other-body-keeps-the-first", kept, text)])
+}
+
+async fn reused(
+    session: &Session,
+    check: &'static str,
+    change: impl FnOnce(&Intent, Request) -> Request,
+) -> Result<Vec<Seen>, Trouble> {
+    let intent = session.intent()?;
+    let request = session.request(&intent, &Key::fresh());
+    session.send(&request).await?;
+    let effects = session.watch(&intent).await?;
+    let answer = session.send(&change(&intent, request)).await?;
+    Ok(vec![refusal(check, &answer, &effects, false).await?])
+}
+
+async fn refusal(check: &'static str, answer: &Answer, effects: &Effects<'_>, only_422: bool) -> Result<Seen, Trouble> {
+    let done = effects.so_far().await?;
+    let counted = done.map(|done| format!(", and {done} done")).unwrap_or_default();
+    let nothing = done.unwrap_or(0) == 0;
+    let right = |profile| {
+        let status = if only_422 && profile != Profile::Stripe { answer.status == 422 } else { answer.is_refusal() };
+        status && nothing
+    };
+    let replayed =
+        answer.marker(effects.target().marker.as_ref()).map(|name| format!(", marked {name}")).unwrap_or_default();
+    Ok(Seen::by(check, right, format!("{}{replayed}{counted}", answer.status)))
+}

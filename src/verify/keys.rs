@@ -1,0 +1,206 @@
+//! Which keys are keys: missing, empty, too long, doubled, not ASCII, quoted and bare.
+
+use hyper::header::HeaderValue;
+use uuid::Uuid;
+
+use super::check::{Check, Experiment, Need, Profile, Seen, draft, draft_recommends, stripe, this};
+use super::send::{Answer, Request};
+use super::session::{Effects, Key, Session, Trouble};
+use super::target::KeyForm;
+
+const GROUP: &str = "keys";
+
+/// The draft gives no list of bad keys; it recommends that the server has one.
+const PUBLISHED_FORMAT: &str =
+    "recommended (Security Considerations): a key is validated as its published format says, before anything else";
+
+/// In the order in which they run.
+pub const ALL: &[Experiment] = &[
+    Experiment {
+        group: GROUP,
+        sends: "the request without a key",
+        needs: &[Need::KeyRequired],
+        requests: 3,
+        checks: &[Check {
+            name: "key-required",
+            rules: &[
+                draft("SHOULD (Error Handling): 400 where the operation requires a key"),
+                this("400, and nothing is done"),
+            ],
+            advice: "Refuse a request without a key with 400 before anything else: a client that forgets it can't retry.",
+        }],
+        run: |session| Box::pin(async move { refused(session, "key-required", |request| request).await }),
+    },
+    Experiment {
+        group: GROUP,
+        sends: "the request with an empty key",
+        needs: &[],
+        requests: 3,
+        checks: &[Check {
+            name: "key-empty",
+            rules: &[draft_recommends(PUBLISHED_FORMAT), this("400, and nothing is done")],
+            advice: "Refuse an empty key with 400: as a key it would be one for all clients that send it, and as none it protects nobody.",
+        }],
+        run: |session| {
+            Box::pin(async move {
+                let empty = HeaderValue::from_static("");
+                refused(session, "key-empty", |request| session.under(request, empty)).await
+            })
+        },
+    },
+    Experiment {
+        group: GROUP,
+        sends: "the request with a key of 255 characters, and with one of 256",
+        needs: &[],
+        requests: 5,
+        checks: &[
+            Check {
+                name: "key-255",
+                rules: &[stripe("keys have up to 255 characters: 2xx"), this("2xx")],
+                advice: "Give the key's column at least 255 characters.",
+            },
+            Check {
+                name: "key-256",
+                rules: &[
+                    draft_recommends(PUBLISHED_FORMAT),
+                    stripe("keys have up to 255 characters: refused"),
+                    this("400, and nothing is done"),
+                ],
+                advice: "Refuse keys over a limit that you publish. Never cut them: two long keys with one beginning would be one.",
+            },
+        ],
+        run: |session| Box::pin(long_keys(session)),
+    },
+    Experiment {
+        group: GROUP,
+        sends: "the request with two different Idempotency-Key headers",
+        needs: &[],
+        requests: 3,
+        checks: &[Check {
+            name: "key-twice",
+            rules: &[draft_recommends(PUBLISHED_FORMAT), this("400, and nothing is done")],
+            advice: "Refuse a request with two keys with 400. Servers that take the first one and proxies that join both disagree on which key it is.",
+        }],
+        run: |session| {
+            Box::pin(async move {
+                let form = session.target.key_form;
+                refused(session, "key-twice", |request| {
+                    let once = session.under(request, Key::fresh().form(form));
+                    session.under(once, Key::fresh().form(form))
+                })
+                .await
+            })
+        },
+    },
+    Experiment {
+        group: GROUP,
+        sends: "the request with a key that is UTF-8 but not ASCII",
+        needs: &[],
+        requests: 3,
+        checks: &[Check {
+            name: "key-non-ascii",
+            rules: &[draft_recommends(PUBLISHED_FORMAT), this("400, and nothing is done")],
+            advice: "Refuse keys that are not ASCII with 400: header values have no agreed encoding beyond it.",
+        }],
+        run: |session| {
+            Box::pin(async move {
+                let key = HeaderValue::from_bytes(format!("schl\u{fc}ssel-{}", Uuid::new_v4()).as_bytes())
+                    .map_err(|e| Trouble::Request(e.to_string()))?;
+                refused(session, "key-non-ascii", |request| session.under(request, key)).await
+            })
+        },
+    },
+    Experiment {
+        group: GROUP,
+        sends: "the request with a quoted key, again with the same key bare, and another request with a bare key",
+        needs: &[],
+        requests: 5,
+        checks: &[
+            Check {
+                name: "key-quoted",
+                rules: &[draft("MUST (Syntax): a key is an RFC 8941 String, \"in quotes\": 2xx"), this("2xx")],
+                advice: "Take a key in quotes: it is the only form that the draft has.",
+            },
+            Check {
+                name: "key-bare",
+                rules: &[stripe("keys are sent without quotes, in its example: 2xx"), this("2xx")],
+                advice: "Take a key without quotes too: most clients send it so.",
+            },
+            Check {
+                name: "key-quoted-is-bare",
+                rules: &[this("\"abc\" and abc are one key: the second request is a replay")],
+                advice: "Take the quotes off before the key is looked up: a client library that starts to quote would lose its keys at a deploy.",
+            },
+        ],
+        run: |session| Box::pin(forms(session)),
+    },
+];
+
+/// Sends one request that must be refused with 400, and counts that nothing was done.
+async fn refused(
+    session: &Session,
+    check: &'static str,
+    spoil: impl FnOnce(Request) -> Request,
+) -> Result<Vec<Seen>, Trouble> {
+    let intent = session.intent()?;
+    let effects = session.watch(&intent).await?;
+    let answer = session.send(&spoil(session.keyless(&intent))).await?;
+    Ok(vec![refusal(check, &answer, &effects).await?])
+}
+
+async fn refusal(check: &'static str, answer: &Answer, effects: &Effects<'_>) -> Result<Seen, Trouble> {
+    let done = effects.so_far().await?;
+    let text = match done {
+        Some(0) => format!("{}, and nothing done", answer.status),
+        Some(done) => format!("{}, and {done} done", answer.status),
+        None => answer.status.to_string(),
+    };
+    let nothing = done.unwrap_or(0) == 0;
+    Ok(Seen::by(
+        check,
+        |profile| match profile {
+            Profile::Stripe => answer.is_refusal() && nothing,
+            _ => answer.status == 400 && nothing,
+        },
+        text,
+    ))
+}
+
+async fn long_keys(session: &Session) -> Result<Vec<Seen>, Trouble> {
+    let form = session.target.key_form;
+    let fits = session.intent()?;
+    let fitting = session.under(session.keyless(&fits), Key::of_length(255).form(form));
+    let accepted = session.send(&fitting).await?;
+    let long = session.intent()?;
+    let effects = session.watch(&long).await?;
+    let answer = session.send(&session.under(session.keyless(&long), Key::of_length(256).form(form))).await?;
+    Ok(vec![
+        Seen::judged("key-255", accepted.is_success(), accepted.status.to_string()),
+        refusal("key-256", &answer, &effects).await?,
+    ])
+}
+
+async fn forms(session: &Session) -> Result<Vec<Seen>, Trouble> {
+    let intent = session.intent()?;
+    let effects = session.watch(&intent).await?;
+    let key = Key::fresh();
+    let quoted = session.send(&session.under(session.keyless(&intent), key.form(KeyForm::Quoted))).await?;
+    let again = session.send(&session.under(session.keyless(&intent), key.form(KeyForm::Bare))).await?;
+    let done = effects.so_far().await?;
+    let other = session.intent()?;
+    let bare = session.send(&session.under(session.keyless(&other), Key::fresh().form(KeyForm::Bare))).await?;
+    let one = if quoted.is_success() && again.is_success() {
+        let one = quoted.names_the_same(&again) && done.is_none_or(|done| done == 1);
+        let text =
+            if one { "one key: the bare one got the quoted one's reply" } else { "two keys: both requests were done" };
+        Seen::judged("key-quoted-is-bare", one, text)
+    } else {
+        let text = format!("quoted {}, then bare {}", quoted.status, again.status);
+        Seen::judged("key-quoted-is-bare", false, text)
+    };
+    Ok(vec![
+        Seen::judged("key-quoted", quoted.is_success(), quoted.status.to_string()),
+        Seen::judged("key-bare", bare.is_success(), bare.status.to_string()),
+        one,
+    ])
+}

@@ -1,0 +1,92 @@
+//! The client leaves before the answer, and comes back with the same key.
+
+use std::time::Duration;
+
+use super::check::{Check, Experiment, Seen, draft, stripe, this};
+use super::send::Leave;
+use super::session::{ATTEMPTS, Key, Session, Trouble};
+
+const GROUP: &str = "leaving";
+
+/// When the client leaves: before the server can have read the request, while it is read, while it is worked on, and when the
+/// work is done but the answer was not read.
+const MOMENTS: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(5), Duration::from_millis(20), Duration::from_millis(80)];
+
+/// Work that lost its client may still write. What it wrote shows within this, or not in this run: there is no sign to wait for.
+const LATE_WORK: Duration = Duration::from_millis(250);
+
+const REQUESTS: usize = MOMENTS.len() * (ATTEMPTS + 3);
+
+const FINISH: &str = "Run the work where a closed connection does not cancel it, or see that canceling undoes all of it: \
+     the effect and the key's record must commit together.";
+
+const RETRIED: &[super::check::Rule] = &[
+    draft("MUST (Uniqueness) and SHOULD (Enforcement): the retry is recognized as the same request"),
+    stripe("a retry after a connection error makes no second object"),
+    this("one effect"),
+];
+
+/// In the order in which they run.
+pub const ALL: &[Experiment] = &[
+    Experiment {
+        group: GROUP,
+        sends: "the request on a connection that is closed (FIN) after 0, 5, 20 and 80 ms, and then the request again",
+        needs: &[],
+        requests: REQUESTS,
+        checks: &[
+            Check { name: "leave-fin-one-effect", rules: RETRIED, advice: FINISH },
+            Check {
+                name: "leave-fin-retry",
+                rules: &[this("the retry gets a 2xx within seconds")],
+                advice: "A key whose request died must become free: tie its lock to the transaction or to the connection, or give it a short lease.",
+            },
+        ],
+        run: |session| Box::pin(rounds(session, Leave::Fin, "leave-fin-one-effect", "leave-fin-retry")),
+    },
+    Experiment {
+        group: GROUP,
+        sends: "the request on a connection that is reset (RST) after 0, 5, 20 and 80 ms, and then the request again",
+        needs: &[],
+        requests: REQUESTS,
+        checks: &[
+            Check { name: "leave-rst-one-effect", rules: RETRIED, advice: FINISH },
+            Check {
+                name: "leave-rst-retry",
+                rules: &[this("the retry gets a 2xx within seconds")],
+                advice: "A key whose request died must become free: tie its lock to the transaction or to the connection, or give it a short lease.",
+            },
+        ],
+        run: |session| Box::pin(rounds(session, Leave::Rst, "leave-rst-one-effect", "leave-rst-retry")),
+    },
+];
+
+async fn rounds(
+    session: &Session,
+    leave: Leave,
+    one_effect: &'static str,
+    retry: &'static str,
+) -> Result<Vec<Seen>, Trouble> {
+    let (mut retries, mut counts) = (Vec::new(), Vec::new());
+    for moment in MOMENTS {
+        let intent = session.intent()?;
+        let request = session.request(&intent, &Key::fresh());
+        let effects = session.watch(&intent).await?;
+        session.send_and_leave(&request, moment, leave).await?;
+        retries.push(session.until_final(&request).await?);
+        tokio::time::sleep(LATE_WORK).await;
+        counts.extend(effects.so_far().await?);
+    }
+    let at = |values: Vec<String>| {
+        let rounds = MOMENTS.iter().zip(values).map(|(moment, value)| format!("{value} at {} ms", moment.as_millis()));
+        rounds.collect::<Vec<_>>().join(", ")
+    };
+    let counted = if counts.is_empty() {
+        Seen::skipped(one_effect, "needs --count: no answer was read that could tell two effects apart")
+    } else {
+        let text = format!("effects: {}", at(counts.iter().map(ToString::to_string).collect()));
+        Seen::judged(one_effect, counts.iter().all(|&count| count == 1), text)
+    };
+    let text = format!("retries: {}", at(retries.iter().map(|answer| answer.status.to_string()).collect()));
+    Ok(vec![counted, Seen::judged(retry, retries.iter().all(super::send::Answer::is_success), text)])
+}

@@ -1,0 +1,226 @@
+//! What experiments do: send the endpoint's request under a key, count effects, and retry as a client should.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use indicatif::ProgressBar;
+use uuid::Uuid;
+
+use super::answer::counted;
+use super::send::{Answer, Connection, Leave, NoAnswer, Request, Sender};
+use super::target::{Intent, KeyForm, Target};
+
+/// How often a request that was told to come back is sent in all. With [`FIRST_PAUSE`] doubling up to [`LONGEST_PAUSE`] a
+/// key that stays in flight is given up after 4.5 seconds, or after 14 where the server asks for more patience.
+pub(super) const ATTEMPTS: usize = 8;
+
+/// Most requests are done in some milliseconds; a tenth of a second does not poll.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Longer than this the answer to "is the key stuck" is not worth waiting for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A longer `Retry-After` is cut: the run must end.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Why an experiment could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// The service did not answer.
+    #[error("no answer: {0}")]
+    NoAnswer(NoAnswer),
+    /// Effects could not be counted.
+    #[error("--count: {0}")]
+    Count(String),
+    /// The request can't be made.
+    #[error("{0}")]
+    Request(String),
+    /// An experiment wanted to send more than was announced: a defect of this program.
+    #[error("more requests than were announced")]
+    Budget,
+}
+
+impl From<NoAnswer> for Trouble {
+    fn from(error: NoAnswer) -> Self {
+        Self::NoAnswer(error)
+    }
+}
+
+/// The endpoint, and the account of what was sent to it.
+pub struct Session {
+    /// What is checked.
+    pub target: Target,
+    sender: Sender,
+    intents: AtomicU64,
+    sent: AtomicUsize,
+    left: AtomicUsize,
+    bar: ProgressBar,
+}
+
+impl Session {
+    /// Nothing is sent until [`Session::allow`] says how much.
+    pub fn new(target: Target) -> Self {
+        let sender = Sender::new(target.timeout);
+        Self {
+            target,
+            sender,
+            intents: AtomicU64::new(0),
+            sent: AtomicUsize::new(0),
+            left: AtomicUsize::new(0),
+            bar: ProgressBar::hidden(),
+        }
+    }
+
+    /// Allows the next experiment so many requests, and shows them on the bar.
+    pub fn allow(&mut self, requests: usize, bar: ProgressBar) {
+        self.left = AtomicUsize::new(requests);
+        self.bar = bar;
+    }
+
+    /// How many requests were sent.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    fn spend(&self) -> Result<(), Trouble> {
+        let spent = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        spent.map_err(|_| Trouble::Budget)?;
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        self.bar.inc(1);
+        Ok(())
+    }
+
+    /// A request of its own.
+    pub fn intent(&self) -> Result<Intent, Trouble> {
+        self.target.intent(self.intents.fetch_add(1, Ordering::Relaxed) + 1).map_err(Trouble::Request)
+    }
+
+    /// The intent's request, without a key.
+    pub fn keyless(&self, intent: &Intent) -> Request {
+        Request {
+            method: self.target.method.clone(),
+            url: intent.url.clone(),
+            headers: intent.headers.clone(),
+            body: intent.body.clone(),
+        }
+    }
+
+    /// The intent's request under a key.
+    pub fn request(&self, intent: &Intent, key: &Key) -> Request {
+        self.under(self.keyless(intent), key.form(self.target.key_form))
+    }
+
+    /// A request with this value in the key's header, beside those that it has.
+    pub fn under(&self, request: Request, value: HeaderValue) -> Request {
+        request.and_header(&self.target.key_header, value)
+    }
+
+    /// Sends a request and reads the answer.
+    pub async fn send(&self, request: &Request) -> Result<Answer, Trouble> {
+        self.spend()?;
+        Ok(self.sender.send(request).await?)
+    }
+
+    /// Sends a request, and retries while the answer says that the outcome is not there yet: 409, 425, 429, 202 or 503.
+    pub async fn until_final(&self, request: &Request) -> Result<Answer, Trouble> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..ATTEMPTS {
+            let answer = self.send(request).await?;
+            if !matches!(answer.status, 202 | 409 | 425 | 429 | 503) {
+                return Ok(answer);
+            }
+            tokio::time::sleep(
+                answer.retry_after().map_or(pause, |asked| asked.clamp(FIRST_PAUSE, LONGEST_RETRY_AFTER)),
+            )
+            .await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        self.send(request).await
+    }
+
+    /// Opens a connection, which will carry one of the requests that were allowed.
+    pub async fn open(&self, request: &Request) -> Result<Connection, NoAnswer> {
+        self.sender.open(&request.url, Leave::Fin).await
+    }
+
+    /// Sends a request on an open connection.
+    pub async fn send_on(&self, connection: Connection, request: &Request) -> Result<Answer, NoAnswer> {
+        self.spend().map_err(|trouble| trouble.to_string())?;
+        self.sender.send_on(connection, request).await
+    }
+
+    /// Sends a request and leaves.
+    pub async fn send_and_leave(&self, request: &Request, after: Duration, leave: Leave) -> Result<(), Trouble> {
+        self.spend()?;
+        Ok(self.sender.send_and_leave(request, after, leave).await?)
+    }
+
+    /// Counts before: the effects of what follows are what is more than now.
+    pub async fn watch<'s>(&'s self, intent: &'s Intent) -> Result<Effects<'s>, Trouble> {
+        Ok(Effects { session: self, intent, before: self.count(intent).await? })
+    }
+
+    /// The number of effects there are; none without `--count`.
+    pub async fn count(&self, intent: &Intent) -> Result<Option<u64>, Trouble> {
+        let Some(url) = &intent.count else { return Ok(None) };
+        let mut headers = intent.headers.clone();
+        headers.remove(CONTENT_TYPE);
+        let request = Request { method: Method::GET, url: url.clone(), headers, body: hyper::body::Bytes::new() };
+        let answer = self.send(&request).await?;
+        if answer.status != 200 {
+            return Err(Trouble::Count(format!("{url} answered {}", answer.status)));
+        }
+        let json = serde_json::from_slice(&answer.body).map_err(|error| Trouble::Count(error.to_string()))?;
+        counted(&json, self.target.count_at.as_deref()).map(Some).map_err(Trouble::Count)
+    }
+}
+
+/// The effects since a moment.
+pub struct Effects<'s> {
+    session: &'s Session,
+    intent: &'s Intent,
+    before: Option<u64>,
+}
+
+impl Effects<'_> {
+    /// The endpoint whose effects are counted.
+    pub fn target(&self) -> &Target {
+        &self.session.target
+    }
+
+    /// How many there were; none without `--count`.
+    pub async fn so_far(&self) -> Result<Option<u64>, Trouble> {
+        let now = self.session.count(self.intent).await?;
+        Ok(now.zip(self.before).map(|(now, before)| now.saturating_sub(before)))
+    }
+}
+
+/// A key that nobody used.
+pub struct Key(String);
+
+impl Key {
+    /// A fresh one.
+    pub fn fresh() -> Self {
+        Self(format!("verify-{}", Uuid::new_v4()))
+    }
+
+    /// A fresh one of this length.
+    pub fn of_length(length: usize) -> Self {
+        let mut key = Self::fresh().0;
+        while key.len() < length {
+            key.push('k');
+        }
+        Self(key)
+    }
+
+    /// As a header's value. A key of this module is visible ASCII, so the value is never refused.
+    pub fn form(&self, form: KeyForm) -> HeaderValue {
+        let text = match form {
+            KeyForm::Bare => self.0.clone(),
+            KeyForm::Quoted => format!("\"{}\"", self.0),
+        };
+        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("verify"))
+    }
+}

@@ -1,0 +1,140 @@
+//! Every problem says what to do next, by its kind and the endpoint's policy; a client needs no more than that.
+
+use std::collections::BTreeSet;
+
+use idempotent_payments::advice;
+use idempotent_payments::idempotency::Failures;
+use idempotent_payments::openapi;
+use idempotent_payments::policies;
+use idempotent_payments::problems::{self, Kind, NOT_FOUND, Retry};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::app::{Answer, App, Client, one_item, send};
+use crate::support::execute;
+
+/// The table of the contract, written down once more: what each kind says under each policy.
+fn by_contract(kind: Kind, failures: Failures) -> Retry {
+    match (kind, failures) {
+        (Kind::Transient | Kind::Broken, _) => Retry::Again,
+        (Kind::Outcome | Kind::Reused, _) | (Kind::Final, Failures::CacheFailures { .. }) => Retry::NewKey,
+        (Kind::Before, _) | (Kind::Final, Failures::SuccessOnly) => Retry::Fix,
+        (Kind::Late, _) => Retry::Never,
+    }
+}
+
+#[test]
+fn every_problem_of_every_endpoint_is_documented_with_its_advice() {
+    let mut walked = BTreeSet::new();
+    for policy in policies::ALL {
+        let (method, path) = policy.route.split_once(' ').unwrap();
+        let responses = &openapi::document()["paths"][path][method.to_lowercase()]["responses"];
+        for (_, response) in responses.as_object().unwrap() {
+            for told in response["x-problems"].as_array().into_iter().flatten() {
+                let slug = told["type"].as_str().unwrap().strip_prefix("/problems/").unwrap();
+                let problem = problems::ALL.iter().find(|problem| problem.slug == slug).unwrap();
+                let mut expected = vec![json!(by_contract(problem.kind, policy.failures))];
+                // The id in a path is looked at before the body, and nothing is stored of that.
+                if slug == NOT_FOUND.slug && path.contains("{id}") && expected != ["fix"] {
+                    expected.push(json!("fix"));
+                }
+                // Nothing but what a body decides is stored.
+                let decided = advice::decided_at(policy.route).iter().any(|own| own.slug == slug);
+                if !decided && problem.kind == Kind::Final {
+                    expected = vec![json!("fix")];
+                }
+                assert_eq!(told["retry"], json!(expected), "{} {slug}", policy.route);
+                let example = &response["content"]["application/problem+json"]["examples"][slug]["value"];
+                assert_eq!(example["retry"], expected[0], "{} {slug}", policy.route);
+                walked.insert(slug);
+            }
+        }
+    }
+    assert_eq!(walked.len(), problems::ALL.len() - 1, "all but precondition-failed, which only PUT knows: {walked:?}");
+}
+
+/// Asks twice: the second answer is the stored one where the policy stores it.
+async fn twice(app: &Client, path: &str, body: Value) -> (Answer, Answer) {
+    let key = Uuid::new_v4().to_string();
+    (app.post(path, &key, body.clone()).await, app.post(path, &key, body).await)
+}
+
+fn advises(answer: &Answer, slug: &str, retry: &str) {
+    assert_eq!((answer.problem().as_str(), answer.json()["retry"].as_str()), (slug, Some(retry)), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_final_failure_asks_for_a_new_key_where_it_is_kept_and_for_a_change_where_it_is_not() {
+    let app = App::start().await;
+    let nobody = Uuid::nil();
+    let order = app.order("o", "sticker", 1).await.expect(201).json()["id"].as_str().unwrap().to_owned();
+    let grant = json!({"customer": "ada", "feature": "x", "units": 1});
+    let entitlement = app.post("/v1/entitlements", "e", grant).await.expect(201).json();
+    let entitlement = format!("/v1/entitlements/{}", entitlement["id"].as_str().unwrap());
+    let paying = json!({"order_id": order, "payment_method": "pm_card_declined"});
+    let kept = [
+        ("/v1/charges".to_owned(), paying, "card-declined"),
+        ("/v1/charges".to_owned(), json!({"order_id": nobody, "payment_method": "pm_card_visa"}), "not-found"),
+        (format!("/v1/charges/{nobody}/refunds"), json!({}), "not-found"),
+        (format!("/v1/entitlements/{nobody}/consume"), json!({"units": 1}), "not-found"),
+        (format!("{entitlement}/consume"), json!({"units": 2}), "quota-exceeded"),
+    ];
+    for (path, body, slug) in kept {
+        let (first, again) = twice(&app, &path, body).await;
+        advises(&first, slug, "new-key");
+        assert_eq!((again.reply(), again.is_replay()), (first.reply(), true), "{path}");
+    }
+
+    app.post(&format!("{entitlement}/revoke"), "r", json!({})).await.expect(200);
+    app.post(&format!("/v1/orders/{order}/cancel"), "c", json!({})).await.expect(200);
+    let free = [
+        ("/v1/orders".to_owned(), one_item("sticker", 11), "out-of-stock"),
+        ("/v1/orders".to_owned(), one_item("unheard-of", 1), "unknown-product"),
+        (format!("/v1/orders/{nobody}/cancel"), json!({}), "not-found"),
+        (format!("/v1/orders/{order}/cancel"), json!({}), "order-not-cancelable"),
+        (format!("/v1/entitlements/{nobody}/revoke"), json!({}), "not-found"),
+        (format!("{entitlement}/revoke"), json!({}), "entitlement-inactive"),
+    ];
+    for (path, body, slug) in free {
+        let (first, again) = twice(&app, &path, body).await;
+        advises(&first, slug, "fix");
+        assert!(!again.is_replay(), "{path}");
+    }
+    // The same problem, under the other policy.
+    let (inactive, _) = twice(&app, &format!("{entitlement}/consume"), json!({"units": 1})).await;
+    advises(&inactive, "entitlement-inactive", "new-key");
+    let (unpayable, _) = twice(&app, "/v1/charges", json!({"order_id": order, "payment_method": "pm_card_visa"})).await;
+    advises(&unpayable, "order-not-payable", "new-key");
+}
+
+#[tokio::test]
+async fn what_fails_before_the_body_asks_for_a_change_and_a_key_of_another_request_for_a_new_one() {
+    let app = App::start_with_pool(2).await;
+    app.order("used", "sticker", 1).await.expect(201);
+    let charge = async |key: &str, body: Value| app.post("/v1/charges", key, body).await;
+
+    advises(&charge("k", json!({})).await, "invalid-request", "fix");
+    advises(&charge("", json!({})).await, "idempotency-key-invalid", "fix");
+    advises(
+        &charge("used", json!({"order_id": Uuid::nil(), "payment_method": "pm_card_visa"})).await,
+        "idempotency-key-reused",
+        "new-key",
+    );
+    advises(&app.post("/v1/charges/7/refunds", "k", json!({})).await, "not-found", "fix");
+    advises(&app.get("/v1/nothing").await, "not-found", "fix");
+    advises(&send(app.request("PATCH", "/v1/orders")).await, "method-not-allowed", "fix");
+    advises(&send(app.anonymous("POST", "/v1/charges")).await, "unauthorized", "fix");
+}
+
+#[tokio::test]
+async fn what_broke_on_our_side_asks_for_the_same_again_and_says_when() {
+    let app = App::start_with_pool(2).await;
+    execute(&app.database, "ALTER TABLE events RENAME TO events_gone");
+
+    let broken = app.order("key", "sticker", 1).await.expect_problem(500, "internal");
+
+    advises(&broken, "internal", "again");
+    assert_eq!(broken.header("Retry-After"), Some("1"));
+    execute(&app.database, "ALTER TABLE events_gone RENAME TO events");
+    app.order("key", "sticker", 1).await.expect(201);
+}

@@ -1,0 +1,80 @@
+//! The server turns read-only, as a standby is before its promotion, and takes writes again.
+
+use crate::app::{App, Client, send};
+use crate::database::cut_connections;
+use crate::support::{cluster, execute};
+
+/// Makes new connections read-only, or not. Connections keep what they were made with, as after a fail-over.
+fn set_read_only(app: &App, read_only: bool) {
+    let (_, name) = app.database.rsplit_once('/').unwrap();
+    let setting = format!("ALTER DATABASE {name} SET default_transaction_read_only = {read_only}");
+    execute(&cluster().url("postgres"), &setting);
+}
+
+/// A server whose every connection was made while the database only read.
+async fn start_with_read_only_connections() -> App {
+    // More connections than a request has tries: it meets a fresh connection only if one fault closes all older ones.
+    let app = App::start_with_pool(30).await;
+    app.order("before", "pro-monthly", 1).await.expect(201);
+    set_read_only(&app, true);
+    cut_connections(&app);
+    let reads = app.at_once(90, |app, _| async move { app.get("/v1/orders").await.status }).await;
+    assert_eq!(reads, [200; 90], "reads are still served");
+    app
+}
+
+#[tokio::test]
+async fn a_server_whose_database_only_reads_is_not_ready_and_asks_writers_to_come_back() {
+    let app = start_with_read_only_connections().await;
+
+    let write = app.order("key", "pro-monthly", 1).await.expect_problem(503, "database-unavailable");
+    assert_eq!(write.header("Retry-After"), Some("1"));
+    let ready = send(app.anonymous("GET", "/health/ready")).await.expect_problem(503, "database-unavailable");
+    assert_eq!(ready.header("Retry-After"), Some("1"));
+    app.get("/v1/orders").await.expect(200);
+    assert_eq!(app.count("idempotency_keys"), 1);
+
+    set_read_only(&app, false);
+    send(app.anonymous("GET", "/health/ready")).await.expect(200);
+    assert!(!app.order("key", "pro-monthly", 1).await.expect(201).is_replay());
+}
+
+#[tokio::test]
+async fn every_write_succeeds_once_the_server_takes_writes_though_no_connection_was_cut() {
+    let app = start_with_read_only_connections().await;
+    set_read_only(&app, false);
+
+    app.order("alone", "pro-monthly", 1).await.expect(201);
+    let order = |app: Client, number| async move { app.order(&format!("key-{number}"), "pro-monthly", 1).await.status };
+    let writes = app.at_once(40, order).await;
+
+    assert_eq!(writes, [201; 40]);
+    assert_eq!(app.count("orders"), 42);
+}
+
+#[tokio::test]
+async fn a_charge_is_paid_over_connections_that_were_read_only() {
+    let app = App::start_with_pool(6).await;
+    let order = app.pending_order().await;
+    set_read_only(&app, true);
+    cut_connections(&app);
+    app.at_once(24, |app, _| async move { app.get("/v1/orders").await.status }).await;
+    set_read_only(&app, false);
+
+    // The sandbox gateway has a pool of its own, which still only reads: the gateway is not what is tried here.
+    cut_sandbox_connections(&app);
+    let charge = app.pay("pay", &order, "pm_card_visa").await.expect(201);
+
+    assert_eq!(charge.json()["status"], "succeeded");
+    assert_eq!((app.captures(), app.count("orders WHERE status = 'paid'")), (1, 1));
+}
+
+/// Ends the connections of the sandbox, which has not named them.
+fn cut_sandbox_connections(app: &App) {
+    let (_, name) = app.database.rsplit_once('/').unwrap();
+    let cut = format!(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+         WHERE datname = '{name}' AND application_name <> 'payments'"
+    );
+    execute(&cluster().url("postgres"), &cut);
+}

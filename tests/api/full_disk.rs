@@ -1,0 +1,58 @@
+//! The server has no room left, and what else it says when it can't serve now or would serve the same work again.
+//!
+//! The errors are PostgreSQL's own, raised by a trigger with the SQLSTATE and the message of the real ones. A disk that is
+//! full is tried by `.ci/full-disk`, which needs root.
+
+use crate::app::App;
+use crate::support::execute;
+
+/// The insert of an order fails with this error; the first time only, if `once`.
+fn fail_orders(app: &App, sqlstate: &str, message: &str, once: bool) {
+    let condition = if once { "nextval('failures') = 1" } else { "true" };
+    execute(
+        &app.database,
+        &format!(
+            "CREATE SEQUENCE IF NOT EXISTS failures; ALTER SEQUENCE failures RESTART; \
+             CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+               IF {condition} THEN RAISE EXCEPTION '%', '{message}' USING ERRCODE = '{sqlstate}'; END IF; RETURN NEW; END $$; \
+             CREATE OR REPLACE TRIGGER fail BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION fail()"
+        ),
+    );
+}
+
+#[tokio::test]
+async fn a_server_without_room_asks_clients_to_come_back_and_the_key_stays_free() {
+    let errors = [
+        ("53100", "could not extend file \"base/16389/16402\": No space left on device"),
+        ("53100", "could not extend file \"base/16389/16402\": wrote only 4096 of 8192 bytes at block 7"),
+        ("53100", "could not write to file \"base/pgsql_tmp/pgsql_tmp1.0\": Disk quota exceeded"),
+        ("53200", "out of shared memory"),
+        ("53200", "out of memory"),
+    ];
+    let app = App::start_with_pool(2).await;
+    for (number, (sqlstate, message)) in errors.into_iter().enumerate() {
+        let key = format!("key-{number}");
+        fail_orders(&app, sqlstate, message, false);
+        let answer = app.order(&key, "pro-monthly", 1).await.expect_problem(503, "database-unavailable");
+        assert_eq!(answer.header("Retry-After"), Some("1"), "{message}");
+
+        execute(&app.database, "DROP TRIGGER fail ON orders");
+        assert!(!app.order(&key, "pro-monthly", 1).await.expect(201).is_replay(), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_distributed_server_gives_up_runs_again() {
+    let errors = [
+        ("40P01", "canceling the transaction since it was involved in a distributed deadlock"),
+        ("08006", "connection to the remote node citus-2:5432 failed with the following error: Connection refused"),
+        ("XX000", "connection to the remote node citus-2:5432 failed"),
+    ];
+    let app = App::start_with_pool(2).await;
+    for (number, (sqlstate, message)) in errors.into_iter().enumerate() {
+        fail_orders(&app, sqlstate, message, true);
+        let answer = app.order(&format!("key-{number}"), "pro-monthly", 1).await.expect(201);
+        assert!(!answer.is_replay(), "{message}");
+    }
+    assert_eq!(app.count("orders"), 3);
+}

@@ -1,0 +1,62 @@
+//! What `cargo run` does with nothing configured, on a cluster in a directory of the test's own.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use idempotent_payments::dev_postgres::{self, Durability, Lifetime, Options};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::app::send;
+use crate::binary::{Replica, bare};
+use crate::support::{eventually, execute};
+
+#[tokio::test]
+async fn a_local_run_shows_the_way_survives_its_postgresql_and_is_reset() {
+    let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o711)).tempdir().unwrap();
+    let cluster = dir.path().join("cluster");
+    let mut replica = Replica::start_alone(bare().env("DEV_POSTGRES_DIR", &cluster));
+    replica.order("k", "sticker", 1).await.expect(201);
+
+    // The server dies, as the out-of-memory killer has it.
+    let lock_file = cluster.join("data/postmaster.pid");
+    let postmaster = || fs::read_to_string(&lock_file).ok()?.lines().next()?.parse().ok().and_then(Pid::from_raw);
+    let killed = postmaster().unwrap();
+    kill_process(killed, Signal::KILL).unwrap();
+    eventually("another server", || postmaster().is_some_and(|pid| pid != killed)).await;
+    let mut answer = replica.order("k", "sticker", 1).await;
+    for _ in 0..10 {
+        if answer.status != 503 {
+            break;
+        }
+        answer = replica.order("k", "sticker", 1).await;
+    }
+    assert!(answer.expect(201).is_replay());
+
+    // Emptied under a running server.
+    let reset = bare().env("DEV_POSTGRES_DIR", &cluster).args(["reset", "--yes"]).output().unwrap();
+    assert!(reset.status.success(), "{reset:?}");
+    assert_eq!(replica.get("/v1/orders").await.expect(200).json()["data"].as_array().unwrap().len(), 0);
+    let sticker = replica.get("/v1/products/sticker").await.expect(200).json();
+    assert_eq!((sticker["stock"].as_i64(), sticker["reserved"].as_i64()), (Some(10), Some(0)));
+    assert!(!replica.order("k", "sticker", 1).await.expect(201).is_replay());
+    send(replica.anonymous("GET", "/health/ready")).await.expect(200);
+
+    // A database of another version is refused, and made afresh by a reset.
+    let local = Options { dir: cluster.clone(), durability: Durability::Durable, lifetime: Lifetime::Kept };
+    let url = dev_postgres::start(&local).unwrap().url("payments");
+    execute(&url, "INSERT INTO __diesel_schema_migrations (version) VALUES ('20991231')");
+    let run = |arguments: &[&str]| bare().env("DEV_POSTGRES_DIR", &cluster).args(arguments).output().unwrap();
+    let refused = String::from_utf8(run(&["migrate"]).stderr).unwrap();
+    assert!(refused.contains("another version") && refused.contains("payments reset"), "{refused}");
+    assert!(run(&["reset", "--yes"]).status.success());
+    assert!(run(&["migrate"]).status.success());
+
+    replica.terminate();
+    assert_eq!(replica.end().await.code(), Some(0));
+    let banner = replica.said();
+    let shown = ["/docs", "/captures", "sk_demo_acme", "sk_demo_globex", "Ctrl-C", cluster.to_str().unwrap()];
+    for part in shown {
+        assert!(banner.contains(part), "{part} is not in: {banner}");
+    }
+    assert!(!lock_file.exists(), "the server that was started again is stopped, too");
+}

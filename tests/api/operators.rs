@@ -1,0 +1,161 @@
+//! The commands of whoever runs it: accounts, keys, and the erasure of a person.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::app::{ACME, App, GLOBEX, one_item, send};
+use crate::binary::{payments, printed, refused};
+use crate::support::{execute, fresh_database};
+
+/// The word after a label in what a command printed.
+fn word<'a>(text: &'a str, label: &str) -> &'a str {
+    let line = text.lines().find_map(|line| line.strip_prefix(label)).unwrap();
+    line.split_whitespace().next().unwrap()
+}
+
+#[test]
+fn accounts_are_made_and_listed() {
+    let database = fresh_database();
+
+    let made = printed(&database, &["account", "create", "initech"]);
+
+    assert!(word(&made, "API key ").starts_with("sk_"), "{made}");
+    let listed = printed(&database, &["account", "list"]);
+    let names: Vec<_> = listed.lines().map(|line| line.rsplit_once(' ').unwrap().1).collect();
+    assert_eq!(names, ["acme", "globex", "initech"]);
+    assert!(listed.lines().last().unwrap().starts_with(word(&made, "account ")), "{listed}");
+}
+
+#[test]
+fn a_name_that_cannot_be_an_accounts_is_refused_with_a_clear_line() {
+    let database = fresh_database();
+    for (name, why) in [
+        ("x".repeat(300).as_str(), "1 to 255 characters, and has 300"),
+        ("", "1 to 255 characters, and has 0"),
+        ("a\nb", "control characters"),
+        (" initech", "begin or end with a space"),
+        ("acme", "there is an account acme already"),
+    ] {
+        let text = refused(&database, &["account", "create", name]);
+        assert!(text.contains(why), "{why} is not in: {text}");
+        assert!(!text.contains("INSERT") && text.len() < 300, "{text}");
+    }
+    // Characters are counted, not bytes.
+    printed(&database, &["account", "create", &"ü".repeat(255)]);
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_without_a_moment_without_a_key() {
+    let app = App::start_with_pool(2).await;
+    app.get("/v1/orders").await.expect(200);
+
+    let made = printed(&app.database, &["key", "create", "acme"]);
+    let (id, key) = (word(&made, "key id "), word(&made, "API key "));
+    send(app.request_as(key, "GET", "/v1/orders")).await.expect(200);
+    let revoked = printed(&app.database, &["key", "revoke", ACME]);
+    assert!(revoked.contains("within 10 s"), "{revoked}");
+
+    let since = Instant::now();
+    while app.get("/v1/orders").await.status != 401 {
+        assert!(since.elapsed() < Duration::from_secs(15), "the key still works");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    send(app.request_as(key, "GET", "/v1/orders")).await.expect(200);
+    let listed = printed(&app.database, &["key", "list", "acme"]);
+    let states: Vec<_> = listed.lines().map(|line| (line.starts_with(id), line.contains("revoked"))).collect();
+    assert_eq!(states, [(false, true), (true, false)]);
+}
+
+#[test]
+fn a_key_is_revoked_by_its_id_once() {
+    let database = fresh_database();
+    let made = printed(&database, &["key", "create", "globex"]);
+    let id = word(&made, "key id ");
+
+    let last = |text: String| text.contains("has no live key now");
+    assert!(!last(printed(&database, &["key", "revoke", id])));
+    assert!(last(printed(&database, &["key", "revoke", GLOBEX])));
+
+    for unknown in [id, "0123456789abcdef", "sk_unknown"] {
+        assert!(refused(&database, &["key", "revoke", unknown]).contains("no live key"), "{unknown}");
+    }
+    assert!(refused(&database, &["key", "create", "nobody"]).contains("there is no account nobody"));
+}
+
+#[tokio::test]
+async fn a_person_is_erased_everywhere_and_the_books_stay() {
+    let app = App::start().await;
+    let name = "Ada \"the first\" Lovelace";
+    let new = json!({"customer": name, "items": [{"sku": "pro-monthly", "quantity": 1}]});
+    let order = app.post("/v1/orders", "order", new.clone()).await.expect(201);
+    let charge = json!({"order_id": order.json()["id"], "payment_method": "pm_card_visa"});
+    let charge = app.post("/v1/charges", "charge", charge).await.expect(201);
+    app.post("/v1/entitlements", "grant", json!({"customer": name, "feature": "pro"})).await.expect(201);
+    app.post("/v1/orders", "other", one_item("pro-monthly", 1)).await.expect(201);
+    app.post_as(GLOBEX, "/v1/orders", "order", new.clone()).await.expect(201);
+
+    let erased = printed(&app.database, &["erase-customer", "acme", name, "--yes"]);
+
+    // Its order, a paid one, and the grant; created, paid and granted twice; the replies of the order and of the grant.
+    assert!(erased.starts_with("1 orders, 2 entitlements, 4 events and 2 stored replies name erased-"), "{erased}");
+    let acme = "account_id IN (SELECT account_id FROM accounts WHERE name = 'acme')";
+    for (table, column) in [
+        ("orders", "customer"),
+        ("entitlements", "customer"),
+        ("events", "data::text"),
+        ("idempotency_keys", "convert_from(body, 'UTF8')"),
+    ] {
+        assert_eq!(app.count(&format!("{table} WHERE {acme} AND {column} LIKE '%Lovelace%'")), 0, "{table}");
+        assert_eq!(
+            app.count(&format!("{table} WHERE NOT {acme} AND {column} LIKE '%Lovelace%'")) > 0,
+            table != "entitlements"
+        );
+    }
+    // A retry gets its reply as it was, but for the name.
+    let retry = app.post("/v1/orders", "order", new).await.expect(201);
+    assert!(retry.is_replay());
+    let stripped =
+        |text: &str| text.replace(word(&erased, "1 orders, 2 entitlements, 4 events and 2 stored replies name "), "");
+    assert_eq!(stripped(&retry.body), order.body.replace(&json!(name).to_string(), "\"\""));
+    // The money is where it was, and can still be given back.
+    assert_eq!(app.count("orders WHERE customer = 'ada'"), 1);
+    app.post(&format!("{}/refunds", charge.header("Location").unwrap()), "refund", json!({})).await.expect(201);
+    let again = printed(&app.database, &["erase-customer", "acme", name, "--yes"]);
+    assert!(again.starts_with("0 orders, 0 entitlements, 0 events and 0 stored replies"), "{again}");
+}
+
+#[tokio::test]
+async fn what_is_parked_is_listed_with_key_and_first_request() {
+    let app = App::start().await;
+    assert_eq!(printed(&app.database, &["parked"]), "nothing is parked\n");
+    let order = app.order("o", "sticker", 1).await.expect(201);
+    let charge = json!({"order_id": order.json()["id"], "payment_method": "pm_card_visa"});
+    let charge = app.post("/v1/charges", "\"my charge\"", charge).await.expect(201);
+    execute(&app.database, "UPDATE settlements SET settled_at = NULL, next_attempt_at = now(), parked_at = now()");
+
+    let listed = printed(&app.database, &["parked"]);
+
+    let reference = charge.json()["reference"].as_str().unwrap().to_owned();
+    for part in [
+        charge.header("Location").unwrap(),
+        "key \"my charge\"",
+        &format!("request {}", charge.header("X-Request-Id").unwrap()),
+        &reference,
+        "1 parked",
+        "`payments settle`",
+    ] {
+        assert!(listed.contains(part), "{part} is not in: {listed}");
+    }
+}
+
+#[test]
+fn nobody_is_erased_and_nothing_is_emptied_without_a_yes() {
+    let database = fresh_database();
+    let output = payments(&database, &["erase-customer", "acme", "ada"]);
+    let (said, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(said.contains("can't be undone") && error.contains("--yes"), "{said}{error}");
+    assert!(!output.status.success());
+    // A server that somebody named is never emptied, asked or not.
+    assert!(refused(&database, &["reset", "--yes"]).contains("DATABASE_URL names another server"));
+}

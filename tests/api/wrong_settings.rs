@@ -1,0 +1,127 @@
+//! A setting with a wrong value ends the start with one line, before anything is touched.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Output, Stdio};
+
+use crate::binary::{bare, printed};
+use crate::support::{cluster, execute, fresh_database};
+
+/// What a start says that is refused for this variable. The machine is as it was.
+fn refused(name: &str, value: &str, more: &[(&str, &str)]) -> String {
+    let untouched = tempfile::tempdir().unwrap();
+    let cluster = untouched.path().join("cluster");
+    let mut command = bare();
+    command.env("DEV_POSTGRES_DIR", &cluster).env("BIND", "127.0.0.1:0").env("SANDBOX_BIND", "127.0.0.1:0");
+    let Output { status, stdout, stderr } =
+        command.envs(more.iter().copied()).env(name, value).arg("serve").output().unwrap();
+
+    let text = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(2), "{name}={value}: {text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with(&format!("payments: {name}=\"")), "{text}");
+    assert!(text.contains(" is wrong: "), "{text}");
+    assert!(stdout.is_empty());
+    assert!(!cluster.exists(), "a cluster was made for {name}={value}");
+    text
+}
+
+#[test]
+fn a_value_of_the_wrong_form_is_refused_with_what_is_right() {
+    for (name, value, right) in [
+        ("GATEWAY_URL", ":::", "http://"),
+        ("GATEWAY_URL", "", "http://"),
+        ("GATEWAY_URL", "http://", "http://"),
+        ("GATEWAY_URL", "https://pay.example.com", "no TLS"),
+        ("GATEWAY_URL", "ftp://pay.example.com", "http://"),
+        ("SANDBOX_BIND", "localhost:8081", "an IP address and a port"),
+        ("SANDBOX_KEY_TTL", "0", "from 1 to 86400"),
+        ("BIND", "localhost:8080", "an IP address and a port"),
+        ("BIND", "8080", "an IP address and a port"),
+        ("DEMO", "yes", "true or false"),
+        ("DB_POOL_SIZE", "0", "from 1 to 1000"),
+        ("SWEEP_INTERVAL", "1m", "whole number of seconds"),
+        ("CORS_ORIGINS", "https://a.example,*", "no origin"),
+        ("KEEP_ALIVE", "0", "from 1 to 3600"),
+        ("DRAIN_DELAY", "-1", "from 0 to 300"),
+        ("RUST_LOG", "chatty", "warn, info"),
+        ("LOG_FORMAT", "xml", "text or json"),
+        ("CRASH_AT", "nowhere", "before-claim"),
+        ("DATABASE_URL", "garbage", "postgres://"),
+        ("DATABASE_URL", "mysql://root:secret@localhost/payments", "postgres://"),
+        ("DATABASE_URL", "postgres://u:secret@nowhere.invalid/payments", "nowhere.invalid"),
+        ("DATABASE_URL", "host=127.0.0.1 port=1 password=secret", "Connection refused"),
+    ] {
+        let text = refused(name, value, &[]);
+        assert!(text.contains(right), "{right} is not in: {text}");
+        assert!(!text.contains("secret"), "a password is in: {text}");
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_listened_on_is_refused() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for name in ["BIND", "SANDBOX_BIND"] {
+        assert!(refused(name, &taken, &[]).contains("listens there already"));
+        // An address of documentation (RFC 5737), which no machine has.
+        assert!(refused(name, "192.0.2.1:8080", &[]).contains("no such address"));
+    }
+    let text = refused("SANDBOX_BIND", "127.0.0.1:9", &[("BIND", "127.0.0.1:9")]);
+    assert!(text.contains("it is BIND's address, too"), "{text}");
+}
+
+#[test]
+fn a_database_that_is_not_utf8_is_refused() {
+    let admin = cluster().url("postgres");
+    execute(&admin, "CREATE DATABASE sql_ascii TEMPLATE template0 ENCODING 'SQL_ASCII'");
+
+    let text = refused("DATABASE_URL", &cluster().url("sql_ascii"), &[]);
+
+    assert!(text.contains("its encoding is SQL_ASCII") && text.contains("ENCODING 'UTF8'"), "{text}");
+}
+
+#[test]
+fn a_pool_that_the_server_has_no_room_for_is_refused() {
+    let database = fresh_database();
+    let text = refused("DB_POOL_SIZE", "1000", &[("DATABASE_URL", &database), ("GATEWAY_URL", "http://127.0.0.1:1")]);
+    assert!(text.contains("the server allows 497 connections") && text.contains("must be 494 or less"), "{text}");
+
+    let (_, name) = database.rsplit_once('/').unwrap();
+    execute(&cluster().url("postgres"), &format!("ALTER DATABASE {name} CONNECTION LIMIT 8"));
+    let text = refused("DB_POOL_SIZE", "10", &[("DATABASE_URL", &database)]);
+    assert!(text.contains("the server allows 8 connections") && text.contains("must be 1 or less"), "{text}");
+    // Who makes an account needs no pool.
+    assert!(printed(&database, &["account", "list"]).contains("acme"));
+}
+
+#[test]
+fn an_unknown_host_costs_no_more_than_a_wrong_value() {
+    // TEST-NET-1 answers nobody, so only our own limit ends the attempt.
+    let started = std::time::Instant::now();
+    refused("DATABASE_URL", "postgres://192.0.2.1/payments", &[]);
+    assert!(started.elapsed().as_secs() < 20, "it took {:?}", started.elapsed());
+}
+
+#[test]
+fn an_empty_database_url_counts_as_unset() {
+    // The cluster's directory is reached, so no database was named.
+    let output = bare().env("DATABASE_URL", "").env("DEV_POSTGRES_DIR", "/etc").arg("migrate").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.starts_with("payments: /etc can't hold a PostgreSQL cluster"), "{text}");
+    assert!(text.contains("DEV_POSTGRES_DIR") && !text.contains("chmod") && !text.contains("remove"), "{text}");
+}
+
+#[test]
+fn a_reader_that_leaves_ends_no_command_with_an_error() {
+    let mut process = bare().arg("openapi").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(process.stdout.take().unwrap());
+    let mut first = String::new();
+    output.read_line(&mut first).unwrap();
+    assert_eq!(first, "{\n");
+
+    drop(output);
+
+    let end = process.wait_with_output().unwrap();
+    assert_eq!((end.status.code(), end.stderr.as_slice()), (Some(0), b"".as_slice()));
+}
