@@ -1,6 +1,7 @@
 //! A task that dies at each step, as with its process: a pass finishes the work, and the money moves once.
 
-use crate::office::{At, Office};
+use crate::fines::At;
+use crate::office::Office;
 use crate::settlement::Step;
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::idempotency::sweep;
 use crate::lifted::Response;
 use crate::office::{Office, json_of};
+use crate::provider::Does;
 use crate::support::connect;
 
 const EXPIRE: &str = "UPDATE idempotency_keys SET expires_at = now() - interval '1 second'";
@@ -65,7 +66,7 @@ async fn a_late_retry_with_another_body_pays_nothing_either() {
 #[tokio::test]
 async fn a_late_retry_of_a_payment_under_way_names_it_and_sends_nothing() {
     let office = Office::open();
-    let fine = office.unknown_payment("k", crate::provider::Does::PayAndLose).await;
+    let fine = office.unknown_payment("k", Does::PayAndLose).await;
     office.execute("DELETE FROM idempotency_keys");
 
     assert_expired(&office.pay("k", fine).await, fine);

@@ -24,6 +24,7 @@ mod support;
 mod asking_again;
 mod crashes;
 mod fence;
+mod fines;
 mod hanging;
 mod late;
 mod money;
@@ -37,5 +38,5 @@ mod rules;
 fn prepare_template(url: &str) {
     support::execute(url, include_str!("../../migrations/2026-11-25-000001_idempotency_keys/up.sql"));
     support::execute(url, include_str!("../../migrations/2026-11-25-000002_settlements/up.sql"));
-    support::execute(url, office::TABLES);
+    support::execute(url, fines::TABLES);
 }

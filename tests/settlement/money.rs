@@ -1,7 +1,8 @@
 //! What counts as an outcome decides about money: when a refusal means that nothing happened, and when the provider must be
 //! looked at before a call is sent again.
 
-use crate::office::{At, Office, json_of};
+use crate::fines::At;
+use crate::office::{Office, json_of};
 use crate::provider::Does;
 use crate::settlement::Step;
 

@@ -1,13 +1,15 @@
 //! A payment that goes well, and one whose answer or COMMIT is lost.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
-use crate::office::{ACCOUNT, ANOTHER_ACCOUNT, At, Office, json_of};
+use crate::fines::{ACCOUNT, ANOTHER_ACCOUNT, At};
+use crate::office::{Office, json_of};
 use crate::provider::Does;
 use crate::proxy::Proxy;
-use crate::settlement::Step;
+use crate::settlement::{Counts, Step};
 
 #[tokio::test]
 async fn a_payment_is_made_once_and_replayed() {
@@ -87,6 +89,29 @@ async fn a_second_commit_whose_answer_is_lost_is_found_and_not_done_again() {
     office.assert_paid_once("k", fine).await;
     assert_eq!(office.provider.sendings().len(), 1);
     assert_eq!(office.count("settlements WHERE attempts = 1"), 1);
+    let Counts { settled, unknown, .. } = office.settler.counts();
+    assert_eq!((settled.load(Ordering::Relaxed), unknown.load(Ordering::Relaxed)), (1, 0), "it counts as settled");
+}
+
+/// Ends the backend of the first transaction that writes a receipt, at its COMMIT, before it is one. The sequence remembers
+/// across the rollback.
+const KILL_FIRST_COMMIT: &str = "CREATE SEQUENCE commits; \
+    CREATE FUNCTION kill_first() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+      IF nextval('commits') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; RETURN NULL; END $$; \
+    CREATE CONSTRAINT TRIGGER kill_first AFTER INSERT ON receipts DEFERRABLE INITIALLY DEFERRED \
+      FOR EACH ROW EXECUTE FUNCTION kill_first()";
+
+#[tokio::test]
+async fn a_connection_killed_at_the_second_commit_records_the_outcome_again_and_sends_nothing_again() {
+    let office = Office::open();
+    office.execute(KILL_FIRST_COMMIT);
+    let fine = office.fine("AB-1");
+
+    let paid = office.pay("k", fine).await;
+
+    assert_eq!((paid.status, paid.is_replay()), (201, false));
+    office.assert_paid_once("k", fine).await;
+    assert_eq!((office.provider.sendings().len(), office.count("settlements WHERE attempts = 1")), (1, 1));
 }
 
 /// An office that sees its database through a network that fails.

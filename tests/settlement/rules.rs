@@ -9,8 +9,8 @@ use diesel::pg::PgConnection;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::fines::{OfficeError, PAY};
 use crate::idempotency::{Policy, Reply};
-use crate::office::{OfficeError, PAY};
 use crate::settlement::{CallError, Outside, Sending, StillUnknown, learn};
 
 const SERVER_ERROR: CallError = CallError::ServerError { status: 500, retry_after: None };
