@@ -1,21 +1,31 @@
-//! A load program that sends a fresh key with each request, and tells throughput and latencies as one line of JSON.
+//! A load program. It sends a fresh key with each request, and prints throughput and latencies as one line of JSON.
 //!
-//! It speaks just enough HTTP/1.1 to cost little beside the server it measures: keep-alive connections, one request under
-//! way on each, `Content-Length` bodies. Only to 127.0.0.1; bounded by `--seconds`.
+//! Two ways to load. The closed loop (no `--rate`): each connection sends its next request when the last one is answered, so
+//! the server sets the pace. This measures throughput. The open loop (`--rate`): requests are due at fixed times, whether
+//! or not the earlier ones were answered. A latency counts from the time at which its request was due, so a request that
+//! had to wait behind a slow one counts its wait too (no coordinated omission).
+//!
+//! Sends to 127.0.0.1 only, for `--seconds` at most.
 //!
 //! ```sh
 //! cargo run --release --example load -- orders --port 8080 --connections 32 --seconds 5
+//! cargo run --release --example load -- orders --port 8080 --connections 128 --seconds 5 --rate 1000
 //! ```
 
+mod client;
+
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use uuid::Uuid;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::LocalSet;
+
+use self::client::{Client, ORDER, charge, fresh, get, post};
 
 #[derive(Parser)]
 struct Options {
@@ -27,6 +37,12 @@ struct Options {
     connections: usize,
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
+    /// Requests a second, due at fixed times; without it, each connection sends when it has its answer
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Orders to make before the load begins, one for each charge; without one left, the load ends
+    #[arg(long, default_value_t = 0)]
+    orders: usize,
     /// What the keys of replays begin with; a second run with the same one makes nothing any more
     #[arg(long, default_value_t = fresh())]
     keys: String,
@@ -40,7 +56,7 @@ enum Work {
     Keyless,
     /// Replays: each connection makes an order, and sends it again and again
     Replays,
-    /// A fresh order and its charge; what is counted is charges
+    /// The charge of an order that was made before
     Charges,
     /// One order, read
     Reads,
@@ -48,169 +64,158 @@ enum Work {
     Storm,
 }
 
-/// What one connection saw.
+/// What all connections of a run share.
+struct Run {
+    work: Work,
+    deadline: Instant,
+    /// The open loop's requests, as they become due.
+    due: Option<Mutex<mpsc::UnboundedReceiver<Instant>>>,
+    /// The order that all read, or charge under one key.
+    order: String,
+    key: String,
+    /// Orders that wait for their charge.
+    orders: RefCell<Vec<String>>,
+}
+
+/// What was answered.
 #[derive(Default)]
 struct Seen {
     statuses: BTreeMap<u16, u64>,
-    latencies: Vec<u32>,
+    micros: Vec<u32>,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
-    let deadline = Instant::now() + Duration::from_secs_f64(options.seconds);
-    let shared = prepare(&options).await?;
+    LocalSet::new().run_until(measure(options)).await
+}
+
+async fn measure(options: Options) -> Result<(), Box<dyn Error>> {
+    let mut clients = Vec::new();
+    for number in 0..options.connections {
+        let mut client = Client::connect(options.port).await?;
+        // Each connection replays a key of its own: duplicates under way at the same time would share one look.
+        let key = format!("{}-{number}", options.keys);
+        if options.work == Work::Replays {
+            client.order(&key).await?;
+        }
+        clients.push((client, key));
+    }
+    let order = match options.work {
+        Work::Reads | Work::Storm => clients[0].0.order(&fresh()).await?,
+        _ => String::new(),
+    };
+    let orders = RefCell::new(make_orders(&options).await?);
     let started = Instant::now();
-    let local = tokio::task::LocalSet::new();
-    let tasks: Vec<_> = (0..options.connections)
-        .map(|number| {
-            let own_key = format!("{}-{number}", options.keys);
-            local.spawn_local(connection(options.work, options.port, shared.clone(), own_key, deadline))
-        })
+    let due = options.rate.map(|rate| Mutex::new(clock(rate, options.seconds)));
+    let deadline = started + Duration::from_secs_f64(options.seconds);
+    let run = Rc::new(Run { work: options.work, deadline, due, order, key: fresh(), orders });
+    let tasks: Vec<_> = clients
+        .into_iter()
+        .map(|(client, key)| tokio::task::spawn_local(connection(Rc::clone(&run), client, key)))
         .collect();
     let mut seen = Seen::default();
-    local
-        .run_until(async {
-            for task in tasks {
-                let part = task.await??;
-                seen.latencies.extend(part.latencies);
-                for (status, count) in part.statuses {
-                    *seen.statuses.entry(status).or_default() += count;
-                }
-            }
-            Ok::<_, Box<dyn Error>>(())
-        })
-        .await?;
-    let seconds = started.elapsed().as_secs_f64();
-    seen.latencies.sort_unstable();
-    let percentile =
-        |p: usize| seen.latencies.get(seen.latencies.len() * p / 100).map(|micros| f64::from(*micros) / 1000.0);
-    println!(
-        "{}",
-        json!({
-            "per_second": f64::from(u32::try_from(seen.latencies.len())?) / seconds,
-            "p50_ms": percentile(50),
-            "p99_ms": percentile(99),
-            "statuses": seen.statuses.iter().map(|(status, count)| (status.to_string(), *count)).collect::<BTreeMap<_, _>>(),
-        })
-    );
+    for task in tasks {
+        let part = task.await??;
+        seen.micros.extend(part.micros);
+        for (status, count) in part.statuses {
+            *seen.statuses.entry(status).or_default() += count;
+        }
+    }
+    println!("{}", summary(seen, started.elapsed())?);
     Ok(())
 }
 
-/// What all connections of a run share: the order and the key that they ask for again.
-#[derive(Clone, Default)]
-struct Shared {
-    key: String,
-    order: String,
+fn summary(mut seen: Seen, took: Duration) -> Result<serde_json::Value, Box<dyn Error>> {
+    seen.micros.sort_unstable();
+    let permille = |p: usize| seen.micros.get(seen.micros.len() * p / 1000).map(|micros| f64::from(*micros) / 1000.0);
+    let statuses: BTreeMap<_, _> = seen.statuses.iter().map(|(status, count)| (status.to_string(), *count)).collect();
+    Ok(json!({
+        "per_second": f64::from(u32::try_from(seen.micros.len())?) / took.as_secs_f64(),
+        "p50_ms": permille(500),
+        "p99_ms": permille(990),
+        "p999_ms": permille(999),
+        "statuses": statuses,
+    }))
 }
 
-async fn prepare(options: &Options) -> Result<Shared, Box<dyn Error>> {
-    let mut shared = Shared { key: fresh(), order: String::new() };
-    if matches!(options.work, Work::Reads | Work::Storm) {
-        let mut client = Client::connect(options.port).await?;
-        shared.order = client.order(&shared.key).await?;
+/// Makes the orders that the charges will pay, over as many connections.
+async fn make_orders(options: &Options) -> Result<Vec<String>, Box<dyn Error>> {
+    let tasks: Vec<_> = (0..options.connections)
+        .map(|number| {
+            let share = (options.orders + number) / options.connections;
+            let port = options.port;
+            tokio::task::spawn_local(async move {
+                let mut client = Client::connect(port).await?;
+                let mut orders = Vec::with_capacity(share);
+                for _ in 0..share {
+                    orders.push(client.order(&fresh()).await?);
+                }
+                Ok::<_, std::io::Error>(orders)
+            })
+        })
+        .collect();
+    let mut orders = Vec::with_capacity(options.orders);
+    for task in tasks {
+        orders.extend(task.await??);
     }
-    Ok(shared)
+    Ok(orders)
 }
 
-async fn connection(
-    work: Work,
-    port: u16,
-    shared: Shared,
-    own_key: String,
-    deadline: Instant,
-) -> std::io::Result<Seen> {
-    let mut client = Client::connect(port).await?;
-    let mut seen = Seen::default();
-    // With a key of its own, for duplicates that are under way at once share one look at the database.
-    if work == Work::Replays {
-        client.order(&own_key).await?;
-    }
-    while Instant::now() < deadline {
-        let charged = if work == Work::Charges { client.order(&fresh()).await? } else { shared.order.clone() };
-        let request = match work {
-            Work::Orders => post("/v1/orders", Some(&fresh()), ORDER),
-            Work::Keyless => post("/bench/orders", None, ORDER),
-            Work::Replays => post("/v1/orders", Some(&own_key), ORDER),
-            Work::Charges => post("/v1/charges", Some(&fresh()), &charge(&charged, "pm_card_visa")),
-            Work::Storm => post("/v1/charges", Some(&shared.key.replace('-', "s")), &charge(&charged, "pm_card_slow")),
-            Work::Reads => {
-                format!("GET /v1/orders/{} HTTP/1.1\r\nHost: l\r\nAuthorization: {KEY}\r\n\r\n", shared.order)
+/// Says when each request is due. A thread of its own, since tokio's timer counts in milliseconds.
+#[expect(clippy::disallowed_methods, reason = "the thread has nothing else to do")]
+fn clock(rate: f64, seconds: f64) -> mpsc::UnboundedReceiver<Instant> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let (started, between) = (Instant::now(), Duration::from_secs_f64(1.0 / rate));
+    let end = started + Duration::from_secs_f64(seconds);
+    std::thread::spawn(move || {
+        let mut due = started;
+        while due < end {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if sender.send(due).is_err() {
+                break;
             }
-        };
-        let sent = Instant::now();
-        let status = client.send(&request).await?.0;
+            due += between;
+        }
+    });
+    receiver
+}
+
+async fn connection(run: Rc<Run>, mut client: Client, key: String) -> std::io::Result<Seen> {
+    let mut seen = Seen::default();
+    while let Some(due) = run.next_due().await {
+        let Some(request) = run.request(&key) else { break };
+        let (status, _) = client.send(&request).await?;
         *seen.statuses.entry(status).or_default() += 1;
-        seen.latencies.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
-        if work == Work::Storm {
+        seen.micros.push(u32::try_from(due.elapsed().as_micros()).unwrap_or(u32::MAX));
+        if run.work == Work::Storm {
             break;
         }
     }
     Ok(seen)
 }
 
-const KEY: &str = "Bearer sk_demo_acme";
-const ORDER: &str =
-    r#"{"customer":"ada","items":[{"sku":"pro-monthly","quantity":1},{"sku":"credits-1000","quantity":2}]}"#;
-
-fn charge(order: &str, card: &str) -> String {
-    format!(r#"{{"order_id":"{order}","payment_method":"{card}"}}"#)
-}
-
-fn fresh() -> String {
-    Uuid::new_v4().to_string()
-}
-
-fn post(path: &str, key: Option<&str>, body: &str) -> String {
-    let key = key.map(|key| format!("Idempotency-Key: {key}\r\n")).unwrap_or_default();
-    format!(
-        "POST {path} HTTP/1.1\r\nHost: l\r\nAuthorization: {KEY}\r\nContent-Type: application/json\r\n{key}\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-}
-
-/// One keep-alive connection.
-struct Client {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Client {
-    async fn connect(port: u16) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::with_capacity(4096) })
-    }
-
-    /// Sends one request and reads its answer whole: status and body.
-    async fn send(&mut self, request: &str) -> std::io::Result<(u16, String)> {
-        let broken = |what: &str| std::io::Error::other(what.to_owned());
-        self.stream.write_all(request.as_bytes()).await?;
-        self.buffer.clear();
-        loop {
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err(broken("the server closed the connection"));
-            }
-            let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
-            let head = std::str::from_utf8(&self.buffer[..end]).map_err(|_| broken("the head is not text"))?;
-            let length: usize = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length: "))
-                .and_then(|length| length.parse().ok())
-                .ok_or_else(|| broken("no content-length"))?;
-            if self.buffer.len() >= end + 4 + length {
-                let status =
-                    head.get(9..12).and_then(|status| status.parse().ok()).ok_or_else(|| broken("no status"))?;
-                return Ok((status, String::from_utf8_lossy(&self.buffer[end + 4..]).into_owned()));
-            }
+impl Run {
+    /// When the next request is due: in the open loop at its time, which may be past; in the closed loop now. None at the end.
+    async fn next_due(&self) -> Option<Instant> {
+        match &self.due {
+            Some(due) => due.lock().await.recv().await,
+            None => Some(Instant::now()).filter(|now| *now < self.deadline),
         }
     }
 
-    /// Makes an order and returns its id.
-    async fn order(&mut self, key: &str) -> std::io::Result<String> {
-        let (_, body) = self.send(&post("/v1/orders", Some(key), ORDER)).await?;
-        let id = body.strip_prefix(r#"{"id":""#).and_then(|rest| rest.get(..36));
-        id.map(str::to_owned).ok_or_else(|| std::io::Error::other(format!("no order: {body}")))
+    /// The next request. None if it is a charge and no order is left.
+    fn request(&self, own_key: &str) -> Option<String> {
+        Some(match self.work {
+            Work::Orders => post("/v1/orders", Some(&fresh()), ORDER),
+            Work::Keyless => post("/bench/orders", None, ORDER),
+            Work::Replays => post("/v1/orders", Some(own_key), ORDER),
+            Work::Charges => {
+                let order = self.orders.borrow_mut().pop()?;
+                post("/v1/charges", Some(&fresh()), &charge(&order, "pm_card_visa"))
+            }
+            Work::Storm => post("/v1/charges", Some(&self.key), &charge(&self.order, "pm_card_slow")),
+            Work::Reads => get(&format!("/v1/orders/{}", self.order)),
+        })
     }
 }

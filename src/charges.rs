@@ -1,7 +1,7 @@
 //! Charges: an order paid whole, through the gateway. `payments.rs` has the handler that makes one; this file has what the
-//! handler's two transactions do: [`insert`] before the call to the gateway, [`conclude`] after it. `reads.rs` shows charges.
+//! handler's two transactions do: [`insert`] before the call to the gateway, [`conclude`] after it.
 
-pub(crate) mod reads;
+pub mod reads;
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
@@ -11,13 +11,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-pub(crate) use self::reads::find;
 use crate::error::ApiError;
 use crate::gateway::Outcome;
 use crate::idempotency::{Failure, Failures, Policy, Prepared, Reply, Scope, hours, seconds};
 use crate::problems::{CARD_DECLINED, GATEWAY_FAILED, ORDER_NOT_PAYABLE, SETTLEMENT_IN_PROGRESS};
 use crate::schema::charges;
-use crate::settlement::{Limits, MadeBy, Progress};
+use crate::settlement::{Limits, MadeBy, Progress, progress};
 use crate::status::{OrderStatus, PaymentStatus};
 use crate::wire::printable;
 use crate::{entitlements, events, orders};
@@ -266,6 +265,29 @@ fn failure(id: Uuid, outcome: &Outcome) -> Option<(String, ApiError)> {
 pub(crate) fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Row, ApiError> {
     let row = charges::table.find((account_id, id)).select(Row::as_select()).for_update().first(conn).optional()?;
     row.ok_or_else(no_charge)
+}
+
+/// A charge as it is now. No lock: good for an answer, not for a decision to write.
+///
+/// # Errors
+/// 404.
+pub(crate) fn find(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Charge, ApiError> {
+    let row: Option<Row> = charges::table.find((account_id, id)).select(Row::as_select()).first(conn).optional()?;
+    let mut charges = with_progress(conn, account_id, row.into_iter().collect())?;
+    charges.pop().ok_or_else(no_charge)
+}
+
+fn with_progress(conn: &mut PgConnection, account_id: Uuid, rows: Vec<Row>) -> QueryResult<Vec<Charge>> {
+    let processing = rows.iter().filter(|row| row.status == PaymentStatus::Processing);
+    let references: Vec<_> = processing.map(|row| row.reference.as_str()).collect();
+    let open = progress(conn, account_id, &references)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let progress = open.get(&row.reference).copied();
+            row.into_charge(progress)
+        })
+        .collect())
 }
 
 /// 404.

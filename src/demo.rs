@@ -8,8 +8,7 @@ use uuid::Uuid;
 
 use crate::auth::add_account;
 use crate::error::ApiError;
-use crate::products::{Grants, ProductTerms, store};
-use crate::schema::products;
+use crate::products::{Grants, ProductTerms, insert};
 
 /// Name, id and API key.
 const ACCOUNTS: [(&str, Uuid, &str); 2] = [
@@ -26,10 +25,7 @@ pub fn seed(conn: &mut PgConnection) -> Result<(), ApiError> {
         conn.transaction(|conn| {
             add_account(conn, id, name, key)?;
             for (sku, terms) in catalogue() {
-                let there: i64 = products::table.find((id, sku)).count().get_result(conn)?;
-                if there == 0 {
-                    store(conn, id, sku, &terms)?;
-                }
+                insert(conn, id, sku, &terms)?;
             }
             Ok::<_, ApiError>(())
         })?;

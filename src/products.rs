@@ -2,9 +2,15 @@
 //!
 //! PUT is idempotent by itself and needs no key: it says how the product shall be. It sets the total of the stock and
 //! never what is reserved, so a late retry of a PUT never oversells.
+//!
+//! "Idempotent" alone is not enough for a PUT that arrives late. A PUT sent twice leaves what one leaves, but only if nobody
+//! else writes in between: a PUT that hung in a proxy undoes a newer one of somebody else. So the client may say with
+//! `If-Match` which version it saw, and a PUT of another version is refused. A PUT whose terms the product has already is
+//! never refused: it may be the retry of the one that made them.
 
-use actix_web::HttpResponse;
+use actix_web::http::header::{ETag, EntityTag, Header, IF_MATCH, IfMatch};
 use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -12,6 +18,7 @@ use garde::Validate;
 use iso_currency::Currency;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
+use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -19,7 +26,7 @@ use crate::auth::Account;
 use crate::db::Db;
 use crate::error::ApiError;
 use crate::events;
-use crate::problems::OUT_OF_STOCK;
+use crate::problems::{MALFORMED_REQUEST, OUT_OF_STOCK, PRECONDITION_FAILED};
 use crate::schema::products;
 use crate::wire::{By, Json, NoFilter, Page, Paging, is_slug, printable, slug};
 
@@ -109,9 +116,22 @@ pub struct Product {
     updated_at: DateTime<Utc>,
 }
 
-#[derive(Queryable, Selectable)]
+/// The terms, as they stand in the table.
+#[derive(Insertable, AsChangeset)]
+#[diesel(table_name = products, treat_none_as_null = true)]
+struct Columns<'a> {
+    name: &'a str,
+    unit_amount: i64,
+    currency: &'a str,
+    stock: Option<i64>,
+    grant_feature: Option<String>,
+    grant_units: Option<i64>,
+    grant_days: Option<i32>,
+}
+
+#[derive(Clone, Queryable, Selectable)]
 #[diesel(table_name = products, check_for_backend(diesel::pg::Pg))]
-struct Row {
+pub(crate) struct Row {
     sku: String,
     name: String,
     unit_amount: i64,
@@ -123,6 +143,21 @@ struct Row {
     grant_days: Option<i32>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+}
+
+impl Row {
+    /// The version of the terms, in quotes: what `If-Match` names. Orders that reserve units don't change it, on purpose:
+    /// a PUT doesn't touch what is reserved, and would never get through on a product that sells.
+    fn etag(&self) -> EntityTag {
+        let grants = (&self.grant_feature, self.grant_units, self.grant_days);
+        let terms = (&self.name, self.unit_amount, &self.currency, self.stock, grants);
+        let version = format!("{terms:?} {}", self.updated_at.timestamp_micros());
+        let digest = Sha256::digest(version.as_bytes());
+        // Half of the digest is more than enough to tell versions of one product apart.
+        EntityTag::new_strong(
+            digest[..16].iter().fold(String::with_capacity(32), |hex, byte| format!("{hex}{byte:02x}")),
+        )
+    }
 }
 
 impl From<Row> for Product {
@@ -185,79 +220,117 @@ pub async fn get(account: Account, sku: Path<String>, db: Data<Db>) -> Result<Ht
             product.first(conn).optional().map_err(ApiError::from)
         })
         .await?;
-    Ok(HttpResponse::Ok().json(Product::from(row.ok_or_else(no_product)?)))
+    let row = row.ok_or_else(no_product)?;
+    Ok(HttpResponse::Ok().insert_header(ETag(row.etag())).json(Product::from(row)))
 }
 
 /// `PUT /v1/products/{sku}`: 201 where it is new, 200 else.
 ///
 /// # Errors
-/// 409 out-of-stock where the stock would be below what is reserved.
+/// 409 out-of-stock where the stock would be below what is reserved; 412 where the product is not what `If-Match` says.
 #[utoipa::path(put, path = "/v1/products/{sku}", operation_id = "putProduct", tag = "Products", summary = "Say how a product shall be",
-    description = "Makes it where it is new. Sets the total of the stock, never what is reserved, so a late retry never oversells.",
-    params(("sku" = String, Path, description = "The product's SKU", example = "mug")),
+    description = "Makes it where it is new. Sets the total of the stock, never what is reserved, so a late retry never oversells. \
+        With `If-Match`, a late PUT can't undo a newer one. A PUT whose terms the product has already succeeds all the same.",
+    params(
+        ("sku" = String, Path, description = "The product's SKU", example = "mug"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "The `ETag` that the change is based on; `*` for any", example = "*"),
+    ),
     request_body = ProductTerms,
     responses((status = 201, body = Product, description = "It is new"), (status = 200, body = Product, description = "It was there")))]
 pub async fn put(
     account: Account,
     sku: Path<String>,
+    request: HttpRequest,
     terms: Json<ProductTerms>,
     db: Data<Db>,
 ) -> Result<HttpResponse, ApiError> {
     let sku = known_form(sku)?;
     let location = format!("/v1/products/{sku}");
-    let (product, is_new) =
-        db.run(account.id, move |conn| conn.transaction(|conn| store(conn, account.id, &sku, &terms.0))).await?;
-    Ok(if is_new {
-        HttpResponse::Created().insert_header(("Location", location)).json(product)
-    } else {
-        HttpResponse::Ok().json(product)
-    })
+    let if_match = if_match(&request)?;
+    let (row, is_new) = db
+        .run(account.id, move |conn| {
+            conn.transaction(|conn| store(conn, account.id, &sku, &terms.0, if_match.as_ref()))
+        })
+        .await?;
+    let mut response = if is_new { HttpResponse::Created() } else { HttpResponse::Ok() };
+    if is_new {
+        response.insert_header(("Location", location));
+    }
+    Ok(response.insert_header(ETag(row.etag())).json(Product::from(row)))
 }
 
 /// Makes the product as the terms say, and tells whether it is new. Terms that it has already change nothing.
-pub(crate) fn store(
+fn store(
     conn: &mut PgConnection,
     account_id: Uuid,
     sku: &str,
     terms: &ProductTerms,
-) -> Result<(Product, bool), ApiError> {
-    let grants = terms.grants.as_ref();
-    let columns = (
-        products::name.eq(&terms.name),
-        products::unit_amount.eq(terms.unit_amount),
-        products::currency.eq(terms.currency.code()),
-        products::stock.eq(terms.stock),
-        products::grant_feature.eq(grants.map(|grants| &grants.feature)),
-        products::grant_units.eq(grants.and_then(|grants| grants.units)),
-        products::grant_days.eq(grants.and_then(|grants| grants.days)),
-    );
-    let inserted: Option<Row> = diesel::insert_into(products::table)
-        .values((products::account_id.eq(account_id), products::sku.eq(sku), columns))
-        .on_conflict_do_nothing()
-        .returning(Row::as_returning())
-        .get_result(conn)
-        .optional()?;
-    if let Some(row) = inserted {
-        let product = Product::from(row);
-        events::record(conn, account_id, "product.updated", &product)?;
-        return Ok((product, true));
+    if_match: Option<&IfMatch>,
+) -> Result<(Row, bool), ApiError> {
+    if if_match.is_none()
+        && let Some(row) = insert(conn, account_id, sku, terms)?
+    {
+        return Ok((row, true));
     }
-    // There is no way to delete a product, so it is there.
-    let current: Row = products::table.find((account_id, sku)).select(Row::as_select()).for_update().first(conn)?;
+    // There is no way to delete a product. So it is there, unless `If-Match` kept it from being made.
+    let current = products::table.find((account_id, sku)).select(Row::as_select()).for_update().first(conn);
+    let current: Row = current.optional()?.ok_or_else(|| changed("the product is not there"))?;
+    if terms.describe(&current) {
+        return Ok((current, false));
+    }
+    if !if_match.is_none_or(|if_match| names(if_match, &current.etag())) {
+        return Err(changed("the product was changed since"));
+    }
     if terms.stock.is_some_and(|stock| stock < current.reserved) {
         let detail = format!("{} units of {sku} are reserved by orders", current.reserved);
         return Err(ApiError::new(&OUT_OF_STOCK, detail).with("sku", sku));
     }
-    if terms.describe(&current) {
-        return Ok((current.into(), false));
-    }
     let row: Row = diesel::update(products::table.find((account_id, sku)))
-        .set((columns, products::updated_at.eq(diesel::dsl::now)))
+        .set((terms.columns(), products::updated_at.eq(diesel::dsl::now)))
         .returning(Row::as_returning())
         .get_result(conn)?;
-    let product = Product::from(row);
-    events::record(conn, account_id, "product.updated", &product)?;
-    Ok((product, false))
+    events::record(conn, account_id, "product.updated", &Product::from(row.clone()))?;
+    Ok((row, false))
+}
+
+/// Makes the product, unless there is one.
+pub(crate) fn insert(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    sku: &str,
+    terms: &ProductTerms,
+) -> Result<Option<Row>, ApiError> {
+    let row: Option<Row> = diesel::insert_into(products::table)
+        .values((products::account_id.eq(account_id), products::sku.eq(sku), terms.columns()))
+        .on_conflict_do_nothing()
+        .returning(Row::as_returning())
+        .get_result(conn)
+        .optional()?;
+    if let Some(row) = &row {
+        events::record(conn, account_id, "product.updated", &Product::from(row.clone()))?;
+    }
+    Ok(row)
+}
+
+/// The precondition, if there is one. A header that can't be read must not be taken for none.
+fn if_match(request: &HttpRequest) -> Result<Option<IfMatch>, ApiError> {
+    if !request.headers().contains_key(IF_MATCH) {
+        return Ok(None);
+    }
+    let unreadable = |_| ApiError::new(&MALFORMED_REQUEST, "If-Match must be * or ETags in quotes");
+    IfMatch::parse(request).map(Some).map_err(unreadable)
+}
+
+/// Whether `If-Match` names the version. By RFC 9110 a weak tag never does.
+fn names(if_match: &IfMatch, version: &EntityTag) -> bool {
+    match if_match {
+        IfMatch::Any => true,
+        IfMatch::Items(tags) => tags.iter().any(|tag| tag.strong_eq(version)),
+    }
+}
+
+fn changed(how: &str) -> ApiError {
+    ApiError::new(&PRECONDITION_FAILED, how.to_owned())
 }
 
 impl ProductTerms {
@@ -270,6 +343,19 @@ impl ProductTerms {
         grants: Option<Grants>,
     ) -> Self {
         Self { name: name.to_owned(), unit_amount, currency, stock, grants }
+    }
+
+    fn columns(&self) -> Columns<'_> {
+        let grants = self.grants.as_ref();
+        Columns {
+            name: &self.name,
+            unit_amount: self.unit_amount,
+            currency: self.currency.code(),
+            stock: self.stock,
+            grant_feature: grants.map(|grants| grants.feature.clone()),
+            grant_units: grants.and_then(|grants| grants.units),
+            grant_days: grants.and_then(|grants| grants.days),
+        }
     }
 
     fn describe(&self, row: &Row) -> bool {

@@ -4,7 +4,7 @@
 //! A refund takes its amount off what can be refunded when it is made, not when it succeeds, so that two under way can't
 //! give back more than was paid. A failed refund puts its amount back. `reads.rs` shows refunds.
 
-pub(crate) mod reads;
+pub mod reads;
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;

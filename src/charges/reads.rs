@@ -1,64 +1,85 @@
-//! Charges as they are now: one, and a page of them. No lock: good for an answer, not for a decision to write.
+//! Looking at charges, as they are now. No locks: good for an answer, not for a decision to write.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
+use serde::Deserialize;
+use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::{Charge, Row, no_charge};
+use super::{Charge, Row, find, with_progress};
 use crate::auth::Account;
 use crate::db::Db;
 use crate::error::ApiError;
-use crate::schema::charges;
-use crate::settlement::progress;
+use crate::schema::{charges, orders};
+use crate::settlement::parked_references;
 use crate::status::PaymentStatus;
-use crate::wire::{Id, Page, Paging};
+use crate::wire::{By, Id, Page, Paging};
 
-/// A charge as it is now. No lock: good for an answer, not for a decision to write.
-///
-/// # Errors
-/// 404.
-pub(crate) fn find(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Charge, ApiError> {
-    let row: Option<Row> = charges::table.find((account_id, id)).select(Row::as_select()).first(conn).optional()?;
-    let mut charges = with_progress(conn, account_id, row.into_iter().collect())?;
-    charges.pop().ok_or_else(no_charge)
-}
-
-fn with_progress(conn: &mut PgConnection, account_id: Uuid, rows: Vec<Row>) -> QueryResult<Vec<Charge>> {
-    let processing = rows.iter().filter(|row| row.status == PaymentStatus::Processing);
-    let references: Vec<_> = processing.map(|row| row.reference.as_str()).collect();
-    let open = progress(conn, account_id, &references)?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let progress = open.get(&row.reference).copied();
-            row.into_charge(progress)
-        })
-        .collect())
+/// What else the list of charges may be asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Filter {
+    /// Only of this order.
+    #[param(nullable = false)]
+    order_id: Option<Uuid>,
+    /// Only of this customer's orders.
+    #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
+    customer: Option<String>,
+    /// Only those that stand there.
+    #[param(inline, nullable = false)]
+    status: Option<PaymentStatus>,
+    /// Only those that were given up until a person resumes them, or only the others.
+    #[param(nullable = false)]
+    parked: Option<bool>,
 }
 
 /// `GET /v1/charges`
 ///
 /// # Errors
-/// 422 for a bad page.
+/// 422 for a bad page or filter.
 #[utoipa::path(get, path = "/v1/charges", operation_id = "listCharges", tag = "Charges", summary = "Charges",
     description = "Newest first.",
-    params(Paging<Uuid>),
+    params(Paging<Uuid, By<Filter>>),
     responses((status = 200, body = Page<Charge>, description = "A page")))]
-pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(account.id, move |conn| {
-            let mut query =
-                charges::table.filter(charges::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
-            if let Some(after) = paging.after {
-                query = query.filter(charges::id.lt(after));
-            }
-            let rows: Vec<Row> = query.order(charges::id.desc()).limit(paging.rows()).load(conn)?;
+            let rows = rows(conn, account.id, &paging)?;
             Ok::<_, ApiError>(paging.page(with_progress(conn, account.id, rows)?))
         })
         .await?;
     Ok(HttpResponse::Ok().json(page))
+}
+
+fn rows(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Uuid, By<Filter>>) -> QueryResult<Vec<Row>> {
+    let query = charges::table.filter(charges::account_id.eq(account_id)).select(Row::as_select()).into_boxed();
+    let mut query = paging.filter.within(query, charges::created_at);
+    let Filter { order_id, customer, status, parked } = &paging.filter.filter;
+    if let Some(order_id) = order_id {
+        query = query.filter(charges::order_id.eq(order_id));
+    }
+    if let Some(customer) = customer {
+        let theirs = orders::table.filter(orders::account_id.eq(account_id)).filter(orders::customer.eq(customer));
+        query = query.filter(charges::order_id.eq_any(theirs.select(orders::id)));
+    }
+    if let Some(status) = *status {
+        query = query.filter(charges::status.eq(status));
+    }
+    if let Some(parked) = *parked {
+        // What is parked waits for a person, so it is little.
+        let references = parked_references(conn, account_id)?;
+        query = if parked {
+            query.filter(charges::reference.eq_any(references))
+        } else {
+            query.filter(charges::reference.ne_all(references))
+        };
+    }
+    if let Some(after) = paging.after {
+        query = query.filter(charges::id.lt(after));
+    }
+    query.order(charges::id.desc()).limit(paging.rows()).load(conn)
 }
 
 /// `GET /v1/charges/{id}`

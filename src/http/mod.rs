@@ -1,18 +1,24 @@
 //! Every route on one screen.
 
+mod browsers;
 mod frame;
 mod names;
+mod oddities;
 
+use std::future::ready;
 use std::net::TcpListener;
 use std::time::Duration;
 
 use actix_web::dev::{Handler, Server};
 use actix_web::guard::{Any, Get, Head};
-use actix_web::middleware::from_fn;
+use actix_web::http::Method;
+use actix_web::middleware::{Condition, from_fn};
 use actix_web::web::{self, Data, ServiceConfig, resource};
 use actix_web::{App, FromRequest, HttpResponse, HttpServer, Resource, Responder, Route};
 
+use self::browsers::cors;
 use self::frame::frame;
+use self::oddities::{honest_close, no_query, options};
 use crate::auth::{KnownKeys, authenticate};
 use crate::db::Db;
 use crate::drain::Draining;
@@ -35,21 +41,21 @@ const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// Every route, but for one that only `bench` builds have.
 fn screen() -> Vec<Path> {
     vec![
-        path("/v1/products").get(products::list),
+        path("/v1/products").list(products::list),
         path("/v1/products/{sku}").get(products::get).put(products::put),
-        path("/v1/orders").get(orders::list).post(orders::create),
+        path("/v1/orders").list(orders::list).post(orders::create),
         path("/v1/orders/{id}").get(orders::get),
         path("/v1/orders/{id}/cancel").post(orders::cancel),
-        path("/v1/charges").get(charges::reads::list).post(payments::create_charge),
+        path("/v1/charges").list(charges::reads::list).post(payments::create_charge),
         path("/v1/charges/{id}").get(charges::reads::get),
-        path("/v1/charges/{id}/refunds").get(refunds::reads::list).post(payments::create_refund),
+        path("/v1/charges/{id}/refunds").list(refunds::reads::list).post(payments::create_refund),
         path("/v1/refunds/{id}").get(refunds::reads::get),
-        path("/v1/entitlements").get(entitlements::list).post(entitlements::grant),
+        path("/v1/entitlements").list(entitlements::list).post(entitlements::grant),
         path("/v1/entitlements/{id}").get(entitlements::get),
         path("/v1/entitlements/{id}/consume").post(entitlements::consume),
         path("/v1/entitlements/{id}/revoke").post(entitlements::revoke),
-        path("/v1/events").get(events::list),
-        path("/v1/idempotency-keys").get(idempotency_keys::list),
+        path("/v1/events").list(events::list),
+        path("/v1/idempotency-keys").list(idempotency_keys::list),
         path("/v1/policies").get(policies::list),
         path("/").open(pages::home),
         path("/docs").open(pages::docs),
@@ -64,7 +70,7 @@ fn screen() -> Vec<Path> {
 
 fn routes(config: &mut ServiceConfig) {
     for path in screen() {
-        config.service(path.resource);
+        config.service(path.with_options());
     }
     #[cfg(feature = "bench")]
     config.service(path("/bench/orders").post(orders::create_without_key).resource);
@@ -103,6 +109,7 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
     let metrics = Metrics::new().map_err(std::io::Error::other)?;
     let keep_alive = state.keep_alive;
     let server = HttpServer::new(move || {
+        let has_origins = !state.cors_origins.is_empty();
         App::new()
             .app_data(Data::new(state.db.clone()))
             .app_data(Data::new(state.known_keys.clone()))
@@ -110,6 +117,9 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
             .app_data(Data::new(metrics.clone()))
             .app_data(Data::new(state.draining.clone()))
             .wrap(from_fn(frame))
+            .wrap(from_fn(honest_close))
+            // Outside of the frame, so that errors have its headers, too.
+            .wrap(Condition::new(has_origins, cors(state.cors_origins.clone())))
             .configure(routes)
     });
     let server = server.client_request_timeout(HEAD_WITHIN).keep_alive(keep_alive).shutdown_timeout(DRAIN_SECONDS);
@@ -128,14 +138,24 @@ fn path(template: &'static str) -> Path {
 }
 
 impl Path {
-    /// GET and HEAD.
-    fn get<F, Args>(self, handler: F) -> Self
+    /// GET and HEAD of a list, which has query parameters and reads them itself.
+    fn list<F, Args>(self, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
         self.with("GET", reading().to(handler).wrap(from_fn(authenticate)))
+    }
+
+    /// GET and HEAD, without query parameters.
+    fn get<F, Args>(self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.with("GET", reading().to(handler).wrap(from_fn(no_query)).wrap(from_fn(authenticate)))
     }
 
     /// GET and HEAD without authentication.
@@ -154,7 +174,7 @@ impl Path {
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.with("PUT", web::put().to(handler).wrap(from_fn(authenticate)))
+        self.with("PUT", web::put().to(handler).wrap(from_fn(no_query)).wrap(from_fn(authenticate)))
     }
 
     fn post<F, Args>(self, handler: F) -> Self
@@ -163,7 +183,13 @@ impl Path {
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.with("POST", web::post().to(handler).wrap(from_fn(authenticate)))
+        self.with("POST", web::post().to(handler).wrap(from_fn(no_query)).wrap(from_fn(authenticate)))
+    }
+
+    /// The resource, which tells its methods to OPTIONS.
+    fn with_options(self) -> Resource {
+        let methods = self.methods;
+        self.resource.route(web::method(Method::OPTIONS).to(move || ready(options(&methods))))
     }
 
     fn with(mut self, method: &'static str, route: Route) -> Self {

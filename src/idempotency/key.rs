@@ -111,8 +111,13 @@ fn parameters(mut rest: &str) -> Result<(), Error> {
     if rest.is_empty() { Ok(()) } else { Err(BAD) }
 }
 
-/// The length of the bare item (RFC 9651: number, string, token, byte sequence, boolean, date) that `text` begins with.
+/// The length of the bare item (RFC 9651: number, string, token, byte sequence, boolean, date, display string) that `text`
+/// begins with.
 fn bare_item(text: &str) -> Option<usize> {
+    if let Some(display) = text.strip_prefix("%\"") {
+        // Its quotes and percent signs are percent-encoded, so the next quote ends it.
+        return display.find('"').map(|length| length + 3);
+    }
     if let Some(string) = text.strip_prefix('"') {
         let mut escaped = false;
         for (at, c) in string.char_indices() {
@@ -206,6 +211,8 @@ mod tests {
             ("\"a,b;c\"", "a,b;c"),
             ("\"abc\";v=1", "abc"),
             ("\"abc\"; v=1;w;x=\"a;b\\\"c\";y=?1;z=:YQ==:", "abc"),
+            ("\"abc\";a=%\"f%c3%bc\"", "abc"),
+            ("\"abc\";a=%\"\";b=@1659578233;c=-1.5", "abc"),
             ("\" \"", " "),
         ];
         for (header, key) in vectors {
@@ -236,6 +243,8 @@ mod tests {
             b"\"a\";V=1",
             b"\"a\";v=",
             b"\"a\";v=\"x",
+            b"\"a\";v=%\"x",
+            b"\"a\";v=%\"x\"y",
             b"\"a\tb\"",
             "schl\u{fc}ssel".as_bytes(),
             "\"schl\u{fc}ssel\"".as_bytes(),

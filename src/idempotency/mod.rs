@@ -253,7 +253,7 @@ impl actix_web::ResponseError for Error {
             _ => {}
         }
         let mut response = HttpResponse::build(status);
-        if status.is_server_error() || matches!(self, Self::InFlight) {
+        if status.is_server_error() || matches!(self, Self::InFlight | Self::RequestTimeout) {
             response.insert_header((RETRY_AFTER, "1"));
         }
         response.content_type("application/problem+json").body(problem.to_string())

@@ -300,7 +300,7 @@ fn interval(reply: &Reply, ttl: Duration) -> Option<PgInterval> {
 
 /// A statement that PostgreSQL plans once a connection.
 ///
-/// Diesel sends each UPDATE unprepared, at two round trips, since the text of an UPDATE may vary with its values. The cache
+/// Diesel sends each UPDATE unprepared, to be planned again, since the text of an UPDATE may vary with its values. The cache
 /// of prepared statements goes by the text here, so a text that varies is another entry: use it only where there are few.
 ///
 /// Use `get_result` or `load`, with RETURNING. Diesel's `execute` looks at a reference to the statement, and so past this.

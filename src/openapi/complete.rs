@@ -6,20 +6,23 @@ use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 
 use super::links;
+use super::problem::{problem_response, problem_schema, retry_schema};
 use crate::advice;
+use crate::gateway::PAYMENT_METHODS;
 use crate::policies::{self, PolicyData};
 use crate::problems::{
-    CARD_DECLINED, DATABASE_UNAVAILABLE, GATEWAY_FAILED, INTERNAL, INVALID_REQUEST, KEY_EXPIRED, KEY_INVALID,
-    KEY_MISSING, KEY_REUSED, Kind, MALFORMED_REQUEST, METHOD_NOT_ALLOWED, NOT_FOUND, OUT_OF_STOCK, OVERLOADED,
-    PAYLOAD_TOO_LARGE, Problem, QUOTA_EXCEEDED, REFUND_EXCEEDS_CHARGE, REQUEST_IN_FLIGHT, REQUEST_TIMEOUT, Retry,
-    UNAUTHORIZED, UNKNOWN_PRODUCT, UNSUPPORTED_MEDIA_TYPE,
+    DATABASE_UNAVAILABLE, INTERNAL, INVALID_REQUEST, KEY_INVALID, KEY_MISSING, KEY_REUSED, MALFORMED_REQUEST,
+    METHOD_NOT_ALLOWED, NOT_FOUND, OVERLOADED, PAYLOAD_TOO_LARGE, Problem, REQUEST_IN_FLIGHT, REQUEST_TIMEOUT,
+    UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE,
 };
 
 /// A key in one of its two forms: bare visible characters, or a quoted string.
 const KEY_PATTERN: &str = r#"^(?:[!#-+\--:<-\[\]-~]{1,255}|"(?:[ !#-\[\]-~]|\\["\\]){1,255}")$"#;
 
-/// An id for examples.
-const EXAMPLE_ID: &str = "0199a3c4-5b6d-7e8f-9a0b-1c2d3e4f5a6b";
+/// What every operation with a key tells, in words that an agent acts by.
+const RETRIES: &str = "A retry must send the same Idempotency-Key and the same body. Make the key before the first sending, and keep \
+    it until an answer came. If no answer came, or the answer is 202, or `retry` is `again`: wait for Retry-After and send the \
+    same request with the same key. Never make a new key because an answer was lost: a new key is a new request.";
 
 /// The document with what the macros don't know.
 pub fn complete(described: &OpenApi) -> Value {
@@ -33,6 +36,10 @@ pub fn complete(described: &OpenApi) -> Value {
     }});
     document["components"]["headers"] = headers();
     document["components"]["schemas"]["Problem"] = problem_schema();
+    document["components"]["schemas"]["Retry"] = retry_schema();
+    document["components"]["schemas"]["PaymentMethod"] = payment_method();
+    document["components"]["schemas"]["NewCharge"]["properties"]["payment_method"] =
+        json!({"$ref": "#/components/schemas/PaymentMethod"});
     for (name, schema) in members(&mut document["components"]["schemas"]) {
         // The macros write the items of a generic page out once more.
         if let Some(item) = name.strip_prefix("Page_") {
@@ -56,7 +63,11 @@ fn complete_operation(method: &str, path: &str, operation: &mut Value) {
     let policy = policies::of_route(&route);
     let secured = path.starts_with("/v1/");
     operation["security"] = if secured { json!([{"apiKey": []}]) } else { json!([]) };
+    take_null_from_body(operation);
+    take_wildcard_from_files(operation);
     if let Some(policy) = policy {
+        let text = operation["description"].as_str().unwrap_or_default();
+        operation["description"] = json!(format!("{text}\n\n{RETRIES}"));
         operation["x-idempotency"] = json!(PolicyData::from(policy));
         if operation["parameters"].is_null() {
             operation["parameters"] = json!([]);
@@ -74,6 +85,52 @@ fn complete_operation(method: &str, path: &str, operation: &mut Value) {
     }
 }
 
+/// A body that may be left out is not one that may be null.
+fn take_null_from_body(operation: &mut Value) {
+    let Some(schema) = operation.pointer_mut("/requestBody/content/application~1json/schema") else { return };
+    let choices = schema["oneOf"].as_array().cloned().unwrap_or_default();
+    if let Some(body) = choices.iter().find(|choice| choice["type"] != "null") {
+        *schema = body.clone();
+        operation["requestBody"]["required"] = json!(false);
+    }
+}
+
+/// Generators drop a response of any type, so the types of the page's files are named.
+fn take_wildcard_from_files(operation: &mut Value) {
+    let Some(content) = operation.pointer_mut("/responses/200/content") else { return };
+    if let Some(any) = content.get("*/*").cloned() {
+        let types =
+            ["text/css", "text/html", "text/javascript", "application/javascript", "application/json", "image/png"];
+        *content = types.into_iter().map(|name| (name.to_owned(), any.clone())).collect();
+    }
+}
+
+/// The sandbox's payment methods, and what each does.
+fn payment_method() -> Value {
+    let lines = PAYMENT_METHODS.map(|method| format!("- `{method}`: {}", what_it_does(method)));
+    json!({
+        "type": "string",
+        "enum": PAYMENT_METHODS,
+        "description": format!("The name of a stored payment method at the gateway.\n\n{}", lines.join("\n")),
+        "example": PAYMENT_METHODS[0],
+    })
+}
+
+fn what_it_does(payment_method: &str) -> &'static str {
+    match payment_method {
+        "pm_card_visa" => "succeeds.",
+        "pm_card_declined" => "is declined: 402 card-declined.",
+        "pm_card_insufficient_funds" => "is declined for lack of money: 402 card-declined.",
+        "pm_card_slow" => "succeeds after 3 seconds.",
+        "pm_card_lost_reply" => {
+            "succeeds, but the gateway's first answer is lost: 202, and 201 on a retry with the same key."
+        }
+        "pm_card_gateway_error" => "succeeds after two errors of the gateway.",
+        "pm_card_sticky_error" => "fails for good at the gateway, and no money moves: 402 gateway-failed.",
+        _ => "is known to the gateway.",
+    }
+}
+
 fn complete_success(operation: &str, status: &str, response: &mut Value, keyed: bool) {
     let mut headers = Map::new();
     headers.insert("X-Request-Id".into(), header_ref("X-Request-Id"));
@@ -85,6 +142,9 @@ fn complete_success(operation: &str, status: &str, response: &mut Value, keyed: 
     }
     if matches!(status, "201" | "202") {
         headers.insert("Location".into(), header_ref("Location"));
+    }
+    if matches!(operation, "getProduct" | "putProduct") {
+        headers.insert("ETag".into(), header_ref("ETag"));
     }
     if status == "202" {
         headers.insert("Retry-After".into(), header_ref("Retry-After"));
@@ -104,7 +164,8 @@ fn problems_of(route: &str, operation: &Value) -> Vec<&'static Problem> {
     if takes("path") {
         problems.push(&NOT_FOUND);
     }
-    if takes("query") {
+    // Of every operation: an unknown query parameter is one.
+    if route.contains(" /v1/") {
         problems.push(&INVALID_REQUEST);
     }
     if !operation["requestBody"].is_null() {
@@ -116,7 +177,7 @@ fn problems_of(route: &str, operation: &Value) -> Vec<&'static Problem> {
             &INVALID_REQUEST,
         ]);
     }
-    if takes("header") {
+    if policies::of_route(route).is_some() {
         problems.extend([&KEY_MISSING, &KEY_INVALID, &KEY_REUSED, &REQUEST_IN_FLIGHT]);
     }
     if operation["security"].as_array().is_some_and(|schemes| !schemes.is_empty()) {
@@ -137,117 +198,7 @@ fn by_status(problems: Vec<&'static Problem>) -> BTreeMap<u16, Vec<&'static Prob
     by_status
 }
 
-/// One schema for all problems, on purpose: generators keep it, and a client survives a problem that is new to it.
-fn problem_response(status: u16, problems: &[&Problem], route: &str) -> Value {
-    let lines: Vec<_> = problems.iter().map(|problem| format!("`{}`: {}", problem.slug, problem.meaning)).collect();
-    let examples: Map<_, _> = problems
-        .iter()
-        .map(|problem| (problem.slug.to_owned(), json!({"summary": problem.title, "value": example(problem, route)})))
-        .collect();
-    let mut names = vec!["X-Request-Id"];
-    let kept = |problem: &&Problem| matches!(problem.kind, Kind::Final | Kind::Outcome);
-    if policies::of_route(route).is_some() && problems.iter().any(kept) {
-        names.extend(["Idempotency-Replayed", "Idempotency-Expires"]);
-    }
-    match status {
-        401 => names.push("WWW-Authenticate"),
-        405 => names.push("Allow"),
-        _ => {}
-    }
-    if problems.iter().any(|problem| problem.retry(false) == Retry::Again) {
-        names.push("Retry-After");
-    }
-    let headers: Map<_, _> = names.into_iter().map(|name| (name.to_owned(), header_ref(name))).collect();
-    let told: Vec<_> = problems
-        .iter()
-        .map(|problem| json!({"type": format!("/problems/{}", problem.slug), "retry": advice::retries_at(route, problem)}))
-        .collect();
-    json!({
-        "description": lines.join("\n\n"),
-        "headers": headers,
-        "content": {"application/problem+json": {
-            "schema": {"$ref": "#/components/schemas/Problem"},
-            "examples": examples,
-        }},
-        "x-problems": told,
-    })
-}
-
-/// The members that some problems have beyond those of every problem.
-fn extensions(problem: &Problem) -> Value {
-    let url = format!("/v1/charges/{EXAMPLE_ID}");
-    match problem.slug {
-        slug if slug == INVALID_REQUEST.slug => {
-            json!({"errors": [{"pointer": "/items/0/quantity", "detail": "lower than 1"}]})
-        }
-        slug if slug == CARD_DECLINED.slug => {
-            json!({"decline_code": "card_declined", "charge_id": EXAMPLE_ID, "instance": url})
-        }
-        slug if slug == GATEWAY_FAILED.slug => json!({"charge_id": EXAMPLE_ID, "instance": url}),
-        slug if slug == KEY_EXPIRED.slug => json!({"resource": url}),
-        slug if slug == OUT_OF_STOCK.slug => json!({"sku": "sticker", "available": 3}),
-        slug if slug == UNKNOWN_PRODUCT.slug => json!({"sku": "stickers"}),
-        slug if slug == QUOTA_EXCEEDED.slug || slug == REFUND_EXCEEDS_CHARGE.slug => json!({"available": 10}),
-        _ => json!({}),
-    }
-}
-
-fn example(problem: &Problem, route: &str) -> Value {
-    let mut example = json!({
-        "type": format!("/problems/{}", problem.slug),
-        "title": problem.title,
-        "status": problem.status,
-        "detail": problem.meaning,
-        "instance": "urn:uuid:0e9f1a3c-7f5b-4f0e-8a55-2f4d3c2b1a09",
-        "retry": advice::retries_at(route, problem)[0],
-    });
-    if let (Some(example), Value::Object(more)) = (example.as_object_mut(), extensions(problem)) {
-        example.extend(more);
-    }
-    example
-}
-
-fn problem_schema() -> Value {
-    let text = |description: &str| json!({"type": "string", "description": description});
-    let id = |description: &str| json!({"type": "string", "format": "uuid", "description": description});
-    json!({
-        "type": "object",
-        "description": "An RFC 9457 problem document.",
-        "required": ["type", "title", "status", "detail", "instance", "retry"],
-        "properties": {
-            "type": {"type": "string", "format": "uri-reference", "description": "Which problem: its page. Decide by this."},
-            "title": text("What it is called."),
-            "status": {"type": "integer", "minimum": 400, "maximum": 599, "description": "The HTTP status."},
-            "detail": text("What is particular to this occurrence, for a person."),
-            "instance": {"type": "string", "format": "uri-reference",
-                "description": "This occurrence: a request's id, or the resource that stands for it."},
-            "retry": {"type": "string", "enum": Retry::ALL, "description": retry_description()},
-            "errors": {
-                "type": "array", "description": "What is wrong with the request, of invalid-request.",
-                "items": {
-                    "type": "object", "required": ["pointer", "detail"],
-                    "properties": {
-                        "pointer": text("JSON pointer to the member, or to where it would stand."),
-                        "detail": text("What is wrong with it."),
-                    },
-                },
-            },
-            "sku": text("The product in question."),
-            "available": {"type": "integer", "description": "How much there would be."},
-            "decline_code": text("Why the payment method was declined."),
-            "charge_id": id("The charge that failed."),
-            "refund_id": id("The refund that failed."),
-            "resource": text("What the expired key made."),
-        },
-    })
-}
-
-fn retry_description() -> String {
-    let lines = Retry::ALL.map(|retry| format!("- `{}`: {}", retry.as_str(), retry.for_a_person()));
-    format!("What to do next.\n\n{}", lines.join("\n"))
-}
-
-fn header_ref(name: &str) -> Value {
+pub(super) fn header_ref(name: &str) -> Value {
     json!({"$ref": format!("#/components/headers/{name}")})
 }
 
@@ -264,6 +215,7 @@ fn headers() -> Value {
         },
         "Location": {"description": "What was made.", "schema": {"type": "string", "format": "uri-reference"}},
         "Retry-After": {"description": "Seconds to wait before the same request is sent again.", "schema": {"type": "string", "pattern": "^[0-9]+$"}},
+        "ETag": {"description": "The version, for `If-Match` of a later PUT.", "schema": {"type": "string"}},
         "WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}},
         "Allow": {"description": "The methods of this path.", "schema": {"type": "string"}},
     })
@@ -274,7 +226,7 @@ fn key_parameter() -> Value {
         "name": "Idempotency-Key",
         "in": "header",
         "required": true,
-        "description": "The client's name for this request, kept for its retries: 1 to 255 visible ASCII characters, bare or \
+        "description": "The client's name for this request. A retry must send the same key. 1 to 255 visible ASCII characters, bare or \
             as a quoted string. A random UUID is good.",
         "schema": {"type": "string", "minLength": 1, "pattern": KEY_PATTERN},
         "example": "8e03978e-40d5-43e8-bc93-6894a57f9324",

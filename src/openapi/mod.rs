@@ -6,6 +6,7 @@
 
 mod complete;
 mod links;
+mod problem;
 
 use std::sync::LazyLock;
 

@@ -13,6 +13,8 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
+use serde::Deserialize;
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use self::order::no_order;
@@ -28,7 +30,7 @@ use crate::idempotency::{Failures, Keyed, Policy, Reply, Scope, hours, seconds};
 use crate::problems::{ORDER_NOT_CANCELABLE, SETTLEMENT_IN_PROGRESS};
 use crate::schema::{charges, orders};
 use crate::status::{OrderStatus, PaymentStatus};
-use crate::wire::{Id, NoBody, Page, Paging};
+use crate::wire::{By, Id, NoBody, Page, Paging};
 
 /// What is out of stock now may be restocked in a minute: a failure is not worth keeping.
 pub const CREATE_ORDER: Policy = Policy {
@@ -47,6 +49,18 @@ pub const CANCEL_ORDER: Policy = Policy {
     success_ttl: hours(24),
     wait: seconds(5),
 };
+
+/// What else the list of orders may be asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Filter {
+    /// Only this customer's.
+    #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
+    customer: Option<String>,
+    /// Only those that stand there.
+    #[param(inline, nullable = false)]
+    status: Option<OrderStatus>,
+}
 
 /// `POST /v1/orders`
 ///
@@ -88,13 +102,20 @@ pub async fn create_without_key(
 /// 422 for a bad page.
 #[utoipa::path(get, path = "/v1/orders", operation_id = "listOrders", tag = "Orders", summary = "Orders",
     description = "Newest first.",
-    params(Paging<Uuid>),
+    params(Paging<Uuid, By<Filter>>),
     responses((status = 200, body = Page<Order>, description = "A page")))]
-pub async fn list(account: Account, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(account.id, move |conn| {
-            let mut query =
-                orders::table.filter(orders::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
+            let query = orders::table.filter(orders::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
+            let mut query = paging.filter.within(query, orders::created_at);
+            let Filter { customer, status } = &paging.filter.filter;
+            if let Some(customer) = customer {
+                query = query.filter(orders::customer.eq(customer));
+            }
+            if let Some(status) = *status {
+                query = query.filter(orders::status.eq(status));
+            }
             if let Some(after) = paging.after {
                 query = query.filter(orders::id.lt(after));
             }

@@ -14,7 +14,7 @@ use crate::error::ApiError;
 use crate::schema::{charges as charges_table, refunds};
 use crate::settlement::progress;
 use crate::status::PaymentStatus;
-use crate::wire::{Id, Page, Paging};
+use crate::wire::{By, Id, NoFilter, Page, Paging};
 
 /// A refund as it is now. No lock: good for an answer, not for a decision to write.
 ///
@@ -45,20 +45,26 @@ fn with_progress(conn: &mut PgConnection, account_id: Uuid, rows: Vec<Row>) -> Q
 /// 404 for the charge; 422 for a bad page.
 #[utoipa::path(get, path = "/v1/charges/{id}/refunds", operation_id = "listRefunds", tag = "Refunds", summary = "Refunds of a charge",
     description = "Newest first.",
-    params(Id, Paging<Uuid>),
+    params(Id, Paging<Uuid, By<NoFilter>>),
     responses((status = 200, body = Page<Refund>, description = "A page")))]
-pub async fn list(account: Account, charge: Id, paging: Paging<Uuid>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+pub async fn list(
+    account: Account,
+    charge: Id,
+    paging: Paging<Uuid, By<NoFilter>>,
+    db: Data<Db>,
+) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(account.id, move |conn| {
             let known: i64 = charges_table::table.find((account.id, charge.0)).count().get_result(conn)?;
             if known == 0 {
                 return Err(charges::no_charge());
             }
-            let mut query = refunds::table
+            let query = refunds::table
                 .filter(refunds::account_id.eq(account.id))
                 .filter(refunds::charge_id.eq(charge.0))
                 .select(Row::as_select())
                 .into_boxed();
+            let mut query = paging.filter.within(query, refunds::created_at);
             if let Some(after) = paging.after {
                 query = query.filter(refunds::id.lt(after));
             }

@@ -65,7 +65,7 @@ use uuid::Uuid;
 use crate::idempotency::{self, Failure, Keyed, Policy, Reply};
 
 pub use self::learn::{Sending, StillUnknown, learn};
-pub use self::progress::{Parked, Progress, parked, parked_count, progress};
+pub use self::progress::{Parked, Progress, parked, parked_count, parked_references, progress};
 pub use self::settler::{Counts, Settler};
 pub use self::watch::Pass;
 

@@ -66,6 +66,19 @@ pub fn progress(
     Ok(rows.into_iter().collect())
 }
 
+/// The references of an account's parked settlements.
+///
+/// # Errors
+/// The database's.
+pub fn parked_references(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<Vec<String>> {
+    settlements::table
+        .filter(settlements::account_id.eq(account_id))
+        .filter(settlements::settled_at.is_null())
+        .filter(settlements::parked_at.is_not_null())
+        .select(settlements::reference)
+        .load(conn)
+}
+
 /// How many settlements are parked, of all accounts. Open rows are few, and an index has them.
 ///
 /// # Errors

@@ -11,11 +11,12 @@ use super::target::{FailurePromise, KeyForm};
 
 /// What is to be checked, and how.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "The check")]
 pub struct Args {
     /// The endpoint's method, such as POST
     #[arg(required_unless_present = "list")]
     pub method: Option<Method>,
-    /// The endpoint. `{uuid}` and `{n}` are filled in anew for each request of its own, here and in headers and bodies
+    /// The endpoint. `{uuid}` is filled in anew for each request of its own, here and in headers and bodies
     #[arg(required_unless_present = "list")]
     pub url: Option<String>,
     /// A header of every request, for example 'Authorization: Bearer ..'; may be repeated

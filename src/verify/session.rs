@@ -224,3 +224,30 @@ impl Key {
         HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("verify"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::verify::args::Args;
+
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_beyond_what_was_allowed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let args = CommandLine::parse_from(["verify", "POST", &url]).args;
+        let mut session = Session::new(Target::of(&args).unwrap());
+        session.allow(0, ProgressBar::hidden());
+        let intent = session.intent().unwrap();
+        let refused = session.send(&session.request(&intent, &Key::fresh())).await;
+        assert!(matches!(refused, Err(Trouble::Budget)), "{refused:?}");
+        assert_eq!(session.sent(), 0);
+    }
+}

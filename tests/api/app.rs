@@ -20,6 +20,8 @@ use uuid::Uuid;
 use crate::support;
 
 pub const ACME: &str = "sk_demo_acme";
+/// A page of this origin may call the API.
+pub const SHOP: &str = "https://shop.example";
 pub const GLOBEX: &str = "sk_demo_globex";
 
 /// A server of its own, on a port of its own, and a client of it.
@@ -74,6 +76,11 @@ impl App {
         Self::serve(database, 10, gateway, None)
     }
 
+    /// The same with so many connections.
+    pub fn start_alone(database: String, pool_size: u32, gateway: Arc<dyn Gateway>) -> Self {
+        Self::serve(database, pool_size, gateway, None)
+    }
+
     fn serve(database: String, pool_size: u32, gateway: Arc<dyn Gateway>, sandbox: Option<Server>) -> Self {
         let db = Db::start(&database, pool_size).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -90,7 +97,7 @@ impl App {
                     db,
                     known_keys: KnownKeys::default(),
                     settler,
-                    cors_origins: Vec::new(),
+                    cors_origins: vec![SHOP.to_owned(), "http://localhost:*".to_owned()],
                     keep_alive: Duration::from_secs(75),
                     draining: Draining::default(),
                 };

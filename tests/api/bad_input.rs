@@ -58,15 +58,15 @@ async fn an_order_of_the_wrong_shape_is_told_where() {
     let sku = |sku: &str| item(json!({"sku": sku, "quantity": 1}));
     let many: Vec<_> = (0..101).map(|number| json!({"sku": format!("s{number}"), "quantity": 1})).collect();
     let vectors = [
-        (json!({}), "/customer"),
+        (json!({}), "/customer /items"),
         (json!({"customer": "ada"}), "/items"),
-        (json!({"customer": null, "items": []}), "/customer"),
-        (json!({"customer": 7, "items": []}), "/customer"),
+        (json!({"customer": null, "items": []}), "/customer /items"),
+        (json!({"customer": 7, "items": []}), "/customer /items"),
         (json!({"customer": "ada", "items": []}), "/items"),
         (json!({"customer": "ada", "items": {}}), "/items"),
         (json!({"customer": "ada", "items": many}), "/items"),
-        (json!({"customer": "ada", "items": [], "coupon": "x"}), "/coupon"),
-        (json!({"customer": "ada", "items": [], "a/b~c": "x"}), "/a~1b~0c"),
+        (json!({"customer": "ada", "items": [], "coupon": "x"}), "/coupon /items"),
+        (json!({"customer": "ada", "items": [], "a/b~c": "x"}), "/a~1b~0c /items"),
         (customer(""), "/customer"),
         (customer(&"x".repeat(256)), "/customer"),
         (customer("a\0b"), "/customer"),
@@ -75,6 +75,14 @@ async fn an_order_of_the_wrong_shape_is_told_where() {
         (item(json!({"sku": "pro-monthly"})), "/items/1/quantity"),
         (item(json!({"sku": "pro-monthly", "quantity": 1, "price": 1})), "/items/1/price"),
         (item(json!("sticker")), "/items/1"),
+        (item(json!(["pro-monthly", 1])), "/items/1"),
+        (item(json!([])), "/items/1"),
+        (item(json!({"sku": 7, "quantity": "1", "price": 1})), "/items/1/price /items/1/quantity /items/1/sku"),
+        (
+            json!({"customer": "", "items": [["sticker", 2], {"quantity": 0}]}),
+            "/customer /items/0 /items/1/quantity /items/1/sku",
+        ),
+        (json!(["ada", [["sticker", 2]]]), ""),
         (sku(""), "/items/1/sku"),
         (sku(&"x".repeat(65)), "/items/1/sku"),
         (sku("a b"), "/items/1/sku"),
@@ -97,10 +105,103 @@ async fn an_order_of_the_wrong_shape_is_told_where() {
 
     for (body, pointer) in vectors {
         let answer = post_raw(&app, body.to_string()).await.expect_problem(422, "invalid-request");
-        assert_eq!(answer.pointers(), [pointer], "{body} {answer:?}");
+        assert_eq!(answer.pointers().join(" "), pointer, "{body} {answer:?}");
     }
 
     expect_nothing_changed(&app, before).await;
+}
+
+/// What a body is told, as (pointer, detail).
+fn told(answer: &Answer) -> Vec<(String, String)> {
+    let errors = answer.json()["errors"].as_array().cloned().unwrap_or_default();
+    let text = |error: &Value, member: &str| error[member].as_str().unwrap().to_owned();
+    let mut told: Vec<_> = errors.iter().map(|error| (text(error, "pointer"), text(error, "detail"))).collect();
+    told.sort();
+    told
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_in_words_of_json() {
+    let app = App::start_with_pool(2).await;
+    let items = json!([{"sku": "a b", "quantity": 1.5}, {"quantity": 10_001, "note": "x"}, ["sticker", 1]]);
+    let order = post_raw(&app, json!({"customer": "a\u{7}", "items": items}).to_string()).await;
+    let terms = json!({"name": "", "unit_amount": "5", "currency": "XXQ", "stock": true, "grants": 5});
+    let product = app.put("/v1/products/mug", terms).await;
+    let charge = app.post("/v1/charges", "k", json!({"order_id": 7, "payment_method": null})).await;
+    let expires = json!({"customer": "ada", "feature": "x", "expires_at": "tomorrow"});
+    let grant = app.post("/v1/entitlements", "k", expires).await;
+
+    let pairs =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Vec<_>>();
+    assert_eq!(
+        told(&order),
+        pairs(&[
+            ("/customer", "must not have control characters"),
+            ("/items/0/quantity", "must be an integer"),
+            ("/items/0/sku", "must be 1 to 64 of the characters A-Z a-z 0-9 . _ -"),
+            ("/items/1/note", "is not known here"),
+            ("/items/1/quantity", "must be at most 10000"),
+            ("/items/1/sku", "is missing"),
+            ("/items/2", "must be an object"),
+        ])
+    );
+    assert_eq!(
+        told(&product),
+        pairs(&[
+            ("/currency", "must be a currency of ISO 4217, such as EUR"),
+            ("/grants", "must be an object"),
+            ("/name", "must have at least 1 character"),
+            ("/stock", "must be an integer or null"),
+            ("/unit_amount", "must be an integer"),
+        ])
+    );
+    assert_eq!(told(&charge), pairs(&[("/order_id", "must be a string"), ("/payment_method", "must be a string")]));
+    let time = "must be a time as RFC 3339 has it, such as 2027-01-31T12:00:00Z";
+    assert_eq!(told(&grant), pairs(&[("/expires_at", time)]));
+}
+
+#[tokio::test]
+async fn an_array_is_no_object_on_any_endpoint() {
+    let app = App::start().await;
+    let order = app.order("o", "sticker", 1).await.expect(201).json()["id"].as_str().unwrap().to_owned();
+    let paid = json!({"order_id": order, "payment_method": "pm_card_visa"});
+    let charge = app.post("/v1/charges", "c", paid).await.expect(201).json()["id"].as_str().unwrap().to_owned();
+    let pending = app.order("p", "sticker", 1).await.expect(201).json()["id"].as_str().unwrap().to_owned();
+    let grant = json!({"customer": "ada", "feature": "x", "units": 9});
+    let grant = app.post("/v1/entitlements", "e", grant).await.expect(201).json()["id"].as_str().unwrap().to_owned();
+    let before = app.rows();
+    let arrays = [
+        (format!("/v1/charges/{charge}/refunds"), json!([300])),
+        (format!("/v1/charges/{charge}/refunds"), json!([null])),
+        (format!("/v1/charges/{charge}/refunds"), json!([])),
+        (format!("/v1/entitlements/{grant}/consume"), json!([3])),
+        (format!("/v1/entitlements/{grant}/revoke"), json!([])),
+        (format!("/v1/orders/{pending}/cancel"), json!([])),
+        ("/v1/charges".to_owned(), json!([pending, "pm_card_visa"])),
+        ("/v1/entitlements".to_owned(), json!(["ada", "x", 1, null])),
+    ];
+
+    for (path, body) in arrays {
+        let answer = app.post(&path, "array", body.clone()).await.expect_problem(422, "invalid-request");
+        assert_eq!(told(&answer), [(String::new(), "must be an object".to_owned())], "{path} {body}");
+    }
+
+    assert_eq!(app.rows(), before);
+}
+
+#[tokio::test]
+async fn a_whole_number_may_be_spelt_in_any_way() {
+    let app = App::start_with_pool(2).await;
+    let order = |quantity: &str| format!(r#"{{"customer":"ada","items":[{{"sku":"sticker","quantity":{quantity}}}]}}"#);
+
+    let first = post_raw(&app, order("2.0")).await.expect(201);
+    for spelling in ["2", "2e0", "20e-1", "2.000"] {
+        let again = post_raw(&app, order(spelling)).await;
+        assert_eq!((again.reply(), again.is_replay()), (first.reply(), true), "{spelling}");
+    }
+    post_raw(&app, order("2.5")).await.expect_problem(422, "invalid-request");
+
+    assert_eq!(first.json()["items"][0]["quantity"], 2);
 }
 
 #[tokio::test]
@@ -168,7 +269,12 @@ async fn a_product_of_the_wrong_shape_is_told_where() {
     };
     let grants = |grants: Value| with("grants", grants);
     let vectors = [
-        (json!({}), "/name"),
+        (json!({}), "/currency /name /unit_amount"),
+        (json!(["Mug", 500, "EUR"]), ""),
+        (
+            json!({"name": 7, "unit_amount": 0, "currency": "eur", "grants": {"days": 0}}),
+            "/currency /grants/days /grants/feature /name /unit_amount",
+        ),
         (with("name", json!("")), "/name"),
         (with("name", json!("x".repeat(201))), "/name"),
         (with("name", json!("a\0b")), "/name"),
@@ -184,6 +290,8 @@ async fn a_product_of_the_wrong_shape_is_told_where() {
         (with("stock", json!(9_007_199_254_740_992_i64)), "/stock"),
         (with("colour", json!("red")), "/colour"),
         (grants(json!({})), "/grants/feature"),
+        (grants(json!([])), "/grants"),
+        (grants(json!(["pro", 1, 1])), "/grants"),
         (grants(json!({"feature": "a b"})), "/grants/feature"),
         (grants(json!({"feature": "pro", "units": 0})), "/grants/units"),
         (grants(json!({"feature": "pro", "units": 1_000_000_001})), "/grants/units"),
@@ -193,7 +301,7 @@ async fn a_product_of_the_wrong_shape_is_told_where() {
 
     for (body, pointer) in vectors {
         let answer = app.put("/v1/products/mug", body.clone()).await.expect_problem(422, "invalid-request");
-        assert_eq!(answer.pointers(), [pointer], "{body}");
+        assert_eq!(answer.pointers().join(" "), pointer, "{body} {answer:?}");
     }
 
     assert_eq!(app.rows(), before);
@@ -212,6 +320,20 @@ async fn bad_pages_and_ids_are_refused() {
         app.get(&format!("/v1/orders?{query}")).await.expect_problem(422, "invalid-request");
     }
     app.get("/v1/orders?limit=1&limit=2").await.expect_problem(422, "invalid-request");
+    let several = app.get("/v1/entitlements?limit=x&costumer=ada&feature=a%20b&created_from=now").await;
+    assert_eq!(several.pointers(), ["/costumer", "/created_from", "/feature", "/limit"], "{several:?}");
+    for list in ["/v1/products", "/v1/orders", "/v1/charges", "/v1/entitlements", "/v1/events", "/v1/idempotency-keys"]
+    {
+        let answer = app.get(&format!("{list}?colour=red")).await.expect_problem(422, "invalid-request");
+        assert_eq!(told(&answer), [("/colour".to_owned(), "is not known here".to_owned())], "{list}");
+    }
+
+    let unread = app.post("/v1/orders?dry_run=true", "key", one_item("sticker", 1)).await;
+    assert_eq!(
+        told(&unread.expect_problem(422, "invalid-request")),
+        [("/dry_run".to_owned(), "is not known here".to_owned())]
+    );
+    app.get("/v1/products/sticker?x").await.expect_problem(422, "invalid-request");
 
     for path in ["/v1/orders/7", "/v1/orders/%00", "/v1/orders/%ff", "/v1/products/%00", "/v1/products/a%20b"] {
         app.get(path).await.expect_problem(404, "not-found");

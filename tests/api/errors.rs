@@ -26,13 +26,12 @@ async fn a_problem_names_the_request_that_met_it() {
 async fn a_path_without_this_method_says_which_it_has() {
     let app = App::start_with_pool(2).await;
     let vectors = [
-        ("PATCH", "/v1/orders", ["GET", "HEAD", "POST"].as_slice()),
-        ("DELETE", "/v1/products/sticker", &["GET", "HEAD", "PUT"]),
-        ("GET", "/v1/orders/019a0000-0000-7000-8000-000000000000/cancel", &["POST"]),
-        ("POST", "/v1/products", &["GET", "HEAD"]),
-        ("POST", "/health/live", &["GET", "HEAD"]),
-        ("POST", "/problems/internal", &["GET", "HEAD"]),
-        ("OPTIONS", "/v1/orders", &["GET", "HEAD", "POST"]),
+        ("PATCH", "/v1/orders", ["GET", "HEAD", "OPTIONS", "POST"].as_slice()),
+        ("DELETE", "/v1/products/sticker", &["GET", "HEAD", "OPTIONS", "PUT"]),
+        ("GET", "/v1/orders/019a0000-0000-7000-8000-000000000000/cancel", &["OPTIONS", "POST"]),
+        ("POST", "/v1/products", &["GET", "HEAD", "OPTIONS"]),
+        ("POST", "/health/live", &["GET", "HEAD", "OPTIONS"]),
+        ("POST", "/problems/internal", &["GET", "HEAD", "OPTIONS"]),
     ];
 
     for (method, path, allowed) in vectors {
@@ -105,6 +104,9 @@ async fn a_body_must_say_that_it_is_json() {
         send(request.body(one_item("sticker", 1).to_string()))
     };
 
+    let packed = app.request("POST", "/v1/orders").header("Idempotency-Key", "key").header("Content-Encoding", "gzip");
+    let packed = send(packed.json(&one_item("sticker", 1))).await.expect_problem(415, "unsupported-media-type");
+    assert!(packed.body.contains("must not be compressed"), "{packed:?}");
     for wrong in [&[] as &[&str], &["text/plain"], &["application/jsonx"], &["application/json", "text/plain"]] {
         order(wrong).await.expect_problem(415, "unsupported-media-type");
     }

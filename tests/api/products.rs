@@ -96,3 +96,48 @@ async fn products_are_listed_by_sku() {
     assert_eq!(listed("after=zzz").await, (String::new(), false));
     assert_eq!(listed("limit=100&after=%00").await.0.split(' ').count(), 3);
 }
+
+#[tokio::test]
+async fn a_late_put_can_not_undo_a_newer_one() {
+    let app = App::start_with_pool(2).await;
+    let seen = app.product("mug", 10).await.expect(201);
+    let etag = seen.header("ETag").unwrap().to_owned();
+    let put = |etag: &str, stock: i64| {
+        send(app.request("PUT", "/v1/products/mug").header("If-Match", etag).json(&terms(stock)))
+    };
+    assert_eq!(app.get("/v1/products/mug").await.header("ETag"), Some(&*etag));
+    // Orders move what is reserved: that is no change of the terms.
+    app.order("key", "mug", 1).await.expect(201);
+
+    let newer = put(&etag, 20).await.expect(200);
+    let late = put(&etag, 15).await.expect_problem(412, "precondition-failed");
+    assert_eq!(late.json()["retry"], "fix");
+    assert_eq!(app.get("/v1/products/mug").await.json()["stock"], 20);
+
+    // The retry of the one that was made finds its terms, and is no late one.
+    assert_eq!(put(&etag, 20).await.expect(200).header("ETag"), newer.header("ETag"));
+    put(newer.header("ETag").unwrap(), 15).await.expect(200);
+    put("*", 16).await.expect(200);
+    // Back at the first terms, it is another version all the same.
+    put("*", 10).await.expect(200);
+    put(&etag, 15).await.expect_problem(412, "precondition-failed");
+}
+
+#[tokio::test]
+async fn a_precondition_that_can_not_hold_changes_nothing() {
+    let app = App::start_with_pool(2).await;
+    let etag = app.product("mug", 10).await.expect(201).header("ETag").unwrap().to_owned();
+    let before = app.rows();
+    let put = |sku: &str, if_match: &str| {
+        let request = app.request("PUT", &format!("/v1/products/{sku}")).header("If-Match", if_match);
+        send(request.json(&terms(11)))
+    };
+
+    put("mug", &format!("W/{etag}")).await.expect_problem(412, "precondition-failed");
+    put("mug", "\"another\"").await.expect_problem(412, "precondition-failed");
+    put("unheard-of", "*").await.expect_problem(412, "precondition-failed");
+    put("mug", "unquoted").await.expect_problem(400, "malformed-request");
+
+    assert_eq!(app.rows(), before);
+    put("mug", &format!("\"another\", {etag}")).await.expect(200);
+}

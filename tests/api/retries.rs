@@ -19,24 +19,17 @@ async fn a_retry_gets_the_first_reply_byte_for_byte() {
     assert_eq!((app.count("orders"), app.count("events WHERE type = 'order.created'")), (1, 1));
 }
 
+/// In one process the duplicates wait for the first one: each gets its reply, and none is refused. Seen to fail where a
+/// follower hears at once that the key is in flight.
 #[tokio::test]
-async fn a_hundred_duplicates_on_a_pool_of_four_make_one_order() {
+async fn a_hundred_duplicates_on_a_pool_of_four_make_one_order_and_each_gets_its_reply() {
     let app = App::start_with_pool(4).await;
 
-    let answers = app.at_once(100, |app, _| async move { app.order("key", "sticker", 1).await }).await;
+    let answers = app.at_once(100, |app, _| async move { app.order("key", "sticker", 1).await.expect(201) }).await;
 
-    let first = answers.iter().find(|answer| answer.status == 201 && !answer.is_replay()).unwrap();
-    for answer in &answers {
-        if answer.status == 409 {
-            assert_eq!(
-                (answer.problem().as_str(), answer.header("Retry-After")),
-                ("idempotency-request-in-flight", Some("1"))
-            );
-        } else {
-            assert_eq!(answer.reply(), first.reply());
-        }
-    }
-    assert_eq!(answers.iter().filter(|answer| answer.status == 201 && !answer.is_replay()).count(), 1);
+    let fresh: Vec<_> = answers.iter().filter(|answer| !answer.is_replay()).collect();
+    assert_eq!(fresh.len(), 1);
+    assert!(answers.iter().all(|answer| answer.reply() == fresh[0].reply()), "{answers:?}");
     assert_eq!((app.count("orders"), app.count("idempotency_keys")), (1, 1));
     assert_eq!(app.get("/v1/products/sticker").await.json()["reserved"], 1);
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::idempotency::{Error, Policy};
 use crate::support::{at_once, count, eventually_blocked, execute, fresh_database};
 use crate::toy::{MAKE, MAKE_OR_REMEMBER, Runs, ToyError, Workshop, make, stock};
@@ -110,6 +112,49 @@ async fn a_follower_takes_the_place_of_a_leader_whose_request_is_dropped() {
 
     assert!(follower.await.unwrap().unwrap().is_replay());
     assert_eq!(count(&workshop.url, "shelves WHERE toys = 1"), 1);
+    assert_eq!((workshop.toys(), workshop.records()), (1, 1));
+}
+
+/// Seen to fail where a flight is boarded by scope and key alone.
+#[tokio::test]
+async fn another_accounts_request_under_the_same_key_neither_waits_nor_shares() {
+    let workshop = Workshop::open();
+    let shelf = workshop.hold_shelf(1);
+    let slow = workshop.send_on(&[], Uuid::from_u128(1), MAKE, "key", "ball", |conn, toy| {
+        stock(conn, 1)?;
+        make(conn, toy)
+    });
+    let slow = tokio::spawn(slow);
+    eventually_blocked(&workshop.url, 1).await;
+
+    // Of the same body as the request in flight, and of another.
+    for (account, name) in [(2, "ball"), (3, "doll")] {
+        let answer = workshop.send_on(&[], Uuid::from_u128(account), MAKE, "key", name, make).await.unwrap();
+        assert_eq!((answer.status, answer.is_replay()), (201, false));
+    }
+
+    assert!(!slow.is_finished());
+    drop(shelf);
+    assert!(!slow.await.unwrap().unwrap().is_replay());
+    assert_eq!((workshop.toys(), workshop.records()), (3, 3));
+}
+
+/// Refused at once by the flight's fingerprint; seen to fail without it and without the look at the record's.
+#[tokio::test]
+async fn another_body_under_a_key_in_flight_never_gets_the_flights_reply() {
+    let workshop = Workshop::open();
+    let shelf = workshop.hold_shelf(1);
+    let ball = tokio::spawn(workshop.send(MAKE, "key", "ball", |conn, toy| {
+        stock(conn, 1)?;
+        make(conn, toy)
+    }));
+    eventually_blocked(&workshop.url, 1).await;
+    let doll = workshop.send(MAKE, "key", "doll", make);
+
+    let (doll, ()) = tokio::join!(doll, async { drop(shelf) });
+
+    assert!(matches!(doll, Err(ToyError::Idempotency(Error::KeyReused))), "{doll:?}");
+    assert_eq!(ball.await.unwrap().unwrap().status, 201);
     assert_eq!((workshop.toys(), workshop.records()), (1, 1));
 }
 

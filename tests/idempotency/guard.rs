@@ -116,6 +116,34 @@ async fn of_many_settlers_at_once_one_settles() {
     assert_eq!(workshop.make("key").await.body, winner.to_string().into_bytes());
 }
 
+/// Seen to fail where the takeover guards the record and then goes on although the record is live, and where it deletes by
+/// key without a guard: the body runs in vain, or twice for good.
+#[tokio::test]
+async fn a_takeover_that_waited_while_the_record_came_to_life_replays_it_and_runs_nothing() {
+    let workshop = Workshop::open();
+    let first = workshop.make("key").await;
+    workshop.expire("key");
+    // Another process takes the key over, and has not committed yet.
+    let mut other = connect(&workshop.url);
+    other.batch_execute("BEGIN; SELECT FROM idempotency_keys FOR UPDATE").unwrap();
+    let runs = Runs::default();
+    let counted = runs.clone();
+
+    let request = workshop.send(MAKE, "key", "ball", move |conn, toy| {
+        counted.is_first();
+        make(conn, toy)
+    });
+    let (answer, ()) = tokio::join!(request, async {
+        eventually_blocked(&workshop.url, 1).await;
+        let alive = "UPDATE idempotency_keys SET expires_at = now() + interval '1 hour'; COMMIT";
+        other.batch_execute(alive).unwrap();
+    });
+
+    let answer = answer.unwrap();
+    assert_eq!((answer.reply(), answer.is_replay()), (first.reply(), true));
+    assert_eq!((runs.so_far(), workshop.toys(), workshop.records()), (0, 1, 1));
+}
+
 #[tokio::test]
 async fn an_expired_record_is_taken_over_by_exactly_one_of_many() {
     let workshop = Workshop::open();

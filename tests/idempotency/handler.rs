@@ -15,9 +15,20 @@ async fn make_toy(request: Keyed<NewToy>, db: Data<Db>) -> Result<HttpResponse, 
     MAKE.run(&**db, ACCOUNT, request, make).await
 }
 
-/// Sends requests, one after another, to a service with the one route.
+/// The extractor's own refusal becomes the service's error, and is answered in the service's words.
+async fn make_toy_in_own_words(
+    request: Result<Keyed<NewToy>, ToyError>,
+    db: Data<Db>,
+) -> Result<HttpResponse, ToyError> {
+    MAKE.run(&**db, ACCOUNT, request?, make).await
+}
+
+/// Sends requests, one after another, to a service with these two routes.
 async fn answers<const N: usize>(workshop: &Workshop, requests: [TestRequest; N]) -> [ServiceResponse; N] {
-    let routes = App::new().app_data(Data::new(workshop.db.clone())).route("/toys", web::post().to(make_toy));
+    let routes = App::new()
+        .app_data(Data::new(workshop.db.clone()))
+        .route("/toys", web::post().to(make_toy))
+        .route("/own-words", web::post().to(make_toy_in_own_words));
     let service = test::init_service(routes).await;
     let mut answers = Vec::with_capacity(N);
     for request in requests {
@@ -67,6 +78,24 @@ async fn what_is_not_one_keyed_request_is_refused_before_the_body() {
     assert_eq!((workshop.toys(), workshop.records()), (0, 0));
 }
 
+#[actix_web::test]
+async fn a_service_may_put_its_own_error_in_the_place_of_the_extractors() {
+    let workshop = Workshop::open();
+    let ball = |path| post(r#"{"name":"ball"}"#).uri(path);
+    let keyed = |path| ball(path).insert_header(("Idempotency-Key", "key"));
+
+    let requests = [ball("/toys"), ball("/own-words"), keyed("/own-words"), keyed("/toys")];
+    let [module, service, first, retry] =
+        answers(&workshop, requests).await.map(|answer| Response::from(answer.into_parts().1));
+
+    assert_eq!((module.status, module.header("Content-Type")), (400, Some("application/problem+json")));
+    assert_eq!((service.status, service.header("Content-Type")), (400, Some("text/plain; charset=utf-8")));
+    assert_eq!(service.body, ToyError::from(Error::KeyMissing).to_string().into_bytes());
+    // A request that is in order is the same request by either handler.
+    assert_eq!((first.status, retry.reply()), (201, first.reply()));
+    assert!(retry.is_replay());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_that_stops_arriving_is_given_up_after_ten_seconds() {
     let request = TestRequest::post().to_http_request();
@@ -75,6 +104,6 @@ async fn a_body_that_stops_arriving_is_given_up_after_ten_seconds() {
 
     let read = read_body(&request, Payload::Stream { payload: begun.boxed_local() }).await;
 
-    assert!(matches!(read, Err(Error::MalformedJson(detail)) if detail.contains("10 s")));
+    assert!(matches!(read, Err(Error::RequestTimeout)), "{read:?}");
     assert_eq!(started.elapsed().as_secs(), 10);
 }

@@ -21,6 +21,7 @@ mod guard;
 mod handler;
 mod provisional;
 mod proxy;
+mod rendering;
 mod replay;
 mod run_again;
 mod sweep;

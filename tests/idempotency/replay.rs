@@ -139,6 +139,35 @@ async fn two_spellings_of_one_id_are_one_resource() {
     assert_eq!(workshop.toys(), 1);
 }
 
+#[test]
+fn a_policys_path_has_each_id_in_its_place() {
+    let mend = Policy { route: "POST /toys/{toy}/parts/{part}/mend", ..MAKE };
+    let path = |policy: Policy, ids: &[&str]| policy.path(&ids.iter().map(ToString::to_string).collect::<Vec<_>>());
+
+    assert_eq!(mend.method(), "POST");
+    assert_eq!(path(mend, &["7", "lid"]).unwrap(), "/toys/7/parts/lid/mend");
+    assert_eq!(path(MAKE, &[]).unwrap(), "/toys");
+    for (policy, ids) in [(mend, &[][..]), (mend, &["7"]), (mend, &["7", "lid", "8"]), (MAKE, &["7"])] {
+        let error = path(policy, ids).unwrap_err();
+        assert!(matches!(error, Error::ResourceNotNamed(route) if route == policy.route), "{ids:?}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_ids_of_a_resource_count_in_their_order() {
+    let workshop = Workshop::open();
+    let mend = Policy { route: "POST /toys/{toy}/parts/{part}/mend", scope: Scope::Resource, ..MAKE };
+    let send = async |ids: &[&str]| workshop.send_on(ids, ACCOUNT, mend, "key", "ball", make).await.unwrap();
+
+    assert!(!send(&["1", "2"]).await.is_replay());
+    assert!(!send(&["2", "1"]).await.is_replay());
+    assert!(send(&["1", "2"]).await.is_replay());
+
+    for scope in ["POST /toys/1/parts/2/mend", "POST /toys/2/parts/1/mend"] {
+        assert_eq!(count(&workshop.url, &format!("idempotency_keys WHERE scope = '{scope}'")), 1, "{scope}");
+    }
+}
+
 /// A handler that forgets an id would give all resources one key space: it is a 500, and nothing is done.
 #[tokio::test]
 async fn a_handler_that_does_not_name_its_resource_does_nothing() {

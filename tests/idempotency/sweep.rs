@@ -1,6 +1,6 @@
 //! The sweeper deletes what is expired, and nothing else, beside whatever happens at the same time.
 
-use diesel::connection::SimpleConnection;
+use diesel::connection::{Connection, InstrumentationEvent, SimpleConnection};
 
 use crate::idempotency::{SWEEP_BATCH, Swept, sweep};
 use crate::support::{at_once, connect, count, execute};
@@ -72,6 +72,31 @@ async fn a_sweep_leaves_what_somebody_else_has_locked() {
     other.batch_execute("ROLLBACK").unwrap();
 
     assert_eq!(sweep(&mut connect(&workshop.url)).unwrap().deleted, 1);
+}
+
+/// Seen to fail where the deleting statement does not look at the expiry again.
+#[tokio::test]
+async fn a_live_record_that_lies_where_an_expired_one_lay_is_not_swept() {
+    let workshop = Workshop::open();
+    add_records(&workshop, "old", 1, 201, "now()");
+    let at_first_place = "idempotency_keys WHERE ctid = '(0,1)'";
+    assert_eq!(count(&workshop.url, at_first_place), 1);
+    let mut conn = connect(&workshop.url);
+    let meanwhile = workshop.clone();
+    conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+        // Between the look for candidates and the deletion, another sweeper has been here, and a request.
+        if let InstrumentationEvent::StartQuery { query, .. } = event
+            && query.to_string().contains("DELETE")
+        {
+            execute(&meanwhile.url, "DELETE FROM idempotency_keys");
+            execute(&meanwhile.url, "VACUUM idempotency_keys");
+            add_records(&meanwhile, "new", 1, 201, "now() + interval '1 minute'");
+        }
+    });
+
+    assert_eq!(sweep(&mut conn).unwrap().deleted, 0);
+
+    assert_eq!((records(&workshop, "new"), count(&workshop.url, at_first_place)), (1, 1));
 }
 
 #[tokio::test]

@@ -1,0 +1,78 @@
+//! What a browser is told of the API, when a page of another origin calls it.
+
+use serde_json::json;
+
+use crate::app::{Answer, App, Client, SHOP, one_item, send};
+
+/// Whom an answer lets read it.
+fn allowed(answer: &Answer) -> Option<&str> {
+    answer.header("Access-Control-Allow-Origin")
+}
+
+async fn preflight(app: &Client, origin: &str, headers: &str) -> reqwest::Response {
+    let request = app.anonymous("OPTIONS", "/v1/orders").header("Origin", origin);
+    let request = request.header("Access-Control-Request-Method", "POST");
+    request.header("Access-Control-Request-Headers", headers).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_page_of_an_allowed_origin_may_send_a_key_and_read_what_it_met() {
+    let app = App::start_with_pool(2).await;
+    for origin in [SHOP, "http://localhost:5173"] {
+        let asked = preflight(&app, origin, "authorization,content-type,idempotency-key").await;
+        assert_eq!(
+            (
+                asked.status().as_u16(),
+                asked.headers().get("Access-Control-Allow-Origin").and_then(|value| value.to_str().ok())
+            ),
+            (200, Some(origin))
+        );
+        let from = |key: &str, sku: &str| {
+            let request = app.request("POST", "/v1/orders").header("Origin", origin).header("Idempotency-Key", key);
+            send(request.json(&one_item(sku, 1)))
+        };
+
+        let answers = [from(origin, "sticker").await.expect(201), from("k", "unheard-of").await.expect(422)];
+
+        for answer in answers {
+            assert_eq!(allowed(&answer), Some(origin), "{answer:?}");
+            let exposed = answer.header("Access-Control-Expose-Headers").unwrap().to_ascii_lowercase();
+            for name in ["idempotency-replayed", "idempotency-expires", "location", "retry-after", "x-request-id"] {
+                assert!(exposed.contains(name), "{name} is not among {exposed}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_is_not_let_in() {
+    let app = App::start_with_pool(2).await;
+    for origin in ["https://evil.example", "http://localhost.evil.example", "null"] {
+        let asked = preflight(&app, origin, "authorization").await;
+        assert_eq!(
+            (asked.status().as_u16(), asked.headers().get("Access-Control-Allow-Origin")),
+            (400, None),
+            "{origin}"
+        );
+        let answer = send(app.request("GET", "/v1/orders").header("Origin", origin)).await.expect(200);
+        assert_eq!(allowed(&answer), None, "{origin}");
+    }
+    let cookies = preflight(&app, SHOP, "cookie").await;
+    assert_eq!(cookies.status().as_u16(), 400);
+}
+
+#[tokio::test]
+async fn options_tells_the_methods_of_a_path() {
+    let app = App::start_with_pool(1).await;
+    let vectors = [
+        ("/v1/orders", json!("GET, POST, HEAD, OPTIONS")),
+        ("/v1/products/mug", json!("GET, PUT, HEAD, OPTIONS")),
+        ("/v1/orders/7/cancel", json!("POST, OPTIONS")),
+        ("/health/live", json!("GET, HEAD, OPTIONS")),
+    ];
+    for (path, methods) in vectors {
+        let answer = send(app.anonymous("OPTIONS", path)).await.expect(204);
+        assert_eq!((json!(answer.header("Allow")), answer.body.as_str()), (methods, ""), "{path}");
+    }
+    send(app.anonymous("OPTIONS", "/v1/nothing")).await.expect_problem(404, "not-found");
+}

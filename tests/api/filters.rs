@@ -1,0 +1,123 @@
+//! Lists take filters, alone and together; what they let through is what they say.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::app::{App, Client};
+use crate::gateways::away;
+use crate::support::{execute, fresh_database};
+
+/// The ids, or what else names the items, of a list.
+async fn listed(app: &Client, path: &str, member: &str) -> Vec<String> {
+    let page = app.get(path).await.expect(200).json();
+    let text = |item: &Value| item[member].as_str().unwrap().to_owned();
+    page["data"].as_array().unwrap().iter().map(text).collect()
+}
+
+#[tokio::test]
+async fn entitlements_are_found_by_customer_feature_and_time() {
+    let app = App::start_with_pool(2).await;
+    let mut ids = Vec::new();
+    for (customer, feature, at) in [("ada", "x", "2026-01-01"), ("ada", "y", "2026-01-02"), ("bob", "x", "2026-01-03")]
+    {
+        let new = json!({"customer": customer, "feature": feature});
+        let made = app.post("/v1/entitlements", &Uuid::new_v4().to_string(), new).await.expect(201).json();
+        let id = made["id"].as_str().unwrap().to_owned();
+        execute(&app.database, &format!("UPDATE entitlements SET created_at = '{at}T00:00:00Z' WHERE id = '{id}'"));
+        ids.push(id);
+    }
+    let found = async |query: &str| {
+        let found = listed(&app, &format!("/v1/entitlements?{query}"), "id").await;
+        ids.iter().enumerate().filter(|(_, id)| found.contains(id)).map(|(number, _)| number).collect::<Vec<_>>()
+    };
+
+    assert_eq!(found("").await, [0, 1, 2]);
+    assert_eq!(found("customer=ada").await, [0, 1]);
+    assert_eq!(found("customer=ada&feature=x").await, [0]);
+    assert_eq!(found("created_from=2026-01-02T00:00:00Z").await, [1, 2]);
+    assert_eq!(found("created_before=2026-01-02T00:00:00Z").await, [0]);
+    assert_eq!(found("created_from=2026-01-02T01:00:00%2B01:00&created_before=2026-01-03T00:00:00Z").await, [1]);
+    assert_eq!(found("created_from=2026-01-02T00:00:00Z&feature=x").await, [2]);
+}
+
+#[tokio::test]
+async fn events_are_found_by_type_and_object() {
+    let app = App::start_with_pool(2).await;
+    app.product("mug", 10).await.expect(201);
+    app.product("mug", 11).await.expect(200);
+    let order = app.order("key", "mug", 1).await.expect(201).json()["id"].as_str().unwrap().to_owned();
+    app.post(&format!("/v1/orders/{order}/cancel"), "key", json!({})).await.expect(200);
+    let types = async |query: &str| listed(&app, &format!("/v1/events?limit=100&{query}"), "type").await;
+
+    assert_eq!(types("type=order.created").await, ["order.created"]);
+    assert_eq!(types(&format!("object_id={order}")).await, ["order.created", "order.canceled"]);
+    assert_eq!(types("object_id=mug").await, ["product.updated", "product.updated"]);
+    assert_eq!(types(&format!("object_id={order}&type=order.canceled")).await, ["order.canceled"]);
+    assert_eq!(types("created_before=2020-01-01T00:00:00Z").await, [] as [&str; 0]);
+    // A page of a filtered feed goes on from its last cursor.
+    let first = app.get("/v1/events?object_id=mug&limit=1").await.expect(200).json();
+    assert_eq!(first["has_more"], true);
+    let cursor = first["data"][0]["cursor"].as_str().unwrap();
+    assert_eq!(types(&format!("object_id=mug&after={cursor}")).await, ["product.updated"]);
+}
+
+#[tokio::test]
+async fn products_are_found_by_time() {
+    let app = App::start_with_pool(2).await;
+    execute(&app.database, "UPDATE products SET created_at = '2020-01-01' WHERE sku = 'sticker'");
+    assert_eq!(listed(&app, "/v1/products?created_before=2021-01-01T00:00:00Z", "sku").await, ["sticker"]);
+}
+
+#[tokio::test]
+async fn orders_are_found_by_customer_status_and_time() {
+    let app = App::start_with_pool(2).await;
+    let order = async |key: &str, customer: &str| {
+        let items = json!([{"sku": "sticker", "quantity": 1}]);
+        app.post("/v1/orders", key, json!({"customer": customer, "items": items})).await.expect(201).id()
+    };
+    let (ada, canceled, bob) = (order("a", "ada").await, order("b", "ada").await, order("c", "bob").await);
+    app.post(&format!("/v1/orders/{canceled}/cancel"), "k", json!({})).await.expect(200);
+    execute(&app.database, &format!("UPDATE orders SET created_at = '2020-01-01' WHERE id = '{bob}'"));
+    let found = async |query: &str| listed(&app, &format!("/v1/orders?{query}"), "id").await;
+
+    assert_eq!(found("customer=ada").await, [canceled.clone(), ada.clone()]);
+    assert_eq!(found("customer=ada&status=pending").await, [ada.clone()]);
+    assert_eq!(found("status=canceled").await, [canceled.clone()]);
+    assert_eq!(found("created_before=2021-01-01T00:00:00Z").await, [bob]);
+    assert_eq!(found(&format!("customer=ada&after={canceled}")).await, [ada]);
+    let unknown = app.get("/v1/orders?status=paidd").await.expect_problem(422, "invalid-request");
+    assert_eq!(unknown.pointers(), ["/status"]);
+}
+
+#[tokio::test]
+async fn charges_are_found_by_order_customer_status_and_whether_they_are_parked() {
+    let app = App::start_without_settler(fresh_database(), away());
+    let mut charges = Vec::new();
+    for (key, customer) in [("a", "ada"), ("b", "bob")] {
+        let items = json!([{"sku": "sticker", "quantity": 1}]);
+        let order = app.post("/v1/orders", key, json!({"customer": customer, "items": items})).await.expect(201).id();
+        let paying = json!({"order_id": order, "payment_method": "pm_card_visa"});
+        charges.push((order, app.post("/v1/charges", &format!("pay-{key}"), paying).await.expect(202).id()));
+    }
+    let (order, first) = charges[0].clone();
+    let second = charges[1].1.clone();
+    execute(
+        &app.database,
+        &format!(
+            "UPDATE settlements SET parked_at = now() \
+             WHERE reference = (SELECT reference FROM charges WHERE id = '{first}')"
+        ),
+    );
+    let found = async |query: &str| listed(&app, &format!("/v1/charges?{query}"), "id").await;
+
+    assert_eq!(found("").await, [second.clone(), first.clone()]);
+    assert_eq!(found(&format!("order_id={order}")).await, [first.clone()]);
+    assert_eq!(found("customer=bob").await, [second.clone()]);
+    assert_eq!(found("status=processing&parked=true").await, [first.clone()]);
+    assert_eq!(found("parked=false").await, [second]);
+    assert_eq!(found("status=succeeded").await, [] as [&str; 0]);
+    assert_eq!(found("created_from=2020-01-01T00:00:00Z&customer=ada").await, [first]);
+    let wrong =
+        app.get("/v1/charges?parked=maybe&order_id=7&costumer=ada").await.expect_problem(422, "invalid-request");
+    assert_eq!(wrong.pointers(), ["/costumer", "/order_id", "/parked"]);
+}

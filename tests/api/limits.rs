@@ -1,0 +1,49 @@
+//! The connections of the application's own pool have the limits that the idempotency module asks for.
+
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+use idempotent_payments::db::{Db, NOBODY};
+use idempotent_payments::error::ApiError;
+
+use crate::support::{cluster, execute, fresh_database};
+
+/// What the module's `CONNECTION_LIMITS` say, as PostgreSQL shows it. The limits of TCP show only over TCP.
+const LIMITS: [(&str, &str); 4] = [
+    ("statement_timeout", "5s"),
+    ("lock_timeout", "3s"),
+    ("idle_in_transaction_session_timeout", "5s"),
+    ("default_transaction_isolation", "read committed"),
+];
+
+async fn limits(db: &Db) -> Vec<(&'static str, String)> {
+    let read = db.read(NOBODY, |conn| {
+        let show = |(name, _)| {
+            let setting = diesel::dsl::sql::<Text>(&format!("current_setting('{name}')"));
+            Ok((name, diesel::select(setting).get_result(conn)?))
+        };
+        LIMITS.into_iter().map(show).collect::<Result<Vec<(&str, String)>, ApiError>>()
+    });
+    read.await.unwrap()
+}
+
+/// Seen to fail where the pool sets nothing. The database's own defaults are others, so that each limit is the pool's.
+#[tokio::test]
+async fn every_connection_of_the_pool_has_the_limits_also_one_that_replaces_a_lost_one() {
+    let url = fresh_database();
+    let (_, name) = url.rsplit_once('/').unwrap();
+    execute(
+        &url,
+        &format!(
+            "ALTER DATABASE {name} SET statement_timeout = 0; ALTER DATABASE {name} SET lock_timeout = 0; \
+             ALTER DATABASE {name} SET idle_in_transaction_session_timeout = 0; \
+             ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'"
+        ),
+    );
+    let db = Db::start(&url, 1).unwrap();
+    let expected: Vec<_> = LIMITS.into_iter().map(|(name, limit)| (name, limit.to_owned())).collect();
+
+    assert_eq!(limits(&db).await, expected);
+    let cut = format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'");
+    execute(&cluster().url("postgres"), &cut);
+    assert_eq!(limits(&db).await, expected);
+}

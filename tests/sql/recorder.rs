@@ -1,0 +1,45 @@
+//! Writes down each SQL text that the program sends, by Diesel's instrumentation.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
+
+static TEXTS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// What every URL of the program's own connections says. The tests look into the tables over connections without it.
+const PROGRAM: &str = "application_name=payments";
+
+/// Writes down what connections send that are opened from now on.
+pub fn start() {
+    set_default_instrumentation(|| Some(Box::new(Recorder { is_programs: false }))).unwrap();
+}
+
+/// The texts so far, without their binds.
+pub fn texts() -> BTreeSet<String> {
+    TEXTS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// A URL for a connection that counts as the program's: for what a command runs on a connection of its own.
+pub fn as_program(url: &str) -> String {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}{PROGRAM}")
+}
+
+struct Recorder {
+    is_programs: bool,
+}
+
+impl Instrumentation for Recorder {
+    fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
+        match event {
+            InstrumentationEvent::StartEstablishConnection { url, .. } => self.is_programs = url.contains(PROGRAM),
+            InstrumentationEvent::StartQuery { query, .. } if self.is_programs => {
+                let text = query.to_string();
+                let sql = text.split_once(" -- binds: ").map_or(text.as_str(), |(sql, _)| sql);
+                TEXTS.lock().unwrap_or_else(PoisonError::into_inner).insert(sql.to_owned());
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! How often the API and PostgreSQL take turns for one request. Each turn is a round trip of the network, and of a pool's
+//! connection that nobody else can use meanwhile.
+
+use std::sync::Arc;
+
+use crate::app::App;
+use crate::paying::Sandbox;
+use crate::proxy::Proxy;
+use crate::support::fresh_database;
+
+/// A server with one connection through a proxy that counts, and a gateway on a database of its own.
+struct Counted {
+    app: App,
+    proxy: Proxy,
+    _sandbox: Sandbox,
+}
+
+impl Counted {
+    fn start() -> Self {
+        let (proxy, sandbox) = (Proxy::start(), Sandbox::start());
+        let app = App::start_alone(proxy.url(&fresh_database()), 1, Arc::new(sandbox.gateway()));
+        Self { app, proxy, _sandbox: sandbox }
+    }
+
+    /// The round trips of a request whose statements the connection knows already: the fewest of some, since a connection
+    /// that rested is tried first. `I` ended outside a transaction, `T` inside.
+    async fn fewest(&self, request: impl AsyncFn(&App, usize)) -> String {
+        let mut trips = Vec::new();
+        for number in 0..8 {
+            self.proxy.round_trips();
+            request(&self.app, number).await;
+            trips.push(self.proxy.round_trips());
+        }
+        trips.into_iter().min_by_key(String::len).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_fresh_order_of_an_unlimited_product_takes_seven_round_trips() {
+    let counted = Counted::start();
+
+    let trips = counted.fewest(async |app, number| {
+        app.order(&format!("order {number}"), "pro-monthly", 1).await.expect(201);
+    });
+
+    // BEGIN, claim, offers, order, event, record; COMMIT.
+    assert_eq!(trips.await, "TTTTTTI");
+}
+
+#[tokio::test]
+async fn a_replay_takes_one_round_trip() {
+    let counted = Counted::start();
+    counted.app.order("key", "pro-monthly", 1).await.expect(201);
+
+    let trips = counted.fewest(async |app, _| assert!(app.order("key", "pro-monthly", 1).await.is_replay()));
+
+    assert_eq!(trips.await, "I");
+}
+
+/// Both transactions, to the 201: BEGIN, claim, savepoint, order, charge, settlement, record and so on.
+#[tokio::test]
+async fn a_charge_with_one_grant_takes_at_most_22_round_trips() {
+    let counted = Counted::start();
+    let mut orders = Vec::new();
+    for _ in 0..8 {
+        orders.push(counted.app.pending_order().await);
+    }
+
+    let trips = counted.fewest(async |app, number| {
+        app.pay(&format!("pay {number}"), &orders[number], "pm_card_visa").await.expect(201);
+    });
+
+    let trips = trips.await;
+    assert!(trips.len() <= 22, "{} round trips: {trips}", trips.len());
+}

@@ -1,0 +1,127 @@
+//! Every SQL text that the program sends keeps the rules.
+
+use std::collections::{BTreeSet, HashSet};
+
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+
+use crate::rules::check;
+use crate::support::{connect, fresh_database};
+use crate::{recorder, traffic};
+
+/// With this variable the traffic goes to a database that is migrated and seeded already: a cluster over which the tables
+/// are distributed, for example. It must be a database of nobody else's.
+const DATABASE: &str = "SQL_TEST_DATABASE_URL";
+
+/// What has no table: transactions, settings of the connection, whether the server answers.
+const SESSION: [&str; 7] = ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET ", "DISCARD PLANS"];
+
+/// The statements that cross accounts, each with the reason why it may.
+const OVER_ALL_ACCOUNTS: [(&str, &str); 5] = [
+    (
+        "SELECT idempotency_keys.account_id, ctid::text FROM idempotency_keys WHERE (idempotency_keys.expires_at <= ",
+        "the sweeper looks for candidates without a lock; what it finds is locked and deleted account by account",
+    ),
+    (
+        "FROM settlements WHERE ((settlements.settled_at IS NULL) AND (settlements.next_attempt_at <= ",
+        "the settler looks for what is due without a lock; what it finds is leased account by account",
+    ),
+    (
+        "FROM settlements WHERE ((settlements.settled_at IS NULL) AND ((settlements.next_attempt_at <= ",
+        "the same where a person resumes what is parked",
+    ),
+    ("SELECT COUNT(*) FROM settlements WHERE ((settlements.settled_at IS NULL) AND ", "a gauge for the person on call"),
+    (
+        "settlements.created_at FROM settlements WHERE ((settlements.settled_at IS NULL) AND (settlements.parked_at IS NOT NULL)",
+        "the list for the person on call",
+    ),
+];
+
+/// Every node holds these: they turn a key into an account, so they can't be asked by account.
+const REFERENCE_TABLES: [&str; 2] = ["accounts", "api_keys"];
+
+/// What the program does to which table: with another list, the traffic lacks a request, or this list a line.
+const KINDS: [&str; 39] = [
+    "DELETE idempotency_keys",
+    "INSERT accounts",
+    "INSERT api_keys",
+    "INSERT charges",
+    "INSERT entitlements",
+    "INSERT event_feeds",
+    "INSERT events",
+    "INSERT idempotency_keys",
+    "INSERT orders",
+    "INSERT products",
+    "INSERT refunds",
+    "INSERT settlements",
+    "LOCK charges",
+    "LOCK entitlements",
+    "LOCK event_feeds",
+    "LOCK idempotency_keys",
+    "LOCK orders",
+    "LOCK products",
+    "LOCK settlements",
+    "SELECT accounts",
+    "SELECT api_keys",
+    "SELECT charges",
+    "SELECT entitlements",
+    "SELECT events",
+    "SELECT idempotency_keys",
+    "SELECT orders",
+    "SELECT products",
+    "SELECT refunds",
+    "SELECT settlements",
+    "UPDATE api_keys",
+    "UPDATE charges",
+    "UPDATE entitlements",
+    "UPDATE event_feeds",
+    "UPDATE events",
+    "UPDATE idempotency_keys",
+    "UPDATE orders",
+    "UPDATE products",
+    "UPDATE refunds",
+    "UPDATE settlements",
+];
+
+fn volatile_functions(url: &str) -> HashSet<String> {
+    #[derive(QueryableByName)]
+    struct Function {
+        #[diesel(sql_type = Text)]
+        name: String,
+    }
+    let names = diesel::sql_query("SELECT DISTINCT proname::text AS name FROM pg_proc WHERE provolatile = 'v'");
+    names.load::<Function>(&mut connect(url)).unwrap().into_iter().map(|function| function.name).collect()
+}
+
+/// Diesel's own book-keeping of migrations is not distributed.
+const MIGRATIONS: &str = "__diesel_schema_migrations";
+
+#[tokio::test]
+async fn every_statement_that_the_program_sends_keeps_the_rules_of_a_distributed_schema() {
+    let database = std::env::var(DATABASE).unwrap_or_else(|_| fresh_database());
+    recorder::start();
+
+    traffic::everything(&database).await;
+
+    let volatile = volatile_functions(&database);
+    let (mut kinds, mut used, mut wrong) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    for sql in recorder::texts() {
+        if SESSION.iter().any(|word| sql.starts_with(word)) || sql.contains(MIGRATIONS) {
+            continue;
+        }
+        let findings = check(&sql, &volatile);
+        let plain = sql.replace('"', "");
+        let exempt = OVER_ALL_ACCOUNTS.iter().position(|(text, _)| plain.contains(text));
+        used.extend(exempt);
+        let is_distributed = |kind: &String| !REFERENCE_TABLES.iter().any(|table| kind.ends_with(&format!(" {table}")));
+        let crosses = findings.crosses_accounts && exempt.is_none() && findings.kinds.iter().any(is_distributed);
+        let crosses = crosses.then_some("a table without account_id = $n");
+        wrong.extend(findings.breaches.into_iter().chain(crosses).map(|breach| format!("{breach}: {plain}")));
+        kinds.extend(findings.kinds);
+    }
+
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let expected: BTreeSet<_> = KINDS.iter().map(ToString::to_string).collect();
+    assert_eq!(kinds, expected, "the traffic lacks a request, or KINDS a line");
+    assert_eq!(used.len(), OVER_ALL_ACCOUNTS.len(), "an exception that nothing needs: only {used:?} are used");
+}
