@@ -15,6 +15,7 @@ use idempotent_payments::drain::{Draining, end_when_told};
 use idempotent_payments::error::ApiError;
 use idempotent_payments::gateway::{Gateway, HttpGateway};
 use idempotent_payments::http::{self, State};
+use idempotent_payments::pages::Books;
 use idempotent_payments::payments::{Payments, Settler};
 use idempotent_payments::{demo, idempotency, sandbox};
 
@@ -50,6 +51,7 @@ fn serve_until_told(settings: &Settings, database: &Database, listener: TcpListe
     let sandbox_url = sandbox.as_ref().map(|sandbox| format!("http://{}", sandbox.addr));
     let gateway_url = settings.gateway_url.clone().or_else(|| sandbox_url.clone()).unwrap_or_default();
     let gateway: Arc<dyn Gateway> = Arc::new(HttpGateway::new(&gateway_url)?);
+    let demo = settings.seeds_demo().then(|| Books::of(&gateway_url)).transpose()?;
     let db = Db::start(url, settings.db_pool_size)?;
     let banner = banner(listener.local_addr()?, settings, database, sandbox_url.as_deref());
     rt::System::new().block_on(async move {
@@ -64,6 +66,7 @@ fn serve_until_told(settings: &Settings, database: &Database, listener: TcpListe
             cors_origins: settings.origins(),
             keep_alive: settings.keep_alive,
             draining: draining.clone(),
+            demo,
         };
         let server = http::serve(listener, state)?;
         let cut = end_when_told(server.handle(), draining, settings.drain_delay);

@@ -64,7 +64,9 @@ fn screen() -> Vec<Path> {
         path("/metrics").open(metrics::page),
         path("/health/live").open(health::live),
         path("/health/ready").open(health::ready),
+        path("/problems").open(pages::problem_list),
         path("/problems/{slug}").open(pages::problem),
+        path("/policies").open(pages::policies),
     ]
 }
 
@@ -93,6 +95,8 @@ pub struct State {
     pub known_keys: KnownKeys,
     /// Moves money, and finishes what the gateway left open.
     pub settler: Settler,
+    /// The gateway's books for the playground: only with the demo.
+    pub demo: Option<pages::Books>,
     /// The web origins that may call: `scheme://host[:port]`, or with `:*` for any port.
     pub cors_origins: Vec<String>,
     /// How long an idle client connection is kept.
@@ -115,11 +119,13 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
             .app_data(Data::new(state.known_keys.clone()))
             .app_data(Data::new(state.settler.clone()))
             .app_data(Data::new(metrics.clone()))
+            .app_data(Data::new(state.demo.clone()))
             .app_data(Data::new(state.draining.clone()))
             .wrap(from_fn(frame))
             .wrap(from_fn(honest_close))
             // Outside of the frame, so that errors have its headers, too.
             .wrap(Condition::new(has_origins, cors(state.cors_origins.clone())))
+            .configure(|config| pages::routes(config, state.demo.is_some()))
             .configure(routes)
     });
     let server = server.client_request_timeout(HEAD_WITHIN).keep_alive(keep_alive).shutdown_timeout(DRAIN_SECONDS);

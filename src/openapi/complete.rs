@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 
+use super::headers::{header_ref, headers};
 use super::links;
 use super::problem::{problem_response, problem_schema, retry_schema};
 use crate::advice;
@@ -12,7 +13,7 @@ use crate::gateway::PAYMENT_METHODS;
 use crate::policies::{self, PolicyData};
 use crate::problems::{
     DATABASE_UNAVAILABLE, INTERNAL, INVALID_REQUEST, KEY_INVALID, KEY_MISSING, KEY_REUSED, MALFORMED_REQUEST,
-    METHOD_NOT_ALLOWED, NOT_FOUND, OVERLOADED, PAYLOAD_TOO_LARGE, Problem, REQUEST_IN_FLIGHT, REQUEST_TIMEOUT, Retry,
+    METHOD_NOT_ALLOWED, NOT_FOUND, OVERLOADED, PAYLOAD_TOO_LARGE, Problem, REQUEST_IN_FLIGHT, REQUEST_TIMEOUT,
     UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE,
 };
 
@@ -196,29 +197,6 @@ fn by_status(problems: Vec<&'static Problem>) -> BTreeMap<u16, Vec<&'static Prob
         }
     }
     by_status
-}
-
-pub(super) fn header_ref(name: &str) -> Value {
-    json!({"$ref": format!("#/components/headers/{name}")})
-}
-
-fn headers() -> Value {
-    json!({
-        "X-Request-Id": {"description": "This request's id, also in the log.", "schema": {"type": "string", "format": "uuid"}},
-        "Idempotency-Replayed": {
-            "description": "`true` on every answer but that of the request whose own body ran.",
-            "schema": {"type": "string", "const": "true"},
-        },
-        "Idempotency-Expires": {
-            "description": "HTTP date: how long a retry of this key gets this reply. Absent where nothing is kept.",
-            "schema": {"type": "string"}, "example": "Wed, 25 Nov 2026 08:00:00 GMT",
-        },
-        "Location": {"description": "What was made.", "schema": {"type": "string", "format": "uri-reference"}},
-        "Retry-After": {"description": "Seconds to wait before the same request is sent again.", "schema": {"type": "string", "pattern": "^[0-9]+$"}},
-        "ETag": {"description": "The version, for `If-Match` of a later PUT.", "schema": {"type": "string"}},
-        "WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}},
-        "Allow": {"description": "The methods of this path.", "schema": {"type": "string"}},
-    })
 }
 
 fn key_parameter() -> Value {

@@ -5,6 +5,7 @@
 //! `x-idempotency`. So nothing that is data elsewhere is written a second time here.
 
 mod complete;
+mod headers;
 mod links;
 mod problem;
 
@@ -38,7 +39,7 @@ use crate::{
         refunds::list, payments::create_refund, refunds::get,
         entitlements::list, entitlements::grant, entitlements::get, entitlements::consume, entitlements::revoke,
         events::list, idempotency_keys::list, policies::list,
-        health::live, health::ready, metrics::page, json, pages::home, pages::docs, pages::docs_file, pages::problem,
+        health::live, health::ready, metrics::page, json, pages::home, pages::docs, pages::docs_file, pages::problem_list, pages::problem, pages::policies,
     ),
     tags(
         (name = "Products", description = "The catalogue. PUT is idempotent by itself and needs no key."),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::complete::header_ref;
+use super::headers::header_ref;
 use crate::problems::{
     CARD_DECLINED, GATEWAY_FAILED, INVALID_REQUEST, KEY_EXPIRED, Kind, OUT_OF_STOCK, Problem, QUOTA_EXCEEDED,
     REFUND_EXCEEDS_CHARGE, Retry, UNKNOWN_PRODUCT,

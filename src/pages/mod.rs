@@ -1,83 +1,84 @@
-//! Pages for people: the front page, and the documentation of the API to click through. Nothing comes from another host.
+//! Pages for people: the playground, the documentation to click through, the problems and the policies.
+//!
+//! Guarantees: every page has the one Content-Security-Policy of `assets.rs`, which allows nothing inline and no other host;
+//! every page and file has an `ETag`. Does not guarantee a page without JavaScript for `/docs` and the playground.
+//! Without the demo there is neither the playground nor what it stands on: the sources and the gateway's books.
 
-use std::sync::{Arc, LazyLock};
+mod assets;
+pub mod books;
+mod docs;
+mod layout;
+mod problems;
+mod table;
 
-use actix_web::HttpResponse;
-use actix_web::web::Path;
-use utoipa_swagger_ui::{Config, SwaggerFile, serve};
+use actix_web::web::{Data, Path, ServiceConfig, resource};
+use actix_web::{HttpRequest, HttpResponse};
 
+pub use self::books::Books;
+pub use self::docs::{__path_docs, __path_docs_file, docs, docs_file};
+use self::layout::{Place, page};
+pub use self::problems::{__path_problem, __path_problem_list, problem, problem_list};
 use crate::error::ApiError;
-use crate::problems::{self, NOT_FOUND, Problem};
+use crate::problems::NOT_FOUND;
 
-/// `GET /`
-#[utoipa::path(get, path = "/", operation_id = "getHome", tag = "Service", summary = "The front page",
-    description = "Where to look, and two requests to try.",
-    responses((status = 200, body = String, description = "The page", content_type = "text/html")))]
-pub async fn home() -> HttpResponse {
-    html(include_str!("home.html"))
+/// What the pages ask for, and nobody else: not part of the API, and not in its document. Only the demo has the gateway's
+/// books, and the sources that the playground links.
+pub fn routes(config: &mut ServiceConfig, demo: bool) {
+    config
+        .service(resource("/docs/").get(docs))
+        .service(resource("/problems/").get(problem_list))
+        .service(resource("/assets/{file:.*}").get(asset));
+    if demo {
+        config
+            .service(resource("/demo/gateway/{book}").get(books::read))
+            .service(resource("/source/{file:.*}").get(source));
+    }
 }
 
-/// `GET /docs`
+/// `GET /`: the playground, or without the demo a small page.
 ///
 /// # Errors
 /// 500, where the page is not among the files built in: a defect.
-#[utoipa::path(get, path = "/docs", operation_id = "getDocs", tag = "Service", summary = "The API to click through",
-    description = "Swagger UI, served from this binary.",
+#[utoipa::path(get, path = "/", operation_id = "getHome", tag = "Service", summary = "The playground",
+    description = "Without the demo: what this is, and where to look.",
     responses((status = 200, body = String, description = "The page", content_type = "text/html")))]
-pub async fn docs() -> Result<HttpResponse, ApiError> {
-    let page = file("index.html")?;
-    // The page names its files relative to a directory, and this path doesn't end with a slash.
-    let page = String::from_utf8_lossy(&page.bytes).replacen("<head>", "<head><base href=\"/docs/\">", 1);
-    Ok(html(page))
+pub async fn home(request: HttpRequest, demo: Data<Option<Books>>) -> Result<HttpResponse, ApiError> {
+    let (title, file, head) = if demo.is_some() {
+        ("Playground", "playground.html", PLAYGROUND_HEAD)
+    } else {
+        ("Idempotent payments", "home.html", "")
+    };
+    Ok(page(&request, Place::Home, title, head, &assets::text(file)?))
 }
 
-/// `GET /docs/{file}`
+const PLAYGROUND_HEAD: &str = "<link rel=\"stylesheet\" href=\"/assets/playground.css\">\
+     <script type=\"module\" src=\"/assets/playground/main.js\"></script>";
+
+/// `GET /policies`: for a person what `GET /v1/policies` is for a program.
 ///
 /// # Errors
-/// 404.
-#[utoipa::path(get, path = "/docs/{file}", operation_id = "getDocsFile", tag = "Service",
-    summary = "A file of the documentation's page", description = "Scripts and styles of `/docs`.",
-    params(("file" = String, Path, description = "The file's name", example = "swagger-ui.css")),
-    responses((status = 200, body = String, description = "The file", content_type = "*/*")))]
-pub async fn docs_file(name: Path<String>) -> Result<HttpResponse, ApiError> {
-    let file = file(&name)?;
-    Ok(HttpResponse::Ok().content_type(file.content_type).body(file.bytes.into_owned()))
-}
-
-fn file(name: &str) -> Result<SwaggerFile<'static>, ApiError> {
-    // Else a badge of the page would ask a validator on another host.
-    static CONFIG: LazyLock<Arc<Config<'static>>> =
-        LazyLock::new(|| Arc::new(Config::from("/openapi.json").validator_url("none")));
-    let found = serve(name, Arc::clone(&CONFIG)).map_err(ApiError::internal)?;
-    found.ok_or_else(|| ApiError::new(&NOT_FOUND, "the documentation has no such file"))
-}
-
-/// `GET /problems/{slug}`: the page that `type` points at.
-///
-/// # Errors
-/// 404 for another slug.
-#[utoipa::path(get, path = "/problems/{slug}", operation_id = "getProblem", tag = "Service", summary = "What a problem means, and what to do",
-    description = "The page that `type` of a problem document points at.",
-    params(("slug" = String, Path, description = "The last part of the problem's type", example = "card-declined")),
+/// 500, where the page is not among the files built in: a defect.
+#[utoipa::path(get, path = "/policies", operation_id = "getPoliciesPage", tag = "Service", summary = "Policies and guarantees, as a page",
+    description = "What a retry does, per endpoint, and what always holds.",
     responses((status = 200, body = String, description = "The page", content_type = "text/html")))]
-pub async fn problem(slug: Path<String>) -> Result<HttpResponse, ApiError> {
-    let problem = problems::ALL
-        .iter()
-        .find(|problem| problem.slug == slug.as_str())
-        .ok_or_else(|| ApiError::new(&NOT_FOUND, "there is no such problem"))?;
-    let Problem { slug, status, title, kind, meaning, remedy } = problem;
-    let kind = kind.for_a_person();
-    // Every part is a constant of `problems.rs`, so nothing needs escaping.
-    let page = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\
-         <meta name=\"viewport\" content=\"width=device-width\">\
-         <style>body{{font:1.1rem/1.5 system-ui;max-width:40rem;margin:3rem auto;padding:0 1rem}}code{{background:#eee}}</style>\
-         <h1>{title}</h1><p><code>{status}</code> <code>/problems/{slug}</code></p>\
-         <h2>What it means</h2><p>{meaning}</p><p>It arises {kind}.</p><h2>What to do</h2><p>{remedy}</p></html>\n"
+pub async fn policies(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let table = table::html(&crate::policies::markdown(), |route| (table::anchor(route), table::inline(route)));
+    let main = assets::text("policies.html")?.replace("{policies}", &table);
+    Ok(page(&request, Place::Policies, "Policies and guarantees", "", &main))
+}
+
+async fn asset(request: HttpRequest, file: Path<String>) -> Result<HttpResponse, ApiError> {
+    let bytes = assets::file(&file).ok_or_else(|| ApiError::new(&NOT_FOUND, "there is no such file"))?;
+    Ok(assets::answer(&request, assets::content_type(&file), bytes))
+}
+
+async fn source(request: HttpRequest, file: Path<String>) -> Result<HttpResponse, ApiError> {
+    let text = assets::source(&file).ok_or_else(|| ApiError::new(&NOT_FOUND, "there is no such source file"))?;
+    let name = table::escape(&file);
+    let main = format!(
+        "<main class=\"page wide\"><p class=\"eyebrow\">Source</p><h1 class=\"path\">src/{name}</h1>\
+         <pre class=\"source\" tabindex=\"0\"><code>{}</code></pre></main>",
+        table::escape(&text)
     );
-    Ok(html(page))
-}
-
-fn html(page: impl Into<String>) -> HttpResponse {
-    HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page.into())
+    Ok(page(&request, Place::Elsewhere, &format!("src/{name}"), "", &main))
 }

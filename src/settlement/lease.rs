@@ -264,13 +264,13 @@ pub(super) fn holds(conn: &mut PgConnection, lease: &Lease) -> QueryResult<bool>
 }
 
 /// Closes a locked settlement, for good.
-pub(super) fn close(conn: &mut PgConnection, lease: &Lease) -> QueryResult<usize> {
+pub(super) fn close(conn: &mut PgConnection, lease: &Lease) -> QueryResult<i32> {
     let settled = diesel::update(settlements::table.find((lease.address.account_id, &lease.reference))).set((
         settlements::settled_at.eq(now.into_sql::<Timestamptz>().nullable()),
         settlements::next_attempt_at.eq(None::<DateTime<Utc>>),
         settlements::parked_at.eq(None::<DateTime<Utc>>),
     ));
-    Prepared(settled).execute(conn)
+    Prepared(settled.returning(settlements::attempts)).get_result(conn)
 }
 
 /// How far the open ones of these references are.

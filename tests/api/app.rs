@@ -11,6 +11,7 @@ use idempotent_payments::db::Db;
 use idempotent_payments::drain::Draining;
 use idempotent_payments::gateway::{Gateway, HttpGateway};
 use idempotent_payments::http::{self, State};
+use idempotent_payments::pages::Books;
 use idempotent_payments::payments::{Payments, Settler};
 use idempotent_payments::sandbox;
 use reqwest::header::HeaderMap;
@@ -60,6 +61,21 @@ impl App {
     /// A server with a pool of its own on a given database: with another one it stands for two replicas. Its sandbox
     /// gateway is on the same database, so two replicas share the gateway's books, too.
     pub async fn start_on(database: String, pool_size: u32) -> Self {
+        Self::start_sandboxed(database, pool_size, false)
+    }
+
+    /// With the playground, and with the gateway's books beside the API.
+    pub async fn start_with_demo() -> Self {
+        Self::start_sandboxed(support::fresh_database(), 10, true)
+    }
+
+    /// With a gateway where nobody listens.
+    pub fn start_with_demo_of(gateway: &str) -> Self {
+        let books = Books::of(gateway).unwrap();
+        Self::serve(support::fresh_database(), 4, Arc::new(HttpGateway::new(gateway).unwrap()), None, Some(books))
+    }
+
+    fn start_sandboxed(database: String, pool_size: u32, demo: bool) -> Self {
         let sandbox = sandbox::start(sandbox::Config {
             database_url: database.clone(),
             bind: "127.0.0.1:0".parse().unwrap(),
@@ -67,21 +83,29 @@ impl App {
             pool_size: 4,
         })
         .unwrap();
-        let gateway = Arc::new(HttpGateway::new(&format!("http://{}", sandbox.addr)).unwrap());
-        Self::serve(database, pool_size, gateway, Some(sandbox.server))
+        let url = format!("http://{}", sandbox.addr);
+        let gateway = Arc::new(HttpGateway::new(&url).unwrap());
+        let demo = demo.then(|| Books::of(&url).unwrap());
+        Self::serve(database, pool_size, gateway, Some(sandbox.server), demo)
     }
 
     /// A server that calls the given gateway and has no settler in the background: what is to be settled, the test does.
     pub fn start_without_settler(database: String, gateway: Arc<dyn Gateway>) -> Self {
-        Self::serve(database, 10, gateway, None)
+        Self::start_alone(database, 10, gateway)
     }
 
     /// The same with so many connections.
     pub fn start_alone(database: String, pool_size: u32, gateway: Arc<dyn Gateway>) -> Self {
-        Self::serve(database, pool_size, gateway, None)
+        Self::serve(database, pool_size, gateway, None, None)
     }
 
-    fn serve(database: String, pool_size: u32, gateway: Arc<dyn Gateway>, sandbox: Option<Server>) -> Self {
+    fn serve(
+        database: String,
+        pool_size: u32,
+        gateway: Arc<dyn Gateway>,
+        sandbox: Option<Server>,
+        demo: Option<Books>,
+    ) -> Self {
         let db = Db::start(&database, pool_size).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -97,6 +121,7 @@ impl App {
                     db,
                     known_keys: KnownKeys::default(),
                     settler,
+                    demo,
                     cors_origins: vec![SHOP.to_owned(), "http://localhost:*".to_owned()],
                     keep_alive: Duration::from_secs(75),
                     draining: Draining::default(),

@@ -154,7 +154,7 @@ async fn a_grant_must_end_in_the_future() {
     assert_eq!(first.json()["expires_at"], "2099-01-01T00:00:00Z");
 }
 
-/// Seen to fail where "must be in the future" is decided before the key: the retry is the same request, and its time is
+/// Meant to fail where "must be in the future" is decided before the key: the retry is the same request, and its time is
 /// past by now.
 #[tokio::test]
 async fn a_grant_is_replayed_also_after_its_end() {
@@ -171,7 +171,7 @@ async fn a_grant_is_replayed_also_after_its_end() {
     app.post("/v1/entitlements", "another", grant).await.expect_problem(422, "invalid-request");
 }
 
-/// Seen to fail without the CHECK: what no code of ours does, the database refuses all the same.
+/// Meant to fail without the CHECK: what no code of ours does, the database refuses all the same.
 #[tokio::test]
 async fn the_database_itself_refuses_more_use_than_there_are_units() {
     let app = App::start().await;
@@ -227,7 +227,7 @@ async fn a_list_is_filtered_by_customer_and_feature_and_paged_newest_first() {
     assert_eq!(wrong.pointers(), ["/feature"]);
 }
 
-/// Seen to fail where the list is not held to the account, and where a revocation writes before it looks whose it is.
+/// Meant to fail where the list is not held to the account, and where a revocation writes before it looks whose it is.
 #[tokio::test]
 async fn an_entitlement_of_another_account_is_not_there() {
     let app = App::start().await;

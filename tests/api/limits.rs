@@ -26,7 +26,7 @@ async fn limits(db: &Db) -> Vec<(&'static str, String)> {
     read.await.unwrap()
 }
 
-/// Seen to fail where the pool sets nothing. The database's own defaults are others, so that each limit is the pool's.
+/// Meant to fail where the pool sets nothing. The database's own defaults are others, so that each limit is the pool's.
 #[tokio::test]
 async fn every_connection_of_the_pool_has_the_limits_also_one_that_replaces_a_lost_one() {
     let url = fresh_database();

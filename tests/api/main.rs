@@ -38,6 +38,7 @@ mod operations;
 mod operators;
 mod orders;
 mod other_versions;
+mod pages;
 mod parking;
 mod paying;
 mod payment_races;

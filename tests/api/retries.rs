@@ -19,7 +19,7 @@ async fn a_retry_gets_the_first_reply_byte_for_byte() {
     assert_eq!((app.count("orders"), app.count("events WHERE type = 'order.created'")), (1, 1));
 }
 
-/// In one process the duplicates wait for the first one: each gets its reply, and none is refused. Seen to fail where a
+/// In one process the duplicates wait for the first one: each gets its reply, and none is refused. Meant to fail where a
 /// follower hears at once that the key is in flight.
 #[tokio::test]
 async fn a_hundred_duplicates_on_a_pool_of_four_make_one_order_and_each_gets_its_reply() {

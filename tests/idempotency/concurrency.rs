@@ -115,7 +115,7 @@ async fn a_follower_takes_the_place_of_a_leader_whose_request_is_dropped() {
     assert_eq!((workshop.toys(), workshop.records()), (1, 1));
 }
 
-/// Seen to fail where a flight is boarded by scope and key alone.
+/// Meant to fail where a flight is boarded by scope and key alone.
 #[tokio::test]
 async fn another_accounts_request_under_the_same_key_neither_waits_nor_shares() {
     let workshop = Workshop::open();
@@ -139,7 +139,7 @@ async fn another_accounts_request_under_the_same_key_neither_waits_nor_shares() 
     assert_eq!((workshop.toys(), workshop.records()), (3, 3));
 }
 
-/// Refused at once by the flight's fingerprint; seen to fail without it and without the look at the record's.
+/// Refused at once by the flight's fingerprint; meant to fail without it and without the look at the record's.
 #[tokio::test]
 async fn another_body_under_a_key_in_flight_never_gets_the_flights_reply() {
     let workshop = Workshop::open();

@@ -5,8 +5,10 @@ use diesel::prelude::*;
 use diesel::sql_types::Text;
 use idempotent_payments::dev_postgres::{self, Options};
 
-use crate::support::{connect, execute, number};
-use crate::toy::Workshop;
+use crate::idempotency::Reply;
+use crate::proxy::Proxy;
+use crate::support::{connect, execute, fresh_database, number};
+use crate::toy::{MAKE, Workshop};
 
 #[tokio::test]
 async fn a_replay_takes_no_lock_on_the_record() {
@@ -19,6 +21,31 @@ async fn a_replay_takes_no_lock_on_the_record() {
 
     assert_eq!(retry.reply(), first.reply());
     other.batch_execute("ROLLBACK; BEGIN; SELECT FROM idempotency_keys FOR UPDATE NOWAIT").unwrap();
+}
+
+/// Each is a trip over the network with the key's lock held. The pool's own look at its connection ends outside of a
+/// transaction (`I`), as the last trip does.
+#[tokio::test]
+async fn a_request_takes_four_round_trips_beside_its_body_and_a_replay_one() {
+    let proxy = Proxy::start();
+    let workshop = Workshop::open_on(proxy.url(&fresh_database()), 1);
+    let send = |key: String| workshop.send(MAKE, &key, "ball", |_, _| Ok(Reply::json(200, &"nothing to do")?));
+    // The connection learns the statements.
+    for number in 0..2 {
+        send(format!("before {number}")).await.unwrap();
+    }
+    assert!(send("before 0".to_owned()).await.unwrap().is_replay());
+
+    proxy.round_trips();
+    assert!(!send("key".to_owned()).await.unwrap().is_replay());
+    let fresh = proxy.round_trips();
+    assert!(send("key".to_owned()).await.unwrap().is_replay());
+    let replay = proxy.round_trips();
+
+    // BEGIN, claim, record; COMMIT.
+    assert!(fresh.trim_start_matches('I') == "TTTI", "{fresh}");
+    assert!(!replay.contains('T'), "{replay}");
+    assert!(replay.len() + 3 <= fresh.len(), "{replay} beside {fresh}");
 }
 
 #[tokio::test]

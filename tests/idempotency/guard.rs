@@ -116,7 +116,7 @@ async fn of_many_settlers_at_once_one_settles() {
     assert_eq!(workshop.make("key").await.body, winner.to_string().into_bytes());
 }
 
-/// Seen to fail where the takeover guards the record and then goes on although the record is live, and where it deletes by
+/// Meant to fail where the takeover guards the record and then goes on although the record is live, and where it deletes by
 /// key without a guard: the body runs in vain, or twice for good.
 #[tokio::test]
 async fn a_takeover_that_waited_while_the_record_came_to_life_replays_it_and_runs_nothing() {

@@ -74,7 +74,7 @@ async fn a_sweep_leaves_what_somebody_else_has_locked() {
     assert_eq!(sweep(&mut connect(&workshop.url)).unwrap().deleted, 1);
 }
 
-/// Seen to fail where the deleting statement does not look at the expiry again.
+/// Meant to fail where the deleting statement does not look at the expiry again.
 #[tokio::test]
 async fn a_live_record_that_lies_where_an_expired_one_lay_is_not_swept() {
     let workshop = Workshop::open();

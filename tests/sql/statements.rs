@@ -23,7 +23,7 @@ const OVER_ALL_ACCOUNTS: [(&str, &str); 5] = [
         "the sweeper looks for candidates without a lock; what it finds is locked and deleted account by account",
     ),
     (
-        "FROM settlements WHERE ((settlements.settled_at IS NULL) AND (settlements.next_attempt_at <= ",
+        "FROM settlements WHERE (((settlements.settled_at IS NULL) AND (settlements.next_attempt_at <= ",
         "the settler looks for what is due without a lock; what it finds is leased account by account",
     ),
     (

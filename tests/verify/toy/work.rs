@@ -103,7 +103,7 @@ impl Work {
             return self.replay(&record, &fingerprint);
         }
         tokio::time::sleep(WORK).await;
-        let reply = self.reply(json);
+        let reply = Self::reply(json);
         let mut slot = slot.lock().await;
         if slot.is_none() {
             self.effect(json);
@@ -147,7 +147,7 @@ impl Work {
         (reply, true)
     }
 
-    fn reply(&self, json: &Value) -> Reply {
+    fn reply(json: &Value) -> Reply {
         let id = Uuid::new_v4();
         let body = json!({"id": id, "customer": json["customer"], "state": "new"}).to_string();
         Reply { status: 201, location: Some(format!("/things/{id}")), body, expires: true }
@@ -182,6 +182,6 @@ impl Work {
         if defect != Defect::WorkCanceledHalfway {
             self.effect(json);
         }
-        self.reply(json)
+        Self::reply(json)
     }
 }
