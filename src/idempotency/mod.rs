@@ -84,7 +84,7 @@ mod store;
 mod sweep;
 mod transaction;
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::future::Future;
 
 use actix_web::HttpResponse;
@@ -136,7 +136,7 @@ pub trait Database: Clone + Send + Sync + 'static {
 }
 
 /// What a body fails with: the service's own error type.
-pub trait Failure: From<Error> + From<diesel::result::Error> + Clone + Debug + Send + Sync + 'static {
+pub trait Failure: From<Error> + From<diesel::result::Error> + Clone + Debug + Display + Send + Sync + 'static {
     /// What the failure means for the key.
     fn nature(&self) -> Nature<'_>;
 

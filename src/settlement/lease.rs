@@ -4,7 +4,7 @@
 //! before. What its holder does not end is due again when the lease runs out. It does not keep a holder from going on past
 //! its lease: [`holds`] is what recording checks.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use diesel::dsl::now;
@@ -34,6 +34,8 @@ pub(super) struct Lease {
     /// The fence: whoever takes the next lease raises it.
     pub attempt: i32,
     pub sending: Sending,
+    /// By this process's clock, before the lease began: so the lease ends no earlier than this says.
+    pub taken_at: Instant,
     /// As it was before this lease: what giving back restores if this lease's sendings were answered.
     pub earlier_unanswered_at: Option<DateTime<Utc>>,
 }
@@ -121,10 +123,20 @@ struct Row {
 }
 
 impl Row {
-    fn lease(self, account_id: Uuid, attempt: i32, sending: Sending) -> Lease {
+    fn lease(self, account_id: Uuid, attempt: i32, sending: Sending, taken_at: Instant) -> Lease {
         let Self { reference, scope, key, request_id, call, location, unanswered_at, .. } = self;
         let address = Address { account_id, scope, key };
-        Lease { address, reference, request_id, location, call, attempt, sending, earlier_unanswered_at: unanswered_at }
+        Lease {
+            address,
+            reference,
+            request_id,
+            location,
+            call,
+            attempt,
+            sending,
+            taken_at,
+            earlier_unanswered_at: unanswered_at,
+        }
     }
 }
 
@@ -137,6 +149,7 @@ pub(super) fn take(
     limits: &Limits,
     key_lifetime: Duration,
 ) -> QueryResult<Taken> {
+    let taken_at = Instant::now();
     conn.build_transaction().read_committed().run(|conn| {
         let clock = now.into_sql::<Timestamptz>();
         let found: Option<(Row, Option<bool>, bool, Option<bool>)> = settlements::table
@@ -172,12 +185,12 @@ pub(super) fn take(
         ));
         Prepared(lease).execute(conn)?;
         let sending = Sending { look_first, earlier_unanswered: earlier_unanswered.unwrap_or(false) };
-        Ok(Taken::Lease(Box::new(row.lease(account_id, attempt, sending))))
+        Ok(Taken::Lease(Box::new(row.lease(account_id, attempt, sending, taken_at))))
     })
 }
 
 /// The first lease, which the settlement began with; none where somebody took another since.
-pub(super) fn first_lease(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Lease>> {
+pub(super) fn first_lease(conn: &mut PgConnection, address: &Address, taken_at: Instant) -> QueryResult<Option<Lease>> {
     let row: Option<Row> = settlements::table
         .find((address.account_id, address.reference()))
         .filter(settlements::settled_at.is_null())
@@ -186,7 +199,8 @@ pub(super) fn first_lease(conn: &mut PgConnection, address: &Address) -> QueryRe
         .first(conn)
         .optional()?;
     // The value in the row is this lease's own, written ahead.
-    let lease = |row: Row| Row { unanswered_at: None, ..row }.lease(address.account_id, 1, Sending::default());
+    let lease =
+        |row: Row| Row { unanswered_at: None, ..row }.lease(address.account_id, 1, Sending::default(), taken_at);
     Ok(row.map(lease))
 }
 

@@ -67,7 +67,7 @@ impl<E: Failure> Unsettled<E> {
             Self::Unknown(unknown) => unknown.to_string(),
             Self::TooSlow => "the outcome was not recorded in time".to_owned(),
             Self::Record(error) => format!("the outcome can't be recorded: {error}"),
-            Self::Failed(error) => format!("the outcome can't be recorded: {error:?}"),
+            Self::Failed(error) => format!("the outcome can't be recorded: {error}"),
         }
     }
 }
@@ -101,6 +101,11 @@ impl<O: Outside, D: Database> Settler<O, D> {
         // A release that can't read the calls of the one before is a defect, and a person must look.
         let call: O::Call = serde_json::from_value(lease.call.clone())
             .map_err(|error| diesel::result::Error::DeserializationError(error.into()))?;
+        // A holder that was suspended must not send: its sending would be younger than `unanswered_at` says, and a later
+        // refusal would count too early.
+        if lease.taken_at.elapsed() + O::LIMITS.learn > O::LIMITS.lease {
+            return Err(Unsettled::LostLease);
+        }
         self.outside.reached(Step::Sending);
         let learnt = learn(&self.outside, &lease.reference, &call, lease.sending).await;
         self.outside.reached(Step::Called);

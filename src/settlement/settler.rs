@@ -4,6 +4,7 @@
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use actix_web::HttpResponse;
 use actix_web::web::Bytes;
@@ -119,6 +120,7 @@ impl<O: Outside, D: Database> Settler<O, D> {
         T: Send + Sync + 'static,
         F: Fn(&mut PgConnection, &T) -> Result<Begun<O::Call>, O::Error> + Send + Sync + 'static,
     {
+        let came_at = Instant::now();
         let address = request.address(account_id, &policy)?;
         let begun: Arc<Mutex<Option<Lease>>> = Arc::default();
         let first_transaction = {
@@ -146,7 +148,7 @@ impl<O: Outside, D: Database> Settler<O, D> {
                 let lease = match (origin, own) {
                     (Origin::Fresh, Some(lease)) => lease,
                     // A lost COMMIT: which of the body's runs was committed, the row knows.
-                    _ => this.first_lease(address).await?,
+                    _ => this.first_lease(address, came_at).await?,
                 };
                 this.settle(lease).await
             })
@@ -173,10 +175,10 @@ impl<O: Outside, D: Database> Settler<O, D> {
         }
     }
 
-    async fn first_lease(&self, address: Address) -> Result<Lease, Unsettled<O::Error>> {
-        let found = self
-            .db
-            .run(address.account_id, move |conn| lease::first_lease(conn, &address)?.ok_or(Unsettled::LostLease));
+    async fn first_lease(&self, address: Address, came_at: Instant) -> Result<Lease, Unsettled<O::Error>> {
+        let found = self.db.run(address.account_id, move |conn| {
+            lease::first_lease(conn, &address, came_at)?.ok_or(Unsettled::LostLease)
+        });
         found.await
     }
 
@@ -200,6 +202,7 @@ fn begin<O: Outside>(
         Err(error) if matches!(error.nature(), Nature::Database(_)) => return Err(error),
         Err(error) => return Err(late(conn, address)?.unwrap_or(error)),
     };
+    let taken_at = Instant::now();
     let call = serde_json::to_value(call).map_err(|e| diesel::result::Error::SerializationError(e.into()))?;
     if !lease::begin(conn, address, request_id, &call, &location, O::LIMITS.lease)? {
         return Err(late(conn, address)?.unwrap_or_else(|| idempotency::Error::InFlight.into()));
@@ -218,6 +221,7 @@ fn begin<O: Outside>(
         call,
         attempt: 1,
         sending: Sending::default(),
+        taken_at,
         earlier_unanswered_at: None,
     };
     Ok((lease, reply))

@@ -50,7 +50,7 @@ impl<O: Outside, D: Database> Settler<O, D> {
             if let Err(error) = &end
                 && !failing
             {
-                log::warn!("can't look for what is to be settled: {error:?}");
+                log::warn!("can't look for what is to be settled: {error}");
             }
             failing = end.is_err();
         }

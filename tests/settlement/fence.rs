@@ -7,12 +7,13 @@ use diesel::pg::PgConnection;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::fines::At;
 use crate::idempotency::{Database, Error, Flights};
 use crate::lifted::{Db, Response};
 use crate::office::Office;
 use crate::provider::Does;
-use crate::settlement::Settler;
-use crate::support::eventually;
+use crate::settlement::{Settler, Step};
+use crate::support::{count, eventually};
 
 /// A payment under way: its holder waits at the provider until the test releases it.
 async fn payment_under_way(does: Does) -> (Office, i64, tokio::task::JoinHandle<Response>) {
@@ -156,4 +157,25 @@ async fn of_two_settlers_that_both_saw_it_due_one_gets_it() {
 
     assert_eq!(late.await.unwrap().taken, 0);
     assert_eq!((office.provider.sendings().len(), office.count("settlements WHERE attempts = 2")), (2, 1));
+}
+
+/// Its sending would be younger than the row says, and a refusal of the next one's could count while it hangs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_was_suspended_past_its_lease_does_not_send() {
+    let office = Office::open();
+    let fine = office.fine("AB-1");
+    let url = office.url.clone();
+    office.hook.once(At::Step(Step::Begun), move || {
+        // Suspended until the lease is over, by the database's clock.
+        while count(&url, "settlements WHERE next_attempt_at > now()") > 0 {
+            std::thread::yield_now();
+        }
+    });
+
+    assert_eq!(office.pay("k", fine).await.status, 202);
+
+    assert_eq!(office.provider.sendings().len(), 0);
+    office.let_leases_end();
+    assert_eq!(office.another_process().pass().await.settled, 1);
+    office.assert_paid_once("k", fine).await;
 }

@@ -170,6 +170,7 @@ impl<const SLOW: bool> Outside for Fines<SLOW> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err asks for")]
 fn no_answer(error: reqwest::Error) -> CallError {
     CallError::NoAnswer { reason: error.to_string() }
 }
