@@ -5,7 +5,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use diesel::connection::{AnsiTransactionManager, Connection, InstrumentationEvent, TransactionManager};
+use diesel::connection::{
+    AnsiTransactionManager, Connection, Instrumentation as _, InstrumentationEvent, TransactionManager,
+    get_default_instrumentation,
+};
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
@@ -115,15 +118,19 @@ fn by_message(message: &str) -> Fault {
 ///
 /// On purpose: it marks the connection's transaction manager as broken, so that r2d2, and every pool that asks Diesel
 /// whether a connection is broken, closes the connection instead of keeping it. It takes the place of the connection's
-/// instrumentation.
+/// instrumentation, and passes each event on to Diesel's default one.
 pub fn watched<R>(conn: &mut PgConnection, work: impl FnOnce(&mut PgConnection) -> R) -> (R, Option<String>) {
     let cause = Arc::new(OnceLock::new());
     let found = Arc::clone(&cause);
+    let mut default = get_default_instrumentation();
     conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
-        if let InstrumentationEvent::FinishQuery { error: Some(error), .. } = event
+        if let InstrumentationEvent::FinishQuery { error: Some(error), .. } = &event
             && fault(error) == Fault::Reconnect
         {
             found.get_or_init(|| error.to_string());
+        }
+        if let Some(default) = &mut default {
+            default.on_connection_event(event);
         }
     });
     let result = work(conn);

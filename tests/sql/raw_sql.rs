@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const RAW: [&str; 5] = ["sql_query(", "push_sql(", "dsl::sql::<", "batch_execute(", ".sql("];
 
 /// Where it may stand, as the beginning of a path in `src/`, and why.
-const PLACES: [(&str, &str); 10] = [
+const PLACES: [(&str, &str); 9] = [
     ("idempotency/store.rs", "the claim joins a function's result, for which Diesel has no words"),
     (
         "idempotency/records.rs",
@@ -21,7 +21,6 @@ const PLACES: [(&str, &str); 10] = [
     ("config/check.rs", "what the server is: its encoding, its limits"),
     ("commands", "settings of a command's own connection, and the reset of the local cluster"),
     ("sandbox", "the gateway's own books, which stand for a system outside"),
-    ("dev_postgres", "makes databases in the local cluster"),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
