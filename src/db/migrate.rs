@@ -51,6 +51,8 @@ pub fn migrate(database_url: &str) -> Result<Vec<String>, MigrateError> {
         // lock stays with the pooler's connection when the program has left, and the next program waits for ever.
         diesel::sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(MIGRATION_LOCK).execute(turn)?;
         let mut conn = PgConnection::establish(&url)?;
+        // A migration that waits for a lock makes every request wait behind it: it gives up as soon as requests do.
+        conn.batch_execute("SET lock_timeout = '3s'")?;
         refuse_other_versions(&mut conn)?;
         let done = conn.run_pending_migrations(MIGRATIONS).map_err(MigrateError::Migration)?;
         Ok(done.iter().map(ToString::to_string).collect())
