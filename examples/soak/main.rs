@@ -43,6 +43,13 @@ struct Arguments {
     /// Seconds between two faults, on average
     #[arg(long, default_value_t = 5.0)]
     fault_every: f64,
+    /// The API's database, where it is not to be one of the soak's own cluster: migrated, empty, with the tables in schema
+    /// `public`. For example the coordinator of a Citus cluster
+    #[arg(long, requires = "database_fault")]
+    database_url: Option<String>,
+    /// With `--database-url`: the shell command that breaks that database and mends it again
+    #[arg(long, requires = "database_url")]
+    database_fault: Option<String>,
 }
 
 #[tokio::main]
@@ -61,7 +68,8 @@ async fn main() -> ExitCode {
 async fn soak(arguments: &Arguments) -> Result<Vec<Finding>, Fatal> {
     let load_for = Duration::try_from_secs_f64(arguments.minutes * 60.0)?;
     let fault_every = Duration::try_from_secs_f64(arguments.fault_every)?;
-    let world = Arc::new(World::start().await?);
+    let elsewhere = arguments.database_url.clone().zip(arguments.database_fault.clone());
+    let world = Arc::new(World::start(elsewhere).await?);
     let client = Arc::new(Client::new(world.replicas()));
     world.until_ready().await?;
     load::stock_up(&client).await?;

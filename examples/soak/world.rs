@@ -38,7 +38,13 @@ pub struct World {
     clusters: Mutex<Vec<Cluster>>,
     services: Mutex<Vec<Service>>,
     injected: Mutex<BTreeMap<&'static str, u64>>,
+    /// The API's database, and the command that breaks it, where it is not in `clusters`.
+    elsewhere: Option<(String, String)>,
 }
+
+/// What the books are read from.
+const TABLES: [&str; 8] =
+    ["products", "orders", "charges", "refunds", "entitlements", "events", "idempotency_keys", "settlements"];
 
 /// A lock whose holder panicked guards counters and handles, which are whole at any time.
 pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -46,7 +52,7 @@ pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    pub async fn start() -> Result<Self, Fatal> {
+    pub async fn start(elsewhere: Option<(String, String)>) -> Result<Self, Fatal> {
         let binary = build()?;
         let dir = std::env::temp_dir().join(format!("payments-soak-{}", std::process::id()));
         let logs = dir.with_extension("logs");
@@ -57,7 +63,8 @@ impl World {
         for database in ["payments", "gateway"] {
             cluster.create_database(database)?;
         }
-        let services = services(&cluster)?;
+        let payments = elsewhere.as_ref().map_or_else(|| cluster.url("payments"), |(url, _)| url.clone());
+        let services = services(payments, cluster.url("gateway"))?;
         let world = Self {
             options,
             logs,
@@ -65,6 +72,7 @@ impl World {
             clusters: Mutex::new(vec![cluster]),
             services: Mutex::new(services),
             injected: Mutex::default(),
+            elsewhere,
         };
         world.raise_the_dead()?;
         Ok(world)
@@ -81,6 +89,27 @@ impl World {
         let clusters = locked(&self.clusters);
         let cluster = clusters.last().ok_or("there is no cluster")?;
         Ok(PgConnection::establish(&cluster.url(database))?)
+    }
+
+    /// The API's database, in which to read the books: a copy where the database is elsewhere, since a distributed one
+    /// does not answer every query.
+    pub fn books(&self) -> Result<PgConnection, Fatal> {
+        if let Some((url, _)) = &self.elsewhere {
+            let copy = locked(&self.clusters).last().ok_or("there is no cluster")?.url("payments");
+            let tables = TABLES.map(|table| format!("--table=public.{table}")).join(" ");
+            let command = format!(
+                "pg_dump --no-owner {tables} --dbname='{url}' | psql -qX -v ON_ERROR_STOP=1 '{copy}' >/dev/null"
+            );
+            shell(&format!("set -o pipefail; {command}"))?;
+        }
+        self.connect("payments")
+    }
+
+    fn connect_to_payments(&self) -> Result<PgConnection, Fatal> {
+        match &self.elsewhere {
+            Some((url, _)) => Ok(PgConnection::establish(url)?),
+            None => self.connect("payments"),
+        }
     }
 
     pub fn injected(&self) -> BTreeMap<&'static str, u64> {
@@ -107,7 +136,7 @@ impl World {
 
     /// Waits until no charge or refund is processing; the caller sets the limit.
     pub async fn until_settled(&self) {
-        while !self.connect("payments").is_ok_and(|mut conn| books::nothing_is_processing(&mut conn)) {
+        while !self.connect_to_payments().is_ok_and(|mut conn| books::nothing_is_processing(&mut conn)) {
             sleep(LOOK_EVERY).await;
         }
     }
@@ -127,7 +156,7 @@ impl World {
                 5..7 => self.kill("gateway", 0),
                 _ => {
                     let world = std::sync::Arc::clone(&self);
-                    tokio::task::spawn_blocking(move || world.restart_postgres()).await??;
+                    tokio::task::spawn_blocking(move || world.break_database()).await??;
                 }
             }
         }
@@ -144,6 +173,13 @@ impl World {
             let fault = if name == "api" { "API killed (SIGKILL)" } else { "gateway killed (SIGKILL)" };
             *locked(&self.injected).entry(fault).or_default() += 1;
         }
+    }
+
+    fn break_database(&self) -> Result<(), Fatal> {
+        let Some((_, command)) = &self.elsewhere else { return self.restart_postgres() };
+        shell(command)?;
+        *locked(&self.injected).entry("database broken by the command").or_default() += 1;
+        Ok(())
     }
 
     /// Stops PostgreSQL as a crash would, and starts it again. Blocks.
@@ -224,19 +260,19 @@ impl Drop for Service {
 }
 
 /// A gateway and two replicas of the API, each on a port of its own that it keeps when it is started again.
-fn services(cluster: &Cluster) -> Result<Vec<Service>, Fatal> {
+fn services(payments: String, gateway_database: String) -> Result<Vec<Service>, Fatal> {
     let (gateway, apis) = (free_address()?, [free_address()?, free_address()?]);
     let mut services = vec![Service {
         name: "gateway",
         address: gateway,
-        arguments: vec![("DATABASE_URL", cluster.url("gateway")), ("SANDBOX_BIND", gateway.to_string())],
+        arguments: vec![("DATABASE_URL", gateway_database), ("SANDBOX_BIND", gateway.to_string())],
         child: None,
     }];
     services.extend(apis.map(|address| Service {
         name: "api",
         address,
         arguments: vec![
-            ("DATABASE_URL", cluster.url("payments")),
+            ("DATABASE_URL", payments.clone()),
             ("GATEWAY_URL", format!("http://{gateway}")),
             ("BIND", address.to_string()),
             ("DEMO", "true".to_owned()),
@@ -244,6 +280,13 @@ fn services(cluster: &Cluster) -> Result<Vec<Service>, Fatal> {
         child: None,
     }));
     Ok(services)
+}
+
+fn shell(command: &str) -> Result<(), Fatal> {
+    if Command::new("bash").args(["-c", command]).stdout(Stdio::null()).status()?.success() {
+        return Ok(());
+    }
+    Err(format!("this command failed: {command}").into())
 }
 
 fn free_address() -> Result<SocketAddr, Fatal> {

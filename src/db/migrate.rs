@@ -1,6 +1,6 @@
 //! Brings the schema up to date, however many replicas start at once.
 
-use diesel::connection::Connection;
+use diesel::connection::{Connection, SimpleConnection};
 use diesel::migration::{MigrationSource, MigrationVersion};
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
@@ -40,11 +40,23 @@ pub enum MigrateError {
 /// # Errors
 /// [`MigrateError`].
 pub fn migrate(database_url: &str) -> Result<Vec<String>, MigrateError> {
-    let mut conn = PgConnection::establish(&with_client_limits(database_url))?;
-    diesel::sql_query("SELECT pg_advisory_lock($1)").bind::<BigInt, _>(MIGRATION_LOCK).execute(&mut conn)?;
-    refuse_other_versions(&mut conn)?;
-    let done = conn.run_pending_migrations(MIGRATIONS).map_err(MigrateError::Migration)?;
-    Ok(done.iter().map(ToString::to_string).collect())
+    let url = with_client_limits(database_url);
+    let mut turn = PgConnection::establish(&url)?;
+    turn.transaction(|turn| {
+        // The others may wait for as long as a migration takes, and so may this transaction, which holds nothing but the lock.
+        turn.batch_execute(
+            "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0",
+        )?;
+        // On purpose a lock of a transaction, on a connection of its own: behind a pooler in transaction mode, a session's
+        // lock stays with the pooler's connection when the program has left, and the next program waits for ever.
+        diesel::sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(MIGRATION_LOCK).execute(turn)?;
+        let mut conn = PgConnection::establish(&url)?;
+        // A migration that waits for a lock makes every request wait behind it: it gives up as soon as requests do.
+        conn.batch_execute("SET lock_timeout = '3s'")?;
+        refuse_other_versions(&mut conn)?;
+        let done = conn.run_pending_migrations(MIGRATIONS).map_err(MigrateError::Migration)?;
+        Ok(done.iter().map(ToString::to_string).collect())
+    })
 }
 
 /// Nothing is dropped or guessed: who runs an older or a newer version's database decides what becomes of it.

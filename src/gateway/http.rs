@@ -2,8 +2,7 @@
 //!
 //! Guarantees: nothing below this module repeats a call (redirects, retries and proxies are off); an answer counts as an
 //! outcome only if all of it is understood and agrees with the call: status, outcome, reference, amount, currency. No call
-//! outlives [`Limits::call`]. Logs name
-//! references, never payment methods.
+//! outlives [`Limits::call`]. Logs name references, never payment methods.
 //!
 //! Does not do TLS: no TLS library is compiled in, so the gateway's URL is `http://`, for the sandbox, or for a proxy on the
 //! same host that does the TLS. To call a gateway over `https://`, enable one of reqwest's TLS features and allow the scheme.

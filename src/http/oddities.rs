@@ -1,6 +1,6 @@
 //! What clients send that is not a request for something: OPTIONS, offers of another protocol, and queries that nobody reads.
 
-use actix_web::body::MessageBody;
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
 use actix_web::http::header::ALLOW;
@@ -24,7 +24,7 @@ pub(super) fn options(methods: &[&str]) -> HttpResponse {
 pub(super) async fn no_query(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
+) -> Result<ServiceResponse<BoxBody>, Error> {
     if let Ok(pairs) = serde_urlencoded::from_str::<Vec<(String, String)>>(request.query_string())
         && !pairs.is_empty()
     {
@@ -32,9 +32,10 @@ pub(super) async fn no_query(
             pointer: format!("/{}", escape_pointer(name)),
             detail: "is not known here".to_owned(),
         };
-        return Err(ApiError::invalid(&pairs.iter().map(unknown).collect::<Vec<_>>()).into());
+        let errors: Vec<_> = pairs.iter().map(unknown).collect();
+        return Ok(request.error_response(ApiError::invalid(&errors)));
     }
-    next.call(request).await
+    Ok(next.call(request).await?.map_into_boxed_body())
 }
 
 /// Says that the connection ends, where it does. A client that offers another protocol (`Upgrade: h2c`, as Java does) gets

@@ -70,21 +70,20 @@
 //! your error type, [`Body`] for your request bodies. docs/copying.md does so on a blank crate, and `tests/idempotency/` in a
 //! toy. Every connection needs time limits, so that a dead host frees its keys: see [`CONNECTION_LIMITS`].
 
-mod fault;
+mod connection;
 mod fingerprint;
 mod flight;
 mod key;
-mod list;
 mod policy;
+mod records;
 mod reply;
 mod request;
 mod run;
 mod schema;
 mod store;
-mod sweep;
 mod transaction;
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::future::Future;
 
 use actix_web::HttpResponse;
@@ -94,27 +93,15 @@ use diesel::pg::PgConnection;
 use serde::Serialize;
 use uuid::Uuid;
 
-pub use fault::{Fault, fault, watched};
+pub use connection::{CONNECTION_LIMITS, Fault, Prepared, fault, watched};
 pub use fingerprint::{FINGERPRINT_VERSION, MAX_SAFE_INTEGER, Received, escape_pointer, read_json};
 pub use flight::Flights;
 pub use key::{Address, IDEMPOTENCY_KEY, Key, MAX_KEY_LENGTH};
-pub use list::{Listed, list};
 pub use policy::{Failures, Policy, Scope, hours, seconds};
+pub use records::{Listed, SWEEP_BATCH, Swept, list, sweep};
 pub use reply::{Answer, IDEMPOTENCY_EXPIRES, IDEMPOTENCY_REPLAYED, MAX_BODY, Origin, Reply};
 pub use request::{Body, Instance, Keyed, MAX_REQUEST_BODY, parse_body, read_body};
-pub use store::{Prepared, Record, ReplyTooLarge, SettleError, find, guard, settle};
-pub use sweep::{SWEEP_BATCH, Swept, sweep};
-
-/// The limits that every connection must set, as one batch of statements for when it is opened, and the isolation that a
-/// single statement gets.
-///
-/// A statement ends after 5 s and a wait for a lock after 3 s: beyond that the client has given up. A transaction whose
-/// client went silent ends after 5 s, and with it its hold on keys and rows; a host that vanished from the network is
-/// noticed within 5 s of silence plus 3 probes a second apart, or 8 s after data was sent into the void.
-pub const CONNECTION_LIMITS: &str = "SET statement_timeout = '5s'; SET lock_timeout = '3s'; \
-     SET default_transaction_isolation = 'read committed'; \
-     SET idle_in_transaction_session_timeout = '5s'; SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 1; \
-     SET tcp_keepalives_count = 3; SET tcp_user_timeout = '8s'";
+pub use store::{Record, ReplyTooLarge, SettleError, find, guard, settle};
 
 /// Where transactions run: a pool of connections, and the flights of this process.
 pub trait Database: Clone + Send + Sync + 'static {
@@ -136,7 +123,7 @@ pub trait Database: Clone + Send + Sync + 'static {
 }
 
 /// What a body fails with: the service's own error type.
-pub trait Failure: From<Error> + From<diesel::result::Error> + Clone + Debug + Send + Sync + 'static {
+pub trait Failure: From<Error> + From<diesel::result::Error> + Clone + Debug + Display + Send + Sync + 'static {
     /// What the failure means for the key.
     fn nature(&self) -> Nature<'_>;
 

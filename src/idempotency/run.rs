@@ -8,7 +8,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use diesel::pg::PgConnection;
 use uuid::Uuid;
 
-use super::fault::fault;
+use super::connection::fault;
 use super::fingerprint::Received;
 use super::flight::{Landing, Leader, Seat};
 use super::policy::Policy;

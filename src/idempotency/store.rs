@@ -1,5 +1,5 @@
-//! The statements on the one table: claim, record, find, guard, settle, list. Each runs inside the caller's transaction, or
-//! is a transaction by itself. (`sweep.rs` deletes.)
+//! The statements on one record: claim, record, find, guard, settle. Each runs inside the caller's transaction, or is a
+//! transaction by itself.
 
 use std::time::Duration;
 
@@ -14,11 +14,12 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{BigInt, Binary, Bool, Interval, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
+use super::connection::Prepared;
 use super::fingerprint::FINGERPRINT_VERSION;
 use super::key::Address;
+use super::records::remove_expired;
 use super::reply::{MAX_BODY, Reply};
 use super::schema::idempotency_keys;
-use super::sweep::remove_expired;
 
 /// A record as the table has it. Every record has a reply: none commits without one.
 #[derive(Clone, Debug)]
@@ -226,8 +227,8 @@ pub fn find(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Re
     Ok(row.map(Record::from))
 }
 
-/// Locks an existing record until the transaction ends, and tells how the record stands then; none where there is none.
-/// Every change to an existing record goes through the guard, so that what the change was decided by can't change under it.
+/// Locks an existing record until the transaction ends, and tells how the record stands then. Every change to a record goes
+/// through the guard, so that what the change was decided by can't change under it.
 ///
 /// # Errors
 /// The database's.
@@ -296,33 +297,4 @@ fn interval(reply: &Reply, ttl: Duration) -> Option<PgInterval> {
     // A time to live beyond 292,000 years is as good as that.
     let microseconds = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX);
     (!reply.is_provisional()).then(|| PgInterval::from_microseconds(microseconds))
-}
-
-/// A statement that PostgreSQL plans once a connection.
-///
-/// Diesel sends each UPDATE unprepared, to be planned again, since the text of an UPDATE may vary with its values. The cache
-/// of prepared statements goes by the text here, so a text that varies is another entry: use it only where there are few.
-///
-/// Use `get_result` or `load`, with RETURNING. Diesel's `execute` looks at a reference to the statement, and so past this.
-pub struct Prepared<Q>(pub Q);
-
-impl<Q> QueryId for Prepared<Q> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl<Q: Query> Query for Prepared<Q> {
-    type SqlType = Q::SqlType;
-}
-
-impl<Q> RunQueryDsl<PgConnection> for Prepared<Q> {}
-
-impl<Q: QueryFragment<Pg>> QueryFragment<Pg> for Prepared<Q> {
-    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        self.0.walk_ast(out)
-    }
-
-    fn is_safe_to_cache_prepared(&self, _: &Pg) -> QueryResult<bool> {
-        Ok(true)
-    }
 }

@@ -40,7 +40,7 @@ pub fn complete(described: &OpenApi) -> Value {
     document["components"]["schemas"]["Retry"] = retry_schema();
     document["components"]["schemas"]["PaymentMethod"] = payment_method();
     document["components"]["schemas"]["NewCharge"]["properties"]["payment_method"] =
-        json!({"$ref": "#/components/schemas/PaymentMethod"});
+        json!({"$ref": "#/components/schemas/PaymentMethod", "example": PAYMENT_METHODS[0]});
     for (name, schema) in members(&mut document["components"]["schemas"]) {
         // The macros write the items of a generic page out once more.
         if let Some(item) = name.strip_prefix("Page_") {

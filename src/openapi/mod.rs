@@ -36,7 +36,7 @@ use crate::{
         products::list, products::get, products::put,
         orders::list, orders::create, orders::get, orders::cancel,
         charges::reads::list, payments::create_charge, charges::reads::get,
-        refunds::list, payments::create_refund, refunds::get,
+        refunds::reads::list, payments::create_refund, refunds::reads::get,
         entitlements::list, entitlements::grant, entitlements::get, entitlements::consume, entitlements::revoke,
         events::list, idempotency_keys::list, policies::list,
         health::live, health::ready, metrics::page, json, pages::home, pages::docs, pages::docs_file, pages::problem_list, pages::problem, pages::policies,

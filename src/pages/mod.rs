@@ -76,7 +76,7 @@ async fn source(request: HttpRequest, file: Path<String>) -> Result<HttpResponse
     let text = assets::source(&file).ok_or_else(|| ApiError::new(&NOT_FOUND, "there is no such source file"))?;
     let name = table::escape(&file);
     let main = format!(
-        "<main class=\"page wide\"><p class=\"eyebrow\">Source</p><h1 class=\"path\">src/{name}</h1>\
+        "<main id=\"main\" class=\"page wide\"><p class=\"eyebrow\">Source</p><h1 class=\"path\">src/{name}</h1>\
          <pre class=\"source\" tabindex=\"0\"><code>{}</code></pre></main>",
         table::escape(&text)
     );

@@ -89,7 +89,8 @@ async fn look_and_send<O: Outside>(
 }
 
 /// Sends the call, and again only after a plain 5xx. Without an answer a repeat would most likely meet the first call still
-/// under way, or the same silence; and a refusal does not change.
+/// under way, or the same silence; and a refusal does not change. A system outside that keeps no idempotency keys would
+/// carry out each repeat, so there is none.
 async fn send_with_quick_repeats<O: Outside>(
     outside: &O,
     reference: &str,
@@ -97,7 +98,7 @@ async fn send_with_quick_repeats<O: Outside>(
 ) -> Result<O::Outcome, StillUnknown> {
     let mut pauses = ExponentialBuilder::new()
         .with_min_delay(O::LIMITS.quick_pause)
-        .with_max_times(O::LIMITS.quick_repeats as usize)
+        .with_max_times(if O::KEY_LIFETIME.is_zero() { 0 } else { O::LIMITS.quick_repeats as usize })
         .with_jitter()
         .build();
     let mut unanswered = false;

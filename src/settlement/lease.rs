@@ -4,11 +4,10 @@
 //! before. What its holder does not end is due again when the lease runs out. It does not keep a holder from going on past
 //! its lease: [`holds`] is what recording checks.
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::{auto_type, count_star, now};
+use diesel::dsl::now;
 use diesel::pg::PgConnection;
 use diesel::pg::data_types::PgInterval;
 use diesel::prelude::*;
@@ -35,6 +34,8 @@ pub(super) struct Lease {
     /// The fence: whoever takes the next lease raises it.
     pub attempt: i32,
     pub sending: Sending,
+    /// By this process's clock, before the lease began: so the lease ends no earlier than this says.
+    pub taken_at: Instant,
     /// As it was before this lease: what giving back restores if this lease's sendings were answered.
     pub earlier_unanswered_at: Option<DateTime<Utc>>,
 }
@@ -49,31 +50,6 @@ pub(super) enum Taken {
     },
     /// Somebody else holds it or ended it, or it is not due.
     Gone,
-}
-
-/// How far an open settlement is.
-#[derive(Clone, Copy, Debug, Queryable)]
-pub struct Progress {
-    /// Leases taken so far.
-    pub attempts: i32,
-    /// Nobody tries before; meaningless once parked.
-    pub next_attempt_at: DateTime<Utc>,
-    /// Whether it was given up until a person resumes it.
-    pub parked: bool,
-}
-
-#[auto_type]
-fn progress_columns() -> _ {
-    // An open settlement has a time: the table's CHECK says so.
-    (settlements::attempts, settlements::next_attempt_at.assume_not_null(), settlements::parked_at.is_not_null())
-}
-
-impl Progress {
-    /// As the transaction has it that began the settlement at `now()`: the first lease is taken.
-    #[must_use]
-    pub fn first(begun_at: DateTime<Utc>, limits: &Limits) -> Self {
-        Self { attempts: 1, next_attempt_at: begun_at + limits.lease, parked: false }
-    }
 }
 
 /// Begins a settlement, with its first lease taken. False where the key made one before.
@@ -131,16 +107,6 @@ pub(super) fn due(conn: &mut PgConnection, resume: bool) -> QueryResult<Vec<Due>
         .load(conn)
 }
 
-/// The stored call and the progress of an open settlement.
-pub(super) fn open(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<(Value, Progress)>> {
-    settlements::table
-        .find((address.account_id, address.reference()))
-        .filter(settlements::settled_at.is_null())
-        .select((settlements::call, progress_columns()))
-        .first(conn)
-        .optional()
-}
-
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = settlements, check_for_backend(diesel::pg::Pg))]
 struct Row {
@@ -157,10 +123,20 @@ struct Row {
 }
 
 impl Row {
-    fn lease(self, account_id: Uuid, attempt: i32, sending: Sending) -> Lease {
+    fn lease(self, account_id: Uuid, attempt: i32, sending: Sending, taken_at: Instant) -> Lease {
         let Self { reference, scope, key, request_id, call, location, unanswered_at, .. } = self;
         let address = Address { account_id, scope, key };
-        Lease { address, reference, request_id, location, call, attempt, sending, earlier_unanswered_at: unanswered_at }
+        Lease {
+            address,
+            reference,
+            request_id,
+            location,
+            call,
+            attempt,
+            sending,
+            taken_at,
+            earlier_unanswered_at: unanswered_at,
+        }
     }
 }
 
@@ -173,6 +149,7 @@ pub(super) fn take(
     limits: &Limits,
     key_lifetime: Duration,
 ) -> QueryResult<Taken> {
+    let taken_at = Instant::now();
     conn.build_transaction().read_committed().run(|conn| {
         let clock = now.into_sql::<Timestamptz>();
         let found: Option<(Row, Option<bool>, bool, Option<bool>)> = settlements::table
@@ -208,12 +185,12 @@ pub(super) fn take(
         ));
         Prepared(lease).execute(conn)?;
         let sending = Sending { look_first, earlier_unanswered: earlier_unanswered.unwrap_or(false) };
-        Ok(Taken::Lease(Box::new(row.lease(account_id, attempt, sending))))
+        Ok(Taken::Lease(Box::new(row.lease(account_id, attempt, sending, taken_at))))
     })
 }
 
 /// The first lease, which the settlement began with; none where somebody took another since.
-pub(super) fn first_lease(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Lease>> {
+pub(super) fn first_lease(conn: &mut PgConnection, address: &Address, taken_at: Instant) -> QueryResult<Option<Lease>> {
     let row: Option<Row> = settlements::table
         .find((address.account_id, address.reference()))
         .filter(settlements::settled_at.is_null())
@@ -222,7 +199,8 @@ pub(super) fn first_lease(conn: &mut PgConnection, address: &Address) -> QueryRe
         .first(conn)
         .optional()?;
     // The value in the row is this lease's own, written ahead.
-    let lease = |row: Row| Row { unanswered_at: None, ..row }.lease(address.account_id, 1, Sending::default());
+    let lease =
+        |row: Row| Row { unanswered_at: None, ..row }.lease(address.account_id, 1, Sending::default(), taken_at);
     Ok(row.map(lease))
 }
 
@@ -271,80 +249,6 @@ pub(super) fn close(conn: &mut PgConnection, lease: &Lease) -> QueryResult<i32> 
         settlements::parked_at.eq(None::<DateTime<Utc>>),
     ));
     Prepared(settled.returning(settlements::attempts)).get_result(conn)
-}
-
-/// How far the open ones of these references are.
-///
-/// # Errors
-/// The database's.
-pub fn progress(
-    conn: &mut PgConnection,
-    account_id: Uuid,
-    references: &[&str],
-) -> QueryResult<HashMap<String, Progress>> {
-    let rows: Vec<(String, Progress)> = settlements::table
-        .filter(settlements::account_id.eq(account_id))
-        .filter(settlements::reference.eq_any(references))
-        .filter(settlements::settled_at.is_null())
-        .select((settlements::reference, progress_columns()))
-        .load(conn)?;
-    Ok(rows.into_iter().collect())
-}
-
-/// The references of an account's parked settlements.
-///
-/// # Errors
-/// The database's.
-pub fn parked_references(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<Vec<String>> {
-    settlements::table
-        .filter(settlements::account_id.eq(account_id))
-        .filter(settlements::settled_at.is_null())
-        .filter(settlements::parked_at.is_not_null())
-        .select(settlements::reference)
-        .load(conn)
-}
-
-/// How many settlements are parked, of all accounts. Open rows are few, and an index has them.
-///
-/// # Errors
-/// The database's.
-pub fn parked_count(conn: &mut PgConnection) -> QueryResult<i64> {
-    let parked =
-        settlements::table.filter(settlements::settled_at.is_null()).filter(settlements::parked_at.is_not_null());
-    parked.select(count_star()).first(conn)
-}
-
-/// A settlement that was given up until a person resumes it.
-#[derive(Clone, Debug, Queryable, Selectable)]
-#[diesel(table_name = settlements, check_for_backend(diesel::pg::Pg))]
-pub struct Parked {
-    /// Whose it is.
-    pub account_id: Uuid,
-    /// What the request made.
-    pub location: String,
-    /// What the system outside knows the call by.
-    pub reference: String,
-    /// The client's key.
-    pub key: String,
-    /// Of the request that began it.
-    pub request_id: Uuid,
-    /// Leases taken so far.
-    pub attempts: i32,
-    /// When it began.
-    pub created_at: DateTime<Utc>,
-}
-
-/// What is parked, of all accounts, oldest first.
-///
-/// # Errors
-/// The database's.
-pub fn parked(conn: &mut PgConnection) -> QueryResult<Vec<Parked>> {
-    settlements::table
-        .filter(settlements::settled_at.is_null())
-        .filter(settlements::parked_at.is_not_null())
-        .order(settlements::created_at)
-        .select(Parked::as_select())
-        .load(conn)
 }
 
 fn interval(duration: Duration) -> PgInterval {

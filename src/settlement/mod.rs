@@ -47,8 +47,11 @@
 
 mod learn;
 mod lease;
+mod progress;
 mod schema;
+mod settle;
 mod settler;
+mod watch;
 
 use std::future::Future;
 use std::time::Duration;
@@ -62,8 +65,9 @@ use uuid::Uuid;
 use crate::idempotency::{self, Failure, Keyed, Policy, Reply};
 
 pub use self::learn::{Sending, StillUnknown, learn};
-pub use self::lease::{Parked, Progress, parked, parked_count, parked_references, progress};
-pub use self::settler::{Counts, Pass, Settler};
+pub use self::progress::{Parked, Progress, parked, parked_count, parked_references, progress};
+pub use self::settler::{Counts, Settler};
+pub use self::watch::Pass;
 
 /// What a service supplies, once for all its calls to the outside. Clones share what they hold.
 pub trait Outside: Clone + Send + Sync + 'static {
@@ -75,7 +79,8 @@ pub trait Outside: Clone + Send + Sync + 'static {
     type Error: Failure;
 
     /// How long after its first sending a call may be sent again without looking: shorter than the system outside keeps its
-    /// idempotency keys. Zero where it keeps none.
+    /// idempotency keys. Zero if it keeps none: then no call is repeated at once, and each is looked up before it is sent
+    /// again.
     const KEY_LIFETIME: Duration;
 
     /// The time limits. The default suits a card network behind an HTTP API.

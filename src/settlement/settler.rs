@@ -1,10 +1,13 @@
-//! Settling: in the foreground of the request that made the call necessary, and in the background of every replica.
+//! The foreground: a request begins a settlement in its first transaction, settles it, and answers.
+//!
+//! A reader follows [`Settler::run`] here, then `settle` and `conclude` in `settle.rs`. `watch.rs` settles what is left.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::Instant;
 
 use actix_web::HttpResponse;
+use actix_web::web::Bytes;
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use tokio::runtime::Handle;
@@ -13,29 +16,16 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::learn::{Sending, StillUnknown, learn};
-use super::lease::{self, Lease, Taken};
-use super::{Begun, Limits, Outside, Step};
-use crate::idempotency::{
-    self, Address, Answer, Database, Failure, Keyed, Nature, Origin, Policy, Reply, SettleError, fault,
-};
-
-/// Between two looks for what is due. An index answers the look, so it may be often; it bounds how late a retry is.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// From this attempt on a settlement counts as one that keeps failing: it may use half of the calls at once, so that the
-/// other half is there for first retries, however much hangs.
-const KEEPS_FAILING: i32 = 3;
-
-/// How often recording is run after a deadlock or a lost connection; the lease ends soon after.
-const RECORD_RUNS: u32 = 3;
+use super::learn::Sending;
+use super::lease::{self, Lease};
+use super::progress;
+use super::settle::Unsettled;
+use super::{Begun, Outside, Step};
+use crate::idempotency::{self, Address, Answer, Database, Failure, Keyed, Nature, Origin, Policy, Reply};
 
 /// The longest that a client is asked to wait before it asks for an outcome again: a person may resume what is parked at
 /// any time.
 const LONGEST_RETRY_AFTER: i64 = 60;
-
-/// The account of work that is no account's own: looking for what is due.
-const NOBODY: Uuid = Uuid::nil();
 
 /// What settling has done since the process started.
 #[derive(Debug, Default)]
@@ -48,79 +38,17 @@ pub struct Counts {
     pub parked: AtomicU64,
 }
 
-/// What one pass did.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Pass {
-    /// Leases taken.
-    pub taken: usize,
-    /// Outcomes recorded.
-    pub settled: usize,
-}
-
 /// Settles. Clones share everything.
 #[derive(Clone)]
 pub struct Settler<O, D> {
-    outside: O,
-    db: D,
+    pub(super) outside: O,
+    pub(super) db: D,
     runtime: Handle,
     tasks: TaskTracker,
-    counts: Arc<Counts>,
-    calls: Arc<Semaphore>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) calls: Arc<Semaphore>,
     /// Of those calls, what settlements that keep failing may use.
-    failing: Arc<Semaphore>,
-}
-
-/// The final reply, as it was recorded.
-struct Settled {
-    reply: Reply,
-    expires_at: Option<DateTime<Utc>>,
-}
-
-/// Why a lease did not end in an outcome.
-#[derive(Debug)]
-enum Unsettled<E> {
-    /// Somebody else has the settlement, or has ended it.
-    LostLease,
-    Unknown(StillUnknown),
-    TooSlow,
-    Record(SettleError),
-    Failed(E),
-}
-
-impl<E: From<idempotency::Error>> From<idempotency::Error> for Unsettled<E> {
-    fn from(error: idempotency::Error) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl<E: Failure> From<diesel::result::Error> for Unsettled<E> {
-    fn from(error: diesel::result::Error) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl<E: Failure> Unsettled<E> {
-    fn runs_again(&self) -> bool {
-        let error = match self {
-            Self::Record(SettleError::Database(error)) => Some(error),
-            Self::Failed(error) => match error.nature() {
-                Nature::Database(error) => Some(error),
-                Nature::Final | Nature::Transient => None,
-            },
-            _ => None,
-        };
-        error.is_some_and(|error| fault(error).runs_again())
-    }
-
-    fn reason(&self) -> String {
-        match self {
-            Self::LostLease => "the lease is lost".to_owned(),
-            Self::Unknown(unknown) => unknown.to_string(),
-            Self::TooSlow => "the outcome was not recorded in time".to_owned(),
-            Self::Record(error) => format!("the outcome can't be recorded: {error}"),
-            Self::Failed(error) => format!("the outcome can't be recorded: {error:?}"),
-        }
-    }
+    pub(super) failing: Arc<Semaphore>,
 }
 
 impl<O: Outside, D: Database> Settler<O, D> {
@@ -192,6 +120,7 @@ impl<O: Outside, D: Database> Settler<O, D> {
         T: Send + Sync + 'static,
         F: Fn(&mut PgConnection, &T) -> Result<Begun<O::Call>, O::Error> + Send + Sync + 'static,
     {
+        let came_at = Instant::now();
         let address = request.address(account_id, &policy)?;
         let begun: Arc<Mutex<Option<Lease>>> = Arc::default();
         let first_transaction = {
@@ -219,7 +148,7 @@ impl<O: Outside, D: Database> Settler<O, D> {
                 let lease = match (origin, own) {
                     (Origin::Fresh, Some(lease)) => lease,
                     // A lost COMMIT: which of the body's runs was committed, the row knows.
-                    _ => this.first_lease(address).await?,
+                    _ => this.first_lease(address, came_at).await?,
                 };
                 this.settle(lease).await
             })
@@ -231,8 +160,8 @@ impl<O: Outside, D: Database> Settler<O, D> {
         }
     }
 
-    /// A 202 with the resource as it is now, and with a Retry-After that grows as the settlement waits. Should the outcome
-    /// be there by now, it is the answer.
+    /// A 202 with the resource as it is now, and with a Retry-After that grows as the settlement waits. If the outcome is
+    /// there by now, the outcome is the answer.
     async fn as_it_is_now(&self, answer: Answer, address: Address) -> Answer {
         let outside = self.outside.clone();
         let look = self.db.run(address.account_id, move |conn| now::<O>(conn, &outside, &address));
@@ -246,201 +175,17 @@ impl<O: Outside, D: Database> Settler<O, D> {
         }
     }
 
-    async fn first_lease(&self, address: Address) -> Result<Lease, Unsettled<O::Error>> {
-        let found = self
-            .db
-            .run(address.account_id, move |conn| lease::first_lease(conn, &address)?.ok_or(Unsettled::LostLease));
+    async fn first_lease(&self, address: Address, came_at: Instant) -> Result<Lease, Unsettled<O::Error>> {
+        let found = self.db.run(address.account_id, move |conn| {
+            lease::first_lease(conn, &address, came_at)?.ok_or(Unsettled::LostLease)
+        });
         found.await
     }
 
-    fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    pub(super) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
         self.tasks.spawn_on(work, &self.runtime)
     }
-
-    /// Looks for what is due each second, for as long as the process lives. A look never waits for the calls of an earlier
-    /// look.
-    pub async fn watch(self) {
-        let mut failing = false;
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            // What finds no free call is due again at the next look.
-            let end = self.begin_pass(false, false).await;
-            // An outage fails every look. The first failure is news, and the pool tells how long the outage lasts.
-            if let Err(error) = &end
-                && !failing
-            {
-                log::warn!("can't look for what is to be settled: {error:?}");
-            }
-            failing = end.is_err();
-        }
-    }
-
-    /// Settles once what is due, and what is parked too if `resume` says so, and waits for all of it.
-    ///
-    /// # Errors
-    /// Where the database can't be asked.
-    pub async fn pass(&self, resume: bool) -> Result<Pass, O::Error> {
-        let mut pass = Pass::default();
-        for work in self.begin_pass(resume, true).await? {
-            match work.await {
-                Ok(Ok(false)) => {}
-                Ok(Ok(true)) => {
-                    pass.taken += 1;
-                    pass.settled += 1;
-                }
-                Ok(Err(_)) | Err(_) => pass.taken += 1,
-            }
-        }
-        Ok(pass)
-    }
-
-    /// Begins a task for each settlement that is due, as far as calls are free. `waits`: the task waits for a free call.
-    async fn begin_pass(&self, resume: bool, waits: bool) -> Result<Vec<Attempt<O::Error>>, O::Error> {
-        let due = self.db.run(NOBODY, move |conn| lease::due(conn, resume).map_err(O::Error::from)).await?;
-        let mut begun = Vec::with_capacity(due.len());
-        for due in due {
-            let gate = if due.attempts >= KEEPS_FAILING { Some(Arc::clone(&self.failing)) } else { None };
-            let permits = if waits {
-                let failing = match gate {
-                    Some(gate) => gate.acquire_owned().await.ok(),
-                    None => None,
-                };
-                (Arc::clone(&self.calls).acquire_owned().await.ok(), failing)
-            } else {
-                let failing = match gate.map(Semaphore::try_acquire_owned) {
-                    Some(Err(_)) => continue,
-                    Some(Ok(permit)) => Some(permit),
-                    None => None,
-                };
-                let Ok(call) = Arc::clone(&self.calls).try_acquire_owned() else { break };
-                (Some(call), failing)
-            };
-            let this = self.clone();
-            begun.push(self.spawn(async move {
-                let end = this.take_and_settle(due.account_id, due.reference, resume).await;
-                drop(permits);
-                end
-            }));
-        }
-        Ok(begun)
-    }
-
-    /// Whether an outcome was recorded; false where there was nothing to take.
-    async fn take_and_settle(
-        &self,
-        account_id: Uuid,
-        reference: String,
-        resume: bool,
-    ) -> Result<bool, Unsettled<O::Error>> {
-        let take = move |conn: &mut PgConnection| {
-            lease::take(conn, account_id, &reference, resume, &O::LIMITS, O::KEY_LIFETIME).map_err(Unsettled::from)
-        };
-        match self.db.run(account_id, take).await? {
-            Taken::Lease(lease) => self.settle(*lease).await.map(|_| true),
-            Taken::Parked { location, request_id } => {
-                self.note_parked(&location, request_id);
-                Ok(false)
-            }
-            Taken::Gone => Ok(false),
-        }
-    }
-
-    async fn settle(&self, lease: Lease) -> Result<Settled, Unsettled<O::Error>> {
-        let Lease { location, request_id, attempt, .. } = lease.clone();
-        let end = self.learn_and_record(lease).await;
-        match &end {
-            Ok(settled) => {
-                self.counts.settled.fetch_add(1, Ordering::Relaxed);
-                log::info!("settled {location} status={} attempt={attempt} request={request_id}", settled.reply.status);
-            }
-            Err(error) => {
-                self.counts.unknown.fetch_add(1, Ordering::Relaxed);
-                let reason = error.reason();
-                log::warn!("not settled {location} attempt={attempt} request={request_id}: {reason}");
-            }
-        }
-        end
-    }
-
-    async fn learn_and_record(&self, lease: Lease) -> Result<Settled, Unsettled<O::Error>> {
-        let recorded = match serde_json::from_value::<O::Call>(lease.call.clone()) {
-            Ok(call) => {
-                self.outside.reached(Step::Sending);
-                let learnt = learn(&self.outside, &lease.reference, &call, lease.sending).await;
-                self.outside.reached(Step::Called);
-                match learnt {
-                    Ok(outcome) => {
-                        let record = self.record(lease.clone(), call, outcome);
-                        let recorded = tokio::time::timeout(O::LIMITS.record, record).await;
-                        recorded.unwrap_or(Err(Unsettled::TooSlow))
-                    }
-                    Err(unknown) => Err(Unsettled::Unknown(unknown)),
-                }
-            }
-            // A release that can't read the calls of the one before: a defect, and a person must look.
-            Err(error) => Err(Unsettled::Failed(diesel::result::Error::DeserializationError(error.into()).into())),
-        };
-        match recorded {
-            Ok(settled) => {
-                self.outside.reached(Step::Recorded);
-                Ok(settled)
-            }
-            Err(error) => {
-                // An outcome that can't be recorded counts as an attempt, too: it ends up parked, in sight of a person, and
-                // not sent again every lease for ever.
-                self.give_back(lease, &error).await?;
-                Err(error)
-            }
-        }
-    }
-
-    /// The second transaction. It runs again where that helps; if a lost COMMIT happened, the fence says so, and the record
-    /// has the reply.
-    async fn record(&self, lease: Lease, call: O::Call, outcome: O::Outcome) -> Result<Settled, Unsettled<O::Error>> {
-        let work = Arc::new((self.outside.clone(), lease, call, outcome));
-        let mut runs = 1;
-        loop {
-            let (account_id, work) = (work.1.address.account_id, Arc::clone(&work));
-            let recorded = self.db.run(account_id, move |conn| {
-                let (outside, lease, call, outcome) = &*work;
-                conclude(conn, outside, lease, call, outcome)
-            });
-            match recorded.await {
-                Err(error) if error.runs_again() && runs < RECORD_RUNS => runs += 1,
-                end => return end,
-            }
-        }
-    }
-
-    async fn give_back(&self, lease: Lease, error: &Unsettled<O::Error>) -> Result<(), Unsettled<O::Error>> {
-        let limits = O::LIMITS;
-        let (unanswered, asked) = match error {
-            Unsettled::Unknown(unknown) => (unknown.unanswered, unknown.error.retry_after()),
-            // There was an outcome.
-            _ => (false, None),
-        };
-        let pause = pause_after(lease.attempt, &limits).max(asked.unwrap_or_default().min(limits.max_backoff));
-        let park = lease.attempt >= limits.max_attempts;
-        let (location, request_id) = (lease.location.clone(), lease.request_id);
-        let given_back = self.db.run(lease.address.account_id, move |conn| {
-            lease::give_back(conn, &lease, pause, unanswered, park).map_err(Unsettled::<O::Error>::from)
-        });
-        if given_back.await? && park {
-            self.note_parked(&location, request_id);
-        }
-        Ok(())
-    }
-
-    fn note_parked(&self, location: &str, request_id: Uuid) {
-        self.counts.parked.fetch_add(1, Ordering::Relaxed);
-        let attempts = O::LIMITS.max_attempts;
-        log::error!(
-            "parked {location} request={request_id} after {attempts} attempts: a person must look, then resume"
-        );
-    }
 }
-
-type Attempt<E> = JoinHandle<Result<bool, Unsettled<E>>>;
 
 /// The end of the first transaction: the settlement beside the business rows, and the 202.
 ///
@@ -457,6 +202,7 @@ fn begin<O: Outside>(
         Err(error) if matches!(error.nature(), Nature::Database(_)) => return Err(error),
         Err(error) => return Err(late(conn, address)?.unwrap_or(error)),
     };
+    let taken_at = Instant::now();
     let call = serde_json::to_value(call).map_err(|e| diesel::result::Error::SerializationError(e.into()))?;
     if !lease::begin(conn, address, request_id, &call, &location, O::LIMITS.lease)? {
         return Err(late(conn, address)?.unwrap_or_else(|| idempotency::Error::InFlight.into()));
@@ -475,6 +221,7 @@ fn begin<O: Outside>(
         call,
         attempt: 1,
         sending: Sending::default(),
+        taken_at,
         earlier_unanswered_at: None,
     };
     Ok((lease, reply))
@@ -485,43 +232,13 @@ fn late<E: Failure>(conn: &mut PgConnection, address: &Address) -> Result<Option
     Ok(location.map(|location| idempotency::Error::KeyExpired { location }.into()))
 }
 
-fn conclude<O: Outside>(
-    conn: &mut PgConnection,
-    outside: &O,
-    lease: &Lease,
-    call: &O::Call,
-    outcome: &O::Outcome,
-) -> Result<Settled, Unsettled<O::Error>> {
-    let concluded = conn.build_transaction().read_committed().run(|conn| {
-        if !lease::holds(conn, lease)? {
-            return Err(Unsettled::LostLease);
-        }
-        let reply = outside.conclude(conn, lease.address.account_id, call, outcome).map_err(Unsettled::Failed)?;
-        lease::close(conn, lease)?;
-        let ttl = outside.policy(call).ttl(reply.status);
-        let expires_at = idempotency::settle(conn, &lease.address, &reply, ttl).map_err(Unsettled::Record)?;
-        outside.reached(Step::Concluded);
-        Ok(Settled { reply, expires_at })
-    });
-    match concluded {
-        // Settled already, perhaps by this very lease: then the record is final and has the reply.
-        Err(Unsettled::LostLease) => match idempotency::find(conn, &lease.address)? {
-            Some(record) if !record.reply.is_provisional() => {
-                Ok(Settled { reply: record.reply, expires_at: record.expires_at })
-            }
-            _ => Err(Unsettled::LostLease),
-        },
-        end => end,
-    }
-}
-
 enum Now {
     Final { reply: Reply, expires_at: Option<DateTime<Utc>> },
-    Pending { body: actix_web::web::Bytes, retry_after: u64 },
+    Pending { body: Bytes, retry_after: u64 },
 }
 
 fn now<O: Outside>(conn: &mut PgConnection, outside: &O, address: &Address) -> Result<Option<Now>, O::Error> {
-    let Some((call, progress)) = lease::open(conn, address)? else {
+    let Some((call, progress)) = progress::open(conn, address)? else {
         let record = idempotency::find(conn, address)?.filter(|record| !record.reply.is_provisional());
         return Ok(record.map(|record| Now::Final { reply: record.reply, expires_at: record.expires_at }));
     };
@@ -536,11 +253,4 @@ fn now<O: Outside>(conn: &mut PgConnection, outside: &O, address: &Address) -> R
         (progress.next_attempt_at - Utc::now()).num_seconds() + 1
     };
     Ok(Some(Now::Pending { body, retry_after: seconds.clamp(1, LONGEST_RETRY_AFTER).unsigned_abs() }))
-}
-
-/// 2 s, 4 s, 8 s .. 10 min, with up to a quarter more, so that what failed together does not return together.
-fn pause_after(attempt: i32, limits: &Limits) -> Duration {
-    let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(16);
-    let pause = (limits.first_backoff * 2_u32.pow(doublings)).min(limits.max_backoff);
-    pause.mul_f64(1.0 + fastrand::f64() / 4.0)
 }

@@ -166,6 +166,8 @@ async fn another_accounts_orders_and_charges_are_not_there() {
     app.post_as(GLOBEX, "/v1/charges", "k", body).await.expect_problem(404, "not-found");
     let charge_path = format!("/v1/charges/{charge}");
     send(app.request_as(GLOBEX, "GET", &charge_path)).await.expect_problem(404, "not-found");
+    let listed = send(app.request_as(GLOBEX, "GET", "/v1/charges")).await.expect(200).json();
+    assert_eq!(listed["data"], json!([]));
     app.post_as(GLOBEX, &format!("/v1/charges/{charge}/refunds"), "r", json!({}))
         .await
         .expect_problem(404, "not-found");

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 use idempotent_payments::dev_postgres::{self, Durability, Lifetime, Options};
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,14 +24,12 @@ async fn a_local_run_shows_the_way_survives_its_postgresql_and_is_reset() {
     let killed = postmaster().unwrap();
     kill_process(killed, Signal::KILL).unwrap();
     eventually("another server", || postmaster().is_some_and(|pid| pid != killed)).await;
-    let mut answer = replica.order("k", "sticker", 1).await;
-    for _ in 0..10 {
-        if answer.status != 503 {
-            break;
-        }
-        answer = replica.order("k", "sticker", 1).await;
+    let since = Instant::now();
+    while replica.get("/health/ready").await.status != 200 {
+        assert!(since.elapsed() < Duration::from_secs(30), "the server is still away");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(answer.expect(201).is_replay());
+    assert!(replica.order("k", "sticker", 1).await.expect(201).is_replay());
 
     // Emptied under a running server.
     let reset = bare().env("DEV_POSTGRES_DIR", &cluster).args(["reset", "--yes"]).output().unwrap();

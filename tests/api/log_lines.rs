@@ -102,7 +102,11 @@ async fn an_outage_of_the_database_is_told_when_it_begins_and_when_it_ends() {
 
     let log = replica.log();
     let count = |text: &str| log.iter().filter(|line| line.contains(text)).count();
-    assert_eq!((count("the database can't be reached"), count("the database is reached again")), (1, 1), "{log:#?}");
+    assert_eq!(
+        (count("ERROR the database can't be reached"), count("the database is reached again")),
+        (1, 1),
+        "{log:#?}"
+    );
     assert_eq!(count("ERROR"), 1, "{log:#?}");
     // Each request still has its line. The settler may say once that it can't look, and the pool why it reconnects.
     assert_eq!(count("status=503"), 12);

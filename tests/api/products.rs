@@ -136,7 +136,7 @@ async fn a_precondition_that_can_not_hold_changes_nothing() {
     put("mug", &format!("W/{etag}")).await.expect_problem(412, "precondition-failed");
     put("mug", "\"another\"").await.expect_problem(412, "precondition-failed");
     put("unheard-of", "*").await.expect_problem(412, "precondition-failed");
-    put("mug", "unquoted").await.expect_problem(400, "malformed-request");
+    put("mug", "unquoted").await.expect_problem(412, "precondition-failed");
 
     assert_eq!(app.rows(), before);
     put("mug", &format!("\"another\", {etag}")).await.expect(200);

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::app::App;
+use crate::app::{App, GLOBEX, send};
 use crate::gateways::{away, held};
 use crate::paying::AMOUNT;
-use crate::support::{eventually, fresh_database};
+use crate::support::{connect, eventually, fresh_database};
 
 #[tokio::test]
 async fn a_partial_refund_is_a_201_and_leaves_the_order_paid() {
@@ -159,4 +159,41 @@ async fn of_two_refunds_under_way_the_last_to_succeed_marks_the_order_refunded()
 
     slow.expect(201);
     assert_eq!((app.count("orders WHERE status = 'refunded'"), app.events("entitlement.revoked")), (1, 1));
+}
+
+#[tokio::test]
+async fn another_accounts_refunds_are_not_there() {
+    let app = App::start().await;
+    let charge = app.paid_charge().await;
+    let refund = app.refund("k", &charge, None).await.expect(201).id();
+
+    for path in [format!("/v1/refunds/{refund}"), format!("/v1/charges/{charge}/refunds")] {
+        app.get(&path).await.expect(200);
+        send(app.request_as(GLOBEX, "GET", &path)).await.expect_problem(404, "not-found");
+    }
+}
+
+#[tokio::test]
+async fn a_full_refund_leaves_alone_what_was_revoked_by_hand() {
+    let app = App::start().await;
+    let charge = app.paid_charge().await;
+    let granted = app.get("/v1/entitlements?customer=ada").await.expect(200).json();
+    let path = format!("/v1/entitlements/{}", granted["data"][0]["id"].as_str().unwrap());
+    let revoked = app.post(&format!("{path}/revoke"), "by-hand", json!({})).await.expect(200);
+
+    app.refund("k", &charge, None).await.expect(201);
+
+    assert_eq!(app.get(&path).await.expect(200).body, revoked.body);
+    assert_eq!((app.events("entitlement.revoked"), app.events("order.refunded")), (1, 1));
+}
+
+#[tokio::test]
+async fn the_table_itself_keeps_refunds_within_their_charge() {
+    let app = App::start().await;
+    app.paid_charge().await;
+    for change in ["amount + 1", "-1"] {
+        let update = diesel::sql_query(format!("UPDATE charges SET amount_refunded = {change}"));
+        let refused = diesel::RunQueryDsl::execute(update, &mut connect(&app.database)).unwrap_err();
+        assert!(refused.to_string().contains("charges_refunds_within_amount"), "{change}: {refused}");
+    }
 }

@@ -135,6 +135,26 @@ async fn a_lease_is_one_holders_alone() {
     request.await.unwrap().expect(202);
 }
 
+#[tokio::test]
+async fn a_lease_is_fifteen_seconds_long_the_first_one_and_the_next() {
+    let (app, hold, request) = charge_under_way().await;
+    assert_eq!(app.count("settlements WHERE next_attempt_at = created_at + interval '15 seconds'"), 1);
+    app.let_leases_end();
+    let (gateway, next_hold) = held();
+    let settler = app.settler(gateway);
+    let next = tokio::spawn(async move { settler.pass(false).await.unwrap() });
+    next_hold.until_called().await;
+
+    // `unanswered_at` is when the lease was taken.
+    let whole = "attempts = 2 AND next_attempt_at = unanswered_at + interval '15 seconds'";
+    assert_eq!(app.count(&format!("settlements WHERE {whole}")), 1);
+
+    next_hold.let_go();
+    assert_eq!(next.await.unwrap().settled, 1);
+    hold.let_go();
+    request.await.unwrap().expect(201);
+}
+
 /// What must be found and is not: a provisional record, exactly one.
 async fn assert_not_recorded_after(loss: &str) {
     let (app, hold, request) = charge_under_way().await;

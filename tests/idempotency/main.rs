@@ -8,6 +8,8 @@
 #[expect(dead_code, unused_imports, reason = "a toy doesn't need all of the module")]
 mod idempotency;
 
+#[path = "../support/lifted.rs"]
+mod lifted;
 #[path = "../support/mod.rs"]
 mod support;
 

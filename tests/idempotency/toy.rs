@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use actix_web::body::MessageBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ContentType, HeaderMap};
+use actix_web::http::header::ContentType;
 use actix_web::test::TestRequest;
-use actix_web::{FromRequest, HttpResponse, ResponseError};
+use actix_web::{FromRequest, ResponseError};
 use diesel::connection::{Connection, SimpleConnection};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool};
 use diesel::sql_types::{BigInt, Text};
 use futures_util::FutureExt;
 use serde::Deserialize;
@@ -19,9 +17,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::idempotency::{
-    Body, CONNECTION_LIMITS, Database, Error, Failure, Failures, FieldError, Flights, Keyed, Nature, Policy, Reply,
-    Scope, hours, seconds, watched,
+    Body, Error, Failure, Failures, FieldError, Keyed, Nature, Policy, Reply, Scope, hours, seconds,
 };
+pub use crate::lifted::{Db, Response};
 use crate::support::{count, execute, fresh_database};
 
 /// A toy for each effect, and a shelf to wait at: two rows that bodies lock.
@@ -42,45 +40,6 @@ pub const MAKE: Policy = Policy {
 
 /// A failure is kept too.
 pub const MAKE_OR_REMEMBER: Policy = Policy { failures: Failures::CacheFailures { failure_ttl: seconds(60) }, ..MAKE };
-
-/// The service's pool: what a lifter writes.
-#[derive(Clone)]
-pub struct Db {
-    pool: Pool<ConnectionManager<PgConnection>>,
-    flights: Flights,
-}
-
-impl Database for Db {
-    async fn run<T, E>(
-        &self,
-        _account_id: Uuid,
-        work: impl FnOnce(&mut PgConnection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<Error> + Send + 'static,
-    {
-        let pool = self.pool.clone();
-        let work = tokio::task::spawn_blocking(move || {
-            let mut conn = pool.get().map_err(|error| Error::Unreachable(error.to_string()))?;
-            watched(&mut conn, work).0
-        });
-        work.await.unwrap_or_else(|_| Err(Error::Panicked.into()))
-    }
-
-    fn flights(&self) -> &Flights {
-        &self.flights
-    }
-}
-
-#[derive(Debug)]
-struct Limits;
-
-impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Limits {
-    fn on_acquire(&self, conn: &mut PgConnection) -> Result<(), diesel::r2d2::Error> {
-        conn.batch_execute(CONNECTION_LIMITS).map_err(diesel::r2d2::Error::QueryError)
-    }
-}
 
 /// The service's error type.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -181,13 +140,7 @@ impl Workshop {
 
     /// On a given database, or what looks like it.
     pub fn open_on(url: String, connections: u32) -> Self {
-        let pool = Pool::builder()
-            .max_size(connections)
-            .min_idle(Some(0))
-            .connection_customizer(Box::new(Limits))
-            .build(ConnectionManager::new(&url))
-            .unwrap();
-        Self { db: Db { pool, flights: Flights::default() }, url }
+        Self { db: Db::open(&url, connections), url }
     }
 
     /// Another process on the same database.
@@ -260,36 +213,6 @@ pub fn keyed(path: &str, key: &str, json: &str) -> Result<Keyed<NewToy>, Error> 
     let request = request.insert_header(ContentType::json()).set_payload(json.to_owned());
     let (request, mut payload) = request.to_http_parts();
     Keyed::from_request(&request, &mut payload).now_or_never().unwrap()
-}
-
-/// A response, read whole.
-#[derive(Clone, Debug)]
-pub struct Response {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Vec<u8>,
-}
-
-impl From<HttpResponse> for Response {
-    fn from(response: HttpResponse) -> Self {
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Self { status, headers, body: response.into_body().try_into_bytes().unwrap().to_vec() }
-    }
-}
-
-impl Response {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().unwrap())
-    }
-
-    pub fn is_replay(&self) -> bool {
-        self.header("Idempotency-Replayed") == Some("true")
-    }
-
-    /// All that a retry must give again.
-    pub fn reply(&self) -> (u16, Option<&str>, Option<&str>, &[u8]) {
-        (self.status, self.header("Content-Type"), self.header("Location"), &self.body)
-    }
 }
 
 /// Counts the runs of a body.

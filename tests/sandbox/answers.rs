@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use actix_web::http::StatusCode;
+use actix_web::web::Bytes;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use idempotent_payments::gateway::{Call, Capture, Gateway, HttpGateway, InvalidGatewayUrl, Outcome};
 use idempotent_payments::settlement::{CallError, StillUnknown};
@@ -18,15 +20,23 @@ struct Fixed {
 }
 
 impl Fixed {
-    fn start(status: u16, body: String) -> Self {
+    fn start(status: u16, body: impl Into<Bytes>) -> Self {
+        Self::start_with(status, body.into(), None)
+    }
+
+    fn start_with(status: u16, body: Bytes, retry_after: Option<String>) -> Self {
         let calls = Arc::new(AtomicUsize::new(0));
         let counted = calls.clone();
         let server = HttpServer::new(move || {
-            let (body, counted) = (body.clone(), counted.clone());
+            let (body, counted, retry_after) = (body.clone(), counted.clone(), retry_after.clone());
             App::new().default_service(web::to(move |request: HttpRequest| {
                 counted.fetch_add(1, Ordering::SeqCst);
                 let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap());
-                let response = response.insert_header(("Location", request.path())).body(body.clone());
+                response.insert_header(("Location", request.path()));
+                if let Some(retry_after) = &retry_after {
+                    response.insert_header(("Retry-After", retry_after.as_str()));
+                }
+                let response = response.body(body.clone());
                 async move { response }
             }))
         })
@@ -65,6 +75,12 @@ async fn an_answer_that_is_not_understood_whole_is_no_answer() {
         (201, entry("another", 500, "succeeded")),
         (201, entry("ours", 501, "succeeded")),
         (201, entry("ours", 500, "pending")),
+        (201, entry("ours", 500, "succeeded").replace("EUR", "USD")),
+        (201, entry("ours", 500, "card_declined")),
+        (200, entry("ours", 500, "card_declined")),
+        (201, entry("ours", 500, "error")),
+        (402, entry("ours", 500, "succeeded")),
+        (402, entry("ours", 500, "error")),
         (201, format!("{}{}", entry("ours", 500, "succeeded"), " ".repeat(70_000))),
         (202, entry("ours", 500, "succeeded")),
         (402, "{}".to_owned()),
@@ -74,6 +90,60 @@ async fn an_answer_that_is_not_understood_whole_is_no_answer() {
         let outcome = gateway.capture().await;
         assert!(matches!(outcome, Err(CallError::NoAnswer { .. })), "{status} {body:.80}: {outcome:?}");
         assert_eq!(gateway.calls.load(Ordering::SeqCst), 1, "{status} {body:.80}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_each_outcome_that_agrees_is_taken() {
+    let declined = |code: &str| Outcome::Declined { decline_code: code.to_owned() };
+    for (status, outcome, taken) in [
+        (201, "succeeded", Outcome::Succeeded),
+        (200, "succeeded", Outcome::Succeeded),
+        (402, "card_declined", declined("card_declined")),
+        (402, "insufficient_funds", declined("insufficient_funds")),
+    ] {
+        let gateway = Fixed::start(status, entry("ours", 500, outcome));
+        assert_eq!(gateway.capture().await, Ok(taken), "{status} {outcome}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_utf_8_is_no_answer_though_nobody_reads_the_member() {
+    let mut body = entry("ours", 500, "succeeded").replace("\"new\":1", "\"new\":\"?\"").into_bytes();
+    let at = body.iter().position(|byte| *byte == b'?').unwrap();
+    body[at] = 0xff;
+    assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok(), "the JSON reader alone lets it pass");
+    let books = [b"[".as_slice(), body.as_slice(), b"]".as_slice()].concat();
+
+    let answered = Fixed::start(201, body).capture().await;
+    let found = Fixed::start(200, books).gateway.find(&Call::Capture(capture())).await;
+
+    assert!(matches!(answered, Err(CallError::NoAnswer { .. })), "{answered:?}");
+    assert!(matches!(found, Err(CallError::NoAnswer { .. })), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_retry_after_is_read_as_seconds_and_as_a_date() {
+    let date = |from_now: Duration| httpdate::fmt_http_date(SystemTime::now() + from_now);
+    let long_past = "Sun, 06 Nov 1994 08:49:37 GMT".to_owned();
+    for (text, shortest, longest) in
+        [("30".to_owned(), 30, 30), ("0".to_owned(), 0, 0), (date(Duration::from_secs(90)), 80, 90), (long_past, 0, 0)]
+    {
+        for status in [429, 503, 403] {
+            let gateway = Fixed::start_with(status, Bytes::new(), Some(text.clone()));
+            let Err(CallError::Later { retry_after, .. } | CallError::ServerError { retry_after, .. }) =
+                gateway.capture().await
+            else {
+                panic!("{status} {text}")
+            };
+            let seconds = retry_after.map(|wait| wait.as_secs());
+            assert!(seconds.is_some_and(|s| (shortest..=longest).contains(&s)), "{status} {text}: {seconds:?}");
+        }
+    }
+    for nonsense in ["soon", "-1", "1.5", ""] {
+        let gateway = Fixed::start_with(503, Bytes::new(), Some(nonsense.to_owned()));
+        let learnt = gateway.capture().await;
+        assert_eq!(learnt, Err(CallError::ServerError { status: 503, retry_after: None }), "{nonsense}");
     }
 }
 
@@ -121,11 +191,16 @@ async fn the_books_are_read_for_this_reference_only_and_a_success_in_them_counts
 #[tokio::test]
 async fn books_that_have_the_reference_with_another_amount_settle_nothing_and_let_nothing_be_sent() {
     for outcome in ["succeeded", "card_declined", "error"] {
-        let gateway = Fixed::start(200, format!("[{}]", entry("ours", 501, outcome)));
-        let learnt = learn(&gateway.gateway, &Call::Capture(capture()), true).await;
-        assert!(matches!(learnt, Err(StillUnknown { error: CallError::NoAnswer { .. }, .. })), "{outcome}: {learnt:?}");
-        assert_eq!(gateway.calls.load(Ordering::SeqCst), 1, "{outcome}: only the look");
+        assert_settles_nothing(&entry("ours", 501, outcome)).await;
+        assert_settles_nothing(&entry("ours", 500, outcome).replace("EUR", "USD")).await;
     }
+}
+
+async fn assert_settles_nothing(line: &str) {
+    let gateway = Fixed::start(200, format!("[{line}]"));
+    let learnt = learn(&gateway.gateway, &Call::Capture(capture()), true).await;
+    assert!(matches!(learnt, Err(StillUnknown { error: CallError::NoAnswer { .. }, .. })), "{line}: {learnt:?}");
+    assert_eq!(gateway.calls.load(Ordering::SeqCst), 1, "{line}: only the look");
 }
 
 #[tokio::test]

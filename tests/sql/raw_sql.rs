@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 const RAW: [&str; 5] = ["sql_query(", "push_sql(", "dsl::sql::<", "batch_execute(", ".sql("];
 
 /// Where it may stand, as the beginning of a path in `src/`, and why.
-const PLACES: [(&str, &str); 11] = [
+const PLACES: [(&str, &str); 9] = [
     ("idempotency/store.rs", "the claim joins a function's result, for which Diesel has no words"),
-    ("idempotency/sweep.rs", "a row's place (ctid), and a DELETE with a CTE that skips what is locked"),
-    ("idempotency/list.rs", "the condition of a partial index"),
+    (
+        "idempotency/records.rs",
+        "a row's place (ctid), a DELETE with a CTE that skips what is locked, a partial index's condition",
+    ),
     ("events.rs", "positions are given by a window function, in an UPDATE .. FROM"),
     ("db", "settings of a connection, its plans, and the lock of migrations"),
     ("erasure.rs", "looks into bytes and JSON for a name"),
@@ -19,7 +21,6 @@ const PLACES: [(&str, &str); 11] = [
     ("config/check.rs", "what the server is: its encoding, its limits"),
     ("commands", "settings of a command's own connection, and the reset of the local cluster"),
     ("sandbox", "the gateway's own books, which stand for a system outside"),
-    ("dev_postgres", "makes databases in the local cluster"),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -12,7 +12,7 @@ const PROGRAM: &str = "application_name=payments";
 
 /// Writes down what connections send that are opened from now on.
 pub fn start() {
-    set_default_instrumentation(|| Some(Box::new(Recorder { is_programs: false }))).unwrap();
+    set_default_instrumentation(|| Some(Box::new(Recorder { is_programs: None }))).unwrap();
 }
 
 /// The texts so far, without their binds.
@@ -27,14 +27,17 @@ pub fn as_program(url: &str) -> String {
 }
 
 struct Recorder {
-    is_programs: bool,
+    /// None: it did not see the connection made, so it was put there later, as only the program does.
+    is_programs: Option<bool>,
 }
 
 impl Instrumentation for Recorder {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
         match event {
-            InstrumentationEvent::StartEstablishConnection { url, .. } => self.is_programs = url.contains(PROGRAM),
-            InstrumentationEvent::StartQuery { query, .. } if self.is_programs => {
+            InstrumentationEvent::StartEstablishConnection { url, .. } => {
+                self.is_programs = Some(url.contains(PROGRAM));
+            }
+            InstrumentationEvent::StartQuery { query, .. } if self.is_programs.unwrap_or(true) => {
                 let text = query.to_string();
                 let sql = text.split_once(" -- binds: ").map_or(text.as_str(), |(sql, _)| sql);
                 TEXTS.lock().unwrap_or_else(PoisonError::into_inner).insert(sql.to_owned());

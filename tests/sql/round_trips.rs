@@ -40,7 +40,7 @@ async fn a_fresh_order_of_an_unlimited_product_takes_seven_round_trips() {
     let counted = Counted::start();
 
     let trips = counted.fewest(async |app, number| {
-        app.order(&format!("order {number}"), "pro-monthly", 1).await.expect(201);
+        app.order(&format!("order-{number}"), "pro-monthly", 1).await.expect(201);
     });
 
     // BEGIN, claim, offers, order, event, record; COMMIT.
@@ -67,7 +67,7 @@ async fn a_charge_with_one_grant_takes_at_most_22_round_trips() {
     }
 
     let trips = counted.fewest(async |app, number| {
-        app.pay(&format!("pay {number}"), &orders[number], "pm_card_visa").await.expect(201);
+        app.pay(&format!("pay-{number}"), &orders[number], "pm_card_visa").await.expect(201);
     });
 
     let trips = trips.await;

@@ -44,7 +44,7 @@ async fn catalogue(app: &Client) {
 async fn orders(app: &Client) {
     app.order("stocked", "mug", 2).await.expect(201);
     app.order("stocked", "mug", 2).await.expect(201);
-    app.order("too many", "mug", 7).await.expect_problem(409, "out-of-stock");
+    app.order("too-many", "mug", 7).await.expect_problem(409, "out-of-stock");
     app.order("unknown", "nothing", 1).await.expect_problem(422, "unknown-product");
     app.product("mug", 1).await.expect_problem(409, "out-of-stock");
     let order = app.order("canceled", "mug", 2).await.expect(201).id();
@@ -77,7 +77,7 @@ async fn entitlements(app: &Client) {
 
 /// Charges and refunds whose outcome is known at once. Returns a charge with a refund.
 async fn payments(app: &Client) -> String {
-    let order = app.order("to pay", "pro-monthly", 1).await.expect(201).id();
+    let order = app.order("to-pay", "pro-monthly", 1).await.expect(201).id();
     app.pay("declined", &order, "pm_card_declined").await.expect_problem(402, "card-declined");
     let charge = app.pay("paid", &order, "pm_card_visa").await.expect(201).id();
     app.pay("paid", &order, "pm_card_visa").await.expect(201);
@@ -86,7 +86,7 @@ async fn payments(app: &Client) -> String {
     app.execute("DELETE FROM idempotency_keys WHERE key = 'paid'");
     app.pay("paid", &order, "pm_card_visa").await.expect_problem(409, "idempotency-key-expired");
     let refund = app.refund("part", &charge, Some(100)).await.expect(201).id();
-    app.refund("too much", &charge, Some(1_000_000)).await.expect_problem(409, "refund-exceeds-charge");
+    app.refund("too-much", &charge, Some(1_000_000)).await.expect_problem(409, "refund-exceeds-charge");
     app.refund("rest", &charge, None).await.expect(201);
     for path in [format!("/v1/charges/{charge}"), format!("/v1/refunds/{refund}")] {
         app.get(&path).await.expect(200);

@@ -1,17 +1,84 @@
-//! Deletes expired records, in bounded batches, however many replicas sweep at once.
+//! Many records at once: an account's, listed for whoever asks what became of a request; the expired ones, swept away.
 //!
-//! It never deletes a provisional record (it has no expiry) and never a record that took its place in the meantime: the
-//! deleting statement locks each row and looks at its expiry again.
+//! A sweep works in bounded batches, however many replicas sweep at once. It never deletes a provisional record (that has no
+//! expiry), and never a record that took an expired one's place in the meantime: the deleting statement locks each row and
+//! looks at its expiry again.
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use super::key::Address;
 use super::schema::idempotency_keys;
+
+/// A record without its reply and its fingerprint: what support may see.
+#[derive(Clone, Debug, Queryable)]
+pub struct Listed {
+    /// The record's id: a UUIDv7 of when its request came in.
+    pub id: Uuid,
+    /// The client's key.
+    pub key: String,
+    /// The key space.
+    pub scope: String,
+    /// The route of the request that made it.
+    pub route: String,
+    /// The id of the request that made it.
+    pub request_id: Uuid,
+    /// What the reply's `Location` names.
+    pub location: Option<String>,
+    /// The reply's HTTP status.
+    pub status: i16,
+    /// When its transaction began, which did what the request asked for.
+    pub created_at: DateTime<Utc>,
+    /// None while the reply is provisional.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// By the database's clock; none while the reply is provisional.
+    pub expired: Option<bool>,
+}
+
+/// Up to `rows` records of an account, newest first: those of a key, or all, older than the record `after`.
+///
+/// Pages walk the index on (account, id). With `key` they do so, too, and pass over the other records: an index for
+/// it would cost each request a write, to save support a second.
+///
+/// # Errors
+/// The database's.
+pub fn list(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    key: Option<&str>,
+    after: Option<Uuid>,
+    rows: i64,
+) -> QueryResult<Vec<Listed>> {
+    let mut query = idempotency_keys::table
+        .filter(idempotency_keys::account_id.eq(account_id))
+        // It always holds. It makes the index eligible that only this list should use.
+        .filter(diesel::dsl::sql::<Bool>("route <> ''"))
+        .select((
+            idempotency_keys::id,
+            idempotency_keys::key,
+            idempotency_keys::scope,
+            idempotency_keys::route,
+            idempotency_keys::request_id,
+            idempotency_keys::location,
+            idempotency_keys::status,
+            idempotency_keys::created_at,
+            idempotency_keys::expires_at,
+            idempotency_keys::expires_at.le(diesel::dsl::now.into_sql::<Timestamptz>().nullable()),
+        ))
+        .into_boxed();
+    if let Some(key) = key {
+        query = query.filter(idempotency_keys::key.eq(key));
+    }
+    if let Some(after) = after {
+        query = query.filter(idempotency_keys::id.lt(after));
+    }
+    query.order(idempotency_keys::id.desc()).limit(rows).load(conn)
+}
 
 /// Records deleted in one transaction at most: few enough that a sweep holds no lock for longer than a
 /// request would notice, and a cancelled sweep loses little.

@@ -1,13 +1,29 @@
-//! What a database error means for the transaction that met it, and for its connection.
+//! What the protocol needs of a connection: its limits, statements that are planned once, and what its errors mean.
 //!
 //! Diesel types only some SQLSTATEs; the others are told by their message, so the server must speak English
 //! (`lc_messages`, as every distribution's and image's default does).
 
 use std::sync::{Arc, OnceLock};
 
-use diesel::connection::{AnsiTransactionManager, Connection, InstrumentationEvent, TransactionManager};
-use diesel::pg::PgConnection;
+use diesel::connection::{
+    AnsiTransactionManager, Connection, Instrumentation as _, InstrumentationEvent, TransactionManager,
+    get_default_instrumentation,
+};
+use diesel::pg::{Pg, PgConnection};
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::{DatabaseErrorKind, Error};
+
+/// The limits that every connection must set, as one batch of statements for when it is opened, and the isolation that a
+/// single statement gets.
+///
+/// A statement ends after 5 s and a wait for a lock after 3 s: beyond that the client has given up. A transaction whose
+/// client went silent ends after 5 s, and with it its hold on keys and rows; a host that vanished from the network is
+/// noticed within 5 s of silence plus 3 probes a second apart, or 8 s after data was sent into the void.
+pub const CONNECTION_LIMITS: &str = "SET statement_timeout = '5s'; SET lock_timeout = '3s'; \
+     SET default_transaction_isolation = 'read committed'; \
+     SET idle_in_transaction_session_timeout = '5s'; SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 1; \
+     SET tcp_keepalives_count = 3; SET tcp_user_timeout = '8s'";
 
 /// What to do about a database error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,15 +118,19 @@ fn by_message(message: &str) -> Fault {
 ///
 /// On purpose: it marks the connection's transaction manager as broken, so that r2d2, and every pool that asks Diesel
 /// whether a connection is broken, closes the connection instead of keeping it. It takes the place of the connection's
-/// instrumentation.
+/// instrumentation, and passes each event on to Diesel's default one.
 pub fn watched<R>(conn: &mut PgConnection, work: impl FnOnce(&mut PgConnection) -> R) -> (R, Option<String>) {
     let cause = Arc::new(OnceLock::new());
     let found = Arc::clone(&cause);
+    let mut default = get_default_instrumentation();
     conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
-        if let InstrumentationEvent::FinishQuery { error: Some(error), .. } = event
+        if let InstrumentationEvent::FinishQuery { error: Some(error), .. } = &event
             && fault(error) == Fault::Reconnect
         {
             found.get_or_init(|| error.to_string());
+        }
+        if let Some(default) = &mut default {
+            default.on_connection_event(event);
         }
     });
     let result = work(conn);
@@ -119,4 +139,33 @@ pub fn watched<R>(conn: &mut PgConnection, work: impl FnOnce(&mut PgConnection) 
         AnsiTransactionManager::transaction_manager_status_mut(conn).set_in_error();
     }
     (result, why)
+}
+
+/// A statement that PostgreSQL plans once a connection.
+///
+/// Diesel sends each UPDATE unprepared, to be planned again, since the text of an UPDATE may vary with its values. The cache
+/// of prepared statements goes by the text here, so a text that varies is another entry: use it only where there are few.
+///
+/// Use `get_result` or `load`, with RETURNING. Diesel's `execute` looks at a reference to the statement, and so past this.
+pub struct Prepared<Q>(pub Q);
+
+impl<Q> QueryId for Prepared<Q> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<Q: Query> Query for Prepared<Q> {
+    type SqlType = Q::SqlType;
+}
+
+impl<Q> RunQueryDsl<PgConnection> for Prepared<Q> {}
+
+impl<Q: QueryFragment<Pg>> QueryFragment<Pg> for Prepared<Q> {
+    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        self.0.walk_ast(out)
+    }
+
+    fn is_safe_to_cache_prepared(&self, _: &Pg) -> QueryResult<bool> {
+        Ok(true)
+    }
 }

@@ -1,0 +1,139 @@
+//! What a gateway may do over HTTP: hang and refuse, let nobody in, ask to be left alone. Whatever it does, the money moves
+//! once, and one charge's trouble is no other charge's.
+
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::app::{ACME, App, GLOBEX, one_item};
+use crate::scripted::{Does, Scripted};
+use crate::support::{eventually, fresh_database, number};
+
+/// The API, without a settler in the background.
+fn api_of(gateway: &Scripted) -> App {
+    App::start_without_settler(fresh_database(), gateway.gateway())
+}
+
+#[tokio::test]
+async fn a_capture_that_hangs_and_succeeds_after_its_second_sending_was_refused_is_paid_once() {
+    let gateway = Scripted::open();
+    let app = api_of(&gateway);
+    gateway.script("pm_card_visa", [Does::HoldThenCapture, Does::Answer(400)]);
+    let (order, settler) = (app.pending_order().await, app.settler(gateway.gateway()));
+    let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
+    app.let_leases_end();
+
+    assert_eq!(settler.pass(false).await.unwrap().settled, 0, "refused, and the books are empty");
+
+    assert_eq!((gateway.sendings(), gateway.captures()), (2, 0));
+    assert_eq!(app.member(&format!("/v1/charges/{charge}"), "status").await, "processing");
+    assert_eq!(app.count("idempotency_keys WHERE status = 402"), 0);
+    app.pay("another", &order, "pm_card_visa").await.expect_problem(409, "settlement-in-progress");
+    // The first sending captures after all.
+    gateway.release();
+    gateway.until_captured(1).await;
+    app.let_leases_end();
+    assert_eq!(settler.pass(false).await.unwrap().settled, 1);
+    let paid = app.pay("k", &order, "pm_card_visa").await.expect(201);
+    assert!(paid.is_replay());
+    assert_eq!((paid.id(), gateway.captures()), (charge, 1));
+    assert_eq!(app.member(&format!("/v1/orders/{order}"), "status").await, "paid");
+    app.pay("another", &order, "pm_card_visa").await.expect_problem(409, "order-not-payable");
+}
+
+#[tokio::test]
+async fn a_capture_that_is_refused_at_its_first_sending_has_failed_at_once() {
+    let gateway = Scripted::open();
+    let app = api_of(&gateway);
+    gateway.script("pm_card_visa", [Does::Answer(400)]);
+    let order = app.pending_order().await;
+
+    app.pay("k", &order, "pm_card_visa").await.expect_problem(402, "gateway-failed");
+
+    assert_eq!(app.count("charges WHERE status = 'failed' AND failure_code = 'gateway_failed'"), 1);
+    app.pay("another", &order, "pm_card_visa").await.expect(201);
+    assert_eq!(gateway.captures(), 1);
+}
+
+#[tokio::test]
+async fn a_gateway_that_lets_nobody_in_fails_no_charge() {
+    for status in [401, 403, 404, 405] {
+        let gateway = Scripted::open();
+        let app = api_of(&gateway);
+        gateway.script("pm_card_visa", [Does::Answer(status)]);
+        let order = app.pending_order().await;
+
+        let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
+
+        app.let_leases_end();
+        assert_eq!(app.settler(gateway.gateway()).pass(false).await.unwrap().settled, 1, "{status}");
+        assert_eq!(app.pay("k", &order, "pm_card_visa").await.expect(201).id(), charge);
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_asks_to_wait_is_left_alone_for_as_long() {
+    let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
+    for (status, retry_after) in [(429, "30"), (503, "30"), (503, date.as_str())] {
+        let gateway = Scripted::open();
+        let app = api_of(&gateway);
+        gateway.script("pm_card_visa", [Does::AskToWait(status, retry_after.to_owned())]);
+        let order = app.pending_order().await;
+
+        app.pay("k", &order, "pm_card_visa").await.expect(202);
+
+        assert_eq!(gateway.sendings(), 1, "{status} {retry_after}");
+        assert_eq!(app.count("settlements WHERE next_attempt_at > now() + interval '25 seconds'"), 1, "{retry_after}");
+    }
+}
+
+/// The settler looks each second, whatever hangs.
+#[tokio::test]
+async fn forty_hanging_captures_do_not_delay_another_charges_lost_reply() {
+    const HANGING: usize = 40;
+    let gateway = Scripted::open();
+    let app = api_of(&gateway);
+    let watch = tokio::spawn(app.settler(gateway.gateway()).watch());
+    gateway.script("pm_card_slow", (0..3 * HANGING).map(|_| Does::HoldThenCapture));
+    gateway.script("pm_card_lost_reply", [Does::CaptureAndLose]);
+    let orders = join_all((0..HANGING).map(|_| app.pending_order())).await;
+    let order = app.pending_order().await;
+    let hanging = join_all(orders.iter().map(|order| app.pay(order, order, "pm_card_slow")));
+    let other = async {
+        gateway.until_sent(HANGING).await;
+        app.pay("lost", &order, "pm_card_lost_reply").await.expect(202);
+        // On purpose: the settler takes the forty now, so that they hang while the other one becomes due.
+        let before = gateway.sendings();
+        app.execute("UPDATE settlements SET next_attempt_at = now() WHERE key <> 'lost' AND settled_at IS NULL");
+        let millis = |column: &str| {
+            let millis =
+                format!("(extract(epoch FROM {column}) * 1000)::bigint AS n FROM settlements WHERE key = 'lost'");
+            number(&app.database, &millis)
+        };
+        let due = millis("next_attempt_at");
+        gateway.until_sent(before + HANGING).await;
+        eventually("the lost reply is settled", || app.count("charges WHERE status = 'succeeded'") == 1).await;
+        millis("settled_at") - due
+    };
+
+    let (hanging, delay) = tokio::join!(hanging, other);
+
+    assert!(hanging.iter().all(|answer| answer.status == 202));
+    assert_eq!(gateway.captures(), 1, "the forty still hang");
+    assert!(delay < 2000, "settled {delay} ms after it was due");
+    watch.abort();
+}
+
+#[tokio::test]
+async fn one_key_of_two_accounts_is_two_captures() {
+    let gateway = Scripted::open();
+    let app = api_of(&gateway);
+    for account in [ACME, GLOBEX] {
+        let order = app.post_as(account, "/v1/orders", "o", one_item("sticker", 1)).await.expect(201).id();
+        let body = json!({"order_id": order, "payment_method": "pm_card_visa"});
+        app.post_as(account, "/v1/charges", "k", body).await.expect(201);
+    }
+
+    assert_eq!(gateway.captures(), 2);
+}

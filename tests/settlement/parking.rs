@@ -1,0 +1,105 @@
+//! What stays unknown is parked, in sight of a person, until it is resumed.
+
+use std::sync::atomic::Ordering;
+
+use crate::fines::{ACCOUNT, QUICK};
+use crate::office::Office;
+use crate::provider::Does;
+use crate::settlement::{parked, parked_count, progress};
+use crate::support::connect;
+
+/// Until the next attempt is the last one.
+fn let_attempts_pass(office: &Office, attempts: i32) {
+    office.execute(&format!("UPDATE settlements SET attempts = {attempts} WHERE settled_at IS NULL"));
+    office.let_leases_end();
+}
+
+#[tokio::test]
+async fn what_stays_unknown_is_parked_in_sight_until_it_is_resumed() {
+    let office = Office::open();
+    let fine = office.unknown_payment("k", Does::Answer(429)).await;
+    office.provider.script("k", [Does::Answer(429)]);
+    let_attempts_pass(&office, QUICK.max_attempts - 1);
+    assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 0);
+
+    assert_eq!(office.pass().await.taken, 1);
+
+    assert_eq!(office.settler.counts().parked.load(Ordering::Relaxed), 1);
+    let in_sight = parked(&mut connect(&office.url)).unwrap();
+    assert_eq!(in_sight.len(), 1);
+    assert_eq!((in_sight[0].account_id, in_sight[0].key.as_str()), (ACCOUNT, "k"));
+    assert_eq!((in_sight[0].location.clone(), in_sight[0].attempts), (format!("/fines/{fine}"), QUICK.max_attempts));
+    assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 1);
+    let reference = in_sight[0].reference.clone();
+    assert!(progress(&mut connect(&office.url), ACCOUNT, &[&reference]).unwrap()[&reference].parked);
+    // However few attempts there were: what is parked waits for a person.
+    let_attempts_pass(&office, 1);
+    assert_eq!((office.pass().await.taken, office.provider.sendings().len()), (0, 2), "parked is parked");
+    assert_eq!((office.pay("k", fine).await.status, office.pay("another", fine).await.status), (202, 409));
+
+    let resumed = office.settler.pass(true).await.unwrap();
+
+    assert_eq!((resumed.taken, resumed.settled), (1, 1));
+    assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 0);
+    office.assert_paid_once("k", fine).await;
+}
+
+/// As when each attempt crashes its process: nobody gives the lease back.
+#[tokio::test]
+async fn attempts_that_never_come_to_an_end_are_parked_too() {
+    let office = Office::open();
+    let fine = office.unknown_payment("k", Does::Answer(429)).await;
+    let_attempts_pass(&office, QUICK.max_attempts);
+
+    assert_eq!(office.pass().await.taken, 0);
+
+    assert_eq!((parked_count(&mut connect(&office.url)).unwrap(), office.provider.sendings().len()), (1, 1));
+    assert_eq!(office.settler.counts().parked.load(Ordering::Relaxed), 1);
+    assert_eq!(office.settler.pass(true).await.unwrap().settled, 1);
+    office.assert_paid_once("k", fine).await;
+}
+
+#[tokio::test]
+async fn what_stays_unknown_after_it_was_resumed_is_parked_again() {
+    let office = Office::open();
+    office.unknown_payment("k", Does::Answer(429)).await;
+    office.provider.script("k", [Does::Answer(429)]);
+    let_attempts_pass(&office, QUICK.max_attempts);
+    office.pass().await;
+
+    let resumed = office.settler.pass(true).await.unwrap();
+
+    assert_eq!((resumed.taken, resumed.settled), (1, 0));
+    let again = format!("parked_at IS NOT NULL AND attempts = {}", QUICK.max_attempts + 1);
+    assert_eq!(office.count(&format!("settlements WHERE {again}")), 1);
+}
+
+/// As after a release that writes calls in another way.
+#[tokio::test]
+async fn a_call_that_this_release_cant_read_is_not_sent_and_ends_up_parked() {
+    let office = Office::open();
+    let fine = office.unknown_payment("k", Does::Answer(429)).await;
+    office.execute(r#"UPDATE settlements SET call = '{"unheard": "of"}'"#);
+    let_attempts_pass(&office, QUICK.max_attempts - 1);
+
+    assert_eq!((office.pass().await.settled, office.provider.sendings().len()), (0, 1));
+
+    assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 1);
+    assert_eq!(office.pay("k", fine).await.status, 202, "as it was stored");
+}
+
+#[tokio::test]
+async fn the_table_refuses_what_is_neither_open_nor_settled() {
+    let office = Office::open();
+    office.unknown_payment("k", Does::Answer(429)).await;
+    for (change, constraint) in [
+        ("settled_at = now()", "settlements_open_is_leased"),
+        ("next_attempt_at = NULL", "settlements_open_is_leased"),
+        ("settled_at = now(), next_attempt_at = NULL, parked_at = now()", "settlements_only_open_is_parked"),
+        ("attempts = 0", "settlements_attempts_check"),
+    ] {
+        let update = diesel::sql_query(format!("UPDATE settlements SET {change}"));
+        let refused = diesel::RunQueryDsl::execute(update, &mut connect(&office.url)).unwrap_err();
+        assert!(refused.to_string().contains(constraint), "{change}: {refused}");
+    }
+}

@@ -1,0 +1,167 @@
+//! A payment provider outside: an HTTP server with books of its own, that does to each call what the test's script says.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Json, Query};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, rt, web};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::support::eventually;
+
+/// What the provider does to one sending.
+#[derive(Clone, Copy, Debug)]
+pub enum Does {
+    /// Carries the payment out, unless its key did so before, and answers.
+    Pay,
+    /// Carries the payment out, and never answers.
+    PayAndLose,
+    /// Waits to be released, and then pays, also if the caller has hung up.
+    HoldThenPay,
+    /// Waits to be released, and then answers.
+    HoldThenAnswer(u16),
+    /// Answers, and pays nothing.
+    Answer(u16),
+    /// Answers with a Retry-After, and pays nothing.
+    AskToWait(u16, u64),
+}
+
+/// One sending, as it arrived.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sending {
+    pub reference: String,
+    pub body: Value,
+}
+
+#[derive(Default)]
+struct Desk {
+    /// By plate, so that one fine's trouble is not another's. What has no script is paid.
+    scripts: HashMap<String, VecDeque<Does>>,
+    books: Vec<String>,
+    sendings: Vec<Sending>,
+    looks: usize,
+    forgets_keys: bool,
+}
+
+/// The provider. Clones are the same one.
+#[derive(Clone)]
+pub struct Provider {
+    pub url: String,
+    desk: Arc<Mutex<Desk>>,
+    releases: Arc<Semaphore>,
+}
+
+impl Provider {
+    pub fn open() -> Self {
+        let (desk, releases) = (Arc::<Mutex<Desk>>::default(), Arc::new(Semaphore::new(0)));
+        let shared = Self { url: String::new(), desk: Arc::clone(&desk), releases: Arc::clone(&releases) };
+        let server = HttpServer::new(move || {
+            let route = web::resource("/payments").get(look).post(pay);
+            App::new().app_data(Data::new(shared.clone())).service(route)
+        });
+        let server = server.workers(1).disable_signals().bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/payments", server.addrs()[0]);
+        tokio::spawn(server.run());
+        Self { url, desk, releases }
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap()
+    }
+
+    /// What becomes of the next sendings for a plate.
+    pub fn script(&self, plate: &str, does: impl IntoIterator<Item = Does>) {
+        self.desk().scripts.entry(plate.to_owned()).or_default().extend(does);
+    }
+
+    /// Lets one held call go on.
+    pub fn release(&self) {
+        self.releases.add_permits(1);
+    }
+
+    /// As keys that are older than the provider keeps them.
+    pub fn forget_keys(&self) {
+        self.desk().forgets_keys = true;
+    }
+
+    /// The payments that were carried out, by their references.
+    pub fn books(&self) -> Vec<String> {
+        self.desk().books.clone()
+    }
+
+    pub fn sendings(&self) -> Vec<Sending> {
+        self.desk().sendings.clone()
+    }
+
+    pub fn looks(&self) -> usize {
+        self.desk().looks
+    }
+
+    /// Waits until so many sendings have arrived in all.
+    pub async fn until_sent(&self, sendings: usize) {
+        eventually("the call is at the provider", || self.desk().sendings.len() >= sendings).await;
+    }
+
+    /// Waits until so many payments were carried out in all.
+    pub async fn until_paid(&self, payments: usize) {
+        eventually("the provider has paid", || self.desk().books.len() >= payments).await;
+    }
+
+    /// One key, one payment, as long as the key is known.
+    fn carry_out(&self, reference: &str) {
+        let mut desk = self.desk();
+        if desk.forgets_keys || !desk.books.iter().any(|known| known == reference) {
+            desk.books.push(reference.to_owned());
+        }
+    }
+}
+
+async fn pay(provider: Data<Provider>, request: HttpRequest, body: Json<Value>) -> HttpResponse {
+    let provider = Provider::clone(&provider);
+    let reference = request.headers().get("Idempotency-Key").unwrap().to_str().unwrap().to_owned();
+    let does = {
+        let mut desk = provider.desk();
+        desk.sendings.push(Sending { reference: reference.clone(), body: body.0.clone() });
+        let script = desk.scripts.get_mut(body["plate"].as_str().unwrap());
+        script.and_then(VecDeque::pop_front).unwrap_or(Does::Pay)
+    };
+    let status = match does {
+        Does::Pay => {
+            provider.carry_out(&reference);
+            201
+        }
+        Does::PayAndLose => {
+            provider.carry_out(&reference);
+            pending().await
+        }
+        Does::HoldThenPay => {
+            // A task of its own: the server drops a handler whose caller has hung up.
+            let paid = rt::spawn(async move {
+                provider.releases.acquire().await.unwrap().forget();
+                provider.carry_out(&reference);
+            });
+            paid.await.unwrap();
+            201
+        }
+        Does::HoldThenAnswer(status) => {
+            provider.releases.acquire().await.unwrap().forget();
+            status
+        }
+        Does::Answer(status) => status,
+        Does::AskToWait(status, seconds) => {
+            let status = StatusCode::from_u16(status).unwrap();
+            return HttpResponse::build(status).insert_header(("Retry-After", seconds)).finish();
+        }
+    };
+    HttpResponse::build(StatusCode::from_u16(status).unwrap()).finish()
+}
+
+async fn look(provider: Data<Provider>, query: Query<HashMap<String, String>>) -> HttpResponse {
+    let mut desk = provider.desk();
+    desk.looks += 1;
+    let payments = desk.books.iter().filter(|reference| **reference == query["reference"]).count();
+    HttpResponse::Ok().json(json!({"payments": payments}))
+}
