@@ -1,5 +1,5 @@
 //! Charges: an order paid whole, through the gateway. `payments.rs` has the handler that makes one; this file has what the
-//! handler's two transactions do: [`insert`] before the call to the gateway, [`conclude`] after it.
+//! handler's two transactions do: `insert` before the call to the gateway, `conclude` after it.
 
 pub mod reads;
 

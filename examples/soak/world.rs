@@ -64,7 +64,7 @@ impl World {
             cluster.create_database(database)?;
         }
         let payments = elsewhere.as_ref().map_or_else(|| cluster.url("payments"), |(url, _)| url.clone());
-        let services = services(payments, cluster.url("gateway"))?;
+        let services = services(&payments, cluster.url("gateway"))?;
         let world = Self {
             options,
             logs,
@@ -260,7 +260,7 @@ impl Drop for Service {
 }
 
 /// A gateway and two replicas of the API, each on a port of its own that it keeps when it is started again.
-fn services(payments: String, gateway_database: String) -> Result<Vec<Service>, Fatal> {
+fn services(payments: &str, gateway_database: String) -> Result<Vec<Service>, Fatal> {
     let (gateway, apis) = (free_address()?, [free_address()?, free_address()?]);
     let mut services = vec![Service {
         name: "gateway",
@@ -272,7 +272,7 @@ fn services(payments: String, gateway_database: String) -> Result<Vec<Service>, 
         name: "api",
         address,
         arguments: vec![
-            ("DATABASE_URL", payments.clone()),
+            ("DATABASE_URL", payments.to_owned()),
             ("GATEWAY_URL", format!("http://{gateway}")),
             ("BIND", address.to_string()),
             ("DEMO", "true".to_owned()),

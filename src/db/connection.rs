@@ -193,7 +193,7 @@ impl Session {
     }
 }
 
-/// The URL (or `key=value` list) with [`CLIENT_LIMITS`], where it doesn't say otherwise.
+/// The URL (or `key=value` list) with `CLIENT_LIMITS`, where it doesn't say otherwise.
 #[must_use]
 pub fn with_client_limits(database_url: &str) -> String {
     let is_url = database_url.starts_with("postgres://") || database_url.starts_with("postgresql://");

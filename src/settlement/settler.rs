@@ -87,7 +87,7 @@ impl<O: Outside, D: Database> Settler<O, D> {
     }
 
     /// Runs a request that makes a call necessary: the first transaction, the call, the second transaction. Answers with
-    /// the final reply, or with 202 when [`Limits::handler`] ends. The work goes on when the client leaves: else a request
+    /// the final reply, or with 202 when [`Limits::handler`](super::Limits::handler) ends. The work goes on when the client leaves: else a request
     /// that was dropped between its COMMIT and its call would leave the settlement alone until the lease ends.
     ///
     /// # Errors
