@@ -4,6 +4,7 @@
 //! Whoever decides by an entitlement's state locks its row first, so the units consumed are exact however many ask at once.
 
 mod of_order;
+pub mod reads;
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -14,7 +15,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Timestamptz;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 pub(crate) use self::of_order::{grant_of_order, revoke_of_order};
@@ -25,7 +26,7 @@ use crate::events;
 use crate::idempotency::{Failures, FieldError, Keyed, MAX_SAFE_INTEGER, Policy, Reply, Scope, hours, seconds};
 use crate::problems::{ENTITLEMENT_INACTIVE, QUOTA_EXCEEDED};
 use crate::schema::entitlements;
-use crate::wire::{By, Id, NoBody, Page, Paging, printable, slug, time};
+use crate::wire::{Id, NoBody, printable, slug, time};
 
 /// Granting by hand is a back office's work, with key spaces of its own: a key may be the ticket's number, whatever the
 /// same number names at another endpoint. It has no failures worth keeping.
@@ -90,18 +91,6 @@ pub struct Consumption {
     #[garde(range(min = 1, max = MAX_UNITS))]
     #[schema(minimum = 1, maximum = 10_000_000_000_000_i64, example = 30)]
     units: i64,
-}
-
-/// `?customer=` and `?feature=` of the list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct Filter {
-    /// Only this customer's.
-    #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
-    customer: Option<String>,
-    /// Only of this feature.
-    #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", nullable = false)]
-    feature: Option<String>,
 }
 
 /// An entitlement as it is answered.
@@ -265,57 +254,6 @@ fn set_revoked(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<En
         .get_result(conn)?;
     events::record(conn, account_id, "entitlement.revoked", &entitlement)?;
     Ok(entitlement)
-}
-
-/// `GET /v1/entitlements`
-///
-/// # Errors
-/// 422 for a bad page, customer or feature.
-#[utoipa::path(get, path = "/v1/entitlements", operation_id = "listEntitlements", tag = "Entitlements", summary = "Entitlements",
-    description = "Newest first.",
-    params(Paging<Uuid, By<Filter>>),
-    responses((status = 200, body = Page<Entitlement>, description = "A page")))]
-pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let page = db
-        .read(account.id, move |conn| {
-            let query = entitlements::table
-                .filter(entitlements::account_id.eq(account.id))
-                .select(Entitlement::as_select())
-                .into_boxed();
-            let mut query = paging.filter.within(query, entitlements::created_at);
-            let Filter { customer, feature } = &paging.filter.filter;
-            if let Some(customer) = customer {
-                query = query.filter(entitlements::customer.eq(customer));
-            }
-            if let Some(feature) = feature {
-                query = query.filter(entitlements::feature.eq(feature));
-            }
-            if let Some(after) = paging.after {
-                query = query.filter(entitlements::id.lt(after));
-            }
-            let rows: Vec<Entitlement> = query.order(entitlements::id.desc()).limit(paging.rows()).load(conn)?;
-            Ok(paging.page(rows))
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(page))
-}
-
-/// `GET /v1/entitlements/{id}`
-///
-/// # Errors
-/// 404.
-#[utoipa::path(get, path = "/v1/entitlements/{id}", operation_id = "getEntitlement", tag = "Entitlements", summary = "An entitlement",
-    description = "As it is now.",
-    params(Id),
-    responses((status = 200, body = Entitlement, description = "The entitlement")))]
-pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let entitlement: Option<Entitlement> = db
-        .read(account.id, move |conn| {
-            let entitlement = entitlements::table.find((account.id, id.0)).select(Entitlement::as_select());
-            entitlement.first(conn).optional().map_err(ApiError::from)
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(entitlement.ok_or_else(no_entitlement)?))
 }
 
 fn no_entitlement() -> ApiError {

@@ -3,7 +3,7 @@
 use actix_cors::Cors;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER};
 
-use super::frame::X_REQUEST_ID;
+use super::names::X_REQUEST_ID;
 use crate::idempotency::{IDEMPOTENCY_EXPIRES, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
 
 /// Seconds for which a browser keeps the answer of a preflight. An hour; Chromium keeps none for more than two.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, HeaderName, HeaderValue, LOCATION};
+use actix_web::http::header::{ALLOW, HeaderValue, LOCATION};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage, HttpResponse};
@@ -16,16 +16,13 @@ use log::Level;
 use log::kv::Value;
 use uuid::Uuid;
 
-use super::names::Names;
+use super::names::{Names, X_REQUEST_ID};
 use crate::auth::Account;
 use crate::error::ApiError;
 use crate::idempotency::{self, Instance, Key, Origin};
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::problems::{self, KEY_REUSED, METHOD_NOT_ALLOWED, NOT_FOUND, Problem, REQUEST_IN_FLIGHT};
-
-/// The id of this request, which the log has too.
-pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Characters of a path that the log has: the longest route with ids has half as many.
 const PATH_SHOWN: usize = 160;

@@ -3,7 +3,8 @@
 use actix_web::http::header::{HeaderMap, HeaderName};
 use uuid::Uuid;
 
-use super::frame::X_REQUEST_ID;
+/// The id of this request, which the log has too.
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Of W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

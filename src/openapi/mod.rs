@@ -37,7 +37,7 @@ use crate::{
         orders::list, orders::create, orders::get, orders::cancel,
         charges::reads::list, payments::create_charge, charges::reads::get,
         refunds::reads::list, payments::create_refund, refunds::reads::get,
-        entitlements::list, entitlements::grant, entitlements::get, entitlements::consume, entitlements::revoke,
+        entitlements::reads::list, entitlements::grant, entitlements::reads::get, entitlements::consume, entitlements::revoke,
         events::list, idempotency_keys::list, policies::list,
         health::live, health::ready, metrics::page, json, pages::home, pages::docs, pages::docs_file, pages::problem_list, pages::problem, pages::policies,
     ),

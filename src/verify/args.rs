@@ -6,8 +6,7 @@ use clap::ValueEnum;
 use hyper::Method;
 use hyper::header::HeaderName;
 
-use super::check::Profile;
-use super::target::{FailurePromise, KeyForm};
+use super::words::{FailurePromise, KeyForm, Profile};
 
 /// What is to be checked, and how.
 #[derive(Clone, Debug, clap::Args)]

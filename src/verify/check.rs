@@ -1,35 +1,10 @@
 //! What a check is: a claim about the endpoint, whose rule the claim is, and what an experiment saw of it.
 
-use clap::ValueEnum;
 use futures_util::future::BoxFuture;
-use serde::Serialize;
 
 use super::session::{Session, Trouble};
 use super::target::Target;
-
-/// Whose rules decide what is required.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Profile {
-    /// draft-ietf-httpapi-idempotency-key-header: each MUST and SHOULD that a client can see
-    Draft,
-    /// What Stripe documents for version 1 of its API
-    Stripe,
-    /// What this project promises
-    This,
-}
-
-impl Profile {
-    /// As a reader sees the profile: `the draft`, `Stripe`, `this project`.
-    #[must_use]
-    pub fn author(self) -> &'static str {
-        match self {
-            Self::Draft => "the draft",
-            Self::Stripe => "Stripe",
-            Self::This => "this project",
-        }
-    }
-}
+pub use super::words::Profile;
 
 /// What one author says is right.
 #[derive(Clone, Copy, Debug)]

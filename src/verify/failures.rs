@@ -5,7 +5,7 @@ use hyper::body::Bytes;
 use super::check::{Check, Experiment, Need, Profile, Seen, draft, stripe, this};
 use super::send::{Answer, Request};
 use super::session::{Key, Session, Trouble};
-use super::target::FailurePromise;
+use super::words::FailurePromise;
 
 const GROUP: &str = "failures";
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::check::{Check, Experiment, Need, Profile, Seen, draft, draft_recommends, stripe, this};
 use super::send::{Answer, Request};
 use super::session::{Effects, Key, Session, Trouble};
-use super::target::KeyForm;
+use super::words::KeyForm;
 
 const GROUP: &str = "keys";
 

@@ -28,6 +28,7 @@ mod report;
 mod send;
 mod session;
 mod target;
+mod words;
 
 pub use args::{Args, Format, Header};
 pub use check::{Check, Experiment, Profile};

@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::answer::counted;
 use super::send::{Answer, Connection, Leave, NoAnswer, Request, Sender};
-use super::target::{Intent, KeyForm, Target};
+use super::target::{Intent, Target};
+use super::words::KeyForm;
 
 /// How often a request that was told to come back is sent in all. With [`FIRST_PAUSE`] doubling up to [`LONGEST_PAUSE`] a
 /// key that stays in flight is given up after 4.5 seconds, or after 14 where the server asks for more patience.

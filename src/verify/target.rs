@@ -4,7 +4,6 @@
 use hyper::body::Bytes;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
@@ -12,25 +11,7 @@ use url::{Host, Url};
 use uuid::Uuid;
 
 use super::args::{Args, Header};
-use super::check::Profile;
-
-/// How a key stands in its header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum KeyForm {
-    /// `Idempotency-Key: abc`, as Stripe's clients send it
-    Bare,
-    /// `Idempotency-Key: "abc"`, as the draft writes it
-    Quoted,
-}
-
-/// What the service's documentation says of a failed request's key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FailurePromise {
-    /// The failure is stored: a retry gets the failure again
-    Stored,
-    /// The key is free: a retry runs again
-    Free,
-}
+use super::words::{FailurePromise, KeyForm, Profile};
 
 /// The endpoint, and all that the command line says of it. Texts may hold placeholders.
 #[derive(Clone, Debug)]
