@@ -1,7 +1,7 @@
-//! Which problems the body of each endpoint may decide on, and so what `retry` says where: data for the OpenAPI document,
-//! the problem pages and docs/errors.md.
+//! The problems that the body of each endpoint may decide on, and the value of `retry` that follows. The OpenAPI document, the
+//! problem pages and docs/errors.md are made of this data.
 //!
-//! It does not list what every endpoint may answer (a missing key, a 503): that follows from the route and its policy.
+//! Not listed: the problems that follow from a route and its policy, for example a missing key or a 503.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ use crate::problems::{
     UNKNOWN_PRODUCT,
 };
 
-/// By method and path template.
+/// The problems of each route. A route is a method and a path template.
 static DECIDED: &[(&str, &[&Problem])] = &[
     ("PUT /v1/products/{sku}", &[&OUT_OF_STOCK, &PRECONDITION_FAILED]),
     ("POST /v1/orders", &[&OUT_OF_STOCK, &UNKNOWN_PRODUCT, &MIXED_CURRENCIES]),
@@ -39,14 +39,14 @@ static DECIDED: &[(&str, &[&Problem])] = &[
     ("GET /health/ready", &[&DATABASE_UNAVAILABLE]),
 ];
 
-/// What the body of the operation at this route decides on.
+/// The problems that the body of this route may decide on.
 #[must_use]
 pub fn decided_at(route: &str) -> &'static [&'static Problem] {
     DECIDED.iter().find(|(of, _)| *of == route).map_or(&[], |(_, problems)| problems)
 }
 
-/// What `retry` of a problem may say at this route. A 404 may say two things where failures are kept: a path id that is no
-/// UUID is refused before the body, and nothing is kept.
+/// The values that `retry` of a problem may have at this route. If the policy stores failures, a 404 has two values: a path
+/// id that is no UUID is refused before the body, and that refusal is not stored.
 #[must_use]
 pub fn retries_at(route: &str, problem: &Problem) -> Vec<Retry> {
     let unstored = problem.retry(false);
@@ -61,7 +61,7 @@ pub fn retries_at(route: &str, problem: &Problem) -> Vec<Retry> {
     }
 }
 
-/// What `retry` of a problem says, each with the endpoints where it says so; without endpoints, it says so everywhere.
+/// The values of `retry` of a problem, each with its routes. A value without routes holds at every route.
 #[must_use]
 pub fn retries(problem: &Problem) -> Vec<(Retry, Vec<&'static str>)> {
     let mut advice: Vec<(Retry, Vec<&str>)> = Vec::new();
@@ -85,7 +85,7 @@ pub fn retries(problem: &Problem) -> Vec<(Retry, Vec<&'static str>)> {
     }
 }
 
-/// The table that docs/errors.md shows.
+/// The table in docs/errors.md.
 #[must_use]
 pub fn markdown() -> String {
     let mut table = String::from(
@@ -95,10 +95,10 @@ pub fn markdown() -> String {
         let Problem { slug, status, kind, meaning, remedy, .. } = problem;
         let kept = match kind {
             Kind::Before | Kind::Reused => "no: the body did not run",
-            Kind::Final => "where the endpoint caches failures",
-            Kind::Transient => "no: it passes",
-            Kind::Outcome => "yes, with what it left",
-            Kind::Late => "no, but the key gets it for ever",
+            Kind::Final => "if the endpoint caches failures",
+            Kind::Transient => "no: the cause passes",
+            Kind::Outcome => "yes, with the charge or refund",
+            Kind::Late => "no, but every retry gets it again",
             Kind::Broken => "no, never",
         };
         let said: Vec<_> = retries(problem).into_iter().map(|(retry, _)| format!("`{}`", retry.as_str())).collect();

@@ -1,7 +1,9 @@
-//! Who is calling: accounts and their API keys.
+//! Accounts and their API keys: who the caller is.
 //!
-//! A key is shown once, when it is made; the database has its SHA-256. A key that was found is believed for
-//! ten seconds, so that authentication costs no round trip on each request: a revoked key stops working that late.
+//! Guarantees: an API key is shown once, when it is made. The database holds only the SHA-256 of the key.
+//!
+//! Not guaranteed: that a revoked key stops at once. A process trusts a key that it found for ten seconds, so that
+//! authentication does not cost a round trip on each request.
 
 use std::collections::HashMap;
 use std::future::{Ready, ready};
@@ -26,19 +28,19 @@ use crate::error::ApiError;
 use crate::problems::{INTERNAL, UNAUTHORIZED};
 use crate::schema::{accounts, api_keys};
 
-/// How long a key that was found is believed without looking again.
+/// How long a process trusts a key that it found, before the process looks the key up again.
 pub const BELIEVED_FOR: Duration = Duration::from_secs(10);
 
-/// Keys remembered at most: some 100 bytes each, and more accounts than one process serves within ten seconds.
+/// The most keys that a process remembers, some 100 bytes each. One process serves fewer accounts within ten seconds.
 const REMEMBERED_KEYS: u64 = 10_000;
 
-/// Bytes of a key's hash that name it to operators.
+/// The bytes of a key's hash that are the key's id. Operators see only the id.
 const KEY_ID_BYTES: usize = 8;
 
 /// The authenticated caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Account {
-    /// The first column of every table.
+    /// The value of the first column of every table.
     pub id: Uuid,
 }
 
@@ -46,14 +48,14 @@ impl FromRequest for Account {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
 
-    /// What [`authenticate`] found out.
+    /// The account that [`authenticate`] found.
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let account = request.extensions().get::<Self>().copied();
         ready(account.ok_or_else(|| ApiError::new(&INTERNAL, "this route is not behind authentication")))
     }
 }
 
-/// The keys found lately.
+/// The keys that were found within [`BELIEVED_FOR`].
 #[derive(Clone)]
 pub struct KnownKeys(Cache<[u8; 32], Account>);
 
@@ -63,10 +65,10 @@ impl Default for KnownKeys {
     }
 }
 
-/// Middleware of every `/v1` route. It runs after routing, and before anything of the request is read.
+/// Middleware of every `/v1` route. It runs after routing, and before the server reads the body.
 ///
 /// # Errors
-/// None of its own: a refusal is an answer.
+/// Only those of `next`. A refusal is an answer, not an error.
 pub async fn authenticate(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -108,25 +110,25 @@ fn find(conn: &mut PgConnection, hash: [u8; 32]) -> Result<Account, ApiError> {
     account_id.map(|id| Account { id }).ok_or_else(|| ApiError::new(&UNAUTHORIZED, "the API key is unknown or revoked"))
 }
 
-/// Makes an account with one API key, and returns both. The key can't be had again.
+/// Makes an account with one API key. Returns the account's id and the key. Nobody can read the key again.
 ///
 /// # Errors
-/// The database's.
+/// A database error.
 pub fn create_account(conn: &mut PgConnection, name: &str) -> QueryResult<(Uuid, String)> {
     let (id, key) = (Uuid::now_v7(), new_key());
     conn.transaction(|conn| add_account(conn, id, name, &key))?;
     Ok((id, key))
 }
 
-/// Two random UUIDs hold 244 random bits of the operating system's.
+/// Two random UUIDs: 244 random bits from the operating system.
 fn new_key() -> String {
     format!("sk_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
 }
 
-/// Adds an account with a given id and key, unless it is there.
+/// Adds an account with this id, and this key for it. An account or a key that exists stays as it is.
 ///
 /// # Errors
-/// The database's.
+/// A database error.
 pub fn add_account(conn: &mut PgConnection, id: Uuid, name: &str, key: &str) -> QueryResult<()> {
     diesel::insert_into(accounts::table)
         .values((accounts::account_id.eq(id), accounts::name.eq(name)))
@@ -146,20 +148,20 @@ fn add_key(conn: &mut PgConnection, account_id: Uuid, key: &str) -> QueryResult<
 /// An account as an operator sees it.
 #[derive(Clone, Debug)]
 pub struct AccountRow {
-    /// The first column of every table.
+    /// The value of the first column of every table.
     pub id: Uuid,
-    /// What it was called when it was made.
+    /// The account's name.
     pub name: String,
-    /// Keys that are not revoked.
+    /// The number of keys that are not revoked.
     pub live_keys: i64,
-    /// When it was made.
+    /// The time of creation.
     pub created_at: DateTime<Utc>,
 }
 
 /// All accounts, oldest first.
 ///
 /// # Errors
-/// The database's.
+/// A database error.
 pub fn accounts(conn: &mut PgConnection) -> QueryResult<Vec<AccountRow>> {
     let rows: Vec<(Uuid, String, DateTime<Utc>)> = accounts::table
         .select((accounts::account_id, accounts::name, accounts::created_at))
@@ -177,21 +179,21 @@ pub fn accounts(conn: &mut PgConnection) -> QueryResult<Vec<AccountRow>> {
     Ok(rows.into_iter().map(row).collect())
 }
 
-/// An API key as an operator sees it: never the key.
+/// An API key as an operator sees it. The key itself is not stored.
 #[derive(Clone, Debug)]
 pub struct KeyRow {
-    /// What the operator calls it.
+    /// 16 hexadecimal digits, the first of the key's hash.
     pub id: String,
-    /// When it was made.
+    /// The time of creation.
     pub created_at: DateTime<Utc>,
-    /// When it was revoked, if it was.
+    /// The time of revocation, if the key is revoked.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
 /// The keys of an account, oldest first.
 ///
 /// # Errors
-/// The database's.
+/// A database error.
 pub fn keys(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<Vec<KeyRow>> {
     let rows = api_keys::table
         .filter(api_keys::account_id.eq(account_id))
@@ -201,21 +203,21 @@ pub fn keys(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<Vec<KeyRow
     Ok(rows.load(conn)?.into_iter().map(row).collect())
 }
 
-/// Makes one more key for an account. Returns the key's id and the key, which can't be had again.
+/// Makes one more key for an account. Returns the key's id and the key. Nobody can read the key again.
 ///
 /// # Errors
-/// The database's; a foreign key where there is no such account.
+/// A database error. If there is no such account, the error is a foreign key violation.
 pub fn create_key(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<(String, String)> {
     let key = new_key();
     add_key(conn, account_id, &key)?;
     Ok((key_id(&hash_of(&key)), key))
 }
 
-/// Revokes a live key, named by its id or by itself. Returns the key's id and its account; none where there is no such key.
-/// A replica that has seen the key lately takes it for [`BELIEVED_FOR`] more.
+/// Revokes a live key. `key` is the key's id, or the key itself. Returns the key's id and its account, or `None` if there is no
+/// such live key. A replica may still accept the key for [`BELIEVED_FOR`].
 ///
 /// # Errors
-/// The database's.
+/// A database error.
 pub fn revoke(conn: &mut PgConnection, key: &str) -> QueryResult<Option<(String, Uuid)>> {
     let (from, to) = hashes_of(key);
     let revoked: Option<(Vec<u8>, Uuid)> = diesel::update(api_keys::table)
@@ -228,13 +230,13 @@ pub fn revoke(conn: &mut PgConnection, key: &str) -> QueryResult<Option<(String,
     Ok(revoked.map(|(hash, account_id)| (key_id(&hash), account_id)))
 }
 
-/// The first 64 bits of the hash, in hexadecimal: no two keys share them, and they tell nothing of the key.
+/// The first 64 bits of the hash, in hexadecimal. They don't reveal the key, and in practice no two keys share them.
 fn key_id(hash: &[u8]) -> String {
     let first = hash.iter().take(KEY_ID_BYTES).fold(0, |id: u64, byte| id << 8 | u64::from(*byte));
     format!("{first:016x}")
 }
 
-/// The least and the greatest hash that a key, or a key's id, may stand for.
+/// The lowest and the highest hash that a key or a key's id can mean.
 fn hashes_of(key: &str) -> ([u8; 32], [u8; 32]) {
     match u64::from_str_radix(key, 16) {
         Ok(id) if key.len() == 2 * KEY_ID_BYTES => {

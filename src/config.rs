@@ -1,7 +1,8 @@
-//! The command line: every flag is also an environment variable, and a wrong value ends with one line that names it.
+//! The command line. Every flag is also an environment variable. A wrong value ends the process with one line that names the
+//! variable.
 //!
-//! What a value looks like is checked as it is read (`values`); what only the machine and the server can tell is checked by
-//! [`Settings::check`], before anything is touched.
+//! `values` checks the form of each value. [`Settings::check`] checks the values against the machine and the database server,
+//! before the program changes anything.
 
 mod check;
 mod values;
@@ -23,7 +24,7 @@ use crate::verify;
 #[derive(Debug, Parser)]
 #[command(name = "payments", version)]
 pub struct Command {
-    /// What to do; `serve` where nothing is said.
+    /// The command. The default is `serve`.
     #[command(subcommand)]
     pub action: Option<Action>,
     #[command(flatten)]
@@ -31,25 +32,25 @@ pub struct Command {
     pub settings: Settings,
 }
 
-/// What the program can do.
+/// The commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Action {
-    /// Serve the API: migrate, seed the demo where there is no `DATABASE_URL`, and serve until SIGTERM
+    /// Migrate, seed the demo if `DATABASE_URL` is not set, and serve the API until SIGTERM
     Serve,
     /// Bring the schema up to date
     Migrate,
-    /// Accounts
+    /// Make and list accounts
     #[command(subcommand)]
     Account(AccountAction),
-    /// The API keys of accounts
+    /// Make, list and revoke the API keys of accounts
     #[command(subcommand)]
     Key(KeyAction),
-    /// Blank a customer in orders, entitlements, events and stored replies
+    /// Give a customer a random name in orders, entitlements, events and stored replies
     EraseCustomer {
-        /// The account: its name or its id
+        /// The account's name or id
         #[arg(value_parser = values::name)]
         account: String,
-        /// The customer, as orders and entitlements name them
+        /// The customer, as orders and entitlements name the customer
         #[arg(value_parser = values::name)]
         customer: String,
         /// Don't ask
@@ -62,11 +63,11 @@ pub enum Action {
     Openapi,
     /// Delete expired idempotency records once
     Sweep,
-    /// Settle once what is due, and resume what is parked
+    /// Settle the due charges and refunds once, and resume the parked ones
     Settle,
-    /// List the charges and refunds that are parked
+    /// List the parked charges and refunds
     Parked,
-    /// Empty the local cluster's database, and the sandbox gateway's books with it
+    /// Empty the local cluster's database, also the sandbox gateway's books
     Reset {
         /// Don't ask
         #[arg(long)]
@@ -76,12 +77,12 @@ pub enum Action {
     Verify(Box<verify::Args>),
 }
 
-/// What can be done with accounts.
+/// The commands of `payments account`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum AccountAction {
-    /// Make an account and show its API key, once
+    /// Make an account and show its API key once
     Create {
-        /// What to call it: 1 to 255 characters
+        /// The account's name: 1 to 255 characters
         #[arg(value_parser = values::name)]
         name: String,
     },
@@ -89,22 +90,22 @@ pub enum AccountAction {
     List,
 }
 
-/// What can be done with API keys.
+/// The commands of `payments key`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum KeyAction {
-    /// Make one more key for an account and show it, once
+    /// Make one more key for an account and show the key once
     Create {
-        /// The account: its name or its id
+        /// The account's name or id
         #[arg(value_parser = values::name)]
         account: String,
     },
-    /// List the keys of an account by their ids: a key itself is kept nowhere
+    /// List the ids of an account's keys. The keys themselves are not stored
     List {
-        /// The account: its name or its id
+        /// The account's name or id
         #[arg(value_parser = values::name)]
         account: String,
     },
-    /// Revoke a key: it stops working within ten seconds
+    /// Revoke a key. The key stops working within ten seconds
     Revoke {
         /// The key's id, as `key list` shows it, or the key itself
         #[arg(value_parser = values::name)]
@@ -112,46 +113,46 @@ pub enum KeyAction {
     },
 }
 
-/// Where and how it runs.
+/// The settings of the process.
 #[derive(Clone, Debug, Args)]
 pub struct Settings {
-    /// Where the API listens
+    /// The address on which the API listens
     #[arg(long, env, global = true, default_value = "127.0.0.1:8080", value_parser = values::address)]
     pub bind: SocketAddr,
-    /// The PostgreSQL database; without it, a local cluster is made and used
+    /// The PostgreSQL database. Without this URL, the program makes and uses a local cluster
     #[arg(long, env, global = true, hide_env_values = true)]
     pub database_url: Option<String>,
-    /// Where the local cluster is kept; by default in the home directory, for root below /var/tmp
+    /// The directory of the local cluster. The default is in the home directory, for root below /var/tmp
     #[arg(long, env, global = true)]
     pub dev_postgres_dir: Option<PathBuf>,
-    /// The payment gateway; without it, a sandbox gateway is started
+    /// The payment gateway. Without this URL, the program starts a sandbox gateway
     #[arg(long, env, global = true, value_parser = values::gateway_url)]
     pub gateway_url: Option<String>,
-    /// Where the sandbox gateway listens
+    /// The address on which the sandbox gateway listens
     #[arg(long, env, global = true, default_value = "127.0.0.1:8081", value_parser = values::address)]
     pub sandbox_bind: SocketAddr,
-    /// Seconds until the sandbox gateway forgets a key; real ones keep them for a day
+    /// Seconds until the sandbox gateway forgets a key. Real gateways keep a key for a day
     #[arg(long, env, global = true, default_value = "86400", value_parser = values::seconds::<1, 86_400>)]
     pub sandbox_key_ttl: Duration,
     /// Database connections, each with a thread
     #[arg(long, env, global = true, default_value = "10", value_parser = values::pool_size)]
     pub db_pool_size: u32,
-    /// Seed the demo accounts and catalogue; by default where there is no `DATABASE_URL`
+    /// Seed the demo accounts and catalogue. The default is true if `DATABASE_URL` is not set
     #[arg(long, env, global = true, num_args = 0..=1, default_missing_value = "true", value_parser = values::truth)]
     pub demo: Option<bool>,
     /// Seconds between two sweeps of expired idempotency records
     #[arg(long, env, global = true, default_value = "60", value_parser = values::seconds::<1, 86_400>)]
     pub sweep_interval: Duration,
-    /// The web origins that may call the API, with commas between; with the demo, any port of localhost
+    /// The web origins that may call the API, separated by commas. With the demo, the default is any port of localhost
     #[arg(long, env, global = true, value_parser = values::origins)]
     pub cors_origins: Option<Origins>,
-    /// Seconds that an idle client connection is kept
+    /// Seconds for which the server keeps an idle client connection
     #[arg(long, env, global = true, default_value = "75", value_parser = values::seconds::<1, 3600>)]
     pub keep_alive: Duration,
-    /// Seconds that requests are still accepted after SIGTERM, while /health/ready says no
+    /// Seconds for which the server still accepts requests after SIGTERM, while /health/ready answers 503
     #[arg(long, env, global = true, default_value = "0", value_parser = values::seconds::<0, 300>)]
     pub drain_delay: Duration,
-    /// What to log: a level, or several target=level with commas between
+    /// The log level, or a list of target=level separated by commas
     #[arg(long, env, global = true, default_value = "info", value_parser = values::log_filters)]
     pub rust_log: String,
     /// Log lines for people (text) or for machines (json)
@@ -160,13 +161,13 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether the demo is to be seeded.
+    /// Whether the process seeds the demo.
     #[must_use]
     pub fn seeds_demo(&self) -> bool {
         self.demo.unwrap_or(self.database_url.is_none())
     }
 
-    /// The origins that may call: those of `CORS_ORIGINS`, or any port of localhost where the demo is.
+    /// The origins that may call the API: those of `CORS_ORIGINS`, or with the demo any port of localhost.
     #[must_use]
     pub fn origins(&self) -> Vec<String> {
         match &self.cors_origins {
@@ -181,17 +182,17 @@ impl Command {
     /// Reads the command line and the environment.
     ///
     /// # Errors
-    /// For a wrong value, and for `--help`: what there was to say is printed, and the process should exit with this.
+    /// For a wrong value, and for `--help`. The text is already printed, and the process should exit with this code.
     pub fn read() -> Result<Self, ExitCode> {
         let mut command = Self::try_parse().map_err(|error| {
             match one_line(&error) {
                 Some(line) => eprintln!("payments: {line}"),
-                // Where the terminal is gone there is nobody to tell.
+                // If the terminal is gone, nobody can read the text.
                 None => drop(error.print()),
             }
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         })?;
-        // Compose files and unit files pass on a variable that is not set as an empty one.
+        // Compose files and unit files pass a variable that is not set as an empty variable.
         let settings = &mut command.settings;
         settings.database_url.take_if(|url| url.trim().is_empty());
         settings.dev_postgres_dir.take_if(|dir| dir.as_os_str().is_empty());

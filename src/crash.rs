@@ -1,9 +1,9 @@
-//! Named places at which a debug build can be made to crash, for the crash matrix in `tests/api/crashes.rs`.
+//! Named crash points of a debug build, for the crash matrix in `tests/api/crashes.rs`.
 //!
-//! `CRASH_AT=<name>` aborts the process there, without unwinding or clean-up, as `kill -9` would. In a release build the
-//! call is empty and costs nothing.
+//! `CRASH_AT=<name>` aborts the process at the point of this name. The process does not unwind or clean up, as with `kill -9`.
+//! In a release build, a crash point is empty and costs nothing.
 
-/// Every point that the code names, in the order in which a charge or a refund passes them.
+/// Every crash point, in the order in which a charge or a refund passes them.
 pub const POINTS: [&str; 8] = [
     "before-claim",
     "after-claim",
@@ -15,7 +15,7 @@ pub const POINTS: [&str; 8] = [
     "before-answer",
 ];
 
-/// Aborts if the environment asks for a crash here.
+/// Aborts if `CRASH_AT` names this point.
 #[cfg(debug_assertions)]
 pub fn crash_point(name: &str) {
     use std::sync::LazyLock;

@@ -1,4 +1,4 @@
-//! The demo: two accounts with known keys and a small catalogue. Not for production: everybody knows these keys.
+//! The demo: two accounts and a small catalogue. Not for production: everybody knows the API keys of these accounts.
 
 use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
@@ -16,10 +16,10 @@ const ACCOUNTS: [(&str, Uuid, &str); 2] = [
     ("globex", Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0002), "sk_demo_globex"),
 ];
 
-/// Adds the demo accounts and whatever of their catalogue is missing. What was changed since stays as it is.
+/// Adds the demo accounts, and the products that are missing. A product that exists stays as it is.
 ///
 /// # Errors
-/// The database's.
+/// A database error.
 pub fn seed(conn: &mut PgConnection) -> Result<(), ApiError> {
     for (name, id, key) in ACCOUNTS {
         conn.transaction(|conn| {
@@ -39,10 +39,10 @@ pub fn keys() -> [(&'static str, &'static str); 2] {
     ACCOUNTS.map(|(name, _, key)| (name, key))
 }
 
-/// Deletes every row of every table, of the sandbox gateway too, and seeds the demo afresh. The schema stays.
+/// Deletes every row of every table, also the sandbox gateway's, and seeds the demo again. The schema stays.
 ///
 /// # Errors
-/// The database's.
+/// A database error.
 pub fn reset(conn: &mut PgConnection) -> Result<(), ApiError> {
     #[derive(QueryableByName)]
     struct Table {
@@ -50,7 +50,7 @@ pub fn reset(conn: &mut PgConnection) -> Result<(), ApiError> {
         name: String,
     }
     conn.transaction(|conn| {
-        // The catalogue of tables, since no list of ours knows those of the sandbox.
+        // PostgreSQL's list of tables, because no list in the code has the sandbox's tables.
         let tables: Vec<Table> = diesel::sql_query(
             "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
              WHERE schemaname IN ('public', 'sandbox') AND tablename <> '__diesel_schema_migrations'",

@@ -1,8 +1,11 @@
-//! The end of a server, as it is told to end: SIGTERM drains, Ctrl-C cuts.
+//! The end of a server: SIGTERM drains the server, Ctrl-C cuts it.
 //!
-//! SIGTERM: `/health/ready` says no from that moment, so that load balancers send their requests elsewhere; requests are still
-//! accepted for the drain delay; then no connection is accepted, and requests under way end. Ctrl-C, also during a drain, cuts
-//! requests under way: who types it waits. What was begun at the gateway is finished after either.
+//! SIGTERM: `/health/ready` answers 503 at once, so that load balancers send their requests elsewhere. For the drain delay, the
+//! server still accepts requests. Then the server accepts no connection, and the requests under way end.
+//!
+//! Ctrl-C, also during a drain: the server cuts the requests under way, because a person waits at the terminal.
+//!
+//! In both cases, the process finishes the settlements that it began.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,28 +18,28 @@ use tokio::time::{sleep, timeout};
 /// How long the workers may take to close their connections after Ctrl-C.
 const CUT_WITHIN: Duration = Duration::from_secs(1);
 
-/// Whether the server is on its way out. Clones share it.
+/// Whether the server is ending. Clones share the flag.
 #[derive(Clone, Debug, Default)]
 pub struct Draining(Arc<AtomicBool>);
 
 impl Draining {
-    /// Readiness turns bad.
+    /// From now on, `/health/ready` answers 503.
     pub fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether readiness is bad for good.
+    /// Whether [`Self::begin`] was called.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Ends the server as signals say. It returns only when the requests under way were cut; after a drain, the server has ended
-/// by itself.
+/// Ends the server on a signal. After Ctrl-C, this function returns. After SIGTERM, this function never returns: the
+/// server's own future ends.
 ///
 /// # Errors
-/// The operating system's, where signals can't be caught.
+/// If the operating system accepts no signal handler.
 pub async fn end_when_told(server: ServerHandle, draining: Draining, delay: Duration) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -44,10 +47,10 @@ pub async fn end_when_told(server: ServerHandle, draining: Draining, delay: Dura
         terminate.recv().await;
         draining.begin();
         if !delay.is_zero() {
-            log::info!("SIGTERM: not ready any more; requests are accepted for {} s more", delay.as_secs());
+            log::info!("SIGTERM: not ready any more; the server accepts requests for {} s more", delay.as_secs());
             sleep(delay).await;
         }
-        log::info!("SIGTERM: no more requests are accepted; those under way end");
+        log::info!("SIGTERM: the server accepts no more requests; the requests under way end");
         server.stop(true).await;
         std::future::pending::<()>().await;
     };
@@ -55,8 +58,8 @@ pub async fn end_when_told(server: ServerHandle, draining: Draining, delay: Dura
         () = drain => {}
         _ = interrupt.recv() => {}
     }
-    log::info!("Ctrl-C: requests under way are cut; what they began at the gateway is finished");
-    // A server that drains already may not listen any more.
+    log::info!("Ctrl-C: the server cuts the requests under way, and finishes the settlements that they began");
+    // A server that already drains may not read this command. So the wait has a limit.
     let _ = timeout(CUT_WITHIN, server.stop(false)).await;
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! Erasing a person: a customer gets another name, one that says nothing, wherever the database has the old one.
+//! Erases a person: a customer gets a random name everywhere in the database. The random name says nothing about the person.
 //!
-//! Guarantees: orders, entitlements, events and stored replies change in one transaction; amounts, ids, times and everything
-//! else stay, so that the books add up as before; a retry of an order still gets its reply, with the new name in it.
+//! Guarantees: orders, entitlements, events and stored replies change in one transaction. Amounts, ids, times and everything
+//! else stay, so the books add up as before. A retry of an order still gets its reply, with the new name in the reply.
 //!
-//! Does not reach what this database doesn't have: back-ups, logs, what clients and the gateway keep. Idempotency keys and
-//! names of payment methods are the client's own words: a client must not put a person's name into them. A request of the
-//! customer that is under way meanwhile keeps the old name: run it again.
+//! Not reached: back-ups, logs, and the data of clients and of the gateway. Idempotency keys and names of payment methods are
+//! the client's own words: a client must not put a person's name into them. A request of the customer that runs at the same
+//! time keeps the old name: if there was such a request, erase the customer again.
 
 use diesel::dsl::sql;
 use diesel::pg::PgConnection;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use self::schema::idempotency_keys;
 use crate::schema::{entitlements, events, orders};
 
-/// The idempotency module keeps its schema to itself. These are the columns that erasing needs.
+/// The columns that this file needs. The idempotency module does not export its schema.
 mod schema {
     diesel::table! {
         idempotency_keys (account_id, scope, key) {
@@ -30,7 +30,7 @@ mod schema {
     }
 }
 
-/// How many rows of each kind had the name.
+/// The number of rows that had the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Erased {
     /// Orders.
@@ -43,15 +43,15 @@ pub struct Erased {
     pub events: usize,
 }
 
-/// Gives the customer of an account a new name, and returns the name with the number of rows that have it now.
+/// Gives the customer of an account a new name. Returns the new name, and the number of rows that got it.
 ///
 /// # Errors
-/// The database's; nothing has changed then.
+/// A database error. Then nothing has changed.
 pub fn erase_customer(conn: &mut PgConnection, account_id: Uuid, customer: &str) -> QueryResult<(String, Erased)> {
-    // Random, so that nobody can find out whose it was, and one for all, so that a customer's orders stay together.
+    // Random, so that the name leads nobody to the person. The same in all rows, so that the customer's orders stay together.
     let name = format!("erased-{}", Uuid::new_v4().simple());
     conn.transaction(|conn| {
-        // In the order in which every transaction takes its locks.
+        // In the lock order of all transactions.
         let orders = in_orders(conn, account_id, customer, &name)?;
         let replies = in_replies(conn, account_id, customer, &name)?;
         let entitlements = in_entitlements(conn, account_id, customer, &name)?;
@@ -81,7 +81,7 @@ fn in_entitlements(conn: &mut PgConnection, account_id: Uuid, customer: &str, na
         .execute(conn)
 }
 
-/// A reply is bytes that are replayed as they are, so only the name in them changes.
+/// A reply is replayed byte for byte, so only the name in the bytes changes.
 fn in_replies(conn: &mut PgConnection, account_id: Uuid, customer: &str, name: &str) -> QueryResult<usize> {
     let (old, new) = (member(customer)?, member(name)?);
     let with_name: Vec<(String, String, Vec<u8>)> = idempotency_keys::table
@@ -100,13 +100,13 @@ fn in_replies(conn: &mut PgConnection, account_id: Uuid, customer: &str, name: &
     Ok(with_name.len())
 }
 
-/// The member of an object, as every reply has it.
+/// The member `customer`, spelt as in every reply.
 fn member(customer: &str) -> QueryResult<String> {
     let text = serde_json::to_string(customer).map_err(|e| diesel::result::Error::SerializationError(e.into()))?;
     Ok(format!("\"customer\":{text}"))
 }
 
-/// An event's data is the object after a change: of an order, or of an entitlement.
+/// Only the data of an order's or an entitlement's event has a customer.
 fn in_events(conn: &mut PgConnection, account_id: Uuid, customer: &str, name: &str) -> QueryResult<usize> {
     let with_name: Vec<(Uuid, Value)> = events::table
         .filter(events::account_id.eq(account_id))

@@ -1,7 +1,7 @@
-//! Outcome to problem: the one error type of the API, and how it is answered.
+//! [`ApiError`], the only error type of the API, and the answer that the client gets.
 //!
-//! Every answer that is not a success is an RFC 9457 problem document made here. It never shows a cause; the log has it
-//! under the request id.
+//! Every answer that is not a success is an RFC 9457 problem document from this file. The document never shows the cause. The
+//! log shows the cause under the request id.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,35 +19,35 @@ use crate::problems::{self, Kind, Problem, Retry};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
-/// Seconds until a transient problem is worth another try: most pass within one, and a client that waits less polls.
+/// `Retry-After` in seconds. Most transient problems pass within one second, and a client that waits less only polls.
 const RETRY_AFTER_SECONDS: &str = "1";
 
-/// A problem as it occurred.
+/// One occurrence of a problem.
 #[derive(Clone, Debug)]
 pub struct ApiError {
     problem: &'static Problem,
     detail: String,
     extensions: Map<String, Value>,
     instance: Option<String>,
-    /// What the database said, for the log and for running the transaction again.
+    /// The database error. It decides whether the transaction runs again.
     database: Option<Arc<diesel::result::Error>>,
 }
 
 impl ApiError {
-    /// A problem with what is particular to this occurrence, for a person.
+    /// `detail` says to a person what is particular to this occurrence.
     #[must_use]
     pub fn new(problem: &'static Problem, detail: impl Into<String>) -> Self {
         Self { problem, detail: detail.into(), extensions: Map::new(), instance: None, database: None }
     }
 
-    /// With an extension member.
+    /// Adds an extension member.
     #[must_use]
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
         self.extensions.insert(member.to_owned(), value.into());
         self
     }
 
-    /// With the URL of the resource that stands for this occurrence, instead of the request's id.
+    /// Sets `instance` to the URL of a resource. Without this call, `instance` is the request's id.
     #[must_use]
     pub fn at(mut self, instance: String) -> Self {
         self.instance = Some(instance);
@@ -60,7 +60,7 @@ impl ApiError {
         Self::new(&problems::NOT_FOUND, format!("there is no such {what}"))
     }
 
-    /// 422 with one pointer for each thing that is wrong.
+    /// 422 with one pointer for each fault.
     #[must_use]
     pub fn invalid(errors: &[FieldError]) -> Self {
         let detail = match errors {
@@ -70,14 +70,14 @@ impl ApiError {
         Self::new(&problems::INVALID_REQUEST, detail).with("errors", json!(errors))
     }
 
-    /// 500. The cause goes to the log, with the request's id in the lines around it.
+    /// 500. The cause goes to the log, in a line that names the request.
     #[must_use]
     pub fn internal(cause: impl fmt::Display) -> Self {
         log::error!("internal error: {cause}");
-        Self::new(&problems::INTERNAL, "something broke on our side; the log has it under the request id")
+        Self::new(&problems::INTERNAL, "something broke on our side; our log has the cause under the request id")
     }
 
-    /// The constraint that a database error is about.
+    /// The name of the constraint that the statement violated, if the error has one.
     #[must_use]
     pub fn constraint(error: &diesel::result::Error) -> Option<&str> {
         match error {
@@ -86,20 +86,20 @@ impl ApiError {
         }
     }
 
-    /// What the database said, where that is the cause.
+    /// The database error, if the database is the cause.
     #[must_use]
     pub fn database_error(&self) -> Option<&diesel::result::Error> {
         self.database.as_deref()
     }
 
-    /// What kind of problem this is.
+    /// The problem's entry in `problems.rs`.
     #[must_use]
     pub fn problem(&self) -> &'static Problem {
         self.problem
     }
 
-    /// The problem document: the one place where a failure is rendered. `request_id` becomes the instance where no
-    /// resource stands for the occurrence.
+    /// Renders the problem document. No other code renders a failure. If [`Self::at`] set no instance, the instance is
+    /// `request_id`.
     fn document(&self, request_id: Uuid, retry: Retry) -> Bytes {
         #[derive(Serialize)]
         struct Document<'a> {
@@ -125,8 +125,8 @@ impl ApiError {
         Bytes::from(serde_json::to_vec(&document).unwrap_or_default())
     }
 
-    /// The answer to the request with this id, of a failure that no policy stored: a stored one is answered by its
-    /// [`Reply`]. `allow` is what the framework said of the methods of the path.
+    /// The answer for a failure that no policy stored. A stored failure is answered by its [`Reply`]. `allow` is the
+    /// framework's `Allow` header of the path.
     #[must_use]
     pub fn response(&self, request_id: Uuid, allow: Option<HeaderValue>) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
@@ -158,7 +158,7 @@ impl ResponseError for ApiError {
         StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// Without a body: the frame in `http.rs`, which knows the request's id, makes the document.
+    /// Has no body: `http/frame.rs` knows the request's id and adds the document.
     fn error_response(&self) -> HttpResponse {
         HttpResponse::new(self.status_code())
     }
@@ -173,7 +173,7 @@ impl Failure for ApiError {
         }
     }
 
-    /// The policy stores what is rendered here: `retry` says so.
+    /// The policy stores this reply, so `retry` has its value for a stored problem.
     fn reply(&self, instance: Uuid) -> Reply {
         Reply {
             status: self.problem.status,
@@ -199,7 +199,7 @@ impl From<idempotency::Error> for ApiError {
             E::KeyReused => Self::new(&problems::KEY_REUSED, detail),
             E::InFlight => Self::new(&problems::REQUEST_IN_FLIGHT, detail),
             E::Overloaded => Self::new(&problems::OVERLOADED, detail),
-            // The pool tells the log, once and not for each request.
+            // The pool logs the outage. A line for each request would hide the others.
             E::Unreachable(_) => Self::new(&problems::DATABASE_UNAVAILABLE, "the database can't be reached right now"),
             E::KeyExpired { location } => Self::new(&problems::KEY_EXPIRED, detail).with("resource", location),
             E::Panicked | E::ReplyTooLarge(_) | E::ResourceNotNamed(_) | E::UnknownFingerprint(_) => {
@@ -210,20 +210,22 @@ impl From<idempotency::Error> for ApiError {
 }
 
 impl From<diesel::result::Error> for ApiError {
-    /// Constraint names that a feature expects are mapped there; what arrives here is nobody's plan.
+    /// A feature maps the constraint names that it expects. No feature expected an error that arrives here.
     fn from(error: diesel::result::Error) -> Self {
         let (problem, detail) = match idempotency::fault(&error) {
             Fault::RunAgain | Fault::Reconnect | Fault::Unavailable => {
                 (&problems::DATABASE_UNAVAILABLE, "the database can't serve this right now")
             }
-            Fault::Other => (&problems::INTERNAL, "something broke on our side; the log has it under the request id"),
+            Fault::Other => {
+                (&problems::INTERNAL, "something broke on our side; our log has the cause under the request id")
+            }
         };
         Self { database: Some(Arc::new(error)), ..Self::new(problem, detail) }
     }
 }
 
 impl From<serde_json::Error> for ApiError {
-    /// Only replies are serialized with `?`, so this is a defect of ours.
+    /// Only replies are serialized with `?`, so an error here is a defect.
     fn from(error: serde_json::Error) -> Self {
         Self::internal(error)
     }

@@ -1,4 +1,4 @@
-//! Whether the process is up, and whether it can serve.
+//! Whether the process is up, and whether the process can serve.
 
 use std::time::Duration;
 
@@ -13,33 +13,34 @@ use crate::drain::Draining;
 use crate::error::ApiError;
 use crate::problems::{DATABASE_UNAVAILABLE, OVERLOADED};
 
-/// How long the database has to answer. Connecting may take two seconds; orchestrators ask every few seconds, and a
-/// database that takes longer serves nobody.
+/// How long the database may take to answer. A connection may take two seconds. Orchestrators ask every few seconds, and a
+/// slower database serves nobody.
 const READY_WITHIN: Duration = Duration::from_secs(3);
 
 /// `GET /health/live`: the process is up.
 #[utoipa::path(get, path = "/health/live", operation_id = "getLive", tag = "Service", summary = "Is the process up?",
-    description = "It answers, so it is.", responses((status = 200, body = Object, description = "It is")))]
+    description = "Answers 200 while the process runs.",
+    responses((status = 200, body = Object, description = "The process is up")))]
 pub async fn live() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({"status": "live"}))
 }
 
-/// `GET /health/ready`: the process can serve; the database answers, takes writes, and has every migration. It uses a
-/// connection of its own, so it waits behind no work.
+/// `GET /health/ready`: the database answers, takes writes, and has every migration. Readiness has its own connection, so
+/// readiness waits behind no work.
 ///
 /// # Errors
 /// 503.
-#[utoipa::path(get, path = "/health/ready", operation_id = "getReady", tag = "Service", summary = "Can it serve?",
+#[utoipa::path(get, path = "/health/ready", operation_id = "getReady", tag = "Service", summary = "Can the server take requests?",
     description = "The database answers, takes writes, and has every migration.",
-    responses((status = 200, body = Object, description = "It can")))]
+    responses((status = 200, body = Object, description = "The server can take requests")))]
 pub async fn ready(db: Data<Db>, draining: Data<Draining>) -> Result<HttpResponse, ApiError> {
     if draining.has_begun() {
-        return Err(ApiError::new(&OVERLOADED, "this server is ending: send requests to another one"));
+        return Err(ApiError::new(&OVERLOADED, "this server is shutting down: send requests to another server"));
     }
     let unavailable = |detail: &str| ApiError::new(&DATABASE_UNAVAILABLE, detail);
     match timeout(READY_WITHIN, db.look(look)).await {
         Err(_) => Err(unavailable("the database does not answer")),
-        Ok(Err(error)) if only_reads(&error) => Err(unavailable("the database only reads, as a standby does")),
+        Ok(Err(error)) if only_reads(&error) => Err(unavailable("the database is read-only, for example a standby")),
         Ok(Err(error)) => Err(error),
         Ok(Ok(Migrations::Pending)) => Err(unavailable("migrations are pending: run `payments migrate`")),
         Ok(Ok(Migrations::Done)) => Ok(HttpResponse::Ok().json(serde_json::json!({"status": "ready"}))),
@@ -51,8 +52,8 @@ enum Migrations {
     Pending,
 }
 
-/// On purpose: the look at the migrations makes their table if there is none, so it fails while the server only reads. As
-/// after any such failure, the pool closes the connection: the next look is made over a fresh one.
+/// On purpose: Diesel's look at the migrations runs `CREATE TABLE IF NOT EXISTS`, so that the look fails while the database
+/// is read-only. After this failure the pool closes the connection, and the next look gets a fresh connection.
 fn look(conn: &mut PgConnection) -> Result<Migrations, ApiError> {
     match conn.has_pending_migration(MIGRATIONS) {
         Ok(true) => Ok(Migrations::Pending),

@@ -1,8 +1,12 @@
 //! A payments API that a client can retry without fear.
 //!
-//! The map, arrows running one way: `main` starts what `http` routes; `http` names every route; a feature (`orders`,
-//! `products`, `events`) reads top to bottom: policy, wire types, handlers, queries; features stand on `auth`, `wire`,
-//! `error`, `db` and `schema`; these stand on [`idempotency`], which knows nothing of payments and can be lifted.
+//! The map. Imports run one way, from the top of this list to its end:
+//! - `main` starts the server. `http` names every route.
+//! - The features: for example `orders`, `charges`, `refunds`. A feature reads top to bottom: policy, wire types, handlers,
+//!   queries.
+//! - The features use `auth`, `wire`, `error`, `db`, `gateway` and `schema`.
+//! - [`settlement`] calls a system outside. It imports only [`idempotency`], and can be copied with it.
+//! - [`idempotency`] holds keys, records and replies. It knows nothing about payments, and can be copied alone.
 
 pub mod advice;
 pub mod auth;

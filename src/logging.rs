@@ -1,9 +1,9 @@
-//! Log lines: for people, or one JSON object a line for machines.
+//! Log lines: text for people, or one JSON object on each line for machines.
 //!
-//! Guarantees: times are UTC with milliseconds; a line never holds a line's end that a client sent; a line that is written while
-//! a request is served names the request (`request`), see [`of_request`].
+//! Guarantees: times are UTC with milliseconds. Text from a client never begins a new line. While the server serves a request,
+//! each log line names the request (`request`): see [`of_request`].
 //!
-//! Does not write files, rotate or ship: lines go to standard error.
+//! Not done here: writing, rotating or shipping files. Log lines go to standard error.
 
 use std::fmt::{self, Display, Write as _};
 use std::future::Future;
@@ -17,17 +17,17 @@ use log::{Level, LevelFilter, Record};
 use serde_json::{Map, json};
 use uuid::Uuid;
 
-/// What libraries say that is of no use to whoever runs this. Filters may name these targets to hear them again.
+/// Targets of libraries whose lines don't help an operator. `RUST_LOG` can name a target to show its lines again.
 const QUIET: [(&str, LevelFilter); 3] = [
-    // How many workers start and stop.
+    // The numbers of workers that start and stop.
     ("actix_server", LevelFilter::Warn),
-    // Protocol errors of clients, as errors: what a port scan sends is not ours to mend.
+    // Protocol errors of clients, at level error. For example, a port scan causes them, and an operator can't repair them.
     ("actix_http", LevelFilter::Off),
-    // Each attempt of the sandbox to connect: many lines a second while the database is away. The pool tells it once.
+    // Each failed connection of the sandbox: many lines a second while the database is away. The API's pool logs the outage.
     ("r2d2", LevelFilter::Off),
 ];
 
-/// Who reads the lines.
+/// The form of the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `2026-11-25T03:12:19.123Z INFO  text name=value`
@@ -40,19 +40,19 @@ tokio::task_local! {
     static REQUEST: Uuid;
 }
 
-/// Runs the future so that every line that it writes names the request, unless it does so itself. What it spawns, and what it
-/// has done by other threads, does not: pass [`request`] on to [`within`].
+/// Runs the future. Every log line of the future names the request. A spawned task or another thread does not know the
+/// request: take it with [`request`] and pass it to [`within`].
 pub fn of_request<F: Future>(id: Uuid, future: F) -> impl Future<Output = F::Output> {
     REQUEST.scope(id, future)
 }
 
-/// The request that is being served, if one is.
+/// The request that this task serves, if any.
 #[must_use]
 pub fn request() -> Option<Uuid> {
     REQUEST.try_with(|id| *id).ok()
 }
 
-/// Does work for a request on a thread that serves many.
+/// Runs the work on a thread that serves many requests. The log lines of the work name this request.
 pub fn within<T>(request: Option<Uuid>, work: impl FnOnce() -> T) -> T {
     match request {
         Some(id) => REQUEST.sync_scope(id, work),
@@ -60,7 +60,7 @@ pub fn within<T>(request: Option<Uuid>, work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Starts to log. `filters` is what `RUST_LOG` says.
+/// Starts the log. `filters` is the value of `RUST_LOG`.
 pub fn init(filters: &str, format: Format) {
     let mut builder = Builder::new();
     for (target, level) in QUIET {
@@ -74,7 +74,7 @@ pub fn init(filters: &str, format: Format) {
     builder.init();
 }
 
-/// Writes a line with fields that are known only as it is written.
+/// Writes a line whose fields are known only at run time.
 pub fn line(level: Level, target: &str, message: &str, fields: &[(&str, Value)]) {
     if log::log_enabled!(target: target, level) {
         let mut record = Record::builder();
@@ -111,10 +111,10 @@ fn object(record: &Record) -> serde_json::Value {
     object.into()
 }
 
-/// The fields of a line, and the request that it belongs to.
+/// The fields of a line, and the request that the line belongs to.
 fn fields(record: &Record) -> Vec<(String, serde_json::Value)> {
     let mut fields = Fields(Vec::new());
-    // A visitor that never fails.
+    // `Fields` never fails.
     let _ = record.key_values().visit(&mut fields);
     if let Some(id) = request()
         && !fields.0.iter().any(|(name, _)| name == "request")

@@ -1,4 +1,4 @@
-//! The command line: reads and checks what it is to do, and does it.
+//! The entry point: reads the command line and runs the command.
 
 mod commands;
 
@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use idempotent_payments::config::{Action, Command, Wrong};
 use idempotent_payments::{logging, verify};
 
-/// A failure that ends the process with its one line.
+/// An error that ends the process. The process prints the error as one line.
 type Fatal = Box<dyn std::error::Error>;
 
-/// The exit code for a wrong setting or argument, as clap has it; any other failure is 1.
+/// The exit code for a wrong setting or argument, as in clap. Any other failure exits with 1.
 const WRONG_SETTING: u8 = 2;
 
 fn main() -> ExitCode {
@@ -19,14 +19,14 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(code) => return code,
     };
-    // Needs nothing of this service: neither its database nor its log.
+    // `verify` needs neither the database nor the log of this service.
     if let Some(Action::Verify(args)) = &command.action {
         return verify::main(args);
     }
     logging::init(&command.settings.rust_log, command.settings.log_format);
     match commands::run(command) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads our output has enough, as `head` does.
+        // The reader of our output has closed the pipe, for example `head`.
         Err(error) if error.downcast_ref().is_some_and(|e: &io::Error| e.kind() == ErrorKind::BrokenPipe) => {
             ExitCode::SUCCESS
         }

@@ -1,6 +1,6 @@
-//! What Prometheus scrapes: requests and key outcomes by route, the pool, the settler.
+//! The metrics for Prometheus: requests and key outcomes by route, the pool, the settler.
 //!
-//! Labels are routes, statuses and a few fixed words, never what a client chose, so the number of series is bounded.
+//! Guarantees: the number of series is bounded. Labels are routes, statuses and a few fixed words. A client can't add a label.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -15,11 +15,11 @@ use crate::error::ApiError;
 use crate::payments::Settler;
 use crate::settlement;
 
-/// Seconds. Most requests take milliseconds; a duplicate waits up to 5 s, a charge up to 6 s, and one more bucket shows what
-/// takes longer than anything should.
+/// In seconds. Most requests take milliseconds. A duplicate waits up to 5 s, a charge up to 6 s. The last bucket is for
+/// requests that take longer than any request should.
 const BUCKETS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 6.5, 15.0];
 
-/// What is counted as requests end.
+/// Counts requests as they end.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
@@ -28,10 +28,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counts from zero.
+    /// All counts begin at zero.
     ///
     /// # Errors
-    /// A name that Prometheus doesn't take: a defect.
+    /// If Prometheus refuses a name, which is a defect.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let requests = HistogramVec::new(
@@ -48,7 +48,7 @@ impl Metrics {
         Ok(Self { registry, requests, keys })
     }
 
-    /// Counts one answer. `route` is the path template; `outcome` what the key met, where there was one.
+    /// Counts one answer. `route` is the path template. `outcome` is the key's outcome, if the request had a key.
     pub fn answered(&self, method: &str, route: &str, status: u16, outcome: Option<&str>, took: Duration) {
         // A client may send any word as its method.
         let method = if matches!(method, "GET" | "HEAD" | "POST" | "PUT") { method } else { "other" };
@@ -76,7 +76,7 @@ pub async fn page(metrics: Data<Metrics>, db: Data<Db>, settler: Data<Settler>) 
     Ok(HttpResponse::Ok().content_type(TEXT_FORMAT).body(text))
 }
 
-/// What others count or hold, as it is now.
+/// The present numbers of the pool and of the settler.
 async fn snapshot(db: &Db, settler: &Settler) -> prometheus::Result<Registry> {
     let registry = Registry::new();
     let load = db.load();
@@ -90,8 +90,13 @@ async fn snapshot(db: &Db, settler: &Settler) -> prometheus::Result<Registry> {
         "Attempts without an outcome.",
         counts.unknown.load(Ordering::Relaxed),
     )?;
-    counter(&registry, "settler_parked_total", "Times that one was parked.", counts.parked.load(Ordering::Relaxed))?;
-    // Without a database the rest is still worth a scrape, and the missing series tells.
+    counter(
+        &registry,
+        "settler_parked_total",
+        "Times that a charge or refund was parked.",
+        counts.parked.load(Ordering::Relaxed),
+    )?;
+    // If the database is away, only this series is missing. The other series are still worth a scrape.
     if let Ok(parked) = db.read(NOBODY, |conn| settlement::parked_count(conn).map_err(ApiError::from)).await {
         gauge::<()>(&registry, "settler_parked", "Charges and refunds that wait for `payments settle`.", Ok(parked))?;
     }

@@ -1,4 +1,4 @@
-//! The policies as data: what `GET /v1/policies`, the OpenAPI document and the tables in README and docs are made of.
+//! The policies as data. `GET /v1/policies`, the OpenAPI document and the tables in README and docs are made of this data.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::orders::{CANCEL_ORDER, CREATE_ORDER};
 use crate::refunds::CREATE_REFUND;
 use crate::wire::Page;
 
-/// Every policy, in the order of the routes: the very constants that the handlers run.
+/// Every policy, in the order of the routes. The handlers run the same constants.
 pub const ALL: [&Policy; 7] = [
     &CREATE_ORDER,
     &CANCEL_ORDER,
@@ -26,55 +26,55 @@ pub const ALL: [&Policy; 7] = [
     &REVOKE_ENTITLEMENT,
 ];
 
-/// The policy of a route such as `POST /v1/orders`, if it has one.
+/// The policy of a route, for example of `POST /v1/orders`, if the route has a policy.
 #[must_use]
 pub fn of_route(route: &str) -> Option<&'static Policy> {
     ALL.into_iter().find(|policy| policy.route == route)
 }
 
-/// A policy as it is answered.
+/// The policy of one endpoint.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct PolicyData {
     /// Method and path template.
     route: &'static str,
-    /// Where a key is unique.
+    /// The key space in which a key is unique.
     scope: ScopeName,
-    /// What becomes of a failure.
+    /// What happens to a failure of the request.
     failures: FailureData,
-    /// How long a success is replayed, from when it became final.
+    /// For how many seconds a success is replayed, counted from the moment when the success became final.
     success_ttl_seconds: u64,
-    /// How long a duplicate waits for the request in flight.
+    /// For how many seconds a duplicate waits for the request in flight.
     wait_seconds: u64,
 }
 
-/// Where a key is unique.
+/// The key space in which a key is unique.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ScopeName {
     /// One key space over all account-scoped routes.
     Account,
-    /// One key space a route.
+    /// One key space for each route.
     Route,
-    /// One key space a route and its path ids.
+    /// One key space for each route with its path ids.
     Resource,
 }
 
-/// What becomes of a failure of the request itself.
+/// What happens to a failure of the request itself.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct FailureData {
-    /// Whether failures are kept.
+    /// Whether failures are stored.
     kind: FailureKind,
-    /// How long a failure is replayed; only where failures are kept.
+    /// For how many seconds a failure is replayed. Absent if failures are not stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     failure_ttl_seconds: Option<u64>,
 }
 
-/// Whether failures are kept.
+/// Whether failures are stored.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureKind {
-    /// A failure leaves nothing, and a retry runs afresh.
+    /// A failure leaves nothing, and a retry runs the request again.
     SuccessOnly,
     /// A failure's reply is stored and replayed.
     CacheFailures,
@@ -103,15 +103,15 @@ impl From<&Policy> for PolicyData {
     }
 }
 
-/// `GET /v1/policies`: all of them on one page.
+/// `GET /v1/policies`: all policies on one page.
 #[utoipa::path(get, path = "/v1/policies", operation_id = "listPolicies", tag = "Idempotency", summary = "What a retry does, per endpoint",
-    description = "From the constants that the handlers run.",
-    responses((status = 200, body = Page<PolicyData>, description = "All of them")))]
+    description = "Every policy, from the constants that the handlers run.",
+    responses((status = 200, body = Page<PolicyData>, description = "All policies")))]
 pub async fn list(_: Account) -> HttpResponse {
     HttpResponse::Ok().json(Page { data: ALL.map(PolicyData::from).to_vec(), has_more: false })
 }
 
-/// The table that README and docs show.
+/// The table in README and docs.
 #[must_use]
 pub fn markdown() -> String {
     let mut table = String::from(

@@ -1,23 +1,23 @@
-//! Every problem that the API answers with, as data: the answers, the pages at `/problems/{slug}` and the documentation
-//! are made of it.
+//! Every problem of the API, as data. The answers, the pages at `/problems/{slug}` and the documentation are made of this
+//! data.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::idempotency::{Failures, Policy};
 
-/// A kind of problem (RFC 9457). `type` is its page's path.
+/// A problem type (RFC 9457). The member `type` is the path of the problem's page.
 #[derive(Debug)]
 pub struct Problem {
-    /// The last part of `type`; never changes, for clients decide by it.
+    /// The last part of `type`. A slug never changes: clients decide by it.
     pub slug: &'static str,
     /// The HTTP status.
     pub status: u16,
-    /// What it is called.
+    /// A short name for a person.
     pub title: &'static str,
-    /// When it arises, and so whether a policy may store it.
+    /// When the problem arises. The kind decides whether a policy may store the problem.
     pub kind: Kind,
-    /// What it means.
+    /// What the problem means.
     pub meaning: &'static str,
     /// What the client should do.
     pub remedy: &'static str,
@@ -30,20 +30,20 @@ pub enum Kind {
     Before,
     /// The key belongs to another request: nothing is stored, and the other request's reply stays.
     Reused,
-    /// The body decided so, for good: stored where the policy caches failures.
+    /// The body's final decision: stored if the policy caches failures.
     Final,
-    /// It will pass: never stored.
+    /// The cause passes: never stored.
     Transient,
-    /// An outcome like success: stored with what it left.
+    /// An outcome, like a success: stored together with the charge or the refund.
     Outcome,
-    /// The key's reply is gone, but not what the key did: never stored, and for ever.
+    /// The key's reply is deleted, but the request took effect. Never stored: every retry gets this problem again.
     Late,
-    /// Something broke, or is too busy: never stored.
+    /// Something broke, or the server is too busy: never stored.
     Broken,
 }
 
 impl Kind {
-    /// In a sentence that begins with "it arises".
+    /// The end of a sentence that begins with "It arises".
     #[must_use]
     pub const fn for_a_person(self) -> &'static str {
         match self {
@@ -52,14 +52,14 @@ impl Kind {
                 "before the request took effect; nothing was stored, and the key stays with the first request"
             }
             Self::Final => {
-                "in the request itself; where the endpoint caches failures, retries of the key get this answer for a while"
+                "in the request itself; if the endpoint caches failures, a retry with the same key gets this answer for a while"
             }
             Self::Transient => {
-                "because of something that will pass; it is never stored, and the same key may be sent again"
+                "because of a state that passes; the answer is never stored, and the client may send the same key again"
             }
-            Self::Outcome => "as the outcome of the request; retries of the key get the same answer",
-            Self::Late => "after the key's time was over; the same key gets this answer from now on",
-            Self::Broken => "on our side; it is never stored, and the same key should be sent again",
+            Self::Outcome => "as the outcome of the request; a retry with the same key gets the same answer",
+            Self::Late => "after the key expired; the same key gets this answer from now on",
+            Self::Broken => "on our side; the answer is never stored, and the client should send the same key again",
         }
     }
 }
@@ -79,10 +79,10 @@ pub enum Retry {
 }
 
 impl Retry {
-    /// All of them.
+    /// Every value.
     pub const ALL: [Self; 4] = [Self::Again, Self::Fix, Self::NewKey, Self::Never];
 
-    /// As the member `retry` has it.
+    /// The value of the member `retry`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -100,13 +100,13 @@ impl Retry {
             Self::Again => "Send the same request with the same key, after Retry-After.",
             Self::Fix => "Change something first: the request, or the state that it met. The key was not used up.",
             Self::NewKey => "Treat it as the answer. Another attempt is a new decision and needs a new key.",
-            Self::Never => "Don't send it again. Look at the resource that it names.",
+            Self::Never => "Don't send it again. Look at the resource that the problem names.",
         }
     }
 }
 
 impl Problem {
-    /// What the client should do. `stored` says whether the policy stored this very answer for the key's retries.
+    /// What the client should do. `stored`: whether the policy stored this answer for the key's retries.
     #[must_use]
     pub const fn retry(&self, stored: bool) -> Retry {
         match self.kind {
@@ -118,7 +118,7 @@ impl Problem {
         }
     }
 
-    /// What the client should do where the body of an endpoint under this policy meets the problem.
+    /// What the client should do if the body decides on this problem under this policy.
     #[must_use]
     pub const fn retry_under(&self, policy: &Policy) -> Retry {
         self.retry(matches!(policy.failures, Failures::CacheFailures { .. }))
@@ -130,23 +130,23 @@ macro_rules! problems {
         $(#[doc = $meaning] pub static $name: Problem = Problem {
             slug: $slug, status: $status, title: $title, kind: Kind::$kind, meaning: $meaning, remedy: $remedy,
         };)*
-        /// All of them, by status.
+        /// Every problem, by status.
         pub static ALL: &[&Problem] = &[$(&$name),*];
     };
 }
 
 problems! {
     KEY_MISSING = "idempotency-key-missing", 400, Before, "Idempotency key missing",
-        "This endpoint takes effect once a key, and the request has no Idempotency-Key header.",
-        "Make a key for each thing you want done (a random UUID is good), send it with the request, and keep it for retries.";
+        "This endpoint needs an Idempotency-Key header, and the request has none.",
+        "Make one key for each operation, for example a random UUID. Send the key with the request, and keep the key for retries.";
     KEY_INVALID = "idempotency-key-invalid", 400, Before, "Idempotency key invalid",
         "The Idempotency-Key header is empty, longer than 255 characters, malformed, or was sent more than once.",
         "Send one key of 1 to 255 visible ASCII characters, bare or as a quoted string.";
     MALFORMED_REQUEST = "malformed-request", 400, Before, "Malformed request",
-        "The request can't be read: its body is not JSON, or names a member twice.",
+        "The server can't read the request: the body is not JSON, or the body has a member twice.",
         "Correct what the detail names. The key was not used.";
     UNAUTHORIZED = "unauthorized", 401, Before, "Unauthorized",
-        "There is no API key, or it is unknown or revoked.",
+        "The request has no API key, or the API key is unknown or revoked.",
         "Send Authorization: Bearer with an API key of your account.";
     CARD_DECLINED = "card-declined", 402, Outcome, "Card declined",
         "The payment method was declined. The order is still unpaid and no money moved.",
@@ -155,7 +155,7 @@ problems! {
         "The gateway refused the call or failed for good. No money moved.",
         "Try again with a new key. The same key gets this answer again.";
     NOT_FOUND = "not-found", 404, Final, "Not found",
-        "There is nothing here, or it belongs to another account.",
+        "There is no such resource, or the resource belongs to another account.",
         "Check the path and the id.";
     METHOD_NOT_ALLOWED = "method-not-allowed", 405, Before, "Method not allowed",
         "The path exists, but not with this method.",
@@ -164,8 +164,8 @@ problems! {
         "The request's body did not arrive whole within 10 seconds. Nothing was done.",
         "Send the same request with the same key again.";
     OUT_OF_STOCK = "out-of-stock", 409, Final, "Out of stock",
-        "The product has less stock left than this needs.",
-        "Order less, or try again when it is restocked.";
+        "The product has less stock than the request needs.",
+        "Order less, or try again when the product is restocked.";
     ORDER_NOT_PAYABLE = "order-not-payable", 409, Final, "Order not payable",
         "The order is paid, canceled or refunded already.",
         "Look at the order. Don't charge it again.";
@@ -174,40 +174,40 @@ problems! {
         "Refund a paid order's charge instead.";
     REFUND_EXCEEDS_CHARGE = "refund-exceeds-charge", 409, Final, "Refund exceeds charge",
         "The amount is more than what is left of the charge.",
-        "Refund at most amount less amount_refunded.";
+        "Refund at most amount minus amount_refunded.";
     CHARGE_NOT_REFUNDABLE = "charge-not-refundable", 409, Final, "Charge not refundable",
-        "The charge did not succeed, or is refunded whole.",
+        "The charge did not succeed, or is refunded in full.",
         "Look at the charge and its refunds.";
     QUOTA_EXCEEDED = "quota-exceeded", 409, Final, "Quota exceeded",
-        "The entitlement has fewer units left than asked for. Nothing was consumed.",
-        "Consume less, or grant more. The same key is decided afresh after a minute.";
+        "The entitlement has fewer units left than the request asks for. Nothing was consumed.",
+        "Consume less, or grant more. After a minute, a retry with the same key runs again.";
     ENTITLEMENT_INACTIVE = "entitlement-inactive", 409, Final, "Entitlement inactive",
         "The entitlement is expired or revoked.",
         "Use another entitlement of the customer.";
     SETTLEMENT_IN_PROGRESS = "settlement-in-progress", 409, Transient, "Settlement in progress",
-        "A payment or refund is under way whose outcome is not known yet, and this depends on it.",
+        "The outcome of a payment or refund is not known yet, and this request depends on the outcome.",
         "Wait as Retry-After says and send the same request with the same key.";
     REQUEST_IN_FLIGHT = "idempotency-request-in-flight", 409, Transient, "Request in flight",
-        "The first request with this key is still at work.",
+        "The first request with this key is still running.",
         "Wait as Retry-After says and send the same request with the same key.";
     KEY_EXPIRED = "idempotency-key-expired", 409, Late, "Idempotency key expired",
-        "The key's reply is no longer kept, but the key did its work: the resource member says what it made. It is not done again.",
-        "Look at the resource. Use a new key for a new request.";
+        "The key's reply is no longer stored, but the request took effect. The request does not run again.",
+        "Look at the resource that the problem names. Use a new key for a new request.";
     PRECONDITION_FAILED = "precondition-failed", 412, Before, "Precondition failed",
-        "The resource is not what If-Match says: somebody changed it since, or it is not there. Nothing was changed.",
-        "Get the resource, look at what changed, and decide again with its new ETag.";
+        "If-Match names another version: the resource was changed, or does not exist. The request changed nothing.",
+        "Get the resource, look at the change, and decide again with the new ETag.";
     PAYLOAD_TOO_LARGE = "payload-too-large", 413, Before, "Payload too large",
         "The body is larger than 64 KiB.",
         "Send less in one request.";
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", 415, Before, "Unsupported media type",
-        "The body is not declared as JSON, or it is compressed.",
+        "The Content-Type is not JSON, or the body is compressed.",
         "Send Content-Type: application/json, and no Content-Encoding.";
     KEY_REUSED = "idempotency-key-reused", 422, Reused, "Idempotency key reused",
         "The key was used with another request: another body, or another endpoint of the same key space.",
         "Use a new key for a new request, and the same body for a retry.";
     INVALID_REQUEST = "invalid-request", 422, Before, "Invalid request",
-        "The JSON has the wrong shape: errors names each member by a JSON pointer.",
-        "Correct the members named. The key was not used.";
+        "The request has the wrong shape. The member errors names each fault with a JSON pointer.",
+        "Correct each fault. The key was not used.";
     UNKNOWN_PRODUCT = "unknown-product", 422, Final, "Unknown product",
         "The order names a SKU that is not in the catalogue.",
         "Check the SKU, or PUT the product first.";
@@ -215,12 +215,12 @@ problems! {
         "The order's products have different currencies.",
         "Make one order for each currency.";
     INTERNAL = "internal", 500, Broken, "Internal error",
-        "Something broke on our side. What the request began was rolled back.",
-        "Send the same request with the same key again. If it stays, tell us the X-Request-Id.";
+        "Something broke on our side. The work of the request was rolled back.",
+        "Send the same request with the same key again. If the problem stays, tell us the X-Request-Id.";
     OVERLOADED = "overloaded", 503, Broken, "Overloaded",
-        "Too many requests are waiting. This one was refused before it did anything.",
+        "Too many requests are waiting. The server refused this request before it changed anything.",
         "Wait as Retry-After says and send the same request with the same key.";
     DATABASE_UNAVAILABLE = "database-unavailable", 503, Broken, "Database unavailable",
-        "The database can't be reached or took too long. Whatever was begun is rolled back, or found again by a retry.",
+        "The database can't be reached or took too long. The work was rolled back, or a retry with the same key finds its reply.",
         "Wait as Retry-After says and send the same request with the same key.";
 }

@@ -1,4 +1,4 @@
-//! Where orders, charges and refunds stand: enums in Rust, text in the database. Each table's CHECK lists the same words.
+//! The statuses of orders, charges and refunds: enums in Rust, text in the database. Each table's CHECK lists the same words.
 
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
@@ -42,21 +42,21 @@ macro_rules! status {
 }
 
 status! {
-    /// Where an order stands.
+    /// The status of an order.
     OrderStatus {
-        /// Made, and not paid.
+        /// Not paid yet.
         Pending = "pending",
         /// Paid by a charge.
         Paid = "paid",
         /// Canceled before it was paid.
         Canceled = "canceled",
-        /// Paid and given back whole.
+        /// Paid, and refunded in full.
         Refunded = "refunded",
     }
 }
 
 status! {
-    /// Where a charge or refund stands.
+    /// The status of a charge or a refund.
     PaymentStatus {
         /// The gateway's outcome is not known yet.
         Processing = "processing",

@@ -51,7 +51,7 @@ pub fn key(url: &str, action: &KeyAction) -> Result<(), Fatal> {
         }
         KeyAction::Revoke { key } => {
             let Some((id, account_id)) = auth::revoke(conn, key)? else {
-                return Err("there is no live key of this id: `payments key list ACCOUNT` shows the ids".into());
+                return Err("there is no live key with this id: `payments key list ACCOUNT` shows the ids".into());
             };
             let within = BELIEVED_FOR.as_secs();
             say(format_args!("key {id} is revoked: it stops working within {within} s, in every replica"))?;
@@ -65,14 +65,14 @@ pub fn key(url: &str, action: &KeyAction) -> Result<(), Fatal> {
     }
 }
 
-/// The account of an id or a name.
+/// The account with this id or this name.
 pub fn named(conn: &mut PgConnection, account: &str) -> Result<AccountRow, Fatal> {
     let id = Uuid::try_parse(account).ok();
     let mut found = auth::accounts(conn)?;
     found.retain(|row| Some(row.id) == id || row.name == account);
     match (found.pop(), found.is_empty()) {
         (Some(only), true) => Ok(only),
-        (Some(_), false) => Err(format!("several accounts are called {account}: give the id of one").into()),
+        (Some(_), false) => Err(format!("several accounts have the name {account}: give an id instead").into()),
         (None, _) => Err(format!("there is no account {account}: `payments account list` shows all").into()),
     }
 }

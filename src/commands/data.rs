@@ -1,4 +1,4 @@
-//! What changes or deletes data: migrations, the sweep, the erasure of a customer, and the reset of the local sandbox.
+//! The commands that change or delete data: migrations, the sweep, the erasure of a customer, and the reset of the local sandbox.
 
 use diesel::connection::SimpleConnection;
 use idempotent_payments::db::MigrateError;
@@ -41,8 +41,8 @@ pub fn erase_customer(url: &str, account: &str, customer: &str, yes: bool) -> Re
     ))
 }
 
-/// Empties the local cluster's database. The tables stay, so that a server goes on that uses them, unless another version of
-/// this program made them.
+/// Empties the local cluster's database. The tables stay, so that a running server goes on. If another version of this program
+/// made the tables, they are dropped and made again.
 pub fn reset(database: &Database, yes: bool) -> Result<(), Fatal> {
     let Some(cluster) = &database.cluster else {
         return Err(

@@ -1,4 +1,4 @@
-//! The database in use: the one that `DATABASE_URL` names, or the local cluster.
+//! The database in use: the database of `DATABASE_URL`, or the local cluster.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -15,20 +15,21 @@ use crate::Fatal;
 /// The database's name in the local cluster.
 const LOCAL: &str = "payments";
 
-/// Between two looks whether the local cluster's server lives: it costs a look into `/proc`.
+/// The time between two checks whether the local server lives. A check costs one look into `/proc`.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Between two lines of a server that can't be started: a person who follows the log sees that it is still so.
+/// The time between two log lines about a server that can't be started. A person who follows the log must see that the fault
+/// lasts.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// The database in use, and the local cluster if it is ours.
+/// The database in use. `cluster` is the local cluster, if the database is there.
 pub struct Database {
     pub url: String,
     pub cluster: Option<Cluster>,
 }
 
 impl Database {
-    /// Without `DATABASE_URL`, the local cluster is made or found.
+    /// If `DATABASE_URL` is not set, finds or makes the local cluster.
     pub fn of(settings: &Settings, action: &Action) -> Result<Self, Fatal> {
         if let Some(url) = settings.database_url.clone() {
             return Ok(Self { url, cluster: None });
@@ -40,16 +41,16 @@ impl Database {
         Ok(Self { url, cluster: Some(cluster) })
     }
 
-    /// Starts the local cluster's server again whenever it died, until the sender is dropped.
+    /// Starts the local server again if it has died. Returns when the sender is dropped.
     pub fn keep_alive(&self, until: &Receiver<()>) {
         let Some(cluster) = &self.cluster else { return };
         let mut told: Option<Instant> = None;
         while let Err(RecvTimeoutError::Timeout) = until.recv_timeout(LOOK_EVERY) {
             match cluster.revive() {
-                Ok(true) => log::warn!("the local PostgreSQL had died; it runs again, with its data"),
+                Ok(true) => log::warn!("the local PostgreSQL had died; now it runs again, with its data"),
                 Ok(false) => told = None,
                 Err(error) if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) => {
-                    log::error!("the local PostgreSQL has died and can't be started, which is tried on: {error}");
+                    log::error!("the local PostgreSQL has died and can't be started; the next try follows: {error}");
                     told = Some(Instant::now());
                 }
                 Err(_) => {}
@@ -65,7 +66,7 @@ impl Database {
     }
 }
 
-/// A connection of a command's own, with the limits that the API's have.
+/// A connection for a command, with the same limits as the API's connections.
 pub fn connect(url: &str) -> Result<PgConnection, Fatal> {
     let mut conn = PgConnection::establish(&with_client_limits(url))?;
     conn.batch_execute(idempotency::CONNECTION_LIMITS)?;

@@ -1,4 +1,4 @@
-//! What `payments` can do, a file for each kind.
+//! The commands of `payments`, one file for each kind.
 
 mod accounts;
 mod data;
@@ -14,12 +14,12 @@ use idempotent_payments::openapi;
 use self::database::Database;
 use crate::Fatal;
 
-/// Checks the settings, and then does what was asked for. Nothing is touched before.
+/// Checks the settings, and then runs the command. Nothing changes before the checks have passed.
 pub fn run(command: Command) -> Result<(), Fatal> {
     let settings = command.settings;
     let action = command.action.unwrap_or(Action::Serve);
     let listener = settings.check(&action)?;
-    // Needs nothing but the code.
+    // The document needs no database.
     if matches!(action, Action::Openapi) {
         return say(format_args!("{:#}", openapi::document()));
     }
@@ -44,12 +44,12 @@ pub fn run(command: Command) -> Result<(), Fatal> {
     outcome
 }
 
-/// Writes a line. Nobody may be reading any more, which is an error like any other, and not a panic.
+/// Writes a line. If the reader has closed the pipe, the result is an error, not a panic.
 fn say(text: impl std::fmt::Display) -> Result<(), Fatal> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 
-/// Asks before something that can't be undone. Only `yes` is yes.
+/// Asks before a step that can't be undone. Only the answer `yes` goes on.
 fn confirm(what: &str, yes: bool) -> Result<(), Fatal> {
     if yes {
         return Ok(());

@@ -1,4 +1,4 @@
-//! `payments serve` and `payments sandbox-gateway`: what runs until it is told to end.
+//! `payments serve` and `payments sandbox-gateway`: the commands that run until a signal ends them.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -23,10 +23,10 @@ use super::database::{Database, connect};
 use super::say;
 use crate::Fatal;
 
-/// How many times as long as a batch took the sweeper rests before the next: so it uses at most a tenth of one connection.
+/// The sweeper's rest, as a multiple of the time of its last batch. So the sweeper uses at most a tenth of one connection.
 const RESTS_TIMES: u32 = 9;
 
-/// Serves, and keeps the local cluster alive meanwhile.
+/// Serves the API, and keeps the local cluster alive.
 pub fn serve(settings: &Settings, database: &Database, listener: TcpListener) -> Result<(), Fatal> {
     let (end, until) = mpsc::channel();
     thread::scope(|scope| {
@@ -55,7 +55,7 @@ fn serve_until_told(settings: &Settings, database: &Database, listener: TcpListe
     let db = Db::start(url, settings.db_pool_size)?;
     let banner = banner(listener.local_addr()?, settings, database, sandbox_url.as_deref());
     rt::System::new().block_on(async move {
-        // The sandbox outlives the API: work under way at the end still calls it.
+        // The sandbox outlives the API, because settlements that are under way at the end still call the sandbox.
         let sandbox = sandbox.map(|sandbox| (rt::spawn(sandbox.server), sandbox.handle));
         let settler = Settler::new(Payments(gateway), db.clone());
         let draining = Draining::default();
@@ -71,13 +71,13 @@ fn serve_until_told(settings: &Settings, database: &Database, listener: TcpListe
         let server = http::serve(listener, state)?;
         let cut = end_when_told(server.handle(), draining, settings.drain_delay);
         let background = [rt::spawn(sweeper(db.clone(), settings.sweep_interval)), rt::spawn(settler.clone().watch())];
-        // Nobody may be reading: a banner is not worth ending for.
+        // If nobody reads the banner, the server runs all the same.
         let _ = writeln!(std::io::stdout(), "{banner}");
         tokio::select! {
             ended = server => ended?,
             cut = cut => cut?,
         }
-        log::info!("no more requests; the work under way ends");
+        log::info!("no more requests; the settlements under way end");
         for task in &background {
             task.abort();
         }
@@ -119,12 +119,12 @@ async fn shutdown_signal() {
             _ = terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
         },
-        // Without the handler the signal ends the process by itself.
+        // Without a handler, the signal ends the process.
         Err(_) => std::future::pending().await,
     }
 }
 
-/// Deletes expired records, in every replica, for as long as the process lives.
+/// Deletes expired records for as long as the process lives. Every replica has a sweeper.
 async fn sweeper(db: Db, interval: Duration) {
     loop {
         rt::time::sleep(interval).await;
@@ -134,7 +134,7 @@ async fn sweeper(db: Db, interval: Duration) {
                 Ok(swept) if swept.more => rt::time::sleep(started.elapsed() * RESTS_TIMES).await,
                 Ok(_) => break,
                 Err(error) => {
-                    log::warn!("the sweep failed and will be tried again: {error}");
+                    log::warn!("the sweep failed; the sweeper tries again later: {error}");
                     break;
                 }
             }
@@ -142,11 +142,11 @@ async fn sweeper(db: Db, interval: Duration) {
     }
 }
 
-/// What a person at a terminal wants to know. The first line is for programs, too.
+/// The text for a person at a terminal. Programs read the first line, too.
 fn banner(address: SocketAddr, settings: &Settings, database: &Database, sandbox: Option<&str>) -> String {
     let mut text = format!("payments listens on http://{address}\n");
     let mut row = |name: &str, value: &str| {
-        // A string takes all that is written.
+        // Writing to a string can't fail.
         let _ = writeln!(text, "  {name:<16} {value}");
     };
     row("page", &format!("http://{address}/"));
@@ -168,7 +168,7 @@ fn banner(address: SocketAddr, settings: &Settings, database: &Database, sandbox
     if settings.seeds_demo() {
         let _ = write!(
             text,
-            "\nTry it: send this twice. The second answer is the first one again, and there is one order.\n  \
+            "\nTry it: send this request twice. The second answer repeats the first, and there is one order.\n  \
              curl -i http://{address}/v1/orders -H 'Authorization: Bearer sk_demo_acme' -H 'Content-Type: application/json' \\\n    \
              -H \"Idempotency-Key: order-$$\" -d '{{\"customer\":\"ada\",\"items\":[{{\"sku\":\"pro-monthly\",\"quantity\":1}}]}}'\n"
         );

@@ -1,4 +1,4 @@
-//! `payments settle` and `payments parked`: what the gateway has not answered.
+//! `payments settle` and `payments parked`: charges and refunds that the gateway has not answered.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use super::say;
 use super::serve::sandbox_config;
 use crate::Fatal;
 
-/// Settles once, and resumes what is parked. A sandbox that runs beside a server is used; else one is started.
+/// Settles the due charges and refunds once, and resumes the parked ones. If a sandbox already runs, for example beside a server,
+/// the command uses that sandbox. Otherwise the command starts a sandbox.
 pub fn settle(settings: &Settings, url: &str) -> Result<(), Fatal> {
     migrate(url)?;
     rt::System::new().block_on(async move {
@@ -38,7 +39,7 @@ pub fn settle(settings: &Settings, url: &str) -> Result<(), Fatal> {
     })
 }
 
-/// Lists what is parked, of all accounts, oldest first: a line for each, and what to do.
+/// Lists the parked charges and refunds of all accounts, oldest first, and says what to do.
 pub fn parked(url: &str) -> Result<(), Fatal> {
     migrate(url)?;
     let parked = settlement::parked(&mut connect(url)?)?;

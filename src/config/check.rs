@@ -1,4 +1,4 @@
-//! What only the machine and the database server can tell of a setting. Nothing here changes anything.
+//! Checks the settings against the machine and the database server. The checks change nothing.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -12,13 +12,13 @@ use super::{Action, Settings};
 use crate::crash;
 use crate::db::with_client_limits;
 
-/// Characters of a wrong value that are shown: the line should stay one line on a screen.
+/// How many characters of a wrong value are shown, so that the error stays one line on a screen.
 const SHOWN: usize = 80;
 
-/// Connections of the sandbox gateway: a call holds one for some milliseconds, so four serve a demo with room to spare.
+/// Connections of the sandbox gateway. A call holds a connection for some milliseconds, so four are more than a demo needs.
 pub const SANDBOX_CONNECTIONS: u32 = 4;
 
-/// Connections beside the pool: one that migrates and seeds, one of `/health/ready`, one for `psql` to find out with.
+/// Connections beside the pool: one migrates and seeds, one is for `/health/ready`, and one is for an operator's `psql`.
 const SPARE_CONNECTIONS: u32 = 3;
 
 /// A setting with a wrong value.
@@ -31,7 +31,7 @@ pub struct Wrong {
 }
 
 impl Wrong {
-    /// The variable's name, its value, and what would be right.
+    /// `right` says what a right value looks like.
     pub(super) fn new(name: &str, value: &str, right: impl Into<String>) -> Self {
         let shown: String = value.chars().take(SHOWN).flat_map(char::escape_debug).collect();
         let dots = if value.chars().count() > SHOWN { ".." } else { "" };
@@ -40,7 +40,7 @@ impl Wrong {
 }
 
 impl Settings {
-    /// Checks every setting that the action uses, and returns the socket of the API where it serves.
+    /// Checks every setting that the action uses. Returns the API's socket if the action is `serve`.
     ///
     /// # Errors
     /// The first setting that is wrong.
@@ -53,7 +53,8 @@ impl Settings {
         };
         if starts_sandbox && matches!(action, Action::Serve) && self.bind == self.sandbox_bind && self.bind.port() != 0
         {
-            let right = "it is BIND's address, too: the sandbox gateway needs another one, such as 127.0.0.1:8081";
+            let right =
+                "it is BIND's address, too: the sandbox gateway needs another address, for example 127.0.0.1:8081";
             return Err(Wrong::new("SANDBOX_BIND", &self.sandbox_bind.to_string(), right));
         }
         let listener = match action {
@@ -61,7 +62,7 @@ impl Settings {
             _ => None,
         };
         if starts_sandbox {
-            // Given back at once. The sandbox takes it when its tables are there.
+            // This check gives the port back at once. The sandbox takes the port when its tables are there.
             drop(listen("SANDBOX_BIND", self.sandbox_bind)?);
         }
         if let Some(url) = &self.database_url
@@ -72,9 +73,9 @@ impl Settings {
         Ok(listener)
     }
 
-    /// Connections that this process opens at most, without the spare ones.
+    /// The most connections that this process opens, without the spare ones.
     fn connections(&self) -> u32 {
-        // The sandbox is a demo's, or a service of its own.
+        // With GATEWAY_URL, this process starts no sandbox.
         self.db_pool_size + if self.gateway_url.is_none() { SANDBOX_CONNECTIONS } else { 0 }
     }
 }
@@ -91,10 +92,10 @@ fn connect_to(url: &str) -> Result<PgConnection, Wrong> {
     })
 }
 
-/// Checks that the server can hold what the program stores, and as many connections as it wants.
+/// Checks that the database's encoding fits, and that the server allows enough connections.
 ///
 /// # Errors
-/// `DATABASE_URL` or `DB_POOL_SIZE` that is wrong for this server.
+/// If `DATABASE_URL` or `DB_POOL_SIZE` is wrong for this server.
 pub fn check_server(conn: &mut PgConnection, settings: &Settings, action: &Action, url: &str) -> Result<(), Wrong> {
     #[derive(QueryableByName)]
     struct Server {
@@ -103,7 +104,7 @@ pub fn check_server(conn: &mut PgConnection, settings: &Settings, action: &Actio
         #[diesel(sql_type = Integer)]
         connections: i32,
     }
-    // The limits of the server, the database and the user, whichever is least; -1 is none. Reserved are those of superusers.
+    // The lowest limit of the server, the database and the user. -1 means no limit. The reserved connections don't count.
     let looked = diesel::sql_query(
         "SELECT pg_encoding_to_char(encoding) AS encoding, least(
            current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
@@ -113,10 +114,10 @@ pub fn check_server(conn: &mut PgConnection, settings: &Settings, action: &Actio
     );
     let server: Server = looked
         .get_result(conn)
-        .map_err(|error| Wrong::new("DATABASE_URL", &masked(url), format!("the server can't be asked: {error}")))?;
+        .map_err(|error| Wrong::new("DATABASE_URL", &masked(url), format!("the server refuses the check: {error}")))?;
     if server.encoding != "UTF8" {
         let right = format!(
-            "its encoding is {}, which can't hold every customer's name: use one that was made with CREATE DATABASE \
+            "its encoding {} can't hold every customer's name: use a database that was made with CREATE DATABASE \
              payments TEMPLATE template0 ENCODING 'UTF8'",
             server.encoding
         );
@@ -124,12 +125,12 @@ pub fn check_server(conn: &mut PgConnection, settings: &Settings, action: &Actio
     }
     let allowed = u32::try_from(server.connections).unwrap_or(0);
     let wanted = settings.connections() + SPARE_CONNECTIONS;
-    // Other actions have no pool.
+    // Only these actions open a pool of DB_POOL_SIZE.
     if matches!(action, Action::Serve | Action::Settle) && wanted > allowed {
         let others = wanted - settings.db_pool_size;
         let right = format!(
             "the server allows {allowed} connections (max_connections, or the database's or the user's limit): it must be \
-             {} or less, since {others} more are needed beside the pool",
+             {} or less, because the process needs {others} more beside the pool",
             allowed.saturating_sub(others)
         );
         return Err(Wrong::new("DB_POOL_SIZE", &settings.db_pool_size.to_string(), right));
@@ -142,19 +143,18 @@ fn listen(name: &str, address: SocketAddr) -> Result<TcpListener, Wrong> {
     TcpListener::bind(address).map_err(|error| {
         let right = match error.kind() {
             ErrorKind::AddrInUse => {
-                "somebody listens there already (this program?): stop that, or take another port".to_owned()
+                "another process listens there already (this program?): stop that process, or take another port"
+                    .to_owned()
             }
-            ErrorKind::AddrNotAvailable => {
-                "this machine has no such address: 127.0.0.1 or 0.0.0.0 are there".to_owned()
-            }
+            ErrorKind::AddrNotAvailable => "this machine has no such address: take 127.0.0.1 or 0.0.0.0".to_owned(),
             ErrorKind::PermissionDenied => "this user may not listen there: take a port from 1024 on".to_owned(),
-            _ => format!("it can't be listened on: {error}"),
+            _ => format!("the program can't listen there: {error}"),
         };
         Wrong::new(name, &address.to_string(), right)
     })
 }
 
-/// No flag, for it is a tool of tests.
+/// `CRASH_AT` has no flag, because it is a tool of tests.
 fn check_crash_point() -> Result<(), Wrong> {
     let Some(point) = std::env::var_os("CRASH_AT").filter(|point| !point.is_empty()) else { return Ok(()) };
     let point = point.to_string_lossy();
@@ -167,12 +167,12 @@ fn check_crash_point() -> Result<(), Wrong> {
     Err(Wrong::new("CRASH_AT", &point, format!("it must be one of {}", crash::POINTS.join(", "))))
 }
 
-/// What libpq says in several lines.
+/// Joins the lines of libpq's messages.
 fn on_one_line(text: &str) -> String {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
-/// The URL or list without its password.
+/// The URL, or the `key=value` list, without the password.
 fn masked(url: &str) -> String {
     let mut text = url.to_owned();
     if let (Some(scheme), Some(at)) = (text.find("://"), text.rfind('@')) {

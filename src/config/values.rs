@@ -1,4 +1,4 @@
-//! How each value is read: what it must look like, and what to say of one that doesn't.
+//! Reads each value. For a wrong value, the error says what a right value looks like.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use reqwest::Url;
 
 use crate::logging::Format;
 
-/// What a name, of an account or of a customer, may have at most: what the tables take.
+/// The most characters in the name of an account or of a customer. The tables have the same limit.
 const LONGEST_NAME: usize = 255;
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
@@ -22,13 +22,13 @@ pub(super) fn gateway_url(text: &str) -> Result<String, String> {
     match url.scheme() {
         "http" if url.query().is_none() && url.fragment().is_none() => Ok(text.to_owned()),
         "https" => {
-            Err("it must begin with http://, since no TLS is compiled in: put a proxy beside the API".to_owned())
+            Err("it must begin with http://, since no TLS is compiled in: put a TLS proxy beside the API".to_owned())
         }
         _ => Err(RIGHT.to_owned()),
     }
 }
 
-/// Whole seconds. What runs in a loop must rest, so most settings have a least value of one.
+/// Whole seconds. A loop must rest, so most settings are at least one second.
 pub(super) fn seconds<const MIN: u64, const MAX: u64>(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds) if (MIN..=MAX).contains(&seconds) => Ok(Duration::from_secs(seconds)),
@@ -55,8 +55,8 @@ pub(super) fn log_format(text: &str) -> Result<Format, String> {
     }
 }
 
-/// A bare target, which `env_logger` takes for "all of it", is refused: most of the time it is a level that was misspelt, and
-/// would silence everything else.
+/// Refuses a target without a level. Most of the time, such a target is a misspelt level. `env_logger` would log the whole
+/// target and nothing else.
 pub(super) fn log_filters(text: &str) -> Result<String, String> {
     let is_right = |directive: &str| {
         let level = directive.split_once('=').map_or(directive, |(_, level)| level);
@@ -89,19 +89,19 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 pub struct Origins(pub Vec<String>);
 
 impl Origins {
-    /// What may call a demo: pages that are served on the same machine.
+    /// The origins that may call a demo: pages from the same machine.
     pub(super) fn of_demo() -> Vec<String> {
         ["http://localhost:*", "http://127.0.0.1:*"].map(str::to_owned).to_vec()
     }
 }
 
-/// An empty list is no origin at all, also where the demo is.
+/// An empty list allows no origin, also with the demo.
 pub(super) fn origins(text: &str) -> Result<Origins, String> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     parts.map(origin).collect::<Result<_, _>>().map(Origins)
 }
 
-/// As browsers write it in the header `Origin`: no path, no default port, no upper case.
+/// Takes an origin as a browser writes it in the header `Origin`: no path, no default port, no upper case.
 fn origin(text: &str) -> Result<String, String> {
     let wrong = || {
         format!(

@@ -1,11 +1,11 @@
-//! A thread's connection: how it is made, how long it is trusted, and when it is closed.
+//! The connection of a database thread: when it is made, trusted and closed.
 //!
-//! Guarantees: every connection has its time limits; a connection that met [`Fault::Reconnect`](crate::idempotency::Fault)
-//! is closed, and so is every connection made before that, each before its next use. So work that runs again after a
-//! fail-over or a migration gets a fresh connection, whichever thread takes it.
+//! Guarantees: every connection has its time limits. If a connection meets
+//! [`Fault::Reconnect`](crate::idempotency::Fault), this connection and all older connections are closed, each before its next
+//! use. So work that runs again after a fail-over or a migration gets a fresh connection on any thread.
 //!
-//! Not cheap: while the server only reads, each write that fails closes the connections of all threads. In return, no
-//! connection is still read-only after the fail-over.
+//! The price: while the server is read-only, each failed write closes the connections of all threads. In return, no connection
+//! is still read-only after the fail-over.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,25 +20,27 @@ use diesel::pg::PgConnection;
 use super::outage::{Extent, Outage};
 use crate::idempotency::{CONNECTION_LIMITS, Error, watched};
 
-/// How long work waits for a connection before the answer is 503. A healthy server connects in milliseconds; two seconds
-/// outlast a restart's first moment and stay below what clients wait.
+/// How long work waits for a connection before the answer is 503. A healthy server connects in milliseconds. Two seconds
+/// outlast the first moment of a restart, and clients wait longer than two seconds.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
-/// Between two tries to connect: short at first, since a restart takes moments, then few.
+/// The shortest and the longest pause between two tries to connect. Short at first, because a restart takes moments.
 const CONNECT_AGAIN_AFTER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
-/// An idle connection may have been cut by a restart or a firewall. After a second of rest one round trip to find out
-/// costs nothing that anybody waits for.
+/// A connection that was idle for longer is tried before its next use: a restart or a firewall may have cut it. After a second
+/// of rest, one more round trip costs little.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// Work that a connection does before it plans its statements afresh, as it does whenever it has done twice as much as the
-/// last time. PostgreSQL keeps the plan of a prepared statement until a table is analyzed, up to minutes later: one that was
-/// made for an empty table reads all of an account's rows to find one. At least half of the work that a connection has seen
-/// was then done when its plans were made, so no table has outgrown them.
+/// After so many pieces of work, a connection plans its statements again. It does this once more each time the number has
+/// doubled.
+///
+/// PostgreSQL keeps the plan of a prepared statement until a table is analyzed, which may take minutes. A plan for an empty
+/// table reads all rows of an account to find one row. With the doubling, a connection has done at least half of its work
+/// before its last plans. So no table has outgrown a plan.
 const FIRST_PLANS_SERVE: u32 = 64;
 
-/// How libpq finds out that the server's host is gone, and how long it tries to connect (in seconds, the user timeout in
-/// milliseconds). The mirror image of [`CONNECTION_LIMITS`], which makes the server notice that we are gone.
+/// libpq's limits: how long it tries to connect, and how soon it notices that the server's host is gone. In seconds, but
+/// `tcp_user_timeout` in milliseconds. The counterpart is [`CONNECTION_LIMITS`]: the server notices that this process is gone.
 const CLIENT_LIMITS: [(&str, &str); 6] = [
     ("connect_timeout", "2"),
     ("keepalives_idle", "5"),
@@ -48,7 +50,7 @@ const CLIENT_LIMITS: [(&str, &str); 6] = [
     ("application_name", "payments"),
 ];
 
-/// What all threads know of the server.
+/// What all threads know about the server.
 pub(super) struct Server {
     url: String,
     /// Connections of an earlier epoch are closed before their next use.
@@ -72,7 +74,7 @@ impl Server {
         lock(&self.unreachable).is_on()
     }
 
-    /// The connection that the thread kept, if it is still to be trusted; else a fresh one.
+    /// The connection that the thread kept, if the connection is still good, else a fresh connection.
     ///
     /// # Errors
     /// [`Error::Unreachable`].
@@ -86,14 +88,14 @@ impl Server {
         self.connect()
     }
 
-    /// Tries for [`CONNECT_WITHIN`] since the server was first found unreachable. Later in an outage, one try has to do.
+    /// Tries until [`CONNECT_WITHIN`] after the server was first found unreachable. Later in an outage, there is only one try.
     #[expect(clippy::disallowed_methods, reason = "a database thread, which has nothing to do without a connection")]
     fn connect(self: &Arc<Self>) -> Result<Session, Error> {
         let (min, max) = CONNECT_AGAIN_AFTER;
         let mut pauses = ExponentialBuilder::new().with_min_delay(min).with_max_delay(max).without_max_times().build();
         loop {
-            // Read before the connection is made: if a fault comes in between, the fresh connection is closed in vain, but no
-            // old connection is kept.
+            // The epoch is read before the connection is made. If a fault comes in between, a fresh connection is closed in
+            // vain. In the other order, an old connection could be kept.
             let epoch = self.epoch.load(Ordering::Relaxed);
             let cause = match establish(&self.url) {
                 Ok(conn) => {
@@ -111,7 +113,7 @@ impl Server {
         }
     }
 
-    /// Closes the connections of this epoch and of earlier ones, each before its next use.
+    /// Closes the connections of this epoch and of earlier epochs, each before its next use.
     fn reconnect(&self, epoch: u64, why: &str) {
         self.epoch.fetch_max(epoch + 1, Ordering::Relaxed);
         let Extent { faults, is_news, .. } = lock(&self.reconnects).fault(Instant::now());
@@ -138,7 +140,7 @@ impl Server {
 }
 
 fn lock(outage: &Mutex<Outage>) -> MutexGuard<'_, Outage> {
-    // Counting does not panic, so a poisoned count is a whole count.
+    // Counting does not panic, so the count is right even if the lock is poisoned.
     outage.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -148,7 +150,7 @@ fn establish(url: &str) -> Result<PgConnection, String> {
     Ok(conn)
 }
 
-/// A connection, and what is known of it.
+/// A connection and its state.
 pub(super) struct Session {
     conn: PgConnection,
     epoch: u64,
@@ -158,17 +160,17 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Runs work. None where it panicked.
+    /// Runs work. `None` if the work panicked.
     pub fn run<R>(&mut self, work: impl FnOnce(&mut PgConnection) -> R) -> Option<R> {
         self.works = self.works.wrapping_add(1);
         if self.works >= FIRST_PLANS_SERVE && self.works.is_power_of_two() {
-            // If it fails, the connection is dead, and the work tells.
+            // If this fails, the connection is dead, and the work reports the fault.
             let _ = self.conn.batch_execute("DISCARD PLANS");
         }
         self.watch(|conn| catch_unwind(AssertUnwindSafe(|| work(conn))).ok())
     }
 
-    /// Whether the connection may do more work: it is as new as it has to be, and has no transaction left open.
+    /// Whether the connection may do more work: no later fault closes it, and no transaction is open.
     pub fn is_fit(&mut self) -> bool {
         self.used = Instant::now();
         self.is_current() && !AnsiTransactionManager::is_broken_transaction_manager(&mut self.conn)
@@ -185,7 +187,7 @@ impl Session {
 
     fn watch<R>(&mut self, work: impl FnOnce(&mut PgConnection) -> R) -> R {
         let (result, why) = watched(&mut self.conn, work);
-        // Before the result is sent: the work that runs again finds no older connection.
+        // Before the result is sent, so that the work that runs again finds no old connection.
         if let Some(why) = why {
             self.server.reconnect(self.epoch, &why);
         }
@@ -193,7 +195,7 @@ impl Session {
     }
 }
 
-/// The URL (or `key=value` list) with `CLIENT_LIMITS`, where it doesn't say otherwise.
+/// Adds `CLIENT_LIMITS` to the URL, or to the `key=value` list. A limit that the text already has stays as it is.
 #[must_use]
 pub fn with_client_limits(database_url: &str) -> String {
     let is_url = database_url.starts_with("postgres://") || database_url.starts_with("postgresql://");

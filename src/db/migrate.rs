@@ -1,4 +1,4 @@
-//! Brings the schema up to date, however many replicas start at once.
+//! Brings the schema up to date. Several replicas may start at once.
 
 use diesel::connection::{Connection, SimpleConnection};
 use diesel::migration::{MigrationSource, MigrationVersion};
@@ -9,10 +9,11 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::with_client_limits;
 
-/// The schema, in the order it is built.
+/// The migrations, in their order.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
 
-/// Serializes migrations of replicas that start at once. Any fixed number does; this one spells `migrate` in ASCII.
+/// The advisory lock of a migration, so that replicas that start at once migrate one after the other. Any fixed number works.
+/// This number spells `migrate` in ASCII.
 const MIGRATION_LOCK: i64 = 0x006d_6967_7261_7465;
 
 /// Why the schema could not be brought up to date.
@@ -24,18 +25,18 @@ pub enum MigrateError {
     /// The database refused the lock.
     #[error("can't lock the schema: {0}")]
     Lock(#[from] diesel::result::Error),
-    /// The database has a migration that this program does not.
+    /// The database has a migration that this program does not know.
     #[error(
         "another version of this program made the database (its migration {0} is not known here): \
          empty the local cluster with `payments reset`, or name another database in DATABASE_URL"
     )]
     OtherVersion(String),
-    /// A migration failed; it was rolled back.
+    /// A migration failed and was rolled back.
     #[error("a migration failed and was rolled back: {0}")]
     Migration(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Runs the migrations that are pending and returns their names. Blocks; safe to run in several processes at once.
+/// Runs the pending migrations and returns their names. Blocks. Several processes may run this at once.
 ///
 /// # Errors
 /// [`MigrateError`].
@@ -43,15 +44,17 @@ pub fn migrate(database_url: &str) -> Result<Vec<String>, MigrateError> {
     let url = with_client_limits(database_url);
     let mut turn = PgConnection::establish(&url)?;
     turn.transaction(|turn| {
-        // The others may wait for as long as a migration takes, and so may this transaction, which holds nothing but the lock.
+        // No time limits: another process waits here for as long as a migration takes. This transaction holds only the lock.
         turn.batch_execute(
             "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0",
         )?;
-        // On purpose a lock of a transaction, on a connection of its own: behind a pooler in transaction mode, a session's
-        // lock stays with the pooler's connection when the program has left, and the next program waits for ever.
+        // On purpose: a transaction's lock on a second connection, and not a session's lock. Behind a pooler in transaction
+        // mode, a session's lock would stay with the pooler's connection after this program has ended, and the next program
+        // would wait for ever.
         diesel::sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(MIGRATION_LOCK).execute(turn)?;
         let mut conn = PgConnection::establish(&url)?;
-        // A migration that waits for a lock makes every request wait behind it: it gives up as soon as requests do.
+        // If a migration waits for a lock, every request waits behind the migration. So the migration gives up as soon as a
+        // request does.
         conn.batch_execute("SET lock_timeout = '3s'")?;
         refuse_other_versions(&mut conn)?;
         let done = conn.run_pending_migrations(MIGRATIONS).map_err(MigrateError::Migration)?;
@@ -59,7 +62,7 @@ pub fn migrate(database_url: &str) -> Result<Vec<String>, MigrateError> {
     })
 }
 
-/// Nothing is dropped or guessed: who runs an older or a newer version's database decides what becomes of it.
+/// Refuses the database of another version. The operator decides what happens to such a database.
 fn refuse_other_versions(conn: &mut PgConnection) -> Result<(), MigrateError> {
     let known = MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(MigrateError::Migration)?;
     let applied = conn.applied_migrations().map_err(MigrateError::Migration)?;

@@ -1,17 +1,16 @@
 //! The database: connections, the threads that use them, and migrations.
 //!
 //! Guarantees:
-//! - At most `pool_size` statements at a time, and one more for readiness, which waits behind no work.
-//! - Work waits for a connection for at most two seconds ([`QUEUE_WAIT`]), and the queue is bounded: what does not get its
-//!   turn in time is refused and never begun. Work that has begun runs to its end, also when the request that sent it is
-//!   gone.
+//! - At most `pool_size` statements run at a time, and one more for readiness. Readiness waits behind no work.
+//! - Work waits in the queue for at most two seconds ([`QUEUE_WAIT`]), and the queue is bounded. Work that does not get its turn
+//!   in time is refused and never begins. Work that has begun runs to its end, even if the client has left.
 //! - One account can't take all connections, nor the whole queue: see `queue.rs` for the rule.
 //! - A panic in the work is caught. A connection that is dead, stale or read-only is closed: see `connection.rs`.
 //!
-//! It does not retry, except for reads: the work knows whether it may run twice.
+//! Not done here: work does not run again, except for reads. Only the work knows whether it may run twice.
 //!
-//! Each thread keeps one connection for as long as it is sound. That saves the check-out and its `SELECT 1` on each
-//! request; a connection is tried before use only when it has been idle.
+//! Each thread keeps one connection while the connection is good. So a request needs no check-out and no `SELECT 1`. A thread
+//! tries a connection before use only if the connection was idle.
 
 mod connection;
 mod migrate;
@@ -35,42 +34,44 @@ use crate::error::ApiError;
 use crate::idempotency::{Database, Error, Flights, fault};
 use crate::logging;
 
-/// How long work waits in the queue. A client that hears 503 after two seconds still has time for another try; what has
-/// waited longer has met a stuck database or a stuck account, and more of it would only make the queue longer.
+/// How long work waits in the queue. A client that gets 503 after two seconds still has time for another try. If work waits
+/// longer, the database or the account is stuck, and a longer wait only makes the queue longer.
 pub const QUEUE_WAIT: Duration = Duration::from_secs(2);
 
-/// Work that may wait for each connection: at a millisecond a transaction some 60 ms of waiting. A longer queue only lets
-/// clients time out in it.
+/// The places in the queue for each connection. If a transaction takes a millisecond, work waits some 60 ms. In a longer
+/// queue, clients only time out.
 const QUEUE_PER_CONNECTION: usize = 64;
 
-/// How often a read runs again: after a restart of the server the first one finds out, the second one has a connection.
+/// How often a read runs again. After a restart of the server, the first run meets a dead connection, and the second run gets a
+/// fresh one.
 const READ_AGAIN: usize = 3;
 
-/// The first pause before a read runs again, which each further one doubles: a connection takes some milliseconds to make.
+/// The first pause before a read runs again. Each further pause is twice as long. A new connection takes some milliseconds.
 const READ_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
-/// The account of work that is no account's own: the settler's looks, sweeps, authentication. It shares as an account does.
+/// The account of work that belongs to no account: the settler's looks, sweeps, authentication. The queue treats it as any
+/// account.
 pub const NOBODY: Uuid = Uuid::nil();
 
-/// Runs with a connection, or hears why there is none.
+/// Work gets a connection, or the reason why there is none.
 type Work = Box<dyn FnOnce(Result<&mut Session, Error>) + Send>;
 
-/// A handle to the database; clones share it.
+/// A handle to the database. Clones share the connections.
 #[derive(Clone)]
 pub struct Db {
     server: Arc<Server>,
     pool: Arc<Threads>,
-    /// One thread and its connection, kept free for looks.
+    /// One thread with its connection, only for [`Db::look`].
     lookout: Arc<Threads>,
     flights: Flights,
 }
 
-/// What the pool is doing right now.
+/// The load of the pool at this moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Threads, each with a connection, that are at work.
+    /// The number of threads at work.
     pub busy: usize,
-    /// Work that waits for a thread.
+    /// The number of pieces of work that wait for a thread.
     pub queued: usize,
 }
 
@@ -83,10 +84,10 @@ pub enum StartError {
 }
 
 impl Db {
-    /// Starts `size` threads, and one for readiness; each connects when it first has work.
+    /// Starts `size` threads, and one thread for readiness. A thread connects when it gets its first work.
     ///
     /// # Errors
-    /// [`StartError`] where no thread is to be had.
+    /// [`StartError`] if the operating system gives no thread.
     pub fn start(database_url: &str, size: u32) -> Result<Self, StartError> {
         let server = Arc::new(Server::new(database_url));
         let pool = Arc::new(Threads::start("db", size, &server)?);
@@ -101,12 +102,14 @@ impl Db {
         Load { busy, queued }
     }
 
-    /// Runs `work` on one of the threads, when it is the account's turn. Once begun it runs to its end even if the caller is
-    /// dropped; a panic in it is caught.
+    /// Runs `work` on one of the threads when the account's turn comes. Work that has begun runs to its end, even if the caller
+    /// is dropped.
     ///
     /// # Errors
-    /// What `work` fails with; [`Error::Overloaded`] at once where the account's part of the queue is full, and after
-    /// [`QUEUE_WAIT`]; [`Error::Unreachable`] where no connection is to be had; [`Error::Panicked`].
+    /// - The error of `work`.
+    /// - [`Error::Overloaded`]: at once if the account's part of the queue is full, or after [`QUEUE_WAIT`] without a turn.
+    /// - [`Error::Unreachable`]: there is no connection.
+    /// - [`Error::Panicked`]: `work` panicked.
     pub async fn run<T, E>(
         &self,
         account_id: Uuid,
@@ -119,7 +122,7 @@ impl Db {
         self.run_on(&self.pool, account_id, work).await
     }
 
-    /// As [`Db::run`], over a connection that no other work uses: for a look at whether the database can serve.
+    /// As [`Db::run`], over a connection that no other work uses. Readiness asks the database with this function.
     ///
     /// # Errors
     /// As [`Db::run`].
@@ -152,7 +155,7 @@ impl Db {
                 Ok(session) => session.run(work).unwrap_or_else(|| Err(Error::Panicked.into())),
                 Err(error) => Err(error.into()),
             };
-            // Nobody may be waiting any more; the work is done all the same.
+            // The caller may be gone. The work is done all the same.
             let _ = sender.send(outcome);
         });
         let ticket = match threads.queue.push(account_id, work) {
@@ -168,7 +171,7 @@ impl Db {
         ended.unwrap_or_else(|_| Err(Error::Panicked.into()))
     }
 
-    /// Why work did not get its turn: the threads may all be waiting for a connection themselves.
+    /// Why work did not get its turn. If the database is away, all threads wait for a connection.
     fn no_turn(&self) -> Error {
         if self.server.is_unreachable() {
             Error::Unreachable("no connection within the time that work may wait".into())
@@ -177,7 +180,7 @@ impl Db {
         }
     }
 
-    /// As [`Db::run`] for work that only reads: a lost connection or another passing fault runs it again.
+    /// As [`Db::run`], for work that only reads. After a lost connection or another transient fault, the work runs again.
     ///
     /// # Errors
     /// As [`Db::run`].
@@ -227,7 +230,7 @@ impl Database for Db {
     }
 }
 
-/// A queue and the threads that empty it. Dropped, it ends them.
+/// A queue and its threads. The threads end when this is dropped.
 struct Threads {
     queue: Arc<Queue<Work>>,
     handles: Mutex<Vec<JoinHandle<()>>>,
@@ -250,7 +253,7 @@ impl Threads {
     fn close(&self) {
         self.queue.close();
         for thread in std::mem::take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner)) {
-            // A thread's panics are caught, so there is nothing to learn from its end.
+            // The thread catches panics, so the result of `join` tells nothing.
             let _ = thread.join();
         }
     }
@@ -262,14 +265,14 @@ impl Drop for Threads {
     }
 }
 
-/// One thread's life: take work, have a sound connection, do it.
+/// The loop of one thread: takes work, gets a good connection, and runs the work.
 fn serve(queue: &Queue<Work>, server: &Arc<Server>) {
     let mut kept: Option<Session> = None;
     let mut done = None;
     while let Some(turn) = queue.next(done) {
         done = Some(turn.account_id);
         if turn.since.elapsed() >= QUEUE_WAIT {
-            // The request that sent it is gone, or just about to withdraw it.
+            // The caller is gone, or is about to withdraw the work.
             (turn.work)(Err(Error::Overloaded));
             continue;
         }

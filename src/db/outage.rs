@@ -1,9 +1,9 @@
-//! What the log says of a fault that comes thousands of times: one line when it begins, one a minute while it lasts, one
-//! when it ends.
+//! The log lines of a fault that comes thousands of times: one line when the outage begins, one line a minute while it lasts,
+//! and one line when it ends.
 
 use std::time::{Duration, Instant};
 
-/// How often a lasting fault is worth a line: often enough to see that the fault lasts, seldom enough to read the rest.
+/// The time between two log lines of a lasting fault. The reader must see that the fault lasts, and still find the other lines.
 const LINE_EVERY: Duration = Duration::from_secs(60);
 
 /// Counts the faults of one kind.
@@ -45,7 +45,7 @@ impl Outage {
         Some(Extent { lasted: now.duration_since(since.began), faults: since.faults, is_news: true })
     }
 
-    /// Whether there is one.
+    /// Whether there is an outage.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }

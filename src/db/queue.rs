@@ -1,16 +1,17 @@
-//! Who is next: work waits by account, and the accounts take turns.
+//! The queue of work for the database. Work waits by account, and the accounts take turns.
 //!
 //! Guarantees:
-//! - Accounts take turns. An account with one piece of work waits for one piece of each other account at most.
-//! - One account never holds all connections. An account takes another connection only while more connections are free
-//!   than the account holds. So an account alone gets half of them (rounded up), and of what is left the next account
-//!   finds half. The connections that stay free are the price: they are there when another account comes, also when every
-//!   connection of the first account is stuck at a locked row. A fixed limit would be simpler by a line, but a second stuck
-//!   account would then take all that is left.
-//! - One account never fills the queue: the same rule holds for the places in it.
+//! - Accounts take turns. An account with one piece of work waits for at most one piece of work of each other account.
+//! - One account never holds all connections, if there are two or more. An account takes another connection only while more
+//!   connections are free than the account holds. So an account alone gets half of the connections (rounded up), and the next
+//!   account gets half of the rest.
+//! - One account never fills the queue: the same rule holds for the places in the queue.
 //!
-//! Not guaranteed: that nobody waits when many accounts are stuck at once. With ten connections, four stuck accounts hold
-//! them all.
+//! The price: some connections stay free. They are there when another account comes, even if a locked row blocks every
+//! connection of the first account. With a fixed limit, a second stuck account would take all the other connections.
+//!
+//! Not guaranteed: that no account waits while many accounts are stuck. For example, with ten connections, four stuck accounts
+//! hold all connections.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,19 +19,19 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-/// Work of type `T`, between those who bring it and the threads that do it.
+/// Work of type `T`. Requests push work, and threads take it.
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
-    /// Told when a thread that waits may find a turn, or the end.
+    /// Notified when a waiting thread may find a turn, or when the queue is closed.
     changed: Condvar,
 }
 
 struct State<T> {
     connections: usize,
     places: usize,
-    /// Only accounts with something that waits or runs.
+    /// Only accounts with work that waits or runs.
     accounts: HashMap<Uuid, Account<T>>,
-    /// Every account with something that waits, once; the first one has waited longest for its turn.
+    /// Every account with waiting work, once. The first account has waited longest for its turn.
     turns: VecDeque<Uuid>,
     waiting: usize,
     running: usize,
@@ -45,7 +46,7 @@ struct Account<T> {
     running: usize,
 }
 
-/// A piece of work whose turn comes, or has come.
+/// A piece of work in the queue, or just taken from the queue.
 pub(super) struct Turn<T> {
     pub account_id: Uuid,
     pub since: Instant,
@@ -53,7 +54,7 @@ pub(super) struct Turn<T> {
     number: u64,
 }
 
-/// Finds a piece of work again that may still wait.
+/// Names a piece of work, to withdraw the work while it waits.
 pub(super) struct Ticket {
     account_id: Uuid,
     number: u64,
@@ -68,7 +69,7 @@ pub(super) enum Refused {
 }
 
 impl<T> Queue<T> {
-    /// For so many threads, each with a connection, and so many pieces of work that wait for them.
+    /// `connections` is the number of threads. `places` is the most work that may wait.
     pub fn new(connections: usize, places: usize) -> Self {
         let state = State {
             connections,
@@ -92,13 +93,13 @@ impl<T> Queue<T> {
         Ok(Ticket { account_id, number })
     }
 
-    /// Takes work back that still waits. None where a thread has begun with it.
+    /// Takes back work that still waits. `None` if a thread has taken the work.
     pub fn withdraw(&self, ticket: &Ticket) -> Option<T> {
         self.lock().withdraw(ticket)
     }
 
-    /// Waits for the next turn. `done` is the account whose work the thread has ended. None when the queue is closed and
-    /// all that was accepted has been taken.
+    /// Waits for the next turn. `done` is the account whose work the thread has ended. `None` if the queue is closed and
+    /// empty.
     pub fn next(&self, done: Option<Uuid>) -> Option<Turn<T>> {
         let mut state = self.lock();
         if let Some(account_id) = done {
@@ -106,7 +107,8 @@ impl<T> Queue<T> {
         }
         loop {
             if let Some(turn) = state.take() {
-                // One connection came free and one was taken, but by another account: a third one may be next now.
+                // This thread gave back a connection of one account, and took one for another account. Now a third account may
+                // be next.
                 self.wake_one(&state);
                 return Some(turn);
             }
@@ -120,13 +122,13 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Accepts nothing more.
+    /// Refuses new work.
     pub fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// How many pieces run, and how many wait.
+    /// The numbers of pieces of work that run, and that wait.
     pub fn load(&self) -> (usize, usize) {
         let state = self.lock();
         (state.running, state.waiting)
@@ -139,7 +141,7 @@ impl<T> Queue<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // No code that may panic runs under this lock, so a poisoned state is a whole state.
+        // No code that may panic runs under this lock, so the state is right even if the lock is poisoned.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -164,8 +166,8 @@ impl<T> State<T> {
         Ok(number)
     }
 
-    /// The place in `turns` of the first account that may take another connection. It costs little: where a connection is
-    /// free, every account that is passed over holds at least one.
+    /// The place in `turns` of the first account that may take another connection. The search is short: if a connection is
+    /// free, every account that the search passes holds at least one connection.
     fn whose_turn(&self) -> Option<usize> {
         let free = self.connections - self.running;
         if free == 0 {

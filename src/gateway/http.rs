@@ -1,11 +1,11 @@
-//! The gateway over HTTP: every call is sent exactly once, with its reference as `Idempotency-Key`.
+//! The gateway over HTTP. Every call is sent once, with its reference as `Idempotency-Key`.
 //!
-//! Guarantees: nothing below this module repeats a call (redirects, retries and proxies are off); an answer counts as an
-//! outcome only if all of it is understood and agrees with the call: status, outcome, reference, amount, currency. No call
-//! outlives [`Limits::call`]. Logs name references, never payment methods.
+//! Guarantees: nothing below this module repeats a call: redirects, retries and proxies are off. An answer counts as an outcome
+//! only if all of it is understood and agrees with the call: status, outcome, reference, amount, currency. No call outlives
+//! [`Limits::call`]. The log names references, never payment methods.
 //!
-//! Does not do TLS: no TLS library is compiled in, so the gateway's URL is `http://`, for the sandbox, or for a proxy on the
-//! same host that does the TLS. To call a gateway over `https://`, enable one of reqwest's TLS features and allow the scheme.
+//! Not done here: TLS. No TLS library is compiled in, so the gateway's URL is `http://`: the sandbox, or a TLS proxy on the same
+//! host. To call a gateway over `https://`, enable one of reqwest's TLS features and allow the scheme.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,10 +19,10 @@ use serde_json::json;
 use super::{Call, Capture, Gateway, Outcome, Refund};
 use crate::settlement::{CallError, Limits};
 
-/// The limits that the settlement counts on.
+/// The limits that the settlement module counts on.
 const LIMITS: Limits = Limits::DEFAULT;
 
-/// The payment methods that can be sent: those of the sandbox. A real gateway's are found in its customer's account.
+/// The payment methods that this client sends: those of the sandbox. With a real gateway, look them up in your account there.
 pub const PAYMENT_METHODS: [&str; 7] = [
     "pm_card_visa",
     "pm_card_declined",
@@ -33,14 +33,14 @@ pub const PAYMENT_METHODS: [&str; 7] = [
     "pm_card_sticky_error",
 ];
 
-/// The largest answer that is read, in bytes. An answer has some 300; the limit only keeps a broken gateway out of memory.
+/// The largest answer that is read, in bytes. An answer has some 300. The limit protects the memory from a broken gateway.
 const ANSWER_LIMIT: usize = 64 * 1024;
 
-/// How long an idle connection is kept. Shorter than what servers and load balancers commonly keep theirs (60 s and more),
-/// so that a call is not sent on a connection that is just being closed, and its outcome unknown for nothing.
+/// How long an idle connection is kept. Servers and load balancers commonly keep theirs for 60 s or more. Ours is shorter, so
+/// that no call goes out on a connection that the server closes at that moment: the outcome of the call would be unknown.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many idle connections are kept: about as many as one replica has calls under way. More are opened when needed.
+/// How many idle connections are kept: about as many as one replica has calls under way. The client opens more when needed.
 const IDLE_CONNECTIONS: usize = 16;
 
 /// The gateway at a URL. Clones share its connections.
@@ -54,7 +54,7 @@ pub struct HttpGateway {
 /// Why a gateway's URL can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidGatewayUrl {
-    /// It is not a URL, or not one that paths can be added to.
+    /// The text is not a URL, or no path can be added to the URL.
     #[error("not a URL: {0}")]
     Malformed(String),
     /// Only `http` is compiled in.
@@ -69,7 +69,7 @@ impl HttpGateway {
     /// Prepares calls to the gateway below `base_url`, for example `http://127.0.0.1:8081`. Makes no connection yet.
     ///
     /// # Errors
-    /// [`InvalidGatewayUrl`] when the URL can't be used.
+    /// [`InvalidGatewayUrl`] if the URL can't be used.
     pub fn new(base_url: &str) -> Result<Self, InvalidGatewayUrl> {
         let below = |path: &str| {
             Url::parse(&format!("{}/{path}", base_url.trim_end_matches('/')))
@@ -85,11 +85,11 @@ impl HttpGateway {
         let client = Client::builder()
             .connect_timeout(LIMITS.connect)
             .timeout(LIMITS.call)
-            // Whether a call is sent again is decided in one place, `settlement/learn.rs`.
+            // Only `settlement/learn.rs` decides whether a call is sent again.
             .retry(retry::never())
             // A redirect would send the payment to a server that nobody configured.
             .redirect(redirect::Policy::none())
-            // So would a proxy that the environment happens to name.
+            // A proxy in the environment would do the same.
             .no_proxy()
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
@@ -129,7 +129,7 @@ impl Gateway for HttpGateway {
     }
 }
 
-/// One line of the gateway's books, which is what it answers to a call too. Other members are ignored.
+/// One line of the gateway's books. The answer to a call has the same form. Other members are ignored.
 #[derive(Deserialize)]
 struct Entry {
     reference: String,
@@ -138,7 +138,7 @@ struct Entry {
     outcome: EntryOutcome,
 }
 
-/// The outcomes this client knows. Any other makes the answer one that is not understood, so that nothing is guessed.
+/// The outcomes that this client knows. An answer with any other outcome is not understood, so that nothing is guessed.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum EntryOutcome {
@@ -162,12 +162,12 @@ impl From<EntryOutcome> for Outcome {
 }
 
 impl EntryOutcome {
-    /// Whether an answer of this status may say so. A decline is an answer, not an error: the issuer was asked and said no.
+    /// Whether an answer with this status may have this outcome. A decline is an answer, not an error: the issuer said no.
     fn agrees_with(self, status: StatusCode) -> bool {
         match self {
             Self::Succeeded => matches!(status, StatusCode::OK | StatusCode::CREATED),
             Self::CardDeclined | Self::InsufficientFunds => status == StatusCode::PAYMENT_REQUIRED,
-            // Only the books say so: the answer itself is a 500.
+            // Only the books have this outcome. The answer to the call is a 500.
             Self::Error => false,
         }
     }
@@ -190,18 +190,18 @@ async fn send(request: RequestBuilder, reference: &str, amount: i64, currency: &
     Ok(entry.outcome.into())
 }
 
-/// Reads what became of a call from the gateway's books.
+/// Reads the outcome of a call from the gateway's books.
 async fn look(request: RequestBuilder, call: &Call) -> Result<Option<Outcome>, CallError> {
     let response = request.send().await.map_err(no_answer)?;
     if response.status() != StatusCode::OK {
         return Err(failure(&response));
     }
     let mut entries: Vec<Entry> = read(response).await?;
-    // A gateway that ignored the filter would otherwise settle this call with another's outcome.
+    // If a gateway ignores the filter, another call's outcome must not settle this call.
     let reference = call.reference();
     entries.retain(|entry| entry.reference == reference);
-    // After a database was restored, a key may have been used again for another amount. What the books have then is not
-    // this call, and must neither pay for it nor let it be sent: a person has to look.
+    // After a database was restored, a client may use a key again for another amount. Then the books have another call. That
+    // call must not settle this call, and this call must not be sent: a person has to look.
     if entries.iter().any(|entry| entry.amount != call.amount() || entry.currency != call.currency()) {
         log::error!("the gateway's books have {reference} with another amount or currency");
         return Err(not_understood("the books have the reference with another amount or currency"));
@@ -211,7 +211,7 @@ async fn look(request: RequestBuilder, call: &Call) -> Result<Option<Outcome>, C
     if succeeded > 1 {
         log::error!("the gateway's books have {succeeded} successes for {reference}: the money moved more than once");
     }
-    // Whatever else the books say of the reference, a success in them is money that moved.
+    // A success in the books means that the money moved, whatever the other lines say.
     Ok(if succeeded > 0 { Some(Outcome::Succeeded) } else { entries.pop().map(|entry| entry.outcome.into()) })
 }
 
@@ -229,13 +229,13 @@ async fn read<T: DeserializeOwned>(mut response: Response) -> Result<T, CallErro
     serde_json::from_str(text).map_err(|error| not_understood(&error.to_string()))
 }
 
-/// What a status other than an outcome's says about the call.
+/// The error for a status that is not an outcome.
 fn failure(response: &Response) -> CallError {
     let status = response.status();
     let (code, retry_after) = (status.as_u16(), retry_after(response));
     match code {
-        // None of these says anything about the call itself: who asked was not let in or asked at the wrong place, or it
-        // came too early, too late, or too often.
+        // These statuses say nothing about the call. The client was not let in, or asked at the wrong place, or asked too early,
+        // too late or too often.
         401 | 403 | 404 | 405 | 408 | 409 | 425 | 429 => CallError::Later { status: code, retry_after },
         400..=499 => CallError::Refused { status: code },
         500..=599 => CallError::ServerError { status: code, retry_after },
@@ -243,7 +243,7 @@ fn failure(response: &Response) -> CallError {
     }
 }
 
-/// Retry-After, in both of its forms (RFC 9110). A date that is past is now.
+/// Retry-After, in both of its forms (RFC 9110). A past date means now.
 fn retry_after(response: &Response) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
@@ -253,7 +253,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(date.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-/// The reason without the URL, and with what lies below: "connection refused" is what helps.
+/// The reason without the URL, and with its causes. The last cause helps most, for example "connection refused".
 fn no_answer(error: reqwest::Error) -> CallError {
     let error = error.without_url();
     let mut reason = error.to_string();

@@ -1,12 +1,11 @@
-//! The payment gateway: what can be asked of it, and what it may answer.
+//! The payment gateway: its calls and their outcomes.
 //!
-//! Guarantees: an implementation sends each call once. An [`Outcome`] is returned only when the gateway has said so, in an
-//! answer that is understood whole and agrees with the call. Everything else is a [`CallError`].
+//! Guarantees: an implementation sends each call once. An implementation returns an [`Outcome`] only if the gateway's answer is
+//! fully understood and agrees with the call. Everything else is a [`CallError`].
 //!
-//! Does not decide when a call is sent, sent again or looked up: `settlement/learn.rs` does.
+//! Not decided here: when a call is sent, sent again or looked up. `settlement/learn.rs` decides that.
 //!
-//! No function here may be called with a database transaction open: the transaction would hold its locks while the network
-//! waits.
+//! Don't call these functions inside a database transaction: the transaction would hold its locks while the network waits.
 
 mod http;
 
@@ -19,7 +18,7 @@ pub use http::{HttpGateway, InvalidGatewayUrl, PAYMENT_METHODS};
 /// Takes money from a card.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capture {
-    /// What both sides know the capture by, and its idempotency key: unique for ever, derived and never made afresh.
+    /// The capture's name on both sides, and its idempotency key. Unique for ever: derived, and never made again.
     pub reference: String,
     /// In minor units of `currency`, at least 1.
     pub amount: i64,
@@ -32,13 +31,13 @@ pub struct Capture {
 /// Gives back all or part of a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refund {
-    /// What both sides know the refund by, and its idempotency key; never the capture's.
+    /// The refund's name on both sides, and its idempotency key. Never the capture's reference.
     pub reference: String,
     /// The reference of the capture that is refunded.
     pub capture: String,
     /// In minor units of the capture's currency, at least 1.
     pub amount: i64,
-    /// The capture's, which the answer must agree with. It is not sent.
+    /// The capture's currency. The call does not send it, and the answer must agree with it.
     pub currency: String,
 }
 
@@ -47,11 +46,11 @@ pub struct Refund {
 pub enum Call {
     /// Takes money.
     Capture(Capture),
-    /// Gives it back.
+    /// Gives money back.
     Refund(Refund),
 }
 
-/// What became of a call, for good: sending it again changes nothing.
+/// The final outcome of a call. Sending the call again changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The money moved, once.
@@ -65,9 +64,9 @@ pub enum Outcome {
     Failed,
 }
 
-/// A payment gateway. Implementations send each call once: repeating is the settlement module's decision alone.
+/// A payment gateway. Implementations send each call once. Only the settlement module repeats a call.
 pub trait Gateway: Send + Sync + 'static {
-    /// Whether a payment method of this name can be sent at all, decided without a call.
+    /// Whether this client can send a payment method of this name. Decided without a call.
     fn accepts(&self, payment_method: &str) -> bool;
 
     /// Sends a capture under the idempotency key `capture.reference`.
@@ -76,9 +75,9 @@ pub trait Gateway: Send + Sync + 'static {
     /// Sends a refund under the idempotency key `refund.reference`.
     fn refund<'a>(&'a self, refund: &'a Refund) -> BoxFuture<'a, Result<Outcome, CallError>>;
 
-    /// Looks up in the gateway's books what became of a call. `None`: the gateway has not carried out such a call, though
-    /// one may be under way. Books that have the reference with another amount have no outcome of this call: that is
-    /// [`CallError::NoAnswer`], so that nothing is settled or sent by it.
+    /// Looks up the outcome of a call in the gateway's books. `None`: the gateway has not carried out the call, but the call may
+    /// be under way. If the books have the reference with another amount, the result is [`CallError::NoAnswer`], so that
+    /// nothing is settled and nothing is sent.
     fn find<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Option<Outcome>, CallError>>;
 }
 

@@ -1,4 +1,4 @@
-//! Which pages of other origins may call the API, and what their scripts may read (CORS).
+//! CORS: which origins may call the API, and which headers their scripts may read.
 
 use actix_cors::Cors;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER};
@@ -6,10 +6,10 @@ use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCAT
 use super::names::X_REQUEST_ID;
 use crate::idempotency::{IDEMPOTENCY_EXPIRES, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
 
-/// Seconds for which a browser keeps the answer of a preflight. An hour; Chromium keeps none for more than two.
+/// For how many seconds a browser keeps a preflight's answer: an hour. Chromium keeps an answer for two hours at most.
 const PREFLIGHT_MAX_AGE: usize = 60 * 60;
 
-/// The rules for `origins`: each an origin such as `https://shop.example`, or one with `:*` as its port, for any port.
+/// An origin is, for example, `https://shop.example`. The port `:*` means any port.
 pub(super) fn cors(origins: Vec<String>) -> Cors {
     Cors::default()
         .allowed_origin_fn(move |origin, _| {

@@ -1,7 +1,7 @@
-//! Around every request: an id, a problem document for what is not a success, and a line in the log.
+//! The frame around every request: gives the request an id, answers a failure with a problem document, and writes a log line.
 //!
-//! The line names what a person on call looks for: the request, the account, the client's key and what it met, and the
-//! resource. Nothing that a client sent gets into it unchecked or at any length.
+//! The log line names what a person on call looks for: the request, the account, the client's key with its outcome, and the
+//! resource. Text from a client gets into the log line only after a check, and only up to a fixed length.
 
 use std::time::{Duration, Instant};
 
@@ -24,10 +24,10 @@ use crate::logging;
 use crate::metrics::Metrics;
 use crate::problems::{self, KEY_REUSED, METHOD_NOT_ALLOWED, NOT_FOUND, Problem, REQUEST_IN_FLIGHT};
 
-/// Characters of a path that the log has: the longest route with ids has half as many.
+/// The most characters of a path in the log. The longest route with ids has half as many.
 const PATH_SHOWN: usize = 160;
 
-/// Around every request: an id, a problem document for what is not a success, and a line in the log.
+/// The middleware of every request.
 pub(super) async fn frame(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -46,7 +46,7 @@ pub(super) async fn frame(
     Ok(response)
 }
 
-/// Makes the problem document of an error, ours or the framework's.
+/// Answers an error with a problem document, also an error of the framework.
 fn with_problem(response: ServiceResponse<BoxBody>, id: Uuid) -> ServiceResponse<BoxBody> {
     let Some(error) = problem_of(response.response()) else { return response };
     let allow = response.headers().get(ALLOW).cloned();
@@ -58,7 +58,7 @@ fn with_problem(response: ServiceResponse<BoxBody>, id: Uuid) -> ServiceResponse
 
 fn problem_of(response: &HttpResponse) -> Option<ApiError> {
     let Some(error) = response.error() else {
-        // The router's own answer for a path without this method has no error in it.
+        // If the path exists without this method, the router answers 405 without an error inside.
         let is_unrouted = response.status() == StatusCode::METHOD_NOT_ALLOWED;
         return is_unrouted.then(|| ApiError::new(&METHOD_NOT_ALLOWED, "the path exists, but not with this method"));
     };
@@ -75,11 +75,11 @@ fn problem_of(response: &HttpResponse) -> Option<ApiError> {
     })
 }
 
-/// The problem that a response answers with, in its extensions, for the log.
+/// The problem of a response. The response's extensions carry the problem to the log.
 #[derive(Clone, Copy)]
 struct Outcome(&'static Problem);
 
-/// What the request's key met, in one word for the log and the metrics.
+/// The key's outcome in one word, for the log and the metrics.
 fn key_outcome(response: &HttpResponse) -> Option<&'static str> {
     let extensions = response.extensions();
     match (extensions.get::<Origin>(), extensions.get::<Outcome>()) {
@@ -92,13 +92,13 @@ fn key_outcome(response: &HttpResponse) -> Option<&'static str> {
     }
 }
 
-/// What the request made, changed or asked for: what the answer points at, or else the path, where it names one thing.
+/// The resource of the request: the answer's `Location`, or the instance of a 402, or the path if the path names one resource.
 fn with_resource(response: ServiceResponse<BoxBody>) -> (ServiceResponse<BoxBody>, Option<String>) {
     if let Some(location) = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()) {
         let location = location.to_owned();
         return (response, Some(location));
     }
-    // A card's refusal is a problem whose instance is the charge or the refund.
+    // The instance of a 402 is the URL of the charge or the refund.
     if response.status() == StatusCode::PAYMENT_REQUIRED {
         return with_instance(response);
     }
@@ -108,7 +108,7 @@ fn with_resource(response: ServiceResponse<BoxBody>) -> (ServiceResponse<BoxBody
     (response, path)
 }
 
-/// The instance of a problem, where it is a URL of this API.
+/// The instance of a problem, if the instance is a URL of this API.
 fn with_instance(response: ServiceResponse<BoxBody>) -> (ServiceResponse<BoxBody>, Option<String>) {
     let (request, response) = response.into_parts();
     let (response, body) = response.into_parts();
@@ -132,7 +132,7 @@ fn tell(response: &ServiceResponse<BoxBody>, names: &Names, resource: Option<&st
     if let Some(metrics) = request.app_data::<Data<Metrics>>() {
         metrics.answered(method, route, status, outcome, took);
     }
-    // Asked every few seconds by machines, these would drown the rest.
+    // Machines ask these routes every few seconds. Their lines would hide the others.
     let asked_by_machines = route.starts_with("/health/") || route == "/metrics";
     let level = if asked_by_machines { Level::Debug } else { Level::Info };
     let (id, route) = (names.id.to_string(), format!("{method} {route}"));
@@ -148,7 +148,7 @@ fn tell(response: &ServiceResponse<BoxBody>, names: &Names, resource: Option<&st
         ("trace", names.trace.as_deref()),
         ("client_request_id", names.clients.as_deref()),
     ];
-    // Tenths of a millisecond: more digits are noise.
+    // Rounded to tenths of a millisecond.
     let milliseconds = (took.as_secs_f64() * 10_000.0).round() / 10.0;
     let mut fields: Vec<(&str, Value)> = vec![("request", id.as_str().into()), ("route", route.as_str().into())];
     fields.push(("status", status.into()));

@@ -31,14 +31,14 @@ use crate::{
     products, refunds,
 };
 
-/// How long requests under way may go on after SIGTERM, in seconds. A handler answers within its budget of 6 s; beyond
-/// twice that the client is gone.
+/// For how many seconds requests under way may run after SIGTERM. A handler answers within 6 s. After twice this time, the
+/// client is gone.
 const DRAIN_SECONDS: u64 = 12;
 
-/// How long a client may take to send its request's head: slower ones hold a connection for nothing.
+/// How long a client may take to send the head of its request. A slower client only holds a connection.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
 
-/// Every route, but for one that only `bench` builds have.
+/// Every route. Only `bench` builds have one more.
 fn screen() -> Vec<Path> {
     vec![
         path("/v1/products").list(products::list),
@@ -79,21 +79,21 @@ fn routes(config: &mut ServiceConfig) {
     config.default_service(web::to(nothing_here));
 }
 
-/// What the router routes, as (method, path template): what the documentation must speak of.
+/// Every route as (method, path template). The documentation must describe every route.
 #[must_use]
 pub fn routed() -> Vec<(&'static str, &'static str)> {
     let methods_of = |path: Path| path.methods.into_iter().map(move |method| (method, path.template));
     screen().into_iter().flat_map(methods_of).collect()
 }
 
-/// What the handlers stand on.
+/// What the handlers share.
 #[derive(Clone)]
 pub struct State {
     /// The database.
     pub db: Db,
-    /// The API keys found lately.
+    /// The API keys that were found a moment ago.
     pub known_keys: KnownKeys,
-    /// Moves money, and finishes what the gateway left open.
+    /// Calls the gateway, and settles.
     pub settler: Settler,
     /// The gateway's books for the playground: only with the demo.
     pub demo: Option<pages::Books>,
@@ -101,14 +101,14 @@ pub struct State {
     pub cors_origins: Vec<String>,
     /// How long an idle client connection is kept.
     pub keep_alive: Duration,
-    /// Whether the server is on its way out.
+    /// Whether the server is ending.
     pub draining: Draining,
 }
 
-/// Serves on the listener until its handle stops it. It takes no signals: [`crate::drain`] does.
+/// Serves on the listener until the server's handle stops the server. [`crate::drain`] handles the signals.
 ///
 /// # Errors
-/// The operating system's, where the listener can't be used.
+/// If the operating system can't use the listener.
 pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
     let metrics = Metrics::new().map_err(std::io::Error::other)?;
     let keep_alive = state.keep_alive;
@@ -123,7 +123,7 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
             .app_data(Data::new(state.draining.clone()))
             .wrap(from_fn(frame))
             .wrap(from_fn(honest_close))
-            // Outside of the frame, so that errors have its headers, too.
+            // Outside of the frame, so that errors get the CORS headers, too.
             .wrap(Condition::new(has_origins, cors(state.cors_origins.clone())))
             .configure(|config| pages::routes(config, state.demo.is_some()))
             .configure(routes)
@@ -132,7 +132,7 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
     Ok(server.disable_signals().listen(listener)?.run())
 }
 
-/// A path of the screen, with what may be done there.
+/// A path with its methods.
 struct Path {
     template: &'static str,
     methods: Vec<&'static str>,
@@ -144,7 +144,7 @@ fn path(template: &'static str) -> Path {
 }
 
 impl Path {
-    /// GET and HEAD of a list, which has query parameters and reads them itself.
+    /// GET and HEAD of a list. The handler reads the query parameters.
     fn list<F, Args>(self, handler: F) -> Self
     where
         F: Handler<Args>,
@@ -154,7 +154,7 @@ impl Path {
         self.with("GET", reading().to(handler).wrap(from_fn(authenticate)))
     }
 
-    /// GET and HEAD, without query parameters.
+    /// GET and HEAD. The server refuses query parameters.
     fn get<F, Args>(self, handler: F) -> Self
     where
         F: Handler<Args>,
@@ -192,7 +192,7 @@ impl Path {
         self.with("POST", web::post().to(handler).wrap(from_fn(no_query)).wrap(from_fn(authenticate)))
     }
 
-    /// The resource, which tells its methods to OPTIONS.
+    /// The resource, with an answer to OPTIONS.
     fn with_options(self) -> Resource {
         let methods = self.methods;
         self.resource.route(web::method(Method::OPTIONS).to(move || ready(options(&methods))))

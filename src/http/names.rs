@@ -1,29 +1,29 @@
-//! What a request is called: by us, by its client, and by the trace that it belongs to.
+//! The names of a request: our id, the client's name, and the trace id.
 
 use actix_web::http::header::{HeaderMap, HeaderName};
 use uuid::Uuid;
 
-/// The id of this request, which the log has too.
+/// The id of this request. The log shows the same id.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Of W3C Trace Context.
+/// The header of W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The longest name that a client may give its request, in characters: four UUIDs, and short in a log line.
+/// The longest name that a client may give its request, in characters. Three UUIDs fit, and the log line stays short.
 const LONGEST: usize = 128;
 
 /// The names of one request.
 pub(super) struct Names {
-    /// The client's `X-Request-Id` where it is a UUID, or else a random one.
+    /// The client's `X-Request-Id` if it is a UUID, else a random UUID.
     pub id: Uuid,
-    /// The client's `X-Request-Id` where it is another word.
+    /// The client's `X-Request-Id` if it is not a UUID.
     pub clients: Option<String>,
     /// The trace id of `traceparent`: 32 hexadecimal digits.
     pub trace: Option<String>,
 }
 
 impl Names {
-    /// What is malformed, too long or sent twice is ignored: no request fails for the names it is given.
+    /// Ignores a name that is malformed, too long or sent twice. No request fails because of its names.
     pub fn of(headers: &HeaderMap) -> Self {
         let clients = single(headers, &X_REQUEST_ID).filter(|name| is_word(name));
         let id = clients.and_then(uuid);
@@ -47,7 +47,7 @@ fn is_word(name: &str) -> bool {
     (1..=LONGEST).contains(&name.len()) && name.chars().all(allowed)
 }
 
-/// In its usual spelling, with hyphens. The nil UUID names nothing.
+/// A UUID in the spelling with hyphens. The nil UUID is ignored.
 fn uuid(name: &str) -> Option<Uuid> {
     let id = Uuid::try_parse(name).ok()?;
     (name.len() == uuid::fmt::Hyphenated::LENGTH && !id.is_nil()).then_some(id)

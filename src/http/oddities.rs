@@ -1,4 +1,4 @@
-//! What clients send that is not a request for something: OPTIONS, offers of another protocol, and queries that nobody reads.
+//! Unusual requests: OPTIONS, an offer of another protocol, and query parameters that no handler reads.
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -10,7 +10,7 @@ use actix_web::{Error, HttpResponse};
 use crate::error::ApiError;
 use crate::idempotency::{FieldError, escape_pointer};
 
-/// Tells the methods of a path: for OPTIONS that is no preflight of a browser.
+/// Answers an OPTIONS request that is no preflight of a browser: `Allow` lists the methods of the path.
 pub(super) fn options(methods: &[&str]) -> HttpResponse {
     let mut allow: Vec<_> = methods.to_vec();
     if allow.contains(&"GET") {
@@ -20,7 +20,7 @@ pub(super) fn options(methods: &[&str]) -> HttpResponse {
     HttpResponse::NoContent().insert_header((ALLOW, allow.join(", "))).finish()
 }
 
-/// Refuses query parameters where there are none: a client that sends one expects something of it.
+/// Refuses query parameters at a route without any. A client that sends a parameter expects an effect.
 pub(super) async fn no_query(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -38,9 +38,9 @@ pub(super) async fn no_query(
     Ok(next.call(request).await?.map_into_boxed_body())
 }
 
-/// Says that the connection ends, where it does. A client that offers another protocol (`Upgrade: h2c`, as Java does) gets
-/// its answer in HTTP/1.1; actix closes such a connection after it, and without a word the client would send its next
-/// request into the void.
+/// Adds `Connection: close` if the client offers another protocol, for example Java's client with `Upgrade: h2c`. The client
+/// gets its answer in HTTP/1.1. Then actix closes the connection, and without the header the client would send its next
+/// request on the closed connection.
 pub(super) async fn honest_close(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,

@@ -1,4 +1,4 @@
-//! What holds for every operation, by its route and its policy.
+//! Completes every operation by its route and its policy.
 
 use std::collections::BTreeMap;
 
@@ -20,16 +20,16 @@ use crate::problems::{
 /// A key in one of its two forms: bare visible characters, or a quoted string.
 const KEY_PATTERN: &str = r#"^(?:[!#-+\--:<-\[\]-~]{1,255}|"(?:[ !#-\[\]-~]|\\["\\]){1,255}")$"#;
 
-/// What every operation with a key tells, in words that an agent acts by.
+/// The text of every operation with a key. A program that reads it must know what to do.
 const RETRIES: &str = "A retry must send the same Idempotency-Key and the same body. Make the key before the first sending, and keep \
-    it until an answer came. If no answer came, or the answer is 202, or `retry` is `again`: wait for Retry-After and send the \
-    same request with the same key. Never make a new key because an answer was lost: a new key is a new request.";
+    the key until an answer arrives. If no answer arrives, or the answer is 202, or `retry` is `again`: wait for Retry-After and \
+    send the same request with the same key. Never make a new key because an answer was lost: a new key is a new request.";
 
-/// The document with what the macros don't know.
+/// Adds to the document what the macros don't know.
 pub fn complete(described: &OpenApi) -> Value {
     // Strings, maps and numbers: the document always serializes.
     let mut document = serde_json::to_value(described).unwrap_or_default();
-    // The licence is an expression of two, which has no one page to link to.
+    // The licence is an expression of two licences, so no single page describes it.
     document["info"]["license"] = json!({"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"});
     document["components"]["securitySchemes"] = json!({"apiKey": {
         "type": "http", "scheme": "bearer",
@@ -42,7 +42,7 @@ pub fn complete(described: &OpenApi) -> Value {
     document["components"]["schemas"]["NewCharge"]["properties"]["payment_method"] =
         json!({"$ref": "#/components/schemas/PaymentMethod", "example": PAYMENT_METHODS[0]});
     for (name, schema) in members(&mut document["components"]["schemas"]) {
-        // The macros write the items of a generic page out once more.
+        // The macros repeat the schema of the items in each generic page.
         if let Some(item) = name.strip_prefix("Page_") {
             schema["properties"]["data"]["items"] = json!({"$ref": format!("#/components/schemas/{item}")});
         }
@@ -86,7 +86,7 @@ fn complete_operation(method: &str, path: &str, operation: &mut Value) {
     }
 }
 
-/// A body that may be left out is not one that may be null.
+/// The client may leave out the body, but may not send null.
 fn take_null_from_body(operation: &mut Value) {
     let Some(schema) = operation.pointer_mut("/requestBody/content/application~1json/schema") else { return };
     let choices = schema["oneOf"].as_array().cloned().unwrap_or_default();
@@ -96,7 +96,7 @@ fn take_null_from_body(operation: &mut Value) {
     }
 }
 
-/// Generators drop a response of any type, so the types of the page's files are named.
+/// Client generators drop a response of type `*/*`. So the document names the types of the page's files.
 fn take_wildcard_from_files(operation: &mut Value) {
     let Some(content) = operation.pointer_mut("/responses/200/content") else { return };
     if let Some(any) = content.get("*/*").cloned() {
@@ -157,7 +157,7 @@ fn complete_success(operation: &str, status: &str, response: &mut Value, keyed: 
     }
 }
 
-/// The problems that the operation may answer with: its own, and those that follow from what it takes.
+/// The problems that the operation may answer with: those of its body, and those that follow from its parameters.
 fn problems_of(route: &str, operation: &Value) -> Vec<&'static Problem> {
     let mut problems = advice::decided_at(route).to_vec();
     let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
@@ -165,7 +165,7 @@ fn problems_of(route: &str, operation: &Value) -> Vec<&'static Problem> {
     if takes("path") {
         problems.push(&NOT_FOUND);
     }
-    // Of every operation: an unknown query parameter is one.
+    // Every operation refuses an unknown query parameter.
     if route.contains(" /v1/") {
         problems.push(&INVALID_REQUEST);
     }

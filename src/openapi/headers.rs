@@ -1,4 +1,4 @@
-//! The headers of answers, described once and referred to.
+//! The headers of answers. Operations refer to these descriptions.
 
 use serde_json::{Value, json};
 
@@ -10,14 +10,14 @@ pub(super) fn headers() -> Value {
     json!({
         "X-Request-Id": {"description": "This request's id, also in the log.", "schema": {"type": "string", "format": "uuid"}},
         "Idempotency-Replayed": {
-            "description": "`true` on every answer but that of the request whose own body ran.",
+            "description": "`true` if the answer is a stored reply. The request whose own body ran gets its answer without this header.",
             "schema": {"type": "string", "const": "true"},
         },
         "Idempotency-Expires": {
-            "description": "HTTP date: how long a retry of this key gets this reply. Absent where nothing is kept.",
+            "description": "HTTP date until which a retry with this key gets this reply. Absent if nothing is stored.",
             "schema": {"type": "string"}, "example": "Wed, 25 Nov 2026 08:00:00 GMT",
         },
-        "Location": {"description": "What was made.", "schema": {"type": "string", "format": "uri-reference"}},
+        "Location": {"description": "The URL of the resource that the request made.", "schema": {"type": "string", "format": "uri-reference"}},
         "Retry-After": {"description": "Seconds to wait before the same request is sent again.", "schema": {"type": "string", "pattern": "^[0-9]+$"}},
         "ETag": {"description": "The version, for `If-Match` of a later PUT.", "schema": {"type": "string"}},
         "WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}},

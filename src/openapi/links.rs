@@ -1,8 +1,8 @@
-//! What can be done next with what an operation made: OpenAPI links, which documentation shows and fuzzers follow.
+//! OpenAPI links: the operations that can follow an operation. Documentation shows the links, and fuzzers follow them.
 
 use serde_json::{Value, json};
 
-/// An operation, a status, and where the id in its body leads.
+/// An operation, a status, and the operations that take the id from its body.
 const LEADS: &[(&str, &str, &[&str])] = &[
     ("createOrder", "201", &["getOrder", "cancelOrder"]),
     ("createCharge", "201", &["getCharge", "createRefund", "listRefunds"]),

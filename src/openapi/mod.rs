@@ -1,8 +1,8 @@
-//! The OpenAPI 3.1 document: what the code says of itself, completed by what holds for every operation.
+//! The OpenAPI 3.1 document, made from the code.
 //!
-//! Each handler's `#[utoipa::path]` says what is particular to it, each wire type's `ToSchema` its members and ranges.
+//! Each handler's `#[utoipa::path]` describes the operation. Each wire type's `ToSchema` describes members and ranges.
 //! `complete.rs` adds what follows from the route and its policy: problems by status, headers, the key's parameter,
-//! `x-idempotency`. So nothing that is data elsewhere is written a second time here.
+//! `x-idempotency`. So no data of another file is repeated here.
 
 mod complete;
 mod headers;
@@ -20,14 +20,14 @@ use crate::{
     refunds,
 };
 
-/// What the macros gather.
+/// The document as the macros make it.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Idempotent payments",
         description = "Orders, charges, refunds and entitlements that a client can retry without fear: a request with an \
-            `Idempotency-Key` takes effect once, and a retry gets the first final reply byte for byte. What a retry does \
-            is said per operation in `x-idempotency`. All errors are RFC 9457 problem documents; `type` is a page that \
+            `Idempotency-Key` takes effect once, and a retry gets the first final reply byte for byte. Each operation \
+            says in `x-idempotency` what a retry does. All errors are RFC 9457 problem documents; `type` is a page that \
             says what to do.",
         contact(name = "Idempotent payments", url = "https://example.com/idempotent-payments"),
     ),
@@ -44,10 +44,10 @@ use crate::{
     tags(
         (name = "Products", description = "The catalogue. PUT is idempotent by itself and needs no key."),
         (name = "Orders", description = "Made at the catalogue's prices, paid by a charge, canceled while pending."),
-        (name = "Charges", description = "An order paid through the gateway, settled also when its answer was lost."),
-        (name = "Refunds", description = "Part or all of a charge given back."),
+        (name = "Charges", description = "The payment of an order through the gateway. A charge is settled even if the gateway's answer was lost."),
+        (name = "Refunds", description = "A refund gives back part or all of a charge."),
         (name = "Entitlements", description = "What a customer may use: granted, consumed, revoked."),
-        (name = "Events", description = "One for each change, in an order that a poller can trust."),
+        (name = "Events", description = "One event for each change, in an order that a poller can trust."),
         (name = "Idempotency", description = "What became of a key, and what each endpoint does with a retry."),
         (name = "Service", description = "Health, metrics and documentation. No authentication."),
     )

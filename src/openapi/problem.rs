@@ -1,4 +1,4 @@
-//! The problems in the document: one schema for all, and per response which may come and what `retry` then says.
+//! The problems in the document: one schema for all problems. Each response lists its problems, and the `retry` of each.
 
 use serde_json::{Map, Value, json};
 
@@ -12,7 +12,8 @@ use crate::{advice, policies};
 /// An id for examples.
 const EXAMPLE_ID: &str = "0199a3c4-5b6d-7e8f-9a0b-1c2d3e4f5a6b";
 
-/// One schema for all problems, on purpose: generators keep it, and a client survives a problem that is new to it.
+/// On purpose: one schema for all problems, so that client generators keep the schema, and a client can read a problem that is
+/// new.
 pub(super) fn problem_response(status: u16, problems: &[&Problem], route: &str) -> Value {
     let lines: Vec<_> = problems.iter().map(|problem| format!("`{}`: {}", problem.slug, problem.meaning)).collect();
     let examples: Map<_, _> = problems
@@ -48,7 +49,7 @@ pub(super) fn problem_response(status: u16, problems: &[&Problem], route: &str) 
     })
 }
 
-/// The members that some problems have beyond those of every problem.
+/// Examples of the members that only some problems have.
 fn extensions(problem: &Problem) -> Value {
     let url = format!("/v1/charges/{EXAMPLE_ID}");
     match problem.slug {
@@ -90,29 +91,29 @@ pub(super) fn problem_schema() -> Value {
         "description": "An RFC 9457 problem document.",
         "required": ["type", "title", "status", "detail", "instance", "retry"],
         "properties": {
-            "type": {"type": "string", "format": "uri-reference", "description": "Which problem: its page. Decide by this."},
-            "title": text("What it is called."),
+            "type": {"type": "string", "format": "uri-reference", "description": "The problem's type: the path of its page. Decide by this member."},
+            "title": text("A short name for a person."),
             "status": {"type": "integer", "minimum": 400, "maximum": 599, "description": "The HTTP status."},
             "detail": text("What is particular to this occurrence, for a person."),
             "instance": {"type": "string", "format": "uri-reference",
-                "description": "This occurrence: a request's id, or the resource that stands for it."},
+                "description": "This occurrence: the request's id, or the URL of a charge or refund."},
             "retry": {"$ref": "#/components/schemas/Retry"},
             "errors": {
-                "type": "array", "description": "What is wrong with the request, of invalid-request.",
+                "type": "array", "description": "The faults of the request. Only with invalid-request.",
                 "items": {
                     "type": "object", "required": ["pointer", "detail"],
                     "properties": {
-                        "pointer": text("JSON pointer to the member, or to where it would stand."),
-                        "detail": text("What is wrong with it."),
+                        "pointer": text("JSON pointer to the member. If the member is missing: to the place of the member."),
+                        "detail": text("What is wrong with the member."),
                     },
                 },
             },
             "sku": text("The product in question."),
-            "available": {"type": "integer", "description": "How much there would be."},
+            "available": {"type": "integer", "description": "The amount or number that is available."},
             "decline_code": text("Why the payment method was declined."),
             "charge_id": id("The charge that failed."),
             "refund_id": id("The refund that failed."),
-            "resource": text("What the expired key made."),
+            "resource": text("The URL of the resource that the expired key made."),
         },
     })
 }

@@ -1,5 +1,6 @@
-//! Lists: pages, filters, and the query parameters that say which. An unknown parameter is refused: a client that misspells
-//! a filter must not get the whole list in its place.
+//! Lists: pages, filters and their query parameters.
+//!
+//! Guarantees: an unknown parameter is refused. A client that misspells a filter must not get the whole list.
 
 use std::future::{Ready, ready};
 use std::str::FromStr;
@@ -24,27 +25,27 @@ use super::time;
 use crate::error::ApiError;
 use crate::idempotency::{FieldError, escape_pointer};
 
-/// Items on a page where the client doesn't say.
+/// The items on a page if the client sends no `limit`.
 const DEFAULT_LIMIT: i64 = 20;
 
-/// Items on a page at most: a page of the largest objects stays near a megabyte.
+/// The most items on a page. A page of the largest objects stays near a megabyte.
 const MAX_LIMIT: i64 = 100;
 
-/// The query of a list whose items are known by a `C`: `?limit=` and `?after=`, and the list's own filter.
+/// The query of a list: `?limit=`, `?after=`, and the list's own filter. A `C` names an item, for example a UUID.
 pub struct Paging<C: After, F = NoFilter> {
     /// 1 to 100.
     pub limit: i64,
-    /// The last item of the page before.
+    /// The last item of the previous page.
     pub after: Option<C>,
-    /// What else the client asked for.
+    /// The list's own filter.
     pub filter: F,
 }
 
-/// Of a list that has none.
+/// The filter of a list without a filter.
 #[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
 pub struct NoFilter {}
 
-/// A filter, and the range of `created_at`: from the first moment on, before the second.
+/// A filter, and a range of `created_at`: from `created_from` on, before `created_before`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct By<F> {
     /// The list's own filter.
@@ -57,7 +58,7 @@ pub struct By<F> {
 }
 
 impl<F> By<F> {
-    /// The query, within the range.
+    /// Restricts the query to the range.
     pub fn within<Q, C>(&self, mut query: Q, created_at: C) -> Q
     where
         C: ExpressionMethods<SqlType = Timestamptz> + Copy,
@@ -73,7 +74,7 @@ impl<F> By<F> {
     }
 }
 
-/// For the documentation, and so for the check.
+/// The parameters for the documentation. The check of a query uses the same parameters.
 impl<F: IntoParams> IntoParams for By<F> {
     fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let at = || {
@@ -81,8 +82,8 @@ impl<F: IntoParams> IntoParams for By<F> {
             ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into()
         };
         let mut parameters = F::into_params(place);
-        parameters.push(optional("created_from", "Only what was created then or later.", at()));
-        parameters.push(optional("created_before", "Only what was created before.", at()));
+        parameters.push(optional("created_from", "Only items that were created at this time or later.", at()));
+        parameters.push(optional("created_before", "Only items that were created before this time.", at()));
         parameters
     }
 }
@@ -118,19 +119,19 @@ impl<C: After, F: DeserializeOwned + IntoParams + 'static> Paging<C, F> {
         let mut take = |name| values.as_object_mut().and_then(|values| values.remove(name));
         let limit = take("limit").and_then(|limit| limit.as_i64()).unwrap_or(DEFAULT_LIMIT);
         let after = take("after").and_then(|after| after.as_str().map(C::from_str)).transpose();
-        let after = after.map_err(|_| wrong("after", "must be the last item of the page before"))?;
+        let after = after.map_err(|_| wrong("after", "must be the last item of the previous page"))?;
         let filter = serde_path_to_error::deserialize(values)
             .map_err(|error| wrong(&error.path().to_string(), &error.inner().to_string()))?;
         Ok(Self { limit, after, filter })
     }
 
-    /// Rows to ask the database for: one more than the page, to see whether there is more.
+    /// The number of rows to ask the database for: one more than the page, so that the page knows whether more items follow.
     #[must_use]
     pub fn rows(&self) -> i64 {
         self.limit + 1
     }
 
-    /// The page, of what the database had for [`Self::rows`].
+    /// Makes the page from the rows. The query asked for [`Self::rows`].
     #[must_use]
     pub fn page<T>(&self, mut data: Vec<T>) -> Page<T> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
@@ -149,7 +150,8 @@ fn wrong(parameter: &str, detail: &str) -> ApiError {
     ApiError::invalid(&[fault(parameter, detail)])
 }
 
-/// The text as the parameter's type reads it. What the type can't read stays a string, which its schema then refuses.
+/// Reads the text by the parameter's type. If the text does not fit the type, the value stays a string, and the schema refuses
+/// the string.
 fn value_of(parameters: &[Parameter], name: &str, text: String) -> Value {
     let is = |wanted: Type| {
         let parameter = parameters.iter().find(|parameter| parameter.name == name);
@@ -164,7 +166,7 @@ fn value_of(parameters: &[Parameter], name: &str, text: String) -> Value {
     }
 }
 
-/// The parameters as one object.
+/// The schema of an object with these parameters as its members.
 fn schema(parameters: &[Parameter]) -> Value {
     let properties: Map<_, _> =
         parameters.iter().map(|parameter| (parameter.name.clone(), json!(parameter.schema))).collect();
@@ -176,9 +178,9 @@ fn optional(name: &str, description: &str, schema: RefOr<Schema>) -> Parameter {
     parameter.description(Some(description)).schema(Some(schema)).build()
 }
 
-/// For the documentation: how the last item of a page is named.
+/// A type that names the last item of a page.
 pub trait After: FromStr + 'static {
-    /// Of the `after` parameter.
+    /// The schema of the parameter `after`, for the documentation.
     fn schema() -> RefOr<Schema>;
 }
 
@@ -194,7 +196,7 @@ impl After for String {
     }
 }
 
-/// For the documentation, and so for the check: the parameters of the filter, and the two of every list.
+/// The filter's parameters, `limit` and `after`, for the documentation. The check of a query uses the same parameters.
 impl<C: After, F: IntoParams> IntoParams for Paging<C, F> {
     fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let limit = ObjectBuilder::new()
@@ -203,17 +205,17 @@ impl<C: After, F: IntoParams> IntoParams for Paging<C, F> {
             .maximum(Some(MAX_LIMIT))
             .default(Some(DEFAULT_LIMIT.into()));
         let mut parameters = F::into_params(place);
-        parameters.push(optional("limit", "Items on the page.", limit.into()));
-        parameters.push(optional("after", "The last item of the page before.", C::schema()));
+        parameters.push(optional("limit", "The number of items on the page.", limit.into()));
+        parameters.push(optional("after", "The last item of the previous page.", C::schema()));
         parameters
     }
 }
 
-/// A list's answer.
+/// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
     /// The items.
     pub data: Vec<T>,
-    /// Whether there are more behind the last.
+    /// Whether more items follow.
     pub has_more: bool,
 }

@@ -1,6 +1,6 @@
-//! What comes in over the wire: typed bodies, path ids and the queries of lists, and how what is wrong with them is named.
+//! What a client sends: typed bodies, path ids and the queries of lists.
 //!
-//! All that is wrong with a body or a query is told at once, each with a pointer.
+//! Guarantees: the answer names all faults of a body or a query at once, each with a pointer.
 
 mod list;
 mod shape;
@@ -23,8 +23,8 @@ use self::shape::faults;
 use crate::error::ApiError;
 use crate::idempotency::{Body, FieldError, escape_pointer, parse_body, read_body};
 
-/// Every request body is read like this: its documented schema for types, members and ranges, then serde, then garde for
-/// what a schema can't say.
+/// Reads every request body. The documented schema checks types, members and ranges. Then serde reads the body. Then garde
+/// checks what a schema can't express.
 impl<T: DeserializeOwned + Validate<Context = ()> + ToSchema + 'static> Body for T {
     fn parse(json: &Value) -> Result<Self, Vec<FieldError>> {
         let mut errors = faults::<T>(json, schema_of::<T>);
@@ -51,7 +51,7 @@ impl<T: DeserializeOwned + Validate<Context = ()> + ToSchema + 'static> Body for
     }
 }
 
-/// The schema of a body as the document has it, with all that it refers to.
+/// The schema of a body as in the OpenAPI document, with all schemas that it refers to.
 fn schema_of<T: ToSchema>() -> Value {
     let mut referred = Vec::new();
     T::schemas(&mut referred);
@@ -74,7 +74,7 @@ fn wrong_shape(error: &serde_path_to_error::Error<serde_json::Error>) -> FieldEr
         pointer.push_str(&token);
     }
     let detail = error.inner().to_string();
-    // A missing member has no path of its own; it is named where it would stand.
+    // A missing member has no path. Its pointer is the place of the member.
     if let Some(missing) = detail.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         pointer.push('/');
         pointer.push_str(&escape_pointer(missing));
@@ -83,13 +83,13 @@ fn wrong_shape(error: &serde_path_to_error::Error<serde_json::Error>) -> FieldEr
 }
 
 fn wrong_range(path: &garde::Path, error: &garde::Error) -> FieldError {
-    // garde writes `items[0].quantity`; our members' names hold none of these characters.
+    // garde writes `items[0].quantity`. The names of our members have none of these characters.
     let path = path.to_string().replace('[', "/").replace(']', "").replace('.', "/");
     let pointer = if path.is_empty() { path } else { format!("/{path}") };
     FieldError { pointer, detail: error.message().to_owned() }
 }
 
-/// A typed body of a request without a key: for a PUT, which is idempotent by itself.
+/// A typed body of a request without a key, for example of a PUT, which is idempotent by itself.
 pub struct Json<T>(pub T);
 
 impl<T: Body + 'static> FromRequest for Json<T> {
@@ -105,14 +105,14 @@ impl<T: Body + 'static> FromRequest for Json<T> {
     }
 }
 
-/// The body of a request that says all in its path: nothing, or `{}`.
+/// The body of a request whose path says everything: no body, or `{}`.
 #[derive(Deserialize, Validate, ToSchema)]
 #[schema(example = json!({}))]
 #[garde(allow_unvalidated)]
 #[serde(deny_unknown_fields)]
 pub struct NoBody {}
 
-/// The id in the path. What is not a UUID names nothing: 404.
+/// The id in the path. If the id is no UUID, the answer is 404.
 #[derive(Clone, Copy, IntoParams)]
 #[into_params(names("id"), parameter_in = Path)]
 pub struct Id(pub Uuid);
@@ -127,22 +127,22 @@ impl FromRequest for Id {
     }
 }
 
-/// For serde: a point in time as RFC 3339 has it. chrono's own reading takes looser forms, which other servers would not.
+/// For serde: a time in RFC 3339. chrono's own parser accepts looser forms, which other servers refuse.
 ///
 /// # Errors
-/// Where it is not, or lies beyond the year 9999, in which UTC can't be written in this form.
+/// If the text is not RFC 3339, or the year in UTC is not from 0 to 9999. RFC 3339 can't write any other year.
 pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
     match DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc()) {
         Ok(time) if (0..=9999).contains(&time.year()) => Ok(Some(time)),
-        _ => Err(D::Error::custom("must be a time as RFC 3339 has it, such as 2027-01-31T12:00:00Z")),
+        _ => Err(D::Error::custom("must be a time in RFC 3339, such as 2027-01-31T12:00:00Z")),
     }
 }
 
-/// For garde: no control characters, among them NUL, which PostgreSQL's text can't hold.
+/// For garde: refuses control characters. One of them is NUL, which PostgreSQL's text can't hold.
 ///
 /// # Errors
-/// Where there is one.
+/// If the text has a control character.
 pub fn printable(text: &str, (): &()) -> garde::Result {
     if text.chars().any(char::is_control) {
         Err(garde::Error::new("control characters are not allowed"))
@@ -154,12 +154,12 @@ pub fn printable(text: &str, (): &()) -> garde::Result {
 /// For garde: a name for machines, such as a SKU or a feature: 1 to 64 of `A-Z a-z 0-9 . _ -`.
 ///
 /// # Errors
-/// Where it is not.
+/// If the text is not such a name.
 pub fn slug(text: &str, (): &()) -> garde::Result {
     if is_slug(text) { Ok(()) } else { Err(garde::Error::new("must be 1 to 64 of the characters A-Z a-z 0-9 . _ -")) }
 }
 
-/// See [`slug`].
+/// Whether [`slug`] accepts the text.
 #[must_use]
 pub fn is_slug(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))

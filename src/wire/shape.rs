@@ -1,7 +1,7 @@
-//! JSON held against the schema that documents it: all that is wrong is found at once, and named in words of JSON.
+//! Checks JSON against its documented schema. All faults are found at once, and described in words of JSON.
 //!
-//! The schema is the one of the OpenAPI document, so the document can't promise what the server refuses. What a schema
-//! can't say (a SKU stands once in an order) is left to the type.
+//! The schema is the schema of the OpenAPI document, so the document can't promise what the server refuses. The type checks
+//! what a schema can't express, for example that an order names a SKU only once.
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -13,29 +13,29 @@ use serde_json::{Map, Value, json};
 
 use crate::idempotency::{FieldError, escape_pointer};
 
-/// The pattern of text without control characters, as schemas write it.
+/// The schemas' pattern for text without control characters.
 const PRINTABLE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 
-/// The pattern of a name for machines, as schemas write it.
+/// The schemas' pattern for a name for machines, for example a SKU.
 const SLUG: &str = r"^[A-Za-z0-9._-]{1,64}$";
 
-/// A schema, compiled; or why it could not be, which is a defect.
+/// A compiled schema. An error is a defect.
 type Compiled = Arc<Result<Validator, String>>;
 
-/// All that is wrong with `json` by the schema of `T`. The schema is compiled once.
+/// All faults of `json` by the schema of `T`. The schema is compiled once.
 pub fn faults<T: 'static>(json: &Value, schema: impl FnOnce() -> Value) -> Vec<FieldError> {
     match &*compiled::<T>(schema) {
         Ok(validator) => {
             let mut faults: Vec<FieldError> = Vec::new();
             for fault in validator.iter_errors(json).flat_map(|error| named(&error)) {
-                // An empty name is too short and doesn't match its pattern: the first word is enough.
+                // One fault for each pointer is enough: an empty name is too short, and its pattern does not match, too.
                 if !faults.iter().any(|known| known.pointer == fault.pointer) {
                     faults.push(fault);
                 }
             }
             faults
         }
-        // Nothing is taken that can't be checked.
+        // If the schema can't be compiled, all JSON is refused.
         Err(cause) => vec![FieldError { pointer: String::new(), detail: format!("can't be checked: {cause}") }],
     }
 }
@@ -54,7 +54,7 @@ fn compiled<T: 'static>(schema: impl FnOnce() -> Value) -> Compiled {
     compiled
 }
 
-/// Writes "one of null and this" as "this, unless null", so that what is wrong inside is named there and not from outside.
+/// Rewrites "one of null and this" as "this, unless null". So a fault inside gets the pointer of its own member.
 fn look_past_null(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
@@ -75,7 +75,7 @@ fn look_past_null(schema: &mut Value) {
     }
 }
 
-/// Each thing that is wrong, with its pointer: of a missing member, where it would stand.
+/// Each fault with its pointer. The pointer of a missing member is the place of the member.
 fn named(error: &ValidationError<'_>) -> Vec<FieldError> {
     let at = error.instance_path().as_str();
     let fault = |pointer: String, detail: String| FieldError { pointer, detail };
@@ -105,7 +105,7 @@ fn words(error: &ValidationError<'_>) -> String {
         Kind::Pattern { pattern } => format!("must match {pattern}"),
         Kind::Format { format } if format == "uuid" => "must be a UUID".to_owned(),
         Kind::Format { format } if format == "date-time" => {
-            "must be a time as RFC 3339 has it, such as 2027-01-31T12:00:00Z".to_owned()
+            "must be a time in RFC 3339, such as 2027-01-31T12:00:00Z".to_owned()
         }
         Kind::Enum { options } => {
             let options: Vec<_> = options.as_array().into_iter().flatten().map(Value::to_string).collect();

@@ -156,7 +156,7 @@ async fn what_is_wrong_is_said_in_words_of_json() {
         ])
     );
     assert_eq!(told(&charge), pairs(&[("/order_id", "must be a string"), ("/payment_method", "must be a string")]));
-    let time = "must be a time as RFC 3339 has it, such as 2027-01-31T12:00:00Z";
+    let time = "must be a time in RFC 3339, such as 2027-01-31T12:00:00Z";
     assert_eq!(told(&grant), pairs(&[("/expires_at", time)]));
 }
 

@@ -9,7 +9,7 @@ fn account(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
 
-/// Gives out as many turns as there are now, and says whose they are.
+/// Takes every turn that is possible now, and returns the accounts.
 fn turns<T>(queue: &Queue<T>) -> Vec<u128> {
     let mut state = queue.lock();
     std::iter::from_fn(|| state.take()).map(|turn| turn.account_id.as_u128()).collect()
@@ -84,7 +84,7 @@ fn a_turn_that_another_turn_makes_possible_wakes_a_thread() {
         // Account 1 gives a connection back. Account 2 takes a third one, and account 1 may have its second one again.
         drop(ends.pop_front());
         let mut then = [next(), next()];
-        // Two threads tell of it, in any order.
+        // Two threads report, in any order.
         then.sort_unstable();
         drop(ends);
         queue.close();
