@@ -1,4 +1,4 @@
-//! The cluster's directory: where it is, that nobody else can reach it, and the names in it.
+//! The cluster's directory: its place, its protection against other users, and the names of its files.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
@@ -15,17 +15,17 @@ use super::programs::Account;
 pub(super) const DATA: &str = "data";
 pub(super) const LOG: &str = "log";
 
-/// The port of the socket's name, PostgreSQL's own default. Two clusters have two directories, so it is never taken.
+/// The port in the socket's name, which is PostgreSQL's default. Each cluster has its own directory, so the port is always free.
 pub(super) const PORT: u16 = 5432;
 
-/// The longest path a socket may have: `sun_path` holds 104 bytes on macOS and the BSDs (108 on Linux), the last a NUL.
+/// The longest path of a socket. `sun_path` has 104 bytes on macOS and the BSDs (108 on Linux), and the last byte is a NUL.
 const MAX_SOCKET_PATH: usize = 103;
 
-/// Where the cluster of `cargo run` is by default: for root below `/var/tmp`, because PostgreSQL must then run as a user who
-/// can't reach root's home; else in `$XDG_DATA_HOME` or `~/.local/share`.
+/// The default directory of `cargo run`: in `$XDG_DATA_HOME` or in `~/.local/share`. For root, the directory is below `/var/tmp`,
+/// because PostgreSQL then runs as a user who can't reach root's home.
 ///
 /// # Errors
-/// [`Error::NoHome`] when none of these is set.
+/// [`Error::NoHome`] if none of the variables is set.
 pub fn default_dir() -> Result<PathBuf, Error> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if rustix::process::geteuid().is_root() {
@@ -37,7 +37,7 @@ pub fn default_dir() -> Result<PathBuf, Error> {
     Ok(data_home.ok_or(Error::NoHome)?.join("idempotent-payments"))
 }
 
-/// A directory that belongs to the user who runs PostgreSQL and is closed to all others but root.
+/// A directory of the user who runs PostgreSQL. Only this user and root can reach it.
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) path: PathBuf,
@@ -45,7 +45,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Makes the directory, or checks that the one that is there may be used.
+    /// Makes the directory, or checks that an existing directory may be used.
     pub(super) fn prepare(path: PathBuf, account: Option<Account>, must_be_empty: bool) -> Result<Self, Error> {
         let metadata = make_private(&path, account)?;
         if must_be_empty && !is_empty(&path)? {
@@ -55,7 +55,7 @@ impl Directory {
         let socket_dir = if path.as_os_str().len() + socket_name_len <= MAX_SOCKET_PATH {
             path.clone()
         } else {
-            // Device and inode name the directory, stay the same, and are short.
+            // Device and inode identify the directory, never change, and are short.
             let short = format!("/tmp/idempotent-payments-{:x}-{:x}", metadata.dev(), metadata.ino());
             make_private(Path::new(&short), account)?;
             PathBuf::from(short)
@@ -67,13 +67,13 @@ impl Directory {
         self.path.join(DATA)
     }
 
-    /// The directory of the socket as the server, which works in the data directory, is to be told it. A plain word:
-    /// it goes through a shell.
+    /// The socket's directory as an option of the server. The server works in the data directory. The path goes through a
+    /// shell, so it has no special characters.
     pub(super) fn socket_dir_for_server(&self) -> &Path {
         if self.socket_dir == self.path { Path::new("..") } else { &self.socket_dir }
     }
 
-    /// The directory of the socket, percent-encoded to be the host of a URI.
+    /// The socket's directory, percent-encoded as the host of a URI.
     pub(super) fn socket_dir_encoded(&self) -> String {
         percent_encode(self.socket_dir.as_os_str().as_bytes())
     }
@@ -82,15 +82,15 @@ impl Directory {
         let path = self.path.join(name);
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o600);
-        // The directory may be another user's when we are root, who must not be sent elsewhere by a link.
+        // If this process is root, the directory belongs to another user. A link there must not lead root elsewhere.
         options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
         options.open(&path).map_err(|e| Error::io("open", &path, e))
     }
 
-    /// Deletes what an earlier initdb that was interrupted has left. To be called with the start lock held.
+    /// Deletes the files of an earlier, interrupted initdb. Call this function with the start lock held.
     pub(super) fn remove_half_done(&self) {
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            // An initdb whose parent was killed may still be writing; then the next start will delete it.
+            // If the parent of an initdb was killed, that initdb may still write. Then the next start deletes its files.
             if entry.file_name().as_bytes().starts_with(b"data.new-")
                 && let Err(e) = fs::remove_dir_all(entry.path())
             {
@@ -99,7 +99,7 @@ impl Directory {
         }
     }
 
-    /// Deletes the directory of a cluster that is gone. Not an error: an empty directory does no harm.
+    /// Deletes the directory of a deleted cluster. A failure is only logged: an empty directory does no harm.
     pub(super) fn remove_empty(&self) {
         for dir in [&self.path, &self.socket_dir] {
             match fs::remove_dir(dir) {
@@ -110,7 +110,7 @@ impl Directory {
     }
 }
 
-/// Makes `dir` for the user who runs PostgreSQL, or checks that it is theirs alone.
+/// Makes `dir` for the user who runs PostgreSQL, or checks that only this user can reach it.
 fn make_private(dir: &Path, account: Option<Account>) -> Result<Metadata, Error> {
     let cannot_make = |e| Error::io("make", dir, e);
     if let Some(parent) = dir.parent() {
@@ -120,7 +120,7 @@ fn make_private(dir: &Path, account: Option<Account>) -> Result<Metadata, Error>
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(cannot_make(e)),
         _ => {}
     }
-    // Below /tmp and /var/tmp anybody may have made it before us, or made it a link.
+    // Below /tmp and /var/tmp, another user may have made the directory, or a link in its place.
     let metadata = fs::symlink_metadata(dir).map_err(|e| Error::io("read", dir, e))?;
     let unfit = |reason| Err(Error::UnfitDirectory { dir: dir.to_owned(), reason });
     let us = rustix::process::geteuid().as_raw();
@@ -131,7 +131,7 @@ fn make_private(dir: &Path, account: Option<Account>) -> Result<Metadata, Error>
     if metadata.uid() != owner && metadata.uid() != us {
         return unfit(format!("it belongs to user {}, not to user {owner}", metadata.uid()));
     }
-    // Not to be closed to others, nor emptied: whoever names /etc has mistyped.
+    // A directory with other files must stay as it is: for example, a user may have typed /etc by mistake.
     if !is_empty(dir)? && !holds_cluster(dir) {
         return unfit("it holds other files".to_owned());
     }
@@ -141,7 +141,7 @@ fn make_private(dir: &Path, account: Option<Account>) -> Result<Metadata, Error>
     if let Some(account) = account
         && metadata.uid() != account.uid
     {
-        // We have made it, just now or before we were interrupted. Anything else of root's is not to be given away.
+        // Root has made the directory, now or in an interrupted start. Only an empty directory is given to the other user.
         if !is_empty(dir)? {
             return unfit("it belongs to root and is not empty".to_owned());
         }
@@ -150,7 +150,7 @@ fn make_private(dir: &Path, account: Option<Account>) -> Result<Metadata, Error>
     Ok(metadata)
 }
 
-/// Whether a cluster is there, or was being made, or has its socket there.
+/// Whether the directory has a cluster, an unfinished cluster, or the socket of a cluster.
 fn holds_cluster(dir: &Path) -> bool {
     let mut entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries.any(|entry| {

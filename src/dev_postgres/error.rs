@@ -1,4 +1,4 @@
-//! What can keep a cluster from starting. Every text is one line, and says what to do.
+//! Why a cluster does not start. Every text is one line, and says what to do.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub enum Error {
     WrongVersion { dir: PathBuf, made_by: u32, installed: String },
 
     #[error(
-        "PostgreSQL refuses to run as root, and there is no user `postgres` or `nobody` to run it as: run this as \
+        "PostgreSQL refuses to run as root, and there is no user `postgres` or `nobody` for it: run this program as \
          another user, or set DATABASE_URL"
     )]
     NoAccount,
@@ -39,19 +39,19 @@ pub enum Error {
     UnfitDirectory { dir: PathBuf, reason: String },
 
     #[error(
-        "{dir} is not empty: a cluster that is deleted with its process needs a new directory, so name one that does \
-         not exist"
+        "{dir} is not empty, and a cluster that is deleted with its process needs a new directory: name a directory that \
+         does not exist"
     )]
     NotEmpty { dir: PathBuf },
 
     #[error(
-        "could not {action} {path}: {source}: make that possible, or set DEV_POSTGRES_DIR to another directory or \
+        "could not {action} {path}: {source}: correct the cause, or set DEV_POSTGRES_DIR to another directory, or \
          DATABASE_URL to a server that you have"
     )]
     Io { action: &'static str, path: PathBuf, source: io::Error },
 
     #[error(
-        "`{program}` failed for the PostgreSQL cluster in {dir}: {output}: put that right, or set DEV_POSTGRES_DIR to \
+        "`{program}` failed for the PostgreSQL cluster in {dir}: {output}: correct the cause, or set DEV_POSTGRES_DIR to \
          another directory or DATABASE_URL to a server that you have"
     )]
     Program { program: &'static str, dir: PathBuf, output: String },
@@ -63,11 +63,11 @@ impl Error {
     }
 }
 
-/// How many lines of a program's output an error shows: PostgreSQL explains itself in a message, a detail and a hint,
-/// and a server that ends in the middle of its start adds a line or two.
+/// How many lines of a program's output an error shows. PostgreSQL writes a message, a detail and a hint, and a server that ends
+/// during its start adds a line or two.
 const LINES_SHOWN: usize = 4;
 
-/// What PostgreSQL's programs write after the cause of a failure, and so in its way.
+/// Parts of lines that PostgreSQL's programs write after the cause of a failure. These lines would hide the cause.
 const NOISE: [&str; 5] = [
     "STATEMENT:",
     "child process exited",
@@ -76,7 +76,7 @@ const NOISE: [&str; 5] = [
     "removing data directory",
 ];
 
-/// The last lines that matter of a program's output or a server's log, as one.
+/// The last important lines of a program's output or of a server's log, as one line.
 pub(super) fn last_lines(text: &str) -> String {
     let messages = text.lines().map(|line| without_prefix(line).trim());
     let mut lines: Vec<&str> =
@@ -85,7 +85,7 @@ pub(super) fn last_lines(text: &str) -> String {
     lines.join(" / ")
 }
 
-/// A line of a server's log without the time and process, as in `2026-01-31 12:00:00.000 UTC [123] LOG:  ...`.
+/// A line of a server's log without time and process id. A full line is `2026-01-31 12:00:00.000 UTC [123] LOG:  ...`.
 fn without_prefix(line: &str) -> &str {
     match line.split_once("] ") {
         Some((prefix, message)) if prefix.starts_with(|c: char| c.is_ascii_digit()) => message,

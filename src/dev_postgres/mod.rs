@@ -1,12 +1,12 @@
-//! A PostgreSQL cluster of its own for `cargo run` and `cargo test`, made from the installed programs.
+//! A local PostgreSQL cluster for `cargo run` and `cargo test`, made with the installed programs.
 //!
-//! It guarantees that [`start`] returns a cluster that answers, or an error of one line that says what to do, whatever
-//! an earlier run left behind: any of the processes killed at any point, a half-done `initdb`, stale lock files, or
-//! another process that starts the same cluster at the same time. Only the user who runs it (and root) can reach it:
-//! there is no TCP port, and the one socket lives in a directory that is closed to everybody else.
+//! Guarantees: [`start`] returns a cluster that answers, or an error of one line that says what to do. This holds whatever an
+//! earlier run has left: processes killed at any point, a half-done `initdb`, stale lock files, or another process that starts
+//! the same cluster at the same time. Only the user who runs the cluster (and root) can reach it: there is no TCP port, and the
+//! only socket is in a directory that is closed to other users.
 //!
-//! It does not tune, upgrade or back up anything, and it is not for production. Settings apply when a cluster is
-//! started: one that is found running keeps those it has.
+//! Not for production: this module does not tune, upgrade or back up a cluster. Settings apply when a cluster is started. A
+//! cluster that already runs keeps its settings.
 //!
 //! ```text
 //! <dir>/                   0700, of the user who runs PostgreSQL: `postgres` or `nobody` when we are root, else us
@@ -37,7 +37,7 @@ use programs::{Account, Programs};
 use server::Server;
 use watcher::Watcher;
 
-/// Held while a cluster is made, started or stopped. The kernel frees both locks when their holder ends, however it ends.
+/// Held while a cluster is made, started or stopped. The kernel frees both locks when their holder ends, also after SIGKILL.
 const START_LOCK: &str = "start.lock";
 
 /// Held, shared, by every process that uses the cluster.
@@ -48,27 +48,27 @@ const USERS_LOCK: &str = "users.lock";
 pub enum Durability {
     /// PostgreSQL's own defaults.
     Durable,
-    /// Nothing waits for the disk (`fsync`, `synchronous_commit` and `full_page_writes` are off): only for clusters
-    /// that are thrown away. A crash of PostgreSQL alone loses at most the last commits, one of the machine everything.
+    /// Nothing waits for the disk: `fsync`, `synchronous_commit` and `full_page_writes` are off. Only for clusters that are
+    /// thrown away. A crash of PostgreSQL loses at most the last commits. A crash of the machine loses everything.
     Fast,
 }
 
 /// When a cluster ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// Its data is never deleted. The process that started it stops it on dropping the [`Cluster`], if nobody else
-    /// uses it by then; after a crash it runs on, and the next start finds it.
+    /// The data is never deleted. The process that started the server stops the server when it drops the [`Cluster`], if no
+    /// other process uses the cluster. After a crash of the process, the server runs on, and the next start finds it.
     Kept,
-    /// It is stopped and deleted when the [`Cluster`] is dropped or the process ends, by SIGKILL too. Its directory
-    /// must be new or empty, so that nothing else can ever be deleted with it.
+    /// The cluster is stopped and deleted when the [`Cluster`] is dropped or the process ends, also after SIGKILL. The
+    /// directory must be new or empty, so that no other file is ever deleted.
     WithProcess,
 }
 
 /// Which cluster to start, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The directory that holds everything the cluster consists of; made if it is missing. When root runs this, the
-    /// directories above it must be open to the user `postgres` (a home directory of mode 0700 is not).
+    /// The directory of the whole cluster. A missing directory is made. If root runs this, the user `postgres` must be able to
+    /// enter the directories above. For example, a home directory of mode 0700 is closed.
     pub dir: PathBuf,
     /// What a crash may lose.
     pub durability: Durability,
@@ -77,16 +77,16 @@ pub struct Options {
 }
 
 impl Options {
-    /// The durable, kept cluster of `cargo run`, in a directory of the user's choice or in [`default_dir`].
+    /// The durable, kept cluster of `cargo run`, in `dir` or in [`default_dir`].
     ///
     /// # Errors
-    /// [`Error::NoHome`] when there is no place for it.
+    /// [`Error::NoHome`] if there is no default directory.
     pub fn kept(dir: Option<&Path>) -> Result<Self, Error> {
         let dir = dir.map_or_else(default_dir, |dir| Ok(dir.to_owned()))?;
         Ok(Self { dir, durability: Durability::Durable, lifetime: Lifetime::Kept })
     }
 
-    /// A fast cluster for this process alone, in a new directory among the temporary ones.
+    /// A fast cluster for this process alone, in a new temporary directory.
     #[must_use]
     pub fn throw_away() -> Self {
         let name = format!("payments-{}-{:08x}", std::process::id(), fastrand::u32(..));
@@ -95,15 +95,15 @@ impl Options {
     }
 }
 
-/// Makes the cluster if there is none, starts it if it isn't running, and returns when it accepts connections. Blocks:
-/// about a second for a new cluster, and while another process starts the same one.
+/// Makes the cluster if there is none, starts the server if it isn't running, and returns when the server accepts connections.
+/// Blocks: about a second for a new cluster, or while another process starts the same cluster.
 ///
 /// # Errors
-/// Every variant of [`Error`]; the text says what to do.
+/// Every variant of [`Error`]. The text says what to do.
 pub fn start(options: &Options) -> Result<Cluster, Error> {
     let account = Account::to_run_postgres()?;
     let path = std::path::absolute(&options.dir).map_err(|e| Error::io("find", &options.dir, e))?;
-    // Before the directory is made, so that a machine without PostgreSQL is left as it was.
+    // Before the directory is made, so that a machine without PostgreSQL stays as it was.
     let programs = Programs::find(&path.join(directory::DATA), account)?;
     let throw_away = options.lifetime == Lifetime::WithProcess;
     let directory = Directory::prepare(path, account, throw_away)?;
@@ -123,7 +123,7 @@ pub fn start(options: &Options) -> Result<Cluster, Error> {
     Ok(Cluster { server, started_here: started_here.into(), watcher, users_lock })
 }
 
-/// A running cluster. Dropping it ends its use, see [`Lifetime`].
+/// A running cluster. [`Lifetime`] says what happens when this is dropped.
 #[derive(Debug)]
 pub struct Cluster {
     server: Server,
@@ -133,28 +133,27 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The libpq URI of `database`, over the socket. It works for every operating system user who can reach the
-    /// directory.
+    /// The libpq URI of `database`, over the socket. Every operating system user who can reach the directory can use it.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         self.server.url(database)
     }
 
-    /// Makes `database`, or leaves it as it is if it exists.
+    /// Makes `database`. An existing database stays as it is.
     ///
     /// # Errors
-    /// [`Error::Program`] with what `createdb` said.
+    /// [`Error::Program`] with the output of `createdb`.
     pub fn create_database(&self, database: &str) -> Result<(), Error> {
         self.server.create_database(database)
     }
 
-    /// Whether this call of [`start`] started the server, or found it running.
+    /// Whether this process started the server. False if [`start`] found the server running.
     #[must_use]
     pub fn was_started_here(&self) -> bool {
         self.started_here.load(Ordering::Relaxed)
     }
 
-    /// The process id of the server, as its lock file tells it; `None` when it has been stopped.
+    /// The server's process id from its lock file. `None` if the server has been stopped.
     #[must_use]
     pub fn postmaster_pid(&self) -> Option<u32> {
         self.server.postmaster_pid()
@@ -166,7 +165,7 @@ impl Cluster {
         &self.server.directory.path
     }
 
-    /// Starts the server again if it has died, and tells whether it had. Blocks, while the server starts.
+    /// Starts the server again if the server has died. Returns whether this call started the server. Blocks while it starts.
     ///
     /// # Errors
     /// As [`start`].
@@ -181,22 +180,22 @@ impl Cluster {
         Ok(started)
     }
 
-    /// The same as dropping it, for a caller who wants to say so.
+    /// The same as `drop`, under a clear name.
     pub fn stop(self) {
         drop(self);
     }
 
-    /// Stops a kept cluster, unless somebody else uses it or is about to.
+    /// Stops a kept cluster, unless another process uses the cluster or starts it at this moment.
     fn stop_if_unused(&self) -> Result<(), Error> {
         let start_lock = self.server.directory.open_lock(START_LOCK)?;
-        // Held until the server is down, so that a start at the same time waits, and then starts it again. When it is
-        // taken, somebody is starting the cluster and wants it to run.
+        // This process holds the lock until the server is down. A start at the same time waits, and then starts the server
+        // again. If another process has the lock, that process is starting the cluster.
         let alone = start_lock.try_lock().is_ok()
             && self.users_lock.unlock().is_ok()
             && self.users_lock.try_lock().is_ok()
             && self.server.has_no_clients()?;
         if !alone {
-            info!("left PostgreSQL running in {}: it is in use", self.dir().display());
+            info!("left PostgreSQL running in {}: another process uses it", self.dir().display());
             return Ok(());
         }
         self.server.stop()?;

@@ -1,4 +1,4 @@
-//! PostgreSQL's programs: where they are, and the user who may run them.
+//! PostgreSQL's programs: their directory, and the user who may run them.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use super::error::{Error, last_lines};
 
-/// The user who runs PostgreSQL, where that can't be the one who runs this process.
+/// The user who runs PostgreSQL, if the user of this process can't.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Account {
     pub(super) uid: u32,
@@ -16,7 +16,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// `None` for "ourselves"; PostgreSQL refuses to run as root, so root needs somebody else.
+    /// `None`: the user of this process. PostgreSQL refuses to run as root, so root needs another user.
     pub(super) fn to_run_postgres() -> Result<Option<Self>, Error> {
         if !rustix::process::geteuid().is_root() {
             return Ok(None);
@@ -25,14 +25,14 @@ impl Account {
         account.map(Some).ok_or(Error::NoAccount)
     }
 
-    /// Asks `id`, because the user database is reached by libc only, and may be LDAP as well as a file.
+    /// Asks the program `id`. Only libc knows all users: they may be in a file or, for example, in LDAP.
     fn named(name: &str) -> Option<Self> {
         let id = |flag| output_of("id".as_ref(), &[flag, name])?.trim().parse().ok();
         Some(Self { uid: id("-u")?, gid: id("-g")? })
     }
 }
 
-/// One installation of PostgreSQL, and the user to run it as.
+/// One installation of PostgreSQL, and the user who runs it.
 #[derive(Debug)]
 pub(super) struct Programs {
     bin: PathBuf,
@@ -40,7 +40,7 @@ pub(super) struct Programs {
     account: Option<Account>,
 }
 
-/// Where packages put PostgreSQL beside PATH: the parent, how the folder's name starts, and what follows it.
+/// Where packages put PostgreSQL outside of PATH: the parent, the start of the folder's name, and the folder inside.
 const PLACES: [(&str, &str, &str); 6] = [
     ("/usr/lib/postgresql", "", "bin"),                          // Debian, Ubuntu
     ("/usr", "pgsql-", "bin"),                                   // PostgreSQL's own packages for Red Hat and SUSE
@@ -51,44 +51,44 @@ const PLACES: [(&str, &str, &str); 6] = [
 ];
 
 impl Programs {
-    /// The installation that fits the cluster in `data`, if there is one, else the first on PATH, else the newest.
+    /// The installation of the version that made the cluster in `data`. Without a cluster: the first on PATH, else the newest.
     pub(super) fn find(data: &Path, account: Option<Account>) -> Result<Self, Error> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let installed = installations(&path, &PLACES);
-        // A PG_VERSION that can't be read is as good as none here: whether the directory is fit is checked later.
+        // A PG_VERSION that can't be read counts as no cluster. A later check decides whether the directory is fit.
         let made_by = fs::read_to_string(data.join("PG_VERSION")).ok().and_then(|text| leading_number(&text));
         let (major, bin) = choose(installed, made_by, data)?;
         Ok(Self { bin, major, account })
     }
 
-    /// The path of one of the programs.
+    /// The path of a program.
     pub(super) fn path(&self, program: &str) -> PathBuf {
         self.bin.join(program)
     }
 
-    /// A command that runs `program` as the right user, in `dir`.
+    /// A command that runs `program` in `dir`, as the right user.
     pub(super) fn command(&self, program: &str, dir: &Path) -> Command {
         let mut command = self.as_account(&self.path(program));
-        // In the cluster's directory: the caller's may be closed to the other user, and relative paths need no quoting
-        // where pg_ctl passes them through a shell.
+        // In the cluster's directory: the other user may not be able to enter the caller's directory. And relative paths need no
+        // quotes in the shell of pg_ctl.
         command.current_dir(dir);
-        // Our messages are recognized by their English text, and macOS needs a valid locale to start PostgreSQL at all.
+        // This module recognizes messages by their English text. And macOS starts PostgreSQL only with a valid locale.
         command.env("LC_ALL", "C");
-        // The user's PGHOST, PGOPTIONS and so on are meant for other servers.
+        // The user sets PGHOST, PGOPTIONS and so on for other servers.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
             command.env_remove(name);
         }
         command
     }
 
-    /// Checks that the user who runs PostgreSQL gets through to `dir`, which takes leave to pass the directories above.
+    /// Checks that the user who runs PostgreSQL can enter `dir` and the directories above.
     pub(super) fn check_reach(&self, dir: &Path) -> Result<(), Error> {
         let Some(account) = self.account else { return Ok(()) };
         let entered = self.as_account("/bin/sh".as_ref()).args(["-c", ":"]).current_dir(dir).status();
         let Err(e) = entered else { return Ok(()) };
         let reason = format!(
-            "PostgreSQL can't run as root, and user {}, who runs it instead, can't enter it ({e}; `chmod a+x` opens \
-             the directories above it)",
+            "PostgreSQL can't run as root, and user {}, who runs PostgreSQL instead, can't enter the directory ({e}; \
+             `chmod a+x` opens the directories above)",
             account.uid
         );
         Err(Error::UnfitDirectory { dir: dir.to_owned(), reason })
@@ -98,7 +98,7 @@ impl Programs {
     pub(super) fn as_account(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         if let Some(account) = self.account {
-            // The standard library drops root's supplementary groups as well when it sets the user.
+            // When the standard library sets the user, it also drops root's supplementary groups.
             command.uid(account.uid).gid(account.gid);
         }
         command
@@ -110,17 +110,17 @@ pub(super) fn run(command: &mut Command, program: &'static str, dir: &Path) -> R
     command.output().map_err(|e| failed(program, dir, &e.to_string()))
 }
 
-/// The error for a program that failed; of `output`, the last lines are shown.
+/// The error for a program that failed. The error shows the last lines of `output`.
 pub(super) fn failed(program: &'static str, dir: &Path, output: &str) -> Error {
     Error::Program { program, dir: dir.to_owned(), output: last_lines(output) }
 }
 
-/// Every installation, as its major version and folder: those on PATH as they come, then the rest, newest first.
+/// Every installation, as major version and folder. First those on PATH, in the order of PATH, then the others, newest first.
 fn installations(path: &OsStr, places: &[(&str, &str, &str)]) -> Vec<(u32, PathBuf)> {
     let folders: Vec<PathBuf> = std::env::split_paths(path).collect();
     let on_path = |name: &str| folders.iter().map(|f| f.join(name)).find(|p| p.is_file());
     let configured = on_path("pg_config").and_then(|p| output_of(&p, &["--bindir"])).map(|o| PathBuf::from(o.trim()));
-    // PATH often has links into a folder that holds the rest of the programs.
+    // PATH often has only links. The folder behind the links has all programs.
     let linked = on_path("initdb").and_then(|p| p.canonicalize().ok()).and_then(|p| Some(p.parent()?.to_owned()));
     let mut found: Vec<_> = configured.into_iter().chain(linked).filter_map(with_version).collect();
 
@@ -152,7 +152,7 @@ fn choose(installed: Vec<(u32, PathBuf)>, made_by: Option<u32>, data: &Path) -> 
     })
 }
 
-/// The folder with its major version, if it holds a server: client packages have a `pg_config` and a folder too.
+/// The folder with its major version, if the folder has a server. Client packages have a `pg_config` and a folder, too.
 fn with_version(bin: PathBuf) -> Option<(u32, PathBuf)> {
     if !bin.join("initdb").is_file() || !bin.join("pg_ctl").is_file() {
         return None;
@@ -166,7 +166,7 @@ fn leading_number(text: &str) -> Option<u32> {
     text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// What a program that succeeds writes to its standard output.
+/// The standard output of a program, if the program succeeds.
 fn output_of(program: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())

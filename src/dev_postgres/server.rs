@@ -1,4 +1,4 @@
-//! Makes, starts, finds and stops the server of one directory. Starting and stopping need the start lock.
+//! Makes, starts, finds and stops the server of one directory. Hold the start lock to start or stop the server.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,20 +15,20 @@ use super::directory::{DATA, Directory, LOG, PORT, percent_encode};
 use super::error::Error;
 use super::programs::{Programs, failed, run};
 
-/// The database user, a superuser of the cluster. One name for all, so that the URL doesn't depend on who runs this.
+/// The database user, a superuser of the cluster. A fixed name, so that the URL doesn't depend on the operating system's user.
 const DATABASE_USER: &str = "payments";
 
-/// How long to wait for what an earlier server left to go away. The children of a killed server take milliseconds, or
-/// as long as the statement they are in; a fast shutdown writes a checkpoint. Half a minute is ample for both.
+/// How long to wait for the processes of an earlier server. The children of a killed server end within milliseconds, or after
+/// their present statement. A fast shutdown writes a checkpoint. Half a minute is more than enough for both.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a server may take to start, in seconds (the default of `pg_ctl`): it may have a crash to recover from.
+/// How many seconds a server may take to start, for example to recover from a crash. This is the default of `pg_ctl`.
 const START_TIMEOUT: &str = "60";
 
-/// How long our own connections, just closed, may take to disappear from the server's list.
+/// How long a closed connection of ours may stay in the server's list.
 const DISCONNECT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often a condition is looked at: often enough not to be noticed, seldom enough not to load the machine.
+/// The time between two checks of a condition: nobody notices the wait, and the checks don't load the machine.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
@@ -40,13 +40,13 @@ pub(super) struct Server {
 
 enum Answer {
     Accepts,
-    /// It is starting up or shutting down.
+    /// The server is starting up or shutting down.
     Rejects,
     Nothing,
 }
 
 impl Server {
-    /// Makes the cluster, unless there is one. It gets its name only when it is complete.
+    /// Makes the cluster, unless there is one. The directory gets its final name only when the cluster is complete.
     pub(super) fn initialize(&self) -> Result<(), Error> {
         self.directory.remove_half_done();
         let data = self.directory.data();
@@ -62,14 +62,14 @@ impl Server {
         }
         self.succeed(&mut initdb, "initdb")?;
         let in_place = fs::rename(self.directory.path.join(unfinished), &data)
-            // What PostgreSQL makes durable is found after a crash only if the new name is.
+            // PostgreSQL's data is durable. The new name must be durable, too, so that the data is found after a crash.
             .and_then(|()| File::open(&self.directory.path)?.sync_all());
         in_place.map_err(|e| Error::io("make", &data, e))?;
         info!("made a PostgreSQL {} cluster in {}", self.programs.major, self.directory.path.display());
         Ok(())
     }
 
-    /// Returns when the server accepts connections; whether it had to be started.
+    /// Waits until the server accepts connections. Returns whether this call started the server.
     pub(super) fn ensure_running(&self) -> Result<bool, Error> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -97,7 +97,7 @@ impl Server {
         }
     }
 
-    /// Whether the process lives that the server's lock file names. It may still be starting.
+    /// Whether the process in the server's lock file lives. The server may still be starting.
     pub(super) fn is_running(&self) -> bool {
         self.postmaster_pid().is_some_and(|pid| self.is_postmaster(pid))
     }
@@ -119,8 +119,7 @@ impl Server {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("rename", &log, e)),
             _ => {}
         }
-        // pg_ctl puts the server into a session of its own: Ctrl-C ends us, after our drain, and not the server under
-        // the drain.
+        // pg_ctl puts the server into its own session. So Ctrl-C does not end the server while this process still drains.
         let mut pg_ctl = self.command("pg_ctl");
         pg_ctl.args(["start", "--wait", "--timeout", START_TIMEOUT, "--silent"]);
         pg_ctl.args(["--pgdata", DATA, "--log", LOG, "--options", &self.server_options()]);
@@ -128,8 +127,8 @@ impl Server {
         if output.status.success() {
             return Ok(());
         }
-        // The server explains itself in its log. When it didn't get that far, pg_ctl may know why, but not that a disk
-        // is full.
+        // The server writes the cause into its log. If the log is empty, pg_ctl may know the cause, but not that the disk is
+        // full.
         let mut explanation = String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
         if explanation.trim().is_empty() {
             explanation = format!("{}\nthe log is empty (is the disk full?)", String::from_utf8_lossy(&output.stderr));
@@ -137,27 +136,28 @@ impl Server {
         Err(failed("pg_ctl start", &self.directory.path, &explanation))
     }
 
-    /// The server's options, for a shell. Paths that a user chose are not among them.
+    /// The server's options, for a shell. No option has a path that a user chose.
     fn server_options(&self) -> String {
         let socket_dir = self.directory.socket_dir_for_server().display();
         let mut options = format!("-p {PORT} -c listen_addresses='' -c unix_socket_directories={socket_dir}");
         if self.durability == Durability::Fast {
             options.push_str(" -c fsync=off -c synchronous_commit=off -c full_page_writes=off");
-            // Tests run one on each core, each with servers and pools of its own: sixteen cores want more than the default
+            // Each core runs a test, and each test has its own servers and pools. Sixteen cores need more than the default
             // of 100.
             options.push_str(" -c max_connections=500");
         }
         options
     }
 
-    /// Whether it is worth trying again after a failure to start.
+    /// Whether another try may succeed after this failure to start.
     fn may_go_away(&self, error: &Error) -> Result<bool, Error> {
         let text = error.to_string();
-        // The server was killed, and its children haven't noticed yet.
+        // The server was killed, and its children have not ended yet.
         if text.contains("pre-existing shared memory block") {
             return Ok(true);
         }
-        // The server was killed, and its process id now is another's: PostgreSQL can't tell, so it leaves this to us.
+        // The server was killed, and another process has its process id now. PostgreSQL can't know that, so this module
+        // deletes the lock files.
         if text.contains("lock file") && text.contains("already exists") {
             if !self.postmaster_pid().is_some_and(|pid| self.is_postmaster(pid)) {
                 self.remove_stale_lock_files()?;
@@ -167,8 +167,8 @@ impl Server {
         Ok(false)
     }
 
-    /// Whether a process is the server of this cluster. Servers work in their data directory; without `/proc`, any
-    /// PostgreSQL counts, which errs on the safe side.
+    /// Whether a process is the server of this cluster. A server works in its data directory. Without `/proc`, any PostgreSQL
+    /// process counts, which is the safe side.
     fn is_postmaster(&self, pid: u32) -> bool {
         if Path::new("/proc/self/cwd").exists() {
             let inode = |path: &Path| fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
@@ -202,17 +202,17 @@ impl Server {
 
     pub(super) fn create_database(&self, database: &str) -> Result<(), Error> {
         let mut createdb = self.command("createdb");
-        // From template0, to which nobody can be connected: a connection to the template would make this fail.
+        // A connection to the template would make this fail. Nobody can connect to template0.
         createdb.args(["--template=template0", "--maintenance-db", &self.url("postgres"), "--", database]);
         let Err(error) = self.succeed(&mut createdb, "createdb") else {
             return Ok(());
         };
-        // It may be there already, or somebody may be making it at the same time: all that counts is that it is there.
+        // The database may already exist, or another process makes it at the same time. It only has to exist.
         let mut psql = self.psql(database, "SELECT");
         if run(&mut psql, "psql", &self.directory.path)?.status.success() { Ok(()) } else { Err(error) }
     }
 
-    /// Whether nobody is connected, or only connections that go away within a moment.
+    /// Whether nobody is connected. Closed connections get a moment to disappear.
     pub(super) fn has_no_clients(&self) -> Result<bool, Error> {
         let count = "SELECT count(*) FROM pg_stat_activity \
                      WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
@@ -245,7 +245,7 @@ impl Server {
         self.programs.command(program, &self.directory.path)
     }
 
-    /// Runs a command that must succeed, and returns what it wrote to its standard output.
+    /// Runs a command that must succeed, and returns its standard output.
     fn succeed(&self, command: &mut Command, program: &'static str) -> Result<String, Error> {
         let output = run(command, program, &self.directory.path)?;
         if output.status.success() {
@@ -255,7 +255,7 @@ impl Server {
     }
 }
 
-/// Between two looks at a condition that only time changes.
+/// Waits between two checks of a condition.
 #[expect(clippy::disallowed_methods, reason = "starting and stopping a server blocks by design; no request runs yet")]
 fn pause() {
     thread::sleep(POLL_INTERVAL);

@@ -1,8 +1,10 @@
-//! Ends a throw-away cluster with the process that owns it, however that process ends.
+//! Deletes a throw-away cluster when its owner ends. The owner is the process that made the cluster.
 //!
-//! A shell waits at the reading end of a pipe whose writing end only the owner has (it is closed on exec, so none of
-//! the owner's children has it). The kernel closes that end when the owner ends, by SIGKILL too; then the shell stops
-//! the server and deletes the directory. What it can't outlive is its own SIGKILL, or the machine's end.
+//! A shell waits at the reading end of a pipe. Only the owner has the writing end: it is closed on exec, so no child of the
+//! owner has it. When the owner ends, also by SIGKILL, the kernel closes the writing end. Then the shell stops the server and
+//! deletes the directory.
+//!
+//! Not guaranteed: that the cluster is deleted if the shell itself is killed, or the machine stops.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
@@ -13,9 +15,9 @@ use super::directory::Directory;
 use super::error::Error;
 use super::programs::{Programs, failed};
 
-/// Gets `pg_ctl`, the cluster's directory and the socket's. It repeats, because an initdb or a server that the owner had
-/// just begun to start may still be writing; a minute is ten times what either takes. The directory itself may stay,
-/// empty, when it is another user's to delete.
+/// The arguments are `pg_ctl`, the cluster's directory and the socket's directory. The script tries for a minute, because an
+/// initdb or a server that the owner has just started may still write. A minute is ten times what either takes. If only
+/// another user may delete the directory itself, the directory stays, empty.
 const SCRIPT: &str = r#"
 trap '' HUP INT QUIT TERM
 cat
@@ -37,17 +39,17 @@ impl Watcher {
         let mut command = programs.as_account("/bin/sh".as_ref());
         command.args(["-c", SCRIPT, "dev-postgres-watcher"]);
         command.arg(programs.path("pg_ctl")).args([&directory.path, &directory.socket_dir]);
-        // Its output goes nowhere: a pipe that it held open would keep whoever reads our output waiting for its end.
+        // The shell has no output. Otherwise the shell would hold our output's pipe open, and the reader would wait for its end.
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        // Its own group, so that Ctrl-C, which the terminal sends to ours, doesn't reach it.
+        // Its own process group: the terminal sends Ctrl-C to our group, and the shell must not get it.
         command.process_group(0).current_dir("/").env("LC_ALL", "C");
         let child = command.spawn().map_err(|e| failed("sh", &directory.path, &e.to_string()))?;
         Ok(Self(child))
     }
 
-    /// Lets it do its work, and waits until it has.
+    /// Lets the shell delete the cluster, and waits for the shell.
     pub(super) fn finish(mut self) {
-        // Waiting closes our end of the pipe first.
+        // `wait` first closes our end of the pipe.
         if let Err(e) = self.0.wait() {
             warn!("could not wait for the end of a PostgreSQL cluster: {e}");
         }

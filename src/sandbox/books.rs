@@ -1,8 +1,9 @@
-//! The sandbox's books: every capture and refund that was carried out, as it was.
+//! The sandbox's books: every capture and every refund that the sandbox carried out.
 //!
-//! Guarantees: a line is never changed, and refunds entered by [`enter_refund`] never exceed what was captured. It does not
-//! keep a reference from standing there twice: a key that was forgotten and sent again is a second capture, and hiding it
-//! would hide the mistake that the books are read to find.
+//! Guarantees: a line never changes. Refunds by [`enter_refund`] never exceed the captured amount.
+//!
+//! Not guaranteed, on purpose: that a reference is unique, so that the books show a double capture. If a key is forgotten and
+//! sent again, the second call is a second capture.
 
 use chrono::{DateTime, Utc};
 use diesel::dsl::insert_into;
@@ -35,7 +36,7 @@ diesel::table! {
     }
 }
 
-/// One line of a book, which is what a call is answered with too.
+/// One line of a book. The answer to a call has the same form.
 #[derive(Debug, Queryable, Serialize)]
 pub struct Entry {
     reference: String,
@@ -56,7 +57,7 @@ type RefundEntry = (refunds::reference, refunds::amount, refunds::currency, refu
 const REFUND_ENTRY: RefundEntry =
     (refunds::reference, refunds::amount, refunds::currency, refunds::outcome, refunds::created_at);
 
-/// The captures, oldest first; with a reference, only its own.
+/// The captures, oldest first. With a reference, only the captures of the reference.
 pub fn captures(conn: &mut PgConnection, reference: Option<&str>) -> QueryResult<Vec<Entry>> {
     let mut entries = captures::table.select(CAPTURE_ENTRY).order(captures::id).into_boxed();
     if let Some(reference) = reference {
@@ -65,7 +66,7 @@ pub fn captures(conn: &mut PgConnection, reference: Option<&str>) -> QueryResult
     entries.load(conn)
 }
 
-/// The refunds, likewise.
+/// The refunds, oldest first. With a reference, only the refunds of the reference.
 pub fn refunds(conn: &mut PgConnection, reference: Option<&str>) -> QueryResult<Vec<Entry>> {
     let mut entries = refunds::table.select(REFUND_ENTRY).order(refunds::id).into_boxed();
     if let Some(reference) = reference {
@@ -74,7 +75,7 @@ pub fn refunds(conn: &mut PgConnection, reference: Option<&str>) -> QueryResult<
     entries.load(conn)
 }
 
-/// Writes a capture down, with what became of it.
+/// Writes a capture and its outcome into the book.
 pub fn enter_capture(conn: &mut PgConnection, capture: &Capture, outcome: &str) -> QueryResult<Entry> {
     insert_into(captures::table)
         .values((
@@ -87,13 +88,13 @@ pub fn enter_capture(conn: &mut PgConnection, capture: &Capture, outcome: &str) 
         .get_result(conn)
 }
 
-/// Writes a refund down if it is not more than what is left of its capture. To be called in a READ COMMITTED transaction.
+/// Writes a refund into the book if enough of the capture is left. Call this function in a READ COMMITTED transaction.
 ///
 /// # Errors
-/// [`Refusal::NotAccepted`] when no such capture succeeded, or too little of it is left.
+/// [`Refusal::NotAccepted`] if no such capture succeeded, or too little of the capture is left.
 pub fn enter_refund(conn: &mut PgConnection, refund: &Refund) -> Result<Entry, Refusal> {
-    // The lock first, and what was refunded in a later statement: one statement for both would read the refunds as they were
-    // before it waited for the lock. Several captures of a reference (a key was forgotten) are refunded as one.
+    // First the lock, then the refunds in a later statement. A single statement would read the refunds as they were before the
+    // wait for the lock. If a reference has several captures (a key was forgotten), they are refunded as one capture.
     let captured: Vec<(i64, String)> = captures::table
         .filter(captures::reference.eq(&refund.capture))
         .filter(captures::outcome.eq("succeeded"))

@@ -1,11 +1,11 @@
-//! What a call is: its wire form, and what the sandbox accepts in it before it looks at its books.
+//! The calls: their wire form, and the checks that need no books.
 
 use iso_currency::Currency;
 use serde::{Deserialize, Serialize};
 
 use super::refusal::Refusal;
 
-/// The largest amount, in minor units: JSON's numbers are exact up to here everywhere (2^53 - 1).
+/// The largest amount, in minor units. Up to 2^53 - 1, every JSON parser reads a number exactly.
 const LARGEST_AMOUNT: i64 = (1 << 53) - 1;
 
 /// The longest reference and key, in bytes. The payments API sends 64; real gateways allow 255.
@@ -54,7 +54,7 @@ pub struct Refund {
     pub amount: i64,
 }
 
-/// What a key stands for. Its JSON form is what calls of one key are compared by.
+/// The call of a key. The sandbox compares the calls of one key by their JSON form.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Call {
@@ -63,7 +63,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// Checks what can be checked without the books.
+    /// Checks the call without the books.
     ///
     /// # Errors
     /// [`Refusal::NotAccepted`] with the reason.

@@ -1,7 +1,7 @@
-//! The sandbox over HTTP: what overlaps a call, and how its answer travels.
+//! The sandbox over HTTP: refuses overlapping calls, and delays or withholds answers.
 //!
-//! The answer is decided and committed before anything here delays or withholds it. So a client that gives up has lost the
-//! answer, never the call: that is what a real gateway's clients must cope with.
+//! Guarantees: the answer is committed before this file delays or withholds the answer. So a client that gives up has lost the
+//! answer, but the call has happened. A client of a real gateway must handle the same case.
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ use super::calls::{Call, Capture, LONGEST_NAME, Refund};
 use super::keys::{self, Delivery};
 use super::refusal::Refusal;
 
-/// How long `pm_card_slow` takes: long for a client that waits, and within the 4 s a caller commonly gives one call.
+/// How long `pm_card_slow` takes. A caller commonly waits 4 s for a call.
 const SLOW: Duration = Duration::from_secs(3);
 
-/// How long a lost reply's connection is held open. Callers give up long before; whoever has no time limit, such as curl, is
-/// cut off as a load balancer would.
+/// How long the connection of a lost reply stays open. Most callers give up long before. A caller without a time limit, for
+/// example curl, is then cut off, as by a load balancer.
 const LOST: Duration = Duration::from_secs(30);
 
 /// The largest request body, in bytes. A call has some 300.
@@ -55,13 +55,13 @@ pub async fn captures(filter: Query<Filter>, sandbox: Data<Sandbox>) -> Result<H
     Ok(HttpResponse::Ok().json(entries))
 }
 
-/// `GET /refunds`: likewise.
+/// `GET /refunds`: the whole book, oldest first, or the lines of one reference.
 pub async fn refunds(filter: Query<Filter>, sandbox: Data<Sandbox>) -> Result<HttpResponse, Refusal> {
     let entries = sandbox.query(move |conn| Ok(books::refunds(conn, filter.reference.as_deref())?)).await?;
     Ok(HttpResponse::Ok().json(entries))
 }
 
-/// Carries out the call, or finds its stored answer, and delivers that as the payment method has it.
+/// Carries out the call, or finds its stored answer. Then delivers the answer in the way of the payment method.
 async fn answer(request: &HttpRequest, call: Call, sandbox: Data<Sandbox>) -> Result<HttpResponse, Refusal> {
     let key = idempotency_key(request)?;
     call.check()?;
@@ -73,9 +73,9 @@ async fn answer(request: &HttpRequest, call: Call, sandbox: Data<Sandbox>) -> Re
         Delivery::Prompt => {}
         Delivery::Slow => tokio::time::sleep(SLOW).await,
         Delivery::Lost => {
-            // For the gateway the call has ended, only its answer gets lost: the next call of the key overlaps nothing.
+            // For the gateway, the call has ended and only the answer gets lost. So the next call of the key overlaps no call.
             drop(place);
-            // The server drops this future when the client leaves, which is how it ends as a rule.
+            // In most cases the client leaves first, and the server drops this future.
             tokio::time::sleep(LOST).await;
             return Ok(hang_up());
         }
@@ -90,7 +90,7 @@ fn hang_up() -> HttpResponse {
     HttpResponse::Ok().body(BodyStream::new(gone))
 }
 
-/// Bodies that are not of the right shape are refused as everything else is that the gateway does not accept.
+/// A body of the wrong shape is refused like any call that the gateway does not accept.
 pub fn json() -> JsonConfig {
     JsonConfig::default().limit(BODY_LIMIT).error_handler(|error, _| Refusal::NotAccepted(error.to_string()).into())
 }
@@ -106,7 +106,7 @@ fn idempotency_key(request: &HttpRequest) -> Result<String, Refusal> {
 }
 
 impl Sandbox {
-    /// Runs `work` with a connection, on a thread that may block. It runs to its end even if the caller goes away.
+    /// Runs `work` with a connection, on a thread that may block. The work runs to its end, even if the caller leaves.
     #[expect(
         clippy::disallowed_methods,
         reason = "the sandbox stands for somebody else's server and shares nothing with ours"

@@ -1,6 +1,7 @@
-//! Tells whether a call of the same key is under way in this process; a call leaves the set however it ends.
+//! The set of keys whose calls are under way in this process.
 //!
-//! It guarantees nothing across processes: there, the key's row does.
+//! Guarantees: a call leaves the set whenever it ends, also by a fault. Not guaranteed: anything across processes. There, the
+//! lock on the key's row decides.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,20 +10,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Default)]
 pub struct InFlight(Arc<Mutex<HashSet<String>>>);
 
-/// A key's place in the set, given back when this is dropped: when the call is answered, fails, or loses its client.
+/// A key's place in the set. Dropping it gives the place back: when the call is answered, fails, or loses its client.
 pub struct Place {
     key: String,
     in_flight: InFlight,
 }
 
 impl InFlight {
-    /// Takes the key's place, or `None` while another call has it.
+    /// Takes the key's place. `None` while another call has the place.
     pub fn enter(&self, key: &str) -> Option<Place> {
         self.keys().insert(key.to_owned()).then(|| Place { key: key.to_owned(), in_flight: self.clone() })
     }
 
     fn keys(&self) -> MutexGuard<'_, HashSet<String>> {
-        // An insert or a remove is whole or has not happened, so a panic elsewhere leaves nothing to fear here.
+        // An insert or a remove is never half done, so the set is right even if the lock is poisoned.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

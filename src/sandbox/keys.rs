@@ -1,8 +1,9 @@
-//! The sandbox's keys: one transaction carries out a call, writes it down in the books and stores its answer.
+//! The sandbox's keys. One transaction carries out a call, writes the books, and stores the answer.
 //!
-//! Guarantees: calls of one key run one after the other, by the lock on the key's row, in all processes that share the
-//! tables; a stored answer and its line in the books commit together, so a crash leaves both or neither.
-//! After the key is forgotten it guarantees nothing: the same call is then a new one, and the books show both.
+//! Guarantees: the lock on the key's row makes the calls of one key run one after the other, in all processes that share the
+//! tables. A stored answer and its line in the books commit together, so a crash leaves both or neither.
+//!
+//! Not guaranteed: anything after the key is forgotten. Then the same call is a new call, and the books show both.
 
 use std::time::Duration;
 
@@ -18,18 +19,18 @@ use super::books::{self, Entry};
 use super::calls::{Call, Capture, PaymentMethod};
 use super::refusal::Refusal;
 
-/// The advisory lock that starts take, so that several at once don't create the same table: "sandbox" in ASCII, which no
-/// one else will take for theirs.
+/// The advisory lock of a start, so that several starts at once don't create the same table. The number spells "sandbox" in
+/// ASCII, so nobody else is likely to use it.
 const SCHEMA_LOCK: i64 = 0x73_61_6e_64_62_6f_78;
 
-/// How many calls of a key `pm_card_gateway_error` fails: as many as a caller's quick repeats make good.
+/// How many calls of a key `pm_card_gateway_error` fails: as many as a caller repeats quickly.
 const FAILING_CALLS: i32 = 2;
 
-/// Forgets all keys whose time is up.
+/// Forgets all expired keys.
 const FORGET: &str = "DELETE FROM sandbox.keys WHERE key IN \
     (SELECT key FROM sandbox.keys WHERE expires_at <= now() FOR UPDATE SKIP LOCKED)";
 
-/// The longest a key is kept. A century is for ever here, and still a time that PostgreSQL can add to another.
+/// The longest time that a key is kept: a century. PostgreSQL can still add a century to a time.
 const LONGEST_KEY_TTL: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 diesel::table! {
@@ -43,7 +44,7 @@ diesel::table! {
     }
 }
 
-/// An answer, as every call of the key gets it once it is stored.
+/// An answer. Once the answer is stored, every call of the key gets it.
 #[derive(Debug)]
 pub struct Answer {
     pub status: i16,
@@ -52,7 +53,7 @@ pub struct Answer {
     pub delivery: Delivery,
 }
 
-/// How an answer reaches its caller. A stored answer is prompt when it is replayed.
+/// How an answer reaches its caller. A replay is always prompt.
 #[derive(Clone, Copy, Debug)]
 pub enum Delivery {
     Prompt,
@@ -60,7 +61,7 @@ pub enum Delivery {
     Lost,
 }
 
-/// What the key's row holds after this call was counted.
+/// The key's row after this call was counted.
 #[derive(Queryable)]
 struct Key {
     request: String,
@@ -69,24 +70,24 @@ struct Key {
     body: Option<String>,
 }
 
-/// Creates what is missing of the tables, and forgets the keys whose time is up, so that they don't pile up for ever.
+/// Creates the tables that are missing, and forgets expired keys, so that they don't pile up.
 pub fn prepare(conn: &mut PgConnection) -> QueryResult<()> {
     conn.transaction(|conn| {
-        // `IF NOT EXISTS` alone fails when two sessions create the same thing at once.
+        // `IF NOT EXISTS` alone fails if two sessions create the same table at once.
         sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(SCHEMA_LOCK).execute(conn)?;
         conn.batch_execute(include_str!("schema.sql"))
     })?;
-    // In a transaction of its own, and past rows that are locked: the statements above lock the books against calls, and a
-    // call that holds its key's row waits for the books. Waiting for that row with the books locked would be a deadlock.
+    // On purpose: a second transaction that skips locked rows. The statements above lock the books, and a call that holds its
+    // key's row waits for the books. If this statement waited for that row with the books locked, there would be a deadlock.
     sql_query(FORGET).execute(conn)?;
     Ok(())
 }
 
-/// Answers a call: as it was answered before, if the key has an answer, and else by carrying it out.
+/// Answers a call. If the key has a stored answer, returns that answer, else carries out the call.
 pub fn carry_out(conn: &mut PgConnection, key: &str, key_ttl: Duration, call: &Call) -> Result<Answer, Refusal> {
     let request = to_json(call)?;
-    // READ COMMITTED whatever the server's default is: each statement must see what the transaction that held the row before
-    // has committed. A refusal rolls back the count as well, so nothing at all is kept of it.
+    // READ COMMITTED, whatever the server's default is: each statement must see what the row's last holder committed. A refusal
+    // rolls back the count, too, so a refusal leaves nothing.
     conn.build_transaction().read_committed().run(|conn| {
         let known = count_call(conn, key, key_ttl, &request)?;
         if known.request != request {
@@ -104,13 +105,13 @@ pub fn carry_out(conn: &mut PgConnection, key: &str, key_ttl: Duration, call: &C
                 store(conn, key, &answer)?;
                 Ok(answer)
             }
-            // Commits the count, and neither an answer nor a line in the books.
+            // Commits only the count: no answer, and no line in the books.
             None => Ok(gateway_error("the gateway failed; send the call again")),
         }
     })
 }
 
-/// Locks the key's row, new or known, and counts this call in it. A key whose time is up is forgotten first.
+/// Locks the key's row, new or known, and counts this call in the row. An expired key is forgotten first.
 fn count_call(conn: &mut PgConnection, key: &str, key_ttl: Duration, request: &str) -> QueryResult<Key> {
     delete(keys::table.filter(keys::key.eq(key)).filter(keys::expires_at.le(now))).execute(conn)?;
     insert_into(keys::table)
@@ -132,7 +133,7 @@ fn store(conn: &mut PgConnection, key: &str, answer: &Answer) -> QueryResult<()>
     Ok(())
 }
 
-/// Does what the payment method stands for. `None` fails this call and leaves no trace of it.
+/// Does what the payment method stands for. `None`: this call fails and leaves no trace.
 fn carry_out_capture(conn: &mut PgConnection, capture: &Capture, calls: i32) -> QueryResult<Option<Answer>> {
     let mut enter = |outcome| books::enter_capture(conn, capture, outcome);
     let answer = match capture.payment_method {

@@ -1,17 +1,18 @@
-//! A payment gateway to develop and test against: a small HTTP server with its own tables, never a part of the payments API.
+//! A payment gateway for development and tests: a small HTTP server with its own tables, not a part of the payments API.
 //!
-//! Guarantees: calls of one key move money at most once while the key is kept, and the key's answer and the capture or
-//! refund commit together, so that a crash leaves both or neither. The books (`GET /captures`, `GET /refunds`) show what
-//! really happened, a key sent again after it was forgotten included: that is then a second capture.
+//! Guarantees: while a key is kept, calls of the key move money at most once. The key's answer and the capture or refund commit
+//! together, so a crash leaves both or neither. The books (`GET /captures`, `GET /refunds`) show what really happened. If a
+//! client sends a key again after the key was forgotten, the books show a second capture.
 //!
-//! Does not guarantee, on purpose: that an answer arrives, that it is quick, or that it is a good one. Each payment method is
-//! one way in which a real gateway behaves, as `calls::PaymentMethod` lists them. Nor does it authenticate its callers: keep
-//! it on a private address.
+//! Not guaranteed, on purpose: that an answer arrives, that the answer is quick, or that the call succeeds. Each payment method
+//! in `calls::PaymentMethod` is one behaviour of a real gateway.
 //!
-//! A call of a key overlaps another until that one is answered, or its client is gone. Calls that overlap within one process
-//! get 409, by a set in memory: a crash empties it, so no key can stay blocked, and a slow call holds no connection to the
-//! database. What makes the rest right is the key's row, in processes that share the tables too: there, a call that overlaps
-//! waits the few milliseconds of the other's transaction, and gets the stored answer.
+//! The sandbox does not authenticate its callers: keep it on a private address.
+//!
+//! Two calls of a key overlap if the second arrives before the first is answered or its client is gone. Within one process, the
+//! second call gets 409, by a set in memory. A crash empties the set, so no key stays blocked, and a slow call holds no database
+//! connection. Across processes that share the tables, the key's row decides: the second call waits for the few milliseconds of
+//! the first transaction, and gets the stored answer.
 
 mod books;
 mod calls;
@@ -33,44 +34,44 @@ use diesel::r2d2::{ConnectionManager, CustomizeConnection, NopErrorHandler, Pool
 
 use in_flight::InFlight;
 
-/// How long a call waits for a connection to the database, at the start and later. Less than the 4 s that clients commonly
-/// wait for the whole answer, so that they see a 503 and not silence.
+/// How long a call waits for a database connection, at the start and later. Clients commonly wait 4 s for the whole answer. So
+/// clients see a 503, and not silence.
 const POOL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Nothing here takes longer than milliseconds. A process that was stopped in the middle of a transaction must not hold a
-/// key's row for longer than a client would wait, and one that waits for it must give up in time to answer.
+/// The time limits of a connection. A transaction here takes milliseconds. A process that was stopped inside a transaction must
+/// not hold a key's row for longer than a client waits. A process that waits for the row must give up in time to answer.
 const SESSION: &str =
     "SET statement_timeout = '3s'; SET lock_timeout = '2s'; SET idle_in_transaction_session_timeout = '3s'";
 
-/// One thread answers while another is busy. Handlers only wait, and the database's work runs in a pool of its own.
+/// One thread answers while the other is busy. Handlers only wait: database work runs in a separate pool of threads.
 const WORKERS: usize = 2;
 
-/// How long idle connections are kept. Longer than clients keep theirs, so that it is the client who closes and none is
-/// closed under a call that is just being sent; nginx has the same value.
+/// How long idle connections are kept. Clients keep theirs for less. So the client closes a connection, and the server closes
+/// none at the moment of a call. nginx has the same value.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// How long a graceful stop waits for calls under way, in seconds. Some are held open on purpose and would never end; the
-/// others take milliseconds, and the server looks once a second.
+/// For how many seconds a graceful stop waits for calls under way. Lost replies are held open on purpose. The other calls take
+/// milliseconds, and the server looks once a second.
 const SHUTDOWN_TIMEOUT: u64 = 1;
 
 /// What the sandbox needs to start.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where its tables live, in the schema `sandbox`. The user needs the right to create it.
+    /// The database of the tables, in the schema `sandbox`. The user needs the right to create the schema.
     pub database_url: String,
-    /// Where it listens; port 0 takes a free one.
+    /// The address on which the sandbox listens. Port 0 takes a free port.
     pub bind: SocketAddr,
-    /// How long a key is kept after its first call, by the database's clock. Real gateways keep them for 24 h.
+    /// How long a key is kept after its first call, by the database's clock. Real gateways keep a key for 24 h.
     pub key_ttl: Duration,
-    /// How many connections it may hold, at least 1. A call holds one for some milliseconds, however long its answer takes.
+    /// The most connections, at least 1. A call holds a connection for some milliseconds, even if its answer is slow.
     pub pool_size: u32,
 }
 
 /// A sandbox that listens.
 pub struct Running {
-    /// Where it listens, the port resolved.
+    /// The address on which the sandbox listens, with the real port.
     pub addr: SocketAddr,
-    /// The server: runs while it is polled, ends after a stop. It takes no signals.
+    /// The server. It runs while it is polled, and ends after a stop. It handles no signals.
     pub server: Server,
     /// Stops the server. Calls under way get a second, then their connections close.
     pub handle: ServerHandle,
@@ -88,9 +89,9 @@ pub enum Error {
     /// The address can't be used.
     #[error("the sandbox gateway cannot listen on {bind}: {source}")]
     Bind {
-        /// The address asked for.
+        /// The address of the configuration.
         bind: SocketAddr,
-        /// The system's reason.
+        /// The operating system's error.
         source: io::Error,
     },
 }
@@ -102,19 +103,18 @@ struct Sandbox {
     in_flight: InFlight,
 }
 
-/// Creates the tables where they are missing, and listens. Answers begin once the returned server is polled.
+/// Creates the tables that are missing, and listens. Answers begin when the returned server is polled.
 ///
-/// Blocks while it connects, some seconds when the database is away: call it before there is other work, or from a thread
-/// that may block.
+/// Blocks while it connects: some seconds if the database is away. Call it before other work, or from a thread that may block.
 ///
 /// # Errors
-/// [`Error`] when the database, its tables or the address can't be had.
+/// [`Error`] if the database, its tables or the address can't be used.
 pub fn start(config: Config) -> Result<Running, Error> {
     let pool = Pool::builder()
         .max_size(config.pool_size)
         .connection_timeout(POOL_TIMEOUT)
         .connection_customizer(Box::new(Session))
-        // The API tells that the database is away, once. The pool would tell of each connection that it tries.
+        // The API logs that the database is away. This pool would log each try to connect.
         .error_handler(Box::new(NopErrorHandler))
         .build(ConnectionManager::new(config.database_url))?;
     keys::prepare(&mut *pool.get()?)?;
@@ -124,7 +124,7 @@ pub fn start(config: Config) -> Result<Running, Error> {
     let listening = HttpServer::new(move || App::new().app_data(sandbox.clone()).configure(routes))
         .workers(WORKERS)
         .keep_alive(KEEP_ALIVE)
-        // A client that has left ends its call, so that the call no longer overlaps the next one.
+        // If the client leaves, its call ends, and no longer overlaps the next call.
         .h1_allow_half_closed(false)
         .shutdown_timeout(SHUTDOWN_TIMEOUT)
         .disable_signals()

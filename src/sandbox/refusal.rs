@@ -1,20 +1,20 @@
-//! Why the sandbox does not carry out a call. Nothing is stored for a refusal, and nothing has changed.
+//! Why the sandbox refuses a call. A refusal stores nothing and changes nothing.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::json;
 
-/// Answered as `{"error": <the reason>}`.
+/// The answer is `{"error": <the reason>}`.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// 400.
-    #[error("the header Idempotency-Key is needed once, with 1 to 255 visible ASCII characters")]
+    #[error("a call needs one Idempotency-Key header, with 1 to 255 visible ASCII characters")]
     Key,
     /// 409.
     #[error("a call of this key is under way")]
     Overlap,
     /// 422.
-    #[error("this key was sent with another content")]
+    #[error("this key was sent with another call")]
     KeyReused,
     /// 422.
     #[error("{0}")]
