@@ -1,4 +1,4 @@
-//! Two accounts use one key, and never hear of each other.
+//! The checks of accounts: two accounts use the same key, and neither gets the other's reply.
 
 use super::check::{Check, Experiment, Need, Seen, draft_recommends, stripe, this};
 use super::send::Request;
@@ -14,13 +14,13 @@ pub const ALL: &[Experiment] = &[Experiment {
         name: "accounts-apart",
         rules: &[
             draft_recommends(
-                "recommended (Security Considerations): the key is looked up together with what the server knows of the client",
+                "recommended (Security Considerations): the server looks the key up together with what it knows about the client",
             ),
             stripe("a key identifies an operation within one account"),
             this("each account has its own key, effect and reply"),
         ],
-        advice: "Look the key up together with the authenticated account. Otherwise one customer reads another one's reply, \
-                 or blocks another one's key, by guessing it.",
+        advice: "Look the key up together with the authenticated account. Otherwise a customer who guesses a key reads another \
+                 customer's reply, or blocks the key.",
     }],
     run: |session| Box::pin(two(session)),
 }];

@@ -1,4 +1,4 @@
-//! What an answer says: whether it is a replay, until when, what was made, and how many there are.
+//! Reads an answer: whether it is a replay, until when it is replayed, which object it names, and how many effects it counts.
 
 use std::time::Duration;
 
@@ -28,12 +28,12 @@ impl Answer {
         self.header(LOCATION)
     }
 
-    /// `Retry-After` in seconds. A date is left alone: no clock is compared with another.
+    /// `Retry-After` in seconds. A date is ignored, because the clocks of two machines may differ.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         self.header(RETRY_AFTER)?.trim().parse().ok().map(Duration::from_secs)
     }
 
-    /// Whether the answer is marked as a replay: the marker's name, if its value does not say no.
+    /// The name of the marker of a replay. `None` if there is no marker, or its value says no.
     pub(super) fn marker(&self, name: Option<&HeaderName>) -> Option<String> {
         let says_yes =
             |value: &HeaderValue| !matches!(value.as_bytes(), b"" | b"false" | b"0" | b"no" | b"MISS" | b"miss");
@@ -52,8 +52,8 @@ impl Answer {
         Some(format!("{name}: {}", self.header(&name).unwrap_or_default()))
     }
 
-    /// Whether two replies name one object: by their Locations, else by the bodies' `id`, else by the bodies. A reply that
-    /// lost its Location still names its object.
+    /// Whether two replies name the same object: by their Locations, else by the `id` of the bodies, else by the bodies. So a
+    /// reply without its Location still names its object.
     pub(super) fn names_the_same(&self, other: &Self) -> bool {
         let id = |answer: &Self| Some(serde_json::from_slice::<Value>(&answer.body).ok()?.get("id")?.to_string());
         if let Some((ours, theirs)) = self.location().zip(other.location()) {
@@ -65,7 +65,7 @@ impl Answer {
         }
     }
 
-    /// Status and body. Headers that get lost have a check of their own.
+    /// Status and body. Another check looks at the headers.
     pub(super) fn reply(&self) -> (u16, &[u8]) {
         (self.status, &self.body)
     }
@@ -81,20 +81,21 @@ pub(super) fn counted(json: &Value, pointer: Option<&str>) -> Result<u64, String
     let of = |value: &Value| value.as_u64().or_else(|| value.as_array().map(|array| array.len() as u64));
     if let Some(pointer) = pointer {
         let value = json.pointer(pointer).ok_or_else(|| format!("the answer has nothing at {pointer}"))?;
-        return of(value).ok_or_else(|| format!("at {pointer} is neither an array nor a number"));
+        return of(value).ok_or_else(|| format!("the value at {pointer} is neither an array nor a number"));
     }
     if let Some(number) = of(json).or_else(|| NAMES.iter().find_map(|name| json.get(name)?.as_u64())) {
         return Ok(number);
     }
     if json.get("has_more") == Some(&Value::Bool(true)) {
         return Err(
-            "the answer is one page of several: narrow it to the request with --vary, or ask for longer pages".into()
+            "the answer is one page of several: restrict the list to the request with --vary, or ask for longer pages"
+                .into(),
         );
     }
     let arrays: Vec<_> = json.as_object().into_iter().flatten().filter_map(|(_, value)| value.as_array()).collect();
     match arrays.as_slice() {
         [array] => Ok(array.len() as u64),
-        _ => Err("the answer does not say by itself what to count: use --count-at".to_owned()),
+        _ => Err("the answer does not say what to count: use --count-at".to_owned()),
     }
 }
 

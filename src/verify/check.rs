@@ -1,4 +1,4 @@
-//! What a check is: a claim about the endpoint, whose rule the claim is, and what an experiment saw of it.
+//! The parts of a check: a claim about the endpoint, the authors' rules for the claim, and what an experiment saw.
 
 use futures_util::future::BoxFuture;
 
@@ -6,14 +6,14 @@ use super::session::{Session, Trouble};
 use super::target::Target;
 pub use super::words::Profile;
 
-/// What one author says is right.
+/// The rule of one author.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
-    /// Who says so.
+    /// The author.
     pub by: Profile,
-    /// Whether a profile fails without it. Otherwise the author only recommends it.
+    /// Whether the author requires the rule. Otherwise the author only recommends it.
     pub required: bool,
-    /// What is right, in the author's sense.
+    /// What is right for this author.
     pub right: &'static str,
 }
 
@@ -22,17 +22,17 @@ pub(super) const fn draft(right: &'static str) -> Rule {
     Rule { by: Profile::Draft, required: true, right }
 }
 
-/// What the draft recommends, or shows in an example.
+/// A rule that the draft recommends, or shows in an example.
 pub(super) const fn draft_recommends(right: &'static str) -> Rule {
     Rule { by: Profile::Draft, required: false, right }
 }
 
-/// What Stripe's documentation says.
+/// A rule of Stripe's documentation.
 pub(super) const fn stripe(right: &'static str) -> Rule {
     Rule { by: Profile::Stripe, required: true, right }
 }
 
-/// What this project promises.
+/// A promise of this project.
 pub(super) const fn this(right: &'static str) -> Rule {
     Rule { by: Profile::This, required: true, right }
 }
@@ -40,11 +40,11 @@ pub(super) const fn this(right: &'static str) -> Rule {
 /// One claim about the endpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct Check {
-    /// Its name, for `--only` and for CI.
+    /// The check's name, for `--only` and for CI.
     pub name: &'static str,
-    /// What is right, by each author who says something about it.
+    /// The rules, one of each author who says something about the claim.
     pub rules: &'static [Rule],
-    /// What to do where the check fails.
+    /// What to do if the check fails.
     pub advice: &'static str,
 }
 
@@ -72,7 +72,7 @@ pub enum Need {
 }
 
 impl Need {
-    /// What is missing, as a reason to skip; none where it is there.
+    /// The reason to skip, if the command line does not give what is needed.
     #[must_use]
     pub fn missing(self, target: &Target) -> Option<&'static str> {
         let given = match self {
@@ -106,37 +106,37 @@ impl Need {
     }
 }
 
-/// Requests that are sent once, and the checks that judge what came back.
+/// Requests that are sent once, and the checks that judge the answers.
 pub struct Experiment {
-    /// The heading under which its checks stand.
+    /// The heading of the checks.
     pub group: &'static str,
     /// What is sent.
     pub sends: &'static str,
-    /// Without these, its checks are skipped.
+    /// What the checks need. If something is missing, the checks are skipped.
     pub needs: &'static [Need],
-    /// The most requests that are sent, counting included. The session refuses to send more.
+    /// The most requests that are sent, including those that count effects. The session refuses to send more.
     pub requests: usize,
-    /// What is judged.
+    /// The checks.
     pub checks: &'static [Check],
-    /// Sends and judges.
+    /// Sends the requests and judges the answers.
     pub run: for<'a> fn(&'a Session) -> Run<'a>,
 }
 
-/// An experiment that is being carried out.
+/// A running experiment.
 pub type Run<'a> = BoxFuture<'a, Result<Vec<Seen>, Trouble>>;
 
-/// What an experiment saw of one check.
+/// What an experiment saw for one check.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// The check's name.
     pub check: &'static str,
-    /// What came back, for a reader.
+    /// What came back, as a text for the reader.
     pub text: String,
-    /// Which authors' rules hold; none where there was nothing to judge, and `text` says why.
+    /// The authors whose rules hold. `None` if nothing was judged: then `text` says why.
     pub holds: Option<Holds>,
 }
 
-/// Whose rules hold. Authors disagree on few checks, so most are all or nothing.
+/// The authors whose rules hold. The authors disagree on few checks, so in most cases all rules hold or none.
 #[derive(Clone, Copy, Debug)]
 pub struct Holds {
     draft: bool,
@@ -157,18 +157,18 @@ impl Holds {
 }
 
 impl Seen {
-    /// Where all authors agree.
+    /// A finding on which all authors agree.
     pub(super) fn judged(check: &'static str, right: bool, text: impl Into<String>) -> Self {
         Self::by(check, |_| right, text)
     }
 
-    /// Where authors disagree.
+    /// A finding on which authors disagree.
     pub(super) fn by(check: &'static str, right: impl Fn(Profile) -> bool, text: impl Into<String>) -> Self {
         let holds = Holds { draft: right(Profile::Draft), stripe: right(Profile::Stripe), this: right(Profile::This) };
         Self { check, text: text.into(), holds: Some(holds) }
     }
 
-    /// Where nothing could be judged.
+    /// No finding, because nothing could be judged.
     pub(super) fn skipped(check: &'static str, why: impl Into<String>) -> Self {
         Self { check, text: why.into(), holds: None }
     }

@@ -1,4 +1,4 @@
-//! Duplicates at once: one effect, one reply, and no 5xx, on one address and over two.
+//! The checks of duplicates at once: one effect, one reply, and no 5xx. The duplicates go to one address, or to two.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,11 @@ use super::session::{ATTEMPTS, Key, Session, Trouble};
 
 const GROUP: &str = "duplicates";
 
-/// So many duplicates find a server that looks first and writes later, nearly every time; and it is the size of a page that
-/// opens in every tab of an impatient user, not a load test.
+/// The number of duplicates. Fifty nearly always expose a server that looks first and writes later. Fifty are no load test.
 const AT_ONCE: usize = 50;
 
 const ONE_TRANSACTION: &str = "Let the database decide who was first: a unique key, and the record in the transaction of the work. \
-     To look whether there is a record, and to write one later, lets two requests look before either writes.";
+     If a server first looks for a record and later writes one, two requests can look before either writes.";
 
 /// In the order in which they run.
 pub const ALL: &[Experiment] = &[
@@ -38,24 +37,24 @@ pub const ALL: &[Experiment] = &[
             },
             Check {
                 name: "duplicates-one-reply",
-                rules: &[this("all replies are one and the same")],
-                advice: "Read the reply from the record that was committed. Don't answer a duplicate from its own attempt.",
+                rules: &[this("all replies are the same")],
+                advice: "Read the reply from the committed record. Don't answer a duplicate from its own attempt.",
             },
             Check {
                 name: "duplicates-no-5xx",
                 rules: &[this("no 5xx, no broken connection")],
-                advice: "A duplicate that loses the race is no fault of the server: map the unique violation to a replay or to a 409.",
+                advice: "If a duplicate loses the race, the server has not failed: map the unique violation to a replay or to a 409.",
             },
             Check {
                 name: "duplicates-in-flight",
                 rules: &[
                     draft("SHOULD (Error Handling): 409 while the first is processed, else its result"),
                     stripe(
-                        "a request that conflicts with one that runs is not saved, and can be retried: the retry gets the reply",
+                        "a request that conflicts with a running request is not saved, and can be retried: the retry gets the reply",
                     ),
                     this("the reply, or 409 with Retry-After"),
                 ],
-                advice: "Let a duplicate wait for the first one's reply, or answer 409 with Retry-After: the client must learn that to come back is right.",
+                advice: "Let a duplicate wait for the first one's reply, or answer 409 with Retry-After: the client must learn that a retry is right.",
             },
         ],
         run: |session| {
@@ -86,7 +85,7 @@ pub const ALL: &[Experiment] = &[
     },
 ];
 
-/// What came back.
+/// The answers to the duplicates.
 struct Burst {
     answers: Vec<Result<Answer, NoAnswer>>,
     last: Answer,
@@ -103,7 +102,7 @@ impl Burst {
             _ => intent.url.clone(),
         };
         let requests: Vec<_> = (0..AT_ONCE).map(|number| Request { url: url(number), ..request.clone() }).collect();
-        // Connections first, so that the requests meet.
+        // All connections are opened first, so that the requests arrive at the same time.
         let connections = join_all(requests.iter().map(|request| session.open(request))).await;
         let sending = connections
             .into_iter()
@@ -114,12 +113,12 @@ impl Burst {
         Ok(Self { answers, last, done: effects.so_far().await? })
     }
 
-    /// The last request's answer included.
+    /// Every success, including the answer to the last request.
     fn successes(&self) -> impl Iterator<Item = &Answer> {
         self.answers.iter().flatten().chain([&self.last]).filter(|answer| answer.is_success())
     }
 
-    /// How many different replies there are among the successes. A 202 is not a reply yet.
+    /// The number of different replies among the successes. A 202 is not a final reply.
     fn replies(&self) -> usize {
         let mut replies: Vec<_> = self.successes().filter(|answer| answer.status != 202).map(Answer::reply).collect();
         replies.sort_unstable();

@@ -1,4 +1,4 @@
-//! The key after a failure: a refusal by the endpoint's own rules, and a 5xx.
+//! The checks of a key after a failure: a refusal by the endpoint's own rules, and a 5xx.
 
 use hyper::body::Bytes;
 
@@ -25,15 +25,15 @@ pub const ALL: &[Experiment] = &[
                     ),
                     this("a retry of the failing request gets the failure again"),
                 ],
-                advice: "The same request in the same state must fail in the same way, whether the failure is stored or made again.",
+                advice: "The same request in the same state must fail in the same way, whether the failure is stored or the request runs again.",
             },
             Check {
                 name: "failure-key",
                 rules: &[this(
-                    "the key is either kept, and the same bytes are replayed; or free, and nothing is marked as a replay",
+                    "the key is kept, and the same bytes are replayed; or the key is free, and nothing is marked as a replay",
                 )],
                 advice: "Choose: store the failure's reply under the key, or roll all of it back and leave the key free. \
-                         Between the two a client can't know whether a corrected request needs a new key.",
+                         Otherwise a client can't know whether a corrected request needs a new key.",
             },
             Check {
                 name: "failure-promise",
@@ -60,12 +60,12 @@ pub const ALL: &[Experiment] = &[
                     stripe("the result is saved, \"including 500 errors\": the 5xx is replayed"),
                     this("a 5xx is never stored: the retry runs, and gets a 2xx"),
                 ],
-                advice: "A 5xx says that the server failed, not what became of the request. Store none: the retry must be able to find out.",
+                advice: "A 5xx says that the server failed. It does not say what happened to the request. Don't store a 5xx: the retry must find the outcome.",
             },
             Check {
                 name: "server-error-effect",
-                rules: &[this("one effect, where the retry succeeded; none, where it did not")],
-                advice: "What an attempt did before it failed must be rolled back, or be found by the retry.",
+                rules: &[this("one effect if the retry succeeded, else no effect")],
+                advice: "Roll back the work of an attempt that failed, or let the retry find the work.",
             },
         ],
         run: |session| Box::pin(server_error(session)),
@@ -111,7 +111,7 @@ async fn refused(session: &Session) -> Result<Vec<Seen>, Trouble> {
     ])
 }
 
-/// Whether what the key does fits together. Whether it was kept shows when another request comes under it.
+/// Judges whether the key was kept or is free, and not something between. Another request under the key shows which.
 fn key(session: &Session, stored: bool, first: &Answer, again: [&Answer; 2], other: &Answer) -> Seen {
     let name = "failure-key";
     let marked = again.iter().any(|answer| answer.marker(session.target.marker.as_ref()).is_some());
@@ -130,7 +130,7 @@ fn key(session: &Session, stored: bool, first: &Answer, again: [&Answer; 2], oth
             Seen::judged(name, false, format!("neither: the failure was made again, and --body got {}", other.status))
         }
         (false, true, _) => {
-            let text = format!("both: the failure is marked as a replay{expiry}, and --body got {}", other.status);
+            let text = format!("both: the failure is marked as a replay{expiry}, but --body got {}", other.status);
             Seen::judged(name, false, text)
         }
         (false, false, _) => Seen::judged(name, true, format!("free: --body got {}", other.status)),
@@ -149,7 +149,7 @@ fn promise(session: &Session, stored: bool) -> Seen {
 async fn server_error(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let intent = session.intent()?;
     let good = session.request(&intent, &Key::fresh());
-    // The key stands in `good`'s headers only: the failing headers take the others' place.
+    // Only the headers of `good` have the key. A failing header takes the place of a header with the same name.
     let mut failing = good.clone();
     for (name, value) in &intent.failing_headers {
         failing.headers.insert(name.clone(), value.clone());

@@ -1,4 +1,4 @@
-//! Which requests are the same: JSON that means the same is, another body, path or method under the key is not.
+//! The checks of fingerprints. JSON with the same meaning is the same request. Another body, path or method is another request.
 
 use hyper::body::Bytes;
 use serde_json::{Map, Value};
@@ -10,8 +10,8 @@ use super::target::Intent;
 
 const GROUP: &str = "fingerprints";
 
-const COMPARED: &str = "Store a fingerprint of method, path and body with the key, compare it before a replay, and refuse a difference with 422. \
-     A client that reuses a key by mistake otherwise gets the reply to another request, and believes it.";
+const COMPARED: &str = "Store a fingerprint of method, path and body with the key. Compare it before a replay, and refuse a difference with 422. \
+     Otherwise a client that reuses a key by mistake gets the reply to another request, and believes it.";
 
 const REUSED: &str = "422, and nothing is done";
 
@@ -95,7 +95,7 @@ pub const ALL: &[Experiment] = &[
     },
 ];
 
-/// The same members, last first, at every depth, as text without white space: `serde_json` would sort them back.
+/// The same JSON as text, with the members in reverse order at every depth. A text, because `serde_json` would sort the members.
 fn reversed(value: &Value) -> String {
     match value {
         Value::Object(members) => {

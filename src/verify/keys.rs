@@ -1,4 +1,4 @@
-//! Which keys are keys: missing, empty, too long, doubled, not ASCII, quoted and bare.
+//! The checks of keys: missing, empty, too long, sent twice, not ASCII, quoted and bare.
 
 use hyper::header::HeaderValue;
 use uuid::Uuid;
@@ -10,9 +10,9 @@ use super::words::KeyForm;
 
 const GROUP: &str = "keys";
 
-/// The draft gives no list of bad keys; it recommends that the server has one.
+/// The draft has no list of bad keys. The draft recommends that the server publishes a format.
 const PUBLISHED_FORMAT: &str =
-    "recommended (Security Considerations): a key is validated as its published format says, before anything else";
+    "recommended (Security Considerations): the server validates a key by its published format, before anything else";
 
 /// In the order in which they run.
 pub const ALL: &[Experiment] = &[
@@ -27,7 +27,7 @@ pub const ALL: &[Experiment] = &[
                 draft("SHOULD (Error Handling): 400 where the operation requires a key"),
                 this("400, and nothing is done"),
             ],
-            advice: "Refuse a request without a key with 400 before anything else: a client that forgets it can't retry.",
+            advice: "Refuse a request without a key with 400 before anything else: a client that forgets the key can't retry.",
         }],
         run: |session| Box::pin(async move { refused(session, "key-required", |request| request).await }),
     },
@@ -39,7 +39,7 @@ pub const ALL: &[Experiment] = &[
         checks: &[Check {
             name: "key-empty",
             rules: &[draft_recommends(PUBLISHED_FORMAT), this("400, and nothing is done")],
-            advice: "Refuse an empty key with 400: as a key it would be one for all clients that send it, and as none it protects nobody.",
+            advice: "Refuse an empty key with 400. As a key, all clients that send it would share it. As no key, it protects nobody.",
         }],
         run: |session| {
             Box::pin(async move {
@@ -66,7 +66,7 @@ pub const ALL: &[Experiment] = &[
                     stripe("keys have up to 255 characters: refused"),
                     this("400, and nothing is done"),
                 ],
-                advice: "Refuse keys over a limit that you publish. Never cut them: two long keys with one beginning would be one.",
+                advice: "Refuse keys over a limit that you publish. Never cut a key: two long keys with the same beginning would become one key.",
             },
         ],
         run: |session| Box::pin(long_keys(session)),
@@ -79,7 +79,7 @@ pub const ALL: &[Experiment] = &[
         checks: &[Check {
             name: "key-twice",
             rules: &[draft_recommends(PUBLISHED_FORMAT), this("400, and nothing is done")],
-            advice: "Refuse a request with two keys with 400. Servers that take the first one and proxies that join both disagree on which key it is.",
+            advice: "Refuse a request with two keys with 400. A server may take the first key, and a proxy may join both: they disagree on the key.",
         }],
         run: |session| {
             Box::pin(async move {
@@ -100,7 +100,7 @@ pub const ALL: &[Experiment] = &[
         checks: &[Check {
             name: "key-non-ascii",
             rules: &[draft_recommends(PUBLISHED_FORMAT), this("400, and nothing is done")],
-            advice: "Refuse keys that are not ASCII with 400: header values have no agreed encoding beyond it.",
+            advice: "Refuse keys that are not ASCII with 400: header values have no agreed encoding beyond ASCII.",
         }],
         run: |session| {
             Box::pin(async move {
@@ -119,17 +119,17 @@ pub const ALL: &[Experiment] = &[
             Check {
                 name: "key-quoted",
                 rules: &[draft("MUST (Syntax): a key is an RFC 8941 String, \"in quotes\": 2xx"), this("2xx")],
-                advice: "Take a key in quotes: it is the only form that the draft has.",
+                advice: "Accept a key in quotes: the draft has no other form.",
             },
             Check {
                 name: "key-bare",
                 rules: &[stripe("keys are sent without quotes, in its example: 2xx"), this("2xx")],
-                advice: "Take a key without quotes too: most clients send it so.",
+                advice: "Accept a key without quotes, too: most clients send no quotes.",
             },
             Check {
                 name: "key-quoted-is-bare",
                 rules: &[this("\"abc\" and abc are one key: the second request is a replay")],
-                advice: "Take the quotes off before the key is looked up: a client library that starts to quote would lose its keys at a deploy.",
+                advice: "Remove the quotes before the key is looked up. Otherwise a client library that begins to quote loses its keys at a deploy.",
             },
         ],
         run: |session| Box::pin(forms(session)),

@@ -1,4 +1,4 @@
-//! The client leaves before the answer, and comes back with the same key.
+//! The checks of a client that leaves before the answer, and retries with the same key.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use super::session::{ATTEMPTS, Key, Session, Trouble};
 
 const GROUP: &str = "leaving";
 
-/// When the client leaves: before the server can have read the request, while it is read, while it is worked on, and when the
-/// work is done but the answer was not read.
+/// When the client leaves: before the server has read the request, while the server reads it, while the server works, and after
+/// the work but before the client reads the answer.
 const MOMENTS: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(5), Duration::from_millis(20), Duration::from_millis(80)];
 
-/// Work that lost its client may still write. What it wrote shows within this, or not in this run: there is no sign to wait for.
+/// How long to wait for writes of work that has lost its client. There is no sign to wait for, so later writes are not seen.
 const LATE_WORK: Duration = Duration::from_millis(250);
 
 const REQUESTS: usize = MOMENTS.len() * (ATTEMPTS + 3);
 
-const FINISH: &str = "Run the work where a closed connection does not cancel it, or see that canceling undoes all of it: \
+const FINISH: &str = "A closed connection must not cancel the work, or the cancellation must undo all of the work: \
      the effect and the key's record must commit together.";
 
 const RETRIED: &[super::check::Rule] = &[
@@ -82,7 +82,7 @@ async fn rounds(
         rounds.collect::<Vec<_>>().join(", ")
     };
     let counted = if counts.is_empty() {
-        Seen::skipped(one_effect, "needs --count: no answer was read that could tell two effects apart")
+        Seen::skipped(one_effect, "needs --count: without an answer, two effects look like one")
     } else {
         let text = format!("effects: {}", at(counts.iter().map(ToString::to_string).collect()));
         Seen::judged(one_effect, counts.iter().all(|&count| count == 1), text)

@@ -1,9 +1,11 @@
 //! `payments verify`: a black-box check of one keyed endpoint of any HTTP service.
 //!
-//! It guarantees: no more requests than it announced; none to another machine without a yes; each check judges one claim, and
-//! says what was sent, what is right, by whom, and what was seen. It does not guarantee that a service which passes is right:
-//! a race that was not lost in fifty duplicates may be lost in the next fifty, and what happens in a crash is not seen from
-//! outside. Nothing here knows this project's paths or objects.
+//! Guarantees: a run sends no more requests than it announced, and none to another machine without a yes. Each check judges one
+//! claim, and says what was sent, what is right for which author, and what was seen. No check knows this project's paths or
+//! objects.
+//!
+//! Not guaranteed: that a service that passes is right. A race that fifty duplicates did not lose may be lost by the next fifty.
+//! And a crash can't be seen from outside.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -38,13 +40,13 @@ pub use target::Target;
 use check::Seen;
 use session::{ATTEMPTS, Key, Session, Trouble};
 
-/// What ends a run before its first finding: the command line, or a service that can't be checked.
+/// The exit code of a run without findings: a wrong command line, or a service that can't be checked.
 const WRONG_USAGE: u8 = 2;
 
-/// The first request, until it has its final answer, and one count.
+/// The most requests before the first experiment: the first request until its final answer, and one count.
 const FIRST_REQUEST: usize = ATTEMPTS + 1;
 
-/// How often a bar moves though nothing was sent: the checks that wait do so for seconds.
+/// How often the bar moves while a check waits. A check may wait for seconds.
 const BAR_MOVES: Duration = Duration::from_millis(200);
 
 /// Every experiment, in the order in which they run.
@@ -62,12 +64,12 @@ pub fn experiments() -> impl Iterator<Item = &'static Experiment> {
     groups.into_iter().flatten()
 }
 
-/// Every check, with the experiment that it judges.
+/// Every check, with its experiment.
 pub fn checks() -> impl Iterator<Item = (&'static Experiment, &'static Check)> {
     experiments().flat_map(|experiment| experiment.checks.iter().map(move |check| (experiment, check)))
 }
 
-/// Runs the command. The report goes to standard output, all else to standard error.
+/// Runs the command. The report goes to standard output, everything else to standard error.
 #[must_use]
 pub fn main(args: &Args) -> ExitCode {
     match command(args) {
@@ -99,10 +101,10 @@ fn command(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
 
 fn announce(args: &Args, target: &Target, requests: usize) {
     let (method, url) = (&target.method, &target.url);
-    eprintln!("{method} {url}: at most {requests} requests, which are real: they make what they ask for.");
+    eprintln!("{method} {url}: at most {requests} requests. The requests are real: they make real objects.");
     match &target.count {
         Some(count) => eprintln!("Effects are counted by GET {count}."),
-        None => eprintln!("Effects are not counted, only judged by the replies: give --count to count them."),
+        None => eprintln!("Effects are not counted, only judged by the replies. Give --count to count effects."),
     }
     eprintln!("The rules are those of {}.", args.profile.author());
 }
@@ -115,15 +117,15 @@ fn may_go_on(target: &Target) -> Result<bool, Box<dyn std::error::Error>> {
     }
     let hosts = hosts.join(", ");
     if !std::io::stdin().is_terminal() {
-        return Err(format!("{hosts} is not this machine, and nobody can be asked: say --yes").into());
+        return Err(format!("{hosts} is not this machine, and there is no terminal to ask on: give --yes").into());
     }
-    eprint!("{hosts} is not this machine. Send them? [y/N] ");
+    eprint!("{hosts} is not this machine. Send the requests? [y/N] ");
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// Which checks are wanted.
+/// The checks that `--only` selects.
 struct Selection<'a>(&'a [String]);
 
 impl<'a> Selection<'a> {
@@ -144,7 +146,7 @@ impl<'a> Selection<'a> {
         experiment.checks.iter().any(|check| self.has(check))
     }
 
-    /// The most that a run sends.
+    /// The most requests that a run sends.
     fn requests(&self, target: &Target) -> usize {
         let runs = |experiment: &&Experiment| self.wants(experiment) && missing(experiment, target).is_none();
         FIRST_REQUEST + experiments().filter(runs).map(|experiment| experiment.requests).sum::<usize>()
@@ -155,10 +157,10 @@ fn missing(experiment: &Experiment, target: &Target) -> Option<&'static str> {
     experiment.needs.iter().find_map(|need| need.missing(target))
 }
 
-/// Runs the checks in `only`, all of them where it is empty.
+/// Runs the checks in `only`. If `only` is empty, runs all checks.
 ///
 /// # Errors
-/// Where a name is unknown, or the service does not answer the request with a 2xx: then nothing was checked.
+/// If a name is unknown, or the service does not answer the request with a 2xx. Then nothing was checked.
 pub async fn run(target: Target, profile: Profile, only: &[String]) -> Result<Report, String> {
     let selection = Selection::of(only)?;
     let started_at = report::rfc3339(Utc::now());
@@ -188,7 +190,7 @@ pub async fn run(target: Target, profile: Profile, only: &[String]) -> Result<Re
     })
 }
 
-/// The endpoint must do what it is asked before anything can be said about retries.
+/// Checks that the endpoint answers the request with a 2xx. Otherwise no check of a retry makes sense.
 async fn first_request(session: &Session) -> Result<(), String> {
     let first = async {
         let intent = session.intent()?;
@@ -205,7 +207,7 @@ async fn first_request(session: &Session) -> Result<(), String> {
     }
 }
 
-/// Carries out one experiment. Where the service stops answering, each of its checks fails.
+/// Runs one experiment. If the service stops answering, each check of the experiment fails.
 async fn seen(session: &mut Session, experiment: &Experiment) -> Vec<Seen> {
     let all = |seen: &dyn Fn(&'static str) -> Seen| experiment.checks.iter().map(|check| seen(check.name)).collect();
     if let Some(reason) = missing(experiment, &session.target) {
@@ -224,7 +226,7 @@ async fn seen(session: &mut Session, experiment: &Experiment) -> Vec<Seen> {
     }
 }
 
-/// On a terminal only: indicatif draws nothing elsewhere.
+/// The progress bar. indicatif draws it only on a terminal.
 fn bar(experiment: &Experiment) -> ProgressBar {
     let bar = ProgressBar::new(experiment.requests as u64);
     let style = ProgressStyle::with_template("{msg:14} {bar:32} {pos}/{len} requests at most");

@@ -1,4 +1,4 @@
-//! Findings as a table for people, as JSON, and as `JUnit` XML for CI.
+//! Writes findings as a table for people, as JSON, and as `JUnit` XML for CI.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use super::report::{Finding, Report, Status};
 /// Writes a report.
 ///
 /// # Errors
-/// Where it can't be serialized, which a report of this module always can.
+/// If the report can't be serialized, which is a defect.
 pub fn write(report: &Report, format: Format, colors: bool) -> Result<String, Box<dyn std::error::Error>> {
     match format {
         Format::Text => Ok(text(report, colors)?),
@@ -40,7 +40,7 @@ fn text(report: &Report, colors: bool) -> Result<String, std::fmt::Error> {
     Ok(out)
 }
 
-/// What was sent, what is right and by whom, and what to do.
+/// Explains a finding: what was sent, what is right for which author, and what to do.
 fn explain(out: &mut String, report: &Report, finding: &Finding) -> std::fmt::Result {
     writeln!(out, "        sent: {}", finding.sends)?;
     if let Some(rule) = finding.rule(report.profile) {
@@ -80,7 +80,7 @@ fn junit(report: &Report) -> Document {
     document
 }
 
-/// A warning and a note are successes with an output: CI must not turn red for what the profile does not require.
+/// A warning and a note are successes with an output: CI must not fail for what the profile does not require.
 fn test_case(report: &Report, finding: &Finding) -> TestCase {
     let mut status = match finding.status {
         Status::Fail => TestCaseStatus::non_success(NonSuccessKind::Failure),

@@ -1,4 +1,4 @@
-//! What a refusal says: a problem document, where to read more, and what a program should do next.
+//! The checks of a refusal: a problem document, a link to documentation, and what a program should do next.
 
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, LINK};
@@ -26,18 +26,18 @@ pub const ALL: &[Experiment] = &[Experiment {
         Check {
             name: "problem-documents",
             rules: &[this("RFC 9457: application/problem+json with type, title and the answer's status")],
-            advice: "Answer refusals as problem documents (RFC 9457): a client can tell them apart without reading prose.",
+            advice: "Answer refusals as problem documents (RFC 9457): a program can distinguish the problems without reading prose.",
         },
         Check {
             name: "problem-advice",
             rules: &[this("the member retry says what to do: again, fix, new-key or never")],
-            advice: "Add a member that says whether to retry, and with which key. Clients otherwise guess from the status, and 409 and 422 mean too much.",
+            advice: "Add a member that says whether to retry, and with which key. Otherwise clients guess from the status, and 409 and 422 have too many meanings.",
         },
     ],
     run: |session| Box::pin(refusals(session)),
 }];
 
-/// A refusal that was seen.
+/// A refusal, and what was refused.
 struct Refusal {
     what: &'static str,
     answer: Answer,
@@ -66,7 +66,7 @@ async fn refusals(session: &Session) -> Result<Vec<Seen>, Trouble> {
     ])
 }
 
-/// Judges each refusal; what came back of each stands in the text.
+/// Judges each refusal. The text says what came back for each.
 fn judge(check: &'static str, refusals: &[Refusal], judge: fn(&Answer) -> Result<String, String>) -> Seen {
     let judged: Vec<_> = refusals.iter().map(|refusal| (refusal, judge(&refusal.answer))).collect();
     let texts = judged.iter().map(|(refusal, judged)| match judged {

@@ -1,4 +1,4 @@
-//! The first answer and the second one: what a retry gets.
+//! The checks of a replay: the first answer and the second answer.
 
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE};
 
@@ -23,7 +23,7 @@ pub const ALL: &[Experiment] = &[Experiment {
         Check {
             name: "replay-body",
             rules: &[draft(SAME_RESULT), stripe("the saved body"), this("the first answer's body, byte for byte")],
-            advice: "Store the bytes that were sent, and send them again. A reply that is built again shows what became of the object since, or another one.",
+            advice: "Store the bytes that were sent, and send them again. A reply that is built again shows later changes of the object, or another object.",
         },
         Check {
             name: "replay-location",
@@ -50,14 +50,14 @@ pub const ALL: &[Experiment] = &[Experiment {
         Check {
             name: "replay-expiry",
             rules: &[this("Idempotency-Expires says until when the reply is replayed")],
-            advice: "Say in a header until when a retry is safe. The draft asks for this in the documentation, where a program can't read it.",
+            advice: "Say in a header until when a retry is safe. The draft asks for this in the documentation, but a program can't read documentation.",
         },
         Check {
             name: "replay-cache-control",
             rules: &[this(
                 "nothing invites a cache to store the reply: no Cache-Control with public, s-maxage or max-age above 0",
             )],
-            advice: "Send no Cache-Control, or no-store. A cache that answers in the place of the server knows no keys and no accounts.",
+            advice: "Send no Cache-Control, or no-store. A cache that answers instead of the server knows no keys and no accounts.",
         },
     ],
     run: |session| Box::pin(pair(session)),
@@ -70,7 +70,7 @@ async fn pair(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let mut first = session.send(&request).await?;
     let first_marker = first.marker(session.target.marker.as_ref());
     if first.status == 202 {
-        // A provisional answer: what a retry must repeat is the one that takes its place.
+        // A 202 is provisional. A retry must repeat the final answer.
         first = session.until_final(&request).await?;
     }
     let second = session.send(&request).await?;

@@ -1,55 +1,55 @@
-//! What was found, and what it means under the chosen profile.
+//! The findings, and their meaning under the chosen profile.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
 use super::check::{Check, Experiment, Holds, Profile, Seen};
 
-/// What a finding means under the profile.
+/// The meaning of a finding under the profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// The profile's rule holds.
     Pass,
-    /// What the profile requires does not hold.
+    /// A rule that the profile requires does not hold.
     Fail,
-    /// What the profile only recommends does not hold.
+    /// A rule that the profile only recommends does not hold.
     Warn,
-    /// The profile says nothing: what was seen stands there for the reader.
+    /// The profile has no rule. The reader sees what was seen.
     Note,
-    /// Nothing was judged; `seen` says why.
+    /// Nothing was judged. `seen` says why.
     Skip,
 }
 
 /// One author's rule, judged.
 #[derive(Clone, Debug, Serialize)]
 pub struct Judged {
-    /// Who says so.
+    /// The author.
     pub by: Profile,
     /// What is right.
     pub right: &'static str,
     /// Whether the author requires it.
     pub required: bool,
-    /// Whether it holds; none where nothing was judged.
+    /// Whether the rule holds. `None` if nothing was judged.
     pub holds: Option<bool>,
 }
 
 /// One check's finding.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// The heading under which the check stands.
+    /// The heading of the check.
     pub group: &'static str,
     /// The check's name.
     pub check: &'static str,
-    /// What the finding means under the profile.
+    /// The meaning of the finding under the profile.
     pub status: Status,
     /// What was sent.
     pub sends: &'static str,
     /// What came back, or why nothing was judged.
     pub seen: String,
-    /// What each author says is right.
+    /// Each author's rule.
     pub rules: Vec<Judged>,
-    /// What to do, where the check fails or warns.
+    /// What to do if the check fails or warns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<&'static str>,
 }
@@ -59,19 +59,19 @@ pub struct Finding {
 pub struct Report {
     /// Method and URL, as they were given.
     pub target: String,
-    /// Whose rules decide.
+    /// The author whose rules decide.
     pub profile: Profile,
-    /// RFC 3339.
+    /// The start of the run, in RFC 3339.
     pub started_at: String,
     /// The version of this program.
     pub version: &'static str,
     /// Whether effects were counted, or judged by the replies.
     pub effects: &'static str,
-    /// How many requests were announced.
+    /// The number of announced requests.
     pub requests_announced: usize,
-    /// How many were sent.
+    /// The number of sent requests.
     pub requests_sent: usize,
-    /// In the order in which they were made.
+    /// In the order of the run.
     pub findings: Vec<Finding>,
 }
 
@@ -97,7 +97,7 @@ impl Finding {
         }
     }
 
-    /// The rule that decided, under this profile.
+    /// The rule that decides under this profile.
     #[must_use]
     pub fn rule(&self, profile: Profile) -> Option<&Judged> {
         self.rules.iter().find(|rule| rule.by == profile)
@@ -116,19 +116,19 @@ fn status(check: &Check, profile: Profile, holds: Option<Holds>) -> Status {
 }
 
 impl Report {
-    /// How many findings have this status.
+    /// The number of findings with this status.
     #[must_use]
     pub fn count(&self, status: Status) -> usize {
         self.findings.iter().filter(|finding| finding.status == status).count()
     }
 
-    /// Whether something failed that the profile requires.
+    /// Whether a check failed.
     #[must_use]
     pub fn failed(&self) -> bool {
         self.count(Status::Fail) > 0
     }
 
-    /// One line: how many passed, failed and so on.
+    /// One line with the number of findings of each status.
     #[must_use]
     pub fn summary(&self) -> String {
         let name = |status| self.count(status);
@@ -144,7 +144,7 @@ impl Report {
     }
 }
 
-/// A moment as RFC 3339 has it.
+/// The moment in RFC 3339.
 #[must_use]
 pub fn rfc3339(moment: DateTime<Utc>) -> String {
     moment.to_rfc3339_opts(SecondsFormat::Secs, true)

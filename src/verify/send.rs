@@ -1,7 +1,7 @@
-//! Sends one request on a connection of its own, and hangs up early where a check asks for that.
+//! Sends each request on its own connection, and leaves early if a check asks for it.
 //!
-//! HTTP/1.1 only: one connection for each request is what makes duplicates meet at the server, and what a client that
-//! leaves closes. Redirects are not followed. TLS is rustls with the certificates that the system trusts.
+//! HTTP/1.1 only, with one connection for each request. So duplicates arrive at the same time, and a client that leaves closes
+//! only its own connection. Redirects are not followed. TLS is rustls, with the certificates that the system trusts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use url::Url;
 
-/// The largest answer that is read, in bytes. A reply to one request is a few kilobytes; a page of a list is some hundred.
+/// The largest answer that is read, in bytes. A reply has a few kilobytes, a page of a list some hundred kilobytes.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// One request.
@@ -41,9 +41,9 @@ pub struct Answer {
 /// How a client leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
-    /// It closes the connection in good order.
+    /// The client closes the connection in good order.
     Fin,
-    /// It resets the connection, as a process that was killed or a broken network does.
+    /// The client resets the connection, as a killed process or a broken network does.
     Rst,
 }
 
@@ -54,7 +54,7 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// An open connection, on which one request can be sent.
+/// An open connection for one request.
 pub struct Connection(Box<dyn Io>);
 
 /// Opens connections.
@@ -80,7 +80,7 @@ impl Sender {
         let tcp = TcpStream::connect(format!("{host}:{port}")).await?;
         tcp.set_nodelay(true)?;
         if leave == Leave::Rst {
-            // On purpose: a socket that must not linger is reset when it is closed.
+            // On purpose: a socket with zero linger, so that closing it resets the connection.
             tcp.set_zero_linger()?;
         }
         if url.scheme() == "http" {
@@ -91,7 +91,7 @@ impl Sender {
         Ok(Connection(Box::new(tls.connect(name, tcp).await?)))
     }
 
-    /// Sends a request on a connection of its own, and reads the answer.
+    /// Sends a request on a new connection, and reads the answer.
     pub async fn send(&self, request: &Request) -> Result<Answer, NoAnswer> {
         let connection = self.open(&request.url, Leave::Fin).await?;
         self.send_on(connection, request).await
@@ -109,7 +109,7 @@ impl Sender {
         stream.flush().await?;
         tokio::time::sleep(after).await;
         if leave == Leave::Fin {
-            // A server that has hung up already has seen all that there was to see.
+            // If the server has closed the connection first, there is nothing left to close.
             let _ = stream.shutdown().await;
         }
         Ok(())
@@ -139,7 +139,7 @@ impl Connection {
 }
 
 impl Request {
-    /// The request with another header of this name beside those that it has.
+    /// The request with one more header. Headers of the same name stay.
     pub(super) fn and_header(mut self, name: &HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name.clone(), value);
         self
@@ -156,7 +156,7 @@ impl Request {
         self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
-    /// As it goes over the wire.
+    /// The bytes of the request on the wire.
     fn bytes(&self) -> Vec<u8> {
         let mut bytes = format!("{} {} HTTP/1.1\r\nhost: {}\r\n", self.method, self.target(), self.host()).into_bytes();
         for (name, value) in &self.headers {

@@ -1,4 +1,4 @@
-//! What experiments do: send the endpoint's request under a key, count effects, and retry as a client should.
+//! What experiments can do: send the endpoint's request under a key, count effects, and retry as a client should.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,17 +13,17 @@ use super::send::{Answer, Connection, Leave, NoAnswer, Request, Sender};
 use super::target::{Intent, Target};
 use super::words::KeyForm;
 
-/// How often a request that was told to come back is sent in all. With [`FIRST_PAUSE`] doubling up to [`LONGEST_PAUSE`] a
-/// key that stays in flight is given up after 4.5 seconds, or after 14 where the server asks for more patience.
+/// How often a request is sent in all, if the server asks for a retry. The pauses double from [`FIRST_PAUSE`] to
+/// [`LONGEST_PAUSE`]. A key that stays in flight is given up after 4.5 s, or after 14 s if the server asks for longer pauses.
 pub(super) const ATTEMPTS: usize = 8;
 
-/// Most requests are done in some milliseconds; a tenth of a second does not poll.
+/// Most requests take some milliseconds. A tenth of a second does not load the server.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Longer than this the answer to "is the key stuck" is not worth waiting for.
+/// A longer pause would only make the run longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// A longer `Retry-After` is cut: the run must end.
+/// A longer `Retry-After` is shortened to this: the run must end.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Why an experiment could not be carried out.
@@ -38,7 +38,7 @@ pub enum Trouble {
     /// The request can't be made.
     #[error("{0}")]
     Request(String),
-    /// An experiment wanted to send more than was announced: a defect of this program.
+    /// An experiment wanted to send more requests than announced. This is a defect of this program.
     #[error("more requests than were announced")]
     Budget,
 }
@@ -49,9 +49,9 @@ impl From<NoAnswer> for Trouble {
     }
 }
 
-/// The endpoint, and the account of what was sent to it.
+/// The endpoint, and the count of requests that were sent to it.
 pub struct Session {
-    /// What is checked.
+    /// The endpoint.
     pub target: Target,
     sender: Sender,
     intents: AtomicU64,
@@ -61,7 +61,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Nothing is sent until [`Session::allow`] says how much.
+    /// Nothing is sent before [`Session::allow`] allows a number of requests.
     pub fn new(target: Target) -> Self {
         let sender = Sender::new(target.timeout);
         Self {
@@ -74,13 +74,13 @@ impl Session {
         }
     }
 
-    /// Allows the next experiment so many requests, and shows them on the bar.
+    /// Allows the next experiment this number of requests, and shows them on the bar.
     pub fn allow(&mut self, requests: usize, bar: ProgressBar) {
         self.left = AtomicUsize::new(requests);
         self.bar = bar;
     }
 
-    /// How many requests were sent.
+    /// The number of sent requests.
     pub fn sent(&self) -> usize {
         self.sent.load(Ordering::Relaxed)
     }
@@ -93,7 +93,7 @@ impl Session {
         Ok(())
     }
 
-    /// A request of its own.
+    /// A new intent: a request with its own values.
     pub fn intent(&self) -> Result<Intent, Trouble> {
         self.target.intent(self.intents.fetch_add(1, Ordering::Relaxed) + 1).map_err(Trouble::Request)
     }
@@ -113,7 +113,7 @@ impl Session {
         self.under(self.keyless(intent), key.form(self.target.key_form))
     }
 
-    /// A request with this value in the key's header, beside those that it has.
+    /// The request with one more key header of this value.
     pub fn under(&self, request: Request, value: HeaderValue) -> Request {
         request.and_header(&self.target.key_header, value)
     }
@@ -124,7 +124,7 @@ impl Session {
         Ok(self.sender.send(request).await?)
     }
 
-    /// Sends a request, and retries while the answer says that the outcome is not there yet: 409, 425, 429, 202 or 503.
+    /// Sends a request, and retries while the answer says that there is no outcome yet: 202, 409, 425, 429 or 503.
     pub async fn until_final(&self, request: &Request) -> Result<Answer, Trouble> {
         let mut pause = FIRST_PAUSE;
         for _ in 1..ATTEMPTS {
@@ -141,7 +141,7 @@ impl Session {
         self.send(request).await
     }
 
-    /// Opens a connection, which will carry one of the requests that were allowed.
+    /// Opens a connection for an allowed request.
     pub async fn open(&self, request: &Request) -> Result<Connection, NoAnswer> {
         self.sender.open(&request.url, Leave::Fin).await
     }
@@ -158,12 +158,12 @@ impl Session {
         Ok(self.sender.send_and_leave(request, after, leave).await?)
     }
 
-    /// Counts before: the effects of what follows are what is more than now.
+    /// Counts the effects before. Later, [`Effects::so_far`] returns the difference.
     pub async fn watch<'s>(&'s self, intent: &'s Intent) -> Result<Effects<'s>, Trouble> {
         Ok(Effects { session: self, intent, before: self.count(intent).await? })
     }
 
-    /// The number of effects there are; none without `--count`.
+    /// The present number of effects. `None` without `--count`.
     pub async fn count(&self, intent: &Intent) -> Result<Option<u64>, Trouble> {
         let Some(url) = &intent.count else { return Ok(None) };
         let mut headers = intent.headers.clone();
@@ -178,7 +178,7 @@ impl Session {
     }
 }
 
-/// The effects since a moment.
+/// The effects since [`Session::watch`].
 pub struct Effects<'s> {
     session: &'s Session,
     intent: &'s Intent,
@@ -191,23 +191,23 @@ impl Effects<'_> {
         &self.session.target
     }
 
-    /// How many there were; none without `--count`.
+    /// The number of effects. `None` without `--count`.
     pub async fn so_far(&self) -> Result<Option<u64>, Trouble> {
         let now = self.session.count(self.intent).await?;
         Ok(now.zip(self.before).map(|(now, before)| now.saturating_sub(before)))
     }
 }
 
-/// A key that nobody used.
+/// A new key.
 pub struct Key(String);
 
 impl Key {
-    /// A fresh one.
+    /// A random key.
     pub fn fresh() -> Self {
         Self(format!("verify-{}", Uuid::new_v4()))
     }
 
-    /// A fresh one of this length.
+    /// A random key of this length.
     pub fn of_length(length: usize) -> Self {
         let mut key = Self::fresh().0;
         while key.len() < length {
@@ -216,7 +216,7 @@ impl Key {
         Self(key)
     }
 
-    /// As a header's value. A key of this module is visible ASCII, so the value is never refused.
+    /// The key as a header's value. A key of this module is visible ASCII, so every value is valid.
     pub fn form(&self, form: KeyForm) -> HeaderValue {
         let text = match form {
             KeyForm::Bare => self.0.clone(),

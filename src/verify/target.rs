@@ -1,5 +1,5 @@
-//! The endpoint under test, and the requests that are made of it. `{uuid}`, `{n}` and `--vary` make each intent a request
-//! of its own, so that one check's key and effects are never another's.
+//! The endpoint under test, and its requests. `{uuid}`, `{n}` and `--vary` make each intent a different request, so that no two
+//! checks share a key or an effect.
 
 use hyper::body::Bytes;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::args::{Args, Header};
 use super::words::{FailurePromise, KeyForm, Profile};
 
-/// The endpoint, and all that the command line says of it. Texts may hold placeholders.
+/// The endpoint, and all that the command line says about it. Texts may have placeholders.
 #[derive(Clone, Debug)]
 pub struct Target {
     pub(super) method: Method,
@@ -37,11 +37,11 @@ pub struct Target {
     pub(super) failures: Option<FailurePromise>,
     pub(super) watch: Duration,
     pub(super) timeout: Duration,
-    /// Sets this run's varied values apart from those of the last one.
+    /// Makes the varied values of this run different from those of another run.
     run: String,
 }
 
-/// One request of its own, in all the forms in which checks send it.
+/// One request with its own values, in all the forms in which checks send it.
 #[derive(Clone, Debug)]
 pub struct Intent {
     pub(super) url: Url,
@@ -56,7 +56,7 @@ pub struct Intent {
     pub(super) failing_body: Option<Bytes>,
 }
 
-/// What stands in the places of `{uuid}` and `{n}`.
+/// The values of `{uuid}` and `{n}`.
 struct Names {
     uuid: String,
     n: String,
@@ -64,10 +64,10 @@ struct Names {
 }
 
 impl Target {
-    /// What the command line describes.
+    /// Reads the endpoint from the command line.
     ///
     /// # Errors
-    /// What is wrong, as one line, where a text does not fit its place.
+    /// If a text does not fit its place. The error is one line.
     pub fn of(args: &Args) -> Result<Self, String> {
         let (Some(method), Some(url)) = (args.method.clone(), args.url.clone()) else {
             return Err("METHOD and URL are missing".to_owned());
@@ -102,10 +102,10 @@ impl Target {
         Ok(target)
     }
 
-    /// The `n`th request of its own.
+    /// The intent number `n`.
     ///
     /// # Errors
-    /// What is wrong, as one line. [`Target::of`] has tried it, so that a run does not meet this.
+    /// If a text does not fit its place. [`Target::of`] has already made an intent, so a run does not meet this error.
     pub fn intent(&self, n: u64) -> Result<Intent, String> {
         let names = Names { uuid: Uuid::new_v4().to_string(), n: n.to_string(), run: self.run.clone() };
         let render = |text: &Option<String>| text.as_deref().map(|text| self.body(text, &names)).transpose();
@@ -128,7 +128,7 @@ impl Target {
         })
     }
 
-    /// A later list's header takes the place of an earlier one of the same name.
+    /// A header of a later list takes the place of an earlier header with the same name.
     fn headers(&self, lists: &[&Vec<Header>], names: &Names) -> Result<HeaderMap, String> {
         let mut headers = HeaderMap::new();
         for list in lists {
@@ -145,14 +145,14 @@ impl Target {
         Ok(headers)
     }
 
-    /// A body with its placeholders filled and its varied members made this intent's own.
+    /// A body with filled placeholders, and with this intent's values in the varied members.
     fn body(&self, text: &str, names: &Names) -> Result<String, String> {
         let text = names.fill(text);
         if self.vary.is_empty() {
             return Ok(text);
         }
         let mut json: Value = serde_json::from_str(&text)
-            .map_err(|error| format!("--vary needs JSON bodies, and one is none: {error}"))?;
+            .map_err(|error| format!("--vary needs JSON bodies, but a body is not JSON: {error}"))?;
         for member in &self.vary {
             let pointer = if member.starts_with('/') { member.clone() } else { format!("/{member}") };
             match json.pointer_mut(&pointer) {
@@ -169,12 +169,12 @@ impl Target {
         Ok(json.to_string())
     }
 
-    /// Whether member order can be changed: a JSON object with two members or more.
+    /// Whether the order of members can be changed: the body is a JSON object with two members or more.
     pub(super) fn has_members(&self) -> bool {
         self.body.as_deref().and_then(object).is_some_and(|members| members.len() > 1)
     }
 
-    /// The hosts to which requests will go, and that are not this machine.
+    /// The hosts that get requests and are not this machine.
     ///
     /// # Errors
     /// As [`Target::intent`].
@@ -210,7 +210,7 @@ fn address(text: &str, names: &Names, members: &serde_json::Map<String, Value>) 
     for (name, value) in members {
         let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
         let encoded: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
-        // A plus sign means a space in a query only; `%20` means one everywhere.
+        // A plus sign means a space only in a query. `%20` means a space everywhere.
         filled = filled.replace(&format!("{{{name}}}"), &encoded.replace('+', "%20"));
     }
     if filled.contains(['{', '}']) {
@@ -223,7 +223,7 @@ fn address(text: &str, names: &Names, members: &serde_json::Map<String, Value>) 
     }
 }
 
-/// The path and query of `url` at the host of `replica`; `replica` itself if it has a path of its own.
+/// The path and query of `url` at the host of `replica`. If `replica` has its own path, `replica` as it is.
 fn at(mut replica: Url, url: &Url) -> Url {
     if replica.path() == "/" {
         replica.set_path(url.path());

@@ -1,9 +1,9 @@
-//! The words of the command line: whose rules count, how a key is written, and what a service says of failures.
+//! The words of the command line: the profile, the form of a key, and the promise about failures.
 
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// Whose rules decide what is required.
+/// The author whose rules decide what is required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
@@ -16,7 +16,7 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// As a reader sees the profile: `the draft`, `Stripe`, `this project`.
+    /// The author's name for a reader: `the draft`, `Stripe`, `this project`.
     #[must_use]
     pub fn author(self) -> &'static str {
         match self {
@@ -27,7 +27,7 @@ impl Profile {
     }
 }
 
-/// How a key stands in its header.
+/// The form of a key in its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum KeyForm {
     /// `Idempotency-Key: abc`, as Stripe's clients send it
@@ -36,7 +36,7 @@ pub enum KeyForm {
     Quoted,
 }
 
-/// What the service's documentation says of a failed request's key.
+/// What the service's documentation says about the key of a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FailurePromise {
     /// The failure is stored: a retry gets the failure again
