@@ -185,4 +185,9 @@ impl Outside for Payments {
             Step::Recorded => "after-commit-2",
         });
     }
+
+    #[cfg(feature = "otel")]
+    fn carried<T>(work: impl Future<Output = T> + Send + 'static) -> impl Future<Output = T> + Send + 'static {
+        opentelemetry::trace::FutureExt::with_current_context(work)
+    }
 }

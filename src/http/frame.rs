@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::problems::{self, KEY_REUSED, METHOD_NOT_ALLOWED, NOT_FOUND, Problem, REQUEST_IN_FLIGHT};
 
 /// Characters of a path that the log has: the longest route with ids has half as many.
-const PATH_SHOWN: usize = 160;
+pub(super) const PATH_SHOWN: usize = 160;
 
 /// Around every request: an id, a problem document for what is not a success, and a line in the log.
 pub(super) async fn frame(
@@ -80,7 +80,7 @@ fn problem_of(response: &HttpResponse) -> Option<ApiError> {
 struct Outcome(&'static Problem);
 
 /// What the request's key met, in one word for the log and the metrics.
-fn key_outcome(response: &HttpResponse) -> Option<&'static str> {
+pub(super) fn key_outcome(response: &HttpResponse) -> Option<&'static str> {
     let extensions = response.extensions();
     match (extensions.get::<Origin>(), extensions.get::<Outcome>()) {
         (Some(Origin::Fresh), _) => Some("fresh"),
@@ -90,6 +90,16 @@ fn key_outcome(response: &HttpResponse) -> Option<&'static str> {
         (None, Some(Outcome(problem))) if problem.slug == KEY_REUSED.slug => Some("reused"),
         (None, _) => None,
     }
+}
+
+/// The problem that a response answers with.
+pub(super) fn problem_slug(response: &HttpResponse) -> Option<&'static str> {
+    response.extensions().get::<Outcome>().map(|outcome| outcome.0.slug)
+}
+
+/// Whether machines ask for the route every few seconds.
+pub(super) fn asked_by_machines(route: &str) -> bool {
+    route.starts_with("/health/") || route == "/metrics"
 }
 
 /// What the request made, changed or asked for: what the answer points at, or else the path, where it names one thing.
@@ -132,13 +142,12 @@ fn tell(response: &ServiceResponse<BoxBody>, names: &Names, resource: Option<&st
     if let Some(metrics) = request.app_data::<Data<Metrics>>() {
         metrics.answered(method, route, status, outcome, took);
     }
-    // Asked every few seconds by machines, these would drown the rest.
-    let asked_by_machines = route.starts_with("/health/") || route == "/metrics";
-    let level = if asked_by_machines { Level::Debug } else { Level::Info };
+    // These would drown the rest.
+    let level = if asked_by_machines(route) { Level::Debug } else { Level::Info };
     let (id, route) = (names.id.to_string(), format!("{method} {route}"));
     let account = request.extensions().get::<Account>().map(|account| account.id.to_string());
     let key = Key::of(request).ok();
-    let problem = response.response().extensions().get::<Outcome>().map(|outcome| outcome.0.slug);
+    let problem = problem_slug(response.response());
     let words = [
         ("account", account.as_deref()),
         ("key", key.as_ref().map(Key::as_str)),

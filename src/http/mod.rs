@@ -4,6 +4,8 @@ mod browsers;
 mod frame;
 mod names;
 mod oddities;
+#[cfg(feature = "otel")]
+mod traced;
 
 use std::future::ready;
 use std::net::TcpListener;
@@ -114,15 +116,18 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
     let keep_alive = state.keep_alive;
     let server = HttpServer::new(move || {
         let has_origins = !state.cors_origins.is_empty();
-        App::new()
+        let app = App::new()
             .app_data(Data::new(state.db.clone()))
             .app_data(Data::new(state.known_keys.clone()))
             .app_data(Data::new(state.settler.clone()))
             .app_data(Data::new(metrics.clone()))
             .app_data(Data::new(state.demo.clone()))
             .app_data(Data::new(state.draining.clone()))
-            .wrap(from_fn(frame))
-            .wrap(from_fn(honest_close))
+            .wrap(from_fn(frame));
+        // Around the frame, for it notes what the frame has found out.
+        #[cfg(feature = "otel")]
+        let app = app.wrap(from_fn(traced::traced));
+        app.wrap(from_fn(honest_close))
             // Outside of the frame, so that errors have its headers, too.
             .wrap(Condition::new(has_origins, cors(state.cors_origins.clone())))
             .configure(|config| pages::routes(config, state.demo.is_some()))

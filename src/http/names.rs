@@ -1,6 +1,6 @@
 //! What a request is called: by us, by its client, and by the trace that it belongs to.
 
-use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::http::header::{AsHeaderName, HeaderMap, HeaderName};
 use uuid::Uuid;
 
 /// The id of this request, which the log has too.
@@ -36,7 +36,8 @@ impl Names {
     }
 }
 
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+/// The value of a header that is sent once.
+pub(super) fn single(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     let mut values = headers.get_all(name);
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(value)

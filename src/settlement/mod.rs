@@ -126,6 +126,11 @@ pub trait Outside: Clone + Send + Sync + 'static {
 
     /// Called at each step, for tests that end the process there.
     fn reached(&self, _: Step) {}
+
+    /// Wraps work that outlives its request, while the request's task runs: what the task knows of a trace goes on in the work.
+    fn carried<T>(work: impl Future<Output = T> + Send + 'static) -> impl Future<Output = T> + Send + 'static {
+        work
+    }
 }
 
 /// The boundaries between which a crash makes a difference.

@@ -183,7 +183,7 @@ impl<O: Outside, D: Database> Settler<O, D> {
     }
 
     pub(super) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-        self.tasks.spawn_on(work, &self.runtime)
+        self.tasks.spawn_on(O::carried(work), &self.runtime)
     }
 }
 
