@@ -18,13 +18,15 @@ use serde_json::{Map, json};
 use uuid::Uuid;
 
 /// What libraries say that is of no use to whoever runs this. Filters may name these targets to hear them again.
-const QUIET: [(&str, LevelFilter); 3] = [
+const QUIET: [(&str, LevelFilter); 4] = [
     // How many workers start and stop.
     ("actix_server", LevelFilter::Warn),
     // Protocol errors of clients, as errors: what a port scan sends is not ours to mend.
     ("actix_http", LevelFilter::Off),
     // Each attempt of the sandbox to connect: many lines a second while the database is away. The pool tells it once.
     ("r2d2", LevelFilter::Off),
+    // That it was set up. Its warnings are about settings, and spans that are lost.
+    ("opentelemetry", LevelFilter::Warn),
 ];
 
 /// Who reads the lines.
