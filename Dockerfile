@@ -14,11 +14,13 @@ RUN mkdir src && echo 'fn main() {}' >src/main.rs && touch src/lib.rs
 FROM manifests AS build
 # Nobody debugs in the image. Messages name file and line without symbols, too.
 ENV CARGO_PROFILE_RELEASE_STRIP=symbols
-RUN cargo build --release --locked --bin payments
+# `--build-arg FEATURES=otel` exports traces (docs/operations.md).
+ARG FEATURES=
+RUN cargo build --release --locked --bin payments --features "$FEATURES"
 COPY migrations migrations
 COPY src src
 # Sources keep the time of their last change, which is before the empty ones were built: cargo would see nothing to do.
-RUN touch src/main.rs src/lib.rs && cargo build --release --locked --bin payments
+RUN touch src/main.rs src/lib.rs && cargo build --release --locked --bin payments --features "$FEATURES"
 
 FROM debian:bookworm-slim AS runtime
 # No version: Debian keeps only the newest of a release, so one that is written here would soon not be found.

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import tempfile
 import time
 
 from google.protobuf.json_format import MessageToDict
@@ -159,8 +160,11 @@ def no_collector():
             assert api.send("POST", "/v1/orders", ORDER, Idempotency_Key=KEY)[0] == 201
             assert not api.exports(), f"spans are sent in spite of {settings}"
             assert api.end()[0] == 0
-    wrong = os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector.example", "BIND": "127.0.0.1:0", "SANDBOX_BIND": "127.0.0.1:0"}
-    ended = subprocess.run([PROGRAM], env=wrong, capture_output=True, text=True, timeout=10)
+    wrong = {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector.example", "BIND": "127.0.0.1:0", "SANDBOX_BIND": "127.0.0.1:0"}
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as nothing:
+        wrong["DEV_POSTGRES_DIR"] = f"{nothing}/cluster"
+        ended = subprocess.run([PROGRAM], env=os.environ | wrong, capture_output=True, text=True, timeout=20)
+        assert not os.listdir(nothing), "a wrong setting ends the start before anything is touched"
     line = 'payments: OTEL_EXPORTER_OTLP_ENDPOINT="https://collector.example" is wrong: it must begin with http://'
     assert ended.returncode == 2 and ended.stderr.startswith(line), ended
     print("without an endpoint nothing is sent; a wrong endpoint ends the start")
