@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use diesel::pg::PgConnection;
+
 use crate::idempotency::{Error, Failures, MAX_BODY, Policy, Reply};
 use crate::support::{at_once, count, eventually, eventually_blocked};
-use crate::toy::{MAKE, MAKE_OR_REMEMBER, Response, Runs, ToyError, Workshop, insert, make, stock};
+use crate::toy::{MAKE, MAKE_OR_REMEMBER, NewToy, Response, Runs, ToyError, Workshop, insert, make, stock};
 
 #[tokio::test]
 async fn cache_failures_leaves_no_rows_yet_replays_the_failure() {
@@ -185,4 +187,80 @@ async fn another_request_under_a_key_in_flight_is_refused_at_once() {
 
     assert!(matches!(failed, Err(ToyError::Impossible)));
     assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+}
+
+/// The other request comes first to this process, but the retry's key is the retry's own.
+#[tokio::test]
+async fn a_retry_that_another_request_under_its_key_precedes_gets_its_reply() {
+    let workshop = Workshop::open();
+    let first = workshop.make("key").await;
+    for _ in 0..50 {
+        let (other, retry) =
+            tokio::join!(workshop.send(MAKE, "key", "doll", make), workshop.send(MAKE, "key", "ball", make));
+        assert!(matches!(other, Err(ToyError::Idempotency(Error::KeyReused))), "{other:?}");
+        assert_eq!(retry.unwrap().reply(), first.reply());
+    }
+}
+
+/// The same while another process is still at the retry's first request, so that nobody here knows whose the key is.
+#[tokio::test]
+async fn a_retry_beside_another_request_waits_for_what_another_process_makes_of_the_key() {
+    let workshop = Workshop::open();
+    let here = workshop.another_process();
+    let shelf = workshop.hold_shelf(1);
+    let first = tokio::spawn(workshop.send(MAKE, "key", "ball", |conn, toy| {
+        stock(conn, 1)?;
+        make(conn, toy)
+    }));
+    eventually_blocked(&workshop.url, 1).await;
+
+    let (other, retry, ()) =
+        tokio::join!(here.send(MAKE, "key", "doll", make), here.send(MAKE, "key", "ball", make), async {
+            drop(shelf);
+        });
+
+    assert!(matches!(other, Err(ToyError::Idempotency(Error::KeyReused))), "{other:?}");
+    assert_eq!(retry.unwrap().reply(), first.await.unwrap().unwrap().reply());
+    assert_eq!((workshop.toys(), workshop.records()), (1, 1));
+}
+
+/// A failure of one request is no answer to the other. Which of the two is seen first is a matter of chance: eight rounds.
+#[tokio::test]
+async fn a_request_does_not_share_the_failure_of_another_request_under_its_key() {
+    let workshop = Workshop::open();
+    let here = workshop.another_process();
+    for round in 0..8 {
+        let key = format!("key-{round}");
+        let shelf = workshop.hold_shelf(1);
+        let elsewhere = tokio::spawn(workshop.send(MAKE, &key, "train", |conn, _| {
+            stock(conn, 1)?;
+            Err(ToyError::Impossible)
+        }));
+        eventually_blocked(&workshop.url, 1).await;
+        let runs = Runs::default();
+        let fail = {
+            let runs = runs.clone();
+            move |_: &mut PgConnection, _: &NewToy| {
+                runs.is_first();
+                Err(ToyError::Impossible)
+            }
+        };
+        let until_failed = async {
+            drop(shelf);
+            while runs.so_far() == 0 {
+                tokio::task::yield_now().await;
+            }
+            // On purpose: this blocks the one thread, so that the failure is there when the ball's request looks up.
+            let open = "pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'";
+            while count(&workshop.url, open) > 0 {}
+        };
+
+        let (other, request) = (here.send(MAKE, &key, "doll", fail), here.send(MAKE, &key, "ball", make));
+        let (other, request, ()) = tokio::join!(other, request, until_failed);
+
+        assert!(matches!(elsewhere.await.unwrap(), Err(ToyError::Impossible)));
+        assert!(matches!(other, Err(ToyError::Impossible)), "{other:?}");
+        // The ball's request is refused if the doll's held the key just then.
+        assert!(matches!(request, Ok(_) | Err(ToyError::Idempotency(Error::KeyReused))), "{request:?}");
+    }
 }
