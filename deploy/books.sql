@@ -1,4 +1,5 @@
--- What must not be in the database when no request is under way. One line for each kind of difference; no line is right.
+-- Lists what must not be in the database while no request is under way: one line for each kind of difference. An empty answer
+-- is right.
 SELECT what, n FROM (
     SELECT 'charges or refunds processing' AS what, (SELECT count(*) FROM charges WHERE status = 'processing')
         + (SELECT count(*) FROM refunds WHERE status = 'processing') AS n
