@@ -1,4 +1,4 @@
-//! How the module answers by itself what goes wrong before and around a body: complete, for a service without an error page.
+//! The module's own answers to errors before and around a body. A service without its own error documents can use them.
 
 use actix_web::ResponseError;
 use serde_json::{Value, json};
