@@ -1,4 +1,4 @@
-//! What the HTTP client makes of a gateway's answers, good and bad.
+//! How the HTTP client reads a gateway's answers, good and bad.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::learn;
 
-/// A gateway that answers everything alike, and counts how often it is asked.
+/// A gateway that gives every request the same answer, and counts the requests.
 struct Fixed {
     gateway: HttpGateway,
     calls: Arc<AtomicUsize>,
@@ -112,7 +112,7 @@ async fn an_answer_that_is_not_utf_8_is_no_answer_though_nobody_reads_the_member
     let mut body = entry("ours", 500, "succeeded").replace("\"new\":1", "\"new\":\"?\"").into_bytes();
     let at = body.iter().position(|byte| *byte == b'?').unwrap();
     body[at] = 0xff;
-    assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok(), "the JSON reader alone lets it pass");
+    assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok(), "the JSON parser alone accepts the body");
     let books = [b"[".as_slice(), body.as_slice(), b"]".as_slice()].concat();
 
     let answered = Fixed::start(201, body).capture().await;
@@ -187,7 +187,7 @@ async fn the_books_are_read_for_this_reference_only_and_a_success_in_them_counts
     }
 }
 
-/// A key that was used before the database was restored, and again for another amount.
+/// For example a key was used, the database was restored from before, and the key was used again for another amount.
 #[tokio::test]
 async fn books_that_have_the_reference_with_another_amount_settle_nothing_and_let_nothing_be_sent() {
     for outcome in ["succeeded", "card_declined", "error"] {

@@ -3,7 +3,7 @@
 //!
 //! This binary compiles both modules as its own parts. If a module imported anything else of the crate, this binary would not
 //! compile.
-#![expect(clippy::unwrap_used, reason = "in a test, a panic is how a failure is told")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 #[path = "../../src/idempotency/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the toy service does not use the whole module")]

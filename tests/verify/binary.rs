@@ -1,4 +1,4 @@
-//! The command itself: what it asks, what it prints where, and how it exits.
+//! The command itself: its questions, its output and its exit status.
 
 use std::process::{Command, Output, Stdio};
 
@@ -22,7 +22,7 @@ fn err(output: &Output) -> &str {
 
 const BODY: [&str; 4] = ["--body", r#"{"customer":"ada","quantity":1}"#, "--profile", "this"];
 
-/// Runs two checks of a toy; `more` says how.
+/// Runs two checks on a toy. `more` has further options.
 async fn run(toy: &Toy, more: &[&str]) -> Output {
     let url = format!("{}/things", toy.base);
     payments(&[&["POST", &url, "--only", "replay-marker,key-required"], &BODY[..], more].concat()).await
@@ -63,7 +63,7 @@ async fn junit_has_a_failure_with_the_advice() {
 
 #[tokio::test]
 async fn another_machine_is_asked_nothing_before_somebody_said_yes() {
-    // An address that is documented never to be anybody's (RFC 5737).
+    // RFC 5737 reserves this address for documentation, so no machine has it.
     let output = payments(&["POST", "http://192.0.2.1/orders", "--timeout", "1"]).await;
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(err(&output).contains("192.0.2.1 is not this machine"), "{}", err(&output));

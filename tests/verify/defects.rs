@@ -1,4 +1,4 @@
-//! A toy service with one defect at a time: the check that is there for the defect fails, and on the right toy it passes.
+//! A toy service with one defect at a time: the check for the defect fails on this toy and passes on the right toy.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use idempotent_payments::verify::{Profile, Status, checks};
 use crate::toy::{Books, Defect, Toy};
 use crate::{finding, has_rule, report, with_status, words};
 
-/// The whole command line for a toy and its replica.
+/// The complete command line for a toy and its replica.
 fn command_line(toy: &Toy, replica: &Toy, more: &[&str]) -> Vec<String> {
     let base = &toy.base;
     let mut line =
@@ -22,7 +22,7 @@ fn command_line(toy: &Toy, replica: &Toy, more: &[&str]) -> Vec<String> {
     line
 }
 
-/// A toy and its replica, which share their books.
+/// A toy and its replica. They share their books.
 fn toys(defect: Defect, stores_failures: bool) -> (Toy, Toy) {
     let books = Arc::new(Books::default());
     let start = || Toy::replica(defect, stores_failures, Arc::clone(&books));
@@ -30,7 +30,7 @@ fn toys(defect: Defect, stores_failures: bool) -> (Toy, Toy) {
 }
 
 async fn fails(defect: Defect, check: &str, more: &[&str]) {
-    // The defects of stored failures need a toy that stores them.
+    // The defects of stored failures need a toy that stores failures.
     let stores = matches!(defect, Defect::FailureReplayedAs422 | Defect::FailureMadeAgainButKept);
     let (toy, replica) = toys(defect, stores);
     let (right, right_replica) = toys(Defect::None, stores);
