@@ -1,4 +1,4 @@
-//! Who may call: API keys.
+//! API keys: who may call the API.
 
 use std::time::{Duration, Instant};
 
@@ -56,11 +56,11 @@ async fn a_revoked_key_stops_working() {
 
     execute(&app.database, "UPDATE api_keys SET revoked_at = now() WHERE hash = sha256('sk_demo_acme')");
 
-    // A server that has not seen the key lately refuses it at once; the other account's key goes on.
+    // A server that has not seen the API key lately refuses the key at once. The other account's API key still works.
     let fresh = App::start_on(app.database.clone(), 2).await;
     fresh.get("/v1/orders").await.expect_problem(401, "unauthorized");
     send(fresh.request_as(GLOBEX, "GET", "/v1/orders")).await.expect(200);
-    // One that has seen it believes it for ten seconds, and no longer.
+    // A server that has seen the API key accepts the key for up to ten more seconds.
     let revoked = Instant::now();
     while app.get("/v1/orders").await.status != 401 {
         assert!(revoked.elapsed() < Duration::from_secs(15), "the key still works");

@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 use crate::app::{Answer, App, Client, one_item, send, terms};
 use crate::support::execute;
 
-/// Posts an order as it is written here.
+/// Posts an order with this body, unchanged.
 async fn post_raw(app: &Client, body: impl Into<reqwest::Body>) -> Answer {
     let request = app.request("POST", "/v1/orders").header("Idempotency-Key", "key");
     send(request.header("Content-Type", "application/json").body(body)).await
 }
 
-/// Nothing was done, and the key is free.
+/// Expects that no rows changed, and that the key is free.
 async fn expect_nothing_changed(app: &Client, before: Vec<i64>) {
     assert_eq!(app.rows(), before);
     assert!(!app.order("key", "sticker", 1).await.expect(201).is_replay());
@@ -111,7 +111,7 @@ async fn an_order_of_the_wrong_shape_is_told_where() {
     expect_nothing_changed(&app, before).await;
 }
 
-/// What a body is told, as (pointer, detail).
+/// The errors of a 422, as (pointer, detail).
 fn told(answer: &Answer) -> Vec<(String, String)> {
     let errors = answer.json()["errors"].as_array().cloned().unwrap_or_default();
     let text = |error: &Value, member: &str| error[member].as_str().unwrap().to_owned();
@@ -229,7 +229,7 @@ async fn orders_that_the_catalogue_can_not_fill_change_nothing() {
     order(["sticker", "dollar-mug"]).await.expect_problem(422, "mixed-currencies");
     let unknown = order(["sticker", "unheard-of"]).await.expect_problem(422, "unknown-product");
     assert_eq!(unknown.json()["sku"], "unheard-of");
-    // The other account's products are not for sale.
+    // An order can't have the products of another account.
     execute(&app.database, "UPDATE products SET account_id = gen_random_uuid() WHERE sku = 'credits-1000'");
     order(["sticker", "credits-1000"]).await.expect_problem(422, "unknown-product");
 

@@ -1,10 +1,10 @@
-//! What a browser is told of the API, when a page of another origin calls it.
+//! Browsers: pages of other origins that call the API.
 
 use serde_json::json;
 
 use crate::app::{Answer, App, Client, SHOP, one_item, send};
 
-/// Whom an answer lets read it.
+/// The origin that may read the answer.
 fn allowed(answer: &Answer) -> Option<&str> {
     answer.header("Access-Control-Allow-Origin")
 }

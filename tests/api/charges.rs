@@ -1,4 +1,4 @@
-//! The rules of charges: what each answer is, and what it leaves behind.
+//! The rules of charges: each answer, and the rows that it leaves.
 
 use std::time::{Duration, SystemTime};
 
@@ -204,7 +204,7 @@ async fn under_a_processing_charge_an_order_is_neither_payable_nor_cancelable() 
             let pay = app.pay("second", &order, "pm_card_visa").await.expect_problem(409, "settlement-in-progress");
             let cancel = app.cancel("cancel", &order).await.expect_problem(409, "settlement-in-progress");
             for refused in [pay, cancel] {
-                assert!(refused.header("Retry-After").is_some() && !refused.is_replay(), "not to be kept: {refused:?}");
+                assert!(refused.header("Retry-After").is_some() && !refused.is_replay(), "the refusal must not be stored: {refused:?}");
             }
         }
         hold.let_go();

@@ -1,4 +1,4 @@
-//! Connections as clients use them: slow bodies, offers of another protocol, and long silences.
+//! Connections of real clients: a slow body, an offer of another protocol, and many requests on one connection.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ fn connect(app: &Client) -> TcpStream {
     stream
 }
 
-/// The head of an order, with a body of this length to come.
+/// The head of a request for an order. The body of this length follows.
 fn head(key: &str, length: usize, more: &str) -> String {
     format!(
         "POST /v1/orders HTTP/1.1\r\nHost: api\r\nAuthorization: Bearer {ACME}\r\nContent-Type: application/json\r\n\
@@ -20,19 +20,19 @@ fn head(key: &str, length: usize, more: &str) -> String {
     )
 }
 
-/// Reads until the answer's head and this text were there.
+/// Reads until the answer contains this text.
 fn read_to(stream: &mut TcpStream, end: &str) -> String {
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     while !String::from_utf8_lossy(&answer).contains(end) {
         let read = stream.read(&mut buffer).unwrap();
-        assert_ne!(read, 0, "it ended after {}", String::from_utf8_lossy(&answer));
+        assert_ne!(read, 0, "the connection ended after {}", String::from_utf8_lossy(&answer));
         answer.extend_from_slice(&buffer[..read]);
     }
     String::from_utf8(answer).unwrap()
 }
 
-/// Waits the ten seconds that a body may take.
+/// This test takes ten seconds: a body may take ten seconds to arrive.
 #[tokio::test]
 async fn a_body_that_does_not_end_is_a_timeout_and_may_be_sent_again() {
     let app = App::start_with_pool(2).await;

@@ -1,4 +1,4 @@
-//! The database goes away and comes back, as it does.
+//! The database goes away and comes back.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ use idempotent_payments::gateway::HttpGateway;
 use crate::app::{App, Client, send};
 use crate::support::{cluster, execute, fresh_database};
 
-/// A database that accepts no connections, or does again.
+/// Makes the database refuse new connections, or accept them again.
 fn allow_connections(app: &App, allow: bool) {
     let (_, name) = app.database.rsplit_once('/').unwrap();
     execute(&cluster().url("postgres"), &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allow}"));
 }
 
-/// Ends all connections, as a restart of PostgreSQL or a firewall does.
+/// Ends all connections, like a restart of PostgreSQL or a firewall.
 pub fn cut_connections(app: &App) {
     let (_, name) = app.database.rsplit_once('/').unwrap();
     let cut = format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'");
@@ -121,7 +121,7 @@ async fn a_storm_survives_that_its_connections_are_cut_again_and_again() {
 #[tokio::test]
 async fn a_panic_leaves_the_thread_and_its_connection_fit_for_work() {
     let url = fresh_database();
-    // One thread: if the panic took it along, or left its transaction open, nothing would work any more.
+    // One thread: if the panic ended the thread, or left its transaction open, the next work would fail.
     let db = Db::start(&url, 1).unwrap();
 
     let panicked = db.run(NOBODY, |conn| {

@@ -1,12 +1,12 @@
-//! The server has no room left, and what else it says when it can't serve now or would serve the same work again.
+//! The database has no room left, or aborts a transaction that can run again.
 //!
-//! The errors are PostgreSQL's own, raised by a trigger with the SQLSTATE and the message of the real ones. A disk that is
-//! full is tried by `.ci/full-disk`, which needs root.
+//! A trigger raises the errors, with the SQLSTATE and the message of PostgreSQL and Citus. `.ci/full-disk` tests a real full disk,
+//! and needs root.
 
 use crate::app::App;
 use crate::support::execute;
 
-/// The insert of an order fails with this error; the first time only, if `once`.
+/// Makes the insert of an order fail with this error. With `once`, only the first insert fails.
 fn fail_orders(app: &App, sqlstate: &str, message: &str, once: bool) {
     let condition = if once { "nextval('failures') = 1" } else { "true" };
     execute(
