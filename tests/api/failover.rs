@@ -62,7 +62,7 @@ async fn a_charge_is_paid_over_connections_that_were_read_only() {
     app.at_once(24, |app, _| async move { app.get("/v1/orders").await.status }).await;
     set_read_only(&app, false);
 
-    // The sandbox gateway has its own pool of read-only connections. This test is not about the gateway, so its connections are cut.
+    // The sandbox gateway has its own read-only connections. This test is not about the gateway, so its connections are cut.
     cut_sandbox_connections(&app);
     let charge = app.pay("pay", &order, "pm_card_visa").await.expect(201);
 

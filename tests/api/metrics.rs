@@ -1,4 +1,4 @@
-//! What Prometheus sees: what each key met, by route, and nothing that a client chose.
+//! The metrics: they count the outcome of each key by route, and contain no value that a client chose.
 
 use serde_json::json;
 

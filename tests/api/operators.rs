@@ -1,4 +1,4 @@
-//! The commands of whoever runs it: accounts, keys, and the erasure of a person.
+//! The operator's commands: accounts, API keys, and the erasure of a person.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::app::{ACME, App, GLOBEX, one_item, send};
 use crate::binary::{payments, printed, refused};
 use crate::support::{execute, fresh_database};
 
-/// The word after a label in what a command printed.
+/// The word after a label in the output of a command.
 fn word<'a>(text: &'a str, label: &str) -> &'a str {
     let line = text.lines().find_map(|line| line.strip_prefix(label)).unwrap();
     line.split_whitespace().next().unwrap()
@@ -41,7 +41,7 @@ fn a_name_that_cannot_be_an_accounts_is_refused_with_a_clear_line() {
         assert!(text.contains(why), "{why} is not in: {text}");
         assert!(!text.contains("INSERT") && text.len() < 300, "{text}");
     }
-    // Characters are counted, not bytes.
+    // The limit counts characters, not bytes.
     printed(&database, &["account", "create", &"ü".repeat(255)]);
 }
 
@@ -97,7 +97,8 @@ async fn a_person_is_erased_everywhere_and_the_books_stay() {
 
     let erased = printed(&app.database, &["erase-customer", "acme", name, "--yes"]);
 
-    // Its order, a paid one, and the grant; created, paid and granted twice; the replies of the order and of the grant.
+    // One order; the entitlements of the payment and of the grant; the events order.created, order.paid and twice
+    // entitlement.granted; the stored replies of the order and of the grant.
     assert!(erased.starts_with("1 orders, 2 entitlements, 4 events and 2 stored replies name erased-"), "{erased}");
     let acme = "account_id IN (SELECT account_id FROM accounts WHERE name = 'acme')";
     for (table, column) in [
@@ -112,13 +113,13 @@ async fn a_person_is_erased_everywhere_and_the_books_stay() {
             table != "entitlements"
         );
     }
-    // A retry gets its reply as it was, but for the name.
+    // A retry gets the first reply. Only the name is replaced.
     let retry = app.post("/v1/orders", "order", new).await.expect(201);
     assert!(retry.is_replay());
     let stripped =
         |text: &str| text.replace(word(&erased, "1 orders, 2 entitlements, 4 events and 2 stored replies name "), "");
     assert_eq!(stripped(&retry.body), order.body.replace(&json!(name).to_string(), "\"\""));
-    // The money is where it was, and can still be given back.
+    // The charge stays, and a refund is still possible.
     assert_eq!(app.count("orders WHERE customer = 'ada'"), 1);
     app.post(&format!("{}/refunds", charge.header("Location").unwrap()), "refund", json!({})).await.expect(201);
     let again = printed(&app.database, &["erase-customer", "acme", name, "--yes"]);
@@ -156,6 +157,6 @@ fn nobody_is_erased_and_nothing_is_emptied_without_a_yes() {
     let (said, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(said.contains("can't be undone") && error.contains("--yes"), "{said}{error}");
     assert!(!output.status.success());
-    // A server that somebody named is never emptied, asked or not.
+    // If DATABASE_URL names a server, `reset` never empties it, also with `--yes`.
     assert!(refused(&database, &["reset", "--yes"]).contains("DATABASE_URL names another server"));
 }

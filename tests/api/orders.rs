@@ -1,4 +1,4 @@
-//! Orders end to end: made, read, listed.
+//! Orders: make them, read them, list them.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
