@@ -1,5 +1,5 @@
-//! The common parts of the tests of charges and refunds: a client that pays, a sandbox gateway with its own database, and reads of
-//! the tables.
+//! The common parts of the tests of charges and refunds: a client that pays, a sandbox gateway with its own database, and reads
+//! of the tables.
 
 use std::time::Duration;
 

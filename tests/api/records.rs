@@ -1,4 +1,4 @@
-//! `GET /v1/idempotency-keys`: what became of a request.
+//! `GET /v1/idempotency-keys` lists the records of an account.
 
 use serde_json::json;
 
@@ -29,12 +29,12 @@ async fn a_record_says_what_a_retry_meets() {
     assert!(records[1]["expires_at"].is_null());
     let retries: Vec<_> = records.iter().map(|record| record["on_retry"].as_str().unwrap()).collect();
     assert_eq!(retries, ["runs", "waits", "replays"]);
-    // What the key made, and by which request: support looks for both.
+    // Support looks for the location and for the first request's id.
     for (record, answer) in [(&records[1], &unknown), (&records[2], &order)] {
         assert_eq!(record["location"].as_str(), answer.header("Location"));
         assert_eq!(record["request_id"].as_str(), answer.header("X-Request-Id"));
     }
-    assert!(records[2].get("body").is_none(), "a reply is not for whoever may list");
+    assert!(records[2].get("body").is_none(), "the list must not show the reply's body");
 }
 
 #[tokio::test]

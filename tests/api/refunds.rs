@@ -1,4 +1,4 @@
-//! The rules of refunds: what each answer is, and what it leaves behind.
+//! The rules of refunds: each answer, and the rows that it leaves.
 
 use serde_json::{Value, json};
 
@@ -84,7 +84,7 @@ async fn a_charge_that_failed_or_is_not_there_is_not_refunded() {
 async fn a_refund_that_the_gateway_refuses_puts_its_amount_back() {
     let app = App::start().await;
     let charge = app.paid_charge().await;
-    // Refunded at the gateway behind our back, so that it refuses ours.
+    // Somebody refunded at the gateway by hand, so the gateway refuses our refund.
     app.execute(
         "INSERT INTO sandbox.refunds (reference, capture, amount, currency, outcome) \
          SELECT 'by-hand', reference, amount - 100, currency, 'succeeded' FROM sandbox.captures",

@@ -99,7 +99,7 @@ async fn a_lease_is_as_long_as_the_limits_say_the_first_one_and_the_next() {
 #[tokio::test]
 async fn a_lease_is_one_holders_alone() {
     let (office, _, request) = payment_under_way(Does::HoldThenPay).await;
-    assert_eq!(office.another_process().pass().await.taken, 0, "the request has it");
+    assert_eq!(office.another_process().pass().await.taken, 0, "the request has the lease");
     office.let_leases_end();
     let (one, another) = (office.another_process(), office.another_process());
 
