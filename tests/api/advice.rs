@@ -50,7 +50,11 @@ fn every_problem_of_every_endpoint_is_documented_with_its_advice() {
             }
         }
     }
-    assert_eq!(walked.len(), problems::ALL.len() - 1, "all problems but precondition-failed, which only PUT has: {walked:?}");
+    assert_eq!(
+        walked.len(),
+        problems::ALL.len() - 1,
+        "all problems but precondition-failed, which only PUT has: {walked:?}"
+    );
 }
 
 /// Sends a request twice with one key. If the policy stores the first answer, the second answer is a replay.
@@ -64,7 +68,7 @@ fn advises(answer: &Answer, slug: &str, retry: &str) {
 }
 
 #[tokio::test]
-async fn a_final_failure_asks_for_a_new_key_where_it_is_kept_and_for_a_change_where_it_is_not() {
+async fn a_stored_final_failure_advises_a_new_key_and_one_that_is_not_stored_advises_a_fix() {
     let app = App::start().await;
     let nobody = Uuid::nil();
     let order = app.order("o", "sticker", 1).await.expect(201).json()["id"].as_str().unwrap().to_owned();
@@ -108,7 +112,7 @@ async fn a_final_failure_asks_for_a_new_key_where_it_is_kept_and_for_a_change_wh
 }
 
 #[tokio::test]
-async fn what_fails_before_the_body_asks_for_a_change_and_a_key_of_another_request_for_a_new_one() {
+async fn a_failure_before_the_body_advises_a_fix_and_a_reused_key_advises_a_new_key() {
     let app = App::start_with_pool(2).await;
     app.order("used", "sticker", 1).await.expect(201);
     let charge = async |key: &str, body: Value| app.post("/v1/charges", key, body).await;
@@ -127,7 +131,7 @@ async fn what_fails_before_the_body_asks_for_a_change_and_a_key_of_another_reque
 }
 
 #[tokio::test]
-async fn what_broke_on_our_side_asks_for_the_same_again_and_says_when() {
+async fn an_internal_error_advises_the_same_request_again_with_retry_after() {
     let app = App::start_with_pool(2).await;
     execute(&app.database, "ALTER TABLE events RENAME TO events_gone");
 

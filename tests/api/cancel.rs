@@ -21,7 +21,7 @@ fn reserved(app: &App) -> i64 {
 }
 
 #[tokio::test]
-async fn cancelling_gives_the_stock_back_and_says_so() {
+async fn a_cancellation_gives_the_stock_back_and_writes_its_event() {
     let app = App::start_with_pool(2).await;
     let order = order_of_three(&app).await;
     assert_eq!(reserved(&app), 3);
@@ -83,7 +83,7 @@ async fn of_many_cancellations_at_once_one_succeeds() {
 }
 
 #[tokio::test]
-async fn a_key_may_cancel_two_orders_for_it_belongs_to_the_resource() {
+async fn one_key_may_cancel_two_orders_because_its_scope_is_the_order() {
     let app = App::start_with_pool(2).await;
     let (one, other) = (order_of_three(&app).await, app.order("other", "sticker", 1).await.expect(201));
 

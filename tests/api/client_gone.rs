@@ -40,7 +40,7 @@ async fn the_order_is_made_once_and_a_retry_replays_it(app: &App) {
 }
 
 #[tokio::test]
-async fn an_order_is_made_though_its_client_hangs_up() {
+async fn an_order_is_made_although_its_client_hangs_up() {
     let app = App::start_with_pool(4).await;
     let stickers = hold_stickers(&app);
     let client = connection(&app);
@@ -54,7 +54,7 @@ async fn an_order_is_made_though_its_client_hangs_up() {
 }
 
 #[tokio::test]
-async fn an_order_is_made_though_its_client_resets_the_connection() {
+async fn an_order_is_made_although_its_client_resets_the_connection() {
     let app = App::start_with_pool(4).await;
     let stickers = hold_stickers(&app);
     let mut client = connection(&app);

@@ -53,7 +53,7 @@ async fn a_body_that_does_not_end_is_a_timeout_and_may_be_sent_again() {
 }
 
 #[tokio::test]
-async fn an_offer_of_another_protocol_is_answered_in_this_one_and_the_end_of_the_connection_is_said() {
+async fn an_offer_of_another_protocol_is_answered_in_http_1_1_with_connection_close() {
     let app = App::start_with_pool(2).await;
     let body = one_item("sticker", 1).to_string();
     let offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQBAAAAAAIAAAAA\r\n";

@@ -318,7 +318,7 @@ fn a_long_path_with_every_odd_character_works() {
 }
 
 #[test]
-fn a_directory_that_will_not_do_is_refused_with_the_remedy() {
+fn an_unsuitable_directory_is_refused_with_the_remedy() {
     let dir = new_dir();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let error = dev_postgres::start(&options(dir.path())).unwrap_err().to_string();
@@ -345,7 +345,7 @@ fn a_directory_that_will_not_do_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn a_server_that_cannot_start_says_why_on_one_line() {
+fn a_server_that_cannot_start_gives_the_reason_on_one_line() {
     let dir = new_dir();
     // On purpose not by `stop`: while another test forks, `stop` may see its own lock held and leave the server running.
     let server = postmaster(&start(dir.path()));

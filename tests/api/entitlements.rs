@@ -63,7 +63,7 @@ async fn duplicates_of_one_consumption_consume_once() {
 }
 
 #[tokio::test]
-async fn a_quota_failure_is_replayed_for_a_minute_and_then_decided_afresh() {
+async fn a_quota_failure_is_replayed_for_a_minute_and_then_the_request_runs_again() {
     let app = App::start().await;
     let path = granted(&app, json!(10)).await;
     let first = consume(&app, &path, "k", 11).await;
@@ -128,7 +128,7 @@ async fn a_second_revocation_is_refused_and_a_retried_one_is_replayed() {
 }
 
 #[tokio::test]
-async fn an_unlimited_entitlement_counts_up_to_what_json_can_say() {
+async fn an_unlimited_entitlement_counts_up_to_the_largest_exact_json_integer() {
     let app = App::start().await;
     let path = granted(&app, Value::Null).await;
     assert_eq!(consume(&app, &path, "a", 70).await.expect(200).json()["units_used"], 70);
@@ -162,8 +162,10 @@ async fn a_grant_is_replayed_also_after_its_end() {
     let soon = chrono::Utc::now() + chrono::TimeDelta::seconds(2);
     let grant = json!({"customer": "ada", "feature": "pro", "expires_at": soon});
     let first = app.post("/v1/entitlements", "k", grant.clone()).await.expect(201);
-    eventually("the grant has ended by the database's clock", || app.count("entitlements WHERE expires_at < now()") == 1)
-        .await;
+    eventually("the grant has ended by the database's clock", || {
+        app.count("entitlements WHERE expires_at < now()") == 1
+    })
+    .await;
 
     let replay = app.post("/v1/entitlements", "k", grant.clone()).await;
 
@@ -229,7 +231,7 @@ async fn a_list_is_filtered_by_customer_and_feature_and_paged_newest_first() {
 
 /// This test must fail if the list does not filter by account, or if a revocation writes before it checks the account.
 #[tokio::test]
-async fn an_entitlement_of_another_account_is_not_there() {
+async fn an_entitlement_of_another_account_is_not_found() {
     let app = App::start().await;
     let path = granted(&app, json!(10)).await;
     let before = app.get(&path).await.expect(200).json();

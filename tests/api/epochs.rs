@@ -36,7 +36,7 @@ async fn read_over_each(db: &Db) -> Vec<bool> {
 }
 
 #[tokio::test]
-async fn one_stale_plan_closes_every_connection_that_is_as_old() {
+async fn one_stale_plan_closes_every_connection_of_the_same_age() {
     let url = fresh_database();
     let db = Db::start(&url, CONNECTIONS).unwrap();
     assert_eq!(read_over_each(&db).await, [true; CONNECTIONS as usize]);

@@ -23,7 +23,7 @@ async fn a_problem_names_the_request_that_met_it() {
 }
 
 #[tokio::test]
-async fn a_path_without_this_method_says_which_it_has() {
+async fn a_405_lists_the_methods_of_the_path() {
     let app = App::start_with_pool(2).await;
     let vectors = [
         ("PATCH", "/v1/orders", ["GET", "HEAD", "OPTIONS", "POST"].as_slice()),
@@ -151,7 +151,7 @@ async fn an_internal_error_shows_no_cause_and_stores_nothing() {
 }
 
 #[tokio::test]
-async fn a_server_with_too_much_to_do_says_so_at_once() {
+async fn an_overloaded_server_refuses_at_once() {
     let app = App::start_with_pool(1).await;
     app.get("/v1/orders").await.expect(200);
     let mut other = connect(&app.database);

@@ -29,7 +29,7 @@ async fn poll(app: &Client, seen: &mut Vec<Value>) {
 }
 
 #[tokio::test]
-async fn each_change_is_one_event_with_the_object_after_it() {
+async fn each_change_is_one_event_with_the_object_after_the_change() {
     let app = App::start().await;
     let order = app.order("k1", "credits-1000", 1).await.expect(201);
     let charge = json!({"order_id": order.json()["id"], "payment_method": "pm_card_visa"});
@@ -61,7 +61,7 @@ async fn each_change_is_one_event_with_the_object_after_it() {
 }
 
 #[tokio::test]
-async fn an_event_that_commits_late_is_placed_behind_what_was_read() {
+async fn an_event_that_commits_late_comes_after_the_events_that_were_read() {
     let app = App::start().await;
     let mut seen = Vec::new();
     // By id and by time, the slow transaction's event is older than the events that the poller reads before the commit.
@@ -111,7 +111,7 @@ async fn a_poller_beside_many_writers_sees_every_event_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn two_readers_do_not_place_one_event_twice() {
+async fn two_readers_do_not_give_one_event_two_positions() {
     let app = App::start().await;
     app.order("k", "sticker", 1).await.expect(201);
     // Both readers find the event without a position, and wait for the feed's lock.
@@ -141,7 +141,7 @@ async fn a_read_that_finds_nothing_new_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_long_backlog_is_read_whole_though_one_read_places_only_some() {
+async fn a_long_backlog_is_read_completely_although_one_read_places_only_a_part() {
     let app = App::start().await;
     execute(
         &app.database,

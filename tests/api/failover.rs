@@ -25,7 +25,7 @@ async fn start_with_read_only_connections() -> App {
 }
 
 #[tokio::test]
-async fn a_server_whose_database_only_reads_is_not_ready_and_asks_writers_to_come_back() {
+async fn a_server_with_a_read_only_database_is_not_ready_and_answers_writes_with_503() {
     let app = start_with_read_only_connections().await;
 
     let write = app.order("key", "pro-monthly", 1).await.expect_problem(503, "database-unavailable");
@@ -41,7 +41,7 @@ async fn a_server_whose_database_only_reads_is_not_ready_and_asks_writers_to_com
 }
 
 #[tokio::test]
-async fn every_write_succeeds_once_the_server_takes_writes_though_no_connection_was_cut() {
+async fn after_a_fail_over_every_write_succeeds_although_no_connection_was_cut() {
     let app = start_with_read_only_connections().await;
     set_read_only(&app, false);
 

@@ -69,7 +69,7 @@ async fn an_account_that_is_stuck_at_a_row_slows_neither_another_account_nor_rea
 }
 
 #[tokio::test]
-async fn while_no_thread_comes_free_work_is_refused_after_two_seconds_and_readiness_answers_at_once() {
+async fn while_all_threads_are_busy_work_is_refused_after_two_seconds_and_readiness_answers_at_once() {
     let app = App::start_with_pool(1).await;
     send(app.request_as(ACME, "GET", "/v1/orders")).await.expect(200);
     let _stickers = hold_stickers(&app);

@@ -21,7 +21,7 @@ fn fail_orders(app: &App, sqlstate: &str, message: &str, once: bool) {
 }
 
 #[tokio::test]
-async fn a_server_without_room_asks_clients_to_come_back_and_the_key_stays_free() {
+async fn if_the_database_has_no_room_the_api_answers_503_and_the_key_stays_free() {
     let errors = [
         ("53100", "could not extend file \"base/16389/16402\": No space left on device"),
         ("53100", "could not extend file \"base/16389/16402\": wrote only 4096 of 8192 bytes at block 7"),
@@ -42,7 +42,7 @@ async fn a_server_without_room_asks_clients_to_come_back_and_the_key_stays_free(
 }
 
 #[tokio::test]
-async fn what_a_distributed_server_gives_up_runs_again() {
+async fn a_transaction_that_a_distributed_server_aborts_runs_again() {
     let errors = [
         ("40P01", "canceling the transaction since it was involved in a distributed deadlock"),
         ("08006", "connection to the remote node citus-2:5432 failed with the following error: Connection refused"),

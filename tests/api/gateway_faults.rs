@@ -57,7 +57,7 @@ async fn a_capture_that_is_refused_at_its_first_sending_has_failed_at_once() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_lets_nobody_in_fails_no_charge() {
+async fn a_gateway_that_rejects_all_callers_fails_no_charge() {
     for status in [401, 403, 404, 405] {
         let gateway = Scripted::open();
         let app = api_of(&gateway);
@@ -73,7 +73,7 @@ async fn a_gateway_that_lets_nobody_in_fails_no_charge() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_asks_to_wait_is_left_alone_for_as_long() {
+async fn a_gateway_that_asks_to_wait_gets_no_call_until_then() {
     let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
     for (status, retry_after) in [(429, "30"), (503, "30"), (503, date.as_str())] {
         let gateway = Scripted::open();

@@ -118,7 +118,7 @@ async fn sigterm_lets_a_slow_charge_answer_and_then_ends_the_process() {
 }
 
 #[tokio::test]
-async fn sigterm_lets_a_slow_charge_end_that_nobody_waits_for() {
+async fn sigterm_lets_a_slow_charge_end_whose_client_has_left() {
     let (database, sandbox) = (fresh_database(), Sandbox::start());
     let mut replica = Replica::start(&database, &sandbox.url);
     let order = replica.pending_order().await;

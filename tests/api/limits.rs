@@ -29,7 +29,7 @@ async fn limits(db: &Db) -> Vec<(&'static str, String)> {
 /// This test must fail if the pool sets no limits. On purpose: the database has other defaults, so that each expected value comes
 /// from the pool.
 #[tokio::test]
-async fn every_connection_of_the_pool_has_the_limits_also_one_that_replaces_a_lost_one() {
+async fn every_connection_of_the_pool_has_the_limits_also_after_a_reconnect() {
     let url = fresh_database();
     let (_, name) = url.rsplit_once('/').unwrap();
     execute(

@@ -12,7 +12,7 @@ use crate::binary::{Replica, bare};
 use crate::support::{eventually, execute};
 
 #[tokio::test]
-async fn a_local_run_shows_the_way_survives_its_postgresql_and_is_reset() {
+async fn a_local_run_prints_what_to_try_survives_a_killed_postgresql_and_can_be_reset() {
     let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o711)).tempdir().unwrap();
     let cluster = dir.path().join("cluster");
     let mut replica = Replica::start_alone(bare().env("DEV_POSTGRES_DIR", &cluster));

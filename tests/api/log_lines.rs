@@ -88,7 +88,7 @@ async fn a_clients_uuid_is_the_requests_id_and_another_name_is_not() {
 }
 
 #[tokio::test]
-async fn an_outage_of_the_database_is_told_when_it_begins_and_when_it_ends() {
+async fn an_outage_of_the_database_is_logged_once_when_it_begins_and_once_when_it_ends() {
     let (database, sandbox) = (fresh_database(), Sandbox::start());
     let replica = Replica::start_logging(&database, &sandbox.url, &[]);
     replica.order("before", "sticker", 1).await.expect(201);
@@ -115,7 +115,7 @@ async fn an_outage_of_the_database_is_told_when_it_begins_and_when_it_ends() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_no_error_of_ours() {
+async fn garbage_on_a_connection_is_not_logged_as_an_error() {
     let (database, sandbox) = (fresh_database(), Sandbox::start());
     let replica = Replica::start_logging(&database, &sandbox.url, &[]);
     let host = replica.base.strip_prefix("http://").unwrap();

@@ -40,7 +40,7 @@ async fn requests(app: &Client) -> Vec<(String, Value, u16)> {
 }
 
 #[tokio::test]
-async fn where_commit_is_refused_neither_the_change_nor_its_event_nor_the_record_stays() {
+async fn if_commit_fails_neither_the_change_nor_its_event_nor_the_record_stays() {
     let app = App::start_with_pool(2).await;
     let requests = requests(&app).await;
     let before = all_rows(&app);

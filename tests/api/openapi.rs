@@ -19,14 +19,14 @@ fn operations() -> Vec<(String, &'static str, &'static Value)> {
 }
 
 #[test]
-fn what_is_documented_is_what_is_routed() {
+fn the_documented_operations_are_the_routed_operations() {
     let routed: BTreeSet<_> = http::routed().into_iter().map(|(method, path)| format!("{method} {path}")).collect();
     let documented: BTreeSet<_> = operations().iter().map(|(method, path, _)| format!("{method} {path}")).collect();
     assert_eq!(documented, routed);
 }
 
 #[tokio::test]
-async fn a_documented_route_answers_and_tells_the_methods_of_its_path() {
+async fn a_documented_route_answers_and_its_405_lists_the_methods() {
     let app = App::start().await;
     for (method, path, operation) in operations() {
         let id = "00000000-0000-7000-8000-000000000000";
@@ -66,7 +66,7 @@ fn every_problem_is_documented_under_its_status() {
 }
 
 #[test]
-fn a_policy_is_documented_where_it_holds_and_nowhere_else() {
+fn a_policy_is_documented_exactly_at_its_route() {
     for (method, path, operation) in operations() {
         let policy = policies::of_route(&format!("{method} {path}"));
         let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
@@ -132,7 +132,10 @@ fn variants(schema: &'static Value, body: &Value, at: &str, found: &mut Vec<Vari
         add(json!(items), true);
     }
     if let Some(properties) = schema["properties"].as_object() {
-        assert_eq!(schema["additionalProperties"], false, "{at}: the API refuses unknown members, so the schema must refuse them, too");
+        assert_eq!(
+            schema["additionalProperties"], false,
+            "{at}: the API refuses unknown members, so the schema must refuse them, too"
+        );
         for (name, property) in properties {
             let member = body.get(name).unwrap_or_else(|| panic!("this test's body lacks {at}/{name}"));
             variants(property, member, &format!("{at}/{name}"), found);
@@ -152,7 +155,7 @@ async fn with(app: &Client, (method, path): (&str, &str), body: &Value, variant:
 }
 
 #[tokio::test]
-async fn the_schemas_set_the_limits_that_the_server_does() {
+async fn the_schemas_and_the_server_have_the_same_limits() {
     let app = App::start().await;
     let grants = json!({"feature": "pro", "units": 5, "days": 30});
     let terms = json!({"name": "Mug", "unit_amount": 5, "currency": "EUR", "stock": 5, "grants": grants});
@@ -186,11 +189,14 @@ async fn the_schemas_set_the_limits_that_the_server_does() {
 }
 
 #[test]
-fn a_generator_finds_nothing_that_it_drops() {
+fn the_document_has_nothing_that_a_generator_drops() {
     for (method, path, operation) in operations() {
         let body = &operation["requestBody"];
         if let Some(content) = body["content"].get("application/json") {
-            assert!(content["schema"]["$ref"].is_string(), "{method} {path}: the body must be one schema, and never null");
+            assert!(
+                content["schema"]["$ref"].is_string(),
+                "{method} {path}: the body must be one schema, and never null"
+            );
         }
         for (status, response) in operation["responses"].as_object().unwrap() {
             for (kind, content) in response["content"].as_object().into_iter().flatten() {
@@ -214,7 +220,7 @@ fn a_generator_finds_nothing_that_it_drops() {
 }
 
 #[tokio::test]
-async fn the_example_of_every_body_is_taken() {
+async fn the_server_accepts_the_example_of_every_body() {
     let app = App::start().await;
     let mut tried = BTreeSet::new();
     for (method, path, operation) in operations() {
@@ -240,7 +246,7 @@ fn example_of_members(schema: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn the_documentation_asks_no_other_host() {
+async fn the_documentation_loads_nothing_from_another_host() {
     let app = App::start().await;
     for page in ["/docs", "/assets/docs.js", "/"] {
         let answer = send(app.anonymous("GET", page)).await.expect(200);

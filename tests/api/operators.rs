@@ -28,7 +28,7 @@ fn accounts_are_made_and_listed() {
 }
 
 #[test]
-fn a_name_that_cannot_be_an_accounts_is_refused_with_a_clear_line() {
+fn an_invalid_account_name_is_refused_with_a_clear_line() {
     let database = fresh_database();
     for (name, why) in [
         ("x".repeat(300).as_str(), "1 to 255 characters, and has 300"),
@@ -46,7 +46,7 @@ fn a_name_that_cannot_be_an_accounts_is_refused_with_a_clear_line() {
 }
 
 #[tokio::test]
-async fn a_key_is_rotated_without_a_moment_without_a_key() {
+async fn an_api_key_is_rotated_without_a_gap() {
     let app = App::start_with_pool(2).await;
     app.get("/v1/orders").await.expect(200);
 
@@ -127,7 +127,7 @@ async fn a_person_is_erased_everywhere_and_the_books_stay() {
 }
 
 #[tokio::test]
-async fn what_is_parked_is_listed_with_key_and_first_request() {
+async fn a_parked_settlement_is_listed_with_its_key_and_first_request() {
     let app = App::start().await;
     assert_eq!(printed(&app.database, &["parked"]), "nothing is parked\n");
     let order = app.order("o", "sticker", 1).await.expect(201);
@@ -151,7 +151,7 @@ async fn what_is_parked_is_listed_with_key_and_first_request() {
 }
 
 #[test]
-fn nobody_is_erased_and_nothing_is_emptied_without_a_yes() {
+fn without_a_yes_nobody_is_erased_and_nothing_is_emptied() {
     let database = fresh_database();
     let output = payments(&database, &["erase-customer", "acme", "ada"]);
     let (said, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());

@@ -37,7 +37,7 @@ fn a_database_of_another_version_is_refused_and_stays_as_it_is() {
 }
 
 #[test]
-fn the_command_says_so_in_one_line_that_names_the_migration_and_the_remedy() {
+fn the_command_refuses_in_one_line_that_names_the_migration_and_the_remedy() {
     let url = database_of_another_version("of_another_version_too");
 
     for command in ["migrate", "serve"] {

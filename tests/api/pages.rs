@@ -30,7 +30,7 @@ fn links(html: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn no_page_may_load_from_another_host_or_run_what_is_inline() {
+async fn no_page_may_load_from_another_host_or_run_inline_code() {
     let app = App::start_with_demo().await;
 
     for path in PAGES.into_iter().chain(["/problems/unheard-of", "/source/idempotency/mod.rs"]) {
@@ -168,7 +168,7 @@ async fn books_that_cannot_be_read_are_a_502() {
 }
 
 #[tokio::test]
-async fn every_file_that_the_playground_links_is_there() {
+async fn every_file_that_the_playground_links_exists() {
     let app = App::start_with_demo().await;
 
     let mut files = 0;

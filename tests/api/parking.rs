@@ -19,7 +19,7 @@ async fn park(app: &App) {
 }
 
 #[tokio::test]
-async fn what_stays_unknown_is_parked_in_sight_until_it_is_resumed() {
+async fn a_settlement_that_stays_unknown_is_parked_until_somebody_resumes_it() {
     let (app, sandbox) = (App::start_without_settler(fresh_database(), away()), Sandbox::start());
     let order = app.pending_order().await;
     let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
@@ -41,7 +41,7 @@ async fn what_stays_unknown_is_parked_in_sight_until_it_is_resumed() {
 
 /// For example each attempt crashes its process: nobody gives the lease back.
 #[tokio::test]
-async fn attempts_that_never_come_to_an_end_are_parked_too() {
+async fn a_settlement_whose_attempts_never_end_is_parked() {
     let (app, sandbox) = (App::start_without_settler(fresh_database(), away()), Sandbox::start());
     let order = app.pending_order().await;
     let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
@@ -58,7 +58,7 @@ async fn attempts_that_never_come_to_an_end_are_parked_too() {
 }
 
 #[tokio::test]
-async fn what_stays_unknown_after_it_was_resumed_is_parked_again() {
+async fn a_resumed_settlement_that_stays_unknown_is_parked_again() {
     let app = App::start_without_settler(fresh_database(), away());
     let order = app.pending_order().await;
     app.pay("k", &order, "pm_card_visa").await.expect(202);

@@ -116,7 +116,7 @@ async fn refunds_that_race_never_give_back_more_than_was_paid() {
 }
 
 #[tokio::test]
-async fn full_refunds_that_race_are_one() {
+async fn of_full_refunds_that_race_one_succeeds() {
     let replicas = two_replicas().await;
     let charge = replicas[0].paid_charge().await;
 
@@ -131,7 +131,7 @@ async fn full_refunds_that_race_are_one() {
 }
 
 #[tokio::test]
-async fn refunds_meet_the_settling_of_their_charge_without_a_deadlock() {
+async fn refunds_during_the_settlement_of_their_charge_do_not_deadlock() {
     let (gateway, hold) = held();
     let app = App::start_without_settler(fresh_database(), gateway);
     for _ in 0..5 {
@@ -158,7 +158,7 @@ async fn refunds_meet_the_settling_of_their_charge_without_a_deadlock() {
 }
 
 #[tokio::test]
-async fn the_index_alone_keeps_a_second_charge_off_a_paid_order() {
+async fn the_unique_index_alone_refuses_a_second_charge_of_a_paid_order() {
     let app = App::start().await;
     let order = app.pending_order().await;
     app.pay("first", &order, "pm_card_visa").await.expect(201);

@@ -54,7 +54,7 @@ async fn of_many_puts_at_once_one_makes_the_product() {
 }
 
 #[tokio::test]
-async fn stock_below_what_is_reserved_is_refused_and_changes_nothing() {
+async fn stock_below_the_reserved_amount_is_refused_and_changes_nothing() {
     let app = App::start_with_pool(2).await;
     let made = app.product("mug", 10).await.expect(201).json();
     app.order("key", "mug", 7).await.expect(201);
@@ -67,7 +67,7 @@ async fn stock_below_what_is_reserved_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn accounts_have_catalogues_of_their_own() {
+async fn each_account_has_its_own_catalogue() {
     let app = App::start_with_pool(2).await;
     app.product("mug", 10).await.expect(201);
     let theirs = |method| app.request_as(GLOBEX, method, "/v1/products/mug");
@@ -124,7 +124,7 @@ async fn a_late_put_can_not_undo_a_newer_one() {
 }
 
 #[tokio::test]
-async fn a_precondition_that_can_not_hold_changes_nothing() {
+async fn a_put_whose_precondition_fails_changes_nothing() {
     let app = App::start_with_pool(2).await;
     let etag = app.product("mug", 10).await.expect(201).header("ETag").unwrap().to_owned();
     let before = app.rows();

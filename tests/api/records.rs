@@ -6,7 +6,7 @@ use crate::app::{App, GLOBEX, send};
 use crate::support::execute;
 
 #[tokio::test]
-async fn a_record_says_what_a_retry_meets() {
+async fn a_record_says_what_a_retry_will_do() {
     let app = App::start().await;
     let order = app.order("settled", "sticker", 1).await.expect(201);
     let charge = json!({"order_id": order.json()["id"], "payment_method": "pm_card_lost_reply"});
@@ -67,7 +67,7 @@ async fn an_account_never_lists_anothers_keys() {
 }
 
 #[tokio::test]
-async fn a_replay_names_the_request_that_came_first() {
+async fn after_a_replay_the_record_names_the_first_request() {
     let app = App::start().await;
     let first = app.order("k", "sticker", 1).await.expect(201);
     let retry = app.order("k", "sticker", 1).await.expect(201);

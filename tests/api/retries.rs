@@ -117,7 +117,7 @@ async fn the_same_key_of_two_accounts_is_two_keys() {
 }
 
 #[tokio::test]
-async fn what_was_out_of_stock_succeeds_once_it_is_restocked() {
+async fn an_order_that_was_out_of_stock_succeeds_with_its_key_after_a_restock() {
     let app = App::start_with_pool(2).await;
     app.product("mug", 1).await.expect(201);
     let failed = app.order("key", "mug", 2).await.expect_problem(409, "out-of-stock");
@@ -141,7 +141,7 @@ async fn a_request_that_never_ran_leaves_its_key_free() {
 }
 
 #[tokio::test]
-async fn a_bare_and_a_quoted_key_are_one() {
+async fn a_bare_key_and_a_quoted_key_are_the_same_key() {
     let app = App::start_with_pool(2).await;
 
     let bare = app.order("key", "sticker", 1).await.expect(201);
@@ -153,7 +153,7 @@ async fn a_bare_and_a_quoted_key_are_one() {
 }
 
 #[tokio::test]
-async fn another_server_replays_what_a_server_that_is_gone_has_done() {
+async fn another_server_replays_the_reply_of_a_server_that_is_gone() {
     let database = fresh_database();
     let first = App::start_on(database.clone(), 2).await;
     let order = first.order("key", "sticker", 1).await.expect(201);

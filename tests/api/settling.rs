@@ -32,7 +32,7 @@ fn assert_nothing_is_paid(app: &App) {
 }
 
 #[tokio::test]
-async fn the_settlers_reply_is_what_every_retry_gets() {
+async fn every_retry_gets_the_reply_that_the_settler_recorded() {
     let (app, sandbox) = (App::start_without_settler(fresh_database(), away()), Sandbox::start());
     let settler = app.settler(std::sync::Arc::new(sandbox.gateway()));
     for (card, status) in [("pm_card_visa", 201), ("pm_card_declined", 402), ("pm_card_sticky_error", 402)] {
@@ -87,7 +87,7 @@ async fn a_holder_that_slept_past_its_lease_writes_nothing_over_the_next_ones_ou
 }
 
 #[tokio::test]
-async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_one_is_at_it() {
+async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_holder_works() {
     let (app, hold, request) = charge_under_way().await;
     app.let_leases_end();
     assert_eq!(app.settler(away()).pass(false).await.unwrap().taken, 1);
@@ -122,7 +122,7 @@ async fn a_holder_of_a_refund_that_slept_past_its_lease_writes_nothing_either() 
 }
 
 #[tokio::test]
-async fn a_lease_is_one_holders_alone() {
+async fn only_one_holder_has_the_lease() {
     let (app, hold, request) = charge_under_way().await;
     assert_eq!(app.settler(declining()).pass(false).await.unwrap().taken, 0, "the request has the lease");
     app.let_leases_end();
@@ -136,7 +136,7 @@ async fn a_lease_is_one_holders_alone() {
 }
 
 #[tokio::test]
-async fn a_lease_is_fifteen_seconds_long_the_first_one_and_the_next() {
+async fn the_first_lease_and_the_next_last_fifteen_seconds() {
     let (app, hold, request) = charge_under_way().await;
     assert_eq!(app.count("settlements WHERE next_attempt_at = created_at + interval '15 seconds'"), 1);
     app.let_leases_end();

@@ -17,7 +17,7 @@ async fn order(app: Client, key: String) -> u16 {
 }
 
 #[tokio::test]
-async fn orders_are_made_and_read_over_connections_that_knew_the_columns_as_they_were() {
+async fn orders_are_made_and_read_over_connections_with_stale_plans() {
     // There are more connections than a request has attempts. So a request gets a fresh connection only if one failure closes all
     // older connections.
     let app = App::start_with_pool(30).await;
@@ -39,7 +39,7 @@ async fn orders_are_made_and_read_over_connections_that_knew_the_columns_as_they
 }
 
 #[tokio::test]
-async fn a_payment_is_recorded_at_once_though_the_columns_changed_during_the_call() {
+async fn a_payment_is_recorded_at_once_although_the_columns_changed_during_the_call() {
     let app = App::start_with_pool(2).await;
     for _ in 0..3 {
         app.paid_charge().await;

@@ -27,7 +27,7 @@ fn refused(name: &str, value: &str, more: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn a_value_of_the_wrong_form_is_refused_with_what_is_right() {
+fn a_value_of_the_wrong_form_is_refused_with_the_right_form() {
     for (name, value, right) in [
         ("GATEWAY_URL", ":::", "http://"),
         ("GATEWAY_URL", "", "http://"),
@@ -96,7 +96,7 @@ fn a_pool_that_the_server_has_no_room_for_is_refused() {
 }
 
 #[test]
-fn an_unknown_host_costs_no_more_than_a_wrong_value() {
+fn an_unreachable_database_host_ends_the_start_within_twenty_seconds() {
     // No machine answers at an address of TEST-NET-1, so only the program's own time limit ends the attempt.
     let started = std::time::Instant::now();
     refused("DATABASE_URL", "postgres://192.0.2.1/payments", &[]);
@@ -113,7 +113,7 @@ fn an_empty_database_url_counts_as_unset() {
 }
 
 #[test]
-fn a_reader_that_leaves_ends_no_command_with_an_error() {
+fn a_command_whose_reader_leaves_ends_without_an_error() {
     let mut process = bare().arg("openapi").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut output = BufReader::new(process.stdout.take().unwrap());
     let mut first = String::new();

@@ -59,7 +59,7 @@ async fn a_connection_killed_inside_the_body_runs_the_transaction_again() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_always_lost_is_not_tried_for_ever() {
+async fn a_transaction_that_always_loses_its_connection_gives_up() {
     let workshop = Workshop::open();
     let runs = Runs::default();
     let counted = runs.clone();
@@ -76,7 +76,7 @@ async fn a_connection_that_is_always_lost_is_not_tried_for_ever() {
 }
 
 #[tokio::test]
-async fn a_commit_whose_answer_is_lost_is_found_again_as_the_requests_own() {
+async fn after_a_lost_commit_answer_the_request_finds_its_own_record() {
     let proxy = Arc::new(Proxy::start());
     let direct = Workshop::open();
     let workshop = Workshop::open_on(proxy.url(&direct.url), 4);
@@ -102,7 +102,7 @@ async fn a_commit_whose_answer_is_lost_is_found_again_as_the_requests_own() {
 }
 
 #[tokio::test]
-async fn a_lost_failure_is_found_again_too() {
+async fn after_a_lost_commit_answer_the_request_finds_its_own_stored_failure() {
     let proxy = Arc::new(Proxy::start());
     let direct = Workshop::open();
     let workshop = Workshop::open_on(proxy.url(&direct.url), 4);

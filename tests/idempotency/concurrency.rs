@@ -71,7 +71,7 @@ async fn waiting_duplicates_hold_one_connection_a_process_and_other_keys_go_thro
 }
 
 #[tokio::test]
-async fn a_duplicate_that_waits_too_long_is_told_that_the_key_is_in_flight() {
+async fn a_duplicate_that_waits_too_long_gets_in_flight() {
     const IMPATIENT: Policy = Policy { wait: Duration::from_millis(100), ..MAKE };
     let workshop = Workshop::open();
     let shelf = workshop.hold_shelf(1);
@@ -196,7 +196,7 @@ pub fn record_meanwhile(url: &str, key: &str) {
 
 /// The advisory lock only keeps duplicates from running. The primary key prevents a second effect.
 #[tokio::test]
-async fn a_record_that_appears_while_the_body_runs_rolls_it_back_and_is_replayed() {
+async fn if_a_record_appears_while_the_body_runs_the_body_rolls_back_and_the_record_is_replayed() {
     let workshop = Workshop::open();
     let other = workshop.make("other").await;
     for (policy, key) in [(MAKE, "one"), (MAKE_OR_REMEMBER, "two")] {
@@ -218,7 +218,7 @@ async fn a_record_that_appears_while_the_body_runs_rolls_it_back_and_is_replayed
 
 /// The body may fail because of the writes of the record's transaction.
 #[tokio::test]
-async fn a_body_that_fails_beside_a_record_that_appears_is_answered_by_it() {
+async fn if_a_record_appears_while_a_body_fails_the_record_is_replayed() {
     let workshop = Workshop::open();
     let other = workshop.make("other").await;
     let failures = [ToyError::Impossible, ToyError::Closed];

@@ -83,7 +83,7 @@ struct Plan {
 
 /// This test fails if the list's index has no condition: then the planner reads all records of the account to find one key.
 #[tokio::test]
-async fn a_key_is_found_by_the_primary_key_though_the_table_was_never_analyzed() {
+async fn a_key_is_found_by_the_primary_key_before_the_table_is_analyzed() {
     let workshop = Workshop::open();
     let plan: Vec<Plan> = diesel::sql_query(
         "EXPLAIN SELECT * FROM idempotency_keys \

@@ -28,7 +28,7 @@ async fn cache_failures_leaves_no_rows_yet_replays_the_failure() {
 }
 
 #[tokio::test]
-async fn a_cached_failure_expires_after_its_own_time_to_live_and_is_decided_afresh() {
+async fn a_stored_failure_expires_after_its_own_time_to_live_and_the_body_runs_again() {
     const SHORT: Policy =
         Policy { failures: Failures::CacheFailures { failure_ttl: Duration::from_millis(200) }, ..MAKE };
     let workshop = Workshop::open();

@@ -72,7 +72,7 @@ async fn a_request_outlives_a_sweep_that_is_rolled_back() {
 
 /// Fails without `FOR UPDATE`: the second guard does not wait, and reads the old record.
 #[tokio::test]
-async fn whoever_guards_a_record_sees_what_the_guard_before_made_of_it() {
+async fn a_second_guard_waits_and_sees_the_change_of_the_first_guard() {
     let workshop = Workshop::open();
     workshop.send(MAKE, "key", "ball", |_, _| Ok(Reply::json(202, &"under way")?)).await.unwrap();
     let mut first = connect(&workshop.url);

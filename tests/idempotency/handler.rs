@@ -58,7 +58,7 @@ async fn a_lifted_handler_makes_one_toy_and_replays() {
 }
 
 #[actix_web::test]
-async fn what_is_not_one_keyed_request_is_refused_before_the_body() {
+async fn a_malformed_request_is_refused_before_the_body_runs() {
     let workshop = Workshop::open();
     let ball = || post(r#"{"name":"ball"}"#);
     let keyed = |request: TestRequest| request.insert_header(("Idempotency-Key", "key"));
@@ -79,7 +79,7 @@ async fn what_is_not_one_keyed_request_is_refused_before_the_body() {
 }
 
 #[actix_web::test]
-async fn a_service_may_put_its_own_error_in_the_place_of_the_extractors() {
+async fn a_service_may_answer_with_its_own_error_instead_of_the_extractors() {
     let workshop = Workshop::open();
     let ball = |path| post(r#"{"name":"ball"}"#).uri(path);
     let keyed = |path| ball(path).insert_header(("Idempotency-Key", "key"));

@@ -68,7 +68,7 @@ async fn a_retry_gets_the_provisional_reply_when_its_wait_ends() {
 }
 
 #[tokio::test]
-async fn to_settle_a_final_or_missing_record_is_an_error_that_rolls_back() {
+async fn settling_a_final_or_missing_record_fails_and_rolls_back() {
     let workshop = Workshop::open();
     let first = workshop.make("final").await;
 

@@ -193,7 +193,7 @@ async fn one_account_never_meets_anothers_keys() {
 }
 
 #[tokio::test]
-async fn an_expired_record_is_decided_afresh() {
+async fn a_request_whose_record_expired_runs_again() {
     let workshop = Workshop::open();
     let first = workshop.make("key").await;
     workshop.expire("key");

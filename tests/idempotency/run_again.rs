@@ -95,7 +95,7 @@ async fn after_a_fail_over_the_transaction_runs_again_over_a_fresh_connection() 
 }
 
 #[tokio::test]
-async fn a_time_limit_is_not_run_into_again() {
+async fn a_transaction_that_hits_a_time_limit_does_not_run_again() {
     let workshop = Workshop::open();
     let shelf = workshop.hold_shelf(1);
     let runs = Runs::default();

@@ -62,7 +62,7 @@ async fn a_sweep_is_bounded_and_says_whether_there_is_more() {
 }
 
 #[tokio::test]
-async fn a_sweep_leaves_what_somebody_else_has_locked() {
+async fn a_sweep_skips_records_that_another_transaction_has_locked() {
     let workshop = Workshop::open();
     add_records(&workshop, "expired", 10, 201, "now()");
     let mut other = connect(&workshop.url);
@@ -76,7 +76,7 @@ async fn a_sweep_leaves_what_somebody_else_has_locked() {
 
 /// This test must fail if the deleting statement does not check the expiry again.
 #[tokio::test]
-async fn a_live_record_that_lies_where_an_expired_one_lay_is_not_swept() {
+async fn a_live_record_in_the_place_of_an_expired_record_is_not_swept() {
     let workshop = Workshop::open();
     add_records(&workshop, "old", 1, 201, "now()");
     let at_first_place = "idempotency_keys WHERE ctid = '(0,1)'";
@@ -100,7 +100,7 @@ async fn a_live_record_that_lies_where_an_expired_one_lay_is_not_swept() {
 }
 
 #[tokio::test]
-async fn many_sweepers_beside_takeovers_and_live_traffic_delete_what_is_expired_and_nothing_else() {
+async fn many_sweepers_beside_takeovers_and_traffic_delete_only_expired_records() {
     const CONTESTED: usize = 60;
     let workshop = Workshop::open();
     // These records expire first, so sweepers and takeovers meet at them.

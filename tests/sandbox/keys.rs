@@ -46,7 +46,7 @@ async fn the_content_is_compared_not_its_spelling() {
 }
 
 #[tokio::test]
-async fn what_is_not_accepted_is_422_and_leaves_the_key_free() {
+async fn a_call_that_is_not_accepted_is_422_and_leaves_the_key_free() {
     let sandbox = Sandbox::start();
     let key = fresh_reference();
     let good = capture_body(&key, 500, "pm_card_visa");

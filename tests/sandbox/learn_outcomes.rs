@@ -70,14 +70,18 @@ async fn a_lost_reply_is_unknown_after_one_call_and_learnt_by_the_next() {
 }
 
 #[tokio::test]
-async fn looking_first_captures_nothing_twice_after_the_gateway_forgot_the_key() {
+async fn after_the_gateway_forgot_the_key_a_look_prevents_a_second_capture() {
     // The worst gateway: it forgets each key at once.
     let sandbox = Sandbox::start_with(Duration::ZERO, "127.0.0.1:0".parse().unwrap());
     let gateway = HttpGateway::new(&sandbox.url()).unwrap();
     let reference = fresh_reference();
     let call = capture(&reference, "pm_card_visa");
 
-    assert_eq!(learn(&gateway, &call, true).await, Ok(Outcome::Succeeded), "the book has no capture, so the call is sent");
+    assert_eq!(
+        learn(&gateway, &call, true).await,
+        Ok(Outcome::Succeeded),
+        "the book has no capture, so the call is sent"
+    );
     assert_eq!(learn(&gateway, &call, true).await, Ok(Outcome::Succeeded));
     assert_eq!(sandbox.captured_outcomes(&reference).await, ["succeeded"]);
 
@@ -135,7 +139,7 @@ async fn a_capture_begun_while_the_gateway_was_down_succeeds_once_it_is_up() {
 }
 
 #[tokio::test]
-async fn refunds_are_learnt_and_one_above_what_is_left_has_failed() {
+async fn a_refund_is_learnt_and_a_refund_above_the_rest_has_failed() {
     let sandbox = Sandbox::start();
     let gateway = HttpGateway::new(&sandbox.url()).unwrap();
     let captured = fresh_reference();
@@ -177,7 +181,11 @@ async fn the_client_and_the_sandbox_know_the_same_payment_methods() {
     let refused = sandbox.capture(&fresh_reference(), 1, "pm_card_unknown").await;
     for payment_method in PAYMENT_METHODS {
         assert!(gateway.accepts(payment_method));
-        assert!(refused.body.contains(payment_method), "the sandbox names the methods that it accepts: {}", refused.body);
+        assert!(
+            refused.body.contains(payment_method),
+            "the sandbox names the methods that it accepts: {}",
+            refused.body
+        );
     }
     assert_eq!(refused.body.matches("pm_card_").count(), PAYMENT_METHODS.len() + 1);
     assert!(!gateway.accepts("pm_card_unknown"));

@@ -144,7 +144,7 @@ async fn a_call_whose_client_has_left_no_longer_overlaps() {
 }
 
 #[tokio::test]
-async fn a_stop_is_quick_and_graceful_though_calls_are_held_open_and_a_restart_answers_them() {
+async fn with_calls_held_open_a_graceful_stop_is_quick_and_a_restart_answers_the_calls() {
     let sandbox = Arc::new(Sandbox::start());
     let references = [fresh_reference(), fresh_reference()];
     for (reference, payment_method) in references.iter().zip(["pm_card_lost_reply", "pm_card_slow"]) {

@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use crate::{Sandbox, fresh_reference};
 
 #[tokio::test]
-async fn refunds_go_up_to_what_was_captured_and_no_further() {
+async fn refunds_never_exceed_the_captured_amount() {
     let sandbox = Sandbox::start();
     let (capture, part, rest, over) = (fresh_reference(), fresh_reference(), fresh_reference(), fresh_reference());
     sandbox.capture(&capture, 1000, "pm_card_visa").await;
@@ -57,7 +57,7 @@ async fn only_a_capture_that_succeeded_is_refunded() {
 }
 
 #[tokio::test]
-async fn captures_of_the_odd_methods_are_refunded_plainly() {
+async fn captures_of_slow_and_lost_calls_are_refunded_at_once() {
     let sandbox = Sandbox::start();
     let (slow, lost) = (fresh_reference(), fresh_reference());
     let unanswered = sandbox.capture(&lost, 500, "pm_card_lost_reply");

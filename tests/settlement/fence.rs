@@ -40,7 +40,7 @@ async fn a_holder_that_slept_past_its_lease_writes_nothing_over_the_next_ones_ou
 }
 
 #[tokio::test]
-async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_one_is_at_it() {
+async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_holder_works() {
     let (office, fine, request) = payment_under_way(Does::HoldThenPay).await;
     office.let_leases_end();
     office.provider.script("AB-1", [Does::HoldThenPay]);
@@ -61,7 +61,7 @@ async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_one_is
 }
 
 #[tokio::test]
-async fn a_holder_that_lost_its_lease_and_fails_does_not_shorten_the_next_ones() {
+async fn a_holder_that_lost_its_lease_and_fails_does_not_shorten_the_next_lease() {
     let (office, _, request) = payment_under_way(Does::HoldThenAnswer(429)).await;
     office.let_leases_end();
     office.provider.script("AB-1", [Does::PayAndLose]);
@@ -79,7 +79,7 @@ async fn a_holder_that_lost_its_lease_and_fails_does_not_shorten_the_next_ones()
 }
 
 #[tokio::test]
-async fn a_lease_is_as_long_as_the_limits_say_the_first_one_and_the_next() {
+async fn the_first_lease_and_the_next_last_as_long_as_the_limits_say() {
     let (office, _, request) = payment_under_way(Does::HoldThenAnswer(429)).await;
     assert_eq!(office.count("settlements WHERE next_attempt_at = created_at + interval '5 seconds'"), 1);
     office.let_leases_end();
@@ -97,7 +97,7 @@ async fn a_lease_is_as_long_as_the_limits_say_the_first_one_and_the_next() {
 }
 
 #[tokio::test]
-async fn a_lease_is_one_holders_alone() {
+async fn only_one_holder_has_the_lease() {
     let (office, _, request) = payment_under_way(Does::HoldThenPay).await;
     assert_eq!(office.another_process().pass().await.taken, 0, "the request has the lease");
     office.let_leases_end();
@@ -140,7 +140,7 @@ impl Database for Gated {
 }
 
 #[tokio::test]
-async fn of_two_settlers_that_both_saw_it_due_one_gets_it() {
+async fn if_two_settlers_see_a_due_settlement_only_one_takes_it() {
     let office = Office::open();
     office.unknown_payment("k", Does::Answer(429)).await;
     office.let_leases_end();

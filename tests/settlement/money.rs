@@ -137,7 +137,7 @@ async fn past_the_lifetime_of_its_key_a_call_that_the_books_dont_have_is_sent() 
 }
 
 #[tokio::test]
-async fn before_that_a_call_is_sent_again_without_a_look() {
+async fn within_the_lifetime_of_its_key_a_call_is_sent_again_without_a_look() {
     let office = Office::open();
     let fine = office.unknown_payment("k", Does::PayAndLose).await;
     office.age("22 hours 59 minutes");

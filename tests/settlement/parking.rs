@@ -15,7 +15,7 @@ fn let_attempts_pass(office: &Office, attempts: i32) {
 }
 
 #[tokio::test]
-async fn what_stays_unknown_is_parked_in_sight_until_it_is_resumed() {
+async fn a_settlement_that_stays_unknown_is_parked_until_somebody_resumes_it() {
     let office = Office::open();
     let fine = office.unknown_payment("k", Does::Answer(429)).await;
     office.provider.script("k", [Does::Answer(429)]);
@@ -34,7 +34,11 @@ async fn what_stays_unknown_is_parked_in_sight_until_it_is_resumed() {
     assert!(progress(&mut connect(&office.url), ACCOUNT, &[&reference]).unwrap()[&reference].parked);
     // A parked settlement waits for a person, also if it had few attempts.
     let_attempts_pass(&office, 1);
-    assert_eq!((office.pass().await.taken, office.provider.sendings().len()), (0, 2), "a pass took a parked settlement");
+    assert_eq!(
+        (office.pass().await.taken, office.provider.sendings().len()),
+        (0, 2),
+        "a pass took a parked settlement"
+    );
     assert_eq!((office.pay("k", fine).await.status, office.pay("another", fine).await.status), (202, 409));
 
     let resumed = office.settler.pass(true).await.unwrap();
@@ -46,7 +50,7 @@ async fn what_stays_unknown_is_parked_in_sight_until_it_is_resumed() {
 
 /// For example each attempt crashes its process: nobody gives the lease back.
 #[tokio::test]
-async fn attempts_that_never_come_to_an_end_are_parked_too() {
+async fn a_settlement_whose_attempts_never_end_is_parked() {
     let office = Office::open();
     let fine = office.unknown_payment("k", Does::Answer(429)).await;
     let_attempts_pass(&office, QUICK.max_attempts);
@@ -60,7 +64,7 @@ async fn attempts_that_never_come_to_an_end_are_parked_too() {
 }
 
 #[tokio::test]
-async fn what_stays_unknown_after_it_was_resumed_is_parked_again() {
+async fn a_resumed_settlement_that_stays_unknown_is_parked_again() {
     let office = Office::open();
     office.unknown_payment("k", Does::Answer(429)).await;
     office.provider.script("k", [Does::Answer(429)]);
@@ -89,7 +93,7 @@ async fn a_call_that_this_release_cant_read_is_not_sent_and_ends_up_parked() {
 }
 
 #[tokio::test]
-async fn the_table_refuses_what_is_neither_open_nor_settled() {
+async fn the_table_refuses_a_settlement_that_is_neither_open_nor_settled() {
     let office = Office::open();
     office.unknown_payment("k", Does::Answer(429)).await;
     for (change, constraint) in [

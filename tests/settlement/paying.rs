@@ -64,7 +64,7 @@ async fn a_5xx_is_repeated_at_once_and_its_payment_is_made() {
 }
 
 #[tokio::test]
-async fn a_first_commit_whose_answer_is_lost_makes_the_call_all_the_same() {
+async fn after_a_lost_answer_to_the_first_commit_the_call_is_sent_once() {
     let (office, proxy) = behind_a_proxy();
     let fine = office.fine("AB-1");
     office.hook.once(At::Body, move || proxy.lose_answer_of_next_commit());
@@ -77,7 +77,7 @@ async fn a_first_commit_whose_answer_is_lost_makes_the_call_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_second_commit_whose_answer_is_lost_is_found_and_not_done_again() {
+async fn after_a_lost_answer_to_the_second_commit_the_outcome_is_found() {
     let (office, proxy) = behind_a_proxy();
     let fine = office.fine("AB-1");
     office.hook.once(At::Step(Step::Concluded), move || proxy.lose_answer_of_next_commit());
@@ -90,7 +90,11 @@ async fn a_second_commit_whose_answer_is_lost_is_found_and_not_done_again() {
     assert_eq!(office.provider.sendings().len(), 1);
     assert_eq!(office.count("settlements WHERE attempts = 1"), 1);
     let Counts { settled, unknown, .. } = office.settler.counts();
-    assert_eq!((settled.load(Ordering::Relaxed), unknown.load(Ordering::Relaxed)), (1, 0), "the settlement counts as settled");
+    assert_eq!(
+        (settled.load(Ordering::Relaxed), unknown.load(Ordering::Relaxed)),
+        (1, 0),
+        "the settlement counts as settled"
+    );
 }
 
 /// A trigger that kills the backend of the first transaction with a receipt, during its COMMIT and before the commit takes

@@ -152,7 +152,7 @@ async fn an_outside_that_keeps_no_keys_gets_no_repeat() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repeat_that_meets_something_else_follows_that_ones_rule() {
+async fn a_repeat_with_another_answer_follows_the_rule_of_that_answer() {
     let sent = |error| [Err(SERVER_ERROR), Err(error)];
     assert_eq!(learn_from(FIRST, sent(no_answer()), []).await, unanswered(no_answer()));
     assert_eq!(learn_from(FIRST, sent(LATER), []).await, unanswered(LATER));
@@ -177,7 +177,7 @@ async fn a_refusal_has_failed_only_if_the_books_are_empty_and_no_sending_went_un
 }
 
 #[tokio::test]
-async fn looking_first_sends_only_what_the_books_dont_have() {
+async fn after_a_look_only_a_call_that_the_books_dont_have_is_sent() {
     assert_eq!(learn_from(KEY_FORGOTTEN, [], [Ok(Some(Done))]).await, Ok(Done));
     assert_eq!(learn_from(KEY_FORGOTTEN, [Ok(Done)], [Ok(None)]).await, Ok(Done));
     assert_eq!(learn_from(KEY_FORGOTTEN, [Err(REFUSED)], [Ok(None), Ok(None)]).await, Ok(Failed));

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_finds_what_breaks_it() {
+    fn each_rule_finds_a_statement_that_breaks_it() {
         let breaches = [
             (
                 "INSERT INTO t (account_id, n) VALUES ($1, (SELECT n FROM u WHERE account_id = $1))",
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_held_to_one_account_is_found_wherever_it_stands() {
+    fn every_read_or_write_without_an_account_is_found() {
         let crossing = [
             "SELECT n FROM t",
             "SELECT n FROM t WHERE account_id = $1 OR n = $2",
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_the_rules_is_let_through() {
+    fn statements_that_keep_the_rules_pass() {
         let sound = [
             "SELECT \"t\".\"n\" FROM \"t\" WHERE ((\"t\".\"account_id\" = $1) AND (\"t\".\"id\" = $2)) FOR UPDATE",
             "SELECT claim.got, r.n FROM (SELECT pg_try_advisory_xact_lock($1) AS got) claim LEFT JOIN t r ON r.account_id = $2 AND r.n = $3",
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_says_what_it_does_to_which_tables() {
+    fn the_checker_names_what_a_statement_does_to_which_table() {
         let sql = "WITH old AS MATERIALIZED (SELECT id FROM t WHERE account_id = $1 FOR UPDATE SKIP LOCKED) \
                    DELETE FROM t r USING old WHERE r.account_id = $1 AND r.id = old.id";
         assert!(findings(sql).kinds.iter().eq(["DELETE t", "LOCK t"]));

@@ -141,7 +141,7 @@ async fn a_profile_requires_what_its_author_says_and_only_notes_the_rest() {
 }
 
 #[tokio::test]
-async fn what_a_profile_only_recommends_warns() {
+async fn a_check_that_a_profile_only_recommends_warns() {
     let (toy, replica) = toys(Defect::EmptyKeyTaken, false);
     let line = command_line(&toy, &replica, &["--profile", "draft", "--only", "key-empty"]);
     let seen = report(&line).await.unwrap();
@@ -150,7 +150,7 @@ async fn what_a_profile_only_recommends_warns() {
 }
 
 #[tokio::test]
-async fn a_check_without_what_it_needs_is_skipped_and_says_why() {
+async fn a_check_without_its_options_is_skipped_and_gives_the_reason() {
     let toy = Toy::start(Defect::None);
     let line = words(["POST", &format!("{}/things", toy.base), "--body", r#"{"customer":"ada"}"#, "--profile", "this"]);
     let seen = report(&line).await.unwrap();
