@@ -5,6 +5,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::app::{ACME, App, Client, one_item};
+use crate::binary::Replica;
+use crate::support;
 
 fn connect(app: &Client) -> TcpStream {
     let stream = TcpStream::connect(app.base.trim_start_matches("http://")).unwrap();
@@ -53,18 +55,65 @@ async fn a_body_that_does_not_end_is_a_timeout_and_may_be_sent_again() {
 }
 
 #[tokio::test]
-async fn an_offer_of_another_protocol_is_answered_in_http_1_1_with_connection_close() {
+async fn an_offer_of_another_protocol_is_ignored_and_the_connection_stays_usable() {
     let app = App::start_with_pool(2).await;
     let body = one_item("sticker", 1).to_string();
-    let offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQBAAAAAAIAAAAA\r\n";
     let mut stream = connect(&app);
-    stream.write_all(format!("{}{body}", head("key", body.len(), offer)).as_bytes()).unwrap();
+    for (key, offer) in [
+        ("java", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQBAAAAAAIAAAAA\r\n"),
+        ("curl", "Connection: keep-alive, Upgrade\r\nupgrade: h2c\r\n"),
+        ("websocket", "connection:upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"),
+        ("none", ""),
+    ] {
+        stream.write_all(format!("{}{body}", head(key, body.len(), offer)).as_bytes()).unwrap();
+        let answer = read_to(&mut stream, "\"created_at\"");
+        assert!(answer.starts_with("HTTP/1.1 201 "), "{key}: {answer}");
+        assert!(!answer.to_ascii_lowercase().contains("\r\nconnection:"), "{key}: {answer}");
+        assert!(app.order(key, "sticker", 1).await.expect(201).is_replay());
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_contains_upgrade_headers_arrives_unchanged() {
+    let app = App::start_with_pool(2).await;
+    let customer = "connection: upgrade, upgrade";
+    let body = format!("{{\n\"items\":\n[{{\"sku\":\"sticker\",\n\"quantity\":1}}],\n\"customer\":\n\"{customer}\"}}");
+    let mut stream = connect(&app);
+    stream.write_all(format!("{}{body}", head("key", body.len(), "")).as_bytes()).unwrap();
 
     let answer = read_to(&mut stream, "\"created_at\"");
 
-    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
-    assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
-    assert!(app.order("key", "sticker", 1).await.expect(201).is_replay());
+    assert!(answer.contains(&format!("\"customer\":\"{customer}\"")), "{answer}");
+}
+
+/// Twice the setting at most: the server looks at its clock in steps.
+#[tokio::test]
+async fn an_idle_connection_is_kept_as_long_as_the_setting_says() {
+    let database = support::fresh_database();
+    let replica = Replica::start_logging(&database, "http://127.0.0.1:9", &[("KEEP_ALIVE", "2")]);
+    let mut stream = connect(&replica);
+    stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: api\r\n\r\n").unwrap();
+    read_to(&mut stream, "\r\n\r\n");
+    let idle = Instant::now();
+
+    let ended = tokio::task::spawn_blocking(move || stream.read_to_end(&mut Vec::new())).await.unwrap();
+
+    ended.unwrap();
+    assert!((1900..6000).contains(&idle.elapsed().as_millis()), "kept for {:?}", idle.elapsed());
+}
+
+/// Five seconds is what actix keeps them for by itself.
+#[tokio::test]
+async fn an_idle_connection_is_usable_after_more_than_five_seconds() {
+    let database = support::fresh_database();
+    let replica = Replica::start_logging(&database, "http://127.0.0.1:9", &[]);
+    let mut stream = connect(&replica);
+    for _ in 0..2 {
+        stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: api\r\n\r\n").unwrap();
+        let answer = read_to(&mut stream, "\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        tokio::time::sleep(Duration::from_secs(7)).await;
+    }
 }
 
 #[tokio::test]

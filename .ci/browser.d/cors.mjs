@@ -39,7 +39,7 @@ const browser = await chromium.launch({
 const run = async (origin) => {
   const tab = await browser.newPage();
   await tab.goto(origin);
-  return tab.evaluate(script, process.env.BASE);
+  return tab.evaluate(script, process.argv[2]);
 };
 assert.deepEqual(await run(`http://localhost:${port}`), {
   statuses: [201, 201, 422, 422],
