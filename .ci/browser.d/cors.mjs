@@ -1,3 +1,5 @@
+// Checks CORS: a page of an allowed origin uses the API, a page of another origin reads nothing.
+
 import assert from "node:assert/strict";
 import http from "node:http";
 import { chromium } from "playwright-core";
