@@ -37,7 +37,7 @@ const EMPTY: [(&str, &str); 12] = [
     ),
     ("records still provisional", "idempotency_keys WHERE status = 202"),
     (
-        "orders paid without a charge, or charged but not paid",
+        "orders whose status and charge disagree",
         "orders o WHERE (status IN ('paid', 'refunded')) <> (SELECT count(*) = 1 FROM charges c \
          WHERE c.account_id = o.account_id AND c.order_id = o.id AND c.status = 'succeeded' AND c.amount = o.amount)",
     ),

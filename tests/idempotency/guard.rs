@@ -14,7 +14,7 @@ pub fn address(key: &str) -> Address {
 
 /// This test passes also without the guard's lock, because the deletion of the record waits for the sweep, too.
 #[tokio::test]
-async fn a_takeover_waits_for_a_sweep_that_has_locked_the_record_and_claims_afresh() {
+async fn a_takeover_waits_for_a_sweep_that_has_locked_the_record_and_claims_again() {
     let workshop = Workshop::open();
     workshop.make("key").await;
     workshop.expire("key");
@@ -33,7 +33,7 @@ async fn a_takeover_waits_for_a_sweep_that_has_locked_the_record_and_claims_afre
 }
 
 #[tokio::test]
-async fn a_request_waits_for_a_sweep_that_is_deleting_its_record_and_claims_afresh() {
+async fn a_request_waits_for_a_sweep_that_is_deleting_its_record_and_claims_again() {
     let workshop = Workshop::open();
     workshop.make("key").await;
     workshop.expire("key");
