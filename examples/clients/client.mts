@@ -34,7 +34,7 @@ async function send(path: string, body: unknown, key: string): Promise<Answer> {
     const signal = AbortSignal.timeout(15_000);
     const response = await fetch(BASE + path, { method: "POST", headers, body: JSON.stringify(body), signal });
     const text = await response.text();
-    const json = text.startsWith("{") ? JSON.parse(text) : { retry: "again" }; // a text that is not JSON comes from a proxy, not from the API
+    const json = text.startsWith("{") ? JSON.parse(text) : { retry: "again" }; // not JSON: from a proxy, not from the API
     return { status: response.status, body: json, wait: Number(response.headers.get("Retry-After") ?? 0) };
   } catch {
     return { status: 0, body: {}, wait: 0 }; // the request or its answer was lost: the client can't know whether it took effect
