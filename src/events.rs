@@ -32,8 +32,7 @@ use crate::idempotency::FieldError;
 use crate::schema::{event_feeds, events};
 use crate::wire::{After, By, Page, Paging};
 
-/// Events placed by one read at most: some 20 ms of work, so that the feed's lock is never held for long. More than the
-/// largest page, so that a page is short only where nothing is left to place.
+/// Events placed by one transaction at most: some 20 ms of work, so that a reader never holds the feed's lock for long.
 const PLACED_AT_ONCE: i64 = 1000;
 
 /// Writes the event of a change: `data` is the object after it.
@@ -134,9 +133,10 @@ pub async fn list(
 ) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(account.id, move |conn| {
+            let whole = usize::try_from(paging.rows()).unwrap_or(usize::MAX);
             let mut events = placed(conn, account.id, &paging)?;
-            let is_short = events.len() <= usize::try_from(paging.limit).unwrap_or(usize::MAX);
-            if is_short && waits_for_a_place(conn, account.id)? {
+            // Again and again: a filter may pass over everything that was placed.
+            while events.len() < whole && waits_for_a_place(conn, account.id)? {
                 place(conn, account.id)?;
                 events = placed(conn, account.id, &paging)?;
             }

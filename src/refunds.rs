@@ -205,9 +205,10 @@ fn processing_amount(conn: &mut PgConnection, account_id: Uuid, charge_id: Uuid)
 }
 
 /// Adds to what may no longer be refunded of a locked charge; takes off where `amount` is negative.
-fn add_refunded(conn: &mut PgConnection, account_id: Uuid, charge_id: Uuid, amount: i64) -> QueryResult<usize> {
-    let charge = diesel::update(charges_table::table.find((account_id, charge_id)));
-    Prepared(charge.set(charges_table::amount_refunded.eq(charges_table::amount_refunded + amount))).execute(conn)
+fn add_refunded(conn: &mut PgConnection, account_id: Uuid, charge_id: Uuid, amount: i64) -> QueryResult<i64> {
+    let charge = diesel::update(charges_table::table.find((account_id, charge_id)))
+        .set(charges_table::amount_refunded.eq(charges_table::amount_refunded + amount));
+    Prepared(charge.returning(charges_table::amount_refunded)).get_result(conn)
 }
 
 /// In the second transaction: what became of the refund, with the charge, the order, its entitlements and the events.
