@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_malformed() {
+    fn a_body_that_is_not_json_is_malformed() {
         let deep = "[".repeat(200) + &"]".repeat(200);
         let vectors = [
             "{",

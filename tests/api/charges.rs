@@ -1,4 +1,4 @@
-//! The rules of charges: what each answer is, and what it leaves behind.
+//! The rules of charges: each answer, and the rows that it leaves.
 
 use std::time::{Duration, SystemTime};
 
@@ -84,7 +84,7 @@ async fn a_declined_card_is_a_402_whose_replay_is_the_same() {
 }
 
 #[tokio::test]
-async fn what_the_gateway_fails_for_good_is_a_402_gateway_failed() {
+async fn a_charge_that_the_gateway_fails_for_good_is_a_402_gateway_failed() {
     let app = App::start().await;
     let order = app.pending_order().await;
 
@@ -137,7 +137,7 @@ async fn a_payment_method_that_is_not_accepted_leaves_the_key_free() {
 }
 
 #[tokio::test]
-async fn an_order_that_is_not_pending_is_not_payable_and_the_answer_is_kept() {
+async fn an_order_that_is_not_pending_is_not_payable_and_the_refusal_is_stored() {
     let app = App::start().await;
     let (paid, canceled) = (app.pending_order().await, app.pending_order().await);
     app.pay("first", &paid, "pm_card_visa").await.expect(201);
@@ -153,7 +153,7 @@ async fn an_order_that_is_not_pending_is_not_payable_and_the_answer_is_kept() {
 }
 
 #[tokio::test]
-async fn another_accounts_orders_and_charges_are_not_there() {
+async fn another_accounts_orders_and_charges_are_not_found() {
     let app = App::start().await;
     let order = app.pending_order().await;
     let charge = app.paid_charge().await;
@@ -193,7 +193,7 @@ async fn charges_are_listed_newest_first_in_pages() {
 }
 
 #[tokio::test]
-async fn under_a_processing_charge_an_order_is_neither_payable_nor_cancelable() {
+async fn an_order_with_a_processing_charge_is_neither_payable_nor_cancelable() {
     let (gateway, hold) = held();
     let app = App::start_without_settler(fresh_database(), gateway);
     let order = app.pending_order().await;
@@ -204,7 +204,10 @@ async fn under_a_processing_charge_an_order_is_neither_payable_nor_cancelable() 
             let pay = app.pay("second", &order, "pm_card_visa").await.expect_problem(409, "settlement-in-progress");
             let cancel = app.cancel("cancel", &order).await.expect_problem(409, "settlement-in-progress");
             for refused in [pay, cancel] {
-                assert!(refused.header("Retry-After").is_some() && !refused.is_replay(), "not to be kept: {refused:?}");
+                assert!(
+                    refused.header("Retry-After").is_some() && !refused.is_replay(),
+                    "the refusal must not be stored: {refused:?}"
+                );
             }
         }
         hold.let_go();

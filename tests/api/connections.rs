@@ -1,4 +1,5 @@
-//! Connections as clients use them: slow bodies, offers of another protocol, and long silences.
+//! Connections of real clients: a slow body, an offer of another protocol, an idle connection, and many requests on one
+//! connection.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,7 +15,7 @@ fn connect(app: &Client) -> TcpStream {
     stream
 }
 
-/// The head of an order, with a body of this length to come.
+/// The head of a request for an order. The body of this length follows.
 fn head(key: &str, length: usize, more: &str) -> String {
     format!(
         "POST /v1/orders HTTP/1.1\r\nHost: api\r\nAuthorization: Bearer {ACME}\r\nContent-Type: application/json\r\n\
@@ -22,19 +23,19 @@ fn head(key: &str, length: usize, more: &str) -> String {
     )
 }
 
-/// Reads until the answer's head and this text were there.
+/// Reads until the answer contains this text.
 fn read_to(stream: &mut TcpStream, end: &str) -> String {
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     while !String::from_utf8_lossy(&answer).contains(end) {
         let read = stream.read(&mut buffer).unwrap();
-        assert_ne!(read, 0, "it ended after {}", String::from_utf8_lossy(&answer));
+        assert_ne!(read, 0, "the connection ended after {}", String::from_utf8_lossy(&answer));
         answer.extend_from_slice(&buffer[..read]);
     }
     String::from_utf8(answer).unwrap()
 }
 
-/// Waits the ten seconds that a body may take.
+/// This test takes ten seconds: a body may take ten seconds to arrive.
 #[tokio::test]
 async fn a_body_that_does_not_end_is_a_timeout_and_may_be_sent_again() {
     let app = App::start_with_pool(2).await;
@@ -74,7 +75,7 @@ async fn an_offer_of_another_protocol_is_ignored_and_the_connection_stays_usable
 }
 
 #[tokio::test]
-async fn a_body_that_speaks_of_an_upgrade_arrives_as_it_was_sent() {
+async fn a_body_that_contains_upgrade_headers_arrives_unchanged() {
     let app = App::start_with_pool(2).await;
     let customer = "connection: upgrade, upgrade";
     let body = format!("{{\n\"items\":\n[{{\"sku\":\"sticker\",\n\"quantity\":1}}],\n\"customer\":\n\"{customer}\"}}");
@@ -86,7 +87,7 @@ async fn a_body_that_speaks_of_an_upgrade_arrives_as_it_was_sent() {
     assert!(answer.contains(&format!("\"customer\":\"{customer}\"")), "{answer}");
 }
 
-/// Twice the setting at most: the server looks at its clock in steps.
+/// The server checks idle connections in steps, so a connection may live for up to twice the setting.
 #[tokio::test]
 async fn an_idle_connection_is_kept_as_long_as_the_setting_says() {
     let database = support::fresh_database();
@@ -102,17 +103,17 @@ async fn an_idle_connection_is_kept_as_long_as_the_setting_says() {
     assert!((1900..6000).contains(&idle.elapsed().as_millis()), "kept for {:?}", idle.elapsed());
 }
 
-/// Five seconds is what actix keeps them for by itself.
+/// By default, actix closes an idle connection after five seconds.
 #[tokio::test]
 async fn an_idle_connection_is_usable_after_more_than_five_seconds() {
     let database = support::fresh_database();
     let replica = Replica::start_logging(&database, "http://127.0.0.1:9", &[]);
     let mut stream = connect(&replica);
-    for _ in 0..2 {
+    for idle_for in [0, 7] {
+        tokio::time::sleep(Duration::from_secs(idle_for)).await;
         stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: api\r\n\r\n").unwrap();
         let answer = read_to(&mut stream, "\r\n\r\n");
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-        tokio::time::sleep(Duration::from_secs(7)).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! What becomes of a body that fails.
+//! Bodies that fail: which failures are stored, and what stays in the database.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn cache_failures_leaves_no_rows_yet_replays_the_failure() {
     let retry = fail().await.unwrap();
 
     assert_eq!((first.status, first.is_replay()), (409, false));
-    // The body has the first request's instance in it.
+    // The reply's body contains the first request's instance.
     assert_eq!(retry.reply(), first.reply());
     assert_eq!(retry.header("Idempotency-Expires"), first.header("Idempotency-Expires"));
     assert!(retry.is_replay());
@@ -30,7 +30,7 @@ async fn cache_failures_leaves_no_rows_yet_replays_the_failure() {
 }
 
 #[tokio::test]
-async fn a_cached_failure_expires_after_its_own_time_to_live_and_is_decided_afresh() {
+async fn a_stored_failure_expires_after_its_own_time_to_live_and_the_body_runs_again() {
     const SHORT: Policy =
         Policy { failures: Failures::CacheFailures { failure_ttl: Duration::from_millis(200) }, ..MAKE };
     let workshop = Workshop::open();
@@ -41,7 +41,7 @@ async fn a_cached_failure_expires_after_its_own_time_to_live_and_is_decided_afre
     let afresh = workshop.send(SHORT, "key", "ball", make).await.unwrap();
 
     assert_eq!((afresh.status, afresh.is_replay()), (201, false));
-    // The success has the success's time to live.
+    // The success has the time to live of a success.
     assert_eq!(count(&workshop.url, "idempotency_keys WHERE expires_at > now() + interval '59 minutes'"), 1);
 }
 
@@ -56,7 +56,7 @@ async fn success_only_leaves_nothing_of_a_failure_and_frees_the_key() {
     assert!(matches!(failed.await, Err(ToyError::Impossible)));
     assert_eq!((workshop.toys(), workshop.records()), (0, 0));
 
-    // Free for whatever comes next, another body too.
+    // The key is free for any next request, also with another body.
     let next = workshop.send(MAKE, "key", "doll", make).await.unwrap();
     assert_eq!((next.status, next.is_replay()), (201, false));
 }
@@ -126,7 +126,7 @@ async fn a_reply_over_the_limit_fails_loudly_and_rolls_back() {
 
 #[tokio::test]
 async fn a_panic_in_the_body_frees_the_key_and_the_pool_works_on() {
-    // One connection: if the panic left it inside its transaction, nothing would work any more.
+    // One connection: if the panic left an open transaction, the next request would fail.
     let workshop = Workshop::open_on(crate::support::fresh_database(), 1);
     for policy in [MAKE, MAKE_OR_REMEMBER] {
         let panicked = workshop.send(policy, "key", "ball", |conn, toy| {
@@ -158,7 +158,7 @@ async fn duplicates_that_were_waiting_share_a_failure() {
     };
 
     let (answers, ()) = tokio::join!(at_once(20, fail), async {
-        // Each task has had its turn before this one, so all followers are on board.
+        // All twenty tasks ran before this line, so all followers have joined the flight.
         eventually_blocked(&workshop.url, 1).await;
         drop(shelf);
     });
@@ -179,7 +179,7 @@ async fn another_request_under_a_key_in_flight_is_refused_at_once() {
 
     let (failed, ()): (Result<Response, _>, _) = tokio::join!(failing, async {
         eventually_blocked(&workshop.url, 1).await;
-        // The flight is still under way, so neither the wait nor the flight's end is what answers.
+        // The flight is still under way, so the refusal comes neither from the end of the wait nor from the end of the flight.
         let other = workshop.send(MAKE, "key", "doll", make).await;
         assert!(matches!(other, Err(ToyError::Idempotency(Error::KeyReused))), "{other:?}");
         drop(shelf);

@@ -6,8 +6,8 @@ use crate::office::Office;
 use crate::provider::Does;
 use crate::support::eventually;
 
-/// How long another settlement waits while so many calls hang that were tried so often, with the module's own limits: a
-/// call hangs for 4 s, and the settler looks each second.
+/// Returns how long another settlement waits while `hanging` calls hang. Each hanging settlement had `attempts` attempts before.
+/// The module's own limits apply: a call hangs for 4 s, and the settler looks each second.
 async fn delay_beside(hanging: usize, attempts: i32) -> Duration {
     let office = Office::open_slow();
     for n in 0..hanging {
@@ -19,7 +19,7 @@ async fn delay_beside(hanging: usize, attempts: i32) -> Duration {
     let before = office.provider.sendings().len();
     office.execute("UPDATE settlements SET next_attempt_at = now() + interval '1 hour'");
     let watch = tokio::spawn(office.settler.clone().watch());
-    // Half of the calls are for what keeps failing, however much there is of it.
+    // At most half of the calls are for settlements that keep failing.
     let at_once = if attempts < 3 { hanging } else { hanging.min(32) };
     office.execute("UPDATE settlements SET next_attempt_at = now() WHERE key <> 'other'");
     office.provider.until_sent(before + at_once).await;
@@ -30,7 +30,7 @@ async fn delay_beside(hanging: usize, attempts: i32) -> Duration {
     let delay = begun.elapsed();
 
     watch.abort();
-    assert_eq!(office.provider.books().len(), 1, "the others still hang");
+    assert_eq!(office.provider.books().len(), 1, "a hanging call has ended");
     delay
 }
 
