@@ -40,15 +40,17 @@ pub async fn create_charge(
     request: Keyed<NewCharge>,
     settler: Data<Settler>,
 ) -> Result<HttpResponse, ApiError> {
-    if !settler.outside().0.accepts(&request.body.payment_method) {
-        let detail = "the gateway does not accept this payment method".to_owned();
-        return Err(ApiError::invalid(&[FieldError { pointer: "/payment_method".to_owned(), detail }]));
-    }
     crash_point("before-claim");
     let made_by = MadeBy::of(&request, account.id, &CREATE_CHARGE)?;
+    let gateway = Arc::clone(&settler.outside().0);
     let answer = settler
         .run(CREATE_CHARGE, account.id, request, move |conn, new| {
             crash_point("after-claim");
+            // On purpose: inside the body, so that a retry still gets its reply after the gateway stops accepting the method.
+            if !gateway.accepts(&new.payment_method) {
+                let detail = "the gateway does not accept this payment method".to_owned();
+                return Err(ApiError::invalid(&[FieldError { pointer: "/payment_method".to_owned(), detail }]));
+            }
             let charge = charges::insert(conn, account.id, &made_by, new)?;
             let call = Call::Capture((&charge).into());
             Ok(Begun { call, location: charges::location(charge.id), body: json(&charge)? })

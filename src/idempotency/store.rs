@@ -59,6 +59,9 @@ pub(super) enum Claimed {
     InFlight,
 }
 
+/// Longer times to live would leave the range of PostgreSQL's times: a thousand years.
+const LONGEST_TTL: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
+
 type RecordColumns = (
     SqlUuid,
     SmallInt,
@@ -294,7 +297,6 @@ fn expires_at(reply: &Reply, ttl: Duration) -> _ {
 }
 
 fn interval(reply: &Reply, ttl: Duration) -> Option<PgInterval> {
-    // A time to live beyond 292,000 years is as good as that.
-    let microseconds = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX);
+    let microseconds = i64::try_from(ttl.min(LONGEST_TTL).as_micros()).unwrap_or(i64::MAX);
     (!reply.is_provisional()).then(|| PgInterval::from_microseconds(microseconds))
 }

@@ -30,13 +30,15 @@ fn with_progress(conn: &mut PgConnection, account_id: Uuid, rows: Vec<Row>) -> Q
     let processing = rows.iter().filter(|row| row.status == PaymentStatus::Processing);
     let references: Vec<_> = processing.map(|row| row.reference.as_str()).collect();
     let open = progress(conn, account_id, &references)?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let progress = open.get(&row.reference).copied();
-            row.into_refund(progress)
-        })
-        .collect())
+    let shown = |row: Row| match open.get(&row.reference).copied() {
+        // The refund was settled between the two statements, so the row is final by now.
+        None if row.status == PaymentStatus::Processing => {
+            let row: Row = refunds::table.find((account_id, row.id)).select(Row::as_select()).first(conn)?;
+            Ok(row.into_refund(None))
+        }
+        progress => Ok(row.into_refund(progress)),
+    };
+    rows.into_iter().map(shown).collect()
 }
 
 /// `GET /v1/charges/{id}/refunds`

@@ -5,7 +5,7 @@
 //!
 //! The dangerous answer is the refusal. "Refused, and the books are empty" seems to mean that nothing happened. But if an
 //! earlier sending went unanswered, that sending may still be under way, and take effect after the refusal. So a refusal
-//! counts only if every earlier sending was answered, or if the last one without an answer is long past.
+//! counts only if every earlier sending was answered, or if the last sending without an answer is long past.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use super::{CallError, Outside};
 /// What is known of a call before it is sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sending {
-    /// The key may be forgotten outside: the call is sent only if the books don't have it.
+    /// The system outside may have forgotten the key, so the key no longer prevents a second effect. The call is sent only if
+    /// the books don't have it, and only if no earlier sending may be under way.
     pub look_first: bool,
     /// An earlier sending went unanswered, less than
     /// [`Limits::refusal_counts_after`](super::Limits::refusal_counts_after) ago.
@@ -59,10 +60,14 @@ async fn look_and_send<O: Outside>(
     sending: Sending,
 ) -> Result<O::Outcome, StillUnknown> {
     if sending.look_first {
-        // A look that fails ends it here: sending unseen is what `look_first` forbids.
-        let found = outside.find(reference, call).await;
-        if let Some(outcome) = found.map_err(|error| StillUnknown { error, unanswered: false })? {
+        // If the look fails, nothing is sent.
+        let unsent = |error| StillUnknown { error, unanswered: false };
+        if let Some(outcome) = outside.find(reference, call).await.map_err(unsent)? {
             return Ok(outcome);
+        }
+        if sending.earlier_unanswered {
+            let reason = "an earlier sending may be under way, and the key no longer stops a second one".to_owned();
+            return Err(unsent(CallError::NoAnswer { reason }));
         }
     }
     let (error, unanswered) = match send_with_quick_repeats(outside, reference, call).await {
@@ -88,9 +93,9 @@ async fn look_and_send<O: Outside>(
     }
 }
 
-/// Sends the call, and again only after a plain 5xx. Without an answer a repeat would most likely meet the first call still
-/// under way, or the same silence; and a refusal does not change. A system outside that keeps no idempotency keys would
-/// carry out each repeat, so there is none.
+/// Sends the call, and sends it again only after a plain 5xx. If no answer came, a repeat would most likely meet the first
+/// sending, still under way. A refusal does not change. If the system outside keeps no keys, each repeat could be a second
+/// effect, so nothing is repeated.
 async fn send_with_quick_repeats<O: Outside>(
     outside: &O,
     reference: &str,

@@ -9,7 +9,7 @@
 //!   nothing (the fence).
 //! - A crash at any point, of the process, the database or the answer, leaves a row that is due again when its lease ends.
 //! - A key that once made a settlement never makes another, also when its idempotency record is long gone.
-//! - Hanging calls don't hold up other settlements.
+//! - Calls that hang leave some of the settler's calls to first retries and to other accounts (`calls.rs`).
 //!
 //! # What it does not do
 //! - It does not guarantee an end. While the system outside is away, the reply stays a 202. After
@@ -45,6 +45,7 @@
 //! Spawn [`Settler::watch`] in every replica, and offer a command that runs [`Settler::pass`] with `resume`. docs/copying.md
 //! has the whole of it.
 
+mod calls;
 mod learn;
 mod lease;
 mod progress;
@@ -78,9 +79,10 @@ pub trait Outside: Clone + Send + Sync + 'static {
     /// The service's error type.
     type Error: Failure;
 
-    /// How long after its first sending a call may be sent again without looking: shorter than the system outside keeps its
-    /// idempotency keys. Zero if it keeps none: then no call is repeated at once, and each is looked up before it is sent
-    /// again.
+    /// How long after its first sending a call may be sent again without a look: shorter than the time for which the system
+    /// outside keeps idempotency keys. After it, the module looks into the books before it sends, and doesn't send while an
+    /// earlier sending may be under way. Zero: the system keeps no keys, so each repeat goes this way. [`Duration::MAX`]: the
+    /// system keeps keys for ever.
     const KEY_LIFETIME: Duration;
 
     /// The time limits. The default suits a card network behind an HTTP API.
@@ -95,7 +97,7 @@ pub trait Outside: Clone + Send + Sync + 'static {
     fn send(&self, reference: &str, call: &Self::Call)
     -> impl Future<Output = Result<Self::Outcome, CallError>> + Send;
 
-    /// Looks up in the books outside what became of the call. None: no such call was carried out, though one may be under
+    /// Looks up in the books outside what became of the call. None: the books have no such call. A sending may still be under
     /// way.
     fn find(
         &self,
@@ -234,8 +236,8 @@ pub struct Limits {
     /// The pause before the first quick repeat; each further repeat doubles it, and jitter adds up to as much again. 0.3 to
     /// 0.6 s in all, which a waiting client bears.
     pub quick_pause: Duration,
-    /// Learning an outcome: one look and one call that use all of their time, and a second for quick failures and the pauses
-    /// between. It need not cover three full calls: a server that takes 4 s to fail is not one to press.
+    /// Learning an outcome. Enough for one look (4 s), one call (4 s), and 1 s for quick failures and pauses. Three full calls
+    /// need not fit: if a server takes 4 s to fail, more calls would not help.
     pub learn: Duration,
     /// Recording an outcome: some twenty statements, and waiting for locks.
     pub record: Duration,
@@ -252,12 +254,12 @@ pub struct Limits {
     /// Leases until a settlement is parked. With the pauses above these are about two hours, after which a person should
     /// look.
     pub max_attempts: i32,
-    /// How long after the last sending without an answer a refusal with empty books means that nothing happened. Proxies
-    /// and load balancers drop a request after 60 s by default (nginx and AWS, for example), so a sending that was
-    /// still under way then has arrived or never will.
+    /// How long after the last lease whose sending went unanswered a refusal with empty books means that nothing happened.
+    /// A holder may send until its lease ends, after 15 s. A proxy or a load balancer holds a request for up to 60 s by
+    /// default (nginx and AWS, for example). So after 75 s the sending has arrived or never will.
     pub refusal_counts_after: Duration,
-    /// Calls of the settler at once, in one process. Each holds a socket and some kilobytes, so there may be many: while
-    /// some hang for 4 s each, 64 still begin 16 a second.
+    /// Calls of the settler at once, in one process. Each holds a socket and some kilobytes, so there may be many. If all
+    /// hang for 4 s each, 64 still begin 16 calls a second. `calls.rs` shares them out.
     pub calls_at_once: usize,
 }
 
@@ -275,11 +277,12 @@ impl Limits {
         first_backoff: Duration::from_secs(2),
         max_backoff: Duration::from_secs(600),
         max_attempts: 20,
-        refusal_counts_after: Duration::from_secs(60),
+        refusal_counts_after: Duration::from_secs(75),
         calls_at_once: 64,
     };
 
-    /// Whether a lease outlasts all that its holder may spend, and learning holds a look, a call and the pauses.
+    /// Whether a lease outlasts all that its holder may spend, learning holds a look, a call and the pauses, and a refusal
+    /// counts only when the lease of an unanswered sending is over.
     #[must_use]
     pub const fn is_sound(&self) -> bool {
         let pauses = 2 * (self.quick_pause.as_millis() << self.quick_repeats);
@@ -287,6 +290,7 @@ impl Limits {
             && self.learn.as_millis() > 2 * self.call.as_millis() + pauses
             && self.call.as_millis() > self.connect.as_millis()
             && self.handler.as_millis() < self.lease.as_millis()
+            && self.refusal_counts_after.as_millis() > self.lease.as_millis()
             && self.calls_at_once >= 2
     }
 }

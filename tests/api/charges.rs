@@ -2,12 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use diesel::connection::SimpleConnection;
 use serde_json::{Value, json};
 
-use crate::app::{App, GLOBEX, one_item, send};
-use crate::gateways::held;
+use crate::app::{App, Client, GLOBEX, one_item, send};
+use crate::gateways::{away, capturing, held};
 use crate::paying::{AMOUNT, until_final};
-use crate::support::fresh_database;
+use crate::support::{connect, eventually_blocked, fresh_database};
 
 #[tokio::test]
 async fn a_charge_that_succeeds_is_a_201_whose_replay_is_the_same() {
@@ -134,6 +135,45 @@ async fn a_payment_method_that_is_not_accepted_leaves_the_key_free() {
 
     assert_eq!(refused.json()["errors"][0]["pointer"], "/payment_method");
     app.pay("k", &order, "pm_card_visa").await.expect(201);
+}
+
+#[tokio::test]
+async fn a_retry_gets_its_reply_after_the_gateway_stopped_accepting_the_payment_method() {
+    let before = App::start_without_settler(fresh_database(), capturing());
+    let order = before.pending_order().await;
+    let paid = before.pay("k", &order, "pm_retired").await.expect(201);
+    let after = App::start_on(before.database.clone(), 4).await;
+    let other = after.pending_order().await;
+
+    let retry = after.pay("k", &order, "pm_retired").await.expect(201);
+
+    assert_eq!((retry.is_replay(), retry.body), (true, paid.body));
+    after.pay("other", &other, "pm_retired").await.expect_problem(422, "invalid-request");
+}
+
+/// The charge is read first, and then its settlement. The test settles the charge between the two statements.
+#[tokio::test]
+async fn a_charge_that_is_settled_while_it_is_read_is_shown_final() {
+    let app = App::start_without_settler(fresh_database(), away());
+    let order = app.pending_order().await;
+    let id = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
+    let mut settling = connect(&app.database);
+    settling.batch_execute("BEGIN; LOCK TABLE settlements IN ACCESS EXCLUSIVE MODE").unwrap();
+    let client = Client::clone(&app);
+    let reads = [format!("/v1/charges/{id}"), "/v1/charges".to_owned()].map(|path| {
+        let client = client.clone();
+        tokio::spawn(async move { client.get(&path).await.expect(200).json() })
+    });
+    eventually_blocked(&app.database, 2).await;
+
+    let settled = "UPDATE settlements SET settled_at = now(), next_attempt_at = NULL; \
+                   UPDATE charges SET status = 'failed', failure_code = 'gateway_failed'; COMMIT";
+    settling.batch_execute(settled).unwrap();
+
+    let [one, page] = reads;
+    for charge in [one.await.unwrap(), page.await.unwrap()["data"][0].clone()] {
+        assert_eq!((&charge["status"], &charge["settlement"]), (&json!("failed"), &Value::Null), "{charge}");
+    }
 }
 
 #[tokio::test]

@@ -62,6 +62,11 @@ pub fn unheard(gateway: HttpGateway) -> Arc<dyn Gateway> {
     }))
 }
 
+/// A gateway that takes every payment method, and captures.
+pub fn capturing() -> Arc<dyn Gateway> {
+    Arc::new(Answering(|_| std::future::ready(Ok(Outcome::Succeeded))))
+}
+
 /// A gateway that declines every card.
 pub fn declining() -> Arc<dyn Gateway> {
     let decline = || Outcome::Declined { decline_code: "card_declined".to_owned() };

@@ -1,5 +1,7 @@
 //! A retry gets the first reply, a key belongs to one request, and the scope is the space in which a key is unique.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use crate::idempotency::{Error, Policy, Scope, hours};
@@ -222,4 +224,15 @@ async fn a_record_of_a_later_releases_fingerprint_is_never_replayed_or_overwritt
     let answer = answer.await;
     assert!(matches!(answer, Err(ToyError::Idempotency(Error::UnknownFingerprint(2)))), "{answer:?}");
     assert_eq!(runs.so_far(), 0);
+}
+
+#[tokio::test]
+async fn a_time_to_live_may_be_as_long_as_the_type_allows() {
+    const FOR_EVER: Policy = Policy { success_ttl: Duration::MAX, ..MAKE };
+    let workshop = Workshop::open();
+
+    let first = workshop.send(FOR_EVER, "key", "ball", make).await.unwrap();
+    let retry = workshop.send(FOR_EVER, "key", "ball", make).await.unwrap();
+
+    assert_eq!((first.status, retry.is_replay(), retry.reply()), (201, true, first.reply()));
 }

@@ -64,6 +64,21 @@ async fn a_settlement_whose_attempts_never_end_is_parked() {
 }
 
 #[tokio::test]
+async fn a_lease_that_cannot_be_taken_is_counted_and_is_no_attempt() {
+    let office = Office::open();
+    office.unknown_payment("k", Does::Answer(429)).await;
+    office.execute("ALTER TABLE settlements ADD CONSTRAINT once CHECK (attempts < 2)");
+    office.let_leases_end();
+    let unknown = || office.settler.counts().unknown.load(Ordering::Relaxed);
+    let before = unknown();
+
+    let pass = office.pass().await;
+
+    assert_eq!((pass.taken, pass.settled, unknown()), (0, 0, before + 1));
+    assert_eq!(office.count("settlements WHERE attempts = 1"), 1);
+}
+
+#[tokio::test]
 async fn a_resumed_settlement_that_stays_unknown_is_parked_again() {
     let office = Office::open();
     office.unknown_payment("k", Does::Answer(429)).await;

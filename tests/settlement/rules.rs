@@ -22,6 +22,7 @@ const REFUSED: CallError = CallError::Refused { status: 422 };
 const FIRST: Sending = Sending { look_first: false, earlier_unanswered: false };
 const AFTER_SILENCE: Sending = Sending { look_first: false, earlier_unanswered: true };
 const KEY_FORGOTTEN: Sending = Sending { look_first: true, earlier_unanswered: false };
+const KEY_FORGOTTEN_AFTER_SILENCE: Sending = Sending { look_first: true, earlier_unanswered: true };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
@@ -183,6 +184,11 @@ async fn after_a_look_only_a_call_that_the_books_dont_have_is_sent() {
     assert_eq!(learn_from(KEY_FORGOTTEN, [Err(REFUSED)], [Ok(None), Ok(None)]).await, Ok(Failed));
     let unseen = learn_from(KEY_FORGOTTEN, [], [Err(no_answer())]).await;
     assert_eq!(unseen, answered(no_answer()), "without a look, no call is sent");
+
+    // No key would stop the second of two sendings under way.
+    assert_eq!(learn_from(KEY_FORGOTTEN_AFTER_SILENCE, [], [Ok(Some(Done))]).await, Ok(Done));
+    let unsent = learn_from(KEY_FORGOTTEN_AFTER_SILENCE, [], [Ok(None)]).await;
+    assert!(matches!(unsent, Err(StillUnknown { error: CallError::NoAnswer { .. }, unanswered: false })), "{unsent:?}");
 }
 
 #[tokio::test(start_paused = true)]
