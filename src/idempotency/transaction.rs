@@ -1,5 +1,5 @@
-//! One transaction of the protocol: claim, replay, body, record. `run.rs` decides how often the transaction runs, and who
-//! waits for it.
+//! One transaction of the protocol: claim, replay, body, record. `run.rs` decides how often the transaction runs, and which
+//! requests wait for it.
 
 use diesel::connection::Connection;
 use diesel::pg::PgConnection;
@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::fingerprint::Received;
 use super::policy::{Failures, Policy};
-use super::reply::{MAX_BODY, Reply};
+use super::reply::{MAX_BODY, Reply, ReplyTooLarge};
 use super::request::Keyed;
-use super::store::{self, Claim, Claimed, Record, ReplyTooLarge};
+use super::store::{self, Claim, Claimed, Record};
 use super::{Error, Failure, Nature};
 
 /// A request's transaction, which can run again.

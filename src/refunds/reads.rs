@@ -1,4 +1,4 @@
-//! Refunds as they are now: one, and a page of a charge's. No lock: good for an answer, not for a decision to write.
+//! Reading refunds, without a lock: good for an answer, not for a decision to write.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -16,7 +16,7 @@ use crate::settlement::progress;
 use crate::status::PaymentStatus;
 use crate::wire::{By, Id, NoFilter, Page, Paging};
 
-/// A refund as it is now. No lock: good for an answer, not for a decision to write.
+/// A refund now.
 ///
 /// # Errors
 /// 404.

@@ -59,12 +59,11 @@ impl<O: Outside, D: Database> Settler<O, D> {
         let mut pass = Pass::default();
         for work in self.begin_pass(resume, true).await? {
             match work.await {
-                Ok(Ok(false)) => {}
+                Ok(Ok(false) | Err(Unsettled::NotTaken(_))) => {}
                 Ok(Ok(true)) => {
                     pass.taken += 1;
                     pass.settled += 1;
                 }
-                Ok(Err(Unsettled::NotTaken(_))) => {}
                 Ok(Err(_)) | Err(_) => pass.taken += 1,
             }
         }
