@@ -40,5 +40,7 @@ pub mod sandbox;
 mod schema;
 pub mod settlement;
 pub mod status;
+#[cfg(feature = "otel")]
+pub mod traces;
 pub mod verify;
 pub mod wire;

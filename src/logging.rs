@@ -18,13 +18,15 @@ use serde_json::{Map, json};
 use uuid::Uuid;
 
 /// Targets of libraries whose lines don't help an operator. `RUST_LOG` can name a target to show its lines again.
-const QUIET: [(&str, LevelFilter); 3] = [
+const QUIET: [(&str, LevelFilter); 4] = [
     // The numbers of workers that start and stop.
     ("actix_server", LevelFilter::Warn),
     // Protocol errors of clients, at level error. For example, a port scan causes them, and an operator can't repair them.
     ("actix_http", LevelFilter::Off),
     // Each failed connection of the sandbox: many lines a second while the database is away. The API's pool logs the outage.
     ("r2d2", LevelFilter::Off),
+    // The setup of the export. Warnings stay: they are about settings and lost spans.
+    ("opentelemetry", LevelFilter::Warn),
 ];
 
 /// The form of the lines.

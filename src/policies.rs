@@ -118,11 +118,7 @@ pub fn markdown() -> String {
         "| endpoint | key is unique per | failures | success is replayed for | a duplicate waits |\n|---|---|---|---|---|\n",
     );
     for policy in ALL {
-        let scope = match policy.scope {
-            Scope::Account => "account",
-            Scope::Route => "route",
-            Scope::Resource => "resource",
-        };
+        let scope = word(policy.scope);
         let failures = match policy.failures {
             Failures::SuccessOnly => "success-only".to_owned(),
             Failures::CacheFailures { failure_ttl } => format!("cache-failures {}", span(failure_ttl)),
@@ -137,6 +133,16 @@ pub fn markdown() -> String {
         );
     }
     table
+}
+
+/// A scope in one word.
+#[must_use]
+pub fn word(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Account => "account",
+        Scope::Route => "route",
+        Scope::Resource => "resource",
+    }
 }
 
 fn span(duration: Duration) -> String {

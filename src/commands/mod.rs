@@ -23,6 +23,12 @@ pub fn run(command: Command) -> Result<(), Fatal> {
     if matches!(action, Action::Openapi) {
         return say(format_args!("{:#}", openapi::document()));
     }
+    // What is left of the spans leaves as this is dropped, when all else has ended.
+    #[cfg(feature = "otel")]
+    let _traces = match action {
+        Action::Serve | Action::Settle => idempotent_payments::traces::start()?,
+        _ => None,
+    };
     let database = Database::of(&settings, &action)?;
     let url = &database.url;
     let outcome = match action {

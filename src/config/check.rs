@@ -32,7 +32,7 @@ pub struct Wrong {
 
 impl Wrong {
     /// `right` says what a right value looks like.
-    pub(super) fn new(name: &str, value: &str, right: impl Into<String>) -> Self {
+    pub(crate) fn new(name: &str, value: &str, right: impl Into<String>) -> Self {
         let shown: String = value.chars().take(SHOWN).flat_map(char::escape_debug).collect();
         let dots = if value.chars().count() > SHOWN { ".." } else { "" };
         Self { name: name.to_owned(), value: format!("{shown}{dots}"), right: right.into() }

@@ -175,7 +175,7 @@ impl EntryOutcome {
 
 /// Sends a call once and reads its outcome.
 async fn send(request: RequestBuilder, reference: &str, amount: i64, currency: &str) -> Result<Outcome, CallError> {
-    let response = request.header("Idempotency-Key", reference).send().await.map_err(no_answer)?;
+    let response = once(request.header("Idempotency-Key", reference)).await.map_err(no_answer)?;
     let status = response.status();
     if !matches!(status, StatusCode::OK | StatusCode::CREATED | StatusCode::PAYMENT_REQUIRED) {
         return Err(failure(&response));
@@ -192,7 +192,7 @@ async fn send(request: RequestBuilder, reference: &str, amount: i64, currency: &
 
 /// Reads the outcome of a call from the gateway's books.
 async fn look(request: RequestBuilder, call: &Call) -> Result<Option<Outcome>, CallError> {
-    let response = request.send().await.map_err(no_answer)?;
+    let response = once(request).await.map_err(no_answer)?;
     if response.status() != StatusCode::OK {
         return Err(failure(&response));
     }
@@ -213,6 +213,15 @@ async fn look(request: RequestBuilder, call: &Call) -> Result<Option<Outcome>, C
     }
     // A success in the books means that the money moved, whatever the other lines say.
     Ok(if succeeded > 0 { Some(Outcome::Succeeded) } else { entries.pop().map(|entry| entry.outcome.into()) })
+}
+
+/// Sends a request, in a span with the feature `otel`.
+async fn once(request: RequestBuilder) -> reqwest::Result<Response> {
+    #[cfg(feature = "otel")]
+    let answered = crate::traces::call(request).await;
+    #[cfg(not(feature = "otel"))]
+    let answered = request.send().await;
+    answered
 }
 
 /// Reads a JSON body, up to the limit.

@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::problems::{self, KEY_REUSED, METHOD_NOT_ALLOWED, NOT_FOUND, Problem, REQUEST_IN_FLIGHT};
 
 /// The most characters of a path in the log. The longest route with ids has half as many.
-const PATH_SHOWN: usize = 160;
+pub(super) const PATH_SHOWN: usize = 160;
 
 /// The middleware of every request.
 pub(super) async fn frame(
@@ -80,7 +80,7 @@ fn problem_of(response: &HttpResponse) -> Option<ApiError> {
 struct Outcome(&'static Problem);
 
 /// The key's outcome in one word, for the log and the metrics.
-fn key_outcome(response: &HttpResponse) -> Option<&'static str> {
+pub(super) fn key_outcome(response: &HttpResponse) -> Option<&'static str> {
     let extensions = response.extensions();
     match (extensions.get::<Origin>(), extensions.get::<Outcome>()) {
         (Some(Origin::Fresh), _) => Some("fresh"),
@@ -90,6 +90,16 @@ fn key_outcome(response: &HttpResponse) -> Option<&'static str> {
         (None, Some(Outcome(problem))) if problem.slug == KEY_REUSED.slug => Some("reused"),
         (None, _) => None,
     }
+}
+
+/// The slug of the problem that the response answers with.
+pub(super) fn problem_slug(response: &HttpResponse) -> Option<&'static str> {
+    response.extensions().get::<Outcome>().map(|outcome| outcome.0.slug)
+}
+
+/// Whether machines ask this route every few seconds.
+pub(super) fn asked_by_machines(route: &str) -> bool {
+    route.starts_with("/health/") || route == "/metrics"
 }
 
 /// The resource of the request: the answer's `Location`, or the instance of a 402, or the path if the path names one resource.
@@ -132,13 +142,12 @@ fn tell(response: &ServiceResponse<BoxBody>, names: &Names, resource: Option<&st
     if let Some(metrics) = request.app_data::<Data<Metrics>>() {
         metrics.answered(method, route, status, outcome, took);
     }
-    // Machines ask these routes every few seconds. Their lines would hide the others.
-    let asked_by_machines = route.starts_with("/health/") || route == "/metrics";
-    let level = if asked_by_machines { Level::Debug } else { Level::Info };
+    // Their lines would hide the others.
+    let level = if asked_by_machines(route) { Level::Debug } else { Level::Info };
     let (id, route) = (names.id.to_string(), format!("{method} {route}"));
     let account = request.extensions().get::<Account>().map(|account| account.id.to_string());
     let key = Key::of(request).ok();
-    let problem = response.response().extensions().get::<Outcome>().map(|outcome| outcome.0.slug);
+    let problem = problem_slug(response.response());
     let words = [
         ("account", account.as_deref()),
         ("key", key.as_ref().map(Key::as_str)),

@@ -4,39 +4,33 @@ mod browsers;
 mod frame;
 mod names;
 mod oddities;
+mod server;
+#[cfg(feature = "otel")]
+mod traced;
+mod upgrade;
 
 use std::future::ready;
-use std::net::TcpListener;
 use std::time::Duration;
 
-use actix_web::dev::{Handler, Server};
+use actix_web::dev::Handler;
 use actix_web::guard::{Any, Get, Head};
 use actix_web::http::Method;
-use actix_web::middleware::{Condition, from_fn};
-use actix_web::web::{self, Data, ServiceConfig, resource};
-use actix_web::{App, FromRequest, HttpResponse, HttpServer, Resource, Responder, Route};
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, ServiceConfig, resource};
+use actix_web::{FromRequest, HttpResponse, Resource, Responder, Route};
 
-use self::browsers::cors;
-use self::frame::frame;
-use self::oddities::{honest_close, no_query, options};
+use self::oddities::{no_query, options};
+pub use self::server::serve;
 use crate::auth::{KnownKeys, authenticate};
 use crate::db::Db;
 use crate::drain::Draining;
 use crate::error::ApiError;
-use crate::metrics::Metrics;
 use crate::payments::Settler;
 use crate::problems::NOT_FOUND;
 use crate::{
     charges, entitlements, events, health, idempotency_keys, metrics, openapi, orders, pages, payments, policies,
     products, refunds,
 };
-
-/// For how many seconds requests under way may run after SIGTERM. A handler answers within 6 s. After twice this time, the
-/// client is gone.
-const DRAIN_SECONDS: u64 = 12;
-
-/// How long a client may take to send the head of its request. A slower client only holds a connection.
-const HEAD_WITHIN: Duration = Duration::from_secs(5);
 
 /// Every route. Only `bench` builds have one more.
 fn screen() -> Vec<Path> {
@@ -103,33 +97,6 @@ pub struct State {
     pub keep_alive: Duration,
     /// Whether the server is ending.
     pub draining: Draining,
-}
-
-/// Serves on the listener until the server's handle stops the server. [`crate::drain`] handles the signals.
-///
-/// # Errors
-/// If the operating system can't use the listener.
-pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
-    let metrics = Metrics::new().map_err(std::io::Error::other)?;
-    let keep_alive = state.keep_alive;
-    let server = HttpServer::new(move || {
-        let has_origins = !state.cors_origins.is_empty();
-        App::new()
-            .app_data(Data::new(state.db.clone()))
-            .app_data(Data::new(state.known_keys.clone()))
-            .app_data(Data::new(state.settler.clone()))
-            .app_data(Data::new(metrics.clone()))
-            .app_data(Data::new(state.demo.clone()))
-            .app_data(Data::new(state.draining.clone()))
-            .wrap(from_fn(frame))
-            .wrap(from_fn(honest_close))
-            // Outside of the frame, so that errors get the CORS headers, too.
-            .wrap(Condition::new(has_origins, cors(state.cors_origins.clone())))
-            .configure(|config| pages::routes(config, state.demo.is_some()))
-            .configure(routes)
-    });
-    let server = server.client_request_timeout(HEAD_WITHIN).keep_alive(keep_alive).shutdown_timeout(DRAIN_SECONDS);
-    Ok(server.disable_signals().listen(listener)?.run())
 }
 
 /// A path with its methods.

@@ -1,6 +1,6 @@
 //! The names of a request: our id, the client's name, and the trace id.
 
-use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::http::header::{AsHeaderName, HeaderMap, HeaderName};
 use uuid::Uuid;
 
 /// The id of this request. The log shows the same id.
@@ -36,7 +36,8 @@ impl Names {
     }
 }
 
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+/// The value of a header that is sent once.
+pub(super) fn single(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     let mut values = headers.get_all(name);
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(value)

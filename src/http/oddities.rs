@@ -1,8 +1,7 @@
-//! Unusual requests: OPTIONS, an offer of another protocol, and query parameters that no handler reads.
+//! Unusual requests: OPTIONS, and query parameters that no handler reads.
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::ConnectionType;
 use actix_web::http::header::ALLOW;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse};
@@ -36,19 +35,4 @@ pub(super) async fn no_query(
         return Ok(request.error_response(ApiError::invalid(&errors)));
     }
     Ok(next.call(request).await?.map_into_boxed_body())
-}
-
-/// Adds `Connection: close` if the client offers another protocol, for example Java's client with `Upgrade: h2c`. The client
-/// gets its answer in HTTP/1.1. Then actix closes the connection, and without the header the client would send its next
-/// request on the closed connection.
-pub(super) async fn honest_close(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let offers_upgrade = request.head().upgrade();
-    let mut response = next.call(request).await?;
-    if offers_upgrade {
-        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
-    }
-    Ok(response)
 }
