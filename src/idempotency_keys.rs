@@ -1,5 +1,5 @@
-//! `GET /v1/idempotency-keys`: what support needs to answer "what happened to my request": what the key made (`location`), by
-//! which request (`request_id`), and what another request with the key would get (`on_retry`).
+//! `GET /v1/idempotency-keys`: the answer to "what happened to my request?". A record names the resource that the key made
+//! (`location`), the request that used the key first (`request_id`), and what a retry gets (`on_retry`).
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -18,12 +18,12 @@ use crate::wire::{Page, Paging};
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Filter {
-    /// Only the records of this key, without quotes, in whatever key space.
+    /// Only the records of this key, in all key spaces. The key is written without quotes.
     #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
     key: Option<String>,
 }
 
-/// A record as it is answered: never its reply, which may be more than who asks should see.
+/// An idempotency record without its reply. Whoever asks for records may not be allowed to see replies.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Record {
     /// UUIDv7.
@@ -34,29 +34,29 @@ pub struct Record {
     scope: String,
     /// The route of the request that used the key first.
     route: String,
-    /// What a retry meets.
+    /// The state of the record.
     state: State,
     /// The HTTP status of the reply.
     status: i16,
-    /// What the request made: the reply's `Location`; null where the reply has none.
+    /// The resource that the request made: the reply's `Location`. Null if the reply has no `Location`.
     #[schema(required)]
     location: Option<String>,
-    /// The `X-Request-Id` of the request that used the key first: the log has its line.
+    /// The `X-Request-Id` of the request that used the key first. The log has a line with this id.
     request_id: Uuid,
     /// What a request with this key gets now.
     on_retry: OnRetry,
-    /// When the request was made that used the key first.
+    /// The time of the request that used the key first.
     created_at: DateTime<Utc>,
-    /// When the reply stops being replayed; null while it is provisional.
+    /// The time until which the reply is replayed. Null while the reply is provisional.
     #[schema(required)]
     expires_at: Option<DateTime<Utc>>,
 }
 
-/// What a retry meets.
+/// The state of the record.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// The reply is a 202, until the outcome is known.
+    /// The reply is a 202 until the outcome is known.
     Provisional,
     /// The reply is replayed.
     Final,
@@ -68,11 +68,12 @@ pub enum State {
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnRetry {
-    /// The same request gets the reply again; another one is refused.
+    /// The same request gets the reply again. Another request is refused.
     Replays,
-    /// The same request hears how far the work is: 202 until the outcome is known, and then the outcome.
+    /// The same request gets 202 until the outcome is known, and then the outcome.
     Waits,
-    /// The key is free: a request is carried out. On charges and refunds it is refused, since the key made something.
+    /// The key is free, and a request runs. At charges and refunds the request is refused, because the key made a charge or a
+    /// refund.
     Runs,
 }
 

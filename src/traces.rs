@@ -1,11 +1,11 @@
-//! Where spans go, with the feature `otel`: to an OpenTelemetry collector, by OTLP over HTTP. And the span of a call to the
-//! gateway; the span of a request is in `http/traced.rs`.
+//! With the feature `otel`: sends spans to an OpenTelemetry collector, by OTLP over HTTP. This file also makes the span of a call
+//! to the gateway. `http/traced.rs` makes the span of a request.
 //!
 //! Guarantees: without an endpoint in the environment, nothing is recorded and nothing is sent. No request waits for the
-//! collector: a span goes into a bounded queue, a thread of the SDK sends the queue, and a span that does not fit is dropped.
-//! No span has an idempotency key, a payment method, a header or a query.
+//! collector: a span goes into a bounded queue, and a thread of the SDK sends the queue. If the queue is full, the span is
+//! dropped. No span has an idempotency key, a payment method, a header or a query.
 //!
-//! Does not export metrics or logs, and does not speak TLS or gRPC. All settings are the SDK's own variables.
+//! Not done here: metrics, logs, TLS and gRPC. All settings are the SDK's own variables.
 
 use std::env;
 use std::time::Duration;
@@ -25,18 +25,18 @@ use crate::config::Wrong;
 /// The instrumentation scope of every span.
 pub const SCOPE: &str = "idempotent-payments";
 
-/// How long the last spans may take at the end of the process. Some 2,000 spans leave in well under a second; a collector
-/// that hangs must not use up what is left of the time before SIGKILL (docs/operations.md, "Drain and restart").
+/// How long the process may take to send the last spans when it ends. Some 2,000 spans take well under a second. A collector
+/// that hangs must not use up the time before SIGKILL (docs/operations.md, "Drain and restart").
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
-/// Sends spans until it is dropped, and then those that are left.
+/// Sends spans until this is dropped. Then sends the last spans.
 #[derive(Debug)]
 pub struct Traces(SdkTracerProvider);
 
 /// Begins to send spans, if the environment names an endpoint.
 ///
 /// # Errors
-/// An endpoint that spans can't be sent to.
+/// If the SDK can't send spans to the endpoint.
 pub fn start() -> Result<Option<Traces>, Wrong> {
     let disabled = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let named = [OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT]
@@ -58,17 +58,18 @@ pub fn start() -> Result<Option<Traces>, Wrong> {
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        // The SDK logs what fails.
+        // The SDK logs a failure.
         let _ = self.0.shutdown_with_timeout(FLUSH_WITHIN);
     }
 }
 
-/// Compose files and unit files pass on a variable that is not set as an empty one.
+/// The value of a variable. Compose files and unit files pass a variable that is not set as an empty variable.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// What the environment says of this process. A process without a name is `payments`, and not `unknown_service:payments`.
+/// The attributes of this process from the environment. Without a name, the process is `payments`, and not
+/// `unknown_service:payments`.
 fn resource() -> Resource {
     let resource = Resource::builder().build();
     let name = resource.get(&Key::new("service.name"));
@@ -78,8 +79,8 @@ fn resource() -> Resource {
     Resource::builder().with_service_name("payments").build()
 }
 
-/// Sends a call to the gateway in a span of its own. The span lies below the request's, where a request makes the call. The
-/// gateway gets `traceparent`.
+/// Sends a call to the gateway in a new span. If a request makes the call, the request's span is the parent. The gateway gets
+/// `traceparent`.
 ///
 /// # Errors
 /// As [`RequestBuilder::send`].
@@ -90,7 +91,7 @@ pub async fn call(request: RequestBuilder) -> reqwest::Result<Response> {
     let tracer = global::tracer(SCOPE);
     let span = tracer.span_builder(format!("{method} {}", url.path())).with_kind(SpanKind::Client).with_attributes([
         KeyValue::new("http.request.method", method),
-        // Without what may be a secret: a user's name and password, and the query.
+        // Without the parts that may be secret: the user's name, the password and the query.
         KeyValue::new(
             "url.full",
             format!("{}{}", &url[..Position::BeforeUsername], &url[Position::BeforeHost..Position::AfterPath]),

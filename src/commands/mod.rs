@@ -23,7 +23,7 @@ pub fn run(command: Command) -> Result<(), Fatal> {
     if matches!(action, Action::Openapi) {
         return say(format_args!("{:#}", openapi::document()));
     }
-    // What is left of the spans leaves as this is dropped, when all else has ended.
+    // Dropped when everything else has ended: the drop sends the last spans.
     #[cfg(feature = "otel")]
     let _traces = match action {
         Action::Serve | Action::Settle => idempotent_payments::traces::start()?,

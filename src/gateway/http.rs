@@ -215,7 +215,7 @@ async fn look(request: RequestBuilder, call: &Call) -> Result<Option<Outcome>, C
     Ok(if succeeded > 0 { Some(Outcome::Succeeded) } else { entries.pop().map(|entry| entry.outcome.into()) })
 }
 
-/// Sends a request, in a span with the feature `otel`.
+/// Sends a request once. With the feature `otel`, the request gets a span.
 async fn once(request: RequestBuilder) -> reqwest::Result<Response> {
     #[cfg(feature = "otel")]
     let answered = crate::traces::call(request).await;

@@ -1,7 +1,7 @@
 //! The server: from a connection to the routes.
 //!
-//! Guarantees: a client that is slow to send a request's head loses its connection; an idle connection is kept as long as the
-//! settings say; after SIGTERM, requests under way end and idle connections close.
+//! Guarantees: a client that sends the head of a request too slowly loses its connection. An idle connection is kept for the time
+//! in the settings. After SIGTERM, requests under way end and idle connections close.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -21,22 +21,22 @@ use super::{State, routes};
 use crate::metrics::Metrics;
 use crate::pages;
 
-/// How long requests under way may go on after SIGTERM, in seconds. A handler answers within its budget of 6 s; beyond
-/// twice that the client is gone.
+/// For how many seconds requests under way may run after SIGTERM. A handler answers within 6 s. After twice this time, the
+/// client is gone.
 const DRAIN_SECONDS: u64 = 12;
 
-/// How long a client may take to send its request's head: slower ones hold a connection for nothing.
+/// How long a client may take to send the head of its request. A slower client only holds a connection.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
 
-/// Serves on the listener until the server's handle stops the server. The server takes no signals: [`crate::drain`] does.
+/// Serves on the listener until the server's handle stops the server. [`crate::drain`] handles the signals.
 ///
 /// # Errors
-/// The operating system's, if the listener can't be used.
+/// If the operating system can't use the listener.
 pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
     let metrics = Metrics::new().map_err(std::io::Error::other)?;
     let server = Server::build().shutdown_timeout(DRAIN_SECONDS).disable_signals();
     let drains = server.graceful_shutdown_signal();
-    // What actix' HttpServer does, and one thing more: each connection is read through `WithoutOffers`.
+    // The same as actix' HttpServer, but each connection is read through `WithoutOffers`.
     let server = server.listen("api", listener, move || {
         let State { keep_alive, ref cors_origins, .. } = state;
         let state = state.clone();
@@ -48,11 +48,11 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
             .app_data(Data::new(state.demo.clone()))
             .app_data(Data::new(state.draining))
             .wrap(from_fn(frame));
-        // Around the frame: the span notes what the frame has found out.
+        // Around the frame, so that the span gets what the frame has found out.
         #[cfg(feature = "otel")]
         let app = app.wrap(from_fn(super::traced::traced));
         let app = app
-            // Outside of the frame, so that errors have its headers, too.
+            // Outside of the frame, so that errors get the CORS headers, too.
             .wrap(Condition::new(!cors_origins.is_empty(), cors(cors_origins.clone())))
             .configure(|config| pages::routes(config, state.demo.is_some()))
             .configure(routes);

@@ -1,6 +1,6 @@
-//! The span of a request, with the feature `otel`: the standard names for what is HTTP, and what the request's key met.
+//! The span of a request, with the feature `otel`: the standard attributes of HTTP, and the key's outcome.
 //!
-//! Guarantees: a trace that the client began goes on. No attribute has the idempotency key, a header, the query or a body.
+//! Guarantees: a span continues the client's trace. No attribute has the idempotency key, a header, the query or a body.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -17,13 +17,13 @@ use crate::idempotency::Instance;
 use crate::policies;
 use crate::traces::{SCOPE, fail};
 
-/// Serves the request in a span. What machines ask every few seconds has none.
+/// Serves the request in a span. A route that machines ask every few seconds gets no span.
 pub(super) async fn traced(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
     let route = request.match_pattern();
     if route.as_deref().is_some_and(asked_by_machines) {
         return next.call(request).await;
     }
-    // If the client leaves, this future is dropped: the span ends without a status.
+    // If the client leaves, this future is dropped, and the span ends without a status.
     let context = begin(&request, route);
     let response = next.call(request).with_context(context.clone()).await?;
     note(&context, &response);
@@ -55,7 +55,7 @@ fn begin(request: &ServiceRequest, route: Option<String>) -> Context {
     from_client.with_span(span.start_with_context(&tracer, &from_client))
 }
 
-/// What is known once the request is answered.
+/// Adds the attributes that are known after the answer.
 fn note(context: &Context, response: &ServiceResponse<BoxBody>) {
     let (span, status) = (context.span(), response.status());
     span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
@@ -73,7 +73,7 @@ fn note(context: &Context, response: &ServiceResponse<BoxBody>) {
     }
 }
 
-/// What is sent twice is ignored, as in the log.
+/// The headers of the request. A header that is sent twice is ignored, as in the log.
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {

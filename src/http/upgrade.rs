@@ -1,10 +1,10 @@
-//! Offers of another protocol are ignored: the client gets its answer in HTTP/1.1, and the connection stays usable.
+//! Ignores a client's offer of another protocol. The client gets its answer in HTTP/1.1, and the connection stays open.
 //!
-//! Guarantees: `Connection: Upgrade` with `Upgrade: h2c` (Java's client sends both by default) changes nothing for the client,
-//! as RFC 9110 section 7.8 allows. No body that this API accepts is changed on its way.
+//! Guarantees: `Connection: Upgrade` with `Upgrade: h2c` changes nothing for the client, as RFC 9110 section 7.8 allows. Java's
+//! client sends both headers by default. The module changes no body that this API accepts.
 //!
-//! Why this module: actix closes the connection after such a request, and reads the body of an offer of a websocket until the
-//! connection ends. actix decides so while it parses, so no middleware can change it.
+//! The reason: actix closes the connection after such a request. If the client offers a websocket, actix reads the body until
+//! the connection ends. actix decides this while it parses, so no middleware can change it.
 
 use std::io;
 use std::pin::Pin;
@@ -16,11 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const CONNECTION: &[u8] = b"connection:";
 const UPGRADE: &[u8] = b"upgrade";
 
-/// A client's connection, without its offers.
+/// A client's connection without offers.
 ///
-/// On purpose: the word `upgrade` is misspelt as it is read, where it begins a line or stands in a line `Connection:`, so that
-/// actix sees a header that it does not know. The lengths stay as they are. A body may have such a line too, but not a body of
-/// JSON: JSON has no bare word `upgrade`, and no string with a bare line feed.
+/// On purpose: the read misspells the word `upgrade` at the start of a line and in a line `Connection:`, so that actix sees a
+/// header that it does not know. The lengths stay the same. A JSON body never has such a line: JSON has no bare word `upgrade`,
+/// and no string with a bare line feed.
 #[derive(Debug)]
 pub(super) struct WithoutOffers {
     io: TcpStream,
@@ -72,12 +72,12 @@ impl AsyncWrite for WithoutOffers {
     }
 }
 
-/// Where in a line the stream is. A read may end anywhere in it.
+/// The place of the stream in a line. A read may end anywhere in a line.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// How many bytes of `connection:` the line began with. None: the line began otherwise.
+    /// How many bytes of `connection:` begin the line. `None`: the line begins with other bytes.
     name: Option<usize>,
-    /// How many bytes of `upgrade` the present word began with. None: the word began otherwise.
+    /// How many bytes of `upgrade` begin the present word. `None`: the word begins with other bytes.
     word: Option<usize>,
 }
 
@@ -107,7 +107,7 @@ impl Place {
     }
 }
 
-/// The length of the match with one byte more, if the byte continues it.
+/// The length of the match with one more byte, if the byte continues the match.
 fn longer(matched: Option<usize>, text: &[u8], byte: u8) -> Option<usize> {
     matched.filter(|at| text.get(*at) == Some(&byte.to_ascii_lowercase())).map(|at| at + 1)
 }

@@ -1,6 +1,6 @@
-//! Files built into the binary, and how they are answered: with an `ETag`, and under one Content-Security-Policy.
+//! The files in the binary. Each answer has an `ETag` and the same Content-Security-Policy.
 //!
-//! A debug build reads the files from the disk at each request, so a page can be changed without compiling.
+//! A debug build reads the files from the disk at each request, so you can change a page without compiling.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::ApiError;
 
-/// Everything comes from this host, and nothing is inline. Swagger UI draws its icons from `data:` images.
+/// Everything comes from this host, and nothing is inline. Only images may be `data:`, because Swagger UI has such icons.
 pub const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -34,7 +34,7 @@ pub fn file(name: &str) -> Option<Cow<'static, [u8]>> {
     Assets::get(name).map(|file| file.data)
 }
 
-/// A text of `src/pages/assets`, which must be there.
+/// A text of `src/pages/assets`. A missing file is a defect.
 pub fn text(name: &str) -> Result<String, ApiError> {
     let bytes = file(name).ok_or_else(|| ApiError::internal(format!("{name} is not built in")))?;
     String::from_utf8(bytes.into_owned()).map_err(ApiError::internal)
@@ -45,7 +45,7 @@ pub fn source(name: &str) -> Option<String> {
     String::from_utf8(Sources::get(name)?.data.into_owned()).ok()
 }
 
-/// By the end of the file's name.
+/// The media type, by the end of the file's name.
 pub fn content_type(name: &str) -> &'static str {
     match name.rsplit('.').next() {
         Some("css") => "text/css; charset=utf-8",
@@ -58,12 +58,12 @@ pub fn content_type(name: &str) -> &'static str {
     }
 }
 
-/// 200 with the bytes, or 304 if the client has them already.
+/// 200 with the bytes, or 304 if the client already has the bytes.
 pub fn answer(request: &HttpRequest, content_type: &str, bytes: impl Into<Cow<'static, [u8]>>) -> HttpResponse {
     answer_with(request, StatusCode::OK, content_type, bytes)
 }
 
-/// As [`answer`], with a status of its own.
+/// As [`answer`], with another status.
 pub fn answer_with(
     request: &HttpRequest,
     status: StatusCode,
@@ -78,7 +78,7 @@ pub fn answer_with(
         .insert_header((CONTENT_SECURITY_POLICY, CSP))
         .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((REFERRER_POLICY, "no-referrer"))
-        // The client asks each time, and hears 304: a page and its files are always of one version.
+        // The client asks each time, and gets 304. So a page and its files always have the same version.
         .insert_header((CACHE_CONTROL, "no-cache"))
         .insert_header(ETag(tag));
     if unchanged {

@@ -1,6 +1,6 @@
-//! The gateway's books through the API's own host, for the playground: read-only, and only with the demo.
+//! The gateway's books, read through the API's own host. For the playground, and only with the demo.
 //!
-//! Guarantees: only the two books can be read, only by the reference of one call, and nothing can be written.
+//! Guarantees: a page can read only the two books, and only the lines of one reference. A page can't write.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::error::ApiError;
 use crate::problems::NOT_FOUND;
 
-/// How long the gateway may take. The page asks again soon, so a short wait is enough.
+/// How long the gateway may take to answer. The page soon asks again, so a short wait is enough.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Where the gateway's books are.
@@ -34,7 +34,7 @@ impl Books {
     /// The books of the gateway at this URL. Makes no connection yet.
     ///
     /// # Errors
-    /// When the URL is malformed, or the HTTP client can't be set up.
+    /// If the URL is malformed, or the HTTP client can't be set up.
     pub fn of(gateway: &str) -> Result<Self, Box<dyn std::error::Error>> {
         let gateway = Url::parse(&format!("{}/", gateway.trim_end_matches('/')))?;
         let client =
@@ -53,10 +53,10 @@ impl Books {
     }
 }
 
-/// `GET /demo/gateway/captures?reference=` and `/demo/gateway/refunds?reference=`: the gateway's answer as it is.
+/// `GET /demo/gateway/captures?reference=` and `/demo/gateway/refunds?reference=`: the gateway's answer, unchanged.
 ///
 /// # Errors
-/// 404 for another book. 502 when the gateway can't be read.
+/// 404 for another book. 502 if the gateway can't be read.
 pub async fn read(
     book: Path<String>,
     filter: Query<Filter>,

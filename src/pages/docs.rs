@@ -1,4 +1,4 @@
-//! `/docs`: Swagger UI in a page of our own, for its own page is not made for our Content-Security-Policy.
+//! `/docs`: Swagger UI in our own page. The page of Swagger UI does not work with our Content-Security-Policy.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ const HEAD: &str = "<link rel=\"stylesheet\" href=\"/docs/swagger-ui.css\">\
      <script type=\"module\" src=\"/assets/docs.js\"></script>";
 
 const MAIN: &str = "<main id=\"main\" class=\"docs\"><noscript><p>This page needs JavaScript. \
-     <a href=\"/openapi.json\">/openapi.json</a> says the same without.</p></noscript><div id=\"swagger-ui\"></div></main>";
+     <a href=\"/openapi.json\">/openapi.json</a> has the same content.</p></noscript><div id=\"swagger-ui\"></div></main>";
 
 /// `GET /docs`
-#[utoipa::path(get, path = "/docs", operation_id = "getDocs", tag = "Service", summary = "The API to click through",
+#[utoipa::path(get, path = "/docs", operation_id = "getDocs", tag = "Service", summary = "The interactive API docs",
     description = "Swagger UI, served from this binary.",
     responses((status = 200, body = String, description = "The page", content_type = "text/html")))]
 pub async fn docs(request: HttpRequest) -> HttpResponse {
@@ -37,7 +37,7 @@ pub async fn docs(request: HttpRequest) -> HttpResponse {
     responses((status = 200, body = String, description = "The file", content_type = "*/*")))]
 pub async fn docs_file(request: HttpRequest, name: Path<String>) -> Result<HttpResponse, ApiError> {
     let nothing = || ApiError::new(&NOT_FOUND, "the documentation has no such file");
-    // Swagger UI's own page and its script are left out: `HEAD` and `assets/docs.js` stand for them.
+    // Swagger UI's own page and its script are left out: `HEAD` and `assets/docs.js` replace them.
     if name.starts_with("index.") || name.as_str() == "swagger-initializer.js" {
         return Err(nothing());
     }

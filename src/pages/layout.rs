@@ -1,4 +1,4 @@
-//! What all pages share: the head, and the header that carries the playground, the documentation, the problems and the
+//! What all pages share: the head, and the header with links to the playground, the documentation, the problems and the
 //! policies.
 
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ const ENTRIES: [(Place, &str, &str); 3] = [
     (Place::Policies, "/policies", "Policies"),
 ];
 
-/// As in `assets/icon.svg`, but in the colour of the page.
+/// The picture of `assets/icon.svg`, in the colours of the page.
 const MARK: &str = "<svg viewBox=\"0 0 32 32\" aria-hidden=\"true\"><path d=\"M27 16a11 11 0 1 1-3.6-8.1M24.2 2.8v5.4h-5.4\"/>\
      <circle cx=\"16\" cy=\"16\" r=\"3.4\"/></svg>";
 
@@ -34,7 +34,7 @@ pub fn page(request: &HttpRequest, place: Place, title: &str, head: &str, main: 
     page_with(request, StatusCode::OK, place, title, head, main)
 }
 
-/// As [`page`], with a status of its own.
+/// As [`page`], with another status.
 pub fn page_with(
     request: &HttpRequest,
     status: StatusCode,

@@ -1,8 +1,9 @@
-//! Pages for people: the playground, the documentation to click through, the problems and the policies.
+//! Pages for people: the playground, the interactive documentation, the problems and the policies.
 //!
-//! Guarantees: every page has the one Content-Security-Policy of `assets.rs`, which allows nothing inline and no other host;
-//! every page and file has an `ETag`. Does not guarantee a page without JavaScript for `/docs` and the playground.
-//! Without the demo there is neither the playground nor what it stands on: the sources and the gateway's books.
+//! Guarantees: every page has the Content-Security-Policy of `assets.rs`, which allows nothing inline and no other host. Every
+//! page and file has an `ETag`. Without the demo, the server has no playground, no sources and no gateway's books.
+//!
+//! Not guaranteed: that `/docs` and the playground work without JavaScript.
 
 mod assets;
 pub mod books;
@@ -21,8 +22,8 @@ pub use self::problems::{__path_problem, __path_problem_list, problem, problem_l
 use crate::error::ApiError;
 use crate::problems::NOT_FOUND;
 
-/// What the pages ask for, and nobody else: not part of the API, and not in its document. Only the demo has the gateway's
-/// books, and the sources that the playground links.
+/// The routes that only the pages use. They are not part of the API, and not in its document. Only the demo has the gateway's
+/// books, and the sources to which the playground links.
 pub fn routes(config: &mut ServiceConfig, demo: bool) {
     config
         .service(resource("/docs/").get(docs))
@@ -35,12 +36,12 @@ pub fn routes(config: &mut ServiceConfig, demo: bool) {
     }
 }
 
-/// `GET /`: the playground, or without the demo a small page.
+/// `GET /`: the playground. Without the demo, a small page.
 ///
 /// # Errors
-/// 500, where the page is not among the files built in: a defect.
+/// 500 if the file of the page is missing, which is a defect.
 #[utoipa::path(get, path = "/", operation_id = "getHome", tag = "Service", summary = "The playground",
-    description = "Without the demo: what this is, and where to look.",
+    description = "Without the demo: a page that says what this server is, and where to look.",
     responses((status = 200, body = String, description = "The page", content_type = "text/html")))]
 pub async fn home(request: HttpRequest, demo: Data<Option<Books>>) -> Result<HttpResponse, ApiError> {
     let (title, file, head) = if demo.is_some() {
@@ -54,12 +55,12 @@ pub async fn home(request: HttpRequest, demo: Data<Option<Books>>) -> Result<Htt
 const PLAYGROUND_HEAD: &str = "<link rel=\"stylesheet\" href=\"/assets/playground.css\">\
      <script type=\"module\" src=\"/assets/playground/main.js\"></script>";
 
-/// `GET /policies`: for a person what `GET /v1/policies` is for a program.
+/// `GET /policies`: the same for a person as `GET /v1/policies` for a program.
 ///
 /// # Errors
-/// 500, where the page is not among the files built in: a defect.
+/// 500 if the file of the page is missing, which is a defect.
 #[utoipa::path(get, path = "/policies", operation_id = "getPoliciesPage", tag = "Service", summary = "Policies and guarantees, as a page",
-    description = "What a retry does, per endpoint, and what always holds.",
+    description = "What a retry does at each endpoint, and the guarantees of all endpoints.",
     responses((status = 200, body = String, description = "The page", content_type = "text/html")))]
 pub async fn policies(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let table = table::html(&crate::policies::markdown(), |route| (table::anchor(route), table::inline(route)));

@@ -1,4 +1,4 @@
-//! `/problems`: what each problem means and what to do, for whoever follows the `type` of a problem document.
+//! `/problems`: what each problem means, and what to do. The `type` of a problem document is the path of a page here.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ use crate::problems::{self, NOT_FOUND, Problem};
 
 /// `GET /problems`
 #[utoipa::path(get, path = "/problems", operation_id = "listProblems", tag = "Service", summary = "Every problem, as a page",
-    description = "What each means, what to do, and whether a retry gets the same answer.",
+    description = "What each problem means, what to do, and whether a retry gets the same answer.",
     responses((status = 200, body = String, description = "The page", content_type = "text/html")))]
 pub async fn problem_list(request: HttpRequest) -> HttpResponse {
     let link = |cell: &str| {
@@ -26,7 +26,7 @@ pub async fn problem_list(request: HttpRequest) -> HttpResponse {
     };
     let main = format!(
         "<main id=\"main\" class=\"page wide\"><h1>Problems</h1><p class=\"lead\">Every answer that is not a success is a \
-         problem document (RFC 9457). Its <code>type</code> is the path of a page here, and never changes: decide by it.</p>\
+         problem document (RFC 9457). Its <code>type</code> is the path of a page here. The type never changes: decide by the type.</p>\
          {}</main>",
         table::html(&advice::markdown(), link)
     );
@@ -36,7 +36,7 @@ pub async fn problem_list(request: HttpRequest) -> HttpResponse {
 /// `GET /problems/{slug}`: the page that `type` points at.
 ///
 /// # Errors
-/// 404 for another slug: as a page for a browser, else as a problem document.
+/// 404 for another slug. A browser gets a page, another client gets a problem document.
 #[utoipa::path(get, path = "/problems/{slug}", operation_id = "getProblem", tag = "Service", summary = "What a problem means, and what to do",
     description = "The page that `type` of a problem document points at.",
     params(("slug" = String, Path, description = "The last part of the problem's type", example = "card-declined")),
@@ -60,7 +60,7 @@ pub async fn problem(request: HttpRequest, slug: Path<String>) -> Result<HttpRes
     Ok(response)
 }
 
-/// Browsers name `text/html`; API clients name JSON, or nothing.
+/// Whether the client is a browser. Browsers accept `text/html`. API clients accept JSON, or name nothing.
 fn wants_html(request: &HttpRequest) -> bool {
     request.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok()).any(|value| value.contains("text/html"))
 }
@@ -90,7 +90,7 @@ fn page_of(problem: &Problem) -> String {
     main + "</main>"
 }
 
-/// The routes whose document names the problem.
+/// The routes with this problem in the OpenAPI document.
 fn operations_with(slug: &str) -> Vec<String> {
     let wanted = Value::from(format!("/problems/{slug}"));
     let names = |response: &Value| {

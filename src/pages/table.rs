@@ -1,9 +1,9 @@
-//! The tables that the docs have as Markdown, as HTML: one source for both.
+//! Turns the Markdown tables of the docs into HTML, so that both have the same source.
 
 use std::fmt::Write as _;
 
-/// The table as HTML. `first` makes of the first cell the row's id and the cell's HTML. Each cell names its column, so that
-/// a narrow screen can show the rows as cards.
+/// The table as HTML. `first` turns the first cell into the row's id and the cell's HTML. Each cell names its column, so that a
+/// narrow screen can show the rows as cards.
 pub fn html(markdown: &str, first: impl Fn(&str) -> (String, String)) -> String {
     let mut lines = markdown.lines().filter(|line| line.starts_with('|'));
     let columns = lines.next().map(cells).unwrap_or_default();
@@ -13,7 +13,7 @@ pub fn html(markdown: &str, first: impl Fn(&str) -> (String, String)) -> String 
         let _ = write!(html, "<th scope=\"col\">{}</th>", inline(column));
     }
     html.push_str("</tr></thead><tbody>");
-    // The line after the head only draws it.
+    // The second line only separates the head from the rows.
     for row in lines.skip(1).map(cells) {
         for (place, (cell, column)) in row.iter().zip(&columns).enumerate() {
             if place == 0 {
@@ -32,7 +32,7 @@ fn cells(line: &str) -> Vec<&str> {
     line.trim().trim_matches('|').split('|').map(str::trim).collect()
 }
 
-/// Text with `code` in it.
+/// HTML of a text with `code`.
 pub fn inline(text: &str) -> String {
     let parts = text.split('`').enumerate();
     parts
@@ -40,13 +40,13 @@ pub fn inline(text: &str) -> String {
         .collect()
 }
 
-/// The id of what a cell names: `POST /v1/orders/{id}/cancel` is `post-v1-orders-id-cancel`.
+/// The id of a row. For example, `POST /v1/orders/{id}/cancel` becomes `post-v1-orders-id-cancel`.
 pub fn anchor(text: &str) -> String {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
 }
 
-/// Text as it may stand between tags and in attributes.
+/// Escapes text for a place between tags or in an attribute.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

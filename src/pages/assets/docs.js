@@ -1,5 +1,5 @@
-// Swagger UI, with what makes this API easy to try: a fresh key for each operation, an order that can be paid, and an API key
-// that the tab remembers.
+// Swagger UI, with three additions: a fresh key for each operation, an order that can be paid, and an API key that the tab
+// remembers.
 
 const API_KEY = "api-key";
 
@@ -12,7 +12,7 @@ function uuid() {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
-/** Keyed operations of the document share one example of a key: two of them in a row would be one key reused. */
+/** All keyed operations of the document have the same example key. Two operations in a row would reuse the key. */
 function withFreshKeys(document) {
   for (const operation of Object.values(document.paths).flatMap((item) => Object.values(item))) {
     for (const parameter of operation.parameters ?? []) if (parameter.name === "Idempotency-Key") parameter.example = uuid();
@@ -27,7 +27,7 @@ async function call(path, options = {}) {
   return answer.json();
 }
 
-/** The newest order that waits for its payment. */
+/** The newest pending order. */
 async function pendingOrder() {
   return (await call("/v1/orders?limit=100")).data.find((order) => order.status === "pending");
 }
@@ -39,7 +39,7 @@ async function newOrder() {
   return call("/v1/orders", { method: "POST", headers: { "Content-Type": "application/json", "Idempotency-Key": uuid() }, body });
 }
 
-/** Below the key of an operation: a button for a new one. */
+/** Adds a button for a new key below the key of an operation. */
 function keyRow(Original, { React, specActions }) {
   return function KeyRow(props) {
     const row = React.createElement(Original, props);
@@ -52,7 +52,7 @@ function keyRow(Original, { React, specActions }) {
   };
 }
 
-/** Below the body of a charge: an order that exists. */
+/** Fills the body of a charge with an existing order. */
 function chargeBody(Original, system) {
   const { React } = system;
   return function ChargeBody(props) {
@@ -64,7 +64,7 @@ function chargeBody(Original, system) {
       system.oas3Actions.setRequestBodyValue({ value: JSON.stringify(body, null, 2), pathMethod: [path, method] });
       setSays(`This order of ${order.customer} waits for its payment.`);
     };
-    const failed = (error) => setSays(sessionStorage.getItem(API_KEY) ? error.message : "Authorize first: then an order is found.");
+    const failed = (error) => setSays(sessionStorage.getItem(API_KEY) ? error.message : "Authorize first. Then the page finds an order.");
     React.useEffect(() => {
       const found = (order) => (order ? use(order) : setSays("No order waits for its payment."));
       if (isCharge) pendingOrder().then(found).catch(failed);
@@ -89,10 +89,10 @@ const remember = {
   },
 };
 
-/** A link inside of the button that opens an operation: two controls in one. The button alone opens it, and its anchor. */
+/** Swagger UI has a link inside of the button that opens an operation. A text replaces the link: the button alone is enough. */
 const plainText = (Original, { React }) => ({ text }) => React.createElement("span", null, text);
 
-/** What Swagger UI leaves without a name, or can't be reached with the keyboard. */
+/** Names the controls that Swagger UI leaves without a name, and lets the keyboard reach scrolling boxes. */
 function mend(root) {
   for (const box of root.querySelectorAll("pre:not([tabindex])")) box.tabIndex = 0;
   const nameless = (selector) => root.querySelectorAll(`${selector}:not([aria-label])`);

@@ -1,10 +1,10 @@
-// <request-details>: what one lane of the picture sent and got, with a curl line, and where the rules are written.
+// <request-details>: what one lane of the picture sent and got, with a curl line, and links to the rules.
 
 import { badge, h, span } from "./dom.js";
 import { OUTCOMES, RETRY, drawnAs } from "./outcome.js";
 import { curl, json } from "./run.js";
 
-/** The file that a person opens to see how an endpoint works. */
+/** The source file of each endpoint. */
 const FILES = [
   [/^.v1.charges.*refunds/, "refunds.rs"], [/^.v1.charges/, "charges.rs"], [/^.v1.entitlements/, "entitlements.rs"],
   [/^.v1.products/, "products.rs"], [/^.v1.orders/, "orders/mod.rs"],
@@ -45,7 +45,7 @@ function card(run, request, open) {
     rules(request));
 }
 
-/** An id in a path is long, and its beginning says little. */
+/** Shortens the ids in a path: an id is long, and its beginning says little. */
 const shorter = (path) => path.replace(/[0-9a-f]{8}-[0-9a-f-]{22}([0-9a-f]{5})/, "…$1");
 
 function advice(request) {
@@ -64,7 +64,7 @@ function facts(headers) {
 
 const body = (text) => (text === null ? h("p", { class: "meaning" }, "No body.") : h("pre", { tabindex: 0, role: "region", "aria-label": "Body" }, indented(text)));
 
-/** For reading only: what was sent and answered are the bytes. */
+/** Indents JSON for the reader. The real bytes are not indented. */
 function indented(text) {
   try {
     return JSON.stringify(JSON.parse(text), null, 2);
@@ -74,7 +74,7 @@ function indented(text) {
 }
 
 function answerBody(request) {
-  if (request.lost) return h("p", { class: "meaning" }, "The browser dropped the body before reading it.");
+  if (request.lost) return h("p", { class: "meaning" }, "The browser dropped the body without reading the body.");
   if (request.failure) return h("p", { class: "meaning" }, `No answer: ${request.failure}`);
   return request.text === null ? null : body(request.text);
 }
@@ -86,7 +86,7 @@ function copyButton(text) {
       await navigator.clipboard.writeText(text);
       button.textContent = "Copied";
     } catch {
-      // A page over plain HTTP from another machine may not write the clipboard.
+      // If the page came from another machine over plain HTTP, the browser refuses the clipboard.
       const line = button.previousElementSibling;
       getSelection().selectAllChildren(line);
       button.textContent = "Selected: press Ctrl+C";
@@ -96,7 +96,7 @@ function copyButton(text) {
   return button;
 }
 
-/** The policy's row has the route's words as its id. */
+/** Links to the rules of a request. The id of the policy's row is made of the words of the route. */
 function rules(request) {
   const route = `${request.method} ${request.path.split("?")[0]}`.replace(/[0-9a-f]{8}-[0-9a-f-]{27}/g, "id");
   const policy = request.method === "POST" && `/policies#${route.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/-$/, "")}`;

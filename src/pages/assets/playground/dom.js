@@ -17,7 +17,7 @@ export const h = (tag, attributes = {}, ...children) => fill(document.createElem
 
 export const svg = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
-/** The shape of an outcome, so that colour is not needed. Drawn around 0,0 in a box of 12. */
+/** The shape of an outcome, so that a reader does not need the colour. Drawn around 0,0 in a box of 12. */
 export function shape(outcome, x = 0, y = 0) {
   const at = { class: `shape ${outcome}`, transform: `translate(${x} ${y})` };
   const line = (d) => svg("path", { d });
@@ -42,7 +42,7 @@ export function badge(outcome, name) {
 /** A span of ms: "40 ms", "4.1 s". */
 export const span = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(ms < 10_000 ? 1 : 0)} s`);
 
-/** Time left, running down: "23:59:41". */
+/** The time that is left, for example "23:59:41". Counts down each second. */
 class TimeLeft extends HTMLElement {
   connectedCallback() {
     this.show();

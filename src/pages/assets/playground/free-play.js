@@ -1,9 +1,9 @@
-// <free-play>: the visitor's own request. Copies of it, apart in time, some with their answers dropped.
+// <free-play>: the visitor's own request. The page sends copies of the request with a pause between, and drops some answers.
 
 import { h } from "./dom.js";
 import { fresh, json, pause } from "./run.js";
 
-/** The most copies: more than the six connections of a browser, and few enough to be seen as bars. */
+/** The most copies: more than the six connections of a browser, and few enough to draw as bars. */
 const MOST = 20;
 
 const METHODS = {
@@ -31,14 +31,14 @@ class FreePlay extends HTMLElement {
       field("path", "Path", h("input", { list: "free-paths", value: "/v1/charges", spellcheck: "false", required: true, pattern: "/.*" })),
       h("datalist", { id: "free-paths" }, Object.keys(PATHS).map((path) => h("option", { value: path }))),
       field("account", "Account", select([["acme"], ["globex"]])),
-      field("key", "Idempotency-Key", h("input", { spellcheck: "false", autocomplete: "off" }), "Empty sends none. {n} is the copy’s number: a key for each."),
+      field("key", "Idempotency-Key", h("input", { spellcheck: "false", autocomplete: "off" }), "If empty, the page sends no key. {n} is the number of the copy, so each copy gets its own key."),
       h("button", { type: "button", class: "quiet small new-key", onclick: () => this.#newKey() }, "New key"),
       field("card", "Payment method", select(Object.entries(METHODS).map(([name, does]) => [name, `${name}: ${does}`]))),
-      field("body", "Body", h("textarea", { rows: 4, spellcheck: "false" }), "{order} is an order that the page makes first."),
+      field("body", "Body", h("textarea", { rows: 4, spellcheck: "false" }), "The page first makes an order, and puts the order’s id in the place of {order}."),
       field("copies", "Copies", number(5, MOST, 1)),
       field("apart", "Apart, in ms", number(80, 5000)),
       field("drops", "Answers to drop", number(1, MOST)),
-      // Not seen: so that Enter in a field runs it, too.
+      // On purpose: a hidden button, so that Enter in a field also runs the form.
       h("button", { type: "submit", hidden: true }, "Run"));
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -67,7 +67,7 @@ class FreePlay extends HTMLElement {
     return this.form.elements.account.value;
   }
 
-  /** Whether all fields can be sent; else the browser says which can't. */
+  /** Whether all fields are valid. If a field is wrong, the browser says which. */
   get isReady() {
     return this.form.reportValidity();
   }

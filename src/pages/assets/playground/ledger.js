@@ -1,11 +1,11 @@
-// What the server and the gateway have in their books of one run.
+// The rows of one run in the books of the server and of the gateway.
 
 import { API_KEYS } from "./run.js";
 
-/** How many keys are asked for one by one. Beyond that the newest records are read, and the run's are taken from them. */
+/** How many keys the page asks for one by one. With more keys, the page reads the newest records and filters them. */
 const KEYS_ONE_BY_ONE = 4;
 
-/** The most that one page of a list has. Lists are newest first, so the rows of a run are among them. */
+/** The most rows on one page of a list. Lists are newest first, so the page has the rows of a run. */
 const PAGE = 100;
 
 async function get(path, account) {
@@ -28,7 +28,7 @@ async function records(run) {
   return (await list("/v1/idempotency-keys", run.account)).filter((record) => keys.includes(record.key));
 }
 
-/** What the requests' bodies name. */
+/** The values of a member in the bodies of the requests. */
 function named(run, member) {
   const found = run.requests.map((request) => {
     try {
@@ -40,7 +40,7 @@ function named(run, member) {
   return [...new Set(found.filter((value) => typeof value === "string"))];
 }
 
-/** Reads all books once. Throws when the server is away. */
+/** Reads all books once. Throws if the server is away. */
 export async function readLedger(run) {
   const customers = named(run, "customer");
   const [ownRecords, allOrders, allCharges, entitlements] = await Promise.all([

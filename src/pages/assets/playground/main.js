@@ -1,4 +1,4 @@
-// The page: which scene is shown, the run of each scene, and what the keyboard does.
+// The page: the scene that is shown, the run of each scene, and the keys of the keyboard.
 
 import "./details.js";
 import "./free-play.js";
@@ -11,7 +11,7 @@ import { legend } from "./picture.js";
 import { Run, pause } from "./run.js";
 import { FREE_PLAY, SCENES } from "./scenes.js";
 
-/** Between two looks into the books while a run is under way, and when nothing happens, in ms. */
+/** The time between two looks into the books, in ms: during a run, and when nothing happens. */
 const LOOK_EVERY = 500;
 const LOOK_WHEN_IDLE = 5000;
 
@@ -47,7 +47,7 @@ function show(index, { focus = false } = {}) {
     step.firstChild.toggleAttribute("aria-current", place === current);
     if (place !== current) continue;
     step.firstChild.setAttribute("aria-current", "step");
-    // Only sideways: on a phone the scenes are a line that scrolls.
+    // Scrolls only sideways: on a phone, the scenes are a line that scrolls.
     $("steps").scrollLeft = step.offsetLeft - $("steps").clientWidth / 3;
   }
   history.replaceState(null, "", `#${id}`);
@@ -84,7 +84,7 @@ function render() {
   renderBooks();
 }
 
-/** The picture, and what stands above: cheap enough for each frame. */
+/** Draws the picture and the verdict above it. This is cheap enough for each frame. */
 function renderPicture() {
   const shown = lanes();
   $("axis").model = { lanes: shown, ghost: !run(), picked, cursor: moment, now: run() && !run().ended ? run().now() : null };
@@ -103,7 +103,7 @@ function renderDetails() {
   return $("details").show(run(), run().requests.filter((request) => request.lane === label), label);
 }
 
-/** The looks into the books up to the moment that is shown. */
+/** All looks into the books, up to the moment that is shown. */
 function looks() {
   const all = run()?.history ?? [];
   return moment === null ? all : all.filter((look) => look.at <= moment);
@@ -128,12 +128,12 @@ function renderVerdict(busy) {
   const extra = under ? "" : (scene().adds?.(run(), ledger) ?? "");
   $("sentence").textContent = [sentence(run(), under ? null : ledger, moment ?? Infinity), extra].filter(Boolean).join(" ");
   const kept = !under && ledger && scene().promise ? scene().promise(run(), ledger) : null;
-  const promise = kept ? "As promised." : "Not what this scene promises. The details say why.";
+  const promise = kept ? "As promised." : "The scene’s promise was not kept. The details say why.";
   $("promise").textContent = kept === null ? "" : promise;
   verdict.dataset.promise = kept === null ? "" : String(kept);
 }
 
-/** Red when more was taken than the client wants, whatever the scene promises. */
+/** Bad if more money was taken than the client wants, whatever the scene promises. */
 function judge(ledger) {
   if (!ledger || scene().wants === null) return "neutral";
   return ledger.captures.filter((line) => line.outcome === "succeeded").length > scene().wants ? "bad" : "good";
@@ -142,7 +142,7 @@ function judge(ledger) {
 async function look(of) {
   try {
     const ledger = await readLedger(of);
-    // Only looks that differ are kept: what changed last stays marked.
+    // Only looks that differ are kept, so that the last change stays marked.
     if (!same(ledger, of.history.at(-1))) of.history.push(ledger);
     setAway(false);
     return ledger;
@@ -156,7 +156,7 @@ function setAway(is) {
   if (is === away) return;
   away = is;
   $("away").hidden = !is;
-  $("away").textContent = is ? "The server does not answer. What you see is what the page saw last; it asks again every few seconds." : "";
+  $("away").textContent = is ? "The server does not answer. The page shows what it saw last, and asks again every few seconds." : "";
   document.body.classList.toggle("server-away", is);
   render();
 }

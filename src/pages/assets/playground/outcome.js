@@ -1,18 +1,19 @@
-// What an answer means for a person: its outcome, and one sentence for a whole run, computed from what was seen.
+// What an answer means for a person: the outcome of each request, and one sentence for the whole run. Both are computed from
+// the answers and the books.
 
-/** In the order of the legend. `again` is a fresh request that repeats a purchase which was made already. */
+/** The outcomes, in the order of the legend. `again` is a fresh request that repeats a purchase. */
 export const OUTCOMES = {
   fresh: { name: "fresh", says: "The request ran." },
-  again: { name: "fresh again", says: "A repeat that ran, because its key was new." },
+  again: { name: "fresh again", says: "A repeat of the purchase. The request ran, because its key was new." },
   replayed: { name: "replayed", says: "The stored reply, sent again. Nothing ran." },
   flight: { name: "in flight", says: "The outcome is not known yet." },
   refused: { name: "refused", says: "The request was refused and changed nothing." },
   failed: { name: "failed", says: "The request failed, or nobody answered." },
   lost: { name: "lost", says: "The server answered. The browser dropped the answer." },
-  aside: { name: "preparation", says: "What the scene needs. Not counted." },
+  aside: { name: "preparation", says: "A request that prepares the scene. Not counted." },
 };
 
-/** What a client should do, by the problem's member `retry`. */
+/** What a client should do, for each value of the problem's member `retry`. */
 export const RETRY = {
   again: "Send the same request with the same key, after Retry-After.",
   fix: "Change something first. The key was not used up.",
@@ -38,7 +39,7 @@ export function outcomeOf(request) {
   return request.status >= 400 ? "refused" : "fresh";
 }
 
-/** How a request is drawn: as its outcome, but preparation is grey, and a repeat that ran is red. */
+/** The look of a request: its outcome. But a preparation is grey, and a repeat that ran is red. */
 export function drawnAs(run, request) {
   if (request.aside) return "aside";
   if (request.answeredAt === null) return "open";
@@ -48,7 +49,7 @@ export function drawnAs(run, request) {
   return meant === request ? "fresh" : "again";
 }
 
-/** The requests that count, or for clicks the last request of each click. `until`: only what was answered by then, in ms. */
+/** The requests that count. For clicks, the last request of each click. Only requests that were answered until `until`, in ms. */
 function counted(run, until) {
   const requests = run.requests.filter((request) => !request.aside && request.answeredAt !== null && request.answeredAt <= until);
   return run.purchase ? [...new Map(requests.map((request) => [request.lane, request])).values()] : requests;
@@ -61,7 +62,7 @@ export function money(amount, currency) {
   return `${currency} ${(amount / 10 ** digits).toFixed(digits)}`;
 }
 
-/** What the gateway took, by its books. */
+/** The money that the gateway took, by the gateway's books. */
 export function taken(ledger) {
   const captures = ledger.captures.filter((line) => line.outcome === "succeeded");
   if (captures.length === 0) return "nothing taken";

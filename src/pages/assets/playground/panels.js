@@ -1,9 +1,9 @@
-// <live-panels>: the server's books of this run, and the gateway's; what changed since the last look is marked.
+// <live-panels>: this run in the server's and the gateway's books. A change since the last look is marked.
 
 import { h } from "./dom.js";
 import { money } from "./outcome.js";
 
-/** Rows shown at once; the others are folded. */
+/** How many rows are shown. The others are folded. */
 const SHOWN = 3;
 
 const short = (id) => `…${id.slice(-6)}`;
@@ -48,7 +48,7 @@ class LivePanels extends HTMLElement {
     this.show(null, null, null);
   }
 
-  /** `before` is the look before: what differs is marked. `wants`: more charges than that are too many. */
+  /** `before` is the previous look: a row that differs is marked. `wants` is the number of charges that the client wants. */
   show(ledger, before, wants) {
     this.replaceChildren(...PANELS.map((panel) => this.#panel(panel, ledger, before, wants)));
   }
@@ -80,7 +80,7 @@ class LivePanels extends HTMLElement {
 }
 customElements.define("live-panels", LivePanels);
 
-/** "new", or what it was. */
+/** The mark of a changed row: "new", or the old value. */
 function difference(old, row) {
   if (!old) return "new";
   const member = ["status", "state", "outcome", "units_used"].find((name) => name in row && old[name] !== row[name]);

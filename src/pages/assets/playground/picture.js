@@ -1,4 +1,5 @@
-// <time-axis>: a lane for each click or request, a bar from send to answer, coloured by outcome and ended by a shape.
+// <time-axis>: each click or request has a lane. Each request is a bar from the send to the answer. The outcome decides the
+// colour of the bar, and the shape at its end.
 
 import { h, shape, span, svg } from "./dom.js";
 import { OUTCOMES } from "./outcome.js";
@@ -6,12 +7,12 @@ import { OUTCOMES } from "./outcome.js";
 const LANE = 28;
 const TOP = 30;
 const BAR = 10;
-/** Right of the last bar: its shape and its status. */
+/** The width right of the last bar, for its shape and its status. */
 const TAIL = 58;
-/** Bars of a few ms would not be seen. */
+/** The narrowest bar. A bar of a few ms would be invisible. */
 const NARROWEST = 3;
 
-/** Where the axis may end, in ms: steps, so that a growing run doesn't make it jump at each frame. */
+/** The possible ends of the axis, in ms. Fixed steps, so that the axis does not jump at each frame of a growing run. */
 const ENDS = [
   200, 300, 400, 500, 600, 700, 800, 1000, 1200, 1500, 2000, 2500, 3000, 4000, 5000, 6000, 7000, 8000, 10_000, 12_000, 15_000, 20_000,
   30_000, 60_000, 120_000, 300_000,
@@ -80,7 +81,7 @@ export class TimeAxis extends HTMLElement {
       ...drawn,
     );
     group.classList.toggle("picked", picked === index);
-    // The name begins with what is seen: the label, and the last status.
+    // The accessible name begins with the visible text: the label, and the last status.
     const seen = [lane.label, bars.at(-1)?.status].filter(Boolean).join(" ");
     const say = `${seen}: ${lane.bars.map((bar) => spoken(bar)).join(", then ")}`;
     const attributes = ghost
@@ -121,12 +122,12 @@ function spoken(bar) {
   return `${OUTCOMES[bar.outcome].name}, ${span(bar.to - bar.from)}`;
 }
 
-/** A bar as it was at a moment: what was not answered then is still open. */
+/** A bar at a moment. If the request was not answered at that moment, the bar is open. */
 function cutAt(bar, cursor) {
   return cursor === null || bar.to <= cursor ? bar : { ...bar, to: cursor, outcome: "open", status: null };
 }
 
-/** The last bar of a lane ends with its shape and status; one before it has a shape only where its outcome is another. */
+/** The last bar of a lane ends with its shape and status. An earlier bar has a shape only if the next outcome differs. */
 function drawBar(bar, x, middle, next) {
   const from = x(bar.from);
   const to = Math.max(x(bar.to), from + NARROWEST);
@@ -141,7 +142,7 @@ function drawBar(bar, x, middle, next) {
   return drawn;
 }
 
-/** What the shapes and colours mean, for the outcomes that are in the picture. */
+/** The legend of the outcomes in the picture. */
 export function legend(outcomes) {
   return outcomes.map((outcome) => {
     const picture = svg("svg", { viewBox: "-8 -8 16 16", width: 16, height: 16, "aria-hidden": "true" }, shape(outcome));

@@ -1,9 +1,9 @@
-// <run-replay>: the last run once more, step by step, with a slider.
+// <run-replay>: shows the last run again, step by step, with a slider.
 
 import { h, span } from "./dom.js";
 import { OUTCOMES } from "./outcome.js";
 
-/** Between two steps when it plays by itself, in ms. */
+/** The time between two steps of the automatic replay, in ms. */
 const STEP = 350;
 
 class RunReplay extends HTMLElement {
@@ -40,7 +40,7 @@ class RunReplay extends HTMLElement {
     this.#show();
   }
 
-  /** The last place of the slider is the run as it ended. */
+  /** The last place of the slider is the end of the run. */
   #show() {
     const place = this.slider.valueAsNumber;
     const step = this.#steps[place - 1];

@@ -1,13 +1,13 @@
-// A run: requests that are really sent, and all that was seen of them.
+// A run: the requests that are really sent, and their answers.
 
 import { outcomeOf } from "./outcome.js";
 
 export const API_KEYS = { acme: "sk_demo_acme", globex: "sk_demo_globex" };
 
-/** The answer's headers that say something about the key or the resource. */
+/** The headers of an answer that the page shows. */
 const HEADERS = ["Idempotency-Replayed", "Idempotency-Expires", "Location", "Retry-After", "Content-Length", "Content-Type", "X-Request-Id"];
 
-/** Eight characters that no other run has: names of customers and keys are made with them. */
+/** Eight random characters. The names of customers and keys contain them, so that two runs differ. */
 export const fresh = () => Array.from(crypto.getRandomValues(new Uint8Array(4)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -17,9 +17,9 @@ export class Run extends EventTarget {
   constructor({ account = "acme", wants = null, purchase = false } = {}) {
     super();
     this.account = account;
-    /** How many captures the client wants; null where nobody says. */
+    /** How many captures the client wants. Null if the scene does not say. */
     this.wants = wants;
-    /** All requests of a route belong to one purchase, so a second fresh one is a repeat. */
+    /** Whether all requests of a route belong to one purchase. Then a second fresh request is a repeat. */
     this.purchase = purchase;
     this.name = fresh();
     this.customer = `ada-${this.name}`;
@@ -42,7 +42,7 @@ export class Run extends EventTarget {
     return [...new Set(this.requests.filter((request) => !request.aside).map((request) => request.key).filter(Boolean))];
   }
 
-  /** Sends a request. `drop`: the browser throws the answer away as soon as the answer begins. `aside`: preparation. */
+  /** Sends a request. `drop`: the browser drops the answer as soon as the answer begins. `aside`: a preparation. */
   async send({ lane, method = "POST", path, key = null, body = null, drop = false, aside = false }) {
     const request = {
       lane, method, path, key, aside, drop, account: this.account, sentAt: this.now(), answeredAt: null, status: null,

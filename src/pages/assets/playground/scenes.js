@@ -1,11 +1,11 @@
-// The six scenes: what each says, what it promises, and the requests that it sends.
+// The six scenes. Each scene has a text, a promise, and the requests that it sends.
 
 import { fresh, json, pause } from "./run.js";
 
-/** Between two clicks of an impatient person, in ms. Shorter than an answer now and then takes, so clicks overlap. */
+/** The time between two clicks of an impatient person, in ms. Some answers take longer, so clicks overlap. */
 const BETWEEN_CLICKS = 60;
 
-/** How often a client asks again after a 202. The settler needs one or two leases; each round waits as Retry-After says. */
+/** How often a client asks again after a 202. The settler needs one or two leases. Each round waits for Retry-After. */
 const MOST_RETRIES = 30;
 
 const order = (customer, sku = "pro-monthly") => ({ customer, items: [{ sku, quantity: 1 }] });
@@ -82,7 +82,7 @@ async function failures(run) {
   await pay("pay again");
 }
 
-/** One mug for each tab: two playgrounds don't restock each other's. */
+/** Each tab has its own mug, so that one playground does not restock the mug of another. */
 function tab() {
   const name = sessionStorage.getItem("playground-tab") ?? fresh();
   sessionStorage.setItem("playground-tab", name);
@@ -112,15 +112,15 @@ const statuses = (run, ...lanes) => lanes.map((lane) => of(run, lane).at(-1)?.st
 export const SCENES = [
   {
     id: "without-keys", title: "Without keys", wants: 1, purchase: true,
-    says: "Ten clicks on Pay, and a careless client makes a new key for each click.",
-    see: "ten orders, paid ten times: EUR 49.00 is taken ten times.",
+    says: "A person clicks Pay ten times. A careless client makes a new key for each click.",
+    see: "ten orders and ten charges: EUR 49.00 is taken ten times.",
     play: (run) => tenClicks(run, (click) => `click-${click + 1}-${run.name}`),
     promise: (run, ledger) => ledger.orders.length === 10 && ledger.charges.length === 10 && captured(ledger) === 10,
     preview: clicksPreview("again"), shows: [["g1", "what a key is for"]], file: "orders/mod.rs",
   },
   {
     id: "one-key", title: "With one key", wants: 1, purchase: true,
-    says: "The same ten clicks, and the client keeps one key for the purchase.",
+    says: "The same ten clicks. The client keeps one key for the purchase.",
     see: "one order, one charge, nine replays: EUR 49.00 is taken once.",
     play: (run) => tenClicks(run, () => `purchase-${run.name}`),
     promise: (run, ledger) => ledger.orders.length === 1 && ledger.charges.length === 1 && captured(ledger) === 1,
@@ -128,7 +128,7 @@ export const SCENES = [
   },
   {
     id: "lost-answer", title: "The answer is lost", wants: 1,
-    says: "The server takes the payment, the browser drops the answer and sends the request again.",
+    says: "The server takes the payment. The browser drops the answer, and sends the request again.",
     see: "the first reply again, byte for byte, and one charge.",
     play: lostAnswer, adds: sameBytes,
     promise: (run, ledger) => captured(ledger) === 1 && sameBytes(run) !== "" && statuses(run, "pay again", "and again") === "201,201",
@@ -137,8 +137,8 @@ export const SCENES = [
   },
   {
     id: "lost-gateway-answer", title: "The gateway’s answer is lost", wants: 1,
-    says: "The gateway takes the money, and its answer never arrives.",
-    see: "202 and a provisional record, then the settler asks the gateway, then 201 and one capture. Give it ten seconds.",
+    says: "The gateway takes the money. The gateway’s answer never arrives.",
+    see: "202 and a provisional record, then the settler asks the gateway, then 201 and one capture. This takes some ten seconds.",
     play: lostGatewayAnswer,
     promise: (run, ledger) => run.requests.some((request) => request.status === 202) && run.requests.at(-1).status === 201 && captured(ledger) === 1,
     preview: [bar("order", 0, 60, "aside"), bar("pay", 60, 4100, "flight", 202), bar("retry 1", 5100, 5200, "flight", 202), bar("retry 2", 6200, 6300, "flight", 202), bar("retry 3", 7300, 7400, "replayed", 201)],
@@ -146,9 +146,9 @@ export const SCENES = [
   },
   {
     id: "failures", title: "Failures", wants: 0,
-    says: "A mug is out of stock, an order can’t be paid; the shop restocks, and the client sends both requests again.",
+    says: "A mug is out of stock, and an order can’t be paid. The shop restocks. The client sends both requests again.",
     see: "the order runs again and succeeds (success-only); the payment replays its 409 until Idempotency-Expires (cache-failures).",
-    // Its details have the countdown to Idempotency-Expires.
+    // The details of this lane have the countdown to Idempotency-Expires.
     play: failures, opens: "pay again",
     adds: (run) => (statuses(run, "order again", "pay again") === "201,409" ? "Under success-only the retry ran, under cache-failures the 409 was replayed." : ""),
     promise: (run, ledger) => statuses(run, "order a mug", "pay canceled", "order again", "pay again") === "409,409,201,409" && captured(ledger) === 0
@@ -158,7 +158,7 @@ export const SCENES = [
   },
   {
     id: "another-request", title: "Another request", wants: 1,
-    says: "Another order under a key that was used; then two keys for one order.",
+    says: "The client sends another order under a used key. Then the client pays one order with two keys.",
     see: "422, and nothing changed; then one 201 and one 409.",
     play: anotherRequest, adds: unchanged,
     promise: (run, ledger) => statuses(run, "order Pro", "order credits") === "201,422" && unchanged(run) !== "" && captured(ledger) === 1
@@ -169,6 +169,6 @@ export const SCENES = [
 ];
 
 export const FREE_PLAY = {
-  id: "free-play", title: "Free play", wants: null, says: "Your own request: copies of it, apart in time, some with their answers dropped.",
-  see: "what this server really does.", preview: [], shows: [["g1", "all guarantees"]], file: "idempotency/mod.rs",
+  id: "free-play", title: "Free play", wants: null, says: "Your own request. The page sends copies with a pause between, and drops some answers.",
+  see: "the real answers of this server.", preview: [], shows: [["g1", "all guarantees"]], file: "idempotency/mod.rs",
 };
