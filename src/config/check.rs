@@ -117,7 +117,7 @@ pub fn check_server(conn: &mut PgConnection, settings: &Settings, action: &Actio
         .map_err(|error| Wrong::new("DATABASE_URL", &masked(url), format!("the server refuses the check: {error}")))?;
     if server.encoding != "UTF8" {
         let right = format!(
-            "its encoding {} can't hold every customer's name: use a database that was made with CREATE DATABASE \
+            "its encoding is {}, and can't hold every customer's name: use a database made with CREATE DATABASE \
              payments TEMPLATE template0 ENCODING 'UTF8'",
             server.encoding
         );
