@@ -52,6 +52,7 @@ mod scripted;
 mod settling;
 mod stale_plans;
 mod stock;
+mod useless_lock;
 mod wrong_settings;
 
 fn prepare_template(url: &str) {

@@ -26,6 +26,7 @@ mod replay;
 mod run_again;
 mod sweep;
 mod toy;
+mod useless_lock;
 
 /// The module's migration and nothing else of the schema; then the toys.
 fn prepare_template(url: &str) {
