@@ -216,7 +216,10 @@ impl From<diesel::result::Error> for ApiError {
             Fault::RunAgain | Fault::Reconnect | Fault::Unavailable => {
                 (&problems::DATABASE_UNAVAILABLE, "the database can't serve this right now")
             }
-            Fault::Other => (&problems::INTERNAL, "something broke on our side; the log has it under the request id"),
+            Fault::Other => {
+                log::error!("internal error: {error}");
+                (&problems::INTERNAL, "something broke on our side; the log has it under the request id")
+            }
         };
         Self { database: Some(Arc::new(error)), ..Self::new(problem, detail) }
     }

@@ -92,13 +92,14 @@ impl World {
     }
 
     /// The API's database, in which to read the books: a copy where the database is elsewhere, since a distributed one
-    /// does not answer every query.
+    /// does not answer every query. Its schema is made by the migrations: a dump has the server's own options in it.
     pub fn books(&self) -> Result<PgConnection, Fatal> {
         if let Some((url, _)) = &self.elsewhere {
             let copy = locked(&self.clusters).last().ok_or("there is no cluster")?.url("payments");
+            idempotent_payments::db::migrate(&copy)?;
             let tables = TABLES.map(|table| format!("--table=public.{table}")).join(" ");
             let command = format!(
-                "pg_dump --no-owner {tables} --dbname='{url}' | psql -qX -v ON_ERROR_STOP=1 '{copy}' >/dev/null"
+                "pg_dump --data-only {tables} --dbname='{url}' | psql -qX -v ON_ERROR_STOP=1 '{copy}' >/dev/null"
             );
             shell(&format!("set -o pipefail; {command}"))?;
         }

@@ -55,6 +55,8 @@ pub fn fault(error: &Error) -> Fault {
         // COMMIT failed, and so did the ROLLBACK that Diesel sends after it: what counts is why COMMIT did.
         Error::RollbackErrorOnCommit { commit_error, .. } => fault(commit_error),
         Error::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => Fault::RunAgain,
+        // Before the kind: the SQLSTATE is that of a closed connection, but ours to the coordinator is sound.
+        Error::DatabaseError(_, information) if information.message().contains(LOST_WORKER) => Fault::RunAgain,
         // After a fail-over, a connection made while the server was read-only stays so.
         Error::DatabaseError(DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::ReadOnlyTransaction, _) => {
             Fault::Reconnect
@@ -64,18 +66,18 @@ pub fn fault(error: &Error) -> Fault {
     }
 }
 
+/// What the coordinator of a Citus cluster says when a worker does not answer.
+const LOST_WORKER: &str = "connection to the remote node";
+
 fn by_message(message: &str) -> Fault {
-    const RUN_AGAIN: [&str; 3] = [
-        "deadlock detected",
-        // Citus, whose nodes look for deadlocks among each other, and lose connections to each other.
-        "was involved in a distributed deadlock",
-        "connection to the remote node",
-    ];
-    const RECONNECT: [&str; 9] = [
+    // Citus' nodes look for deadlocks among each other, too.
+    const RUN_AGAIN: [&str; 2] = ["deadlock detected", "was involved in a distributed deadlock"];
+    const RECONNECT: [&str; 10] = [
         // What libpq says when the connection is gone; Diesel passes these on without a kind.
         "server closed the connection unexpectedly",
         "terminating connection",
         "no connection to the server",
+        "connection not open",
         "could not receive data from server",
         "could not send data to server",
         // A standby, in other words than those that have a SQLSTATE of their own.

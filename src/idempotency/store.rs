@@ -205,11 +205,12 @@ pub(super) fn record(conn: &mut PgConnection, claim: &Claim, reply: Reply, ttl: 
     })
 }
 
-/// The primary key is the one unique key of the table.
+/// The primary key is the one unique key of the table. Citus names no table, but a constraint with the shard's number behind:
+/// `"idempotency_keys_pkey_102012"`.
 fn run_again_if_taken(refusal: DieselError) -> DieselError {
     match refusal {
         DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, what)
-            if what.table_name() == Some("idempotency_keys") =>
+            if what.table_name() == Some("idempotency_keys") || what.message().contains("\"idempotency_keys_pkey") =>
         {
             let why = format!("another transaction recorded the key first: {}", what.message());
             DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, Box::new(why))

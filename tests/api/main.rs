@@ -52,7 +52,6 @@ mod scripted;
 mod settling;
 mod stale_plans;
 mod stock;
-mod useless_lock;
 mod wrong_settings;
 
 fn prepare_template(url: &str) {

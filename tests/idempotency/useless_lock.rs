@@ -55,8 +55,7 @@ async fn an_expired_key_is_taken_over_once_although_every_claim_gets_the_lock() 
     workshop.expire("key");
     let processes: Vec<_> = (0..4).map(|_| workshop.another_process()).collect();
 
-    let answers =
-        at_once(24, move |number| processes[number % processes.len()].send(MAKE, "key", "ball", make)).await;
+    let answers = at_once(24, move |number| processes[number % processes.len()].send(MAKE, "key", "ball", make)).await;
     let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
 
     assert!(answers.iter().all(|answer| answer.reply() == answers[0].reply()), "{answers:?}");
