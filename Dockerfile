@@ -1,43 +1,44 @@
-# One image for the API and for the sandbox gateway: it is one program, and the compose file says which of its commands runs.
+# One image holds one program. The program is the API and the sandbox gateway, and the compose file says which command runs.
 #
-# Tags name the Debian release, so that the program runs with the libraries that it was built with. To have the very same
-# bases next year, write a digest after the tag (rust:1-bookworm@sha256:..), as `docker buildx imagetools inspect
-# rust:1-bookworm` shows it, and let a bot renew it: a digest gets no security updates by itself.
+# All tags name the same Debian release, so the program runs with the libraries that it was built with. To get exactly the same
+# base images next year, write a digest after the tag (rust:1-bookworm@sha256:..). `docker buildx imagetools inspect
+# rust:1-bookworm` shows the digest. Let a bot renew the digest, because a fixed digest gets no security updates.
 
-# What dependencies are resolved from, with sources that are empty. Only a change of these two files builds them again.
+# The manifests, and empty sources. Dependencies are built again only if Cargo.toml or Cargo.lock changes.
 FROM rust:1-bookworm AS manifests
 WORKDIR /app
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src && echo 'fn main() {}' >src/main.rs && touch src/lib.rs
 
-# The program. The image above has libpq's headers, which is all that is needed beside Rust.
+# The program. Beside Rust, the build needs libpq's headers, and the base image has them.
 FROM manifests AS build
-# Nobody debugs in the image. Messages name file and line without symbols, too.
+# Nobody debugs in the image. A panic names file and line also without symbols.
 ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 RUN cargo build --release --locked --bin payments
 COPY migrations migrations
 COPY src src
-# Sources keep the time of their last change, which is before the empty ones were built: cargo would see nothing to do.
+# COPY keeps the time of each file's last change, and that time is before the build of the empty sources. Without `touch`, cargo
+# would build nothing.
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked --bin payments
 
 FROM debian:bookworm-slim AS runtime
-# No version: Debian keeps only the newest of a release, so one that is written here would soon not be found.
+# On purpose without a version: Debian keeps only the newest version of a package, so a fixed version would soon be gone.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends libpq5 && apt-get clean && rm -rf /var/lib/apt/lists/*
 COPY deploy/healthy /usr/local/bin/
 COPY --from=build /app/target/release/payments /usr/local/bin/
-# In a container, loopback is reached by nobody. What may reach it from outside is up to the ports that are published.
+# Nobody outside the container can reach its loopback address. The published ports decide who reaches the program.
 ENV BIND=0.0.0.0:8080
 EXPOSE 8080
-# A number, so that Kubernetes can tell that it isn't root; above those that systems give to people and services, so that it
-# owns nothing on the host.
+# A number, so that Kubernetes sees that the user is not root. The number is higher than the ids that hosts give to people and
+# services, so that the user owns nothing on the host.
 USER 10001:10001
-# As process 1, without a shell before it: it handles SIGTERM itself, and has no children that somebody had to wait for.
+# The program is process 1, without a shell. The program handles SIGTERM itself and starts no child processes.
 ENTRYPOINT ["payments"]
 CMD ["serve"]
 
-# The tests, with PostgreSQL's programs, from which they make their own cluster. Below the program, for builders without
-# BuildKit make every stage above the one that is asked for.
+# The tests, with PostgreSQL's programs: the tests make their own cluster. On purpose below the stage of the program: a builder
+# without BuildKit builds every stage above the wanted one, and the program does not need this stage.
 FROM rust:1-bookworm AS tests
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends postgresql && apt-get clean && rm -rf /var/lib/apt/lists/*
@@ -46,8 +47,8 @@ COPY --from=manifests /app ./
 RUN cargo test --locked --no-run --lib
 COPY . .
 RUN touch src/main.rs src/lib.rs && cargo test --locked --no-run
-# As root, who runs the cluster as `postgres`: a machine for tests is thrown away.
+# The tests run as root and start the cluster as `postgres`. The container is thrown away after the tests.
 CMD ["cargo", "test", "--locked"]
 
-# The last stage is what `docker build .` makes.
+# `docker build .` builds the last stage.
 FROM runtime

@@ -1,5 +1,5 @@
-//! Just enough HTTP/1.1 to cost little beside the server that is measured: a keep-alive connection, one request under way,
-//! bodies with a `Content-Length`.
+//! A small HTTP/1.1 client, so that the load program costs little beside the measured server: keep-alive connections, one request
+//! at a time, bodies with a `Content-Length`.
 
 use std::io::{Error, Result};
 
@@ -7,10 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-/// The demo account's.
+/// The demo account's API key.
 const API_KEY: &str = "Bearer sk_demo_acme";
 
-/// Two products that the demo has without a limit: an unlimited product is never a hot row.
+/// An order of two demo products with unlimited stock: an unlimited product is never a hot row.
 pub const ORDER: &str =
     r#"{"customer":"ada","items":[{"sku":"pro-monthly","quantity":1},{"sku":"credits-1000","quantity":2}]}"#;
 
@@ -49,7 +49,7 @@ impl Client {
         Ok(Self { stream, buffer: Vec::with_capacity(4096) })
     }
 
-    /// Sends one request and reads its answer whole: status and body.
+    /// Sends one request and reads the whole answer. Returns its status and body.
     pub async fn send(&mut self, request: &str) -> Result<(u16, String)> {
         let broken = |what: &str| Error::other(what.to_owned());
         self.stream.write_all(request.as_bytes()).await?;

@@ -1,8 +1,7 @@
-//! A gateway double without a database: every capture succeeds at once, and nothing is remembered.
+//! A gateway double without a database: every capture succeeds at once, and the double remembers nothing.
 //!
-//! With the sandbox gateway, a charge's throughput is also that of the sandbox's own tables on the same machine. Beside this
-//! double the API's own work is what is measured. It can't answer a look (`GET /captures`), so it is good for loads without
-//! faults only.
+//! With the sandbox gateway, the throughput of charges includes the sandbox's own tables on the same machine. With this double,
+//! the bench measures the API's own work. The double can't answer `GET /captures`, so use it only for loads without faults.
 //!
 //! ```sh
 //! cargo run --release --example gateway-double -- 18082

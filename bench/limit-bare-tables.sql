@@ -1,4 +1,4 @@
--- The plain transaction of a keyed order, as a straightforward program sends it: pgbench -M prepared.
+-- The plain transaction of a keyed order, as a straightforward program sends it. For pgbench -M prepared.
 \set a random(1, 9223372036854775807)
 \set b random(1, 9223372036854775807)
 BEGIN;

@@ -1,11 +1,11 @@
-//! A load program. It sends a fresh key with each request, and prints throughput and latencies as one line of JSON.
+//! A load program. It prints throughput and latencies as one line of JSON.
 //!
-//! Two ways to load. The closed loop (no `--rate`): each connection sends its next request when the last one is answered, so
-//! the server sets the pace. This measures throughput. The open loop (`--rate`): requests are due at fixed times, whether
-//! or not the earlier ones were answered. A latency counts from the time at which its request was due, so a request that
-//! had to wait behind a slow one counts its wait too (no coordinated omission).
+//! The program can load in two ways. In the closed loop (no `--rate`), each connection sends its next request after the last
+//! answer, so the server sets the pace. The closed loop measures throughput. In the open loop (`--rate`), requests are due at
+//! fixed times, also if earlier requests are not answered yet. A latency counts from the time at which the request was due. If a
+//! request waits behind a slow request, the latency includes the wait (no coordinated omission).
 //!
-//! Sends to 127.0.0.1 only, for `--seconds` at most.
+//! The program sends to 127.0.0.1 only, for `--seconds` at most.
 //!
 //! ```sh
 //! cargo run --release --example load -- orders --port 8080 --connections 32 --seconds 5
@@ -29,7 +29,7 @@ use self::client::{Client, ORDER, charge, fresh, get, post};
 
 #[derive(Parser)]
 struct Options {
-    /// What to send
+    /// The requests to send
     work: Work,
     #[arg(long, default_value_t = 8080)]
     port: u16,
@@ -37,47 +37,47 @@ struct Options {
     connections: usize,
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Requests a second, due at fixed times; without it, each connection sends when it has its answer
+    /// Requests a second, due at fixed times. Without a rate, each connection sends its next request after the last answer
     #[arg(long)]
     rate: Option<f64>,
-    /// Orders to make before the load begins, one for each charge; without one left, the load ends
+    /// Orders to make before the load begins, one for each charge. When no order is left, the load ends
     #[arg(long, default_value_t = 0)]
     orders: usize,
-    /// What the keys of replays begin with; a second run with the same one makes nothing any more
+    /// The start of the keys of replays. A second run with the same start makes nothing
     #[arg(long, default_value_t = fresh())]
     keys: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Work {
-    /// A fresh order of two items, each with its own key
+    /// Orders of two items, each with a fresh key
     Orders,
-    /// The same without a key (needs a server with the feature `bench`)
+    /// The same orders without a key (the server needs the feature `bench`)
     Keyless,
-    /// Replays: each connection makes an order, and sends it again and again
+    /// Replays: each connection makes one order, and sends its request again and again
     Replays,
-    /// The charge of an order that was made before
+    /// Charges, each for an order that was made before the load
     Charges,
-    /// One order, read
+    /// Reads of one order
     Reads,
-    /// Duplicates of one slow charge, once a connection
+    /// One slow charge, sent once by each connection with the same key
     Storm,
 }
 
-/// What all connections of a run share.
+/// The data that all connections of a run share.
 struct Run {
     work: Work,
     deadline: Instant,
-    /// The open loop's requests, as they become due.
+    /// The times at which the open loop's requests are due.
     due: Option<Mutex<mpsc::UnboundedReceiver<Instant>>>,
-    /// The order that all read, or charge under one key.
+    /// The order that all connections read or charge.
     order: String,
     key: String,
-    /// Orders that wait for their charge.
+    /// Orders without a charge.
     orders: RefCell<Vec<String>>,
 }
 
-/// What was answered.
+/// The statuses and latencies of the answers.
 #[derive(Default)]
 struct Seen {
     statuses: BTreeMap<u16, u64>,
@@ -94,7 +94,7 @@ async fn measure(options: Options) -> Result<(), Box<dyn Error>> {
     let mut clients = Vec::new();
     for number in 0..options.connections {
         let mut client = Client::connect(options.port).await?;
-        // Each connection replays a key of its own: duplicates under way at the same time would share one look.
+        // Each connection replays its own key. Duplicates of one key at the same time would share one look at the record.
         let key = format!("{}-{number}", options.keys);
         if options.work == Work::Replays {
             client.order(&key).await?;
@@ -139,7 +139,7 @@ fn summary(mut seen: Seen, took: Duration) -> Result<serde_json::Value, Box<dyn 
     }))
 }
 
-/// Makes the orders that the charges will pay, over as many connections.
+/// Makes the orders that the charges will pay, on as many connections as the load has.
 async fn make_orders(options: &Options) -> Result<Vec<String>, Box<dyn Error>> {
     let tasks: Vec<_> = (0..options.connections)
         .map(|number| {
@@ -162,7 +162,7 @@ async fn make_orders(options: &Options) -> Result<Vec<String>, Box<dyn Error>> {
     Ok(orders)
 }
 
-/// Says when each request is due. A thread of its own, since tokio's timer counts in milliseconds.
+/// Sends the time at which each request is due. On purpose a thread: tokio's timer is only exact to a millisecond.
 #[expect(clippy::disallowed_methods, reason = "the thread has nothing else to do")]
 fn clock(rate: f64, seconds: f64) -> mpsc::UnboundedReceiver<Instant> {
     let (sender, receiver) = mpsc::unbounded_channel();
@@ -196,7 +196,8 @@ async fn connection(run: Rc<Run>, mut client: Client, key: String) -> std::io::R
 }
 
 impl Run {
-    /// When the next request is due: in the open loop at its time, which may be past; in the closed loop now. None at the end.
+    /// Waits until the next request is due, and returns that time. In the open loop the time may be past, in the closed loop the
+    /// time is now. None at the end of the run.
     async fn next_due(&self) -> Option<Instant> {
         match &self.due {
             Some(due) => due.lock().await.recv().await,
@@ -204,7 +205,7 @@ impl Run {
         }
     }
 
-    /// The next request. None if it is a charge and no order is left.
+    /// The next request. None if no order is left to charge.
     fn request(&self, own_key: &str) -> Option<String> {
         Some(match self.work {
             Work::Orders => post("/v1/orders", Some(&fresh()), ORDER),

@@ -1,11 +1,11 @@
-"""The loads: the load program against the API, and pgbench against PostgreSQL."""
+"""The loads: the load program loads the API, and pgbench loads PostgreSQL."""
 import json, re, subprocess, sys, time
 
 from machine import BIN, RELEASE, ROOT, POOL
 
 CONNECTIONS = 32
 PGBENCH_CLIENTS = POOL // 2
-# In the open loop. Enough that a request that is due finds a connection free, unless the server stalls.
+# In the open loop. A due request finds a free connection, unless the server stalls.
 OPEN_LOOP_CONNECTIONS = 128
 
 LIMIT = ROOT / "bench/limit.sql"
@@ -15,7 +15,7 @@ ID = "01a210ce-82d7-75e9-8dab-0e794b72f99f"
 BODY = ('{"id":"%s","customer":"ada","status":"pending","currency":"EUR","amount":8900,"items":[{"sku":"pro-monthly","name":"Pro, a month","quantity":1,'
         '"unit_amount":4900},{"sku":"credits-1000","name":"1000 API credits","quantity":2,"unit_amount":2000}],"created_at":"2026-11-25T03:44:59.095418Z"}' % ID)
 
-# What limit.sql sends beside keys and ids: the values of one order, from PostgreSQL's log.
+# The values of one order, from PostgreSQL's log. limit.sql sends these values and random keys and ids.
 VALUES = {
     "account": "01990000-0000-7000-8000-000000000001", "scope": "account", "skus": "{pro-monthly,credits-1000}", "customer": "ada", "status": "pending",
     "currency": "EUR", "amount": "8900", "type": "order.created", "data": BODY, "body": BODY,
@@ -32,7 +32,7 @@ def load_command(server, work, seconds, connections=CONNECTIONS, **options):
 
 
 def load(server, work, seconds, **options):
-    """What the load program prints. Another status than the expected one ends the run: a refusal is fast, and no result."""
+    """Returns what the load program prints. An unexpected status ends the run, because a fast refusal is not a result."""
     answer = subprocess.run(load_command(server, work, seconds, **options), check=True, capture_output=True, text=True)
     result = json.loads(answer.stdout)
     if not set(result["statuses"]) <= {"200" if work == "reads" else "201"}:
@@ -41,8 +41,8 @@ def load(server, work, seconds, **options):
 
 
 def pgbench(database, file, seconds):
-    """Transactions a second of a pgbench file."""
-    # Each round's ids come after those of the round before: 13 digits of milliseconds, and three for the count.
+    """Returns the transactions a second of a pgbench file."""
+    # The ids of each round come after the ids of the round before: 13 digits of milliseconds, and three digits for the count.
     values = VALUES | {"n": str(int(time.time() * 1000) * 1000)}
     answer = subprocess.run([BIN / "pgbench", "-n", "-M", "prepared", "-c", str(PGBENCH_CLIENTS), "-j", "2", "-T", str(int(seconds)), "-f", file,
                              *(f"-D{name}={value}" for name, value in values.items()), database.url], capture_output=True, text=True)
@@ -52,7 +52,7 @@ def pgbench(database, file, seconds):
 
 
 def check_limit(statements):
-    """Ends the run unless limit.sql sends what the API sent for one order."""
+    """Ends the run if limit.sql does not send the statements that the API sent for one order."""
     value = re.compile(r"\((?::\w+::text(?: \|\| )?)+\)(?:::uuid)?|(?<!:):\w+|\$\d+")
     ours = [value.sub("?", line.rstrip(";")) for line in LIMIT.read_text().splitlines() if line and not line.startswith(("--", "\\"))]
     sent = [value.sub("?", text) for text in statements]
@@ -60,4 +60,4 @@ def check_limit(statements):
     begin = max((i for i in range(last) if sent[i].startswith("BEGIN")), default=0)
     if sent[begin:begin + len(ours)] != ours:
         theirs, ours = "\n  ".join(sent[begin:begin + len(ours)]), "\n  ".join(ours)
-        sys.exit(f"bench/limit.sql does not send what the API sends.\nThe API:\n  {theirs}\nbench/limit.sql:\n  {ours}")
+        sys.exit(f"bench/limit.sql does not send the API's statements.\nThe API:\n  {theirs}\nbench/limit.sql:\n  {ours}")

@@ -1,4 +1,4 @@
-"""What a measurement runs on: a PostgreSQL cluster of its own, the API in release, and a gateway double."""
+"""Starts and stops what a measurement needs: its own PostgreSQL cluster, the API in release, and a gateway double."""
 import os, pathlib, re, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -6,7 +6,7 @@ RELEASE = ROOT / "target/release"
 DEBIAN = pathlib.Path("/usr/lib/postgresql")
 BIN = max(DEBIAN.glob("*/bin"), key=lambda path: float(path.parent.name)) if DEBIAN.exists() else pathlib.Path(os.path.dirname(shutil.which("initdb") or sys.exit("PostgreSQL's programs are not installed")))
 
-# One account gets half of them: as many as pgbench has clients.
+# One account gets at most half of the pool's connections, and pgbench has as many clients.
 POOL = 32
 
 
@@ -15,7 +15,7 @@ def note(text):
 
 
 def free_port(variable):
-    """A port that nobody listens at, or the one that the variable names."""
+    """Returns the port that the variable names, or a port at which nobody listens."""
     if os.environ.get(variable):
         return int(os.environ[variable])
     with socket.socket() as listener:
@@ -24,15 +24,15 @@ def free_port(variable):
 
 
 def refuse_stranger(port):
-    """Ends the run if somebody answers at the port already: the run would measure a stranger."""
+    """Ends the run if another program already listens at the port: the run would measure that program."""
     with socket.socket() as probe:
         probe.settimeout(1)
         if probe.connect_ex(("127.0.0.1", port)) == 0:
-            sys.exit(f"port {port} answers already: another program would be measured. Stop that program, or choose another port.")
+            sys.exit(f"another program already listens at port {port}, and the bench would measure that program. Stop the program, or choose another port.")
 
 
 def cpu_seconds(pid, with_ended_children=False):
-    """User and system time of a process; 0 if it ended."""
+    """Returns the user and system time of a process. 0 if the process has ended."""
     try:
         fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
@@ -41,7 +41,7 @@ def cpu_seconds(pid, with_ended_children=False):
 
 
 class Database:
-    """One database of the cluster. Its name is also what the URL ends with."""
+    """One database of the cluster."""
 
     def __init__(self, cluster, name):
         self.cluster, self.name = cluster, name
@@ -58,11 +58,11 @@ class Database:
         self.cluster.sql(f'DROP DATABASE "{self.name}"', "postgres")
 
     def statements(self, work):
-        """What the API sends while `work` runs, each round trip as the text of its statement. Only servers that start in `work`
-        are heard.
+        """Returns the statements that the API sends while `work` runs, one text for each round trip. `work` must start the server:
+        the setting below only reaches new connections.
 
-        PostgreSQL logs `statement` for the simple protocol, else `parse`, `bind` and `execute`. `bind` and `execute` travel
-        together, and so does the `parse` of a statement without a name.
+        In the simple protocol PostgreSQL logs `statement`, else `parse`, `bind` and `execute`. `bind` and `execute` are one round
+        trip, and the `parse` of a statement without a name is in the same round trip.
         """
         self.sql(f'ALTER DATABASE "{self.name}" SET log_min_duration_statement = 0')
         try:
@@ -74,7 +74,7 @@ class Database:
 
 
 class Cluster:
-    """A cluster of its own, gone at the end. fsync and synchronous_commit are on; a unix socket, no TCP."""
+    """A new PostgreSQL cluster, deleted at the end. fsync and synchronous_commit are on. It listens at a unix socket only."""
 
     def __init__(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="payments-bench-", dir="/var/tmp"))
@@ -84,7 +84,7 @@ class Cluster:
             self.drop = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--init-groups"]
         self.dir.chmod(0o711)
         self.run("initdb", "-D", self.dir / "data", "-U", "bench", "--auth", "trust", "--locale", "C", "--encoding", "UTF8")
-        # What a small server of its own would have.
+        # The settings of a small database server.
         settings = f"-c listen_addresses='' -c unix_socket_directories={self.dir} -c max_connections=200 -c shared_buffers=1GB -c max_wal_size=8GB -c log_line_prefix='%a '"
         self.run("pg_ctl", "-D", self.dir / "data", "-o", settings, "-l", self.dir / "log", "-w", "start")
         self.heard = 0
@@ -97,7 +97,7 @@ class Cluster:
         return answer.stdout.strip()
 
     def cpu_seconds(self):
-        """What all of PostgreSQL's processes have used, also those that ended."""
+        """Returns the CPU seconds of all PostgreSQL processes, also of the ended ones."""
         postmaster = int((self.dir / "data/postmaster.pid").read_text().split()[0])
         children = pathlib.Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
         return cpu_seconds(postmaster, with_ended_children=True) + sum(cpu_seconds(child) for child in children)
@@ -113,7 +113,7 @@ class Cluster:
 
 
 class Program:
-    """A program that listens at a port of its own until it is stopped."""
+    """A program that listens at a port until `with` ends."""
 
     def __init__(self, command, port, path="/", **environment):
         refuse_stranger(port)
@@ -121,7 +121,7 @@ class Program:
         self.process = subprocess.Popen(command, env=dict(os.environ, **environment), stdout=subprocess.DEVNULL)
         for _ in range(400):
             if self.process.poll() is not None:
-                sys.exit("the program ended at its start: see above")
+                sys.exit("the program ended while it started: see its lines above")
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}{path}")
                 return
@@ -144,10 +144,10 @@ class Program:
 
 
 class Server(Program):
-    """The API, in release, with the route that only `bench` builds have."""
+    """The API, in release, with the route of the feature `bench`."""
 
     def __init__(self, database, pool=POOL, gateway=None, **variables):
-        # Where several servers run, only the one with the sandbox takes the port that was asked for.
+        # Two servers may run at once. Only the server with the sandbox gateway uses BENCH_PORT.
         port = free_port("BENCH_PORT" if gateway is None else "")
         if gateway is None:
             sandbox = free_port("BENCH_SANDBOX_PORT")
@@ -155,7 +155,7 @@ class Server(Program):
             variables["SANDBOX_BIND"] = f"127.0.0.1:{sandbox}"
         else:
             variables["GATEWAY_URL"] = f"http://127.0.0.1:{gateway.port}"
-        # A line of log for each request would be measured too; production ships the lines elsewhere.
+        # RUST_LOG=warn, because the bench would also measure one log line for each request.
         super().__init__([RELEASE / "payments"], port, "/health/ready", DATABASE_URL=database.url, DEMO="true", RUST_LOG="warn",
                          DB_POOL_SIZE=str(pool), BIND=f"127.0.0.1:{port}", **variables)
 
@@ -168,7 +168,7 @@ class Server(Program):
 
 
 class GatewayDouble(Program):
-    """A gateway without a database: see gateway.rs."""
+    """The gateway double of gateway.rs."""
 
     def __init__(self):
         port = free_port("BENCH_GATEWAY_PORT")

@@ -1,4 +1,4 @@
-"""The measures. Each has a database of its own and takes an `Effort`."""
+"""The measures. Each measure makes its own database. An `Effort` says how long to measure."""
 import json, os, resource, statistics, subprocess, sys, time
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import results
 from loads import BARE_LIMIT, LIMIT, OPEN_LOOP_CONNECTIONS, check_limit, load, load_command, pgbench
 from machine import RELEASE, ROOT, Database, GatewayDouble, Server, note
 
-# Charges a second that no machine makes: orders are made ahead, and the load must not run out of them.
+# More charges a second than any machine makes. The orders are made before the load, and the load must not run out of orders.
 MOST_CHARGES = 1000
 
 
@@ -18,7 +18,7 @@ class Effort:
     records: dict
 
     def in_turns(self, works):
-        """`works` has a function for each name. Runs them A B A B; a first round warms up and does not count."""
+        """Runs the functions of `works` in turns: A B A B. The first round warms up and does not count."""
         values = {name: [] for name in works}
         for number in range(self.rounds + 1):
             for name, work in works.items():
@@ -46,8 +46,8 @@ def per_second(server, work, seconds, **options):
 
 
 class Cpu:
-    """Microseconds of CPU for each transaction, of PostgreSQL, the API and the load program. Unlike a throughput, these hardly
-    depend on what else the machine does, nor on how long the disk takes for a COMMIT."""
+    """Microseconds of CPU for each transaction: of PostgreSQL, the API and the load program. CPU time depends little on other
+    programs of the machine and on the disk's time for a COMMIT. Throughput depends on both."""
 
     def __init__(self, cluster, server, seconds):
         self.cluster, self.server, self.seconds, self.used = cluster, server, seconds, {}
@@ -65,7 +65,7 @@ class Cpu:
         return measured
 
     def ratios(self, a, b):
-        """How much of a's work could be done with the CPU of b, in each round that counts."""
+        """Returns the CPU time of b divided by the CPU time of a, for each round that counts."""
         return [sum(theirs) / sum(ours) for ours, theirs in zip(self.used[a][1:], self.used[b][1:])]
 
     def tell(self, name):
@@ -74,7 +74,7 @@ class Cpu:
 
 
 def one_order_as_logged(database):
-    """The statements of orders, once the connection has prepared them."""
+    """Returns the statements of orders. The last order comes after the connection has prepared its statements."""
     def work():
         with Server(database, pool=1) as server:
             load(server, "orders", 0.5, connections=1)
@@ -82,7 +82,7 @@ def one_order_as_logged(database):
 
 
 def fresh(cluster, effort):
-    """A keyed order against what PostgreSQL does for the same statements, and against the same order without a key."""
+    """Compares a keyed order with PostgreSQL alone doing the same statements, and with the same order without a key."""
     database = Database(cluster, "fresh")
     with Server(database) as server:
         check_limit(one_order_as_logged(database))
@@ -117,7 +117,7 @@ def replay(cluster, effort):
 
 
 def latency(cluster, effort):
-    """Open loop at fixed rates: shares of the throughput that the closed loop had a moment before."""
+    """Runs the open loop at fixed rates: a quarter, half and three quarters of the closed loop's throughput a moment before."""
     database = Database(cluster, "latency")
     with GatewayDouble() as gateway, Server(database, gateway=gateway) as server:
         for name, work in [("fresh", "orders"), ("replay", "replays"), ("charge", "charges")]:
@@ -131,7 +131,7 @@ def latency(cluster, effort):
 
 
 def charges(cluster, effort):
-    """Charges with the sandbox gateway, which has tables of its own on this machine, and with a double that has none."""
+    """Measures charges with the sandbox gateway, whose tables are on this machine, and with a gateway double without tables."""
     database = Database(cluster, "charges")
     orders = int(MOST_CHARGES * effort.seconds)
     with GatewayDouble() as gateway:
@@ -145,13 +145,14 @@ def charges(cluster, effort):
 
 
 def round_trips(database, gateway, count=200):
-    """Of one order and of one charge, once the connection has prepared its statements. A look of the settler may be in it."""
+    """Returns the round trips of one order and of one charge, after the connection has prepared its statements. The settler's look
+    may be counted too."""
     def work():
         with Server(database, pool=1, gateway=gateway) as server:
             load(server, "charges", 5, connections=1, orders=10)
             load(server, "charges", 60, connections=1, orders=count)
     trips = database.statements(work)
-    # First all orders, then all charges.
+    # The load program makes all orders first, then all charges.
     orders = [i for i, text in enumerate(trips) if text.startswith('INSERT INTO "orders"')]
     ends = [i for i, text in enumerate(trips) if text == "COMMIT"]
     first, last = (min(end for end in ends if end > order) for order in (orders[-count], orders[-1]))
@@ -159,12 +160,12 @@ def round_trips(database, gateway, count=200):
 
 
 def storm(cluster, effort):
-    """200 duplicates of one slow charge beside a steady load of other keys, on a pool of 10."""
+    """Sends 200 duplicates of one slow charge beside a steady load of other keys, on a pool of 10 connections."""
     database = Database(cluster, "storm")
     calm, stormy, tails = [], [], []
     with Server(database, pool=10) as server:
         for number in range(effort.rounds + 1):
-            # A slow charge takes three seconds; the load lasts a little longer.
+            # A slow charge takes three seconds, so the load lasts four.
             quiet = load(server, "orders", 4, connections=16)
             duplicates = subprocess.Popen(load_command(server, "storm", 4, connections=200), stdout=subprocess.PIPE, text=True)
             busy = load(server, "orders", 4, connections=16)
@@ -178,7 +179,7 @@ def storm(cluster, effort):
 
 
 def fill(database, count):
-    """Stored records of other keys, live for a day."""
+    """Inserts records of other keys. The records live for a day."""
     for start in range(0, count, 1_000_000):
         database.sql(f"""INSERT INTO idempotency_keys (account_id, scope, key, id, route, request_id, fingerprint_version, fingerprint, status, content_type, body, created_at, expires_at)
             SELECT '01990000-0000-7000-8000-000000000001', 'account', gen_random_uuid()::text, gen_random_uuid(), 'POST /v1/orders', gen_random_uuid(), 1, sha256(n::text::bytea), 201,
@@ -188,11 +189,11 @@ def fill(database, count):
 
 
 def growth(cluster, effort):
-    """Fresh orders beside empty and full tables: a database for each size, and one server at a time."""
+    """Measures fresh orders in empty and full tables. Each size has its own database. One server runs at a time."""
     databases = {name: Database(cluster, name) for name in ["empty", *effort.records]}
     for name, database in databases.items():
         with Server(database):
-            pass  # It migrates.
+            pass  # The start migrates the database.
         if name in effort.records:
             note(f"filling {name} records ..")
             fill(database, effort.records[name])
@@ -211,14 +212,15 @@ def growth(cluster, effort):
 
 
 def sweep(cluster, effort):
-    """Records a second that `payments sweep` deletes, and what the foreground loses while the server's own sweeper works."""
+    """Measures how many records a second `payments sweep` deletes, and how much slower orders are while the server's own sweeper
+    works."""
     database = Database(cluster, "sweep")
-    # More than a replica sweeps beside the load in a round, and enough for a second or two of sweeping alone.
+    # More records than a replica sweeps in a round beside the load. `payments sweep` alone needs a second or two for them.
     count = 50_000 if effort is QUICK else 400_000
-    # The sweeper rests nine times as long as it works: a short round may see no batch at all.
+    # The sweeper rests nine times as long as it works, so a short round may see no sweep at all.
     seconds = max(effort.seconds, 12)
     with Server(database):
-        pass  # It migrates.
+        pass  # The start migrates the database.
 
     def expire():
         database.sql("UPDATE idempotency_keys SET expires_at = now() - interval '1 second' WHERE body = convert_to(repeat('x', 600), 'UTF8')")

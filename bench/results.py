@@ -1,4 +1,4 @@
-"""What was measured, as two tables: ratios and latencies."""
+"""Prints the results as two tables: ratios and latencies."""
 import statistics
 
 from machine import note
@@ -13,7 +13,7 @@ def single(measure, value, reach="", figures=""):
 
 
 def spread(measure, values, reach="", figures="", digits=2):
-    """The median of the rounds' values; the spread is the smallest and the largest of them."""
+    """Adds a line with the median of the rounds' values. The spread is the smallest and the largest value."""
     middle, low, high = (f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
     RATIOS.append((measure, middle, f"{low} .. {high}", reach, figures))
     note(f"{measure}: {middle} ({low} .. {high}) {figures}")

@@ -1,10 +1,11 @@
--- Puts the limits of every connection on the role. The program sets the same limits when it connects, but a pooler in
--- transaction mode gives each transaction another server connection, and Citus does not pass a session's settings on to its
--- workers. A role's settings reach both.
+-- Sets the limits of every connection on the role. The program sets the same limits when it connects, but the limits may get
+-- lost: a pooler in transaction mode gives each transaction another server connection, and Citus does not pass a session's
+-- settings to its workers. The role's settings reach both.
 --
 --   psql "$OWNER_URL" -v ON_ERROR_STOP=1 -v role=payments -f deploy/limits.sql
 --
--- Migrations may take longer than a request: run `payments migrate` as another role (the tables' owner), without a pooler.
+-- A migration may take longer than these limits. Run `payments migrate` as another role (the owner of the tables), without a
+-- pooler.
 ALTER ROLE :"role" SET statement_timeout = '5s';
 ALTER ROLE :"role" SET lock_timeout = '3s';
 ALTER ROLE :"role" SET idle_in_transaction_session_timeout = '5s';

@@ -1,5 +1,5 @@
-//! Charges: an order paid whole, through the gateway. `payments.rs` has the handler that makes one; this file has what the
-//! handler's two transactions do: `insert` before the call to the gateway, `conclude` after it.
+//! Charges: a charge pays the whole of an order, through the gateway. `payments.rs` has the handler. This file has the
+//! handler's two transactions: `insert` before the call to the gateway, and `conclude` after it.
 
 pub mod reads;
 
@@ -21,7 +21,7 @@ use crate::status::{OrderStatus, PaymentStatus};
 use crate::wire::printable;
 use crate::{entitlements, events, orders};
 
-/// A declined card is an outcome, and must not be tried again behind the customer's back: failures are kept.
+/// A retry must never send a declined card to the bank a second time, so failures are kept.
 pub const CREATE_CHARGE: Policy = Policy {
     route: "POST /v1/charges",
     scope: Scope::Account,
@@ -34,7 +34,7 @@ pub const CREATE_CHARGE: Policy = Policy {
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewCharge {
-    /// The order to pay, whole.
+    /// The order to pay. The charge pays the whole order.
     #[garde(skip)]
     pub order_id: Uuid,
     /// The name of a stored payment method at the gateway.
@@ -48,14 +48,14 @@ pub struct NewCharge {
     pub payment_method: String,
 }
 
-/// A charge as it is answered.
+/// A charge, as the API shows it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Charge {
     /// UUIDv7.
     pub id: Uuid,
-    /// The order it pays.
+    /// The order that the charge pays.
     pub order_id: Uuid,
-    /// Where it stands.
+    /// The status.
     pub status: PaymentStatus,
     /// The order's amount, in minor units.
     pub amount: i64,
@@ -63,21 +63,21 @@ pub struct Charge {
     pub currency: String,
     /// The name of the stored payment method at the gateway.
     pub payment_method: String,
-    /// Of refunds that succeeded or are processing.
+    /// The sum of the refunds that succeeded or are processing, in minor units.
     pub amount_refunded: i64,
-    /// Why it failed, if it did.
+    /// Why the charge failed. Null if it did not fail.
     #[schema(required)]
     pub failure_code: Option<String>,
-    /// What the gateway knows it by.
+    /// The gateway's name for the charge.
     pub reference: String,
-    /// How far the settlement is; null once the charge is final.
+    /// How far the settlement is. Null when the charge is final.
     #[schema(required)]
     pub settlement: Option<Settlement>,
-    /// The key of the request that made it.
+    /// The key of the request that made the charge.
     pub idempotency_key: String,
-    /// The id of the request that made it.
+    /// The id of the request that made the charge.
     pub request_id: Uuid,
-    /// When it was made.
+    /// When the charge was made.
     pub created_at: DateTime<Utc>,
 }
 
@@ -86,9 +86,9 @@ pub struct Charge {
 pub struct Settlement {
     /// Attempts so far.
     attempts: i32,
-    /// Nobody tries before; meaningless once parked.
+    /// When the settler tries again, if the settlement is not parked.
     next_attempt_at: DateTime<Utc>,
-    /// Whether it was given up until `payments settle` resumes it.
+    /// Whether the settler has stopped trying, until `payments settle` resumes the settlement.
     parked: bool,
 }
 
@@ -135,7 +135,7 @@ impl Row {
     }
 }
 
-/// What the gateway is asked for, and what concluding needs: stored with the settlement.
+/// The call to the gateway, and the ids that `conclude` needs: stored with the settlement.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Capture {
     /// The charge that the capture is for.
@@ -162,12 +162,12 @@ impl From<&Charge> for Capture {
     }
 }
 
-/// Where a charge is found.
+/// The path of a charge.
 pub(crate) fn location(id: Uuid) -> String {
     format!("/v1/charges/{id}")
 }
 
-/// In the first transaction: the charge of a pending order, as processing.
+/// The first transaction: inserts the charge of a pending order, as processing.
 ///
 /// # Errors
 /// 404 for the order; 409 order-not-payable, settlement-in-progress.
@@ -194,7 +194,7 @@ pub(crate) fn insert(
             charges::idempotency_key.eq(&made_by.key),
             charges::request_id.eq(made_by.request_id),
         ))
-        // The order is locked and pending. So what conflicts is a payment under way: one live charge an order.
+        // The order is locked and pending, and an order has one live charge. So a conflict means a payment under way.
         .on_conflict_do_nothing()
         .returning(Row::as_returning())
         .get_result(conn)
@@ -204,7 +204,7 @@ pub(crate) fn insert(
     Ok(row.into_charge(Some(begun)))
 }
 
-/// In the second transaction: what became of the charge, with the order, its entitlements and the events.
+/// The second transaction: writes the outcome of the charge, with the order, its entitlements and the events.
 ///
 /// # Errors
 /// The database's.
@@ -222,7 +222,7 @@ pub(crate) fn conclude(
         return Ok(Reply::created(location(call.charge_id), &charge)?);
     };
     set_outcome(conn, account_id, call.charge_id, PaymentStatus::Failed, Some(&code))?;
-    // The problem's instance is the charge's URL, so no request's id is needed.
+    // The problem's instance is the charge's path, so no request's id is needed.
     Ok(problem.reply(Uuid::nil()))
 }
 
@@ -267,7 +267,7 @@ pub(crate) fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Resul
     row.ok_or_else(no_charge)
 }
 
-/// A charge as it is now. No lock: good for an answer, not for a decision to write.
+/// A charge now, read without a lock: good for an answer, not for a decision to write.
 ///
 /// # Errors
 /// 404.
@@ -281,13 +281,15 @@ fn with_progress(conn: &mut PgConnection, account_id: Uuid, rows: Vec<Row>) -> Q
     let processing = rows.iter().filter(|row| row.status == PaymentStatus::Processing);
     let references: Vec<_> = processing.map(|row| row.reference.as_str()).collect();
     let open = progress(conn, account_id, &references)?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let progress = open.get(&row.reference).copied();
-            row.into_charge(progress)
-        })
-        .collect())
+    let shown = |row: Row| match open.get(&row.reference).copied() {
+        // The charge was settled between the two statements, so the row is final by now.
+        None if row.status == PaymentStatus::Processing => {
+            let row: Row = charges::table.find((account_id, row.id)).select(Row::as_select()).first(conn)?;
+            Ok(row.into_charge(None))
+        }
+        progress => Ok(row.into_charge(progress)),
+    };
+    rows.into_iter().map(shown).collect()
 }
 
 /// 404.

@@ -1,7 +1,7 @@
-//! Entitlements: what a customer may use, granted by payment or by hand, consumed and revoked.
+//! Entitlements: the right of a customer to use a feature. A payment or a person grants it, and it is consumed or revoked.
 //!
-//! Payment grants in the transaction that records it, and a full refund revokes in the transaction that records that.
-//! Whoever decides by an entitlement's state locks its row first, so the units consumed are exact however many ask at once.
+//! The transaction that records a payment grants. The transaction that records a full refund revokes. Every decision by an
+//! entitlement's state locks the row first. So the consumed units are exact, however many requests come at once.
 
 mod of_order;
 pub mod reads;
@@ -28,8 +28,8 @@ use crate::problems::{ENTITLEMENT_INACTIVE, QUOTA_EXCEEDED};
 use crate::schema::entitlements;
 use crate::wire::{Id, NoBody, printable, slug, time};
 
-/// Granting by hand is a back office's work, with key spaces of its own: a key may be the ticket's number, whatever the
-/// same number names at another endpoint. It has no failures worth keeping.
+/// A support tool grants by hand. The endpoint has its own key space, so the tool can use its ticket numbers as keys. The one
+/// failure, a past `expires_at`, is not worth keeping.
 pub const GRANT_ENTITLEMENT: Policy = Policy {
     route: "POST /v1/entitlements",
     scope: Scope::Route,
@@ -38,8 +38,8 @@ pub const GRANT_ENTITLEMENT: Policy = Policy {
     wait: seconds(5),
 };
 
-/// A client over its quota tends to retry in a loop: for a minute it gets the stored answer, which costs a read. After it
-/// the same key is decided afresh, since more may have been granted.
+/// A client over its quota often retries in a loop. For a minute the client gets the stored answer, which costs one read. Then
+/// the same key runs the body again, since more units may have been granted.
 pub const CONSUME_ENTITLEMENT: Policy = Policy {
     route: "POST /v1/entitlements/{id}/consume",
     scope: Scope::Resource,
@@ -48,7 +48,7 @@ pub const CONSUME_ENTITLEMENT: Policy = Policy {
     wait: seconds(5),
 };
 
-/// Its one failure says that there is nothing left to revoke, at every time again: nothing is gained by keeping it.
+/// A retry of a refusal would get the same refusal again, so a failure is not worth keeping.
 pub const REVOKE_ENTITLEMENT: Policy = Policy {
     route: "POST /v1/entitlements/{id}/revoke",
     scope: Scope::Resource,
@@ -57,7 +57,7 @@ pub const REVOKE_ENTITLEMENT: Policy = Policy {
     wait: seconds(5),
 };
 
-/// The most units of one entitlement: what 10,000 of a product that grants 1,000,000,000 amount to, as in the schema.
+/// The most units of one entitlement: 10,000 of a product that grants 1,000,000,000 units. The schema has the same limit.
 const MAX_UNITS: i64 = 10_000_000_000_000;
 
 /// The body of `POST /v1/entitlements`.
@@ -65,19 +65,19 @@ const MAX_UNITS: i64 = 10_000_000_000_000;
 #[schema(example = json!({"customer": "ada", "feature": "api_credits", "units": 1000}))]
 #[serde(deny_unknown_fields)]
 pub struct NewEntitlement {
-    /// Whom the merchant sells to, in the merchant's words.
+    /// The merchant's name for its customer.
     #[garde(length(chars, min = 1, max = 255), custom(printable))]
     #[schema(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "ada")]
     customer: String,
-    /// What the customer may use.
+    /// The feature that the customer may use.
     #[garde(custom(slug))]
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", example = "api_credits")]
     feature: String,
-    /// Units that can be consumed; none is unlimited.
+    /// The units that can be consumed. If missing: unlimited.
     #[garde(range(min = 1, max = MAX_UNITS))]
     #[schema(minimum = 1, maximum = 10_000_000_000_000_i64, example = 1000)]
     units: Option<i64>,
-    /// When it ends; none is never.
+    /// When the entitlement ends. If missing: never.
     #[garde(skip)]
     #[serde(default, deserialize_with = "time")]
     expires_at: Option<DateTime<Utc>>,
@@ -87,44 +87,44 @@ pub struct NewEntitlement {
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Consumption {
-    /// How many units to use up.
+    /// The units to consume.
     #[garde(range(min = 1, max = MAX_UNITS))]
     #[schema(minimum = 1, maximum = 10_000_000_000_000_i64, example = 30)]
     units: i64,
 }
 
-/// An entitlement as it is answered.
+/// An entitlement, as the API shows it.
 #[derive(Debug, Serialize, Queryable, Selectable, ToSchema)]
 #[diesel(table_name = entitlements, check_for_backend(diesel::pg::Pg))]
 pub struct Entitlement {
     /// UUIDv7.
     id: Uuid,
-    /// Whom the merchant sells to, in the merchant's words.
+    /// The merchant's name for its customer.
     customer: String,
-    /// What the customer may use.
+    /// The feature that the customer may use.
     feature: String,
-    /// Null is unlimited.
+    /// The units that can be consumed. Null: unlimited.
     #[schema(required)]
     units: Option<i64>,
-    /// Of an unlimited one too.
+    /// The consumed units. An unlimited entitlement counts too.
     units_used: i64,
-    /// The order that granted it, if one did.
+    /// The order whose payment granted the entitlement. Null: granted by hand.
     #[schema(required)]
     order_id: Option<Uuid>,
-    /// When it ends; null is never.
+    /// When the entitlement ends. Null: never.
     #[schema(required)]
     expires_at: Option<DateTime<Utc>>,
-    /// When it was revoked, if it was.
+    /// When the entitlement was revoked. Null: not revoked.
     #[schema(required)]
     revoked_at: Option<DateTime<Utc>>,
-    /// When it was granted.
+    /// When the entitlement was granted.
     created_at: DateTime<Utc>,
 }
 
 /// `POST /v1/entitlements`
 ///
 /// # Errors
-/// 422 where it would be expired from the start; what the idempotency key says.
+/// 422: `expires_at` is in the past. The errors of the idempotency key.
 #[utoipa::path(post, path = "/v1/entitlements", operation_id = "grantEntitlement", tag = "Entitlements", summary = "Grant by hand",
     description = "Payment grants by itself.",
     request_body = NewEntitlement,
@@ -140,8 +140,7 @@ pub async fn grant(account: Account, request: Keyed<NewEntitlement>, db: Data<Db
 
 fn insert(conn: &mut PgConnection, account_id: Uuid, new: &NewEntitlement) -> Result<Entitlement, ApiError> {
     if let Some(expires_at) = new.expires_at {
-        // Decided here, after the key and by the database's clock: a retry that comes after the expiry gets the reply of
-        // the grant, not this refusal.
+        // On purpose: inside the body, by the database's clock, so that a retry after `expires_at` still gets its reply.
         let is_past: bool =
             diesel::select(expires_at.into_sql::<Timestamptz>().le(now.into_sql::<Timestamptz>())).get_result(conn)?;
         if is_past {
@@ -164,10 +163,10 @@ fn insert(conn: &mut PgConnection, account_id: Uuid, new: &NewEntitlement) -> Re
     Ok(entitlement)
 }
 
-/// `POST /v1/entitlements/{id}/consume`: an unlimited one only counts.
+/// `POST /v1/entitlements/{id}/consume`. An unlimited entitlement only counts.
 ///
 /// # Errors
-/// 404; 409 quota-exceeded, entitlement-inactive; what the idempotency key says.
+/// 404; 409 quota-exceeded, entitlement-inactive. The errors of the idempotency key.
 #[utoipa::path(post, path = "/v1/entitlements/{id}/consume", operation_id = "consumeEntitlement", tag = "Entitlements", summary = "Use up units",
     description = "Exact, however many ask at once. An unlimited entitlement only counts.",
     params(Id),
@@ -195,7 +194,7 @@ fn use_up(conn: &mut PgConnection, account_id: Uuid, id: Uuid, units: i64) -> Re
     if is_expired {
         return Err(inactive("expired"));
     }
-    // An unlimited one counts as far as every JSON parser does: a million units a second reach that in 285 years.
+    // An unlimited entitlement counts to the largest integer of every JSON parser: 285 years of a million units a second.
     let left = entitlement.units.unwrap_or(MAX_SAFE_INTEGER) - entitlement.units_used;
     if units > left {
         let detail = format!("{left} units are left, {units} were to be consumed");
@@ -209,10 +208,10 @@ fn use_up(conn: &mut PgConnection, account_id: Uuid, id: Uuid, units: i64) -> Re
     Ok(entitlement)
 }
 
-/// `POST /v1/entitlements/{id}/revoke`: an expired one may be revoked, too.
+/// `POST /v1/entitlements/{id}/revoke`. An expired entitlement can be revoked too.
 ///
 /// # Errors
-/// 404; 409 entitlement-inactive where it is revoked already; what the idempotency key says.
+/// 404. 409 entitlement-inactive: revoked already. The errors of the idempotency key.
 #[utoipa::path(post, path = "/v1/entitlements/{id}/revoke", operation_id = "revokeEntitlement", tag = "Entitlements", summary = "Revoke",
     description = "For good.",
     params(Id),
@@ -234,7 +233,7 @@ fn inactive(how: &str) -> ApiError {
     ApiError::new(&ENTITLEMENT_INACTIVE, format!("the entitlement is {how}"))
 }
 
-/// Locks an entitlement until the transaction ends, and tells whether it is expired by then.
+/// Locks an entitlement until the transaction ends. Returns whether it was expired when the transaction began.
 fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<(Entitlement, bool), ApiError> {
     let row: Option<(Entitlement, Option<bool>)> = entitlements::table
         .find((account_id, id))

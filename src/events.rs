@@ -1,13 +1,11 @@
-//! Events: one row for each change, written by the transaction that made the change, read as a feed in a fixed order.
-//!
-//! If the transaction is rolled back, so is its event.
+//! Events: one row for each change. The transaction that makes the change writes the row. Clients read the rows as a feed in
+//! a fixed order.
 //!
 //! # The order of the feed
-//! A poller reads on from the last cursor it saw, so no event may appear behind a cursor that was handed out. Neither ids
-//! nor sequences nor times give that: they are taken when a transaction writes, and transactions commit in another order.
-//! So an event has no place when it is written. It gets its position when somebody reads, from a statement that sees
-//! committed rows only, under the feed's lock: whatever commits later is placed later. A reader that finds nothing to place
-//! writes nothing.
+//! A client goes on from the last cursor that it got. So no event may appear before a cursor that a client has. Ids, sequences
+//! and times don't guarantee this: a transaction takes them when it writes, and transactions commit in another order. So an
+//! event has no position when it is written. The next read gives positions to all committed events, under the feed's lock. An
+//! event that commits later gets a later position. If there is nothing to place, a read writes nothing.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,11 +30,10 @@ use crate::idempotency::FieldError;
 use crate::schema::{event_feeds, events};
 use crate::wire::{After, By, Page, Paging};
 
-/// Events placed by one read at most: some 20 ms of work, so that the feed's lock is never held for long. More than the
-/// largest page, so that a page is short only where nothing is left to place.
+/// Events placed by one transaction at most: some 20 ms of work, so that a reader never holds the feed's lock for long.
 const PLACED_AT_ONCE: i64 = 1000;
 
-/// Writes the event of a change: `data` is the object after it.
+/// Writes the event of a change. `data` is the object after the change.
 ///
 /// # Errors
 /// The database's.
@@ -52,12 +49,12 @@ pub fn record<T: Serialize>(conn: &mut PgConnection, account_id: Uuid, kind: &st
     Ok(())
 }
 
-/// A place in an account's feed. Clients keep it as they got it: what it is made of may change.
+/// A place in an account's feed. Clients must not interpret a cursor: its form may change.
 #[derive(Clone, Copy, Debug, ToSchema)]
 #[schema(value_type = String, pattern = "^evt_[0-9a-f]{16}$", example = "evt_0000000000000003")]
 pub struct Cursor(i64);
 
-/// What a cursor begins with, so that nobody takes it for a number to count with.
+/// On purpose: a prefix, so that nobody uses a cursor as a number.
 const CURSOR_PREFIX: &str = "evt_";
 
 impl fmt::Display for Cursor {
@@ -72,7 +69,7 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, ()> {
         let digits = text.strip_prefix(CURSOR_PREFIX).ok_or(())?;
         let cursor = Self(i64::from_str_radix(digits, 16).map_err(|_| ())?);
-        // Only the one spelling that was handed out.
+        // Only the spelling that the feed gave.
         if cursor.0 > 0 && cursor.to_string() == text { Ok(cursor) } else { Err(()) }
     }
 }
@@ -89,14 +86,14 @@ impl Serialize for Cursor {
     }
 }
 
-/// An event as it is answered.
+/// An event, as the API shows it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Event {
     /// UUIDv7.
     id: Uuid,
-    /// Where the event stands in the feed: what `after` takes.
+    /// The event's place in the feed, for `after`.
     cursor: Cursor,
-    /// What happened, such as `order.created`.
+    /// What happened, for example `order.created`.
     #[serde(rename = "type")]
     kind: String,
     /// The object after the change.
@@ -110,21 +107,21 @@ pub struct Event {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Filter {
-    /// Only of this type, such as `order.created`.
+    /// Only events of this type, for example `order.created`.
     #[serde(rename = "type")]
     #[param(pattern = "^[a-z]+\\.[a-z]+$", nullable = false, example = "order.created")]
     kind: Option<String>,
-    /// Only about this object: an id, or the SKU of a product.
+    /// Only events of this object: an id, or the SKU of a product.
     #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", nullable = false)]
     object_id: Option<String>,
 }
 
-/// `GET /v1/events`: oldest first. The cursor of the last event is `after` of the next call, whether or not there was more.
+/// `GET /v1/events`, oldest first. The cursor of the last event is the `after` of the next call, also if `has_more` is false.
 ///
 /// # Errors
-/// 422 for a bad page, and for a cursor that this feed never gave.
+/// 422: a bad page, or a cursor that this feed never gave.
 #[utoipa::path(get, path = "/v1/events", operation_id = "listEvents", tag = "Events", summary = "The feed",
-    description = "Oldest first, in an order that never changes. Go on from the `cursor` of the last event you have; nothing appears behind it.",
+    description = "Oldest first, in an order that never changes. Go on from the `cursor` of the last event that you have: no event appears before it later.",
     params(Paging<Cursor, By<Filter>>),
     responses((status = 200, body = Page<Event>, description = "A page")))]
 pub async fn list(
@@ -134,9 +131,10 @@ pub async fn list(
 ) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(account.id, move |conn| {
+            let whole = usize::try_from(paging.rows()).unwrap_or(usize::MAX);
             let mut events = placed(conn, account.id, &paging)?;
-            let is_short = events.len() <= usize::try_from(paging.limit).unwrap_or(usize::MAX);
-            if is_short && waits_for_a_place(conn, account.id)? {
+            // In a loop, since a filter may skip every event that was placed.
+            while events.len() < whole && waits_for_a_place(conn, account.id)? {
                 place(conn, account.id)?;
                 events = placed(conn, account.id, &paging)?;
             }
@@ -149,7 +147,7 @@ pub async fn list(
     Ok(HttpResponse::Ok().json(page))
 }
 
-/// The events behind the cursor that have their place.
+/// The events after the cursor that have a position.
 fn placed(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Cursor, By<Filter>>) -> QueryResult<Vec<Event>> {
     let query = events::table
         .filter(events::account_id.eq(account_id))
@@ -178,14 +176,14 @@ fn waits_for_a_place(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<b
     diesel::select(exists(waiting)).get_result(conn)
 }
 
-/// Gives the oldest committed events without a place the next positions, in one short transaction.
+/// Gives the next positions to the oldest committed events that have none, in one short transaction.
 fn place(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<()> {
     conn.build_transaction().read_committed().run(|conn| {
         diesel::insert_into(event_feeds::table)
             .values((event_feeds::account_id.eq(account_id), event_feeds::last_position.eq(0)))
             .on_conflict_do_nothing()
             .execute(conn)?;
-        // The lock. The statement after it has a snapshot of its own, and so sees what the one before us placed.
+        // The feed's lock. The next statement has a new snapshot, so it sees what the previous holder placed.
         let last: i64 =
             event_feeds::table.find(account_id).select(event_feeds::last_position).for_update().first(conn)?;
         let placed = diesel::sql_query(
@@ -208,8 +206,9 @@ fn place(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<()> {
     })
 }
 
-/// Refuses a cursor that is ahead of the feed: of another account, or from before a backup was restored. Answered with an
-/// empty page, its poller would silently miss what takes the places in between.
+/// Refuses a cursor that is ahead of the feed: a cursor of another account, or from before a backup was restored. With an empty
+/// page, the client would silently miss the events up to its cursor. After a restore, a feed that has grown past the cursor
+/// can't tell: docs/operations.md says what to do then.
 fn check_known(conn: &mut PgConnection, account_id: Uuid, after: Option<Cursor>) -> Result<(), ApiError> {
     let Some(Cursor(position)) = after else { return Ok(()) };
     let given = events::table.filter(events::account_id.eq(account_id)).filter(events::position.eq(position));

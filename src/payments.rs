@@ -1,7 +1,7 @@
-//! Payments: the two endpoints that call the gateway, and what the settlement module must know of it.
+//! Payments: the two endpoints that call the gateway, and the gateway as the settlement module needs it.
 //!
-//! This is the second pattern in use: a handler reads as its first transaction, and [`Payments`] says once, for charges and
-//! refunds alike, how a call is sent, looked up and concluded. `settlement/` does the rest.
+//! This is the second pattern in use. A handler shows its first transaction. [`Payments`] says how a call is sent, looked up and
+//! concluded, for charges and refunds together. `settlement/` does the rest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,11 +26,11 @@ use crate::wire::Id;
 /// Settles charges and refunds.
 pub type Settler = settlement::Settler<Payments, Db>;
 
-/// `POST /v1/charges`: 201 where it succeeded, 402 where it was declined, 202 while the outcome is unknown.
+/// `POST /v1/charges`: 201 if the charge succeeded, 402 if it was declined, 202 while the outcome is unknown.
 ///
 /// # Errors
-/// 404 for the order; 409 order-not-payable, settlement-in-progress, idempotency-key-expired; 422 for a payment method that
-/// the gateway doesn't accept; what the idempotency key says.
+/// 404: no such order. 409 order-not-payable, settlement-in-progress, idempotency-key-expired. 422: the gateway doesn't accept
+/// the payment method. The errors of the idempotency key.
 #[utoipa::path(post, path = "/v1/charges", operation_id = "createCharge", tag = "Charges", summary = "Pay an order",
     description = "Pays the whole of a pending order. 202 while the outcome is not known: send the same request with the same key again.",
     request_body = NewCharge,
@@ -40,15 +40,17 @@ pub async fn create_charge(
     request: Keyed<NewCharge>,
     settler: Data<Settler>,
 ) -> Result<HttpResponse, ApiError> {
-    if !settler.outside().0.accepts(&request.body.payment_method) {
-        let detail = "the gateway does not accept this payment method".to_owned();
-        return Err(ApiError::invalid(&[FieldError { pointer: "/payment_method".to_owned(), detail }]));
-    }
     crash_point("before-claim");
     let made_by = MadeBy::of(&request, account.id, &CREATE_CHARGE)?;
+    let gateway = Arc::clone(&settler.outside().0);
     let answer = settler
         .run(CREATE_CHARGE, account.id, request, move |conn, new| {
             crash_point("after-claim");
+            // On purpose: inside the body, so that a retry still gets its reply after the gateway stops accepting the method.
+            if !gateway.accepts(&new.payment_method) {
+                let detail = "the gateway does not accept this payment method".to_owned();
+                return Err(ApiError::invalid(&[FieldError { pointer: "/payment_method".to_owned(), detail }]));
+            }
             let charge = charges::insert(conn, account.id, &made_by, new)?;
             let call = Call::Capture((&charge).into());
             Ok(Begun { call, location: charges::location(charge.id), body: json(&charge)? })
@@ -58,11 +60,11 @@ pub async fn create_charge(
     Ok(answer)
 }
 
-/// `POST /v1/charges/{id}/refunds`: 201 where it succeeded, 402 where the gateway refused, 202 while that is unknown.
+/// `POST /v1/charges/{id}/refunds`: 201 if the refund succeeded, 402 if the gateway refused, 202 while the outcome is unknown.
 ///
 /// # Errors
-/// 404 for the charge; 409 charge-not-refundable, refund-exceeds-charge, settlement-in-progress, idempotency-key-expired;
-/// what the idempotency key says.
+/// 404: no such charge. 409 charge-not-refundable, refund-exceeds-charge, settlement-in-progress, idempotency-key-expired. The
+/// errors of the idempotency key.
 #[utoipa::path(post, path = "/v1/charges/{id}/refunds", operation_id = "createRefund", tag = "Refunds", summary = "Refund a charge",
     description = "Part of it, or all that is left. 202 while the outcome is not known.",
     params(Id),
@@ -103,7 +105,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// As the gateway takes it.
+    /// The call in the gateway's types.
     fn to_gateway(&self, reference: &str) -> gateway::Call {
         match self.clone() {
             Self::Capture(charges::Capture { amount, currency, payment_method, .. }) => {
@@ -130,8 +132,8 @@ impl Outside for Payments {
     type Outcome = Outcome;
     type Error = ApiError;
 
-    /// Gateways forget keys from 24 h on (Stripe prunes them then). An hour less covers two clocks that differ, and the time
-    /// between the decision and the call's arrival.
+    /// Gateways forget keys after 24 h at the earliest (Stripe, for example). The hour less covers clocks that differ, and the
+    /// time until the call arrives.
     const KEY_LIFETIME: Duration = Duration::from_secs(23 * 60 * 60);
 
     fn policy(&self, call: &Call) -> Policy {

@@ -1,12 +1,11 @@
 //! The catalogue: products by SKU, with prices, stock and what payment grants.
 //!
-//! PUT is idempotent by itself and needs no key: it says how the product shall be. It sets the total of the stock and
-//! never what is reserved, so a late retry of a PUT never oversells.
+//! PUT needs no key: a PUT replaces the product's terms, so two PUTs leave what one PUT leaves. A PUT sets `stock`, the total
+//! ever supplied, and never `reserved`. So a late retry of a PUT never oversells.
 //!
-//! "Idempotent" alone is not enough for a PUT that arrives late. A PUT sent twice leaves what one leaves, but only if nobody
-//! else writes in between: a PUT that hung in a proxy undoes a newer one of somebody else. So the client may say with
-//! `If-Match` which version it saw, and a PUT of another version is refused. A PUT whose terms the product has already is
-//! never refused: it may be the retry of the one that made them.
+//! "Idempotent" alone is not enough for a PUT that arrives late. A PUT that hung in a proxy undoes a newer PUT of another
+//! client. So the client may name with `If-Match` the version that it saw, and the API refuses a PUT of another version. If the
+//! product already has the PUT's terms, the API never refuses: this may be the retry of the PUT that made them.
 
 mod terms;
 
@@ -75,10 +74,10 @@ pub async fn get(account: Account, sku: Path<String>, db: Data<Db>) -> Result<Ht
     Ok(HttpResponse::Ok().insert_header(ETag(row.etag())).json(Product::from(row)))
 }
 
-/// `PUT /v1/products/{sku}`: 201 where it is new, 200 else.
+/// `PUT /v1/products/{sku}`: 201 for a new product, else 200.
 ///
 /// # Errors
-/// 409 out-of-stock where the stock would be below what is reserved; 412 where the product is not what `If-Match` says.
+/// 409 out-of-stock: `stock` is lower than `reserved`. 412: the product is not the version that `If-Match` names.
 #[utoipa::path(put, path = "/v1/products/{sku}", operation_id = "putProduct", tag = "Products", summary = "Say how a product shall be",
     description = "Makes it where it is new. Sets the total of the stock, never what is reserved, so a late retry never oversells. \
         With `If-Match`, a late PUT can't undo a newer one. A PUT whose terms the product has already succeeds all the same.",
@@ -110,7 +109,7 @@ pub async fn put(
     Ok(response.insert_header(ETag(row.etag())).json(Product::from(row)))
 }
 
-/// Makes the product as the terms say, and tells whether it is new. Terms that it has already change nothing.
+/// Gives the product these terms. Returns whether the product is new. If the product has the terms already, nothing changes.
 fn store(
     conn: &mut PgConnection,
     account_id: Uuid,
@@ -123,7 +122,7 @@ fn store(
     {
         return Ok((row, true));
     }
-    // There is no way to delete a product. So it is there, unless `If-Match` kept it from being made.
+    // A product is never deleted. So the product is there, unless `If-Match` forbade to make it.
     let current = products::table.find((account_id, sku)).select(Row::as_select()).for_update().first(conn);
     let current: Row = current.optional()?.ok_or_else(|| changed("the product is not there"))?;
     if terms.describe(&current) {
@@ -163,7 +162,7 @@ pub(crate) fn insert(
     Ok(row)
 }
 
-/// The precondition, if there is one. A header that can't be read must not be taken for none.
+/// The precondition, if there is one. A header that can't be read is an error, and not "no precondition".
 fn if_match(request: &HttpRequest) -> Result<Option<IfMatch>, ApiError> {
     if !request.headers().contains_key(IF_MATCH) {
         return Ok(None);
@@ -172,7 +171,7 @@ fn if_match(request: &HttpRequest) -> Result<Option<IfMatch>, ApiError> {
     IfMatch::parse(request).map(Some).map_err(unreadable)
 }
 
-/// Whether `If-Match` names the version. By RFC 9110 a weak tag never does.
+/// Whether `If-Match` names the version. By RFC 9110 a weak tag never matches.
 fn names(if_match: &IfMatch, version: &EntityTag) -> bool {
     match if_match {
         IfMatch::Any => true,
@@ -184,7 +183,7 @@ fn changed(how: &str) -> ApiError {
     ApiError::new(&PRECONDITION_FAILED, how.to_owned())
 }
 
-/// A SKU that no product can have names nothing.
+/// 404 for a SKU that no product can have.
 fn known_form(sku: Path<String>) -> Result<String, ApiError> {
     let sku = sku.into_inner();
     if is_slug(&sku) { Ok(sku) } else { Err(no_product()) }

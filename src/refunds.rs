@@ -1,8 +1,8 @@
-//! Refunds: part or all of a succeeded charge given back. `payments.rs` has the handler that makes one; this file has what
-//! the handler's two transactions do, in the same shape as `charges.rs`.
+//! Refunds: a refund gives back a part of a succeeded charge, or all of it. `payments.rs` has the handler. This file has the
+//! handler's two transactions, in the same shape as `charges.rs`.
 //!
-//! A refund takes its amount off what can be refunded when it is made, not when it succeeds, so that two under way can't
-//! give back more than was paid. A failed refund puts its amount back. `reads.rs` shows refunds.
+//! On purpose: the first transaction adds the amount to `amount_refunded`, so that two refunds under way can't give back more
+//! than was paid. If a refund fails, the second transaction takes the amount off again. `reads.rs` shows refunds.
 
 pub mod reads;
 
@@ -25,7 +25,7 @@ use crate::settlement::{Limits, MadeBy, Progress};
 use crate::status::{OrderStatus, PaymentStatus};
 use crate::{entitlements, events, orders};
 
-/// As for charges: what became of a refund must not change because it is asked again.
+/// As for charges: a retry must not change the outcome of a refund, so failures are kept.
 pub const CREATE_REFUND: Policy = Policy {
     route: "POST /v1/charges/{id}/refunds",
     scope: Scope::Resource,
@@ -38,35 +38,35 @@ pub const CREATE_REFUND: Policy = Policy {
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRefund {
-    /// Minor units; none is all that is left.
+    /// Minor units. If missing: all that is left.
     #[garde(range(min = 1, max = MAX_SAFE_INTEGER))]
     #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64, example = 500)]
     pub amount: Option<i64>,
 }
 
-/// A refund as it is answered.
+/// A refund, as the API shows it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Refund {
     /// UUIDv7.
     pub id: Uuid,
-    /// The charge that it gives back.
+    /// The refunded charge.
     pub charge_id: Uuid,
-    /// Where it stands.
+    /// The status.
     pub status: PaymentStatus,
     /// In minor units.
     pub amount: i64,
     /// ISO 4217.
     pub currency: String,
-    /// What the gateway knows it by.
+    /// The gateway's name for the refund.
     pub reference: String,
-    /// How far the settlement is; null once the refund is final.
+    /// How far the settlement is. Null when the refund is final.
     #[schema(required)]
     pub settlement: Option<Settlement>,
-    /// The key of the request that made it.
+    /// The key of the request that made the refund.
     pub idempotency_key: String,
-    /// The id of the request that made it.
+    /// The id of the request that made the refund.
     pub request_id: Uuid,
-    /// When it was made.
+    /// When the refund was made.
     pub created_at: DateTime<Utc>,
 }
 
@@ -101,7 +101,7 @@ impl Row {
     }
 }
 
-/// What the gateway is asked for, and what concluding needs: stored with the settlement.
+/// The call to the gateway, and the ids that `conclude` needs: stored with the settlement.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GiveBack {
     /// The refund that the call is for.
@@ -118,12 +118,12 @@ pub struct GiveBack {
     pub currency: String,
 }
 
-/// Where a refund is found.
+/// The path of a refund.
 pub(crate) fn location(id: Uuid) -> String {
     format!("/v1/refunds/{id}")
 }
 
-/// In the first transaction: a refund of a succeeded charge, as processing.
+/// The first transaction: inserts a refund of a succeeded charge, as processing.
 ///
 /// # Errors
 /// 404 for the charge; 409 charge-not-refundable, refund-exceeds-charge, settlement-in-progress.
@@ -163,7 +163,7 @@ pub(crate) fn insert(
     Ok((row.into_refund(Some(begun)), call))
 }
 
-/// The amount to refund of a locked charge, if it may be.
+/// The amount to refund of a locked charge.
 fn refundable(
     conn: &mut PgConnection,
     account_id: Uuid,
@@ -185,7 +185,7 @@ fn refundable(
     if left + processing == 0 {
         return Err(ApiError::new(&CHARGE_NOT_REFUNDABLE, "the charge is refunded whole"));
     }
-    // If the refunds under way fail, there will be enough: not a final answer.
+    // If the refunds under way fail, enough will be left. So this is not a final answer.
     if wanted <= left + processing {
         return Err(in_progress("a refund of this charge is under way"));
     }
@@ -193,7 +193,7 @@ fn refundable(
     Err(ApiError::new(&REFUND_EXCEEDS_CHARGE, detail).with("available", left))
 }
 
-/// What refunds under way hold of a locked charge.
+/// The sum of the refunds under way of a locked charge.
 fn processing_amount(conn: &mut PgConnection, account_id: Uuid, charge_id: Uuid) -> QueryResult<i64> {
     let amounts: Vec<i64> = refunds::table
         .filter(refunds::account_id.eq(account_id))
@@ -204,13 +204,14 @@ fn processing_amount(conn: &mut PgConnection, account_id: Uuid, charge_id: Uuid)
     Ok(amounts.iter().sum())
 }
 
-/// Adds to what may no longer be refunded of a locked charge; takes off where `amount` is negative.
-fn add_refunded(conn: &mut PgConnection, account_id: Uuid, charge_id: Uuid, amount: i64) -> QueryResult<usize> {
-    let charge = diesel::update(charges_table::table.find((account_id, charge_id)));
-    Prepared(charge.set(charges_table::amount_refunded.eq(charges_table::amount_refunded + amount))).execute(conn)
+/// Adds an amount to a locked charge's `amount_refunded`, or takes it off if `amount` is negative.
+fn add_refunded(conn: &mut PgConnection, account_id: Uuid, charge_id: Uuid, amount: i64) -> QueryResult<i64> {
+    let charge = diesel::update(charges_table::table.find((account_id, charge_id)))
+        .set(charges_table::amount_refunded.eq(charges_table::amount_refunded + amount));
+    Prepared(charge.returning(charges_table::amount_refunded)).get_result(conn)
 }
 
-/// In the second transaction: what became of the refund, with the charge, the order, its entitlements and the events.
+/// The second transaction: writes the outcome of the refund, with the charge, the order, its entitlements and the events.
 ///
 /// # Errors
 /// The database's.
@@ -228,7 +229,7 @@ pub(crate) fn conclude(
         return Ok(failed(call.refund_id).reply(Uuid::nil()));
     }
     let refund = set_outcome(conn, account_id, call.refund_id, PaymentStatus::Succeeded)?;
-    // Whole only when none of it is still under way: that one may yet fail.
+    // A refund that is still under way may fail, so the charge is not yet refunded whole.
     if charge.amount_refunded == charge.amount && processing_amount(conn, account_id, charge.id)? == 0 {
         orders::set_status(conn, account_id, call.order_id, OrderStatus::Refunded)?;
         entitlements::revoke_of_order(conn, account_id, call.order_id)?;
@@ -246,7 +247,7 @@ fn set_outcome(conn: &mut PgConnection, account_id: Uuid, id: Uuid, status: Paym
 }
 
 fn failed(id: Uuid) -> ApiError {
-    // The problem's instance is the refund's URL, so no request's id is needed.
+    // The problem's instance is the refund's path, so no request's id is needed.
     ApiError::new(&GATEWAY_FAILED, "the gateway refused the refund or failed for good; no money moved")
         .with("refund_id", id.to_string())
         .at(location(id))

@@ -1,4 +1,4 @@
-// Chromium, and what no page may do: log an error, or ask another host.
+// Opens pages in Chromium, and fails if a page logs an error or sends a request to another host.
 
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
@@ -19,7 +19,7 @@ const failures = [];
 export function check(holds, claim) {
   if (!holds) {
     failures.push(claim);
-    console.error(`NOT SO: ${claim}`);
+    console.error(`FAILED: ${claim}`);
   }
 }
 
@@ -27,13 +27,13 @@ export function equal(seen, wanted, claim) {
   check(JSON.stringify(seen) === JSON.stringify(wanted), `${claim}: ${JSON.stringify(seen)} should be ${JSON.stringify(wanted)}`);
 }
 
-/** Ends the process; with 1 if anything did not hold. */
+/** Sets the exit code: 1 if a check failed, else 0. */
 export function finish() {
-  console.log(failures.length === 0 ? "the pages are as expected" : `${failures.length} checks failed`);
+  console.log(failures.length === 0 ? "all checks of the pages passed" : `${failures.length} checks failed`);
   process.exitCode = failures.length === 0 ? 0 : 1;
 }
 
-/** A page that is watched. `sent` has the bodies of its POSTs. `expected(message)` says which console errors belong to a test. */
+/** Opens a page and watches it. `sent` has the bodies of its POSTs. `expected(message)` says which console errors a test expects. */
 export async function open(browser, base, { width, scheme, reducedMotion = "no-preference" }, expected = () => false) {
   const context = await browser.newContext({ viewport: { width, height: width < 600 ? 844 : 900 }, colorScheme: scheme, reducedMotion });
   const page = await context.newPage();
@@ -52,13 +52,13 @@ export async function open(browser, base, { width, scheme, reducedMotion = "no-p
   return { page, context, name, sent };
 }
 
-/** Chromium logs each answer of 400 and more. Refusals are what the playground shows. */
+/** Chromium logs an error for each answer of 400 and more. The playground shows refusals, so these errors are expected. */
 export function isRefusal(message) {
   const refused = /^Failed to load resource: the server responded with a status of (402|409|422) /.test(message.text());
   return refused && message.location().url.includes("/v1/");
 }
 
-/** Nothing that axe calls serious or critical. */
+/** Fails if axe finds something serious or critical, or if the page is wider than the screen. */
 export async function accessible(page, claim) {
   await page.evaluate(axe);
   const { violations } = await page.evaluate((tags) => window.axe.run({ runOnly: tags }), TAGS);

@@ -1,4 +1,4 @@
-// Every page, at two widths, in light and dark.
+// Checks every page at two widths, in light and dark.
 
 import { check, finish, launch } from "./browser.mjs";
 import { docs, texts } from "./pages.mjs";

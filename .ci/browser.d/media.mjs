@@ -1,4 +1,4 @@
-// The picture and the animation at the top of the README, from real runs: `.ci/browser media`.
+// `.ci/browser media` makes the picture and the animation at the top of the README from real runs.
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import gifenc from "gifenc";
@@ -8,14 +8,14 @@ import { launch } from "./browser.mjs";
 const [base, folder] = process.argv.slice(2);
 const { GIFEncoder, quantize, applyPalette } = gifenc;
 
-/** One colour of the 256 stands for "as before", so that a frame has only what changed. */
+/** A GIF has 256 colours. One of them means "as before", so that a frame holds only the changed pixels. */
 const COLOURS = 255;
 
-/** In ms: a step of the replay, and a scene that has ended. */
+/** In ms: how long the animation shows a step of the replay, and the end of a scene. */
 const STEP = 110;
 const HOLD = 2600;
 
-/** The animation is the stage alone: the scene, and the books beside it. */
+/** The animation shows only the stage: the scene and the books beside the scene. */
 const SIZE = { width: 1120, height: 1300 };
 const STAGE = { height: 810, margin: 20 };
 
@@ -37,7 +37,7 @@ async function picture(browser) {
   await page.screenshot({ path: `${folder}/playground.png` });
 }
 
-/** The run of a scene, one frame for every other step of its replay. */
+/** Runs a scene and takes one frame for every second step of its replay. */
 async function frames(page) {
   const stage = await page.locator(".stage").boundingBox();
   const clip = { x: stage.x - STAGE.margin, y: stage.y - STAGE.margin, width: stage.width + 2 * STAGE.margin, height: STAGE.height };

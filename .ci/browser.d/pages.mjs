@@ -1,4 +1,4 @@
-// The pages beside the playground: problems, policies, sources, and the documentation to click through.
+// Checks the other pages: problems, policies, sources, and the API documentation.
 
 import { accessible, check, equal, open } from "./browser.mjs";
 

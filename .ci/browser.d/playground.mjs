@@ -1,4 +1,4 @@
-// The playground by keyboard. What the page says is held against the API and the gateway's books.
+// Uses the playground by keyboard, and compares what the page says with the API and the gateway's books.
 
 import { accessible, check, equal, isRefusal, open } from "./browser.mjs";
 
@@ -7,7 +7,7 @@ const LONGEST = 40_000;
 
 const TAKEN = "EUR 49.00 taken";
 
-/** What each scene says, and the rows that it leaves: [records, orders, charges, entitlements, captures]. */
+/** The sentence of each scene, and the rows that the scene leaves: [records, orders, charges, entitlements, captures]. */
 const SCENES = [
   { title: "Without keys", says: /^10 clicks: 10 fresh\. 10 orders, 10 charges, EUR 49\.00 taken 10 times\.$/, rows: [20, 10, 10, 10, 10], state: "bad", lanes: 10 },
   { title: "With one key", says: /^10 clicks: 1 fresh, 9 replayed\. 1 order, 1 charge, EUR 49\.00 taken once\.$/, rows: [2, 1, 1, 1, 1], state: "good", lanes: 10 },
@@ -17,7 +17,7 @@ const SCENES = [
   { title: "Another request", says: /^4 requests: 2 fresh, 2 refused\. 1 order, 1 charge, EUR 49\.00 taken once\. The 422 changed nothing\.$/, rows: [null, 1, 1, 1, 1], state: "good", lanes: 4 },
 ];
 
-/** Whether the run that the keyboard started has ended. */
+/** Waits until the run has ended. */
 const ended = (page) =>
   page.waitForFunction(() => document.getElementById("verdict").dataset.state !== "busy" && document.getElementById("run-label").textContent === "Run again", null, { timeout: LONGEST });
 
@@ -27,7 +27,7 @@ async function api(base, path, account = "acme") {
   return answer.json();
 }
 
-/** The rows of the customers that the page named, by the API and by the books. */
+/** The numbers of orders, charges and captures of the page's customers, from the API and from the gateway's books. */
 async function books(base, sent) {
   const customers = [...new Set(sent.map((body) => body?.customer).filter(Boolean))];
   const all = async (path) => (await api(base, `${path}?limit=100`)).data;
@@ -47,7 +47,7 @@ export async function playground(browser, base, look) {
     const claim = `${name}, ${scene.title}`;
     if (index > 0) await page.keyboard.press("n");
     equal(await page.textContent("#scene-title"), scene.title, `${claim}: N shows the next scene`);
-    check((await page.locator("time-axis .ghost .bar").count()) > 0, `${claim}: the static state draws what will be seen`);
+    check((await page.locator("time-axis .ghost .bar").count()) > 0, `${claim}: before the run, the page draws the expected bars`);
     for (const again of index === 1 ? [false, true] : [false]) {
       sent.length = 0;
       await page.keyboard.press("r");
@@ -68,27 +68,27 @@ export async function playground(browser, base, look) {
   await context.close();
 }
 
-/** The sentence, the counts, and the announcement, against the API. */
+/** Compares the sentence, the counts and the announcement with the API. */
 async function seen(page, base, scene, sent, claim) {
   const says = await page.textContent("#sentence");
-  check(scene.says.test(says), `${claim}: the sentence is as promised (${says})`);
-  equal(await page.textContent("#promise"), "As promised.", `${claim}: the page finds its promise kept`);
+  check(scene.says.test(says), `${claim}: the sentence is as expected (${says})`);
+  equal(await page.textContent("#promise"), "As promised.", `${claim}: the page says that its promise is kept`);
   equal(await page.getAttribute("#verdict", "data-state"), scene.state, `${claim}: the verdict`);
   check((await page.textContent("#live")).includes(says), `${claim}: the live region says the sentence`);
   const shown = await shownRows(page);
   scene.rows.forEach((rows, panel) => rows === null || equal(shown[panel], rows, `${claim}: panel ${panel}`));
   const [orders, charges, captures] = await books(base, sent);
-  equal([shown[1], shown[2], shown[4]], [orders, charges, captures], `${claim}: the panels are what the API and the books have`);
+  equal([shown[1], shown[2], shown[4]], [orders, charges, captures], `${claim}: the panels agree with the API and the books`);
   const times = captures === 1 ? `${TAKEN} once` : `${TAKEN} ${captures} times`;
-  check(says.includes(captures === 0 ? "nothing taken" : times), `${claim}: what the books have is what the sentence says`);
-  check((await page.locator(".panel .mark").count()) > 0, `${claim}: what changed is marked`);
+  check(says.includes(captures === 0 ? "nothing taken" : times), `${claim}: the sentence agrees with the books`);
+  check((await page.locator(".panel .mark").count()) > 0, `${claim}: changed rows are marked`);
 }
 
-/** Each lane opens its details by the arrow keys. */
+/** The arrow keys open the details of each lane. */
 async function lanes(page, scene, claim) {
   const all = page.locator("time-axis g.lane");
   const count = await all.count();
-  if (scene.lanes !== null) equal(count, scene.lanes, `${claim}: a lane for each click or request`);
+  if (scene.lanes !== null) equal(count, scene.lanes, `${claim}: each click or request has a lane`);
   await all.first().focus();
   const titles = [];
   for (let lane = 0; lane < count; lane += 1) {
@@ -106,20 +106,20 @@ async function lanes(page, scene, claim) {
   }
 }
 
-/** The slider shows the run step by step, and ends where the run ended. */
+/** The slider shows the run step by step. Its last step is the end of the run. */
 async function replay(page, scene, claim) {
   const bars = () => page.locator("time-axis .bar").count();
   const [all, rows] = [await bars(), await shownRows(page)];
   await page.locator("run-replay input").focus();
   await page.keyboard.press("Home");
-  equal(await bars(), 0, `${claim}: before the first step nothing is sent`);
+  equal(await bars(), 0, `${claim}: before the first step, no request is shown`);
   await page.keyboard.press("ArrowRight");
-  equal(await bars(), 1, `${claim}: the first step sends one request`);
+  equal(await bars(), 1, `${claim}: the first step shows one request`);
   await page.keyboard.press("End");
   equal([await bars(), await shownRows(page)], [all, rows], `${claim}: the last step is the run as it ended`);
 }
 
-/** Twelve copies, the first two answers dropped, by the other account. */
+/** The other account sends twelve copies of a request, and the first two answers are dropped. */
 export async function freePlay(browser, base, look) {
   const { page, context, name } = await open(browser, base, look, isRefusal);
   await page.goto(`${base}/#free-play`);
@@ -147,7 +147,7 @@ export async function freePlay(browser, base, look) {
   await context.close();
 }
 
-/** Without a connection the page says so, and it recovers by itself. */
+/** Without a connection, the page says that the server is away. When the server is back, the page recovers by itself. */
 export async function serverAway(browser, base, look) {
   const { page, context } = await open(browser, base, look, (message) => message.text().includes("net::ERR_INTERNET_DISCONNECTED"));
   await page.goto(`${base}/#one-key`);

@@ -1,6 +1,6 @@
-"""A proxy that loses every third answer: the request went through, and its sender never hears of it.
+"""A proxy that loses every third answer: the server handles the request, but the client gets no answer.
 
-    python3 lossy.py http://127.0.0.1:8080     prints its own address, then serves until it is ended
+    python3 lossy.py http://127.0.0.1:8080     prints its own address, then serves until it is killed
 """
 
 import http.client

@@ -1,4 +1,4 @@
-"""A payment provider for docs/copying.md: honours idempotency keys, keeps books, and never answers the first call."""
+"""A payment provider for docs/copying.md. It honours idempotency keys, keeps books, and never answers the first call in time."""
 
 import json
 import sys

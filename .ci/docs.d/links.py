@@ -23,9 +23,9 @@ for page in pages:
         path, _, anchor = target.partition("#")
         file = (root / page).parent / path if path else root / page
         if not file.exists():
-            wrong.append(f"{page}: {target} leads nowhere")
+            wrong.append(f"{page}: {target} does not exist")
         elif anchor and file.suffix == ".md" and anchor not in anchors(file):
-            wrong.append(f"{page}: {target} has no such heading")
+            wrong.append(f"{page}: {target} names no heading of that page")
         elif re.fullmatch(r"[a-z0-9_]+", name) and "_" in name and "tests/" in target and file.is_file():
             if f"fn {name}(" not in file.read_text():
                 wrong.append(f"{page}: {target} has no test {name}")

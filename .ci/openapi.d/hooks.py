@@ -1,6 +1,6 @@
-"""What schemathesis must know of keys: each request is another one, so each gets another key.
+"""Gives each request of schemathesis a new key, because each request is another request.
 
-A key that the generator chose is left alone where it breaks the rules on purpose: how a bad key is refused is tested, too.
+If the generator chose an invalid key, the key stays, so that the fuzzer also tests how the API refuses a bad key.
 """
 
 import re

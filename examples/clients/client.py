@@ -1,4 +1,4 @@
-"""The client's half, in Python's standard library: write the key down, send, and do what `retry` says.
+"""The client's half, in Python's standard library: store the key, send the request, and do what `retry` says.
 
     BASE=http://127.0.0.1:8080 python3 examples/clients/client.py
 """
@@ -6,12 +6,12 @@
 import json, os, pathlib, sys, time, urllib.error, urllib.request, uuid
 
 BASE = os.environ.get("BASE", "http://127.0.0.1:8080")
-KEYS = pathlib.Path(os.environ.get("KEYS", "keys"))  # survives a crash of this process, as your database does
-GIVE_UP_AFTER = 60  # seconds; then a person, or a job later, sends the same again under the same key
+KEYS = pathlib.Path(os.environ.get("KEYS", "keys"))  # this folder survives a crash of this process, like your database
+GIVE_UP_AFTER = 60  # seconds; after this time, a person or a later job sends the request again with the same key
 
 
 def post(decision, path, body):
-    """Does one decision once. `decision` is your name for it, such as "pay order 7"; a new decision needs a new name."""
+    """Carries out one decision once. `decision` is your name for it, such as "pay order 7". A new decision needs a new name."""
     KEYS.mkdir(exist_ok=True)
     note = KEYS / uuid.uuid5(uuid.NAMESPACE_URL, decision).hex
     if not note.exists():  # before the first sending, so that a restarted process finds the key
@@ -19,11 +19,11 @@ def post(decision, path, body):
     key, deadline, pause = note.read_text(), time.monotonic() + GIVE_UP_AFTER, 0.2
     while True:
         status, answer, wait = send("POST", path, body, key)
-        # No answer at all, a 202, and `retry: again`: the same request, under the same key.
+        # No answer, a 202, or a problem with `retry: again`: send the same request with the same key.
         if not (status in (0, 202) or answer.get("retry") == "again"):
-            return status, answer  # a success, or a problem whose `retry` is fix, new-key or never: decide anew
+            return status, answer  # a success, or a problem whose `retry` is fix, new-key or never: the caller decides what to do
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{decision}: not known yet; send it again later, under the same key")
+            raise TimeoutError(f"{decision}: outcome unknown; send it again later with the same key")
         time.sleep(wait or pause)
         pause = min(pause * 2, 5)
 
@@ -36,9 +36,9 @@ def send(method, path, body, key):
             return response.status, json.load(response), float(response.headers.get("Retry-After", 0))
     except urllib.error.HTTPError as problem:
         text = problem.read()
-        answer = json.loads(text) if text.startswith(b"{") else {"retry": "again"}  # a proxy's page, not ours
+        answer = json.loads(text) if text.startswith(b"{") else {"retry": "again"}  # not JSON: from a proxy, not from the API
         return problem.code, answer, float(problem.headers.get("Retry-After", 0))
-    except (OSError, ValueError):  # lost on the way there or back: whether it took effect is not known
+    except (OSError, ValueError):  # the request or its answer was lost: the client can't know whether it took effect
         return 0, {}, 0
 
 
@@ -53,7 +53,7 @@ if __name__ == "__main__":
     status, second = order("b", "pro-monthly", 1)
     status, declined = pay("b", second["id"], "pm_card_declined")
     print("declined", status, declined["type"], declined["retry"])
-    status, charge = pay("b with another card", second["id"], "pm_card_visa")  # a new decision, so a new key
+    status, charge = pay("b with another card", second["id"], "pm_card_visa")  # a new decision needs a new key
     print("another card", status, charge["status"])
     status, refused = order("c", "sticker", 10000)
     print("out of stock", status, refused["type"], refused["retry"])

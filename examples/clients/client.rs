@@ -1,4 +1,5 @@
-//! The client's half, in Rust's standard library and JSON: write the key down, send, and do what `retry` says.
+//! The client's half, in Rust with its standard library and `serde_json`: store the key, send the request, and do what `retry`
+//! says.
 //!
 //! ```sh
 //! BASE=http://127.0.0.1:8080 cargo run --example client
@@ -13,7 +14,7 @@ use std::{env, fs, thread};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Then a person, or a job later, sends the same again under the same key.
+/// After this time, a person or a later job sends the same request again with the same key.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 
 struct Answer {
@@ -22,27 +23,27 @@ struct Answer {
     wait: Option<Duration>,
 }
 
-/// Does one decision once. `decision` is your name for it, such as "pay order 7"; a new decision needs a new name.
+/// Carries out one decision once. `decision` is your name for it, for example "pay order 7". A new decision needs a new name.
 fn post(decision: &str, path: &str, body: &Value) -> io::Result<Answer> {
-    // The folder survives a crash of this process, as your database does.
+    // The folder survives a crash of this process, like your database.
     let keys = PathBuf::from(env::var("KEYS").unwrap_or_else(|_| "keys".to_owned()));
     fs::create_dir_all(&keys)?;
     let note = keys.join(decision.replace(' ', "-"));
     if !note.exists() {
-        // Before the first sending, so that a restarted process finds the key.
+        // Store the key before the first sending, so that a restarted process finds the key.
         fs::write(&note, Uuid::new_v4().to_string())?;
     }
     let (key, started, mut pause) = (fs::read_to_string(&note)?, Instant::now(), Duration::from_millis(200));
     loop {
         let answer = send(path, body, &key);
         match &answer {
-            // A success, or a problem whose `retry` is fix, new-key or never: decide anew.
+            // A success, or a problem whose `retry` is fix, new-key or never: the caller decides what to do.
             Ok(answer) if answer.status != 202 && answer.body["retry"] != "again" => {
                 return Ok(Answer { status: answer.status, body: answer.body.clone(), wait: None });
             }
-            // No answer at all, a 202, and `retry: again`: the same request, under the same key.
+            // No answer, a 202, or a problem with `retry: again`: send the same request with the same key.
             _ if started.elapsed() < GIVE_UP_AFTER => {}
-            _ => return Err(io::Error::other(format!("{decision}: not known yet; send it again later, same key"))),
+            _ => return Err(io::Error::other(format!("{decision}: outcome unknown; send it again with the same key"))),
         }
         #[expect(clippy::disallowed_methods, reason = "a client that waits has nothing else to do")]
         thread::sleep(answer.ok().and_then(|answer| answer.wait).unwrap_or(pause));
@@ -50,7 +51,7 @@ fn post(decision: &str, path: &str, body: &Value) -> io::Result<Answer> {
     }
 }
 
-/// One request on a connection of its own. An error means: whether it took effect is not known.
+/// Sends one request on its own connection. After an error, the client can't know whether the request took effect.
 fn send(path: &str, body: &Value, key: &str) -> io::Result<Answer> {
     let base = env::var("BASE").unwrap_or_else(|_| "http://127.0.0.1:8080".to_owned());
     let host = base.trim_start_matches("http://").to_owned();
@@ -82,7 +83,7 @@ fn send(path: &str, body: &Value, key: &str) -> io::Result<Answer> {
     }
     let mut text = vec![0; length];
     lines.read_exact(&mut text)?;
-    // What is not JSON is a proxy's page, not ours.
+    // A text that is not JSON comes from a proxy, not from the API.
     Ok(Answer { status, body: serde_json::from_slice(&text).unwrap_or(json!({"retry": "again"})), wait })
 }
 
@@ -103,7 +104,7 @@ fn main() -> io::Result<()> {
     let second = order("b", "pro-monthly", 1)?;
     let declined = pay("b", &second.body, "pm_card_declined")?;
     println!("declined {} {} {}", declined.status, text(&declined.body["type"]), text(&declined.body["retry"]));
-    // A new decision, so a new key.
+    // A new decision needs a new key.
     let another = pay("b with another card", &second.body, "pm_card_visa")?;
     println!("another card {} {}", another.status, text(&another.body["status"]));
     let refused = order("c", "sticker", 10_000)?;

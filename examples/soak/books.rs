@@ -1,4 +1,4 @@
-//! The books: what the API's database, the gateway's and the clients say must be one story.
+//! The books: the API's database, the gateway's database and the clients' answers must agree.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use crate::Fatal;
 use crate::client::Kind;
 use crate::world::World;
 
-/// One thing that was checked.
+/// The result of one check.
 pub struct Finding {
     pub what: &'static str,
-    /// None is as it should be.
+    /// 0 is right.
     pub differences: u64,
 }
 
@@ -23,7 +23,7 @@ impl Finding {
     }
 }
 
-/// What must be empty in the API's database.
+/// Selections of the API's database that must be empty.
 const EMPTY: [(&str, &str); 12] = [
     (
         "charges and refunds still processing",
@@ -37,12 +37,12 @@ const EMPTY: [(&str, &str); 12] = [
     ),
     ("records still provisional", "idempotency_keys WHERE status = 202"),
     (
-        "orders paid without a charge, or charged unpaid",
+        "orders whose status and charge disagree",
         "orders o WHERE (status IN ('paid', 'refunded')) <> (SELECT count(*) = 1 FROM charges c \
          WHERE c.account_id = o.account_id AND c.order_id = o.id AND c.status = 'succeeded' AND c.amount = o.amount)",
     ),
     (
-        "charges with more than one success an order",
+        "orders with more than one succeeded charge",
         "(SELECT FROM charges WHERE status = 'succeeded' GROUP BY account_id, order_id HAVING count(*) > 1) odd",
     ),
     (
@@ -51,20 +51,20 @@ const EMPTY: [(&str, &str); 12] = [
          WHERE r.account_id = c.account_id AND r.charge_id = c.id AND r.status = 'succeeded')",
     ),
     (
-        "orders refunded in part, or paid though refunded",
+        "orders whose status and refunds disagree",
         "orders o JOIN charges c ON c.account_id = o.account_id AND c.order_id = o.id AND c.status = 'succeeded' \
          WHERE (o.status = 'refunded') <> (c.amount_refunded = c.amount)",
     ),
-    ("entitlements missing of paid orders", "(SELECT * FROM granted EXCEPT ALL SELECT * FROM held) odd"),
+    ("entitlements that paid orders lack", "(SELECT * FROM granted EXCEPT ALL SELECT * FROM held) odd"),
     ("entitlements that no paid order grants", "(SELECT * FROM held EXCEPT ALL SELECT * FROM granted) odd"),
     (
-        "stock reserved that no order holds",
+        "products whose reserved stock is wrong",
         "products p WHERE reserved <> (SELECT coalesce(sum(i.quantity), 0) FROM orders o, \
          jsonb_to_recordset(o.items) AS i (sku text, quantity int, reserves boolean) \
          WHERE o.account_id = p.account_id AND i.sku = p.sku AND i.reserves AND o.status <> 'canceled')",
     ),
     (
-        "changes without their one event",
+        "changes without exactly one event",
         "(SELECT 'order.created' AS type, id FROM orders UNION ALL SELECT 'charge.' || status, id FROM charges \
          UNION ALL SELECT 'refund.' || status, id FROM refunds UNION ALL SELECT 'entitlement.granted', id FROM entitlements \
          UNION ALL SELECT 'order.' || status, id FROM orders WHERE status IN ('canceled', 'refunded')) change \
@@ -72,7 +72,8 @@ const EMPTY: [(&str, &str); 12] = [
     ),
 ];
 
-/// What paid orders grant and what customers have, in the same columns; and events by what they are about.
+/// The entitlements that paid orders grant, the entitlements that customers hold, in the same columns, and the events by the id
+/// of their object.
 const VIEWS: &str = "WITH granted AS (SELECT o.account_id, o.id, o.customer, g.feature, g.units * i.quantity, \
      o.status = 'refunded' FROM orders o, jsonb_to_recordset(o.items) AS i (quantity bigint, grants jsonb), \
      jsonb_to_record(i.grants) AS g (feature text, units bigint) \
@@ -91,16 +92,16 @@ fn count(conn: &mut PgConnection, from: &str) -> QueryResult<u64> {
     Ok(count.n.unsigned_abs())
 }
 
-/// Whether all charges and refunds are settled; not where that can't be asked.
+/// Whether all charges and refunds are settled. False if a query fails.
 pub fn nothing_is_processing(conn: &mut PgConnection) -> bool {
-    // Two plain queries, which a distributed database answers, too.
+    // Two plain queries: a distributed database can answer them too.
     ["charges", "refunds"].iter().all(|table| {
         let query = format!("SELECT count(*) AS n FROM {table} WHERE status = 'processing'");
         diesel::sql_query(query).get_result(conn).is_ok_and(|count: Count| count.n == 0)
     })
 }
 
-/// Checks the books against each other, and against how the clients' keys ended.
+/// Compares the books with each other, and with the final replies of the clients' keys.
 pub fn check(world: &World, outcomes: &BTreeMap<(Kind, u16), u64>) -> Result<Vec<Finding>, Fatal> {
     let (mut payments, mut gateway) = (world.books()?, world.connect("gateway")?);
     let mut findings = Vec::new();
@@ -108,18 +109,18 @@ pub fn check(world: &World, outcomes: &BTreeMap<(Kind, u16), u64>) -> Result<Vec
         findings.push(Finding::new(what, count(&mut payments, from)?));
     }
     for (what, table, book) in [
-        ("captures that are not succeeded charges, or twice", "charges", "captures"),
-        ("gateway refunds that are not ours, or twice", "refunds", "refunds"),
+        ("captures that differ from succeeded charges", "charges", "captures"),
+        ("gateway refunds that differ from ours", "refunds", "refunds"),
     ] {
         let ours = moved(&mut payments, &format!("{table} WHERE status = 'succeeded'"))?;
         let theirs = moved(&mut gateway, &format!("sandbox.{book} WHERE outcome = 'succeeded'"))?;
         findings.push(Finding::new(what, differences(&ours, &theirs)));
     }
     for (what, kind, statuses, table) in [
-        ("orders that are not one a key", Kind::Order, &[201][..], "orders"),
-        ("charges that are not one a key", Kind::Charge, &[201, 402], "charges"),
-        ("refunds that are not one a key", Kind::Refund, &[201, 402], "refunds"),
-        ("canceled orders that are not one a key", Kind::Cancel, &[200], "orders WHERE status = 'canceled'"),
+        ("orders too many or too few for the keys", Kind::Order, &[201][..], "orders"),
+        ("charges too many or too few for the keys", Kind::Charge, &[201, 402], "charges"),
+        ("refunds too many or too few for the keys", Kind::Refund, &[201, 402], "refunds"),
+        ("canceled orders too many or too few", Kind::Cancel, &[200], "orders WHERE status = 'canceled'"),
     ] {
         let answered: u64 = statuses.iter().filter_map(|status| outcomes.get(&(kind, *status))).sum();
         findings.push(Finding::new(what, answered.abs_diff(count(&mut payments, table)?)));
@@ -135,12 +136,12 @@ struct Moved {
     amount: i64,
 }
 
-/// The money that a table says was moved, by reference.
+/// The reference and the amount of each row of a table.
 fn moved(conn: &mut PgConnection, from: &str) -> QueryResult<Vec<Moved>> {
     diesel::sql_query(format!("SELECT reference, amount FROM {from}")).load(conn)
 }
 
-/// How many lines one list has that the other lacks, a line that stands twice included.
+/// How many lines only one of the lists has. If a list has a line twice and the other list has it once, that is one difference.
 fn differences(ours: &[Moved], theirs: &[Moved]) -> u64 {
     let mut balance: BTreeMap<(&str, i64), i64> = BTreeMap::new();
     for (list, sign) in [(ours, 1), (theirs, -1)] {

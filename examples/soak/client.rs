@@ -1,4 +1,4 @@
-//! What clients send, and what they were answered.
+//! The clients' requests, and the answers that they got.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,10 +12,10 @@ use sha2::{Digest, Sha256};
 use crate::books::Finding;
 use crate::world::locked;
 
-/// A patient client's limit: beyond what a handler takes.
+/// A patient client waits longer than any handler takes.
 const PATIENT: Duration = Duration::from_secs(15);
 
-/// Answers that the load may bring about, beside 503s and replies that nobody got. Everything else is a finding.
+/// The answers that the load may get. "no answer" is allowed too. Every other answer is a finding.
 const EXPECTED: [&str; 14] = [
     "200",
     "201",
@@ -33,7 +33,7 @@ const EXPECTED: [&str; 14] = [
     "503 overloaded",
 ];
 
-/// What a key is for.
+/// The request that a key belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Order,
@@ -42,7 +42,7 @@ pub enum Kind {
     Refund,
 }
 
-/// One key: the request that is sent under it, however often, and what became of it.
+/// One key: its request, which clients may send many times, and its answers.
 pub struct Operation {
     pub kind: Kind,
     pub api_key: &'static str,
@@ -52,10 +52,10 @@ pub struct Operation {
     heard: Mutex<Heard>,
 }
 
-/// What was answered to one key.
+/// The answers to one key.
 #[derive(Default)]
 struct Heard {
-    /// The first stored reply: its status, and a digest of all that must stay the same.
+    /// The first stored reply: its status, and a digest of everything that must stay the same.
     stored: Option<(u16, [u8; 32])>,
     /// Stored replies that differ from the first.
     differing: u64,
@@ -63,7 +63,7 @@ struct Heard {
     fresh: u64,
 }
 
-/// An answer, as far as it matters.
+/// An answer of the API.
 pub struct Answer {
     pub status: u16,
     pub body: String,
@@ -75,12 +75,12 @@ impl Answer {
         self.headers.contains_key(header)
     }
 
-    /// There is nothing to wait for.
+    /// Whether the client has nothing more to wait for.
     pub fn is_final(&self) -> bool {
         self.status < 500 && !self.has("Retry-After")
     }
 
-    /// A member of the JSON body; empty where there is none.
+    /// A member of the JSON body, empty if the body has no such member.
     pub fn member(&self, name: &str) -> String {
         let json: Value = serde_json::from_str(&self.body).unwrap_or_default();
         json[name].as_str().unwrap_or_default().to_owned()
@@ -91,7 +91,7 @@ impl Answer {
         format!("{} {}", self.status, problem.trim_start_matches("/problems/")).trim_end().to_owned()
     }
 
-    /// All that a replay must repeat.
+    /// A digest of everything that a replay must repeat.
     fn digest(&self) -> [u8; 32] {
         let mut digest = Sha256::new_with_prefix(self.status.to_be_bytes());
         for header in ["Location", "Content-Type", "Idempotency-Expires"] {
@@ -120,7 +120,7 @@ impl Client {
         Self { http: reqwest::Client::new(), replicas, journal, answers, sent, left }
     }
 
-    /// Writes a key down, before it is sent for the first time.
+    /// Writes a key into the journal, before its first sending.
     pub fn begin(&self, kind: Kind, api_key: &'static str, path: String, key: String, body: Value) -> Arc<Operation> {
         let operation = Arc::new(Operation { kind, api_key, path, key, body, heard: Mutex::default() });
         locked(&self.journal).push(Arc::clone(&operation));
@@ -135,12 +135,12 @@ impl Client {
         locked(&self.journal).clone()
     }
 
-    /// Sends a key once, to either replica. None where no answer came.
+    /// Sends a key once, to a random replica. None if no answer came.
     pub async fn send(&self, operation: &Operation) -> Option<Answer> {
         self.send_within(operation, PATIENT).await
     }
 
-    /// Sends a key once, by a client that leaves after some milliseconds.
+    /// Sends a key once. The client leaves after a few milliseconds.
     pub async fn send_and_leave(&self, operation: &Operation) {
         if self.send_within(operation, Duration::from_millis(fastrand::u64(1..40))).await.is_none() {
             self.left.fetch_add(1, Ordering::Relaxed);
@@ -165,12 +165,12 @@ impl Client {
         read(self.http.put(format!("{}{path}", self.replicas[0])).bearer_auth(api_key).json(body)).await
     }
 
-    /// How often each answer came.
+    /// How often the clients got each answer.
     pub fn answers(&self) -> BTreeMap<String, u64> {
         locked(&self.answers).clone()
     }
 
-    /// What was done, for the table.
+    /// The numbers of keys and requests, for the table.
     pub fn done(&self) -> Vec<(String, u64)> {
         let mut kinds: BTreeMap<Kind, u64> = BTreeMap::new();
         for operation in self.journal() {
@@ -182,7 +182,7 @@ impl Client {
         done
     }
 
-    /// What the clients and their cards did to the API.
+    /// The faults that clients and cards caused.
     pub fn injected(&self) -> [(&'static str, u64); 2] {
         let lost = |operation: &&Arc<Operation>| {
             let captured = locked(&operation.heard).stored.is_some_and(|(status, _)| status == 201);
@@ -203,7 +203,7 @@ impl Client {
         outcomes
     }
 
-    /// What the clients alone can tell to be wrong.
+    /// The checks that need only the clients' answers.
     pub fn findings(&self) -> Vec<Finding> {
         let journal = self.journal();
         let count = |wrong: fn(&Heard) -> bool| journal.iter().filter(|one| wrong(&locked(&one.heard))).count() as u64;
@@ -221,7 +221,7 @@ fn is_expected(name: &str) -> bool {
 }
 
 impl Operation {
-    /// A reply that carries its expiry is stored, and what every later one must be.
+    /// A reply with `Idempotency-Expires` is stored, and every later reply must be the same.
     fn hear(&self, answer: &Answer) {
         if !answer.has("Idempotency-Expires") {
             return;

@@ -1,4 +1,4 @@
-//! The load: clients that order, cancel, pay and refund, repeat themselves, compete and lose patience.
+//! The load: clients order, cancel, pay and refund. They repeat requests, compete for one order, and leave early.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use tokio::time::sleep;
 use crate::Fatal;
 use crate::client::{Answer, Client, Kind, Operation};
 
-/// Two accounts that use the same keys: neither may ever meet the other's.
+/// Two accounts that use the same keys. An account must never meet the other account's keys.
 const API_KEYS: [&str; 2] = ["sk_demo_acme", "sk_demo_globex"];
 
-/// Payment methods with their weights: most payments succeed, and each way to fail is there all the time.
+/// Payment methods with their weights: most payments succeed, and each kind of failure happens all the time.
 const CARDS: [(&str, u32); 7] = [
     ("pm_card_visa", 66),
     ("pm_card_declined", 7),
@@ -25,16 +25,16 @@ const CARDS: [(&str, u32); 7] = [
     ("pm_card_sticky_error", 4),
 ];
 
-/// Keys at most, so that memory and the end are bounded however long the load runs.
+/// The maximum of keys, so that memory and the time to finish are bounded, however long the load runs.
 const MAX_KEYS: usize = 500_000;
 
-/// Sends of one key in the load, before its client gives up; the end takes it up again.
+/// How often a client sends one key during the load. After the load, `finish` sends the key again.
 const SENDS: u32 = 4;
 
-/// Keys that are retried to their end at once.
+/// How many keys `finish` sends at the same time.
 const FINISHING_AT_ONCE: usize = 16;
 
-/// Makes a stocked product that does not run out; the demo's stickers do.
+/// Makes a product with a stock that does not run out. The demo's stickers run out.
 pub async fn stock_up(client: &Client) -> Result<(), Fatal> {
     let poster = json!({"name": "Poster", "unit_amount": 900, "currency": "EUR", "stock": 1_000_000_000});
     for api_key in API_KEYS {
@@ -63,7 +63,8 @@ pub async fn run(client: &Arc<Client>, clients: u32, deadline: Instant) {
     join_all(tasks).await;
 }
 
-/// Sends every key until its reply is final, and returns for how many none came. A reply that was final stays so.
+/// Sends every key until its reply is final. Returns the number of keys without a final reply. Keys with a final reply are sent
+/// again too: the reply must be the same.
 pub async fn finish(client: &Client) -> u64 {
     let ends = stream::iter(client.journal()).map(async |operation| u64::from(!end(client, &operation).await));
     ends.buffer_unordered(FINISHING_AT_ONCE).fold(0, async |unfinished, one| unfinished + one).await
@@ -115,7 +116,8 @@ impl Visit<'_> {
         json!({"customer": format!("customer-{}", self.name), "items": items})
     }
 
-    /// Pays with one key or with several at once, and again where the card was declined; returns the charge.
+    /// Pays with one key or with several keys at once. If no payment succeeds, often pays again with another key. Returns the
+    /// charge.
     async fn pay(&self, order: &str) -> Option<String> {
         let keys = if chance(20) { 3 } else { 1 };
         let charges = join_all((0..keys).map(async |key| self.charge(order, &format!("charge-{key}"), card()).await));
@@ -133,7 +135,7 @@ impl Visit<'_> {
         self.perform(&self.begin(Kind::Charge, "/v1/charges".to_owned(), key, body)).await
     }
 
-    /// Refunds a part or the rest, with one key or with several at once.
+    /// Refunds a part or the rest, with one key or with several keys at once.
     async fn refund(&self, charge: &str) {
         let keys = if chance(30) { 3 } else { 1 };
         join_all((0..keys).map(async |key| {
@@ -148,7 +150,7 @@ impl Visit<'_> {
         self.client.begin(kind, self.api_key, path, format!("{}-{what}", self.name), body)
     }
 
-    /// Sends a key as a client does: mostly patiently, sometimes several times at once, sometimes leaving at once.
+    /// Sends a key like a real client. Most clients are patient. Some send a key several times at once, some leave at once.
     async fn perform(&self, operation: &Operation) -> Option<Answer> {
         if chance(8) {
             self.client.send_and_leave(operation).await;

@@ -1,14 +1,15 @@
-//! The soak: a mixed load on the real binary while processes are killed under it, and then the books are checked.
+//! The soak loads the real binary while it kills processes, and then checks the books.
 //!
 //! `cargo run --release --example soak -- --minutes 10`
 //!
-//! Two replicas of the API and the sandbox gateway run as processes of their own over a durable PostgreSQL cluster of this
-//! program's own. While clients order, cancel, pay, refund, repeat themselves and lose patience, the API and the gateway are
-//! killed with SIGKILL, PostgreSQL is stopped in immediate mode, and the gateway loses replies. Then every key is sent until
-//! its reply is final, and the books must agree. Ends with a table, and with 1 where there is any difference.
+//! Two replicas of the API and the sandbox gateway run as separate processes on a durable PostgreSQL cluster that this program
+//! starts. Clients order, cancel, pay and refund, repeat requests and leave early. At the same time the soak kills the API and
+//! the gateway with SIGKILL and stops PostgreSQL in immediate mode, and the gateway loses replies. Then the clients send every
+//! key until its reply is final, and the books must agree. The soak prints a table. If there is any difference, the exit code
+//! is 1.
 //!
-//! Everything listens on 127.0.0.1 or on a socket in a private directory, and is deleted at the end; where something was
-//! found, the logs are kept.
+//! All processes listen on 127.0.0.1 or on a socket in a private directory. At the end the soak deletes its files. If it found a
+//! difference, it keeps the logs.
 
 mod books;
 mod client;
@@ -26,28 +27,28 @@ use crate::books::Finding;
 use crate::client::Client;
 use crate::world::World;
 
-/// A failure that ends the soak with its one line.
+/// A failure that ends the soak. The soak prints one line about the failure.
 pub type Fatal = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long every key may take to its end once nothing is broken any more. A charge's longest pause by then is a minute.
+/// How long the keys may take to their final replies after the last fault. By then, a charge's longest pause is a minute.
 const SETTLE_WITHIN: Duration = Duration::from_secs(300);
 
 #[derive(Parser)]
 struct Arguments {
-    /// How long the load and the faults last; retrying to the end comes on top
+    /// How long the load and the faults last. The retries after the load take additional time
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
-    /// Clients at once
+    /// The number of clients
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=256))]
     clients: u32,
     /// Seconds between two faults, on average
     #[arg(long, default_value_t = 5.0)]
     fault_every: f64,
-    /// The API's database, where it is not to be one of the soak's own cluster: migrated, empty, with the tables in schema
-    /// `public`. For example the coordinator of a Citus cluster
+    /// Another database for the API than the soak's own, for example the coordinator of a Citus cluster. It must be migrated
+    /// and empty, with the tables in schema `public`
     #[arg(long, requires = "database_fault")]
     database_url: Option<String>,
-    /// With `--database-url`: the shell command that breaks that database and mends it again
+    /// With `--database-url`: the shell command that breaks that database and repairs it again
     #[arg(long, requires = "database_url")]
     database_fault: Option<String>,
 }
@@ -81,7 +82,7 @@ async fn soak(arguments: &Arguments) -> Result<Vec<Finding>, Fatal> {
     faults.await??;
     let loaded = started.elapsed();
 
-    println!("all is whole again; sending every key until its reply is final");
+    println!("no more faults; sending every key until its reply is final");
     world.until_ready().await?;
     let unfinished = timeout(SETTLE_WITHIN, load::finish(&client)).await;
     timeout(SETTLE_WITHIN, world.until_settled()).await.ok();

@@ -1,4 +1,4 @@
-//! The processes under the load, and what is done to them.
+//! The processes under the load, and the faults: the soak kills and restarts them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -16,13 +16,13 @@ use tokio::time::sleep;
 use crate::Fatal;
 use crate::books;
 
-/// How long anything may take to come up or go down.
+/// How long a process may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Between two looks at the processes: one that was killed, or couldn't start without a database, is started again.
+/// The time between two looks at the processes. A look starts each process that has ended, after a kill or without its database.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// A process that is started again whenever it has ended.
+/// A process that the soak starts again whenever it has ended.
 struct Service {
     name: &'static str,
     address: SocketAddr,
@@ -34,19 +34,19 @@ pub struct World {
     options: Options,
     logs: PathBuf,
     binary: PathBuf,
-    /// The last is the one that runs. The earlier ones are kept: dropping a handle would stop what others use.
+    /// The last handle is the running cluster. The earlier handles are kept, because dropping a handle would stop the cluster.
     clusters: Mutex<Vec<Cluster>>,
     services: Mutex<Vec<Service>>,
     injected: Mutex<BTreeMap<&'static str, u64>>,
-    /// The API's database, and the command that breaks it, where it is not in `clusters`.
+    /// If the API's database is not in `clusters`: its URL, and the command that breaks it.
     elsewhere: Option<(String, String)>,
 }
 
-/// What the books are read from.
+/// The tables of the books.
 const TABLES: [&str; 8] =
     ["products", "orders", "charges", "refunds", "entitlements", "events", "idempotency_keys", "settlements"];
 
-/// A lock whose holder panicked guards counters and handles, which are whole at any time.
+/// Takes a lock, also if its last holder panicked: the locks guard counters and handles, and these are never half changed.
 pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -57,7 +57,7 @@ impl World {
         let dir = std::env::temp_dir().join(format!("payments-soak-{}", std::process::id()));
         let logs = dir.with_extension("logs");
         fs::create_dir_all(&logs)?;
-        // Durable: a commit that was answered must be there after an immediate stop, as in production.
+        // Durable, as in production: after an immediate stop, every answered commit must be there.
         let options = Options { dir, durability: Durability::Durable, lifetime: Lifetime::Kept };
         let cluster = dev_postgres::start(&options)?;
         for database in ["payments", "gateway"] {
@@ -91,8 +91,8 @@ impl World {
         Ok(PgConnection::establish(&cluster.url(database))?)
     }
 
-    /// The API's database, in which to read the books: a copy where the database is elsewhere, since a distributed one
-    /// does not answer every query. Its schema is made by the migrations: a dump has the server's own options in it.
+    /// A connection to read the API's books. If the database is elsewhere, the books are a copy, because a distributed database
+    /// can't answer every query. The migrations make the copy's schema: a dump also has options of the server that it is from.
     pub fn books(&self) -> Result<PgConnection, Fatal> {
         if let Some((url, _)) = &self.elsewhere {
             let copy = locked(&self.clusters).last().ok_or("there is no cluster")?.url("payments");
@@ -135,14 +135,14 @@ impl World {
         Ok(())
     }
 
-    /// Waits until no charge or refund is processing; the caller sets the limit.
+    /// Waits until no charge or refund is processing. The caller sets the time limit.
     pub async fn until_settled(&self) {
         while !self.connect_to_payments().is_ok_and(|mut conn| books::nothing_is_processing(&mut conn)) {
             sleep(LOOK_EVERY).await;
         }
     }
 
-    /// Breaks something at random times until the deadline, and leaves all running.
+    /// Breaks something at random times until the deadline. At the end, all processes run.
     pub async fn break_things(self: std::sync::Arc<Self>, deadline: Instant, every: Duration) -> Result<(), Fatal> {
         let mut next = Instant::now() + every;
         while Instant::now() < deadline {
@@ -164,7 +164,7 @@ impl World {
         self.raise_the_dead()
     }
 
-    /// Kills the given one of the processes of this name.
+    /// Kills the process with this name and number.
     fn kill(&self, name: &'static str, number: usize) {
         let mut services = locked(&self.services);
         let victim = services.iter_mut().filter(|service| service.name == name).nth(number);
@@ -183,7 +183,7 @@ impl World {
         Ok(())
     }
 
-    /// Stops PostgreSQL as a crash would, and starts it again. Blocks.
+    /// Stops PostgreSQL like a crash, and starts it again. Blocks.
     fn restart_postgres(&self) -> Result<(), Fatal> {
         let mut clusters = locked(&self.clusters);
         let pid = clusters.last().and_then(Cluster::postmaster_pid).ok_or("PostgreSQL is not running")?;
@@ -215,13 +215,13 @@ impl World {
         Ok(())
     }
 
-    /// Ends all processes and deletes what they left; the logs only where nothing was found.
+    /// Ends all processes and deletes their files. Deletes the logs only if there was no difference.
     pub async fn end(&self, clean: bool) -> Result<(), Fatal> {
         for service in &mut *locked(&self.services) {
             service.stop();
         }
         locked(&self.clusters).drain(..).for_each(Cluster::stop);
-        // Backends that were just cut off may still be ending.
+        // PostgreSQL's backends may still be ending.
         let deadline = Instant::now() + PATIENCE;
         while fs::remove_dir_all(&self.options.dir).is_err() && Instant::now() < deadline {
             sleep(LOOK_EVERY).await;
@@ -246,21 +246,21 @@ impl Service {
 
     fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended already.
+            // The process may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 }
 
-/// However this ends, nothing of it stays behind. (A SIGKILL of the soak itself leaves them running.)
+/// When the soak ends, also by a panic, its processes end. (After a SIGKILL of the soak itself, its processes go on.)
 impl Drop for Service {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-/// A gateway and two replicas of the API, each on a port of its own that it keeps when it is started again.
+/// A gateway and two replicas of the API. Each has its own port and keeps the port after a restart.
 fn services(payments: &str, gateway_database: String) -> Result<Vec<Service>, Fatal> {
     let (gateway, apis) = (free_address()?, [free_address()?, free_address()?]);
     let mut services = vec![Service {
@@ -294,7 +294,7 @@ fn free_address() -> Result<SocketAddr, Fatal> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-/// Builds the real binary in the profile of this program, and says where it is.
+/// Builds the real binary in the profile of this program, and returns its path.
 fn build() -> Result<PathBuf, Fatal> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--bin", "payments"]);

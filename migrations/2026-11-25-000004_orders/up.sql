@@ -4,10 +4,10 @@ CREATE TABLE products (
     name text NOT NULL CHECK (length(name) BETWEEN 1 AND 200),
     unit_amount bigint NOT NULL CHECK (unit_amount BETWEEN 1 AND 99999999),
     currency text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
-    -- The total ever supplied; null is unlimited. Orders move `reserved`, and only where stock is set.
+    -- The total ever supplied. Null is unlimited. Orders change `reserved` only if stock is set.
     stock bigint CHECK (stock BETWEEN 0 AND 1000000000),
     reserved bigint NOT NULL DEFAULT 0 CHECK (reserved >= 0),
-    -- What payment of one unit grants; no feature, no grant; no units, unlimited; no days, for ever.
+    -- What payment of one unit grants. Without a feature: nothing. Without units: unlimited. Without days: for ever.
     grant_feature text CHECK (grant_feature ~ '^[A-Za-z0-9._-]{1,64}$'),
     grant_units bigint CHECK (grant_units BETWEEN 1 AND 1000000000),
     grant_days integer CHECK (grant_days BETWEEN 1 AND 3650),
@@ -24,18 +24,18 @@ CREATE TABLE orders (
     customer varchar(255) NOT NULL CHECK (customer <> ''),
     status text NOT NULL CHECK (status IN ('pending', 'paid', 'canceled', 'refunded')),
     currency text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
-    -- A hundred lines of 10,000 at 99,999,999 are 10^14, so every JSON parser reads it exactly.
+    -- The largest amount is a hundred items of 10,000 at 99,999,999: 10^14. Every JSON parser reads that number exactly.
     amount bigint NOT NULL CHECK (amount > 0),
-    -- What was bought, as the catalogue had it then: [{sku, name, quantity, unit_amount, reserves, grants}]. It is written
-    -- once and always read whole, so it is a document and not a table, of whose rows the foreign keys alone took a seventh
-    -- of an order's time. Nothing refers to products, for that would lock a product's row for each order.
+    -- The items, with the catalogue's data at that time: [{sku, name, quantity, unit_amount, reserves, grants}]. They are
+    -- written once and always read together, so they are a document and not a table. In a table, the foreign keys alone took
+    -- a seventh of an order's time. On purpose: no foreign key to products, so that an order does not lock a product's row.
     items jsonb NOT NULL CHECK (jsonb_array_length(items) > 0),
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account_id, id)
 );
 
--- One row for each change, written by the transaction that made it. A position in the feed is given later, to committed
--- rows only, under the feed's lock: neither ids nor sequences follow the order of commits.
+-- One row for each change, written by the transaction that made the change. Events get their position in the feed later,
+-- after their commit and under the feed's lock: neither ids nor sequences follow the order of commits.
 CREATE TABLE events (
     account_id uuid NOT NULL,
     id uuid NOT NULL,
@@ -46,13 +46,13 @@ CREATE TABLE events (
     PRIMARY KEY (account_id, id)
 );
 
--- The feed. Events without a position are not in it, so a new one costs it nothing.
+-- The feed. Events without a position are not in this index, so inserting an event does not touch it.
 CREATE UNIQUE INDEX events_position_is_unique ON events (account_id, position) WHERE position IS NOT NULL;
 
--- In the order in which they get their positions, so that a long backlog is taken piece by piece without sorting it.
+-- Events get their positions in this order. With the index, a long backlog is read piece by piece without a sort.
 CREATE INDEX events_without_position ON events (account_id, created_at, id) WHERE position IS NULL;
 
--- The last position given in an account's feed; its row is the feed's lock.
+-- The last position given in an account's feed. The lock on this row is the feed's lock.
 CREATE TABLE event_feeds (
     account_id uuid PRIMARY KEY,
     last_position bigint NOT NULL CHECK (last_position >= 0)

@@ -6,12 +6,12 @@ CREATE TABLE charges (
     amount bigint NOT NULL CHECK (amount BETWEEN 1 AND 9007199254740991),
     currency text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
     payment_method text NOT NULL,
-    -- Succeeded and processing refunds: what may no longer be refunded.
+    -- The sum of the succeeded and the processing refunds.
     amount_refunded bigint NOT NULL DEFAULT 0,
     failure_code text,
-    -- What the gateway knows the call by. `settlements` has the row of this reference: how far the call is.
+    -- The gateway's name for the call. The row of `settlements` with this reference says how far the call is.
     reference varchar(64) NOT NULL,
-    -- Of the request that made the charge: what support is asked for.
+    -- The key and the id of the request that made the charge. Support asks for them.
     idempotency_key varchar(255) NOT NULL,
     request_id uuid NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -21,7 +21,7 @@ CREATE TABLE charges (
     CONSTRAINT charges_failure_has_a_code CHECK ((status = 'failed') = (failure_code IS NOT NULL))
 );
 
--- However many keys are used, an order is paid once, and has one payment under way at a time.
+-- An order is paid once and has one payment under way at a time, with however many keys the client tries.
 CREATE UNIQUE INDEX charges_one_live_charge_per_order ON charges (account_id, order_id) WHERE status IN ('processing', 'succeeded');
 CREATE INDEX charges_of_an_order ON charges (account_id, order_id);
 
@@ -47,7 +47,7 @@ CREATE TABLE entitlements (
     id uuid NOT NULL,
     customer text NOT NULL CHECK (length(customer) BETWEEN 1 AND 255),
     feature text NOT NULL CHECK (feature ~ '^[A-Za-z0-9._-]{1,64}$'),
-    -- Null is unlimited; used units are counted all the same. At most 10,000 times a product's 1,000,000,000.
+    -- Null is unlimited. Used units are counted in both cases. The maximum is 10,000 times a product's 1,000,000,000.
     units bigint CHECK (units BETWEEN 1 AND 10000000000000),
     units_used bigint NOT NULL DEFAULT 0 CHECK (units_used BETWEEN 0 AND 9007199254740991),
     order_id uuid,

@@ -1,4 +1,4 @@
-//! Looking at charges, as they are now. No locks: good for an answer, not for a decision to write.
+//! Reading charges, without a lock: good for an answer, not for a decision to write.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -17,20 +17,20 @@ use crate::settlement::parked_references;
 use crate::status::PaymentStatus;
 use crate::wire::{By, Id, Page, Paging};
 
-/// What else the list of charges may be asked for.
+/// The filters of the list of charges.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Filter {
-    /// Only of this order.
+    /// Only charges of this order.
     #[param(nullable = false)]
     order_id: Option<Uuid>,
-    /// Only of this customer's orders.
+    /// Only charges of this customer's orders.
     #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
     customer: Option<String>,
-    /// Only those that stand there.
+    /// Only charges with this status.
     #[param(inline, nullable = false)]
     status: Option<PaymentStatus>,
-    /// Only those that were given up until a person resumes them, or only the others.
+    /// True: only parked charges, which wait until a person resumes them. False: only the others.
     #[param(nullable = false)]
     parked: Option<bool>,
 }
@@ -68,7 +68,7 @@ fn rows(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Uuid, By<Filt
         query = query.filter(charges::status.eq(status));
     }
     if let Some(parked) = *parked {
-        // What is parked waits for a person, so it is little.
+        // Parked settlements wait for a person, so they are few.
         let references = parked_references(conn, account_id)?;
         query = if parked {
             query.filter(charges::reference.eq_any(references))

@@ -1,4 +1,4 @@
-//! What payment of an order grants, and a full refund revokes, each in the transaction that records it.
+//! The entitlements of an order: its payment grants them, and its full refund revokes them.
 
 use diesel::dsl::now;
 use diesel::pg::PgConnection;
@@ -14,10 +14,10 @@ use crate::products::Grants;
 use crate::schema::entitlements;
 use crate::{events, orders};
 
-/// Grants what the lines of a paid order grant: one entitlement for each, of units times quantity.
+/// Grants one entitlement for each granting line of a paid order: units times quantity.
 ///
 /// # Errors
-/// The database's. The catalogue's bounds keep every product of units and quantity within the column's.
+/// The database's. The limits of the catalogue keep units times quantity within the column's limit.
 pub(crate) fn grant_of_order(conn: &mut PgConnection, account_id: Uuid, order: &orders::Row) -> Result<(), ApiError> {
     for line in &order.lines.0 {
         let Some(Grants { feature, units, days }) = &line.grants else { continue };
@@ -39,7 +39,7 @@ pub(crate) fn grant_of_order(conn: &mut PgConnection, account_id: Uuid, order: &
     Ok(())
 }
 
-/// Revokes what an order granted and is not revoked yet.
+/// Revokes the order's entitlements that are not revoked yet.
 ///
 /// # Errors
 /// The database's.

@@ -1,4 +1,4 @@
-//! Looking at entitlements, as they are now. No locks: good for an answer, not for a decision to write.
+//! Reading entitlements, without a lock: good for an answer, not for a decision to write.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -18,10 +18,10 @@ use crate::wire::{By, Id, Page, Paging};
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Filter {
-    /// Only this customer's.
+    /// Only entitlements of this customer.
     #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
     customer: Option<String>,
-    /// Only of this feature.
+    /// Only entitlements of this feature.
     #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", nullable = false)]
     feature: Option<String>,
 }

@@ -4,39 +4,31 @@ mod browsers;
 mod frame;
 mod names;
 mod oddities;
+mod server;
+mod upgrade;
 
 use std::future::ready;
-use std::net::TcpListener;
 use std::time::Duration;
 
-use actix_web::dev::{Handler, Server};
+use actix_web::dev::Handler;
 use actix_web::guard::{Any, Get, Head};
 use actix_web::http::Method;
-use actix_web::middleware::{Condition, from_fn};
-use actix_web::web::{self, Data, ServiceConfig, resource};
-use actix_web::{App, FromRequest, HttpResponse, HttpServer, Resource, Responder, Route};
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, ServiceConfig, resource};
+use actix_web::{FromRequest, HttpResponse, Resource, Responder, Route};
 
-use self::browsers::cors;
-use self::frame::frame;
-use self::oddities::{honest_close, no_query, options};
+use self::oddities::{no_query, options};
+pub use self::server::serve;
 use crate::auth::{KnownKeys, authenticate};
 use crate::db::Db;
 use crate::drain::Draining;
 use crate::error::ApiError;
-use crate::metrics::Metrics;
 use crate::payments::Settler;
 use crate::problems::NOT_FOUND;
 use crate::{
     charges, entitlements, events, health, idempotency_keys, metrics, openapi, orders, pages, payments, policies,
     products, refunds,
 };
-
-/// How long requests under way may go on after SIGTERM, in seconds. A handler answers within its budget of 6 s; beyond
-/// twice that the client is gone.
-const DRAIN_SECONDS: u64 = 12;
-
-/// How long a client may take to send its request's head: slower ones hold a connection for nothing.
-const HEAD_WITHIN: Duration = Duration::from_secs(5);
 
 /// Every route, but for one that only `bench` builds have.
 fn screen() -> Vec<Path> {
@@ -103,33 +95,6 @@ pub struct State {
     pub keep_alive: Duration,
     /// Whether the server is on its way out.
     pub draining: Draining,
-}
-
-/// Serves on the listener until its handle stops it. It takes no signals: [`crate::drain`] does.
-///
-/// # Errors
-/// The operating system's, where the listener can't be used.
-pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
-    let metrics = Metrics::new().map_err(std::io::Error::other)?;
-    let keep_alive = state.keep_alive;
-    let server = HttpServer::new(move || {
-        let has_origins = !state.cors_origins.is_empty();
-        App::new()
-            .app_data(Data::new(state.db.clone()))
-            .app_data(Data::new(state.known_keys.clone()))
-            .app_data(Data::new(state.settler.clone()))
-            .app_data(Data::new(metrics.clone()))
-            .app_data(Data::new(state.demo.clone()))
-            .app_data(Data::new(state.draining.clone()))
-            .wrap(from_fn(frame))
-            .wrap(from_fn(honest_close))
-            // Outside of the frame, so that errors have its headers, too.
-            .wrap(Condition::new(has_origins, cors(state.cors_origins.clone())))
-            .configure(|config| pages::routes(config, state.demo.is_some()))
-            .configure(routes)
-    });
-    let server = server.client_request_timeout(HEAD_WITHIN).keep_alive(keep_alive).shutdown_timeout(DRAIN_SECONDS);
-    Ok(server.disable_signals().listen(listener)?.run())
 }
 
 /// A path of the screen, with what may be done there.

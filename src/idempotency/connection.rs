@@ -1,7 +1,7 @@
 //! What the protocol needs of a connection: its limits, statements that are planned once, and what its errors mean.
 //!
-//! Diesel types only some SQLSTATEs; the others are told by their message, so the server must speak English
-//! (`lc_messages`, as every distribution's and image's default does).
+//! Diesel has types for only some SQLSTATEs. This code recognises the others by their message. So the server's messages must be
+//! English (`lc_messages`), which is the default of every distribution and image.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,12 +14,11 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::{DatabaseErrorKind, Error};
 
-/// The limits that every connection must set, as one batch of statements for when it is opened, and the isolation that a
-/// single statement gets.
+/// The limits of every connection, and the isolation of a single statement: one batch of statements for a new connection.
 ///
-/// A statement ends after 5 s and a wait for a lock after 3 s: beyond that the client has given up. A transaction whose
-/// client went silent ends after 5 s, and with it its hold on keys and rows; a host that vanished from the network is
-/// noticed within 5 s of silence plus 3 probes a second apart, or 8 s after data was sent into the void.
+/// A statement ends after 5 s, and a wait for a lock after 3 s: later, the client has given up. If the process goes silent
+/// inside a transaction, the transaction ends after 5 s and frees its keys and rows. If a host vanishes from the network, the
+/// server notices after 8 s: 5 s of silence and 3 probes a second apart, or 8 s after data that nobody acknowledged.
 pub const CONNECTION_LIMITS: &str = "SET statement_timeout = '5s'; SET lock_timeout = '3s'; \
      SET default_transaction_isolation = 'read committed'; \
      SET idle_in_transaction_session_timeout = '5s'; SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 1; \
@@ -30,10 +29,10 @@ pub const CONNECTION_LIMITS: &str = "SET statement_timeout = '5s'; SET lock_time
 pub enum Fault {
     /// A deadlock or a serialization failure: the whole transaction may run again.
     RunAgain,
-    /// The connection is lost, or its server only reads, or it holds plans of an older schema: the whole transaction may run
-    /// again, over another connection. This connection is of no more use: see [`watched`].
+    /// The connection is lost, or its server is read-only, or its plans are of an older schema. The whole transaction may run
+    /// again, over another connection. This connection must be closed: see [`watched`].
     Reconnect,
-    /// A time limit of the connection was hit, or the server is going down or full: later.
+    /// A time limit of the connection is over, or the server is going down or full: try later.
     Unavailable,
     /// Anything else: a constraint, or a defect.
     Other,
@@ -47,17 +46,17 @@ impl Fault {
     }
 }
 
-/// Tells the kinds of database errors apart.
+/// Classifies a database error.
 #[must_use]
 pub fn fault(error: &Error) -> Fault {
     match error {
         Error::BrokenTransactionManager => Fault::Reconnect,
-        // COMMIT failed, and so did the ROLLBACK that Diesel sends after it: what counts is why COMMIT did.
+        // COMMIT failed, and the ROLLBACK that Diesel sends after it failed too. COMMIT's error counts.
         Error::RollbackErrorOnCommit { commit_error, .. } => fault(commit_error),
         Error::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => Fault::RunAgain,
-        // Before the kind: the SQLSTATE is that of a closed connection, but ours to the coordinator is sound.
+        // This comes before the kind. The SQLSTATE says "connection closed", but our connection to the coordinator is good.
         Error::DatabaseError(_, information) if information.message().contains(LOST_WORKER) => Fault::RunAgain,
-        // After a fail-over, a connection made while the server was read-only stays so.
+        // A connection that was made while the server was read-only stays read-only after a fail-over.
         Error::DatabaseError(DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::ReadOnlyTransaction, _) => {
             Fault::Reconnect
         }
@@ -66,27 +65,25 @@ pub fn fault(error: &Error) -> Fault {
     }
 }
 
-/// What the coordinator of a Citus cluster says when a worker does not answer.
+/// The coordinator of a Citus cluster says this when a worker does not answer.
 const LOST_WORKER: &str = "connection to the remote node";
 
 fn by_message(message: &str) -> Fault {
-    // Citus' nodes look for deadlocks among each other, too.
+    // Citus looks for deadlocks over several nodes, too.
     const RUN_AGAIN: [&str; 2] = ["deadlock detected", "was involved in a distributed deadlock"];
     const RECONNECT: [&str; 10] = [
-        // What libpq says when the connection is gone; Diesel passes these on without a kind.
+        // libpq, if the connection is gone. Diesel gives these errors no kind.
         "server closed the connection unexpectedly",
         "terminating connection",
         "no connection to the server",
         "connection not open",
         "could not receive data from server",
         "could not send data to server",
-        // A standby, in other words than those that have a SQLSTATE of their own.
+        // A standby.
         "recovery is in progress",
-        // A migration changed the columns of a prepared statement. Planning afresh does not help: the statement's result
-        // type is fixed.
+        // A migration changed the columns of a prepared statement, whose result type is fixed.
         "cached plan must not change result type",
-        // Whatever is between us and the server (a connection pooler, DEALLOCATE ALL) took the prepared statements away, or
-        // has others of these names.
+        // Something took the prepared statements away (a connection pooler, DEALLOCATE ALL), or has others of these names.
         "prepared statement \"__diesel_stmt_",
         "lost synchronization with server",
     ];
@@ -98,7 +95,7 @@ fn by_message(message: &str) -> Fault {
         "too many clients",
         "too many connections for",
         "remaining connection slots",
-        // SQLSTATE class 53, insufficient resources. A full disk says so in one of these ways.
+        // SQLSTATE class 53, insufficient resources. The first four are messages of a full disk.
         "No space left on device",
         "Disk quota exceeded",
         "could not extend file",
@@ -115,12 +112,12 @@ fn by_message(message: &str) -> Fault {
     }
 }
 
-/// Runs `work` and sees to it that the connection is not used again after a [`Fault::Reconnect`]. Returns why, too, for the
-/// log: the message of the first such fault, if there was one.
+/// Runs `work`. After a [`Fault::Reconnect`] the pool must not use the connection again. Returns the message of the first such
+/// fault too, for the log.
 ///
-/// On purpose: it marks the connection's transaction manager as broken, so that r2d2, and every pool that asks Diesel
-/// whether a connection is broken, closes the connection instead of keeping it. It takes the place of the connection's
-/// instrumentation, and passes each event on to Diesel's default one.
+/// On purpose: this function marks the connection's transaction manager as broken, so that r2d2, and every other pool that asks
+/// Diesel, closes the connection. The function replaces the connection's instrumentation, and passes each event on to
+/// Diesel's default instrumentation.
 pub fn watched<R>(conn: &mut PgConnection, work: impl FnOnce(&mut PgConnection) -> R) -> (R, Option<String>) {
     let cause = Arc::new(OnceLock::new());
     let found = Arc::clone(&cause);
@@ -143,12 +140,13 @@ pub fn watched<R>(conn: &mut PgConnection, work: impl FnOnce(&mut PgConnection) 
     (result, why)
 }
 
-/// A statement that PostgreSQL plans once a connection.
+/// A statement that each connection plans once.
 ///
-/// Diesel sends each UPDATE unprepared, to be planned again, since the text of an UPDATE may vary with its values. The cache
-/// of prepared statements goes by the text here, so a text that varies is another entry: use it only where there are few.
+/// Diesel sends each UPDATE unprepared, since the text of an UPDATE may vary with its values. So PostgreSQL plans it again each
+/// time. The cache of prepared statements is keyed by the statement's text. Use `Prepared` only for a statement with few
+/// different texts.
 ///
-/// Use `get_result` or `load`, with RETURNING. Diesel's `execute` looks at a reference to the statement, and so past this.
+/// Use `get_result` or `load`, with RETURNING. Don't call `execute`: Diesel then ignores `Prepared`.
 pub struct Prepared<Q>(pub Q);
 
 impl<Q> QueryId for Prepared<Q> {

@@ -1,8 +1,8 @@
-//! What a request said, reduced to 32 bytes: the same request again has the same fingerprint, another one has not.
+//! A request's content in 32 bytes: a retry has the same fingerprint, and another request has another fingerprint.
 //!
-//! The fingerprint is taken over the JSON as it was received, in the canonical form of RFC 8785: white space, the order of
-//! members and the spelling of numbers don't count. It is not taken over the typed body, or a deploy that adds a field
-//! would refuse the retries of requests sent before it.
+//! The fingerprint covers the JSON as it was received, in the canonical form of RFC 8785: white space, the order of members and
+//! the spelling of numbers don't count. On purpose: the fingerprint does not cover the typed body, so that a release with a new
+//! member still accepts the retries of older requests.
 
 use std::fmt;
 
@@ -15,11 +15,11 @@ use super::{Error, FieldError};
 /// The largest integer that every JSON parser reads exactly: 2^53 - 1. Canonical JSON knows no larger one.
 pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 
-/// The version that new records are fingerprinted with. A change of the form gets a new number, and [`Received::matches`]
-/// must know the old ones for as long as records live.
+/// The version of new fingerprints. If the form changes, it gets a new number, and [`Received::matches`] must know the old
+/// versions while their records live.
 pub const FINGERPRINT_VERSION: u8 = 1;
 
-/// What a fingerprint is taken over.
+/// The content that a fingerprint covers.
 #[derive(Clone, Debug)]
 pub struct Received {
     method: String,
@@ -44,8 +44,8 @@ impl Received {
         hash.finalize().into()
     }
 
-    /// Whether a record's fingerprint, made under the record's version, is of this request. None where the version is of a
-    /// later release than this one.
+    /// Whether a record's fingerprint is the fingerprint of this request. None: a later release made the record, and this
+    /// release does not know its version.
     #[must_use]
     pub fn matches(&self, version: u8, fingerprint: &[u8]) -> Option<bool> {
         (version == FINGERPRINT_VERSION).then(|| self.fingerprint() == fingerprint)
@@ -61,7 +61,7 @@ pub(super) fn canonical(json: &Value) -> Result<Vec<u8>, Error> {
 /// 128 levels. No bytes at all are `{}`. `1.0` and `1e0` are the integer 1, as they are in canonical JSON.
 ///
 /// # Errors
-/// [`Error::MalformedJson`] for what is not such JSON.
+/// [`Error::MalformedJson`].
 pub fn read_json(bytes: &[u8]) -> Result<Value, Error> {
     if bytes.is_empty() {
         return Ok(Value::Object(Map::new()));
@@ -73,7 +73,7 @@ pub fn read_json(bytes: &[u8]) -> Result<Value, Error> {
     Ok(value)
 }
 
-/// Each integer beyond 2^53-1, which canonical JSON can't hold.
+/// Finds each integer beyond 2^53-1: canonical JSON can't hold it.
 pub(super) fn unsafe_integers(value: &Value) -> Vec<FieldError> {
     let mut found = Vec::new();
     find_unsafe_integers(value, &mut String::new(), &mut found);
@@ -124,7 +124,7 @@ pub fn escape_pointer(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-/// Builds a [`Value`] as `serde_json` does, but refuses a member that stands twice: which one counts is anybody's guess.
+/// Builds a [`Value`] like `serde_json`, but refuses an object with a member twice: nobody knows which of the two counts.
 struct Strict;
 
 impl<'de> DeserializeSeed<'de> for Strict {
@@ -183,7 +183,7 @@ impl<'de> Visitor<'de> for Strict {
         while let Some(name) = members.next_key::<String>()? {
             let value = members.next_value_seed(Strict)?;
             if object.contains_key(&name) {
-                return Err(A::Error::custom(format_args!("the member {name:?} stands twice")));
+                return Err(A::Error::custom(format_args!("the member {name:?} occurs twice")));
             }
             object.insert(name, value);
         }
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_malformed() {
+    fn a_body_that_is_not_json_is_malformed() {
         let deep = "[".repeat(200) + &"]".repeat(200);
         let vectors = [
             "{",

@@ -1,7 +1,10 @@
-//! Single flight: of the duplicates of one key in this process, one goes to the database and the others wait for it.
+//! Single flight: of the requests with one key in this process, one goes to the database, the leader. The others wait for
+//! the leader's answer in memory, the followers.
 //!
-//! It keeps duplicates off the connections; it is not what makes them safe. Processes don't share it, and a leader that
-//! vanishes takes nothing with it: a follower takes its place.
+//! Guarantees: followers hold no connection. Each follower compares the leader's record with its own request.
+//!
+//! Single flight makes nothing right: the primary key does. Each process has its own flights. If the leader's client leaves,
+//! nothing is lost: a follower leads next.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -34,12 +37,12 @@ struct Shared {
     answered: Answered,
 }
 
-/// Keys remembered as answered, half a mebibyte of them: at a thousand requests a second about a minute, when most retries
-/// come.
+/// How many answered keys are remembered: 65,536, in half a mebibyte. At 1,000 requests a second a key is remembered for
+/// about a minute. Most retries come within that minute.
 const REMEMBERED: usize = 1 << 16;
 
-/// Which keys this process answered lately, each in the one place that its hash has: a later key overwrites an earlier one.
-/// A guess that saves a replay the transaction; never a decision.
+/// Which keys this process answered lately. A key's hash names its one place, and a later key overwrites an earlier one.
+/// The guess only chooses the cheaper first read. It decides nothing.
 struct Answered(Box<[AtomicI64]>);
 
 impl Default for Answered {
@@ -59,7 +62,10 @@ impl Answered {
 /// How far a flight is.
 #[derive(Clone, Default)]
 struct Progress {
-    /// The provisional record that the leader met and is waiting by: what a follower answers whose own wait ends first.
+    /// The leader's transaction has claimed the key: its body runs.
+    holds_key: bool,
+    /// The provisional record that the leader has met and waits for. If a follower's wait ends first, the follower answers
+    /// with it.
     seen: Option<Arc<Record>>,
     landing: Option<Landing>,
 }
@@ -71,32 +77,38 @@ pub(super) enum Landing {
     Record(Arc<Record>),
     /// The leader failed, and nothing was stored. The error is the caller's type.
     Failed(Arc<dyn Any + Send + Sync>),
-    /// The leader ran out of patience while another process held the key.
+    /// The leader's wait ended while another process held the key.
     InFlight,
+    /// The leader is another request under the same key, and holds the key.
+    HeldByOther,
 }
 
 /// A request's place in its key's flight.
 pub(super) enum Seat {
     Leader(Leader),
     Follower(Follower),
-    /// The flight is another request's, under the same key: this one is refused at once.
-    OtherRequest,
 }
 
-/// Goes to the database for all. Dropped without a landing, it leaves the seat to a follower.
+/// Goes to the database for all. If the leader is dropped without a landing, a follower leads next.
 pub(super) struct Leader {
     flights: Flights,
     address: Address,
     progress: watch::Sender<Progress>,
 }
 
-pub(super) struct Follower(watch::Receiver<Progress>);
+pub(super) struct Follower {
+    progress: watch::Receiver<Progress>,
+    /// Whether the leader's request has another fingerprint than this one.
+    pub is_other: bool,
+}
 
 impl Flights {
     pub(super) fn board(&self, address: &Address, fingerprint: [u8; 32]) -> Seat {
         match self.lock().entry(address.clone()) {
-            Entry::Occupied(flight) if flight.get().fingerprint != fingerprint => Seat::OtherRequest,
-            Entry::Occupied(flight) => Seat::Follower(Follower(flight.get().progress.clone())),
+            Entry::Occupied(flight) => {
+                let Flight { fingerprint: leading, progress } = flight.get();
+                Seat::Follower(Follower { progress: progress.clone(), is_other: *leading != fingerprint })
+            }
             Entry::Vacant(place) => {
                 let (progress, receiver) = watch::channel(Progress::default());
                 place.insert(Flight { fingerprint, progress: receiver });
@@ -115,20 +127,26 @@ impl Flights {
         self.0.answered.place(hash).store(hash, Ordering::Relaxed);
     }
 
-    /// Whether the key of this hash probably has a record: it may have gone, and another process may know better.
+    /// Whether the key of this hash probably has a record. The record may be gone, or be made by another process.
     pub(super) fn was_answered(&self, hash: i64) -> bool {
         self.0.answered.place(hash).load(Ordering::Relaxed) == hash
     }
 }
 
 impl Leader {
+    /// To be called when the leader's transaction has claimed the key.
+    pub(super) fn on_claim(&self) -> impl FnOnce() + Send + use<> {
+        let progress = self.progress.clone();
+        move || progress.send_modify(|progress| progress.holds_key = true)
+    }
+
     pub(super) fn has_seen(&self, provisional: Record) {
         self.progress.send_modify(|progress| progress.seen = Some(Arc::new(provisional)));
     }
 
     pub(super) fn land(self, landing: Landing) {
         self.progress.send_modify(|progress| progress.landing = Some(landing));
-        // Drop takes the flight off the map. Who boards from then on leads a flight of its own, and asks the database.
+        // Drop takes the flight off the map. The next request of the key leads a flight of its own.
     }
 }
 
@@ -139,14 +157,19 @@ impl Drop for Leader {
 }
 
 impl Follower {
-    /// Waits for the leader. None where it vanished without a landing.
+    /// Waits for the leader. None: the leader was dropped without a landing.
+    ///
+    /// On purpose: another request is refused only when the leader *holds* the key. Before, nobody knows whose key it is: the
+    /// leader may be the wrong one of the two, and then the leader's record is this request's own.
     pub(super) async fn landing(&mut self) -> Option<Landing> {
-        let progress = self.0.wait_for(|progress| progress.landing.is_some()).await.ok()?;
-        progress.landing.clone()
+        let is_other = self.is_other;
+        let knows = |progress: &Progress| progress.landing.is_some() || (is_other && progress.holds_key);
+        let progress = self.progress.wait_for(knows).await.ok()?;
+        Some(progress.landing.clone().unwrap_or(Landing::HeldByOther))
     }
 
-    /// The provisional record that the leader is waiting by, if it met one.
+    /// The provisional record that the leader waits for, if the leader met one.
     pub(super) fn seen(&self) -> Option<Arc<Record>> {
-        self.0.borrow().seen.clone()
+        self.progress.borrow().seen.clone()
     }
 }

@@ -1,7 +1,7 @@
 //! The `Idempotency-Key` header, and the address of its record.
 //!
-//! The header follows draft-ietf-httpapi-idempotency-key-header-07: an RFC 9651 String in quotes, parameters ignored. The
-//! bare form that most clients send is taken too: `"abc"` and `abc` are one key.
+//! The header follows draft-ietf-httpapi-idempotency-key-header: an RFC 9651 String in quotes, whose parameters are ignored.
+//! Most clients send the bare form, without quotes. So the bare form is accepted too: `"abc"` and `abc` are one key.
 
 use std::fmt::Write as _;
 use std::hash::Hash;
@@ -16,7 +16,7 @@ use super::{Error, Policy, Scope};
 /// The request header that carries the key.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The draft sets no limit. 255 characters hold any UUID, ULID or order number, and keep the unique index small.
+/// The longest key, in characters. The draft sets no limit. 255 hold any UUID, ULID or order number, and keep the index small.
 pub const MAX_KEY_LENGTH: usize = 255;
 
 /// A client's name for one request: 1 to 255 ASCII characters, without the quotes.
@@ -27,7 +27,7 @@ impl Key {
     /// Reads the one `Idempotency-Key` header of a request.
     ///
     /// # Errors
-    /// [`Error::KeyMissing`] without the header, [`Error::KeyInvalid`] where it stands twice or doesn't parse.
+    /// [`Error::KeyMissing`]: there is no header. [`Error::KeyInvalid`]: there are two, or the header doesn't parse.
     pub fn of(request: &HttpRequest) -> Result<Self, Error> {
         let mut values = request.headers().get_all(IDEMPOTENCY_KEY);
         let value = values.next().ok_or(Error::KeyMissing)?;
@@ -60,7 +60,7 @@ impl Key {
     }
 }
 
-/// A bare key: visible characters, but none that a proxy uses to join two headers into one, nor quotes or escapes.
+/// A bare key: visible characters. Not allowed are the characters with which a proxy joins two headers, quotes and escapes.
 fn bare(text: &str) -> Result<String, Error> {
     let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | ',' | ';' | '\\');
     if text.chars().all(allowed) {
@@ -70,7 +70,7 @@ fn bare(text: &str) -> Result<String, Error> {
     }
 }
 
-/// What follows the opening quote of an RFC 9651 String: characters with `\"` and `\\` as the only escapes, the closing
+/// The rest of an RFC 9651 String after its opening quote: characters, with `\"` and `\\` as the only escapes, the closing
 /// quote, and parameters.
 fn quoted(rest: &str) -> Result<String, Error> {
     let mut key = String::with_capacity(rest.len());
@@ -90,8 +90,8 @@ fn quoted(rest: &str) -> Result<String, Error> {
     parameters(characters.as_str()).map(|()| key)
 }
 
-/// `;name` or `;name=value`, any number of times. They are ignored, but must be there in the right form: anything else
-/// behind the quote may be a second header that a proxy joined to this one.
+/// `;name` or `;name=value`, any number of times. Parameters are ignored, but their form is checked: other text after the quote
+/// may be a second header that a proxy joined to this one.
 fn parameters(mut rest: &str) -> Result<(), Error> {
     const BAD: Error = Error::KeyInvalid("only parameters may follow the closing quote");
     while let Some(parameter) = rest.strip_prefix(';') {
@@ -115,7 +115,7 @@ fn parameters(mut rest: &str) -> Result<(), Error> {
 /// begins with.
 fn bare_item(text: &str) -> Option<usize> {
     if let Some(display) = text.strip_prefix("%\"") {
-        // Its quotes and percent signs are percent-encoded, so the next quote ends it.
+        // A display string percent-encodes its quotes, so the next quote is its end.
         return display.find('"').map(|length| length + 3);
     }
     if let Some(string) = text.strip_prefix('"') {
@@ -133,19 +133,19 @@ fn bare_item(text: &str) -> Option<usize> {
     (length > 0).then_some(length)
 }
 
-/// Where a record lives: the table's primary key.
+/// A record's primary key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
     /// The authenticated caller.
     pub account_id: Uuid,
-    /// The key space, as [`Scope`] writes it.
+    /// The key space: the [`Scope`] as text.
     pub scope: String,
     /// The client's key.
     pub key: String,
 }
 
 impl Address {
-    /// The address of a request's record under a policy. `ids` are those of the path, as the handler parsed them.
+    /// The address of a request's record under a policy. `ids` are the path's ids, as the handler parsed them.
     ///
     /// # Errors
     /// [`Error::ResourceNotNamed`].
@@ -158,8 +158,8 @@ impl Address {
         Ok(Self { account_id, scope, key: key.0.clone() })
     }
 
-    /// The [digest](Self::digest) in hex: what a system outside may know this request by. Nothing in it is made afresh, so
-    /// even a database that lost the record makes the same reference again.
+    /// The [digest](Self::digest) in hex: a name for this request that may be given to a system outside. No part of it is random
+    /// or new. So the same request has the same reference, even if the database lost the record.
     #[must_use]
     pub fn reference(&self) -> String {
         self.digest().iter().fold(String::with_capacity(64), |mut hex, byte| {
@@ -169,7 +169,7 @@ impl Address {
         })
     }
 
-    /// SHA-256 over the address, each part with its length, so that no two addresses share their input.
+    /// SHA-256 over the address. Each part goes in with its length, so that two addresses never have the same input.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
@@ -181,8 +181,8 @@ impl Address {
         hash.finalize().into()
     }
 
-    /// The advisory lock of this address. Two addresses may share one (at 2^-64 a pair): then one waits for the other in
-    /// vain for a moment, and nothing worse.
+    /// The advisory lock of this address. Two addresses have the same lock with a probability of 2^-64. Then one request waits
+    /// for the other, and nothing worse happens.
     pub(super) fn lock(&self) -> i64 {
         self.digest().first_chunk().map_or(0, |first| i64::from_be_bytes(*first))
     }

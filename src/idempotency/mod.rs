@@ -2,46 +2,48 @@
 //! transaction.
 //!
 //! # What it guarantees
-//! - A request with a key takes effect at most once, however often, however concurrently and to however many processes the
-//!   client sends the request.
+//! - A request with a key takes effect at most once: also if the client sends the request many times, at once, and to many
+//!   processes.
 //! - The record and the business writes commit together or not at all. No record commits without its reply.
 //! - A retry gets the first final reply: the same status, `Content-Type`, `Location` and body, byte for byte. A 202 is
 //!   provisional: [`settle`] puts the final reply in its place.
 //! - A key that comes with another request is refused, and changes nothing.
-//! - A crash leaves no key stuck: the transaction that held the key is gone with its connection.
+//! - A crash leaves no key stuck: the transaction that held the key ends with its connection.
 //! - Duplicates wait without holding a connection.
 //!
 //! # What it does not do
 //! - It remembers nothing beyond a policy's time to live.
-//! - It does not undo what a body does outside the database, such as a call or a mail. When the transaction runs again, the
-//!   body does that again. `src/settlement/` makes a call to the outside safe.
-//! - It does not authenticate. The caller passes the account, and one account never meets another's keys.
-//! - It does not look at the query string. What changes the effect belongs into the body.
-//! - It stores replies as they are. Don't put secrets into them.
+//! - It does not undo what a body does outside the database, for example a call or a mail. When the transaction runs again, the
+//!   body runs again too. `src/settlement/` makes a call to the outside safe.
+//! - It does not end a 202. A reply with status 202 stays, and its retries wait, until [`settle`] replaces the reply. Don't use
+//!   202 for "accepted".
+//! - It does not authenticate. The caller passes the account, and one account never meets another account's keys.
+//! - It does not look at the query string. A parameter that changes the effect must be in the body.
+//! - It stores replies as they are. Don't put secrets into replies.
 //!
 //! # The protocol
 //! [`Policy::run`] is one READ COMMITTED transaction, on the database's clock:
 //! 1. **Claim.** One statement tries an advisory lock on the key and reads the record. The answer is one of three: the key is
 //!    ours, here is the record, or another transaction holds the key.
-//! 2. **Replay.** A live record is compared by its fingerprint and replayed, without a lock and without a write. An expired
-//!    record goes through the **guard** (`SELECT .. FOR UPDATE`). If the record is still expired, it is removed.
+//! 2. **Replay.** A live record is compared by its fingerprint and replayed, without a row lock and without a write. An expired
+//!    record goes through the **guard** (`SELECT .. FOR UPDATE`). If the record is still expired, the transaction deletes it.
 //! 3. **Body.** The business writes. Under [`Failures::CacheFailures`] the body runs inside a savepoint, so that a final
 //!    failure leaves no writes while its reply is stored.
 //! 4. **Record.** One plain INSERT, with the reply. COMMIT.
 //!
-//! The primary key makes it right. If two transactions of one key come to step 4, the second INSERT fails, its whole
-//! transaction rolls back and runs again, and then it replays. The advisory lock only keeps duplicates from doing the work in
-//! vain, and from waiting inside the database.
+//! The primary key makes the protocol right. If two transactions of one key come to step 4, the second INSERT fails. The second
+//! transaction rolls back, runs again, and then replays. The advisory lock saves the duplicates that work, and keeps them from
+//! waiting inside the database.
 //!
-//! A deadlock, a serialization failure or a lost connection, at COMMIT too, runs the whole transaction again, a bounded
-//! number of times. Running again is safe, since record and writes are one transaction: after a lost COMMIT the record is
-//! there, or nothing is.
+//! After a deadlock, a serialization failure or a lost connection, at COMMIT too, the whole transaction runs again, a bounded
+//! number of times. This is safe, since record and writes are one transaction: after a lost COMMIT, either both are there or
+//! none is.
 //!
-//! In one process, duplicates queue behind the first (`flight.rs`). Across processes, duplicates look again after a pause,
-//! and hear 409 after [`Policy::wait`].
+//! In one process, duplicates wait in memory for the first request (`flight.rs`). If another process holds the key, a duplicate
+//! looks again after a pause. A duplicate that has waited for [`Policy::wait`] gets 409.
 //!
 //! # Where to read
-//! `transaction.rs` has the four steps on one screen, `store.rs` the statements, `run.rs` what happens around them.
+//! `transaction.rs` has the four steps on one screen, `store.rs` has the statements, and `run.rs` has what happens around them.
 //!
 //! # How it reads in a handler
 //! ```ignore
@@ -62,13 +64,13 @@
 //!         .await
 //! }
 //! ```
-//! This is `src/orders/mod.rs`, where `place` is `src/orders/place.rs`. A handler with ids in its path names them as it
-//! parsed them: `request.on(id)`.
+//! This is `src/orders/mod.rs`, and `place` is in `src/orders/place.rs`. A handler with ids in its path names the parsed ids:
+//! `request.on(id)`.
 //!
 //! # How to lift it
 //! Copy this folder and the migration `idempotency_keys`. Implement three traits: [`Database`] for your pool, [`Failure`] for
-//! your error type, [`Body`] for your request bodies. docs/copying.md does so on a blank crate, and `tests/idempotency/` in a
-//! toy. Every connection needs time limits, so that a dead host frees its keys: see [`CONNECTION_LIMITS`].
+//! your error type, [`Body`] for your request bodies. docs/copying.md does this on an empty crate, and `tests/idempotency/` in a
+//! toy service. Every connection needs time limits, so that a dead host frees its keys: see [`CONNECTION_LIMITS`].
 
 mod connection;
 mod fingerprint;
@@ -99,16 +101,17 @@ pub use flight::Flights;
 pub use key::{Address, IDEMPOTENCY_KEY, Key, MAX_KEY_LENGTH};
 pub use policy::{Failures, Policy, Scope, hours, seconds};
 pub use records::{Listed, SWEEP_BATCH, Swept, list, sweep};
-pub use reply::{Answer, IDEMPOTENCY_EXPIRES, IDEMPOTENCY_REPLAYED, MAX_BODY, Origin, Reply};
+pub use reply::{Answer, IDEMPOTENCY_EXPIRES, IDEMPOTENCY_REPLAYED, MAX_BODY, Origin, Reply, ReplyTooLarge};
 pub use request::{Body, Instance, Keyed, MAX_REQUEST_BODY, parse_body, read_body};
-pub use store::{Record, ReplyTooLarge, SettleError, find, guard, settle};
+pub use store::{Record, SettleError, find, guard, settle};
 
 /// Where transactions run: a pool of connections, and the flights of this process.
 pub trait Database: Clone + Send + Sync + 'static {
-    /// Runs `work` with a connection, off the async threads. `work` runs to its end even if nobody waits for it any more.
-    /// After a failure, the connection must be tried before it is used again: it may be dead. A connection that answers may
-    /// still be of no more use, so run `work` through [`watched`]. `account_id` says whose work it is, so that a pool can be
-    /// fair; a simple pool ignores it.
+    /// Runs `work` with a connection, off the async threads. `work` runs to its end, even if nobody waits for it any more.
+    ///
+    /// After a failure the connection may be dead, so the pool must test the connection before it hands it out again. A
+    /// connection that answers may be useless too, so run `work` through [`watched`]. `account_id` says whose work this is, so
+    /// that a pool can be fair. A simple pool ignores it.
     fn run<T, E>(
         &self,
         account_id: Uuid,
@@ -118,7 +121,7 @@ pub trait Database: Clone + Send + Sync + 'static {
         T: Send + 'static,
         E: From<Error> + Send + 'static;
 
-    /// The keys in flight in this process: one [`Flights`] a database, shared by all clones.
+    /// The keys in flight in this process: one [`Flights`] for each database, shared by all clones.
     fn flights(&self) -> &Flights;
 }
 
@@ -134,20 +137,20 @@ pub trait Failure: From<Error> + From<diesel::result::Error> + Clone + Debug + D
 /// What a failure means for the key.
 #[derive(Clone, Copy, Debug)]
 pub enum Nature<'a> {
-    /// The request as it is will not succeed now: an outcome like another, which a policy may store.
+    /// An answer to the request: a policy may store it.
     Final,
-    /// It may succeed in a moment, or something broke: never stored.
+    /// The request may succeed in a moment, or something broke: never stored.
     Transient,
-    /// The database failed. Some of these run the transaction again; none is stored.
+    /// The database failed: never stored. After some of these errors the transaction runs again, see [`fault`].
     Database(&'a diesel::result::Error),
 }
 
 /// One thing that is wrong with a request body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// JSON pointer (RFC 6901) to the member; of a missing member, where it would stand.
+    /// JSON pointer (RFC 6901) to the member. If the member is missing: to its place.
     pub pointer: String,
-    /// What is wrong, for a person.
+    /// What is wrong, in words for a person.
     pub detail: String,
 }
 
@@ -157,7 +160,7 @@ pub enum Error {
     /// 400: the route needs a key.
     #[error("this request needs an Idempotency-Key header")]
     KeyMissing,
-    /// 400: the header is malformed, empty, too long, or stands twice.
+    /// 400: the header is malformed, empty, too long, or was sent twice.
     #[error("the Idempotency-Key header is invalid: {0}")]
     KeyInvalid(&'static str),
     /// 413: over [`MAX_REQUEST_BODY`].
@@ -178,10 +181,10 @@ pub enum Error {
     /// 422: the key belongs to another request.
     #[error("this key was used with another request")]
     KeyReused,
-    /// 409, with Retry-After: another process holds the key for longer than the policy waits.
+    /// 409, with Retry-After: the request in flight took longer than the policy waits.
     #[error("a request with this key is in flight")]
     InFlight,
-    /// 409: the key's reply is no longer kept, but the key made something. It is not done again.
+    /// 409: the key's reply is no longer kept. The key made something, which is not made again.
     #[error("this key's reply is no longer kept; the request is not carried out again")]
     KeyExpired {
         /// What the key made, as a path.
@@ -190,7 +193,7 @@ pub enum Error {
     /// 503, with Retry-After: the queue for connections is full, or the work waited in it for too long.
     #[error("too many requests are waiting for the database")]
     Overloaded,
-    /// 503, with Retry-After: there is no connection to be had.
+    /// 503, with Retry-After: no connection could be made.
     #[error("the database can't be reached: {0}")]
     Unreachable(String),
     /// 500: the work panicked; its transaction was rolled back.
@@ -199,10 +202,10 @@ pub enum Error {
     /// 500: see [`MAX_BODY`]; the transaction was rolled back.
     #[error(transparent)]
     ReplyTooLarge(#[from] ReplyTooLarge),
-    /// 500: the handler did not name each id of the policy's route by [`Keyed::on`]. A defect of the endpoint.
+    /// 500, a defect of the endpoint: the handler did not name each id of the policy's route by [`Keyed::on`].
     #[error("the handler of {0} must name each id of its path")]
     ResourceNotNamed(&'static str),
-    /// 500: the record was made by a later release, whose fingerprints this one can't compute.
+    /// 500: a later release made the record, and this release can't compute that release's fingerprints.
     #[error("the record's fingerprint is of version {0}, which this release does not know")]
     UnknownFingerprint(u8),
 }
@@ -223,9 +226,8 @@ impl actix_web::ResponseError for Error {
         }
     }
 
-    /// The whole answer, for a service without an error page of its own: an RFC 9457 problem document, with Retry-After
-    /// where the same request may be sent again. A service that renders its own takes `Result<Keyed<T>, ServiceError>` in
-    /// its handlers.
+    /// The whole answer, for a service without error documents of its own: an RFC 9457 problem document, with Retry-After if the
+    /// same request may be sent again. A service with its own documents takes `Result<Keyed<T>, ServiceError>` in its handlers.
     fn error_response(&self) -> HttpResponse {
         let status = self.status_code();
         let mut problem = serde_json::json!({

@@ -1,4 +1,4 @@
-//! What a retry does, as one constant an endpoint.
+//! What a retry does: one constant for each endpoint.
 
 use std::time::Duration;
 
@@ -11,32 +11,32 @@ pub struct Policy {
     pub route: &'static str,
     /// Where a key is unique.
     pub scope: Scope,
-    /// What becomes of a failure of the body.
+    /// What happens to a final failure of the body.
     pub failures: Failures,
     /// How long a success is replayed, from when it became final.
     pub success_ttl: Duration,
-    /// How long a duplicate waits for the request in flight, or for a provisional reply to be settled. After it the answer
-    /// is 409 with Retry-After, or the 202 again.
+    /// How long a duplicate waits for the request in flight, or for a provisional reply to be settled. Then the answer is 409
+    /// with Retry-After, or the 202 again. Five seconds outlast nearly every request, and clients wait for some ten seconds.
     pub wait: Duration,
 }
 
 /// Where a key is unique: the same key in two scopes names two requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// One key space over all account-scoped routes of an account: a key used at one can't be used at another.
+    /// All routes with this scope share one key space: a key of one route can't be used at another route.
     Account,
-    /// One key space a route.
+    /// Each route has a key space.
     Route,
-    /// One key space a route and its path ids, as the handler parsed them: see [`Keyed::on`](super::Keyed::on).
+    /// Each route and its path ids have a key space. The handler names the ids: see [`Keyed::on`](super::Keyed::on).
     Resource,
 }
 
-/// What becomes of a *final* failure of the body. A success is always stored; a transient failure and a 5xx never are.
+/// What happens to a *final* failure of the body. A success is always stored. A transient failure and a 5xx never are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failures {
-    /// A failure leaves nothing, and the key is free. A retry runs afresh.
+    /// A failure leaves nothing, and the key is free. A retry runs the body again.
     SuccessOnly,
-    /// A failure leaves no business writes, but its reply is stored and replayed for `failure_ttl`.
+    /// A failure leaves no business writes. Its reply is stored, and replayed for `failure_ttl`.
     CacheFailures {
         /// How long a failure is replayed, from when it became final.
         failure_ttl: Duration,
@@ -50,11 +50,10 @@ impl Policy {
         self.route.split_once(' ').map_or(self.route, |(method, _)| method)
     }
 
-    /// The path with these ids in the place of its `{..}`, in their order: one spelling for each resource, whatever the
-    /// client wrote.
+    /// The path, with these ids in place of its `{..}`, in order. So each resource has one spelling, whatever the client wrote.
     ///
     /// # Errors
-    /// [`Error::ResourceNotNamed`] where there are fewer or more ids than the path has places.
+    /// [`Error::ResourceNotNamed`]: the path has more places than ids, or fewer.
     pub fn path(&self, ids: &[String]) -> Result<String, Error> {
         let mut rest = self.route.split_once(' ').map_or("", |(_, path)| path);
         let mut path = String::with_capacity(rest.len() + 36 * ids.len());
@@ -78,13 +77,13 @@ impl Policy {
     }
 }
 
-/// So many seconds.
+/// `n` seconds.
 #[must_use]
 pub const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// So many hours.
+/// `n` hours.
 #[must_use]
 pub const fn hours(n: u64) -> Duration {
     Duration::from_secs(n * 60 * 60)

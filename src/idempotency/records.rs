@@ -1,8 +1,8 @@
-//! Many records at once: an account's, listed for whoever asks what became of a request; the expired ones, swept away.
+//! Many records at once: a list of an account's records for support, and the sweep of expired records.
 //!
-//! A sweep works in bounded batches, however many replicas sweep at once. It never deletes a provisional record (that has no
-//! expiry), and never a record that took an expired one's place in the meantime: the deleting statement locks each row and
-//! looks at its expiry again.
+//! A sweep works in bounded batches, and many replicas may sweep at once. A sweep never deletes a provisional record, since a
+//! provisional record has no expiry. A sweep never deletes a record that replaced an expired one in the meantime: the
+//! deleting statement locks each row and checks the expiry again.
 
 use std::collections::BTreeMap;
 
@@ -15,35 +15,35 @@ use uuid::Uuid;
 use super::key::Address;
 use super::schema::idempotency_keys;
 
-/// A record without its reply and its fingerprint: what support may see.
+/// A record for support, without its reply and its fingerprint.
 #[derive(Clone, Debug, Queryable)]
 pub struct Listed {
-    /// The record's id: a UUIDv7 of when its request came in.
+    /// The record's id: a UUIDv7 of the time at which its request arrived.
     pub id: Uuid,
     /// The client's key.
     pub key: String,
     /// The key space.
     pub scope: String,
-    /// The route of the request that made it.
+    /// The route of the request that made the record.
     pub route: String,
-    /// The id of the request that made it.
+    /// The id of the request that made the record.
     pub request_id: Uuid,
-    /// What the reply's `Location` names.
+    /// The reply's `Location`.
     pub location: Option<String>,
     /// The reply's HTTP status.
     pub status: i16,
-    /// When its transaction began, which did what the request asked for.
+    /// When the transaction began that made the record.
     pub created_at: DateTime<Utc>,
     /// None while the reply is provisional.
     pub expires_at: Option<DateTime<Utc>>,
-    /// By the database's clock; none while the reply is provisional.
+    /// By the database's clock. None while the reply is provisional.
     pub expired: Option<bool>,
 }
 
-/// Up to `rows` records of an account, newest first: those of a key, or all, older than the record `after`.
+/// Up to `rows` records of an account, newest first. With `key`, only the key's records. With `after`, only older records.
 ///
-/// Pages walk the index on (account, id). With `key` they do so, too, and pass over the other records: an index for
-/// it would cost each request a write, to save support a second.
+/// A page walks the index on (account, id). With `key`, the page walks the same index and skips other keys. An index on the key
+/// would make every request write more, only to make support faster.
 ///
 /// # Errors
 /// The database's.
@@ -56,7 +56,8 @@ pub fn list(
 ) -> QueryResult<Vec<Listed>> {
     let mut query = idempotency_keys::table
         .filter(idempotency_keys::account_id.eq(account_id))
-        // It always holds. It makes the index eligible that only this list should use.
+        // On purpose: this condition is always true. PostgreSQL uses the partial index only for queries that state it, and
+        // only this list should use the index.
         .filter(diesel::dsl::sql::<Bool>("route <> ''"))
         .select((
             idempotency_keys::id,
@@ -80,18 +81,17 @@ pub fn list(
     query.order(idempotency_keys::id.desc()).limit(rows).load(conn)
 }
 
-/// Records deleted in one transaction at most: few enough that a sweep holds no lock for longer than a
-/// request would notice, and a cancelled sweep loses little.
+/// How many records one transaction deletes at most. So a sweep holds its locks only for a short time, and a canceled sweep
+/// loses little work.
 pub const SWEEP_BATCH: u16 = 5_000;
 
-/// Deletes up to [`SWEEP_BATCH`] expired records and returns how many it found: fewer than the batch, and it is done for
-/// now. Records that somebody else has locked are left for the next sweep.
+/// Deletes up to [`SWEEP_BATCH`] expired records. The next sweep deletes the records that another transaction has locked.
 ///
 /// # Errors
 /// The database's.
 pub fn sweep(conn: &mut PgConnection) -> QueryResult<Swept> {
-    // Candidates are looked up without a lock, over all accounts; each account's are then locked by its id, as a
-    // distributed database wants it.
+    // The candidates are found without a lock, over all accounts. Then each account's records are locked by a statement with
+    // the account's id, since a distributed database needs the id.
     let candidates: Vec<(Uuid, String)> = idempotency_keys::table
         .filter(idempotency_keys::expires_at.le(diesel::dsl::now.into_sql::<Timestamptz>().nullable()))
         .order(idempotency_keys::expires_at)
@@ -115,12 +115,12 @@ pub fn sweep(conn: &mut PgConnection) -> QueryResult<Swept> {
 pub struct Swept {
     /// Records deleted.
     pub deleted: usize,
-    /// Whether another batch is worth a call at once.
+    /// Whether to call again at once.
     pub more: bool,
 }
 
-/// Deletes what is expired in these places, which are where rows lie (`ctid`): to find them by key once more would be two
-/// thirds of the work. Another record may lie in a place by now, so it is looked at again under its lock.
+/// Deletes the expired records in these places (`ctid`, where a row lies). To find the rows by key again would be two thirds of
+/// the work. Another record may lie in a place by now, so the statement checks the expiry again under the lock.
 fn delete_expired(conn: &mut PgConnection, account_id: Uuid, places: &[String]) -> QueryResult<usize> {
     diesel::sql_query(
         "WITH expired AS MATERIALIZED (\
@@ -135,7 +135,7 @@ fn delete_expired(conn: &mut PgConnection, account_id: Uuid, places: &[String]) 
     .execute(conn)
 }
 
-/// Deletes the record at an address if it is expired: looked at again under its lock, as by a sweep.
+/// Deletes the record at an address, if the record is expired.
 ///
 /// # Errors
 /// The database's.

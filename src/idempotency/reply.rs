@@ -1,4 +1,4 @@
-//! A reply as it is stored, and the answer that it becomes.
+//! A reply as it is stored, and the answer that is made from it.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -7,21 +7,26 @@ use actix_web::web::Bytes;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-/// `true` on every answer but that of the request whose own body ran.
+/// `true` on every answer, except the answer to the request whose own body ran.
 pub const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// When the reply stops being replayed: an HTTP date.
+/// When the reply expires: an HTTP date.
 pub const IDEMPOTENCY_EXPIRES: HeaderName = HeaderName::from_static("idempotency-expires");
 
-/// The largest body that is stored, in bytes. A reply is stored once for each key for a day, so it must stay small; a
-/// quarter of a mebibyte is several times what the largest order says. A larger one fails loudly and rolls back.
+/// The largest body that is stored, in bytes. Each key stores a reply for a day, so replies must be small. A quarter of a
+/// mebibyte is several times the largest order. If a body is larger, the request fails with 500 and rolls back.
 pub const MAX_BODY: usize = 256 * 1024;
 
-/// What a client that reads 202 should wait before it asks again, in seconds: less would poll, more would bore.
+/// The reply is over [`MAX_BODY`]: a defect of the endpoint that made the reply.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("a reply of {0} bytes is over the stored limit of {MAX_BODY}")]
+pub struct ReplyTooLarge(pub usize);
+
+/// The first Retry-After of a 202, in seconds. Most outcomes come within a second.
 const PROVISIONAL_RETRY_AFTER: u64 = 1;
 
-/// Status, headers and body as stored and replayed. The headers are an allow-list of two: whatever else an answer carries
-/// (dates, request ids, cookies) belongs to that answer alone.
+/// Status, headers and body, as stored and replayed. Only two headers are stored. Other headers (dates, request ids, cookies)
+/// belong to one answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// The HTTP status. Only a 202 is provisional.
@@ -38,13 +43,13 @@ impl Reply {
     /// A JSON reply.
     ///
     /// # Errors
-    /// Where `body` doesn't serialize: a map with keys that aren't strings, or a `Serialize` that fails.
+    /// `body` doesn't serialize: a map has keys that aren't strings, or a `Serialize` fails.
     pub fn json<T: Serialize>(status: u16, body: &T) -> Result<Self, serde_json::Error> {
         let body = Bytes::from(serde_json::to_vec(body)?);
         Ok(Self { status, content_type: Some("application/json".to_owned()), location: None, body })
     }
 
-    /// 201 with the `Location` of what was made.
+    /// 201, with the `Location` of the new object.
     ///
     /// # Errors
     /// As [`Reply::json`].
@@ -60,8 +65,8 @@ impl Reply {
         Self::json(200, body)
     }
 
-    /// The reply as an HTTP response. A service renders its failures by this too, so that a stored failure and one that
-    /// is not stored can't drift apart.
+    /// The reply as an HTTP response. A service renders its failures this way too, so that a stored failure and a failure that
+    /// is not stored look the same.
     #[must_use]
     pub fn into_response(self) -> HttpResponse {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -75,34 +80,34 @@ impl Reply {
         response.body(self.body)
     }
 
-    /// Whether a later reply takes this one's place.
+    /// Whether a later reply will replace this one.
     #[must_use]
     pub fn is_provisional(&self) -> bool {
         self.status == 202
     }
 }
 
-/// How an answer came about. It says whether the answer carries `Idempotency-Replayed`, and belongs into logs and metrics.
+/// Where an answer comes from: for the header `Idempotency-Replayed`, for logs and for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// This request's own body ran.
     Fresh,
-    /// This request's own body ran, and its reply was found again after a commit whose outcome was lost.
+    /// This request's own body ran. The answer to COMMIT was lost, and the reply was found again.
     Recovered,
-    /// The record's reply, made by an earlier or a concurrent request.
+    /// An earlier or a concurrent request made the reply.
     Replayed,
 }
 
-/// What a request is answered: plain data, so that it may cross threads.
+/// The answer to a request, as plain data that can cross threads.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The stored reply.
     pub reply: Reply,
-    /// Whose body made it.
+    /// Where the answer comes from.
     pub origin: Origin,
-    /// When it stops being replayed; none while it is provisional.
+    /// When the reply expires. None while the reply is provisional.
     pub expires_at: Option<DateTime<Utc>>,
-    /// While the reply is provisional: seconds until the client should ask again.
+    /// While the reply is provisional: the seconds until the client should send again.
     pub retry_after: u64,
 }
 
@@ -111,7 +116,7 @@ impl Answer {
         Self { reply, origin, expires_at, retry_after: PROVISIONAL_RETRY_AFTER }
     }
 
-    /// The HTTP response, with the headers that say what it is. Its extensions hold the [`Origin`].
+    /// The HTTP response, with its idempotency headers. The response's extensions hold the [`Origin`].
     #[must_use]
     pub fn into_response(self) -> HttpResponse {
         let provisional = self.reply.is_provisional();

@@ -1,7 +1,7 @@
-//! `Keyed<T>`: the extractor that hands a handler the key, what was received, and the typed body.
+//! `Keyed<T>`: the extractor that gives a handler the key, the received JSON and the typed body.
 //!
-//! It checks in this order: size (413) and time (408), media type (415), key (400), JSON (400), shape (422). Nothing of it touches the
-//! database.
+//! The checks come in this order: size (413) and time (408), media type (415), key (400), JSON (400), shape (422). No check
+//! uses the database.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -22,11 +22,11 @@ use super::key::{Address, Key};
 use super::policy::Policy;
 use super::{Error, FieldError};
 
-/// The largest request body, in bytes. Orders of a hundred items are a tenth of it, and a body is held in memory whole.
+/// The largest request body, in bytes. The whole body is held in memory. An order of a hundred items is a tenth of this.
 pub const MAX_REQUEST_BODY: usize = 64 * 1024;
 
-/// How long a body may take to arrive. The largest one takes a second on a slow phone; who needs ten holds a connection
-/// for nothing.
+/// How long a body may take to arrive. The largest body takes a second on a slow phone. A client that needs ten seconds only
+/// holds a connection.
 pub(super) const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// A request with a key.
@@ -36,23 +36,25 @@ pub struct Keyed<T> {
     pub key: Key,
     /// The typed body.
     pub body: T,
-    /// What a problem's `instance` names: the [`Instance`] of the request, or a random id where no middleware set one.
+    /// The request's id, for a problem's `instance`: the [`Instance`], or a random id if no middleware set one.
     pub instance: Uuid,
-    /// The JSON as it was received, in canonical form: what the fingerprint is taken over.
+    /// The JSON as it was received, in canonical form. The fingerprint covers it.
     canonical: Vec<u8>,
     ids: Vec<String>,
 }
 
 impl<T> Keyed<T> {
-    /// Names an id of the path as the handler parsed it, once for each `{..}` of the policy's route, in their order. So two
+    /// Names one id of the path, as the handler parsed it. Call it once for each `{..}` of the policy's route, in order. So two
     /// spellings of one id (`/permits/1` and `/permits/01`) are one resource, and a key has one effect there.
+    ///
+    /// The table's `scope` holds 512 characters: the method, the path and the ids. Limit your ids if they are longer texts.
     #[must_use]
     pub fn on(mut self, id: impl Display) -> Self {
         self.ids.push(id.to_string());
         self
     }
 
-    /// Where the record of this request lives under a policy.
+    /// The address of this request's record under a policy.
     ///
     /// # Errors
     /// [`Error::ResourceNotNamed`].
@@ -60,7 +62,7 @@ impl<T> Keyed<T> {
         Address::new(account_id, policy, &self.ids, &self.key)
     }
 
-    /// What the fingerprint is taken over, the typed body, and the instance.
+    /// The content that the fingerprint covers, the typed body, and the instance.
     pub(super) fn received(self, policy: &Policy) -> Result<(Received, T, Uuid), Error> {
         let received = Received::new(policy.method(), policy.path(&self.ids)?, self.canonical);
         Ok((received, self.body, self.instance))
@@ -71,12 +73,12 @@ impl<T> Keyed<T> {
 #[derive(Clone, Copy, Debug)]
 pub struct Instance(pub Uuid);
 
-/// A typed body, and how it is made of JSON. Implement it once for all bodies of a service, on top of its validation.
+/// How a typed body is made from JSON. Implement it once for all bodies of a service, on top of the service's validation.
 pub trait Body: Sized {
     /// Checks the shape: types, ranges, unknown and missing members.
     ///
     /// # Errors
-    /// What is wrong, each with a JSON pointer; of a missing member, where it would stand.
+    /// All that is wrong, each with a JSON pointer. If a member is missing, the pointer names its place.
     fn parse(json: &Value) -> Result<Self, Vec<FieldError>>;
 }
 
@@ -97,7 +99,7 @@ impl<T: Body + 'static> FromRequest for Keyed<T> {
     }
 }
 
-/// Reads the JSON and the typed body, and names all that is wrong with them.
+/// Reads the JSON and the typed body, and returns all that is wrong at once.
 ///
 /// # Errors
 /// [`Error::MalformedJson`], [`Error::InvalidBody`].
@@ -115,16 +117,16 @@ pub fn parse_body<T: Body>(bytes: &[u8]) -> Result<(Value, T), Error> {
     Err(Error::InvalidBody(errors))
 }
 
-/// Reads a JSON body whole. Without a body no `Content-Type` is asked for.
+/// Reads a whole JSON body. An empty body needs no `Content-Type`.
 ///
 /// # Errors
-/// [`Error::PayloadTooLarge`], [`Error::UnsupportedMediaType`], [`Error::RequestTimeout`] where it took longer than ten
-/// seconds, or [`Error::MalformedJson`] where it broke off.
+/// [`Error::PayloadTooLarge`]. [`Error::UnsupportedMediaType`]. [`Error::RequestTimeout`]: the body took longer than ten
+/// seconds. [`Error::MalformedJson`]: the body broke off.
 pub async fn read_body(request: &HttpRequest, payload: Payload) -> Result<Bytes, Error> {
     let bytes = timeout(BODY_WITHIN, gather(payload)).await.map_err(|_| Error::RequestTimeout)??;
     match () {
         () if bytes.is_empty() => Ok(bytes),
-        // Unpacked, a small body may be of any size.
+        // A small compressed body may unpack to any size.
         () if is_encoded(request) => Err(Error::UnsupportedMediaType("the body must not be compressed")),
         () if !is_json(request) => Err(Error::UnsupportedMediaType("the body must be application/json")),
         () => Ok(bytes),
@@ -149,7 +151,7 @@ async fn gather(mut payload: Payload) -> Result<Bytes, Error> {
     Ok(bytes.freeze())
 }
 
-/// `application/json`, or a media type with the suffix `+json`; parameters don't matter. Twice is not JSON.
+/// Whether there is one `Content-Type`, of `application/json` or with the suffix `+json`. Parameters don't matter.
 fn is_json(request: &HttpRequest) -> bool {
     let mut types = request.headers().get_all(CONTENT_TYPE).filter_map(|value| value.to_str().ok());
     let (Some(value), None) = (types.next(), types.next()) else { return false };

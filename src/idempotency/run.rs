@@ -1,4 +1,4 @@
-//! What happens around a transaction (`transaction.rs`): single flight, waiting without a connection, and another run.
+//! What happens around a transaction (`transaction.rs`): single flight, waiting without a connection, running again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,17 +18,17 @@ use super::store::Record;
 use super::transaction::{Outcome, Transaction};
 use super::{Database, Error, Failure, Nature};
 
-/// Runs of one transaction at most. A deadlock or a lost connection rarely comes twice; five in a row mean that
-/// something else is wrong, and the client should come back later.
+/// Runs of one transaction at most. A deadlock or a lost connection rarely comes twice. Five in a row mean that something
+/// else is wrong, and that the client should come back later.
 const MAX_RUNS: u32 = 5;
 
-/// Between two runs: enough for the other side of a deadlock to end.
+/// The pause between two runs. In it, the other transaction of a deadlock can end.
 fn between_runs() -> ExponentialBackoff {
     backoff(Duration::from_millis(5), Duration::from_millis(500))
 }
 
-/// Between two looks at a key that another process holds: short at first, since most requests take milliseconds, then at
-/// most two looks a second for each key and process, whatever the number of duplicates.
+/// The pause between two looks at a key that another process holds. The pause is short at first, since most requests take
+/// milliseconds. Later each process looks at each key twice a second, whatever the number of duplicates.
 fn between_looks() -> ExponentialBackoff {
     backoff(Duration::from_millis(20), Duration::from_millis(500))
 }
@@ -40,11 +40,14 @@ fn backoff(min: Duration, max: Duration) -> ExponentialBackoff {
 impl Policy {
     /// Runs `body` at most once for the key of `request`, and answers.
     ///
-    /// `body` runs inside the transaction that holds the key. It is `Fn`, since the transaction runs again after a
-    /// deadlock, a serialization failure or a lost connection; what `body` does outside the database is done again too.
+    /// `body` runs inside the transaction that holds the key. `body` is `Fn`, since the transaction runs again after a
+    /// deadlock, a serialization failure or a lost connection. An effect of `body` outside the database would happen again.
+    ///
+    /// A reply with status 202 is provisional: it stays until [`settle`](super::settle) replaces it. Don't use 202 for
+    /// "accepted".
     ///
     /// # Errors
-    /// What `body` failed with, unless the policy stored the failure, and what [`Error`] names, as the caller's type.
+    /// The error of `body`, unless the policy stored it; and each [`Error`], as the caller's type.
     pub async fn run<D, T, E, F>(&self, db: &D, account_id: Uuid, request: Keyed<T>, body: F) -> Result<HttpResponse, E>
     where
         D: Database,
@@ -55,7 +58,7 @@ impl Policy {
         self.answer(db, account_id, request, body).await.map(Answer::into_response)
     }
 
-    /// As [`Policy::run`], but answers with plain data: for endpoints that go on after a provisional reply.
+    /// As [`Policy::run`], but the answer is plain data: for endpoints that go on after a provisional reply.
     ///
     /// # Errors
     /// As [`Policy::run`].
@@ -71,6 +74,7 @@ impl Policy {
         let deadline = Instant::now() + self.wait;
         let mut looks = between_looks();
         loop {
+            let is_other;
             let landing = match db.flights().board(&claim.address, claim.fingerprint) {
                 Seat::Leader(leader) => {
                     let (landing, answer) = lead(db, &transaction, &leader, deadline).await;
@@ -78,18 +82,19 @@ impl Policy {
                     return answer;
                 }
                 Seat::Follower(mut follower) => {
+                    is_other = follower.is_other;
                     let Ok(landing) = tokio::time::timeout_at(deadline.into(), follower.landing()).await else {
-                        // The follower's wait ends before the flight does. A provisional record is an answer.
+                        // The follower's wait ends before the flight. A provisional record is an answer.
                         let provisional = follower.seen().ok_or(Error::InFlight)?;
                         return Ok(replay(received, &provisional)?);
                     };
                     landing
                 }
-                Seat::OtherRequest => return Err(Error::KeyReused.into()),
             };
             match landing {
-                // The leader's own patience ended, or its request was dropped: the next to board leads.
+                // The leader's wait ended, or its request was dropped: the next to board leads.
                 None | Some(Landing::InFlight) => {}
+                Some(Landing::HeldByOther) => return Err(Error::KeyReused.into()),
                 Some(Landing::Record(record)) => {
                     let answer = replay(received, &record)?;
                     if !answer.reply.is_provisional() || Instant::now() >= deadline {
@@ -98,6 +103,8 @@ impl Policy {
                     // On purpose: each follower pauses first, so that not all of them look at once.
                     tokio::time::sleep(looks.next().unwrap_or_default()).await;
                 }
+                // Another request's failure says nothing about this one, which boards again.
+                Some(Landing::Failed(_)) if is_other => {}
                 Some(Landing::Failed(error)) => {
                     if let Some(error) = error.downcast_ref::<E>() {
                         return Err(error.clone());
@@ -108,7 +115,7 @@ impl Policy {
     }
 }
 
-/// Goes to the database until there is an answer, and says what the followers get.
+/// Goes to the database until there is an answer. Returns what the followers get, and the leader's own answer.
 async fn lead<D, T, E, F>(
     db: &D,
     transaction: &Arc<Transaction<T, F>>,
@@ -135,7 +142,7 @@ where
     }
 }
 
-/// Runs the transaction until there is a record to answer with. None where another process holds the key past the deadline.
+/// Runs the transaction until there is a record to answer with. None: another process held the key past the deadline.
 async fn until_recorded<D, T, E, F>(
     db: &D,
     transaction: &Arc<Transaction<T, F>>,
@@ -156,16 +163,18 @@ where
         let outcome = {
             let transaction = Arc::clone(transaction);
             let was_answered = db.flights().was_answered(claim.lock);
+            let claimed = leader.on_claim();
             db.run(claim.address.account_id, move |conn| {
-                if was_answered { transaction.look_then_run(conn) } else { transaction.run(conn) }
+                if was_answered { transaction.look_then_run(conn, claimed) } else { transaction.run(conn, claimed) }
             })
             .await
         };
         match outcome {
             Ok(Outcome::Ran(record)) => return Ok(Some((record, Origin::Fresh))),
-            // A COMMIT whose outcome was lost did happen: the record is this request's own.
+            // The answer to COMMIT was lost, and COMMIT did happen: the record is this request's own.
             Ok(Outcome::Replay(record)) if record.id == claim.id => return Ok(Some((record, Origin::Recovered))),
-            // A provisional record of another request is no reason to wait: the key will not become free.
+            // The record is the answer if it is final, if another request made it (the key never becomes free), or if the
+            // wait is over.
             Ok(Outcome::Replay(record))
                 if !record.reply.is_provisional()
                     || replay(&transaction.received, &record).is_err()

@@ -1,5 +1,5 @@
 //! The statements on one record: claim, record, find, guard, settle. Each runs inside the caller's transaction, or is a
-//! transaction by itself.
+//! transaction of its own.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::connection::Prepared;
 use super::fingerprint::FINGERPRINT_VERSION;
 use super::key::Address;
 use super::records::remove_expired;
-use super::reply::{MAX_BODY, Reply};
+use super::reply::{MAX_BODY, Reply, ReplyTooLarge};
 use super::schema::idempotency_keys;
 
 /// A record as the table has it. Every record has a reply: none commits without one.
@@ -26,7 +26,7 @@ use super::schema::idempotency_keys;
 pub struct Record {
     /// Names the record in lists. The request that claimed the key made the id, so a request knows its own record.
     pub id: Uuid,
-    /// What the stored fingerprint was computed under.
+    /// The version that the fingerprint was computed under.
     pub fingerprint_version: u8,
     /// Of the request that claimed the key.
     pub fingerprint: Vec<u8>,
@@ -49,15 +49,18 @@ pub(super) struct Claim {
     pub fingerprint: [u8; 32],
 }
 
-/// Whose the key is.
+/// The claim's answer.
 pub(super) enum Claimed {
-    /// The key is this transaction's until the transaction ends, and there is no record.
+    /// There is no record, and the key is this transaction's until the transaction ends.
     Ours,
     /// The key has a live record.
     Taken(Record),
     /// Another transaction holds the key.
     InFlight,
 }
+
+/// Longer times to live would leave the range of PostgreSQL's times: a thousand years.
+const LONGEST_TTL: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
 
 type RecordColumns = (
     SqlUuid,
@@ -79,7 +82,7 @@ impl From<RecordRow> for Record {
         let (id, version, fingerprint, status, content_type, location, body, expires_at, expired) = row;
         Self {
             id,
-            // A version beyond a byte is as unknown to this release as 255 is.
+            // This release knows neither a version beyond a byte nor version 255.
             fingerprint_version: u8::try_from(version).unwrap_or(u8::MAX),
             fingerprint,
             reply: Reply { status: status.unsigned_abs(), content_type, location, body: Bytes::from(body) },
@@ -110,15 +113,11 @@ macro_rules! record_at {
     };
 }
 
-/// The reply is over [`MAX_BODY`]: a defect of the endpoint that made the reply.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("a reply of {0} bytes is over the stored limit of {MAX_BODY}")]
-pub struct ReplyTooLarge(pub usize);
-
-/// Claims the key until the transaction ends, or finds out whose the key is. The claim itself waits for nobody.
+/// Claims the key until the transaction ends, or says why the key can't be claimed. The claim waits for no other request. Only
+/// for an expired record it waits, for that record's row lock.
 ///
-/// A live record is returned without a lock: a lock would make each replay a write. An expired record is locked by the
-/// [`guard`], looked at again, and removed; if the transaction is rolled back, the record is back.
+/// A live record is returned without a lock, since a lock would make each replay a write. An expired record is locked by the
+/// [`guard`], looked at again, and deleted. If the transaction rolls back, the record is there again.
 pub(super) fn claim(conn: &mut PgConnection, claim: &Claim) -> QueryResult<Claimed> {
     let (got_lock, record): (bool, Option<RecordRow>) = ClaimStatement(claim).get_result(conn)?;
     match (got_lock, record.map(Record::from)) {
@@ -134,11 +133,11 @@ pub(super) fn claim(conn: &mut PgConnection, claim: &Claim) -> QueryResult<Claim
     }
 }
 
-/// Tries the advisory lock and reads the record, in one round trip. It is SQL text because Diesel has no words for a join
-/// with a function's result, and a query fragment with a static id because PostgreSQL then plans it once a connection.
+/// Tries the advisory lock and reads the record, in one round trip. This is SQL text, because Diesel can't express a join with
+/// a function's result. The query fragment has a static id, so that each connection plans the statement once.
 ///
-/// The lock stands in a sub-select: PostgreSQL evaluates a volatile function there once, before the join. The lock only
-/// keeps duplicates from working in vain; the primary key makes the protocol right, see [`record`].
+/// On purpose: the lock is in a sub-select, so that PostgreSQL calls the volatile function once, before the join. The lock only
+/// saves work. The primary key makes the protocol right, see [`record`].
 struct ClaimStatement<'a>(&'a Claim);
 
 impl QueryId for ClaimStatement<'_> {
@@ -172,8 +171,9 @@ impl QueryFragment<Pg> for ClaimStatement<'_> {
 
 /// Writes the record with its reply: one plain INSERT.
 ///
-/// The primary key decides. If another transaction committed a record of this key since the claim looked, the INSERT fails
-/// as a serialization failure, so that the whole transaction runs again; the next claim finds that record.
+/// The primary key decides. If another transaction has committed a record of this key since the claim, the INSERT fails.
+/// On purpose: the error becomes a serialization failure, so that the whole transaction runs again. The next claim finds the
+/// record.
 pub(super) fn record(conn: &mut PgConnection, claim: &Claim, reply: Reply, ttl: Duration) -> QueryResult<Record> {
     let Claim { address, id, route, request_id, fingerprint, .. } = claim;
     let expires_at = diesel::insert_into(idempotency_keys::table)
@@ -205,8 +205,8 @@ pub(super) fn record(conn: &mut PgConnection, claim: &Claim, reply: Reply, ttl: 
     })
 }
 
-/// The primary key is the one unique key of the table. Citus names no table, but a constraint with the shard's number behind:
-/// `"idempotency_keys_pkey_102012"`.
+/// The table has no other unique key than its primary key.
+/// Citus names no table, and names the constraint with a shard's number: `"idempotency_keys_pkey_102012"`.
 fn run_again_if_taken(refusal: DieselError) -> DieselError {
     match refusal {
         DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, what)
@@ -219,7 +219,7 @@ fn run_again_if_taken(refusal: DieselError) -> DieselError {
     }
 }
 
-/// Tells how a record stands, without a lock: good for an answer, not for a decision to write.
+/// Reads a record without a lock: good for an answer, not for a decision to write.
 ///
 /// # Errors
 /// The database's.
@@ -228,8 +228,8 @@ pub fn find(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Re
     Ok(row.map(Record::from))
 }
 
-/// Locks an existing record until the transaction ends, and tells how the record stands then. Every change to a record goes
-/// through the guard, so that what the change was decided by can't change under it.
+/// Locks an existing record until the transaction ends, and reads it under the lock. Every change to a record goes through the
+/// guard, so that the record can't change between the decision and the write.
 ///
 /// # Errors
 /// The database's.
@@ -252,8 +252,8 @@ pub enum SettleError {
     Database(#[from] DieselError),
 }
 
-/// Puts the final reply in the place of a provisional one, and returns when the final reply expires: its time to live
-/// counts from now. It belongs into the transaction that records the outcome, after the business rows were locked.
+/// Puts the final reply in the place of a provisional one. Returns when the final reply expires: its time to live starts now.
+/// Call it in the transaction that records the outcome, after the business rows are locked.
 ///
 /// # Errors
 /// [`SettleError`]; the caller must roll back, loudly.
@@ -287,7 +287,7 @@ fn status_column(reply: &Reply) -> QueryResult<i16> {
     i16::try_from(reply.status).map_err(|e| DieselError::SerializationError(e.into()))
 }
 
-/// When the reply stops being replayed: never, of a provisional one.
+/// When the reply expires. A provisional reply never expires.
 #[diesel::dsl::auto_type(no_type_alias)]
 fn expires_at(reply: &Reply, ttl: Duration) -> _ {
     let ttl: Option<PgInterval> = interval(reply, ttl);
@@ -295,7 +295,6 @@ fn expires_at(reply: &Reply, ttl: Duration) -> _ {
 }
 
 fn interval(reply: &Reply, ttl: Duration) -> Option<PgInterval> {
-    // A time to live beyond 292,000 years is as good as that.
-    let microseconds = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX);
+    let microseconds = i64::try_from(ttl.min(LONGEST_TTL).as_micros()).unwrap_or(i64::MAX);
     (!reply.is_provisional()).then(|| PgInterval::from_microseconds(microseconds))
 }

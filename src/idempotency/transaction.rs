@@ -1,5 +1,5 @@
-//! One transaction of the protocol: claim, replay, body, record. `run.rs` decides how often the transaction runs, and who
-//! waits for it.
+//! One transaction of the protocol: claim, replay, body, record. `run.rs` decides how often the transaction runs, and which
+//! requests wait for it.
 
 use diesel::connection::Connection;
 use diesel::pg::PgConnection;
@@ -7,12 +7,12 @@ use uuid::Uuid;
 
 use super::fingerprint::Received;
 use super::policy::{Failures, Policy};
-use super::reply::{MAX_BODY, Reply};
+use super::reply::{MAX_BODY, Reply, ReplyTooLarge};
 use super::request::Keyed;
-use super::store::{self, Claim, Claimed, Record, ReplyTooLarge};
+use super::store::{self, Claim, Claimed, Record};
 use super::{Error, Failure, Nature};
 
-/// A request's transaction. It can run again.
+/// A request's transaction, which can run again.
 pub(super) struct Transaction<T, F> {
     pub policy: Policy,
     pub claim: Claim,
@@ -21,7 +21,7 @@ pub(super) struct Transaction<T, F> {
     body: F,
 }
 
-/// How a transaction ended that did not fail.
+/// How a transaction ended, if it did not fail.
 pub(super) enum Outcome {
     /// The body ran. Body and record are committed.
     Ran(Record),
@@ -50,16 +50,18 @@ impl<T, F> Transaction<T, F> {
 
     /// Runs the transaction once.
     ///
-    /// The claim's statement may look a moment before it has the lock, and another transaction of this key may commit in
-    /// between. If the body then succeeds, the unique key refuses its record, and the transaction runs again. If the body
-    /// fails, it may have failed because of what that other transaction did (the order is canceled already): then the
-    /// other transaction's record is the answer.
-    pub fn run<E>(&self, conn: &mut PgConnection) -> Result<Outcome, E>
+    /// The claim takes the lock and reads the record in one statement, with one snapshot. Another transaction of the key may
+    /// commit after the snapshot and before the lock. If the body then succeeds, the primary key refuses the record, and the
+    /// transaction runs again. If the body fails, the other transaction may be the reason (the order is canceled already):
+    /// then the other transaction's record is the answer.
+    ///
+    /// `claimed` hears when the key is this transaction's.
+    pub fn run<E>(&self, conn: &mut PgConnection, claimed: impl FnOnce()) -> Result<Outcome, E>
     where
         E: Failure,
         F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
     {
-        match self.claim_to_record(conn) {
+        match self.claim_to_record(conn, claimed) {
             Err(error) if !matches!(error.nature(), Nature::Database(_)) => {
                 match store::find(conn, &self.claim.address)? {
                     Some(record) if !record.expired => Ok(Outcome::Replay(record)),
@@ -70,27 +72,27 @@ impl<T, F> Transaction<T, F> {
         }
     }
 
-    /// For a key that probably has a record: one plain read is enough then.
-    pub fn look_then_run<E>(&self, conn: &mut PgConnection) -> Result<Outcome, E>
+    /// For a key that probably has a record. If the key has one, a plain read is enough.
+    pub fn look_then_run<E>(&self, conn: &mut PgConnection, claimed: impl FnOnce()) -> Result<Outcome, E>
     where
         E: Failure,
         F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
     {
         match store::find(conn, &self.claim.address)? {
             Some(record) if !record.expired => Ok(Outcome::Replay(record)),
-            _ => self.run(conn),
+            _ => self.run(conn, claimed),
         }
     }
 
     /// The protocol: one READ COMMITTED transaction.
-    fn claim_to_record<E>(&self, conn: &mut PgConnection) -> Result<Outcome, E>
+    fn claim_to_record<E>(&self, conn: &mut PgConnection, claimed: impl FnOnce()) -> Result<Outcome, E>
     where
         E: Failure,
         F: Fn(&mut PgConnection, &T) -> Result<Reply, E>,
     {
         conn.build_transaction().read_committed().run(|conn| {
             match store::claim(conn, &self.claim)? {
-                Claimed::Ours => {}
+                Claimed::Ours => claimed(),
                 Claimed::InFlight => return Ok(Outcome::InFlight),
                 Claimed::Taken(record) => return Ok(Outcome::Replay(record)),
             }

@@ -1,7 +1,7 @@
 //! Orders: made at the catalogue's prices, listed, canceled.
 //!
-//! An order keeps snapshots of what it was made of, so later changes of the catalogue don't change it. The transaction that
-//! makes the order reserves stock, under locks on the stocked products. Canceling gives the stock back.
+//! An order keeps snapshots of its products, so a later change of the catalogue doesn't change the order. The transaction that
+//! makes the order reserves stock, under locks on the products with a stock. Canceling gives the stock back.
 
 mod order;
 mod place;
@@ -32,7 +32,7 @@ use crate::schema::{charges, orders};
 use crate::status::{OrderStatus, PaymentStatus};
 use crate::wire::{By, Id, NoBody, Page, Paging};
 
-/// What is out of stock now may be restocked in a minute: a failure is not worth keeping.
+/// A product that is out of stock now may have stock in a minute, so a failure is not worth keeping.
 pub const CREATE_ORDER: Policy = Policy {
     route: "POST /v1/orders",
     scope: Scope::Account,
@@ -41,7 +41,7 @@ pub const CREATE_ORDER: Policy = Policy {
     wait: seconds(5),
 };
 
-/// An order that can't be canceled now (its payment is under way) may be cancelable soon.
+/// A refusal is cheap to decide again, and a retry does no harm. So a failure is not worth keeping.
 pub const CANCEL_ORDER: Policy = Policy {
     route: "POST /v1/orders/{id}/cancel",
     scope: Scope::Resource,
@@ -50,14 +50,14 @@ pub const CANCEL_ORDER: Policy = Policy {
     wait: seconds(5),
 };
 
-/// What else the list of orders may be asked for.
+/// The filters of the list of orders.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Filter {
-    /// Only this customer's.
+    /// Only orders of this customer.
     #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
     customer: Option<String>,
-    /// Only those that stand there.
+    /// Only orders with this status.
     #[param(inline, nullable = false)]
     status: Option<OrderStatus>,
 }
@@ -65,9 +65,9 @@ pub struct Filter {
 /// `POST /v1/orders`
 ///
 /// # Errors
-/// 422 unknown-product, mixed-currencies; 409 out-of-stock; what the idempotency key says.
+/// 422 unknown-product, mixed-currencies; 409 out-of-stock. The errors of the idempotency key.
 #[utoipa::path(post, path = "/v1/orders", operation_id = "createOrder", tag = "Orders", summary = "Make an order",
-    description = "At the catalogue's prices of now. Stock is reserved where the product has one.",
+    description = "The order gets the catalogue's current prices. If a product has a stock, the order reserves its units. A retry must send the same key.",
     request_body = NewOrder,
     responses((status = 201, body = Order, description = "The order, pending")))]
 pub async fn create(account: Account, request: Keyed<NewOrder>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
@@ -79,7 +79,7 @@ pub async fn create(account: Account, request: Keyed<NewOrder>, db: Data<Db>) ->
         .await
 }
 
-/// The same order without a key, for `bench/` to tell what idempotency costs: the same plain body without claim and record.
+/// The same order without a key: the same body, without claim and record. `bench/` measures with it what idempotency costs.
 ///
 /// # Errors
 /// As [`create`].
@@ -147,7 +147,7 @@ pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse,
 /// `POST /v1/orders/{id}/cancel`
 ///
 /// # Errors
-/// 404; 409 order-not-cancelable, settlement-in-progress; what the idempotency key says.
+/// 404; 409 order-not-cancelable, settlement-in-progress. The errors of the idempotency key.
 #[utoipa::path(post, path = "/v1/orders/{id}/cancel", operation_id = "cancelOrder", tag = "Orders", summary = "Cancel a pending order",
     description = "Gives its stock back.",
     params(Id),
@@ -178,8 +178,8 @@ fn cancel_pending(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result
     set_status(conn, account_id, id, OrderStatus::Canceled).map(|row| Order::from(&row))
 }
 
-/// Whether a charge of the order is processing. The order must be locked, and this a later statement than the one that
-/// locked it: one statement would look with the snapshot from before it waited.
+/// Whether a charge of the order is processing. The order must be locked by an earlier statement: a locking statement reads
+/// other tables with a snapshot from before its wait.
 fn is_being_paid(conn: &mut PgConnection, account_id: Uuid, order_id: Uuid) -> QueryResult<bool> {
     let processing = charges::table
         .filter(charges::account_id.eq(account_id))

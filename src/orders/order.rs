@@ -20,35 +20,35 @@ use crate::products::Grants;
 use crate::schema::orders;
 use crate::status::OrderStatus;
 
-/// An order as it is answered.
+/// An order, as the API shows it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Order {
     /// UUIDv7.
     pub id: Uuid,
-    /// Whom the merchant sells to, in the merchant's words.
+    /// The merchant's name for its customer.
     pub customer: String,
-    /// Where it stands.
+    /// The status.
     pub status: OrderStatus,
     /// ISO 4217.
     pub currency: String,
     /// The total, in minor units.
     pub amount: i64,
-    /// As they were sent.
+    /// The items, in the order of the request.
     pub items: Vec<Item>,
-    /// When it was made.
+    /// When the order was made.
     pub created_at: DateTime<Utc>,
 }
 
-/// One line of an order, with its price then.
+/// One item of an order, at the price when the order was made.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Item {
     /// The product's SKU.
     pub sku: String,
-    /// Its name then.
+    /// The product's name when the order was made.
     pub name: String,
-    /// How many.
+    /// The number of units.
     pub quantity: i32,
-    /// Its price then, in minor units.
+    /// The price of one unit when the order was made, in minor units.
     pub unit_amount: i64,
 }
 
@@ -86,7 +86,7 @@ impl From<&Row> for Order {
     }
 }
 
-/// Locks an order until the transaction ends: whoever decides by its status goes through here.
+/// Locks an order until the transaction ends. Each decision by the order's status goes through this lock.
 ///
 /// # Errors
 /// 404.
@@ -116,7 +116,7 @@ pub(super) fn no_order() -> ApiError {
     ApiError::not_found("order")
 }
 
-/// One line. Later changes of the catalogue don't change it.
+/// One line of the row. A later change of the catalogue doesn't change it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Line {
     pub sku: String,
@@ -124,18 +124,18 @@ pub(crate) struct Line {
     pub quantity: i32,
     /// In minor units of the order's currency.
     pub unit_amount: i64,
-    /// Whether it moved `reserved`, and so whether cancelling gives back: the product's stock may change between.
+    /// Whether the line moved `reserved`. Only then, canceling gives units back. The product may have become unlimited since.
     pub reserves: bool,
-    /// What payment of one unit grants the customer.
+    /// What the payment of one unit grants to the customer.
     pub grants: Option<Grants>,
 }
 
-/// All of them, in the order in which they were sent.
+/// All lines, in the order of the request.
 #[derive(Clone, Debug, FromSqlRow, AsExpression)]
 #[diesel(sql_type = Jsonb)]
 pub(crate) struct Lines(pub Vec<Line>);
 
-/// PostgreSQL writes this before the text of each jsonb on the wire.
+/// On the wire, this byte comes before the text of each jsonb.
 const JSONB_VERSION: u8 = 1;
 
 impl ToSql<Jsonb, Pg> for Lines {

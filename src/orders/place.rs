@@ -1,4 +1,4 @@
-//! Placing an order: offers, one currency, stock, the order, its event. `place` reads from top to bottom as it runs.
+//! Placing an order: offers, one currency, stock, the order, its event. `place` runs in the order in which it reads.
 
 use std::collections::{HashMap, HashSet};
 use std::iter::zip;
@@ -20,7 +20,7 @@ use crate::schema::{orders, products};
 use crate::status::OrderStatus;
 use crate::wire::{printable, slug};
 
-/// Items in one order at most: the reply stays well below what the idempotency record may hold.
+/// The most items of one order. So the reply stays well below the limit of the idempotency record.
 const MAX_ITEMS: usize = 100;
 
 /// The body of `POST /v1/orders`.
@@ -48,14 +48,14 @@ struct NewItem {
 }
 
 fn each_sku_once(items: &[NewItem], (): &()) -> garde::Result {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     match items.iter().find(|item| !seen.insert(&item.sku)) {
-        Some(twice) => Err(garde::Error::new(format!("the SKU {} stands twice; add up its quantities", twice.sku))),
+        Some(twice) => Err(garde::Error::new(format!("the SKU {} occurs twice; add up its quantities", twice.sku))),
         None => Ok(()),
     }
 }
 
-/// A product at the terms of the moment at which it was read.
+/// A product with its terms when it was read.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = products, check_for_backend(diesel::pg::Pg))]
 struct Offer {
@@ -82,8 +82,7 @@ pub(super) fn place(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -
     Ok(order)
 }
 
-/// The products of the order, one for each item. No lock: terms are snapshots, and an unlimited product must never be a hot
-/// row.
+/// The products of the order, one for each item. On purpose: no lock, so that an unlimited product is never a hot row.
 fn offers(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -> Result<Vec<Offer>, ApiError> {
     let skus: Vec<_> = new.items.iter().map(|item| item.sku.as_str()).collect();
     let found: Vec<Offer> = products::table
@@ -107,9 +106,9 @@ fn one_currency(offers: &[Offer]) -> Result<(), ApiError> {
     }
 }
 
-/// Takes the stocked items from stock. The products are locked `FOR UPDATE`, in the order of their SKUs as everybody does,
-/// so what is left can't change before COMMIT. Returns the SKUs that were reserved: a product that became unlimited since it
-/// was read is not among them.
+/// Reserves the units of the products with a stock. The products are locked `FOR UPDATE`, so their stock can't change before
+/// COMMIT. Every transaction locks products in the order of their SKUs, so no deadlock comes of it. Returns the reserved SKUs.
+/// A product that became unlimited after it was read is not among them.
 fn reserve(
     conn: &mut PgConnection,
     account_id: Uuid,

@@ -1,4 +1,4 @@
-//! What orders hold of stocked products.
+//! The units that orders reserve of products with a stock.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -7,8 +7,8 @@ use uuid::Uuid;
 use crate::idempotency::Prepared;
 use crate::schema::products;
 
-/// Locks products until the transaction ends, in the order of their SKUs, and tells what is left of each; none of an
-/// unlimited one.
+/// Locks products until the transaction ends, in the order of their SKUs. Returns how many units of each are left. None: the
+/// product is unlimited.
 ///
 /// # Errors
 /// The database's.
@@ -26,7 +26,7 @@ pub(super) fn lock_stock<'a>(
         .load(conn)
 }
 
-/// Takes so many units of a locked product, or gives them back if `quantity` is negative. Returns what is reserved then.
+/// Reserves `quantity` units of a locked product, or gives units back if `quantity` is negative. Returns the new `reserved`.
 ///
 /// # Errors
 /// The database's.

@@ -1,4 +1,4 @@
-//! A product and its terms, as they come in, stand in the table, and are answered.
+//! A product and its terms: in a request, in the table, and in an answer.
 
 use actix_web::http::header::EntityTag;
 use chrono::{DateTime, Utc};
@@ -13,30 +13,30 @@ use utoipa::ToSchema;
 use crate::schema::products;
 use crate::wire::{printable, slug};
 
-/// The largest price of one unit, in minor units: with at most 10,000 units of at most 100 items an order's total stays
-/// below 2^53, which every JSON parser reads exactly.
+/// The largest price of one unit, in minor units. An order has at most 100 items of at most 10,000 units, so its total stays
+/// below 2^53. Every JSON parser reads such an integer exactly.
 pub const MAX_UNIT_AMOUNT: i64 = 99_999_999;
 
-/// What payment of one unit grants the customer.
+/// What the payment of one unit grants to the customer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Grants {
-    /// What the customer is entitled to.
+    /// The feature that the customer may use.
     #[garde(custom(slug))]
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", example = "pro")]
     pub feature: String,
-    /// Units that can be consumed; none is unlimited. Bounded so that payment can never fail after the capture.
+    /// The units that can be consumed. If missing: unlimited. The limit guarantees that a payment never fails after its capture.
     #[garde(range(min = 1, max = 1_000_000_000))]
     #[schema(minimum = 1, maximum = 1_000_000_000)]
     pub units: Option<i64>,
-    /// Days until the entitlement expires, from payment; none is never.
+    /// Days from the payment until the entitlement ends. If missing: it never ends.
     #[garde(range(min = 1, max = 3650))]
     #[schema(minimum = 1, maximum = 3650)]
     pub days: Option<i32>,
 }
 
 impl Grants {
-    /// As it stands in three columns.
+    /// From the table's three columns.
     pub(crate) fn of_columns((feature, units, days): (Option<String>, Option<i64>, Option<i32>)) -> Option<Self> {
         Some(Self { feature: feature?, units, days })
     }
@@ -47,7 +47,7 @@ impl Grants {
 #[schema(example = json!({"name": "Mug", "unit_amount": 1200, "currency": "EUR", "stock": 40}))]
 #[serde(deny_unknown_fields)]
 pub struct ProductTerms {
-    /// What it is called.
+    /// The name.
     #[garde(length(chars, min = 1, max = 200), custom(printable))]
     #[schema(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "Mug")]
     name: String,
@@ -60,7 +60,7 @@ pub struct ProductTerms {
     #[serde(deserialize_with = "currency")]
     #[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "EUR")]
     currency: Currency,
-    /// The total ever supplied; none is unlimited.
+    /// The total ever supplied. If missing: unlimited.
     #[garde(range(min = 0, max = 1_000_000_000))]
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub(super) stock: Option<i64>,
@@ -68,38 +68,38 @@ pub struct ProductTerms {
     grants: Option<Grants>,
 }
 
-/// For serde, in words for a client.
+/// For serde, with an error in words for a client.
 fn currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Currency, D::Error> {
     let code = String::deserialize(deserializer)?;
     Currency::from_code(&code).ok_or_else(|| D::Error::custom("must be a currency of ISO 4217, such as EUR"))
 }
 
-/// A product as it is answered.
+/// A product, as the API shows it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Product {
-    /// What it is known by.
+    /// The SKU.
     sku: String,
-    /// What it is called.
+    /// The name.
     name: String,
     /// The price of one unit, in minor units of the currency.
     unit_amount: i64,
     /// ISO 4217.
     currency: String,
-    /// The total ever supplied; null is unlimited.
+    /// The total ever supplied. Null: unlimited.
     #[schema(required)]
     stock: Option<i64>,
-    /// What orders hold of it.
+    /// The units that orders have reserved.
     reserved: i64,
-    /// What payment of one unit grants the customer.
+    /// What the payment of one unit grants to the customer.
     #[schema(required)]
     grants: Option<Grants>,
-    /// When it was first put.
+    /// When the product was made.
     created_at: DateTime<Utc>,
-    /// When it last changed.
+    /// When the product last changed.
     updated_at: DateTime<Utc>,
 }
 
-/// The terms, as they stand in the table.
+/// The terms, as columns of the table.
 #[derive(Insertable, AsChangeset)]
 #[diesel(table_name = products, treat_none_as_null = true)]
 pub(super) struct Columns<'a> {
@@ -129,8 +129,8 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// The version of the terms, in quotes: what `If-Match` names. Orders that reserve units don't change it, on purpose:
-    /// a PUT doesn't touch what is reserved, and would never get through on a product that sells.
+    /// The version of the terms, for `If-Match`. On purpose: an order that reserves units doesn't change the version, so that a
+    /// PUT succeeds on a product that sells.
     pub(super) fn etag(&self) -> EntityTag {
         let grants = (&self.grant_feature, self.grant_units, self.grant_days);
         let terms = (&self.name, self.unit_amount, &self.currency, self.stock, grants);

@@ -1,4 +1,4 @@
-//! Refunds as they are now: one, and a page of a charge's. No lock: good for an answer, not for a decision to write.
+//! Reading refunds, without a lock: good for an answer, not for a decision to write.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -16,7 +16,7 @@ use crate::settlement::progress;
 use crate::status::PaymentStatus;
 use crate::wire::{By, Id, NoFilter, Page, Paging};
 
-/// A refund as it is now. No lock: good for an answer, not for a decision to write.
+/// A refund now.
 ///
 /// # Errors
 /// 404.
@@ -30,13 +30,15 @@ fn with_progress(conn: &mut PgConnection, account_id: Uuid, rows: Vec<Row>) -> Q
     let processing = rows.iter().filter(|row| row.status == PaymentStatus::Processing);
     let references: Vec<_> = processing.map(|row| row.reference.as_str()).collect();
     let open = progress(conn, account_id, &references)?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let progress = open.get(&row.reference).copied();
-            row.into_refund(progress)
-        })
-        .collect())
+    let shown = |row: Row| match open.get(&row.reference).copied() {
+        // The refund was settled between the two statements, so the row is final by now.
+        None if row.status == PaymentStatus::Processing => {
+            let row: Row = refunds::table.find((account_id, row.id)).select(Row::as_select()).first(conn)?;
+            Ok(row.into_refund(None))
+        }
+        progress => Ok(row.into_refund(progress)),
+    };
+    rows.into_iter().map(shown).collect()
 }
 
 /// `GET /v1/charges/{id}/refunds`

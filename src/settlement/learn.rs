@@ -1,11 +1,11 @@
-//! What became of a call: when to send, when to send again, when to look, and what counts as an outcome.
+//! The outcome of a call: when to send, when to send again, when to look, and what counts as an outcome.
 //!
-//! Guarantees: an outcome is returned only when the system outside has said so. Everything else is [`StillUnknown`], to be
-//! asked again later, with the same call. [`learn`] ends within [`Limits::learn`](super::Limits::learn).
+//! Guarantees: [`learn`] returns an outcome only if the system outside has said so. Everything else is [`StillUnknown`], and the
+//! same call is tried again later. [`learn`] ends within [`Limits::learn`](super::Limits::learn).
 //!
 //! The dangerous answer is the refusal. "Refused, and the books are empty" seems to mean that nothing happened. But if an
 //! earlier sending went unanswered, that sending may still be under way, and take effect after the refusal. So a refusal
-//! counts only if every earlier sending was answered, or if the last one without an answer is long past.
+//! counts only if every earlier sending was answered, or if the last sending without an answer is long past.
 
 use std::time::Duration;
 
@@ -13,30 +13,31 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 use super::{CallError, Outside};
 
-/// What is known of a call before it is sent.
+/// What is known before a sending.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sending {
-    /// The key may be forgotten outside: the call is sent only if the books don't have it.
+    /// The system outside may have forgotten the key, so the key no longer prevents a second effect. The call is sent only if
+    /// the books don't have it, and only if no earlier sending may be under way.
     pub look_first: bool,
     /// An earlier sending went unanswered, less than
     /// [`Limits::refusal_counts_after`](super::Limits::refusal_counts_after) ago.
     pub earlier_unanswered: bool,
 }
 
-/// The outcome could not be learnt now. The call may or may not have taken effect.
+/// The outcome is not known now. The call may or may not have taken effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the outcome is still unknown: {error}")]
 pub struct StillUnknown {
     /// Why.
     pub error: CallError,
-    /// Whether one of the sendings went without an answer that tells what became of it.
+    /// Whether one of the sendings got no answer that says what became of it.
     pub unanswered: bool,
 }
 
-/// Makes the call and learns what became of it, or learns it from the books.
+/// Makes the call and learns its outcome, or learns the outcome from the books.
 ///
 /// # Errors
-/// [`StillUnknown`], within [`Limits::learn`](super::Limits::learn) at the latest.
+/// [`StillUnknown`], at the latest after [`Limits::learn`](super::Limits::learn).
 pub async fn learn<O: Outside>(
     outside: &O,
     reference: &str,
@@ -46,7 +47,7 @@ pub async fn learn<O: Outside>(
     let limit = O::LIMITS.learn;
     let learnt = tokio::time::timeout(limit, look_and_send(outside, reference, call, sending)).await;
     learnt.unwrap_or_else(|_| {
-        // A sending that was cut off is no different from a sending whose answer was lost.
+        // A sending that was cut off is like a sending whose answer was lost.
         let error = CallError::NoAnswer { reason: format!("no outcome within {} s", limit.as_secs()) };
         Err(StillUnknown { error, unanswered: true })
     })
@@ -59,10 +60,14 @@ async fn look_and_send<O: Outside>(
     sending: Sending,
 ) -> Result<O::Outcome, StillUnknown> {
     if sending.look_first {
-        // A look that fails ends it here: sending unseen is what `look_first` forbids.
-        let found = outside.find(reference, call).await;
-        if let Some(outcome) = found.map_err(|error| StillUnknown { error, unanswered: false })? {
+        // If the look fails, nothing is sent.
+        let unsent = |error| StillUnknown { error, unanswered: false };
+        if let Some(outcome) = outside.find(reference, call).await.map_err(unsent)? {
             return Ok(outcome);
+        }
+        if sending.earlier_unanswered {
+            let reason = "an earlier sending may be under way, and the key no longer stops a second one".to_owned();
+            return Err(unsent(CallError::NoAnswer { reason }));
         }
     }
     let (error, unanswered) = match send_with_quick_repeats(outside, reference, call).await {
@@ -71,11 +76,11 @@ async fn look_and_send<O: Outside>(
     };
     let unknown = |error| StillUnknown { error, unanswered };
     match error {
-        // The system outside asked not to be asked now, and a look is a question too.
+        // The system outside is silent, or asks to wait. A look would be one more question now.
         CallError::NoAnswer { .. } | CallError::Later { .. } | CallError::ServerError { retry_after: Some(_), .. } => {
             Err(unknown(error))
         }
-        // A 5xx that stays is perhaps stored under the key, and replayed: the books know what it stands for.
+        // The system outside may have stored the 5xx under the key. The books say what happened.
         CallError::ServerError { .. } => {
             let found = outside.find(reference, call).await.map_err(unknown)?;
             found.ok_or_else(|| unknown(error))
@@ -88,9 +93,9 @@ async fn look_and_send<O: Outside>(
     }
 }
 
-/// Sends the call, and again only after a plain 5xx. Without an answer a repeat would most likely meet the first call still
-/// under way, or the same silence; and a refusal does not change. A system outside that keeps no idempotency keys would
-/// carry out each repeat, so there is none.
+/// Sends the call, and sends it again only after a plain 5xx. If no answer came, a repeat would most likely meet the first
+/// sending, still under way. A refusal does not change. If the system outside keeps no keys, each repeat could be a second
+/// effect, so nothing is repeated.
 async fn send_with_quick_repeats<O: Outside>(
     outside: &O,
     reference: &str,

@@ -1,13 +1,14 @@
 //! The statements on the one table: a settlement begins, is leased, given back, parked, closed.
 //!
-//! Guarantees: one holder at a time, by the database's clock. Each lease raises `attempts`, which fences off the holder
-//! before. What its holder does not end is due again when the lease runs out. It does not keep a holder from going on past
-//! its lease: [`holds`] is what recording checks.
+//! Guarantees: one holder at a time, by the database's clock. Each lease raises `attempts`. So the previous holder can record
+//! nothing more: [`holds`] checks that. If a holder vanishes, its settlement is due again when the lease ends.
+//!
+//! Not guaranteed: the previous holder may still be sending.
 
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::now;
+use diesel::dsl::{auto_type, now, row_number};
 use diesel::pg::PgConnection;
 use diesel::pg::data_types::PgInterval;
 use diesel::prelude::*;
@@ -20,8 +21,12 @@ use super::learn::Sending;
 use super::schema::settlements;
 use crate::idempotency::{Address, Prepared};
 
-/// What one look takes on at most: the rest is still due at the next look, a second later.
-const TAKEN_AT_ONCE: i64 = 200;
+/// How many settlements one look returns at most: three times what may be called at once, since other replicas take some of
+/// them first. The rest is still due at the next look, a second later.
+const DUE_AT_ONCE: i64 = 200;
+
+/// Longer intervals than this would leave the range of PostgreSQL's times.
+const LONGEST: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
 
 /// The right to settle for a while, and all that settling takes.
 #[derive(Clone, Debug)]
@@ -31,28 +36,28 @@ pub(super) struct Lease {
     pub request_id: Uuid,
     pub location: String,
     pub call: Value,
-    /// The fence: whoever takes the next lease raises it.
+    /// The fence: the next lease raises it.
     pub attempt: i32,
     pub sending: Sending,
-    /// By this process's clock, before the lease began: so the lease ends no earlier than this says.
+    /// This process's clock when the lease began, or a round trip away from it: `Limits::lease` has a second to spare.
     pub taken_at: Instant,
-    /// As it was before this lease: what giving back restores if this lease's sendings were answered.
+    /// The row's `unanswered_at` before this lease. If all sendings of this lease were answered, [`give_back`] restores it.
     pub earlier_unanswered_at: Option<DateTime<Utc>>,
 }
 
 /// What came of trying to take a lease.
 pub(super) enum Taken {
     Lease(Box<Lease>),
-    /// There were enough attempts: the settlement is parked now.
+    /// There were enough attempts, so the settlement is parked now.
     Parked {
         location: String,
         request_id: Uuid,
     },
-    /// Somebody else holds it or ended it, or it is not due.
+    /// Another holder has the settlement or ended it, or the settlement is not due.
     Gone,
 }
 
-/// Begins a settlement, with its first lease taken. False where the key made one before.
+/// Begins a settlement, with its first lease taken. False: the key made a settlement before.
 pub(super) fn begin(
     conn: &mut PgConnection,
     address: &Address,
@@ -77,7 +82,7 @@ pub(super) fn begin(
     Ok(inserted == 1)
 }
 
-/// Where the key's settlement made something, if it ever made one.
+/// What the key's settlement made, if the key ever made a settlement.
 pub(super) fn location(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<String>> {
     let made = settlements::table.find((address.account_id, address.reference()));
     made.select(settlements::location).first(conn).optional()
@@ -92,8 +97,9 @@ pub(super) struct Due {
     pub attempts: i32,
 }
 
-/// What may be leased, looked up without a lock, over all accounts: few attempts first, so that what keeps hanging does not
-/// stand before what is new. Who resumes what is parked wants all of it at once, for there is no next look.
+/// What may be leased, without a lock, over all accounts. The accounts take turns, so that one account's backlog does not
+/// stand before the others. Within an account, new settlements come before those that keep failing. With `resume`, all rows
+/// are returned, since the command looks only once.
 pub(super) fn due(conn: &mut PgConnection, resume: bool) -> QueryResult<Vec<Due>> {
     let open = settlements::table.filter(settlements::settled_at.is_null()).select(Due::as_select());
     let is_due = settlements::next_attempt_at.le(now.into_sql::<Timestamptz>().nullable());
@@ -102,9 +108,17 @@ pub(super) fn due(conn: &mut PgConnection, resume: bool) -> QueryResult<Vec<Due>
     }
     open.filter(is_due)
         .filter(settlements::parked_at.is_null())
-        .order((settlements::attempts, settlements::next_attempt_at))
-        .limit(TAKEN_AT_ONCE)
+        .order((turn(), settlements::attempts, settlements::next_attempt_at))
+        .limit(DUE_AT_ONCE)
         .load(conn)
+}
+
+/// A settlement's place in the queue of its account.
+#[auto_type]
+fn turn() -> _ {
+    row_number()
+        .partition_by(settlements::account_id)
+        .window_order((settlements::attempts, settlements::next_attempt_at))
 }
 
 #[derive(Queryable, Selectable)]
@@ -171,25 +185,23 @@ pub(super) fn take(
         }
         let settlement = settlements::table.find((account_id, reference));
         if row.attempts >= limits.max_attempts && !resume {
-            let park = diesel::update(settlement).set(settlements::parked_at.eq(clock.nullable()));
-            Prepared(park).execute(conn)?;
+            diesel::update(settlement).set(settlements::parked_at.eq(clock.nullable())).execute(conn)?;
             return Ok(Taken::Parked { location: row.location, request_id: row.request_id });
         }
-        let attempt = row.attempts + 1;
         let lease = diesel::update(settlement).set((
-            settlements::attempts.eq(attempt),
+            settlements::attempts.eq(row.attempts + 1),
             settlements::next_attempt_at.eq((clock + interval(limits.lease)).nullable()),
-            // Written ahead: if this holder vanishes, its sending counts as unanswered.
+            // On purpose: written ahead, so that the sending of a holder that vanishes counts as unanswered.
             settlements::unanswered_at.eq(clock.nullable()),
             settlements::parked_at.eq(None::<DateTime<Utc>>),
         ));
-        Prepared(lease).execute(conn)?;
+        let attempt: i32 = Prepared(lease.returning(settlements::attempts)).get_result(conn)?;
         let sending = Sending { look_first, earlier_unanswered: earlier_unanswered.unwrap_or(false) };
         Ok(Taken::Lease(Box::new(row.lease(account_id, attempt, sending, taken_at))))
     })
 }
 
-/// The first lease, which the settlement began with; none where somebody took another since.
+/// The first lease, with which the settlement began. None: another holder has taken the next lease.
 pub(super) fn first_lease(conn: &mut PgConnection, address: &Address, taken_at: Instant) -> QueryResult<Option<Lease>> {
     let row: Option<Row> = settlements::table
         .find((address.account_id, address.reference()))
@@ -198,14 +210,13 @@ pub(super) fn first_lease(conn: &mut PgConnection, address: &Address, taken_at: 
         .select(Row::as_select())
         .first(conn)
         .optional()?;
-    // The value in the row is this lease's own, written ahead.
+    // This same lease wrote the row's `unanswered_at` ahead. There is no earlier sending.
     let lease =
         |row: Row| Row { unanswered_at: None, ..row }.lease(address.account_id, 1, Sending::default(), taken_at);
     Ok(row.map(lease))
 }
 
-/// Gives a lease back without an outcome: due again after `pause`, and parked if there were enough attempts. False where
-/// the lease was lost.
+/// Gives a lease back without an outcome. The settlement is due again after `pause`, or parked. False: the lease was lost.
 pub(super) fn give_back(
     conn: &mut PgConnection,
     lease: &Lease,
@@ -229,7 +240,7 @@ pub(super) fn give_back(
     Ok(given_back == 1)
 }
 
-/// Locks the settlement until the transaction ends, and tells whether it is still this lease's to end.
+/// The fence. Locks the settlement until the transaction ends, and says whether the lease is still the newest one.
 pub(super) fn holds(conn: &mut PgConnection, lease: &Lease) -> QueryResult<bool> {
     let attempts: Option<i32> = settlements::table
         .find((lease.address.account_id, &lease.reference))
@@ -252,5 +263,17 @@ pub(super) fn close(conn: &mut PgConnection, lease: &Lease) -> QueryResult<i32> 
 }
 
 fn interval(duration: Duration) -> PgInterval {
-    PgInterval::from_microseconds(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
+    PgInterval::from_microseconds(i64::try_from(duration.min(LONGEST).as_micros()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PostgreSQL's times begin in 4713 BC and end in 294276.
+    #[test]
+    fn the_longest_interval_stays_within_postgresqls_times() {
+        let a_thousand_years = 1000 * 365 * 24 * 60 * 60 * 1_000_000;
+        assert_eq!(interval(Duration::MAX).microseconds, a_thousand_years);
+    }
 }

@@ -1,22 +1,22 @@
-//! A call to a system outside, made safe: the outcome of each call is learnt and recorded once, whatever crashes, hangs or
-//! gets lost on the way.
+//! A call to a system outside, made safe: the outcome of each call is learnt and recorded once, also if a process crashes, a
+//! call hangs, or an answer is lost.
 //!
 //! # What it guarantees
 //! - No transaction is open while the network waits.
-//! - A request with a key makes one call, under one reference that is derived from account, scope and key. Each sending of
-//!   the call is the same, byte for byte of its content.
-//! - The outcome, its business writes and the final reply commit together, once. A holder that slept past its lease writes
-//!   nothing (the fence).
-//! - A crash at any point, of the process, the database or the answer, leaves a row that is due again when its lease ends.
-//! - A key that once made a settlement never makes another, also when its idempotency record is long gone.
-//! - Hanging calls don't hold up other settlements.
+//! - A request with a key makes one call, under one reference, which is derived from account, scope and key. Each sending of the
+//!   call has the same content.
+//! - The outcome, its business writes and the final reply commit together, once. If another holder has taken the next lease, the
+//!   previous holder writes nothing (the fence).
+//! - After a crash of the process or of the database at any point, the settlement is due again when its lease ends.
+//! - A key that once made a settlement never makes another one, also when the key's idempotency record is gone.
+//! - Calls that hang leave some of the settler's calls to first retries and to other accounts (`calls.rs`).
 //!
 //! # What it does not do
-//! - It does not guarantee an end. While the system outside is away, the reply stays a 202. After
-//!   [`Limits::max_attempts`] leases the settlement is parked, in sight of a person, until it is resumed.
-//! - It can't protect a call whose system outside neither honours the reference as an idempotency key nor has books that
-//!   can be asked for the reference.
-//! - It does not repair what a person changes by hand: an outcome without its provisional record is not recorded.
+//! - It does not guarantee an end. While the system outside does not answer, the reply stays a 202. After
+//!   [`Limits::max_attempts`] leases the settlement is parked: a person sees it, and must resume it.
+//! - It can't protect a call if the system outside neither takes the reference as an idempotency key nor can be asked for the
+//!   reference.
+//! - It does not repair tables that a person changed by hand. If the provisional record is gone, no outcome is recorded.
 //!
 //! # The protocol
 //! 1. **First transaction**: [`Policy::run`] with the service's body. The body inserts the business rows as processing. The
@@ -26,25 +26,27 @@
 //!    writes the outcome ([`Outside::conclude`]). The final reply takes the place of the 202 ([`idempotency::settle`]).
 //!    COMMIT.
 //!
-//! The handler waits for [`Limits::handler`], then answers 202. The work goes on, also when the client leaves. What has no
-//! outcome is given back: due again after a pause that doubles. The settler, a background task in every replica, takes what
-//! is due: `FOR UPDATE SKIP LOCKED`, attempts + 1.
+//! The handler waits for the outcome for [`Limits::handler`], then answers 202. The work goes on, also if the client leaves. If
+//! there is no outcome, the holder gives the lease back: the settlement is due again after a pause, which doubles each time. The
+//! settler, a background task in every replica, takes leases on settlements that are due: `FOR UPDATE SKIP LOCKED`, attempts + 1.
 //!
 //! # How it reads in a handler
 //! ```ignore
 //! let made_by = MadeBy::of(&request, account.id, &CREATE_CHARGE)?;
 //! settler.run(CREATE_CHARGE, account.id, request, move |conn, new| {
 //!     let charge = insert(conn, account.id, &made_by, new)?;    // plain Diesel: lock the order, check, insert as processing
-//!     Ok(Begun { call: Call::Capture(capture_of(&charge)), location: format!("/v1/charges/{}", charge.id), body: json(&charge)? })
+//!     let call = Call::Capture(capture_of(&charge));
+//!     Ok(Begun { call, location: format!("/v1/charges/{}", charge.id), body: json(&charge)? })
 //! }).await
 //! ```
-//! `src/payments.rs` is this code in the service that the module comes from, and `tests/settlement/` in a toy.
+//! `src/payments.rs` is this code in the payments API. `tests/settlement/` has it in a toy service.
 //!
 //! # How to lift it
 //! Copy this folder, `src/idempotency/`, and their two migrations. Implement [`Outside`] once, for all calls of the service.
 //! Spawn [`Settler::watch`] in every replica, and offer a command that runs [`Settler::pass`] with `resume`. docs/copying.md
-//! has the whole of it.
+//! shows each step.
 
+mod calls;
 mod learn;
 mod lease;
 mod progress;
@@ -69,33 +71,34 @@ pub use self::progress::{Parked, Progress, parked, parked_count, parked_referenc
 pub use self::settler::{Counts, Settler};
 pub use self::watch::Pass;
 
-/// What a service supplies, once for all its calls to the outside. Clones share what they hold.
+/// What a service supplies, once for all its calls to systems outside. Clones share their contents.
 pub trait Outside: Clone + Send + Sync + 'static {
-    /// What is sent, as it is stored: an enum where there are several calls.
+    /// A call, as it is stored and sent: an enum if there are several calls.
     type Call: Serialize + DeserializeOwned + Clone + Send + Sync + 'static;
-    /// What became of a call, for good.
+    /// The final outcome of a call.
     type Outcome: Clone + Send + Sync + 'static;
     /// The service's error type.
     type Error: Failure;
 
-    /// How long after its first sending a call may be sent again without looking: shorter than the system outside keeps its
-    /// idempotency keys. Zero if it keeps none: then no call is repeated at once, and each is looked up before it is sent
-    /// again.
+    /// How long after its first sending a call may be sent again without a look: shorter than the time for which the system
+    /// outside keeps idempotency keys. After it, the module looks into the books before it sends, and doesn't send while an
+    /// earlier sending may be under way. Zero: the system keeps no keys, so each repeat goes this way. [`Duration::MAX`]: the
+    /// system keeps keys for ever.
     const KEY_LIFETIME: Duration;
 
     /// The time limits. The default suits a card network behind an HTTP API.
     const LIMITS: Limits = Limits::DEFAULT;
 
-    /// The policy of the endpoint that makes such a call: how long the final reply is kept.
+    /// The policy of the call's endpoint, which says how long the final reply is kept.
     fn policy(&self, call: &Self::Call) -> Policy;
 
-    /// Sends the call once, under `reference` as its idempotency key. Repeating is the module's decision alone.
+    /// Sends the call once, with `reference` as its idempotency key. Only the module decides about repeats.
     ///
-    /// An answer is an outcome only if all of it is understood and agrees with the call.
+    /// Return an outcome only if you understand the whole answer, and the answer agrees with the call.
     fn send(&self, reference: &str, call: &Self::Call)
     -> impl Future<Output = Result<Self::Outcome, CallError>> + Send;
 
-    /// Looks up in the books outside what became of the call. None: no such call was carried out, though one may be under
+    /// Looks up in the books outside what became of the call. None: the books have no such call. A sending may still be under
     /// way.
     fn find(
         &self,
@@ -106,10 +109,11 @@ pub trait Outside: Clone + Send + Sync + 'static {
     /// The outcome of a call that was refused with this status and never took effect.
     fn refused(&self, call: &Self::Call, status: u16) -> Self::Outcome;
 
-    /// Writes the outcome, in the transaction that puts the returned reply into the record. It locks what it decides by.
+    /// Writes the outcome, in the transaction that also puts the returned reply into the record. Lock the rows that you decide
+    /// by.
     ///
     /// # Errors
-    /// The service's: nothing is written, and the settlement is tried again later.
+    /// The service's. Then nothing is written, and the settler tries again later.
     fn conclude(
         &self,
         conn: &mut PgConnection,
@@ -118,17 +122,17 @@ pub trait Outside: Clone + Send + Sync + 'static {
         outcome: &Self::Outcome,
     ) -> Result<Reply, Self::Error>;
 
-    /// The body of a 202 as the resource is now: what a retry reads while the outcome is unknown.
+    /// The body of a 202, with the resource as it is now: a retry gets it while the outcome is unknown.
     ///
     /// # Errors
-    /// The service's: the retry gets the 202 as it was stored.
+    /// The service's. Then the retry gets the stored 202.
     fn pending(&self, conn: &mut PgConnection, account_id: Uuid, call: &Self::Call) -> Result<Bytes, Self::Error>;
 
-    /// Called at each step, for tests that end the process there.
+    /// Called at each step. A test can end the process there.
     fn reached(&self, _: Step) {}
 }
 
-/// The boundaries between which a crash makes a difference.
+/// The steps between which a crash makes a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The first transaction is committed.
@@ -143,20 +147,20 @@ pub enum Step {
     Recorded,
 }
 
-/// What the body of a first transaction has begun.
+/// The result of a first transaction's body.
 pub struct Begun<C> {
-    /// What is to be sent.
+    /// The call to send.
     pub call: C,
-    /// What the request made, as a path: `Location`, and the answer to a late retry.
+    /// The path of the new object: for `Location`, and for the answer to a late retry.
     pub location: String,
     /// The body of the 202: the resource as processing.
     pub body: Bytes,
 }
 
-/// What a resource may keep of the request that made it.
+/// The request that makes a resource, as the resource may store it.
 #[derive(Clone, Debug)]
 pub struct MadeBy {
-    /// What the system outside knows the call by, and its idempotency key there: 64 hexadecimal digits.
+    /// The call's name and idempotency key at the system outside: 64 hexadecimal digits.
     pub reference: String,
     /// The client's key.
     pub key: String,
@@ -165,7 +169,7 @@ pub struct MadeBy {
 }
 
 impl MadeBy {
-    /// Of a request under the policy that it is going to run.
+    /// From a request, and the policy under which the request will run.
     ///
     /// # Errors
     /// As [`Keyed::address`].
@@ -175,33 +179,33 @@ impl MadeBy {
     }
 }
 
-/// Why one sending or look did not bring an outcome, told apart by what may be done next.
+/// Why one sending or one look brought no outcome. The variants differ in what may be done next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// No answer, or none that is understood. The call may have taken effect: only a later call can tell.
+    /// No answer, or an answer that is not understood. The call may have taken effect. Only a later call can tell.
     #[error("no answer: {reason}")]
     NoAnswer {
         /// For the log; holds no payment data.
         reason: String,
     },
-    /// The answer says nothing about the call: come back later. A call of the same key is under way (409), there are too
-    /// many (429), or who asked was not let in (401, 403), for example.
+    /// The answer says nothing about the call, so ask later. For example: a call with the same key is under way (409), there are
+    /// too many calls (429), or the credentials are wrong (401, 403).
     #[error("the answer was {status}: later")]
     Later {
         /// The HTTP status.
         status: u16,
-        /// What Retry-After said.
+        /// The answer's Retry-After.
         retry_after: Option<Duration>,
     },
-    /// A 5xx. Repeating the call may help, unless the answer is stored under the key.
+    /// A 5xx. A repeat may help, unless the system outside has stored the answer under the key.
     #[error("the answer was {status}")]
     ServerError {
         /// The HTTP status.
         status: u16,
-        /// What Retry-After said. If Retry-After is there, the call is not repeated before.
+        /// The answer's Retry-After. Before that time, the call is not repeated.
         retry_after: Option<Duration>,
     },
-    /// The call was refused. This sending took no effect; an earlier one may have.
+    /// The call was refused. This sending took no effect. An earlier sending may have taken effect.
     #[error("the call was refused with {status}")]
     Refused {
         /// The HTTP status.
@@ -222,42 +226,42 @@ impl CallError {
 /// program is compiled.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Establishing a connection. A server that is up answers within a round trip, 0.3 s around the world; a server that has
-    /// not after a second is down, and the settler asks again.
+    /// Making a connection. A server that is up answers within a round trip, 0.3 s around the world. If a server has not answered
+    /// after a second, the server is down, and the settler asks again later.
     pub connect: Duration,
-    /// One call, connecting and the answer's body included. Card networks answer in up to 3 s when they are slow; a call
-    /// given up earlier would be unknown though its answer was on the way.
+    /// One call, from connecting to the end of the answer's body. A slow card network answers within 3 s. With a shorter limit,
+    /// calls would be unknown whose answers are on the way.
     pub call: Duration,
-    /// How often a plain 5xx is repeated at once. Two outlast a restart behind a load balancer; more would press a server
-    /// that is failing already, and the settler comes back anyway.
+    /// How often the call is repeated at once after a plain 5xx. Two repeats outlast a restart behind a load balancer. More
+    /// repeats would load a server that is failing already, and the settler comes back anyway.
     pub quick_repeats: u32,
-    /// The pause before the first quick repeat; each further repeat doubles it, and jitter adds up to as much again. 0.3 to
-    /// 0.6 s in all, which a waiting client bears.
+    /// The pause before the first quick repeat. The second pause is twice as long, and jitter at most doubles each. So both take
+    /// 0.3 to 0.6 s, while the client waits.
     pub quick_pause: Duration,
-    /// Learning an outcome: one look and one call that use all of their time, and a second for quick failures and the pauses
-    /// between. It need not cover three full calls: a server that takes 4 s to fail is not one to press.
+    /// Learning an outcome. Enough for one look (4 s), one call (4 s), and 1 s for quick failures and pauses. Three full calls
+    /// need not fit: if a server takes 4 s to fail, more calls would not help.
     pub learn: Duration,
     /// Recording an outcome: some twenty statements, and waiting for locks.
     pub record: Duration,
     /// How long a handler waits for the outcome before it answers 202. Clients give up after some ten seconds.
     pub handler: Duration,
-    /// How long one holder has a settlement for itself. A crash leaves the settlement alone for as long, so it is short.
+    /// How long only one holder works on a settlement. After a crash nobody works on the settlement for this long, so the lease
+    /// is short.
     pub lease: Duration,
-    /// The pause after the first attempt; each further attempt doubles it. A lost reply is usually there at the second
-    /// asking.
+    /// The pause after the first attempt. Each further attempt doubles the pause. Mostly the second attempt gets the answer.
     pub first_backoff: Duration,
-    /// The longest pause: after a long outage, settlements move again within ten minutes. Also the longest Retry-After that
-    /// is heeded.
+    /// The longest pause, so that after a long outage every settlement is tried within ten minutes. A longer Retry-After is cut
+    /// to this.
     pub max_backoff: Duration,
-    /// Leases until a settlement is parked. With the pauses above these are about two hours, after which a person should
-    /// look.
+    /// The number of leases after which a settlement is parked. With the pauses above this is after about two hours. Then a
+    /// person should look.
     pub max_attempts: i32,
-    /// How long after the last sending without an answer a refusal with empty books means that nothing happened. Proxies
-    /// and load balancers drop a request after 60 s by default (nginx and AWS, for example), so a sending that was
-    /// still under way then has arrived or never will.
+    /// How long after the last lease whose sending went unanswered a refusal with empty books means that nothing happened.
+    /// A holder may send until its lease ends, after 15 s. A proxy or a load balancer holds a request for up to 60 s by
+    /// default (nginx and AWS, for example). So after 75 s the sending has arrived or never will.
     pub refusal_counts_after: Duration,
-    /// Calls of the settler at once, in one process. Each holds a socket and some kilobytes, so there may be many: while
-    /// some hang for 4 s each, 64 still begin 16 a second.
+    /// Calls of the settler at once, in one process. Each holds a socket and some kilobytes, so there may be many. If all
+    /// hang for 4 s each, 64 still begin 16 calls a second. `calls.rs` shares them out.
     pub calls_at_once: usize,
 }
 
@@ -275,11 +279,12 @@ impl Limits {
         first_backoff: Duration::from_secs(2),
         max_backoff: Duration::from_secs(600),
         max_attempts: 20,
-        refusal_counts_after: Duration::from_secs(60),
+        refusal_counts_after: Duration::from_secs(75),
         calls_at_once: 64,
     };
 
-    /// Whether a lease outlasts all that its holder may spend, and learning holds a look, a call and the pauses.
+    /// Whether a lease outlasts all that its holder may spend, learning holds a look, a call and the pauses, and a refusal
+    /// counts only when the lease of an unanswered sending is over.
     #[must_use]
     pub const fn is_sound(&self) -> bool {
         let pauses = 2 * (self.quick_pause.as_millis() << self.quick_repeats);
@@ -287,6 +292,7 @@ impl Limits {
             && self.learn.as_millis() > 2 * self.call.as_millis() + pauses
             && self.call.as_millis() > self.connect.as_millis()
             && self.handler.as_millis() < self.lease.as_millis()
+            && self.refusal_counts_after.as_millis() > self.lease.as_millis()
             && self.calls_at_once >= 2
     }
 }

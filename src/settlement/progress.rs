@@ -1,4 +1,4 @@
-//! How far settlements are, for answers and for people. No lock: good to show, not to decide a write by.
+//! How far settlements are, read without a lock: good for an answer, not for a decision to write.
 
 use std::collections::HashMap;
 
@@ -18,9 +18,9 @@ use crate::idempotency::Address;
 pub struct Progress {
     /// Leases taken so far.
     pub attempts: i32,
-    /// Nobody tries before; meaningless once parked.
+    /// When the next lease may be taken, if the settlement is not parked.
     pub next_attempt_at: DateTime<Utc>,
-    /// Whether it was given up until a person resumes it.
+    /// Whether the settler has stopped trying, until a person resumes the settlement.
     pub parked: bool,
 }
 
@@ -31,7 +31,7 @@ fn progress_columns() -> _ {
 }
 
 impl Progress {
-    /// As the transaction has it that began the settlement at `now()`: the first lease is taken.
+    /// Of a settlement that has just begun: its first lease is taken.
     #[must_use]
     pub fn first(begun_at: DateTime<Utc>, limits: &Limits) -> Self {
         Self { attempts: 1, next_attempt_at: begun_at + limits.lease, parked: false }
@@ -48,7 +48,7 @@ pub(super) fn open(conn: &mut PgConnection, address: &Address) -> QueryResult<Op
         .optional()
 }
 
-/// How far the open ones of these references are.
+/// How far the open settlements of these references are.
 ///
 /// # Errors
 /// The database's.
@@ -79,7 +79,7 @@ pub fn parked_references(conn: &mut PgConnection, account_id: Uuid) -> QueryResu
         .load(conn)
 }
 
-/// How many settlements are parked, of all accounts. Open rows are few, and an index has them.
+/// How many settlements are parked, of all accounts. An index has the open rows, which are few.
 ///
 /// # Errors
 /// The database's.
@@ -89,27 +89,27 @@ pub fn parked_count(conn: &mut PgConnection) -> QueryResult<i64> {
     parked.select(count_star()).first(conn)
 }
 
-/// A settlement that was given up until a person resumes it.
+/// A parked settlement, which waits until a person resumes it.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = settlements, check_for_backend(diesel::pg::Pg))]
 pub struct Parked {
-    /// Whose it is.
+    /// The account.
     pub account_id: Uuid,
-    /// What the request made.
+    /// The path of the object that the request made.
     pub location: String,
-    /// What the system outside knows the call by.
+    /// The call's name at the system outside.
     pub reference: String,
     /// The client's key.
     pub key: String,
-    /// Of the request that began it.
+    /// The id of the request that began the settlement.
     pub request_id: Uuid,
     /// Leases taken so far.
     pub attempts: i32,
-    /// When it began.
+    /// When the settlement began.
     pub created_at: DateTime<Utc>,
 }
 
-/// What is parked, of all accounts, oldest first.
+/// The parked settlements of all accounts, oldest first.
 ///
 /// # Errors
 /// The database's.

@@ -1,7 +1,8 @@
 //! Settling under a lease: the outcome is learnt and recorded, or the lease is given back.
 //!
-//! Guarantees: the outcome's business writes and the final reply commit together, by the holder of the lease only. What has
-//! no outcome, or can't be recorded, is due again after a pause, and parked after enough attempts.
+//! Guarantees: only the holder of the lease records the outcome. The outcome's business writes and the final reply commit
+//! together. If there is no outcome, or if the outcome can't be recorded, the settlement is due again after a pause, and
+//! parked after enough attempts.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,8 @@ use super::lease::{self, Lease};
 use super::{Limits, Outside, Settler, Step};
 use crate::idempotency::{self, Database, Failure, Nature, Reply, SettleError, fault};
 
-/// How often recording is run after a deadlock or a lost connection; the lease ends soon after.
+/// Runs of the second transaction at most, after a deadlock or a lost connection. All runs together must end within
+/// `Limits::record`. A third run rarely helps if a second one did not.
 const RECORD_RUNS: u32 = 3;
 
 /// The final reply, as it was recorded.
@@ -28,7 +30,9 @@ pub(super) struct Settled {
 /// Why a lease did not end in an outcome.
 #[derive(Debug)]
 pub(super) enum Unsettled<E> {
-    /// Somebody else has the settlement, or has ended it.
+    /// No lease: the database failed.
+    NotTaken(E),
+    /// Another holder has the settlement, or has ended it.
     LostLease,
     Unknown(StillUnknown),
     TooSlow,
@@ -63,6 +67,7 @@ impl<E: Failure> Unsettled<E> {
 
     fn reason(&self) -> String {
         match self {
+            Self::NotTaken(error) => format!("no lease was taken: {error}"),
             Self::LostLease => "the lease is lost".to_owned(),
             Self::Unknown(unknown) => unknown.to_string(),
             Self::TooSlow => "the outcome was not recorded in time".to_owned(),
@@ -87,8 +92,8 @@ impl<O: Outside, D: Database> Settler<O, D> {
                 self.counts.unknown.fetch_add(1, Ordering::Relaxed);
                 let reason = error.reason();
                 log::warn!("not settled {location} attempt={attempt} request={request_id}: {reason}");
-                // An outcome that can't be recorded counts as an attempt, too: it ends up parked, in sight of a person, and
-                // not sent again every lease for ever.
+                // If an outcome can't be recorded, this is an attempt too. So the settlement ends up parked, in sight of a
+                // person, and is not sent again for ever.
                 if let Err(failure) = self.give_back(lease, &error).await {
                     log::warn!("can't give back the lease of {location}, which ends by itself: {}", failure.reason());
                 }
@@ -101,7 +106,7 @@ impl<O: Outside, D: Database> Settler<O, D> {
         // A release that can't read the calls of the one before is a defect, and a person must look.
         let call: O::Call = serde_json::from_value(lease.call.clone())
             .map_err(|error| diesel::result::Error::DeserializationError(error.into()))?;
-        // A holder that was suspended must not send: its sending would be younger than `unanswered_at` says, and a later
+        // A holder that was suspended must not send. Its sending would begin later than `unanswered_at` says, and a later
         // refusal would count too early.
         if lease.taken_at.elapsed() + O::LIMITS.learn > O::LIMITS.lease {
             return Err(Unsettled::LostLease);
@@ -114,8 +119,8 @@ impl<O: Outside, D: Database> Settler<O, D> {
         recorded.unwrap_or(Err(Unsettled::TooSlow))
     }
 
-    /// Runs the second transaction, and again where that helps. If a lost COMMIT did happen, the fence says so, and the
-    /// record has the reply.
+    /// Runs the second transaction, and runs it again after a deadlock or a lost connection. If the answer to COMMIT was lost
+    /// and COMMIT did happen, the fence refuses the next run, and the record has the reply.
     async fn record(&self, lease: Lease, call: O::Call, outcome: O::Outcome) -> Result<Settled, Unsettled<O::Error>> {
         let work = Arc::new((self.outside.clone(), lease, call, outcome));
         let mut runs = 1;
@@ -132,7 +137,7 @@ impl<O: Outside, D: Database> Settler<O, D> {
         }
     }
 
-    /// The settlement is due again after a pause, or parked after enough attempts. A lost lease is left to its next holder.
+    /// The settlement is due again after a pause, or parked after enough attempts. If the lease is lost, nothing happens.
     async fn give_back(&self, lease: Lease, error: &Unsettled<O::Error>) -> Result<(), Unsettled<O::Error>> {
         let limits = O::LIMITS;
         let (unanswered, asked) = match error {
@@ -181,7 +186,7 @@ fn conclude<O: Outside>(
         Ok(Settled { reply, expires_at })
     });
     match concluded {
-        // Settled already, perhaps by this very lease: then the record is final and has the reply.
+        // If the settlement is settled, perhaps by this very lease, the record has the final reply.
         Err(Unsettled::LostLease) => match idempotency::find(conn, &lease.address)? {
             Some(record) if !record.reply.is_provisional() => {
                 Ok(Settled { reply: record.reply, expires_at: record.expires_at })
@@ -192,7 +197,8 @@ fn conclude<O: Outside>(
     }
 }
 
-/// 2 s, 4 s, 8 s .. 10 min, with up to a quarter more, so that what failed together does not return together.
+/// 2 s, 4 s, 8 s .. 10 min, and at random up to a quarter more, so that settlements that failed together don't return
+/// together.
 fn pause_after(attempt: i32, limits: &Limits) -> Duration {
     let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(16);
     let pause = (limits.first_backoff * 2_u32.pow(doublings)).min(limits.max_backoff);

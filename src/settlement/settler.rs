@@ -11,11 +11,11 @@ use actix_web::web::Bytes;
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::calls::Calls;
 use super::learn::Sending;
 use super::lease::{self, Lease};
 use super::progress;
@@ -23,8 +23,7 @@ use super::settle::Unsettled;
 use super::{Begun, Outside, Step};
 use crate::idempotency::{self, Address, Answer, Database, Failure, Keyed, Nature, Origin, Policy, Reply};
 
-/// The longest that a client is asked to wait before it asks for an outcome again: a person may resume what is parked at
-/// any time.
+/// The longest Retry-After of a 202, in seconds: a person may resume a parked settlement at any time.
 const LONGEST_RETRY_AFTER: i64 = 60;
 
 /// What settling has done since the process started.
@@ -32,7 +31,7 @@ const LONGEST_RETRY_AFTER: i64 = 60;
 pub struct Counts {
     /// Outcomes recorded.
     pub settled: AtomicU64,
-    /// Attempts that ended without one.
+    /// Attempts that ended without an outcome.
     pub unknown: AtomicU64,
     /// Settlements parked.
     pub parked: AtomicU64,
@@ -46,25 +45,21 @@ pub struct Settler<O, D> {
     runtime: Handle,
     tasks: TaskTracker,
     pub(super) counts: Arc<Counts>,
-    pub(super) calls: Arc<Semaphore>,
-    /// Of those calls, what settlements that keep failing may use.
-    pub(super) failing: Arc<Semaphore>,
+    pub(super) calls: Calls,
 }
 
 impl<O: Outside, D: Database> Settler<O, D> {
-    /// Works on the current runtime, which must outlive the server's workers: their tasks end with them.
+    /// Works on the current runtime. The runtime must outlive the server's workers, since a worker's end would end its tasks.
     #[must_use]
     pub fn new(outside: O, db: D) -> Self {
         const { assert!(O::LIMITS.is_sound(), "a lease must outlast all that its holder may spend") };
-        let calls = O::LIMITS.calls_at_once;
         Self {
             outside,
             db,
             runtime: Handle::current(),
             tasks: TaskTracker::new(),
             counts: Arc::default(),
-            calls: Arc::new(Semaphore::new(calls)),
-            failing: Arc::new(Semaphore::new(calls / 2)),
+            calls: Calls::new(O::LIMITS.calls_at_once),
         }
     }
 
@@ -80,18 +75,18 @@ impl<O: Outside, D: Database> Settler<O, D> {
         &self.counts
     }
 
-    /// Waits until all that was begun has ended: at most a lease's time.
+    /// Waits until all work under way has ended, for at most a lease.
     pub async fn drain(&self) {
         self.tasks.close();
         let _ = tokio::time::timeout(O::LIMITS.lease, self.tasks.wait()).await;
     }
 
     /// Runs a request that makes a call necessary: the first transaction, the call, the second transaction. Answers with
-    /// the final reply, or with 202 when [`Limits::handler`](super::Limits::handler) ends. The work goes on when the client leaves: else a request
-    /// that was dropped between its COMMIT and its call would leave the settlement alone until the lease ends.
+    /// the final reply, or with 202 when [`Limits::handler`](super::Limits::handler) ends. `body` is the first transaction's
+    /// business part.
     ///
     /// # Errors
-    /// As [`Policy::run`], and [`idempotency::Error::KeyExpired`] for a key that made a settlement whose record is gone.
+    /// As [`Policy::run`]. [`idempotency::Error::KeyExpired`] if the key made a settlement, and its record is gone.
     pub async fn run<T, F>(
         &self,
         policy: Policy,
@@ -104,6 +99,8 @@ impl<O: Outside, D: Database> Settler<O, D> {
         F: Fn(&mut PgConnection, &T) -> Result<Begun<O::Call>, O::Error> + Send + Sync + 'static,
     {
         let this = self.clone();
+        // On purpose: a task of its own, so that the work goes on if the client leaves. If the client's departure could drop the
+        // work between COMMIT and call, nobody would work on the settlement until its lease ends.
         let whole = self.spawn(async move { this.begin_and_settle(policy, account_id, request, body).await });
         let answer = whole.await.unwrap_or_else(|_| Err(idempotency::Error::Panicked.into()))?;
         Ok(answer.into_response())
@@ -126,8 +123,9 @@ impl<O: Outside, D: Database> Settler<O, D> {
         let first_transaction = {
             let (address, request_id, begun) = (address.clone(), request.instance, Arc::clone(&begun));
             move |conn: &mut PgConnection, new: &T| {
+                let taken_at = Instant::now();
                 let begun_by_body = body(conn, new);
-                let (lease, reply) = begin::<O>(conn, &address, request_id, begun_by_body)?;
+                let (lease, reply) = begin::<O>(conn, &address, request_id, taken_at, begun_by_body)?;
                 *begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
                 Ok::<_, O::Error>(reply)
             }
@@ -140,23 +138,28 @@ impl<O: Outside, D: Database> Settler<O, D> {
             return Ok(self.as_it_is_now(answer, address).await);
         }
         self.outside.reached(Step::Begun);
-        let own = begun.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let this = self.clone();
+        let lease = begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // After a lost COMMIT the body may have run twice. Only the row knows which run was committed.
+        let lease = lease.filter(|_| answer.origin == Origin::Fresh);
+        Ok(self.settle_own(answer, address, lease, came_at).await)
+    }
+
+    /// Settles what this request began, and waits for the outcome for [`Limits::handler`](super::Limits::handler).
+    async fn settle_own(&self, answer: Answer, address: Address, lease: Option<Lease>, came_at: Instant) -> Answer {
         let work = {
-            let (address, origin) = (address.clone(), answer.origin);
+            let (this, address) = (self.clone(), address.clone());
             self.spawn(async move {
-                let lease = match (origin, own) {
-                    (Origin::Fresh, Some(lease)) => lease,
-                    // A lost COMMIT: which of the body's runs was committed, the row knows.
-                    _ => this.first_lease(address, came_at).await?,
+                let lease = match lease {
+                    Some(lease) => lease,
+                    None => this.first_lease(address, came_at).await?,
                 };
                 this.settle(lease).await
             })
         };
         match tokio::time::timeout(O::LIMITS.handler, work).await {
-            Ok(Ok(Ok(settled))) => Ok(Answer { reply: settled.reply, expires_at: settled.expires_at, ..answer }),
-            // Unknown so far. The settler goes on, and a retry learns more.
-            _ => Ok(self.as_it_is_now(answer, address).await),
+            Ok(Ok(Ok(settled))) => Answer { reply: settled.reply, expires_at: settled.expires_at, ..answer },
+            // Unknown so far. The work goes on, and a retry learns more.
+            _ => self.as_it_is_now(answer, address).await,
         }
     }
 
@@ -170,7 +173,7 @@ impl<O: Outside, D: Database> Settler<O, D> {
             Ok(Some(Now::Pending { body, retry_after })) => {
                 Answer { reply: Reply { body, ..answer.reply }, retry_after, ..answer }
             }
-            // The stored 202 is true, too, if older.
+            // The stored 202 is older, and true.
             Ok(None) | Err(_) => answer,
         }
     }
@@ -189,12 +192,13 @@ impl<O: Outside, D: Database> Settler<O, D> {
 
 /// The end of the first transaction: the settlement beside the business rows, and the 202.
 ///
-/// A late retry is looked for only where the body failed or the settlement is there already: a request that begins has no
-/// round trip to spare. So a late retry hears that its key is expired, and not what its body found.
+/// Only if the body fails, or if the settlement exists, the transaction asks whether this is a late retry. So the usual
+/// request saves that round trip. A late retry always gets [`idempotency::Error::KeyExpired`], and never its body's failure.
 fn begin<O: Outside>(
     conn: &mut PgConnection,
     address: &Address,
     request_id: Uuid,
+    taken_at: Instant,
     body: Result<Begun<O::Call>, O::Error>,
 ) -> Result<(Lease, Reply), O::Error> {
     let Begun { call, location, body } = match body {
@@ -202,7 +206,6 @@ fn begin<O: Outside>(
         Err(error) if matches!(error.nature(), Nature::Database(_)) => return Err(error),
         Err(error) => return Err(late(conn, address)?.unwrap_or(error)),
     };
-    let taken_at = Instant::now();
     let call = serde_json::to_value(call).map_err(|e| diesel::result::Error::SerializationError(e.into()))?;
     if !lease::begin(conn, address, request_id, &call, &location, O::LIMITS.lease)? {
         return Err(late(conn, address)?.unwrap_or_else(|| idempotency::Error::InFlight.into()));
@@ -247,7 +250,7 @@ fn now<O: Outside>(conn: &mut PgConnection, outside: &O, address: &Address) -> R
     let seconds = if progress.parked {
         LONGEST_RETRY_AFTER
     } else if progress.attempts == 1 {
-        // The request's own work: most of it ends within moments.
+        // The request's own work is under way. Mostly its outcome comes within moments.
         1
     } else {
         (progress.next_attempt_at - Utc::now()).num_seconds() + 1

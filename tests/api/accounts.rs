@@ -1,4 +1,4 @@
-//! Who may call: API keys.
+//! API keys: who may call the API.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ async fn a_new_account_can_call_with_the_key_it_was_shown() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_bearer_key_is_unauthorized() {
+async fn a_request_without_a_valid_bearer_key_is_unauthorized() {
     let app = App::start_with_pool(2).await;
     let before = app.rows();
     let headers = ["", "Bearer", "Bearer ", "Bearer sk_unknown", "Basic c2tfZGVtb19hY21l", ACME, "Bearer \u{fc}"];
@@ -40,7 +40,7 @@ async fn what_is_not_a_bearer_key_is_unauthorized() {
 }
 
 #[tokio::test]
-async fn the_scheme_is_read_in_any_case() {
+async fn the_scheme_bearer_may_be_in_any_case() {
     let app = App::start_with_pool(2).await;
 
     for scheme in ["bearer", "BEARER"] {
@@ -56,11 +56,11 @@ async fn a_revoked_key_stops_working() {
 
     execute(&app.database, "UPDATE api_keys SET revoked_at = now() WHERE hash = sha256('sk_demo_acme')");
 
-    // A server that has not seen the key lately refuses it at once; the other account's key goes on.
+    // A server that has not seen the API key lately refuses the key at once. The other account's API key still works.
     let fresh = App::start_on(app.database.clone(), 2).await;
     fresh.get("/v1/orders").await.expect_problem(401, "unauthorized");
     send(fresh.request_as(GLOBEX, "GET", "/v1/orders")).await.expect(200);
-    // One that has seen it believes it for ten seconds, and no longer.
+    // A server that has seen the API key accepts the key for up to ten more seconds.
     let revoked = Instant::now();
     while app.get("/v1/orders").await.status != 401 {
         assert!(revoked.elapsed() < Duration::from_secs(15), "the key still works");
@@ -69,7 +69,7 @@ async fn a_revoked_key_stops_working() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_refused_works_once_it_is_there() {
+async fn a_refused_key_works_as_soon_as_it_exists() {
     let app = App::start_with_pool(2).await;
     send(app.request_as("sk_later", "GET", "/v1/orders")).await.expect_problem(401, "unauthorized");
 

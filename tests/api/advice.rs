@@ -1,4 +1,4 @@
-//! Every problem says what to do next, by its kind and the endpoint's policy; a client needs no more than that.
+//! Every problem tells the client what to do next. The advice depends on the problem's kind and the endpoint's policy.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::app::{Answer, App, Client, one_item, send};
 use crate::support::execute;
 
-/// The table of the contract, written down once more: what each kind says under each policy.
+/// The table of the contract, written a second time: the advice of each kind under each policy.
 fn by_contract(kind: Kind, failures: Failures) -> Retry {
     match (kind, failures) {
         (Kind::Transient | Kind::Broken, _) => Retry::Again,
@@ -34,11 +34,11 @@ fn every_problem_of_every_endpoint_is_documented_with_its_advice() {
                 let slug = told["type"].as_str().unwrap().strip_prefix("/problems/").unwrap();
                 let problem = problems::ALL.iter().find(|problem| problem.slug == slug).unwrap();
                 let mut expected = vec![json!(by_contract(problem.kind, policy.failures))];
-                // The id in a path is looked at before the body, and nothing is stored of that.
+                // The API checks the path's id before the body, and does not store this refusal.
                 if slug == NOT_FOUND.slug && path.contains("{id}") && expected != ["fix"] {
                     expected.push(json!("fix"));
                 }
-                // Nothing but what a body decides is stored.
+                // Only a decision of the body is stored.
                 let decided = advice::decided_at(policy.route).iter().any(|own| own.slug == slug);
                 if !decided && problem.kind == Kind::Final {
                     expected = vec![json!("fix")];
@@ -50,10 +50,14 @@ fn every_problem_of_every_endpoint_is_documented_with_its_advice() {
             }
         }
     }
-    assert_eq!(walked.len(), problems::ALL.len() - 1, "all but precondition-failed, which only PUT knows: {walked:?}");
+    assert_eq!(
+        walked.len(),
+        problems::ALL.len() - 1,
+        "all problems but precondition-failed, which only PUT has: {walked:?}"
+    );
 }
 
-/// Asks twice: the second answer is the stored one where the policy stores it.
+/// Sends a request twice with one key. If the policy stores the first answer, the second answer is a replay.
 async fn twice(app: &Client, path: &str, body: Value) -> (Answer, Answer) {
     let key = Uuid::new_v4().to_string();
     (app.post(path, &key, body.clone()).await, app.post(path, &key, body).await)
@@ -64,7 +68,7 @@ fn advises(answer: &Answer, slug: &str, retry: &str) {
 }
 
 #[tokio::test]
-async fn a_final_failure_asks_for_a_new_key_where_it_is_kept_and_for_a_change_where_it_is_not() {
+async fn a_stored_final_failure_advises_a_new_key_and_one_that_is_not_stored_advises_a_fix() {
     let app = App::start().await;
     let nobody = Uuid::nil();
     let order = app.order("o", "sticker", 1).await.expect(201).json()["id"].as_str().unwrap().to_owned();
@@ -100,7 +104,7 @@ async fn a_final_failure_asks_for_a_new_key_where_it_is_kept_and_for_a_change_wh
         advises(&first, slug, "fix");
         assert!(!again.is_replay(), "{path}");
     }
-    // The same problem, under the other policy.
+    // Two problems under the other policy.
     let (inactive, _) = twice(&app, &format!("{entitlement}/consume"), json!({"units": 1})).await;
     advises(&inactive, "entitlement-inactive", "new-key");
     let (unpayable, _) = twice(&app, "/v1/charges", json!({"order_id": order, "payment_method": "pm_card_visa"})).await;
@@ -108,7 +112,7 @@ async fn a_final_failure_asks_for_a_new_key_where_it_is_kept_and_for_a_change_wh
 }
 
 #[tokio::test]
-async fn what_fails_before_the_body_asks_for_a_change_and_a_key_of_another_request_for_a_new_one() {
+async fn a_failure_before_the_body_advises_a_fix_and_a_reused_key_advises_a_new_key() {
     let app = App::start_with_pool(2).await;
     app.order("used", "sticker", 1).await.expect(201);
     let charge = async |key: &str, body: Value| app.post("/v1/charges", key, body).await;
@@ -127,7 +131,7 @@ async fn what_fails_before_the_body_asks_for_a_change_and_a_key_of_another_reque
 }
 
 #[tokio::test]
-async fn what_broke_on_our_side_asks_for_the_same_again_and_says_when() {
+async fn an_internal_error_advises_the_same_request_again_with_retry_after() {
     let app = App::start_with_pool(2).await;
     execute(&app.database, "ALTER TABLE events RENAME TO events_gone");
 

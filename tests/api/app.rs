@@ -25,13 +25,13 @@ pub const ACME: &str = "sk_demo_acme";
 pub const SHOP: &str = "https://shop.example";
 pub const GLOBEX: &str = "sk_demo_globex";
 
-/// A server of its own, on a port of its own, and a client of it.
+/// A server on its own port, and a client of this server.
 pub struct App {
     client: Client,
     server: ServerHandle,
 }
 
-/// Talks to one server, and looks into its database. Clones share their connections.
+/// Talks to one server, and reads its database. Clones share their connections.
 #[derive(Clone)]
 pub struct Client {
     pub base: String,
@@ -39,7 +39,7 @@ pub struct Client {
     http: reqwest::Client,
 }
 
-/// An answer, read whole.
+/// A whole answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
@@ -48,28 +48,28 @@ pub struct Answer {
 }
 
 impl App {
-    /// On a fresh database.
+    /// Starts a server on a fresh database.
     pub async fn start() -> Self {
         Self::start_on(support::fresh_database(), 10).await
     }
 
-    /// With so many connections.
+    /// Starts a server on a fresh database with this many connections.
     pub async fn start_with_pool(size: u32) -> Self {
         Self::start_on(support::fresh_database(), size).await
     }
 
-    /// A server with a pool of its own on a given database: with another one it stands for two replicas. Its sandbox
-    /// gateway is on the same database, so two replicas share the gateway's books, too.
+    /// Starts a server with its own pool on a given database. Two servers on one database are two replicas. The sandbox gateway
+    /// uses the same database, so two replicas share the gateway's books, too.
     pub async fn start_on(database: String, pool_size: u32) -> Self {
         Self::start_sandboxed(database, pool_size, false)
     }
 
-    /// With the playground, and with the gateway's books beside the API.
+    /// Starts a server with the playground and with the gateway's books.
     pub async fn start_with_demo() -> Self {
         Self::start_sandboxed(support::fresh_database(), 10, true)
     }
 
-    /// With a gateway where nobody listens.
+    /// Starts a server with the playground and with a gateway at this URL.
     pub fn start_with_demo_of(gateway: &str) -> Self {
         let books = Books::of(gateway).unwrap();
         Self::serve(support::fresh_database(), 4, Arc::new(HttpGateway::new(gateway).unwrap()), None, Some(books))
@@ -89,12 +89,12 @@ impl App {
         Self::serve(database, pool_size, gateway, Some(sandbox.server), demo)
     }
 
-    /// A server that calls the given gateway and has no settler in the background: what is to be settled, the test does.
+    /// Starts a server that calls the given gateway and has no settler in the background. The test itself runs the passes.
     pub fn start_without_settler(database: String, gateway: Arc<dyn Gateway>) -> Self {
         Self::start_alone(database, 10, gateway)
     }
 
-    /// The same with so many connections.
+    /// Like [`App::start_without_settler`], with this many connections.
     pub fn start_alone(database: String, pool_size: u32, gateway: Arc<dyn Gateway>) -> Self {
         Self::serve(database, pool_size, gateway, None, None)
     }
@@ -144,7 +144,7 @@ impl Deref for App {
 }
 
 impl Client {
-    /// Of a server that may run anywhere.
+    /// A client of any server.
     pub fn of(base: String, database: String) -> Self {
         Self { base, database, http: reqwest::Client::new() }
     }
@@ -184,7 +184,7 @@ impl Client {
         self.post_as(ACME, path, key, body).await
     }
 
-    /// A product of 500 cents, with this stock.
+    /// Puts a product of 500 cents with this stock.
     pub async fn product(&self, sku: &str, stock: impl Into<Option<i64>>) -> Answer {
         self.put(&format!("/v1/products/{sku}"), terms(stock)).await
     }
@@ -193,7 +193,7 @@ impl Client {
         send(self.request_as(account, "POST", path).header("Idempotency-Key", key).json(&body)).await
     }
 
-    /// An order of one SKU.
+    /// Makes an order of one SKU.
     pub async fn order(&self, key: &str, sku: &str, quantity: i64) -> Answer {
         self.post("/v1/orders", key, one_item(sku, quantity)).await
     }
@@ -202,7 +202,7 @@ impl Client {
         support::count(&self.database, rows)
     }
 
-    /// All that a request may change, in one number each: what bad input must leave as it is.
+    /// The numbers of rows that an order may change. Bad input must not change them.
     pub fn rows(&self) -> Vec<i64> {
         let tables = ["orders", "products", "events", "idempotency_keys", "products WHERE reserved > 0"];
         tables.iter().map(|table| self.count(table)).collect()
@@ -211,7 +211,7 @@ impl Client {
 
 impl Drop for App {
     fn drop(&mut self) {
-        // Fire and forget: the server's own thread ends it.
+        // Nobody waits for the stop: the server's own thread ends the server.
         drop(self.server.stop(false));
     }
 }
@@ -246,12 +246,12 @@ impl Answer {
         self.header("Idempotency-Replayed") == Some("true")
     }
 
-    /// What a retry must give again.
+    /// The parts of an answer that a retry must repeat.
     pub fn reply(&self) -> (u16, Option<&str>, Option<&str>, &str) {
         (self.status, self.header("Content-Type"), self.header("Location"), &self.body)
     }
 
-    /// The problem's slug; fails where the answer is not a whole problem document, or says more than a client may know.
+    /// The problem's slug. Fails if the answer is not a complete problem document, or shows internals.
     #[track_caller]
     pub fn problem(&self) -> String {
         assert_eq!(self.header("Content-Type"), Some("application/problem+json"), "{self:?}");
@@ -270,7 +270,7 @@ impl Answer {
         json["type"].as_str().unwrap().strip_prefix("/problems/").unwrap().to_owned()
     }
 
-    /// The pointers of a 422, in the order of their members.
+    /// The pointers of a 422, sorted.
     pub fn pointers(&self) -> Vec<String> {
         let errors = self.json()["errors"].as_array().cloned().unwrap_or_default();
         let mut pointers: Vec<_> = errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect();

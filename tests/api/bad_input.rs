@@ -5,20 +5,20 @@ use serde_json::{Value, json};
 use crate::app::{Answer, App, Client, one_item, send, terms};
 use crate::support::execute;
 
-/// Posts an order as it is written here.
+/// Posts an order with this body, unchanged.
 async fn post_raw(app: &Client, body: impl Into<reqwest::Body>) -> Answer {
     let request = app.request("POST", "/v1/orders").header("Idempotency-Key", "key");
     send(request.header("Content-Type", "application/json").body(body)).await
 }
 
-/// Nothing was done, and the key is free.
+/// Expects that no rows changed, and that the key is free.
 async fn expect_nothing_changed(app: &Client, before: Vec<i64>) {
     assert_eq!(app.rows(), before);
     assert!(!app.order("key", "sticker", 1).await.expect(201).is_replay());
 }
 
 #[tokio::test]
-async fn what_is_not_json_is_malformed() {
+async fn a_body_that_is_not_json_is_malformed() {
     let app = App::start_with_pool(2).await;
     let before = app.rows();
     let (open, close) = ("[".repeat(10_000), "]".repeat(10_000));
@@ -49,7 +49,7 @@ async fn what_is_not_json_is_malformed() {
 }
 
 #[tokio::test]
-async fn an_order_of_the_wrong_shape_is_told_where() {
+async fn an_order_of_the_wrong_shape_is_refused_with_pointers() {
     let app = App::start_with_pool(2).await;
     let before = app.rows();
     let item = |item: Value| json!({"customer": "ada", "items": [{"sku": "sticker", "quantity": 1}, item]});
@@ -111,7 +111,7 @@ async fn an_order_of_the_wrong_shape_is_told_where() {
     expect_nothing_changed(&app, before).await;
 }
 
-/// What a body is told, as (pointer, detail).
+/// The errors of a 422, as (pointer, detail).
 fn told(answer: &Answer) -> Vec<(String, String)> {
     let errors = answer.json()["errors"].as_array().cloned().unwrap_or_default();
     let text = |error: &Value, member: &str| error[member].as_str().unwrap().to_owned();
@@ -121,7 +121,7 @@ fn told(answer: &Answer) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_in_words_of_json() {
+async fn the_details_of_a_wrong_body_use_the_words_of_json() {
     let app = App::start_with_pool(2).await;
     let items = json!([{"sku": "a b", "quantity": 1.5}, {"quantity": 10_001, "note": "x"}, ["sticker", 1]]);
     let order = post_raw(&app, json!({"customer": "a\u{7}", "items": items}).to_string()).await;
@@ -205,7 +205,7 @@ async fn a_whole_number_may_be_spelt_in_any_way() {
 }
 
 #[tokio::test]
-async fn everything_that_is_out_of_range_is_told_at_once() {
+async fn all_members_out_of_range_are_reported_together() {
     let app = App::start_with_pool(2).await;
     let body = r#"{"customer":"","items":[{"sku":"a b","quantity":0},{"sku":"sticker","quantity":-5}]}"#;
 
@@ -229,7 +229,7 @@ async fn orders_that_the_catalogue_can_not_fill_change_nothing() {
     order(["sticker", "dollar-mug"]).await.expect_problem(422, "mixed-currencies");
     let unknown = order(["sticker", "unheard-of"]).await.expect_problem(422, "unknown-product");
     assert_eq!(unknown.json()["sku"], "unheard-of");
-    // The other account's products are not for sale.
+    // An order can't have the products of another account.
     execute(&app.database, "UPDATE products SET account_id = gen_random_uuid() WHERE sku = 'credits-1000'");
     order(["sticker", "credits-1000"]).await.expect_problem(422, "unknown-product");
 
@@ -259,7 +259,7 @@ async fn a_key_that_is_not_one_key_is_refused() {
 }
 
 #[tokio::test]
-async fn a_product_of_the_wrong_shape_is_told_where() {
+async fn a_product_of_the_wrong_shape_is_refused_with_pointers() {
     let app = App::start_with_pool(2).await;
     let before = app.rows();
     let with = |member: &str, value: Value| {

@@ -1,4 +1,4 @@
-//! The real binary as a process of its own, so that it can be killed.
+//! The real binary as a separate process, so that a test can kill it.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -11,10 +11,10 @@ use tempfile::NamedTempFile;
 use crate::app::Client;
 use crate::support::eventually;
 
-/// A process that serves the API. Dropping it kills it, as the out-of-memory killer would.
+/// A process that serves the API. A dropped replica is killed with SIGKILL.
 pub struct Replica {
     process: Child,
-    /// Open for as long as the process lives, which may say more.
+    /// Stays open as long as the process lives, because the process may print more.
     output: BufReader<ChildStdout>,
     api: Client,
     log: Option<NamedTempFile>,
@@ -25,12 +25,12 @@ impl Replica {
         Self::launch(database, &mut command(database, gateway))
     }
 
-    /// One that aborts at the named crash point.
+    /// Starts a replica that aborts at the named crash point.
     pub fn start_to_crash_at(point: &str, database: &str, gateway: &str) -> Self {
         Self::launch(database, command(database, gateway).env("CRASH_AT", point))
     }
 
-    /// One whose log is kept, with further variables.
+    /// Starts a replica with further variables and with a log that the test can read.
     pub fn start_logging(database: &str, gateway: &str, variables: &[(&str, &str)]) -> Self {
         let log = NamedTempFile::new().unwrap();
         let mut command = command(database, gateway);
@@ -40,7 +40,7 @@ impl Replica {
         replica
     }
 
-    /// One with a database and a gateway that it makes itself.
+    /// Starts a replica that makes its own database and its own gateway.
     pub fn start_alone(command: &mut Command) -> Self {
         Self::launch("", command.env("BIND", "127.0.0.1:0").env("SANDBOX_BIND", "127.0.0.1:0"))
     }
@@ -53,7 +53,7 @@ impl Replica {
         Self { process, output, api: Client::of(base, database.to_owned()), log: None }
     }
 
-    /// As an orchestrator does it.
+    /// Sends SIGTERM, like an orchestrator.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
     }
@@ -62,7 +62,7 @@ impl Replica {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the process has ended.
     pub async fn end(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the process ends", || {
@@ -73,20 +73,20 @@ impl Replica {
         status.unwrap()
     }
 
-    /// What it has written beside its log since it listens; to be called after its end.
+    /// The process's standard output after its first lines. Call this after the end of the process.
     pub fn said(&mut self) -> String {
         let mut text = String::new();
         self.output.read_to_string(&mut text).unwrap();
         text
     }
 
-    /// The lines of its log so far.
+    /// The log lines so far.
     pub fn log(&self) -> Vec<String> {
         let file = File::open(self.log.as_ref().unwrap()).unwrap();
         BufReader::new(file).lines().map(Result::unwrap).collect()
     }
 
-    /// Waits for a line of the log, and returns it.
+    /// Waits for a log line with this text, and returns the line.
     pub async fn logged(&self, what: &str) -> String {
         let mut found = None;
         eventually(what, || {
@@ -108,32 +108,32 @@ impl Deref for Replica {
 
 impl Drop for Replica {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         self.process.kill().ok();
         self.process.wait().ok();
     }
 }
 
-/// Runs `payments settle` to its end and returns what it printed.
+/// Runs `payments settle`, and returns its output.
 pub fn settle(database: &str, gateway: &str) -> String {
     let output = command(database, gateway).arg("settle").output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs a command of the binary on a database to its end, with nobody who could be asked.
+/// Runs a command of the binary on a database, with an empty standard input: nobody can answer a question.
 pub fn payments(database: &str, arguments: &[&str]) -> Output {
     command(database, "http://127.0.0.1:1").args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
-/// Runs a command that must succeed, and returns what it printed.
+/// Runs a command that must succeed, and returns its output.
 pub fn printed(database: &str, arguments: &[&str]) -> String {
     let output = payments(database, arguments);
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs a command that must fail, and returns its one line.
+/// Runs a command that must fail, and returns its one line of error.
 pub fn refused(database: &str, arguments: &[&str]) -> String {
     let output = payments(database, arguments);
     assert!(!output.status.success(), "{arguments:?}: {output:?}");
@@ -142,7 +142,7 @@ pub fn refused(database: &str, arguments: &[&str]) -> String {
     text
 }
 
-/// The binary without a setting of whoever runs the tests.
+/// The binary, without the environment's settings.
 pub fn bare() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_payments"));
     let settings = [
@@ -164,7 +164,7 @@ pub fn bare() -> Command {
     for setting in settings {
         command.env_remove(setting);
     }
-    // Silent, since cargo doesn't capture what other processes write.
+    // Silent, because cargo does not capture the output of other processes.
     command.env("RUST_LOG", "off");
     command
 }
@@ -172,7 +172,7 @@ pub fn bare() -> Command {
 fn command(database: &str, gateway: &str) -> Command {
     let mut command = bare();
     command.env("DATABASE_URL", database).env("GATEWAY_URL", gateway).env("BIND", "127.0.0.1:0");
-    // Small, since many run at once.
+    // A small pool, because many processes run at once.
     command.env("DB_POOL_SIZE", "4");
     command
 }

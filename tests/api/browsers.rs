@@ -1,10 +1,10 @@
-//! What a browser is told of the API, when a page of another origin calls it.
+//! Browsers: pages of other origins that call the API.
 
 use serde_json::json;
 
 use crate::app::{Answer, App, Client, SHOP, one_item, send};
 
-/// Whom an answer lets read it.
+/// The origin that may read the answer.
 fn allowed(answer: &Answer) -> Option<&str> {
     answer.header("Access-Control-Allow-Origin")
 }
@@ -16,7 +16,7 @@ async fn preflight(app: &Client, origin: &str, headers: &str) -> reqwest::Respon
 }
 
 #[tokio::test]
-async fn a_page_of_an_allowed_origin_may_send_a_key_and_read_what_it_met() {
+async fn a_page_of_an_allowed_origin_may_send_a_key_and_read_the_headers() {
     let app = App::start_with_pool(2).await;
     for origin in [SHOP, "http://localhost:5173"] {
         let asked = preflight(&app, origin, "authorization,content-type,idempotency-key").await;
@@ -45,7 +45,7 @@ async fn a_page_of_an_allowed_origin_may_send_a_key_and_read_what_it_met() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_is_not_let_in() {
+async fn a_page_of_another_origin_is_refused() {
     let app = App::start_with_pool(2).await;
     for origin in ["https://evil.example", "http://localhost.evil.example", "null"] {
         let asked = preflight(&app, origin, "authorization").await;
@@ -62,7 +62,7 @@ async fn a_page_of_another_origin_is_not_let_in() {
 }
 
 #[tokio::test]
-async fn options_tells_the_methods_of_a_path() {
+async fn options_lists_the_methods_of_a_path() {
     let app = App::start_with_pool(1).await;
     let vectors = [
         ("/v1/orders", json!("GET, POST, HEAD, OPTIONS")),

@@ -1,4 +1,4 @@
-//! Cancelling an order: gives its stock back, once.
+//! A cancellation of an order gives the stock back once.
 
 use serde_json::json;
 use uuid::Uuid;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::app::{ACME, Answer, App, GLOBEX};
 use crate::support::execute;
 
-/// An order of three stickers, of which there are ten.
+/// Makes an order of three stickers. The stock is ten.
 async fn order_of_three(app: &App) -> Answer {
     app.order("order", "sticker", 3).await.expect(201)
 }
@@ -21,7 +21,7 @@ fn reserved(app: &App) -> i64 {
 }
 
 #[tokio::test]
-async fn cancelling_gives_the_stock_back_and_says_so() {
+async fn a_cancellation_gives_the_stock_back_and_writes_its_event() {
     let app = App::start_with_pool(2).await;
     let order = order_of_three(&app).await;
     assert_eq!(reserved(&app), 3);
@@ -83,7 +83,7 @@ async fn of_many_cancellations_at_once_one_succeeds() {
 }
 
 #[tokio::test]
-async fn a_key_may_cancel_two_orders_for_it_belongs_to_the_resource() {
+async fn one_key_may_cancel_two_orders_because_its_scope_is_the_order() {
     let app = App::start_with_pool(2).await;
     let (one, other) = (order_of_three(&app).await, app.order("other", "sticker", 1).await.expect(201));
 
@@ -138,7 +138,7 @@ async fn an_order_whose_payment_is_under_way_can_not_be_canceled_yet() {
 
     assert_eq!(refused.header("Retry-After"), Some("1"));
     assert_eq!(reserved(&app), 3);
-    // It was not stored: the same key cancels when the charge has failed.
+    // The refusal was not stored: when the charge has failed, the same key cancels the order.
     execute(&app.database, "UPDATE charges SET status = 'failed', failure_code = 'card_declined'");
     assert!(!cancel(&app, ACME, "cancel", &order).await.expect(200).is_replay());
 }

@@ -1,13 +1,14 @@
-//! The rules of charges: what each answer is, and what it leaves behind.
+//! The rules of charges: each answer, and the rows that it leaves.
 
 use std::time::{Duration, SystemTime};
 
+use diesel::connection::SimpleConnection;
 use serde_json::{Value, json};
 
-use crate::app::{App, GLOBEX, one_item, send};
-use crate::gateways::held;
+use crate::app::{App, Client, GLOBEX, one_item, send};
+use crate::gateways::{away, capturing, held};
 use crate::paying::{AMOUNT, until_final};
-use crate::support::fresh_database;
+use crate::support::{connect, eventually_blocked, fresh_database};
 
 #[tokio::test]
 async fn a_charge_that_succeeds_is_a_201_whose_replay_is_the_same() {
@@ -84,7 +85,7 @@ async fn a_declined_card_is_a_402_whose_replay_is_the_same() {
 }
 
 #[tokio::test]
-async fn what_the_gateway_fails_for_good_is_a_402_gateway_failed() {
+async fn a_charge_that_the_gateway_fails_for_good_is_a_402_gateway_failed() {
     let app = App::start().await;
     let order = app.pending_order().await;
 
@@ -137,7 +138,46 @@ async fn a_payment_method_that_is_not_accepted_leaves_the_key_free() {
 }
 
 #[tokio::test]
-async fn an_order_that_is_not_pending_is_not_payable_and_the_answer_is_kept() {
+async fn a_retry_gets_its_reply_after_the_gateway_stopped_accepting_the_payment_method() {
+    let before = App::start_without_settler(fresh_database(), capturing());
+    let order = before.pending_order().await;
+    let paid = before.pay("k", &order, "pm_retired").await.expect(201);
+    let after = App::start_on(before.database.clone(), 4).await;
+    let other = after.pending_order().await;
+
+    let retry = after.pay("k", &order, "pm_retired").await.expect(201);
+
+    assert_eq!((retry.is_replay(), retry.body), (true, paid.body));
+    after.pay("other", &other, "pm_retired").await.expect_problem(422, "invalid-request");
+}
+
+/// The charge is read first, and then its settlement. The test settles the charge between the two statements.
+#[tokio::test]
+async fn a_charge_that_is_settled_while_it_is_read_is_shown_final() {
+    let app = App::start_without_settler(fresh_database(), away());
+    let order = app.pending_order().await;
+    let id = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
+    let mut settling = connect(&app.database);
+    settling.batch_execute("BEGIN; LOCK TABLE settlements IN ACCESS EXCLUSIVE MODE").unwrap();
+    let client = Client::clone(&app);
+    let reads = [format!("/v1/charges/{id}"), "/v1/charges".to_owned()].map(|path| {
+        let client = client.clone();
+        tokio::spawn(async move { client.get(&path).await.expect(200).json() })
+    });
+    eventually_blocked(&app.database, 2).await;
+
+    let settled = "UPDATE settlements SET settled_at = now(), next_attempt_at = NULL; \
+                   UPDATE charges SET status = 'failed', failure_code = 'gateway_failed'; COMMIT";
+    settling.batch_execute(settled).unwrap();
+
+    let [one, page] = reads;
+    for charge in [one.await.unwrap(), page.await.unwrap()["data"][0].clone()] {
+        assert_eq!((&charge["status"], &charge["settlement"]), (&json!("failed"), &Value::Null), "{charge}");
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_is_not_pending_is_not_payable_and_the_refusal_is_stored() {
     let app = App::start().await;
     let (paid, canceled) = (app.pending_order().await, app.pending_order().await);
     app.pay("first", &paid, "pm_card_visa").await.expect(201);
@@ -153,7 +193,7 @@ async fn an_order_that_is_not_pending_is_not_payable_and_the_answer_is_kept() {
 }
 
 #[tokio::test]
-async fn another_accounts_orders_and_charges_are_not_there() {
+async fn another_accounts_orders_and_charges_are_not_found() {
     let app = App::start().await;
     let order = app.pending_order().await;
     let charge = app.paid_charge().await;
@@ -193,7 +233,7 @@ async fn charges_are_listed_newest_first_in_pages() {
 }
 
 #[tokio::test]
-async fn under_a_processing_charge_an_order_is_neither_payable_nor_cancelable() {
+async fn an_order_with_a_processing_charge_is_neither_payable_nor_cancelable() {
     let (gateway, hold) = held();
     let app = App::start_without_settler(fresh_database(), gateway);
     let order = app.pending_order().await;
@@ -204,7 +244,10 @@ async fn under_a_processing_charge_an_order_is_neither_payable_nor_cancelable() 
             let pay = app.pay("second", &order, "pm_card_visa").await.expect_problem(409, "settlement-in-progress");
             let cancel = app.cancel("cancel", &order).await.expect_problem(409, "settlement-in-progress");
             for refused in [pay, cancel] {
-                assert!(refused.header("Retry-After").is_some() && !refused.is_replay(), "not to be kept: {refused:?}");
+                assert!(
+                    refused.header("Retry-After").is_some() && !refused.is_replay(),
+                    "the refusal must not be stored: {refused:?}"
+                );
             }
         }
         hold.let_go();

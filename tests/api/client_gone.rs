@@ -1,4 +1,4 @@
-//! Work that a request started goes on when its client leaves, and a retry finds it.
+//! If a client leaves, the work of its request goes on, and a retry replays the reply.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use diesel::pg::PgConnection;
 use crate::app::{ACME, App, one_item};
 use crate::support::{connect, eventually, eventually_blocked};
 
-/// Holds the stickers, so that an order of one takes until this is dropped.
+/// Locks the product `sticker`. An order of a sticker waits until the connection is dropped.
 fn hold_stickers(app: &App) -> PgConnection {
     let mut conn = connect(&app.database);
     conn.batch_execute("BEGIN; SELECT FROM products WHERE sku = 'sticker' FOR UPDATE").unwrap();
@@ -40,7 +40,7 @@ async fn the_order_is_made_once_and_a_retry_replays_it(app: &App) {
 }
 
 #[tokio::test]
-async fn an_order_is_made_though_its_client_hangs_up() {
+async fn an_order_is_made_although_its_client_hangs_up() {
     let app = App::start_with_pool(4).await;
     let stickers = hold_stickers(&app);
     let client = connection(&app);
@@ -54,7 +54,7 @@ async fn an_order_is_made_though_its_client_hangs_up() {
 }
 
 #[tokio::test]
-async fn an_order_is_made_though_its_client_resets_the_connection() {
+async fn an_order_is_made_although_its_client_resets_the_connection() {
     let app = App::start_with_pool(4).await;
     let stickers = hold_stickers(&app);
     let mut client = connection(&app);
@@ -63,7 +63,7 @@ async fn an_order_is_made_though_its_client_resets_the_connection() {
     send_order(&client);
     eventually_blocked(&app.database, 1).await;
 
-    drop(client); // RST, since there was something left to read.
+    drop(client); // RST, because the client did not read the first answer.
     drop(stickers);
 
     the_order_is_made_once_and_a_retry_replays_it(&app).await;

@@ -1,5 +1,5 @@
-//! The crash matrix: the real binary is killed at every boundary of a charge and of a refund, and started again. Once a
-//! client retries, once nobody does and the settler is alone. Either way the money moves once and all books agree.
+//! The crash matrix: the real binary crashes at every boundary of a charge and of a refund, and starts again. In half of the
+//! tests a client retries, in the other half only the settler works. In both cases the money moves once, and all books agree.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::binary::Replica;
 use crate::paying::{AMOUNT, Sandbox, UNITS, until_final};
 use crate::support::{connect, count, eventually, fresh_database};
 
-/// Every boundary, in the order in which a request passes them. `src/` names them.
+/// Every boundary, in the order of a request. The names are crash points in `src/`.
 const POINTS: [&str; 8] = [
     "before-claim",
     "after-claim",
@@ -20,10 +20,10 @@ const POINTS: [&str; 8] = [
     "before-answer",
 ];
 
-/// Up to here nothing is committed: without a retry, the request was never made.
+/// After a crash at these points nothing is committed. Without a retry, the request had no effect.
 const NOTHING_COMMITTED: [&str; 2] = ["before-claim", "after-claim"];
 
-/// An API's database, a gateway with one of its own, and the request that is going to crash.
+/// The API's database, a gateway with another database, and the request that will crash.
 struct Scene {
     database: String,
     sandbox: Sandbox,
@@ -32,7 +32,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// An order that is to be paid.
+    /// An order, and the request that pays it.
     async fn of_a_charge() -> Self {
         let (database, sandbox) = (fresh_database(), Sandbox::start());
         let order = Replica::start(&database, &sandbox.url).pending_order().await;
@@ -40,7 +40,7 @@ impl Scene {
         Self { database, sandbox, path: "/v1/charges".to_owned(), body }
     }
 
-    /// A paid order that is to be refunded.
+    /// A paid order, and the request that refunds it.
     async fn of_a_refund() -> Self {
         let (database, sandbox) = (fresh_database(), Sandbox::start());
         let charge = Replica::start(&database, &sandbox.url).paid_charge().await;
@@ -55,7 +55,7 @@ impl Scene {
         replica.post(&self.path, key, self.body.clone()).await
     }
 
-    /// Sends the request to a process that crashes at `point`, and starts another one once the lease is over.
+    /// Sends the request to a process that crashes at `point`, ends the leases, and starts another process.
     async fn crash_at(&self, point: &str) -> Replica {
         let mut doomed = Replica::start_to_crash_at(point, &self.database, &self.sandbox.url);
         let request = doomed.request("POST", &self.path).header("Idempotency-Key", "crashed").json(&self.body);
@@ -69,19 +69,18 @@ impl Scene {
         until_final(async || self.send(replica, "crashed").await).await
     }
 
-    /// All that is in the two tables, by a condition.
     fn count(&self, what: &str) -> i64 {
         count(&self.database, what)
     }
 
     async fn until_settled(&self) {
-        eventually("the settler has settled it", || {
+        eventually("no charge or refund is processing", || {
             self.count("charges WHERE status = 'processing'") + self.count("refunds WHERE status = 'processing'") == 0
         })
         .await;
     }
 
-    /// The first final answer is what every retry gets, what the resource says, and the only one that was made.
+    /// Asserts that every retry gets the first final answer, and that the resource has the same body.
     async fn assert_answered_for_good(&self, replica: &Replica) {
         let first = self.retry(replica).await.expect(201);
         let resource = replica.get(first.header("Location").unwrap()).await.expect(200);
@@ -92,7 +91,7 @@ impl Scene {
         assert_eq!(self.count("idempotency_keys WHERE status = 202"), 0);
     }
 
-    /// One charge, one capture, a paid order with what it grants; and no other key can pay the order.
+    /// Asserts that there is one charge, one capture, a paid order and its entitlement, and that no other key can pay the order.
     async fn assert_paid_once(&self, replica: &Replica) {
         self.assert_answered_for_good(replica).await;
         self.send(replica, "another").await.expect_problem(409, "order-not-payable");
@@ -107,7 +106,8 @@ impl Scene {
         }
     }
 
-    /// One refund here and at the gateway, a refunded order with nothing left of what it granted; and no key gets more.
+    /// Asserts that the API and the gateway have one refund, the order is refunded and its entitlement revoked, and no other key
+    /// can refund more.
     async fn assert_refunded_once(&self, replica: &Replica) {
         self.assert_answered_for_good(replica).await;
         self.send(replica, "another").await.expect_problem(409, "charge-not-refundable");

@@ -1,4 +1,4 @@
-//! The database goes away and comes back, as it does.
+//! The database goes away and comes back.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ use idempotent_payments::gateway::HttpGateway;
 use crate::app::{App, Client, send};
 use crate::support::{cluster, execute, fresh_database};
 
-/// A database that accepts no connections, or does again.
+/// Makes the database refuse new connections, or accept them again.
 fn allow_connections(app: &App, allow: bool) {
     let (_, name) = app.database.rsplit_once('/').unwrap();
     execute(&cluster().url("postgres"), &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allow}"));
 }
 
-/// Ends all connections, as a restart of PostgreSQL or a firewall does.
+/// Ends all connections, like a restart of PostgreSQL or a firewall.
 pub fn cut_connections(app: &App) {
     let (_, name) = app.database.rsplit_once('/').unwrap();
     let cut = format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'");
@@ -26,7 +26,7 @@ pub fn cut_connections(app: &App) {
 }
 
 #[tokio::test]
-async fn without_its_database_the_server_says_so_and_serves_again_when_it_is_back() {
+async fn without_its_database_the_server_answers_503_and_serves_again_when_the_database_is_back() {
     let app = App::start_with_pool(2).await;
     app.order("before", "sticker", 1).await.expect(201);
     allow_connections(&app, false);
@@ -47,7 +47,7 @@ async fn without_its_database_the_server_says_so_and_serves_again_when_it_is_bac
 }
 
 #[tokio::test]
-async fn a_server_that_never_had_a_database_answers_all_the_same() {
+async fn a_server_that_never_had_a_database_still_answers() {
     let nobody = Arc::new(HttpGateway::new("http://127.0.0.1:1").unwrap());
     let app = App::start_without_settler("postgresql://payments@%2Fnowhere/payments".into(), nobody);
 
@@ -95,7 +95,7 @@ async fn reads_are_answered_over_connections_that_were_cut_while_idle() {
 }
 
 #[tokio::test]
-async fn a_storm_survives_that_its_connections_are_cut_again_and_again() {
+async fn a_storm_survives_repeated_cuts_of_its_connections() {
     let app = App::start_with_pool(4).await;
     let client = (*app).clone();
     let storm = tokio::spawn(async move {
@@ -119,9 +119,9 @@ async fn a_storm_survives_that_its_connections_are_cut_again_and_again() {
 }
 
 #[tokio::test]
-async fn a_panic_leaves_the_thread_and_its_connection_fit_for_work() {
+async fn after_a_panic_the_thread_and_its_connection_still_work() {
     let url = fresh_database();
-    // One thread: if the panic took it along, or left its transaction open, nothing would work any more.
+    // One thread: if the panic ended the thread, or left its transaction open, the next work would fail.
     let db = Db::start(&url, 1).unwrap();
 
     let panicked = db.run(NOBODY, |conn| {

@@ -1,5 +1,5 @@
-//! The local cluster survives everything that can happen to it between two runs. Each test has a cluster of its own,
-//! made by the real programs.
+//! The local cluster survives everything that can happen between two runs. Each test makes its own cluster with PostgreSQL's
+//! programs.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -14,10 +14,10 @@ use idempotent_payments::dev_postgres::{self, Cluster, Durability, Error, Lifeti
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 
-/// Far longer than anything here takes, on a machine that does something else as well.
+/// Far longer than any step of these tests takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A kept cluster, so that what is tested is what `cargo run` does, that doesn't wait for the disk.
+/// A kept cluster, like the cluster of `cargo run`. It does not wait for the disk, so that the tests are fast.
 fn options(dir: &Path) -> Options {
     Options { dir: dir.to_owned(), durability: Durability::Fast, lifetime: Lifetime::Kept }
 }
@@ -26,7 +26,7 @@ fn start(dir: &Path) -> Cluster {
     dev_postgres::start(&options(dir)).unwrap()
 }
 
-/// An empty directory, closed to others; deleted at the end.
+/// An empty directory that only its owner can enter. It is deleted at the end.
 fn new_dir() -> TempDir {
     tempfile::Builder::new().prefix("payments-test-").permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap()
 }
@@ -45,16 +45,16 @@ fn postmaster(cluster: &Cluster) -> Pid {
     pid(cluster.postmaster_pid().unwrap())
 }
 
-/// A server deletes its lock file, which is what others go by, just before it ends.
+/// Waits until the server's process has ended. The lock file is no sign: the server deletes it just before its end.
 fn wait_for_end(server: Pid) {
     wait_until("the server's end", || test_kill_process(server).is_err());
 }
 
-#[expect(clippy::disallowed_methods, reason = "these tests have no runtime; it polls a condition")]
+#[expect(clippy::disallowed_methods, reason = "these tests have no runtime, and the loop polls a condition")]
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < deadline, "never came: {what}");
+        assert!(Instant::now() < deadline, "not within 30 s: {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -94,7 +94,7 @@ fn a_server_that_others_use_is_not_stopped() {
     let connection = PgConnection::establish(&third.url("postgres")).unwrap();
     let server = postmaster(&third);
     third.stop();
-    assert!(test_kill_process(server).is_ok(), "there is a connection");
+    assert!(test_kill_process(server).is_ok(), "the server stopped although a connection is open");
     drop(connection);
     kill_process(server, Signal::INT).unwrap();
     wait_for_end(server);
@@ -118,7 +118,7 @@ fn two_starts_at_once_share_one_server() {
         }
     });
     assert!(PgConnection::establish(&clusters[0].url("shared")).is_ok());
-    // The last one out is the one who started it.
+    // The starter of the server is dropped last.
     let (starter, others): (Vec<_>, Vec<_>) = clusters.into_iter().partition(Cluster::was_started_here);
     drop(others);
     drop(starter);
@@ -131,7 +131,7 @@ fn a_killed_server_is_started_again_with_its_data() {
     let cluster = dev_postgres::start(&durable).unwrap();
     execute(&cluster, "CREATE TABLE kept ()");
     let url = cluster.url("postgres");
-    // A backend that doesn't notice its server's death at once keeps the shared memory.
+    // A busy backend does not notice its server's death at once, and keeps the shared memory.
     let busy = thread::spawn(move || {
         let mut connection = PgConnection::establish(&url).unwrap();
         sql_query("CREATE TABLE busy AS SELECT count(*) FROM generate_series(1, 5000000)").execute(&mut connection)
@@ -168,7 +168,7 @@ fn a_server_that_died_is_revived_once() {
 
     assert_eq!(revived.iter().filter(|revived| **revived).count(), 1);
     execute(&user, "SELECT");
-    // Not by `stop`, which leaves the server to others: while another test forks, it may see its own lock held.
+    // On purpose not by `stop`: while another test forks, `stop` may see its own lock held and leave the server running.
     let server = postmaster(&user);
     kill_process(server, Signal::INT).unwrap();
     wait_for_end(server);
@@ -196,7 +196,7 @@ fn a_stale_postmaster_pid_does_not_stop_the_next_start() {
     let server = cluster.postmaster_pid().unwrap().to_string();
     cluster.stop();
 
-    // The lock files are back, and the process they name is alive and of the same user, but no server.
+    // The lock files are back and name a live process of the same user, but this process is no server.
     let owner = fs::metadata(dir.path()).unwrap();
     let mut unrelated = Command::new("sleep").arg("60").uid(owner.uid()).gid(owner.gid()).spawn().unwrap();
     for (file, content) in lock_files.iter().zip(contents) {
@@ -205,7 +205,7 @@ fn a_stale_postmaster_pid_does_not_stop_the_next_start() {
     }
     let restarted = start(dir.path());
     execute(&restarted, "TABLE kept");
-    assert!(unrelated.try_wait().unwrap().is_none(), "the unrelated process is left alone");
+    assert!(unrelated.try_wait().unwrap().is_none(), "the unrelated process was ended");
     unrelated.kill().unwrap();
     unrelated.wait().unwrap();
 }
@@ -235,7 +235,8 @@ fn a_throw_away_cluster_never_takes_and_deletes_a_kept_one() {
 const OWNER_DIR: &str = "DEV_POSTGRES_TEST_OWNER_DIR";
 const OWNER_KEEPS: &str = "DEV_POSTGRES_TEST_OWNER_KEEPS";
 
-/// Not a test by itself: the process that [`owner`] starts. It owns a cluster until it is killed.
+/// On purpose a test function without a claim: [`owner`] starts this binary again with this function as its only test. The
+/// process owns a cluster until it is killed.
 #[test]
 fn owner_process() {
     let Some(dir) = std::env::var_os(OWNER_DIR).map(PathBuf::from) else { return };
@@ -247,7 +248,7 @@ fn owner_process() {
     }
 }
 
-/// This test binary once more, as a process that can be killed.
+/// Starts this test binary again, as a process that a test can kill.
 fn owner(dir: &Path) -> Command {
     let (_, module) = module_path!().split_once("::").unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -301,8 +302,8 @@ fn the_server_survives_ctrl_c_in_its_terminal() {
     let dir = new_dir();
     let cluster = start(dir.path());
     let postmaster = postmaster(&cluster);
-    // Ctrl-C reaches the terminal's foreground process group. The leader of a session of its own is in none of that
-    // terminal's groups. (Our own session can't be asked for: in a PID namespace it may have no number.)
+    // Ctrl-C reaches the terminal's foreground process group. The leader of its own session is in none of the terminal's groups.
+    // (The test can't compare with its own session: in a PID namespace, that session may have no number.)
     assert_eq!(rustix::process::getsid(Some(postmaster)).unwrap(), postmaster);
 }
 
@@ -317,7 +318,7 @@ fn a_long_path_with_every_odd_character_works() {
 }
 
 #[test]
-fn a_directory_that_will_not_do_is_refused_with_the_remedy() {
+fn an_unsuitable_directory_is_refused_with_the_remedy() {
     let dir = new_dir();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let error = dev_postgres::start(&options(dir.path())).unwrap_err().to_string();
@@ -335,7 +336,7 @@ fn a_directory_that_will_not_do_is_refused_with_the_remedy() {
     let error = dev_postgres::start(&options(&link)).unwrap_err().to_string();
     assert!(error.contains("not a directory"), "{error}");
 
-    // Below a directory that is closed to the user who runs PostgreSQL for root.
+    // Root runs PostgreSQL as another user, and that user can't enter the parent directory.
     if rustix::process::geteuid().is_root() {
         let home = new_dir();
         let error = dev_postgres::start(&options(&home.path().join("cluster"))).unwrap_err().to_string();
@@ -344,9 +345,9 @@ fn a_directory_that_will_not_do_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn a_server_that_cannot_start_says_why_on_one_line() {
+fn a_server_that_cannot_start_gives_the_reason_on_one_line() {
     let dir = new_dir();
-    // Not by `stop`, which leaves the server to others: while another test forks, it may see its own lock held.
+    // On purpose not by `stop`: while another test forks, `stop` may see its own lock held and leave the server running.
     let server = postmaster(&start(dir.path()));
     let _ = kill_process(server, Signal::INT);
     wait_for_end(server);

@@ -1,4 +1,4 @@
-//! Entitlements are consumed exactly, and each of their policies does what it says.
+//! Entitlements are consumed exactly, and each endpoint keeps its policy.
 
 use diesel::connection::SimpleConnection;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ async fn consume(app: &Client, entitlement: &str, key: &str, units: i64) -> Answ
     app.post(&format!("{entitlement}/consume"), key, json!({"units": units})).await
 }
 
-/// The record of a key is made as old as waiting would make it.
+/// Lets the record of a key expire now.
 fn expire_record(app: &Client, key: &str) {
     execute(&app.database, &format!("UPDATE idempotency_keys SET expires_at = now() WHERE key = '{key}'"));
 }
@@ -63,15 +63,15 @@ async fn duplicates_of_one_consumption_consume_once() {
 }
 
 #[tokio::test]
-async fn a_quota_failure_is_replayed_for_a_minute_and_then_decided_afresh() {
+async fn a_quota_failure_is_replayed_for_a_minute_and_then_the_request_runs_again() {
     let app = App::start().await;
     let path = granted(&app, json!(10)).await;
     let first = consume(&app, &path, "k", 11).await;
     assert_eq!(first.problem(), "quota-exceeded");
     let left = app.count("idempotency_keys WHERE key = 'k' AND expires_at - created_at = interval '60 s'");
-    assert_eq!(left, 1, "kept for 60 s");
+    assert_eq!(left, 1, "the failure is stored for 60 s");
 
-    // More is granted, which the stored answer doesn't know.
+    // The customer gets more units, but the stored failure stays.
     execute(&app.database, "UPDATE entitlements SET units = 11");
     let replay = consume(&app, &path, "k", 11).await;
     assert!(replay.is_replay());
@@ -122,13 +122,13 @@ async fn a_second_revocation_is_refused_and_a_retried_one_is_replayed() {
     let replay = app.post(&path, "k", json!({})).await;
     assert_eq!((replay.reply(), replay.is_replay()), (first.reply(), true));
     let other = app.post(&path, "other", json!({})).await.expect_problem(409, "entitlement-inactive");
-    assert_eq!(other.header("Idempotency-Expires"), None, "success-only keeps no failure");
+    assert_eq!(other.header("Idempotency-Expires"), None, "success-only stores no failure");
 
     assert_eq!(app.count("events WHERE type = 'entitlement.revoked'"), 1);
 }
 
 #[tokio::test]
-async fn an_unlimited_entitlement_counts_up_to_what_json_can_say() {
+async fn an_unlimited_entitlement_counts_up_to_the_largest_exact_json_integer() {
     let app = App::start().await;
     let path = granted(&app, Value::Null).await;
     assert_eq!(consume(&app, &path, "a", 70).await.expect(200).json()["units_used"], 70);
@@ -149,21 +149,23 @@ async fn a_grant_must_end_in_the_future() {
     }
     assert_eq!(app.count("entitlements"), 0);
 
-    // The key is free, since nothing of a refused request is kept.
+    // The key is free, because nothing of a refused request is stored.
     let first = app.post("/v1/entitlements", "k", until("2099-01-01T02:00:00+02:00")).await.expect(201);
     assert_eq!(first.json()["expires_at"], "2099-01-01T00:00:00Z");
 }
 
-/// Meant to fail where "must be in the future" is decided before the key: the retry is the same request, and its time is
-/// past by now.
+/// This test must fail if the API checks "must be in the future" before the key: the retry is the same request, but its time is
+/// past.
 #[tokio::test]
 async fn a_grant_is_replayed_also_after_its_end() {
     let app = App::start().await;
     let soon = chrono::Utc::now() + chrono::TimeDelta::seconds(2);
     let grant = json!({"customer": "ada", "feature": "pro", "expires_at": soon});
     let first = app.post("/v1/entitlements", "k", grant.clone()).await.expect(201);
-    eventually("the database says that the end is past", || app.count("entitlements WHERE expires_at < now()") == 1)
-        .await;
+    eventually("the grant has ended by the database's clock", || {
+        app.count("entitlements WHERE expires_at < now()") == 1
+    })
+    .await;
 
     let replay = app.post("/v1/entitlements", "k", grant.clone()).await;
 
@@ -171,7 +173,7 @@ async fn a_grant_is_replayed_also_after_its_end() {
     app.post("/v1/entitlements", "another", grant).await.expect_problem(422, "invalid-request");
 }
 
-/// Meant to fail without the CHECK: what no code of ours does, the database refuses all the same.
+/// No code of the API makes these changes, but the database must refuse them too.
 #[tokio::test]
 async fn the_database_itself_refuses_more_use_than_there_are_units() {
     let app = App::start().await;
@@ -227,9 +229,9 @@ async fn a_list_is_filtered_by_customer_and_feature_and_paged_newest_first() {
     assert_eq!(wrong.pointers(), ["/feature"]);
 }
 
-/// Meant to fail where the list is not held to the account, and where a revocation writes before it looks whose it is.
+/// This test must fail if the list does not filter by account, or if a revocation writes before it checks the account.
 #[tokio::test]
-async fn an_entitlement_of_another_account_is_not_there() {
+async fn an_entitlement_of_another_account_is_not_found() {
     let app = App::start().await;
     let path = granted(&app, json!(10)).await;
     let before = app.get(&path).await.expect(200).json();

@@ -1,4 +1,4 @@
-//! One connection turns out to be useless, and all that are as old are closed with it.
+//! If one connection turns out to be useless, all connections that are as old are closed.
 
 use std::sync::{Arc, Barrier};
 
@@ -22,7 +22,7 @@ fn customers(conn: &mut PgConnection) -> Result<Vec<String>, ApiError> {
     Ok(orders::table.select(orders::customer).load(conn)?)
 }
 
-/// Reads once over each connection, all at the same time: an account for each, so that none has to wait.
+/// Reads once over each connection, all at the same time. Each read has its own account, so that no read waits.
 async fn read_over_each(db: &Db) -> Vec<bool> {
     let meeting = Arc::new(Barrier::new(CONNECTIONS as usize));
     let reads = (1..=CONNECTIONS).map(|account| {
@@ -36,7 +36,7 @@ async fn read_over_each(db: &Db) -> Vec<bool> {
 }
 
 #[tokio::test]
-async fn one_stale_plan_closes_every_connection_that_is_as_old() {
+async fn one_stale_plan_closes_every_connection_of_the_same_age() {
     let url = fresh_database();
     let db = Db::start(&url, CONNECTIONS).unwrap();
     assert_eq!(read_over_each(&db).await, [true; CONNECTIONS as usize]);

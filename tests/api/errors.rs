@@ -1,4 +1,4 @@
-//! Every answer that is not a success is a problem document, whoever found the problem.
+//! Every answer that is not a success is a problem document, whichever part of the API refused the request.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ async fn a_problem_names_the_request_that_met_it() {
 }
 
 #[tokio::test]
-async fn a_path_without_this_method_says_which_it_has() {
+async fn a_405_lists_the_methods_of_the_path() {
     let app = App::start_with_pool(2).await;
     let vectors = [
         ("PATCH", "/v1/orders", ["GET", "HEAD", "OPTIONS", "POST"].as_slice()),
@@ -56,7 +56,7 @@ async fn head_answers_as_get_without_a_body() {
 async fn checks_come_in_the_order_of_the_contract() {
     let app = App::start_with_pool(2).await;
     let before = app.rows();
-    // Each request has one fault less than the one before.
+    // Each request has one fault less than the request before.
     let (large, bad) = ("[".repeat(64 * 1024 + 1), "[");
     let text = |request: reqwest::RequestBuilder| request.header("Content-Type", "text/plain");
     let json = |request: reqwest::RequestBuilder| request.header("Content-Type", "application/json");
@@ -115,7 +115,7 @@ async fn a_body_must_say_that_it_is_json() {
     }
 }
 
-/// Waits the five seconds that a duplicate waits.
+/// This test takes five seconds: a duplicate waits for five seconds.
 #[tokio::test]
 async fn a_key_that_is_held_for_too_long_is_in_flight() {
     let app = App::start_with_pool(2).await;
@@ -151,7 +151,7 @@ async fn an_internal_error_shows_no_cause_and_stores_nothing() {
 }
 
 #[tokio::test]
-async fn a_server_with_too_much_to_do_says_so_at_once() {
+async fn an_overloaded_server_refuses_at_once() {
     let app = App::start_with_pool(1).await;
     app.get("/v1/orders").await.expect(200);
     let mut other = connect(&app.database);
@@ -169,14 +169,14 @@ async fn a_server_with_too_much_to_do_says_so_at_once() {
             answer
         }
     });
-    // The lock is held until somebody was refused: nobody is before the queue is full.
+    // The test holds the lock until the API refuses a request. The API refuses no request before the queue is full.
     let (answers, ()) = tokio::join!(storm, async {
         refusal.notified().await;
         drop(other);
     });
 
     let (refused, served): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 503);
-    // The one that runs, and the account's half of the 64 places in the queue.
+    // 33: one order runs, and the account may use half of the queue's 64 places.
     assert!(!refused.is_empty() && served.len() >= 33, "{} refused", refused.len());
     for answer in refused {
         let answer = answer.expect_problem(503, "overloaded");

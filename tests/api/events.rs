@@ -1,4 +1,4 @@
-//! The feed: every event once, in one order that never changes, and none behind a cursor that passed it.
+//! The feed has every event once, in an order that never changes. No new event appears before a cursor that a poller has.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::app::{ACME, App, Client, GLOBEX, send};
 use crate::support::{connect, eventually_blocked, execute};
 
-/// One page behind a cursor.
+/// Reads one page after a cursor.
 async fn page(app: &Client, account: &str, after: Option<&str>, limit: u32) -> (Vec<Value>, bool) {
     let after = after.map(|cursor| format!("&after={cursor}")).unwrap_or_default();
     let answer = send(app.request_as(account, "GET", &format!("/v1/events?limit={limit}{after}"))).await.expect(200);
@@ -16,7 +16,7 @@ async fn page(app: &Client, account: &str, after: Option<&str>, limit: u32) -> (
     (page["data"].as_array().unwrap().clone(), page["has_more"].as_bool().unwrap())
 }
 
-/// Reads to the end of the feed, as a poller does, and returns where it stands then.
+/// Reads to the end of the feed, like a poller. Adds the new events to `seen`.
 async fn poll(app: &Client, seen: &mut Vec<Value>) {
     loop {
         let after = seen.last().map(|event| event["cursor"].as_str().unwrap().to_owned());
@@ -29,7 +29,7 @@ async fn poll(app: &Client, seen: &mut Vec<Value>) {
 }
 
 #[tokio::test]
-async fn each_change_is_one_event_with_the_object_after_it() {
+async fn each_change_is_one_event_with_the_object_after_the_change() {
     let app = App::start().await;
     let order = app.order("k1", "credits-1000", 1).await.expect(201);
     let charge = json!({"order_id": order.json()["id"], "payment_method": "pm_card_visa"});
@@ -39,7 +39,7 @@ async fn each_change_is_one_event_with_the_object_after_it() {
     let path = grant.header("Location").unwrap();
     app.post(&format!("{path}/consume"), "k4", json!({"units": 2})).await.expect(200);
     app.post(&format!("{path}/revoke"), "k5", json!({})).await.expect(200);
-    // A retry changes nothing, and so is no event.
+    // A retry changes nothing, so it makes no event.
     app.post(&format!("{path}/consume"), "k4", json!({"units": 2})).await.expect(200);
 
     let mut seen = Vec::new();
@@ -61,10 +61,10 @@ async fn each_change_is_one_event_with_the_object_after_it() {
 }
 
 #[tokio::test]
-async fn an_event_that_commits_late_is_placed_behind_what_was_read() {
+async fn an_event_that_commits_late_comes_after_the_events_that_were_read() {
     let app = App::start().await;
     let mut seen = Vec::new();
-    // The slow transaction's event is older by id and by time than what is read before it commits.
+    // By id and by time, the slow transaction's event is older than the events that the poller reads before the commit.
     let mut slow = connect(&app.database);
     slow.batch_execute(
         "BEGIN; INSERT INTO events (account_id, id, type, data) \
@@ -111,10 +111,10 @@ async fn a_poller_beside_many_writers_sees_every_event_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn two_readers_do_not_place_one_event_twice() {
+async fn two_readers_do_not_give_one_event_two_positions() {
     let app = App::start().await;
     app.order("k", "sticker", 1).await.expect(201);
-    // Both find the event without a place, and wait for the feed's lock.
+    // Both readers find the event without a position, and wait for the feed's lock.
     execute(&app.database, "INSERT INTO event_feeds SELECT account_id, 0 FROM accounts WHERE name = 'acme'");
     let mut holder = connect(&app.database);
     holder.batch_execute("BEGIN; SELECT FROM event_feeds FOR UPDATE").unwrap();
@@ -132,7 +132,7 @@ async fn a_read_that_finds_nothing_new_writes_nothing() {
     let app = App::start().await;
     let mut seen = Vec::new();
     poll(&app, &mut seen).await;
-    // Whoever would write to the feed now would wait for its lock.
+    // A read that writes to the feed would wait for this lock.
     let mut holder = connect(&app.database);
     holder.batch_execute("BEGIN; LOCK TABLE event_feeds, events IN SHARE MODE").unwrap();
     poll(&app, &mut seen).await;
@@ -141,7 +141,7 @@ async fn a_read_that_finds_nothing_new_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_long_backlog_is_read_whole_though_one_read_places_only_some() {
+async fn a_long_backlog_is_read_completely_although_one_read_places_only_a_part() {
     let app = App::start().await;
     execute(
         &app.database,
@@ -165,6 +165,27 @@ async fn a_long_backlog_is_read_whole_though_one_read_places_only_some() {
 }
 
 #[tokio::test]
+async fn a_filter_finds_an_event_behind_a_long_backlog_of_others() {
+    let app = App::start().await;
+    execute(
+        &app.database,
+        "INSERT INTO events (account_id, id, type, data, created_at) \
+         SELECT account_id, gen_random_uuid(), 'order.created', '{}', now() + interval '1 second' \
+         FROM accounts, generate_series(1, 2500) WHERE name = 'acme'",
+    );
+    execute(
+        &app.database,
+        "INSERT INTO events (account_id, id, type, data, created_at) \
+         SELECT account_id, gen_random_uuid(), 'order.paid', '{\"id\": \"last\"}', now() + interval '2 seconds' \
+         FROM accounts WHERE name = 'acme'",
+    );
+
+    let found = app.get("/v1/events?type=order.paid").await.expect(200).json();
+
+    assert_eq!(found["data"][0]["data"]["id"], "last", "{found}");
+}
+
+#[tokio::test]
 async fn a_cursor_that_the_feed_never_gave_is_refused() {
     let app = App::start().await;
     let (events, _) = page(&app, ACME, None, 20).await;
@@ -178,7 +199,7 @@ async fn a_cursor_that_the_feed_never_gave_is_refused() {
         let answer = app.get(&format!("/v1/events?after={cursor}")).await.expect_problem(422, "invalid-request");
         assert_eq!(answer.pointers(), ["/after"], "{cursor}");
     }
-    // The other account's feed has not come so far.
+    // The other account's feed has not given this cursor.
     page(&app, GLOBEX, None, 20).await;
     let answer = send(app.request_as(GLOBEX, "GET", &format!("/v1/events?after={ahead}"))).await;
     answer.expect_problem(422, "invalid-request");

@@ -1,30 +1,31 @@
-//! The server turns read-only, as a standby is before its promotion, and takes writes again.
+//! The database server becomes read-only, like a standby before its promotion, and then takes writes again.
 
 use crate::app::{App, Client, send};
 use crate::database::cut_connections;
 use crate::support::{cluster, execute};
 
-/// Makes new connections read-only, or not. Connections keep what they were made with, as after a fail-over.
+/// Makes new connections read-only or writable. Open connections keep their setting, as after a fail-over.
 fn set_read_only(app: &App, read_only: bool) {
     let (_, name) = app.database.rsplit_once('/').unwrap();
     let setting = format!("ALTER DATABASE {name} SET default_transaction_read_only = {read_only}");
     execute(&cluster().url("postgres"), &setting);
 }
 
-/// A server whose every connection was made while the database only read.
+/// Starts a server. All its connections are made while the database is read-only.
 async fn start_with_read_only_connections() -> App {
-    // More connections than a request has tries: it meets a fresh connection only if one fault closes all older ones.
+    // There are more connections than a request has attempts. So a request gets a fresh connection only if one failure closes all
+    // older connections.
     let app = App::start_with_pool(30).await;
     app.order("before", "pro-monthly", 1).await.expect(201);
     set_read_only(&app, true);
     cut_connections(&app);
     let reads = app.at_once(90, |app, _| async move { app.get("/v1/orders").await.status }).await;
-    assert_eq!(reads, [200; 90], "reads are still served");
+    assert_eq!(reads, [200; 90], "the server still serves reads");
     app
 }
 
 #[tokio::test]
-async fn a_server_whose_database_only_reads_is_not_ready_and_asks_writers_to_come_back() {
+async fn a_server_with_a_read_only_database_is_not_ready_and_answers_writes_with_503() {
     let app = start_with_read_only_connections().await;
 
     let write = app.order("key", "pro-monthly", 1).await.expect_problem(503, "database-unavailable");
@@ -40,7 +41,7 @@ async fn a_server_whose_database_only_reads_is_not_ready_and_asks_writers_to_com
 }
 
 #[tokio::test]
-async fn every_write_succeeds_once_the_server_takes_writes_though_no_connection_was_cut() {
+async fn after_a_fail_over_every_write_succeeds_although_no_connection_was_cut() {
     let app = start_with_read_only_connections().await;
     set_read_only(&app, false);
 
@@ -61,7 +62,7 @@ async fn a_charge_is_paid_over_connections_that_were_read_only() {
     app.at_once(24, |app, _| async move { app.get("/v1/orders").await.status }).await;
     set_read_only(&app, false);
 
-    // The sandbox gateway has a pool of its own, which still only reads: the gateway is not what is tried here.
+    // The sandbox gateway has its own read-only connections. This test is not about the gateway, so its connections are cut.
     cut_sandbox_connections(&app);
     let charge = app.pay("pay", &order, "pm_card_visa").await.expect(201);
 
@@ -69,7 +70,7 @@ async fn a_charge_is_paid_over_connections_that_were_read_only() {
     assert_eq!((app.captures(), app.count("orders WHERE status = 'paid'")), (1, 1));
 }
 
-/// Ends the connections of the sandbox, which has not named them.
+/// Ends the connections of the sandbox gateway: only the API's connections have the application name `payments`.
 fn cut_sandbox_connections(app: &App) {
     let (_, name) = app.database.rsplit_once('/').unwrap();
     let cut = format!(

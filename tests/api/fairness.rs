@@ -1,4 +1,4 @@
-//! One account is stuck at a row that somebody holds. Other accounts, and readiness, don't notice.
+//! One account's requests wait for a locked row. Other accounts and readiness are not slower.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use diesel::pg::PgConnection;
 use crate::app::{ACME, Answer, App, Client, GLOBEX, one_item, send};
 use crate::support::{connect, eventually_blocked};
 
-/// Holds the stickers of the account ACME until it is dropped.
+/// Locks the product `sticker` of the account ACME until the connection is dropped.
 fn hold_stickers(app: &App) -> PgConnection {
     let mut conn = connect(&app.database);
     let of_acme = "SELECT account_id FROM api_keys WHERE hash = sha256('sk_demo_acme')";
@@ -23,14 +23,14 @@ async fn order_as(app: &Client, account: &str, key: &str) -> (Answer, Duration) 
     (answer, asked.elapsed())
 }
 
-/// A wait in the queue that is noticed. A stuck order waits for its row for three seconds, so one that waits behind stuck
-/// orders takes longer.
+/// The limit for requests that must not wait. A stuck order waits three seconds for its row, so a request behind stuck orders
+/// takes longer than this limit.
 const NOTICED: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn an_account_that_is_stuck_at_a_row_slows_neither_another_account_nor_readiness() {
     let app = App::start_with_pool(10).await;
-    // Both keys are known, as they are in a server at work.
+    // The server knows both API keys, like a server at work.
     for account in [ACME, GLOBEX] {
         send(app.request_as(account, "GET", "/v1/orders")).await.expect(200);
     }
@@ -57,7 +57,7 @@ async fn an_account_that_is_stuck_at_a_row_slows_neither_another_account_nor_rea
         .map(|(answer, took)| (answer.expect(503), took))
         .filter(|(answer, _)| answer.problem() == "overloaded")
         .collect();
-    // Five at a time are stuck for three seconds each, so nearly all that wait are refused before their turn comes.
+    // Five orders at a time are stuck, each for three seconds. Nearly all waiting orders are refused before their turn.
     assert!(refused.len() >= 50, "{} were refused", refused.len());
     for (answer, took) in refused {
         assert_eq!(answer.header("Retry-After"), Some("1"));
@@ -65,11 +65,11 @@ async fn an_account_that_is_stuck_at_a_row_slows_neither_another_account_nor_rea
     }
     assert_eq!(app.count("orders"), 10);
     let (answer, _) = order_as(&app, ACME, "stuck-0").await;
-    assert!(!answer.expect(201).is_replay(), "a refused request left no trace");
+    assert!(!answer.expect(201).is_replay(), "a refused request left a record");
 }
 
 #[tokio::test]
-async fn while_no_thread_comes_free_work_is_refused_after_two_seconds_and_readiness_answers_at_once() {
+async fn while_all_threads_are_busy_work_is_refused_after_two_seconds_and_readiness_answers_at_once() {
     let app = App::start_with_pool(1).await;
     send(app.request_as(ACME, "GET", "/v1/orders")).await.expect(200);
     let _stickers = hold_stickers(&app);
@@ -84,6 +84,6 @@ async fn while_no_thread_comes_free_work_is_refused_after_two_seconds_and_readin
 
     refused.expect_problem(503, "overloaded");
     assert!((1900..2900).contains(&took.as_millis()), "refused after {took:?}");
-    assert!(!stuck.is_finished(), "the one thread is at work until its row's lock times out");
+    assert!(!stuck.is_finished(), "the only thread works until its wait for the row's lock times out");
     stuck.await.unwrap().0.expect_problem(503, "database-unavailable");
 }

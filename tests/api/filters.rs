@@ -1,4 +1,4 @@
-//! Lists take filters, alone and together; what they let through is what they say.
+//! Lists take filters, alone and together, and return only matching items.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -7,7 +7,7 @@ use crate::app::{App, Client};
 use crate::gateways::away;
 use crate::support::{execute, fresh_database};
 
-/// The ids, or what else names the items, of a list.
+/// One member of each item of a list, for example the ids.
 async fn listed(app: &Client, path: &str, member: &str) -> Vec<String> {
     let page = app.get(path).await.expect(200).json();
     let text = |item: &Value| item[member].as_str().unwrap().to_owned();
@@ -54,7 +54,7 @@ async fn events_are_found_by_type_and_object() {
     assert_eq!(types("object_id=mug").await, ["product.updated", "product.updated"]);
     assert_eq!(types(&format!("object_id={order}&type=order.canceled")).await, ["order.canceled"]);
     assert_eq!(types("created_before=2020-01-01T00:00:00Z").await, [] as [&str; 0]);
-    // A page of a filtered feed goes on from its last cursor.
+    // A filtered feed goes on after its last cursor.
     let first = app.get("/v1/events?object_id=mug&limit=1").await.expect(200).json();
     assert_eq!(first["has_more"], true);
     let cursor = first["data"][0]["cursor"].as_str().unwrap();

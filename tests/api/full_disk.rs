@@ -1,12 +1,12 @@
-//! The server has no room left, and what else it says when it can't serve now or would serve the same work again.
+//! The database has no room left, or aborts a transaction that can run again.
 //!
-//! The errors are PostgreSQL's own, raised by a trigger with the SQLSTATE and the message of the real ones. A disk that is
-//! full is tried by `.ci/full-disk`, which needs root.
+//! A trigger raises the errors, with the SQLSTATE and the message of PostgreSQL and Citus. `.ci/full-disk` tests a real full
+//! disk, and needs root.
 
 use crate::app::App;
 use crate::support::execute;
 
-/// The insert of an order fails with this error; the first time only, if `once`.
+/// Makes the insert of an order fail with this error. With `once`, only the first insert fails.
 fn fail_orders(app: &App, sqlstate: &str, message: &str, once: bool) {
     let condition = if once { "nextval('failures') = 1" } else { "true" };
     execute(
@@ -21,7 +21,7 @@ fn fail_orders(app: &App, sqlstate: &str, message: &str, once: bool) {
 }
 
 #[tokio::test]
-async fn a_server_without_room_asks_clients_to_come_back_and_the_key_stays_free() {
+async fn if_the_database_has_no_room_the_api_answers_503_and_the_key_stays_free() {
     let errors = [
         ("53100", "could not extend file \"base/16389/16402\": No space left on device"),
         ("53100", "could not extend file \"base/16389/16402\": wrote only 4096 of 8192 bytes at block 7"),
@@ -42,7 +42,7 @@ async fn a_server_without_room_asks_clients_to_come_back_and_the_key_stays_free(
 }
 
 #[tokio::test]
-async fn what_a_distributed_server_gives_up_runs_again() {
+async fn a_transaction_that_a_distributed_server_aborts_runs_again() {
     let errors = [
         ("40P01", "canceling the transaction since it was involved in a distributed deadlock"),
         ("08006", "connection to the remote node citus-2:5432 failed with the following error: Connection refused"),

@@ -1,5 +1,5 @@
-//! What a gateway may do over HTTP: hang and refuse, let nobody in, ask to be left alone. Whatever it does, the money moves
-//! once, and one charge's trouble is no other charge's.
+//! Faults of a gateway over HTTP: it hangs, refuses, rejects all callers, or asks to wait. In each case the money moves once, and
+//! one charge's fault does not delay another charge.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use crate::app::{ACME, App, GLOBEX, one_item};
 use crate::scripted::{Does, Scripted};
 use crate::support::{eventually, fresh_database, number};
 
-/// The API, without a settler in the background.
+/// Starts an API without a settler in the background.
 fn api_of(gateway: &Scripted) -> App {
     App::start_without_settler(fresh_database(), gateway.gateway())
 }
@@ -24,13 +24,13 @@ async fn a_capture_that_hangs_and_succeeds_after_its_second_sending_was_refused_
     let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
     app.let_leases_end();
 
-    assert_eq!(settler.pass(false).await.unwrap().settled, 0, "refused, and the books are empty");
+    assert_eq!(settler.pass(false).await.unwrap().settled, 0, "the call was refused, and the books are empty");
 
     assert_eq!((gateway.sendings(), gateway.captures()), (2, 0));
     assert_eq!(app.member(&format!("/v1/charges/{charge}"), "status").await, "processing");
     assert_eq!(app.count("idempotency_keys WHERE status = 402"), 0);
     app.pay("another", &order, "pm_card_visa").await.expect_problem(409, "settlement-in-progress");
-    // The first sending captures after all.
+    // Now the first sending captures.
     gateway.release();
     gateway.until_captured(1).await;
     app.let_leases_end();
@@ -57,7 +57,7 @@ async fn a_capture_that_is_refused_at_its_first_sending_has_failed_at_once() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_lets_nobody_in_fails_no_charge() {
+async fn a_gateway_that_rejects_all_callers_fails_no_charge() {
     for status in [401, 403, 404, 405] {
         let gateway = Scripted::open();
         let app = api_of(&gateway);
@@ -73,7 +73,7 @@ async fn a_gateway_that_lets_nobody_in_fails_no_charge() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_asks_to_wait_is_left_alone_for_as_long() {
+async fn a_gateway_that_asks_to_wait_gets_no_call_until_then() {
     let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
     for (status, retry_after) in [(429, "30"), (503, "30"), (503, date.as_str())] {
         let gateway = Scripted::open();
@@ -88,7 +88,7 @@ async fn a_gateway_that_asks_to_wait_is_left_alone_for_as_long() {
     }
 }
 
-/// The settler looks each second, whatever hangs.
+/// The settler looks each second, also while calls hang.
 #[tokio::test]
 async fn forty_hanging_captures_do_not_delay_another_charges_lost_reply() {
     const HANGING: usize = 40;
@@ -103,7 +103,7 @@ async fn forty_hanging_captures_do_not_delay_another_charges_lost_reply() {
     let other = async {
         gateway.until_sent(HANGING).await;
         app.pay("lost", &order, "pm_card_lost_reply").await.expect(202);
-        // On purpose: the settler takes the forty now, so that they hang while the other one becomes due.
+        // On purpose: the forty become due now, so that they hang when the other charge becomes due.
         let before = gateway.sendings();
         app.execute("UPDATE settlements SET next_attempt_at = now() WHERE key <> 'lost' AND settled_at IS NULL");
         let millis = |column: &str| {
@@ -120,7 +120,7 @@ async fn forty_hanging_captures_do_not_delay_another_charges_lost_reply() {
     let (hanging, delay) = tokio::join!(hanging, other);
 
     assert!(hanging.iter().all(|answer| answer.status == 202));
-    assert_eq!(gateway.captures(), 1, "the forty still hang");
+    assert_eq!(gateway.captures(), 1, "a hanging capture has ended");
     assert!(delay < 2000, "settled {delay} ms after it was due");
     watch.abort();
 }

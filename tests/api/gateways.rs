@@ -1,4 +1,4 @@
-//! Gateways that fail as a test needs it, at the moment it needs it.
+//! Gateways that fail in the way and at the moment that a test needs.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::app::Client;
 
 type Learnt = Result<Outcome, CallError>;
 
-/// Answers each call by a function; its books can't be read.
+/// A gateway that answers each call by a function. Its books can't be read.
 struct Answering<F>(F);
 
 impl<F, A> Gateway for Answering<F>
@@ -39,15 +39,15 @@ where
 }
 
 fn silence() -> CallError {
-    CallError::NoAnswer { reason: "the test wants silence".to_owned() }
+    CallError::NoAnswer { reason: "the test's gateway does not answer".to_owned() }
 }
 
-/// One that can't be reached.
+/// A gateway that nobody can reach.
 pub fn away() -> Arc<dyn Gateway> {
     Arc::new(Answering(|_| async { Err(silence()) }))
 }
 
-/// One whose every call arrives and whose every answer is lost.
+/// A gateway that gets every call but loses every answer.
 pub fn unheard(gateway: HttpGateway) -> Arc<dyn Gateway> {
     let gateway = Arc::new(gateway);
     Arc::new(Answering(move |call| {
@@ -62,20 +62,25 @@ pub fn unheard(gateway: HttpGateway) -> Arc<dyn Gateway> {
     }))
 }
 
-/// One that declines every card.
+/// A gateway that takes every payment method, and captures.
+pub fn capturing() -> Arc<dyn Gateway> {
+    Arc::new(Answering(|_| std::future::ready(Ok(Outcome::Succeeded))))
+}
+
+/// A gateway that declines every card.
 pub fn declining() -> Arc<dyn Gateway> {
     let decline = || Outcome::Declined { decline_code: "card_declined".to_owned() };
     Arc::new(Answering(move |_| std::future::ready(Ok(decline()))))
 }
 
-/// The test's hand on a gateway whose calls succeed when they are let go.
+/// Controls a gateway whose calls wait. When the test lets a call go, the call succeeds.
 #[derive(Clone)]
 pub struct Hold {
     called: Arc<Semaphore>,
     let_go: Arc<Semaphore>,
 }
 
-/// A gateway whose calls wait for the test.
+/// A gateway whose calls wait until the test lets them go.
 pub fn held() -> (Arc<dyn Gateway>, Hold) {
     let hold = Hold { called: Arc::new(Semaphore::new(0)), let_go: Arc::new(Semaphore::new(0)) };
     let Hold { called, let_go } = hold.clone();
@@ -91,7 +96,7 @@ pub fn held() -> (Arc<dyn Gateway>, Hold) {
 }
 
 impl Hold {
-    /// Waits until one more call is under way.
+    /// Waits until one more call has arrived.
     pub async fn until_called(&self) {
         self.called.acquire().await.unwrap().forget();
     }
@@ -101,14 +106,14 @@ impl Hold {
         self.let_go.add_permits(1);
     }
 
-    /// Takes one unused leave back.
+    /// Takes one unused permit back.
     pub async fn take_back(&self) {
         self.let_go.acquire().await.unwrap().forget();
     }
 }
 
 impl Client {
-    /// A settler as another replica has it, on this test's runtime: it does what it is told, when it is told.
+    /// A settler like another replica's, on this test's runtime. It works only when the test calls it.
     pub fn settler(&self, gateway: Arc<dyn Gateway>) -> Settler {
         Settler::new(Payments(gateway), Db::start(&self.database, 2).unwrap())
     }

@@ -1,4 +1,4 @@
-//! Retries after the key's record is gone: a key that moved money once is never used for it again.
+//! Retries after the key's record is gone: a key that moved money once never moves money again.
 
 use idempotent_payments::idempotency::sweep;
 
@@ -8,7 +8,7 @@ use crate::support::connect;
 
 const EXPIRE: &str = "UPDATE idempotency_keys SET expires_at = now() - interval '1 second'";
 
-/// Every way in which a record goes.
+/// Every way to lose a record.
 const LOSSES: [&str; 3] = ["deleted", "expired", "swept"];
 
 fn lose_records(app: &App, how: &str) {

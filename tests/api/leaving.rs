@@ -1,4 +1,4 @@
-//! Clients that leave in the middle, and servers that are told to: what was begun is done.
+//! Clients that leave during a request, and servers that stop: the work under way is finished.
 
 use diesel::connection::SimpleConnection;
 use rustix::process::Signal;
@@ -11,7 +11,7 @@ use crate::binary::Replica;
 use crate::paying::Sandbox;
 use crate::support::{connect, count, eventually, eventually_blocked, fresh_database};
 
-/// Sends a charge of a slow card over a connection of its own.
+/// Sends a charge of a slow card on its own connection.
 async fn send_slow_charge(app: &Client, order: &str) -> TcpStream {
     let host = app.base.strip_prefix("http://").unwrap();
     let body = json!({"order_id": order, "payment_method": "pm_card_slow"}).to_string();
@@ -25,14 +25,14 @@ async fn send_slow_charge(app: &Client, order: &str) -> TcpStream {
     client
 }
 
-/// The same, and returns once the gateway has captured.
+/// Sends a charge of a slow card, and returns when the gateway has captured.
 async fn send_and_capture(app: &Client, order: &str, captured: impl Fn() -> bool) -> TcpStream {
     let client = send_slow_charge(app, order).await;
     eventually("the gateway has captured", captured).await;
     client
 }
 
-/// The charge has ended in the request's own first attempt, and a retry gets the reply that nobody heard.
+/// Asserts that the request's own first attempt has settled the charge, and that a retry gets the reply.
 async fn assert_ended_by_itself(app: &Client, order: &str) {
     eventually("the charge ends", || app.count("settlements WHERE settled_at IS NOT NULL AND attempts = 1") == 1).await;
     let retry = app.pay("k", order, "pm_card_slow").await.expect(201);
@@ -52,7 +52,7 @@ async fn a_charge_ends_by_itself_when_its_client_closes_the_connection() {
     assert_eq!(app.captures(), 1);
 }
 
-/// Before anything was committed, that is: nothing but the request itself knows of the charge yet.
+/// The client leaves before the first commit. Only the request itself knows the charge.
 #[tokio::test]
 async fn a_charge_ends_by_itself_when_its_client_resets_the_connection_while_it_waits_for_the_order() {
     let app = App::start().await;
@@ -64,18 +64,18 @@ async fn a_charge_ends_by_itself_when_its_client_resets_the_connection_while_it_
 
     client.set_zero_linger().unwrap();
     drop(client);
-    // The server has seen the reset: its end of the connection is gone.
+    // When the server's end of the connection is gone, the server has seen the reset.
     let port = app.base.rsplit_once(':').unwrap().1.parse().unwrap();
-    eventually("the server has no connection but the tests' own", || established(port) <= 1).await;
+    eventually("the server has only the test's own connection", || established(port) <= 1).await;
     other.batch_execute("COMMIT").unwrap();
 
     assert_ended_by_itself(&app, &order).await;
     assert_eq!(app.captures(), 1);
 }
 
-/// Established connections that the server on this port has, as Linux counts them.
+/// The number of established connections of the server on this port, from Linux.
 fn established(port: u16) -> usize {
-    // Elsewhere nobody waits for it, and the reset may come late.
+    // On other systems the test does not wait, and the reset may come late.
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
     let local = format!(":{port:04X}");
     table
@@ -118,7 +118,7 @@ async fn sigterm_lets_a_slow_charge_answer_and_then_ends_the_process() {
 }
 
 #[tokio::test]
-async fn sigterm_lets_a_slow_charge_end_that_nobody_waits_for() {
+async fn sigterm_lets_a_slow_charge_end_whose_client_has_left() {
     let (database, sandbox) = (fresh_database(), Sandbox::start());
     let mut replica = Replica::start(&database, &sandbox.url);
     let order = replica.pending_order().await;
@@ -146,7 +146,7 @@ async fn sigterm_turns_readiness_bad_at_once_and_requests_are_accepted_for_the_d
 
     replica.get("/health/ready").await.expect(503);
     replica.get("/health/live").await.expect(200);
-    // Of a new client, over a connection of its own.
+    // A new client can still connect.
     Client::of(replica.base.clone(), database).order("k", "sticker", 1).await.expect(201);
     assert_eq!(replica.end().await.code(), Some(0));
 }
@@ -161,7 +161,7 @@ async fn ctrl_c_cuts_a_request_and_finishes_what_it_began_at_the_gateway() {
     replica.signal(Signal::INT);
 
     let mut answer = Vec::new();
-    // Closed or reset, but not answered.
+    // The server closes or resets the connection without an answer.
     client.read_to_end(&mut answer).await.ok();
     assert_eq!(String::from_utf8_lossy(&answer), "");
     assert_eq!(replica.end().await.code(), Some(0));

@@ -1,4 +1,4 @@
-//! The connections of the application's own pool have the limits that the idempotency module asks for.
+//! The connections of the API's pool have the limits that the idempotency module requires.
 
 use diesel::prelude::*;
 use diesel::sql_types::Text;
@@ -7,7 +7,7 @@ use idempotent_payments::error::ApiError;
 
 use crate::support::{cluster, execute, fresh_database};
 
-/// What the module's `CONNECTION_LIMITS` say, as PostgreSQL shows it. The limits of TCP show only over TCP.
+/// The module's `CONNECTION_LIMITS`, as PostgreSQL shows them. PostgreSQL shows the limits of TCP only on TCP connections.
 const LIMITS: [(&str, &str); 4] = [
     ("statement_timeout", "5s"),
     ("lock_timeout", "3s"),
@@ -26,9 +26,10 @@ async fn limits(db: &Db) -> Vec<(&'static str, String)> {
     read.await.unwrap()
 }
 
-/// Meant to fail where the pool sets nothing. The database's own defaults are others, so that each limit is the pool's.
+/// This test must fail if the pool sets no limits. On purpose: the database has other defaults, so that each expected value comes
+/// from the pool.
 #[tokio::test]
-async fn every_connection_of_the_pool_has_the_limits_also_one_that_replaces_a_lost_one() {
+async fn every_connection_of_the_pool_has_the_limits_also_after_a_reconnect() {
     let url = fresh_database();
     let (_, name) = url.rsplit_once('/').unwrap();
     execute(

@@ -1,4 +1,4 @@
-//! What `cargo run` does with nothing configured, on a cluster in a directory of the test's own.
+//! `cargo run` without any configuration, on a cluster in the test's own directory.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,26 +12,26 @@ use crate::binary::{Replica, bare};
 use crate::support::{eventually, execute};
 
 #[tokio::test]
-async fn a_local_run_shows_the_way_survives_its_postgresql_and_is_reset() {
+async fn a_local_run_prints_what_to_try_survives_a_killed_postgresql_and_can_be_reset() {
     let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o711)).tempdir().unwrap();
     let cluster = dir.path().join("cluster");
     let mut replica = Replica::start_alone(bare().env("DEV_POSTGRES_DIR", &cluster));
     replica.order("k", "sticker", 1).await.expect(201);
 
-    // The server dies, as the out-of-memory killer has it.
+    // PostgreSQL is killed, for example by the out-of-memory killer.
     let lock_file = cluster.join("data/postmaster.pid");
     let postmaster = || fs::read_to_string(&lock_file).ok()?.lines().next()?.parse().ok().and_then(Pid::from_raw);
     let killed = postmaster().unwrap();
     kill_process(killed, Signal::KILL).unwrap();
-    eventually("another server", || postmaster().is_some_and(|pid| pid != killed)).await;
+    eventually("another PostgreSQL runs", || postmaster().is_some_and(|pid| pid != killed)).await;
     let since = Instant::now();
     while replica.get("/health/ready").await.status != 200 {
-        assert!(since.elapsed() < Duration::from_secs(30), "the server is still away");
+        assert!(since.elapsed() < Duration::from_secs(30), "PostgreSQL is still away");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(replica.order("k", "sticker", 1).await.expect(201).is_replay());
 
-    // Emptied under a running server.
+    // The database is emptied while the API runs.
     let reset = bare().env("DEV_POSTGRES_DIR", &cluster).args(["reset", "--yes"]).output().unwrap();
     assert!(reset.status.success(), "{reset:?}");
     assert_eq!(replica.get("/v1/orders").await.expect(200).json()["data"].as_array().unwrap().len(), 0);
@@ -40,7 +40,7 @@ async fn a_local_run_shows_the_way_survives_its_postgresql_and_is_reset() {
     assert!(!replica.order("k", "sticker", 1).await.expect(201).is_replay());
     send(replica.anonymous("GET", "/health/ready")).await.expect(200);
 
-    // A database of another version is refused, and made afresh by a reset.
+    // The program refuses a database of another version. A reset makes the database new.
     let local = Options { dir: cluster.clone(), durability: Durability::Durable, lifetime: Lifetime::Kept };
     let url = dev_postgres::start(&local).unwrap().url("payments");
     execute(&url, "INSERT INTO __diesel_schema_migrations (version) VALUES ('20991231')");
@@ -57,5 +57,5 @@ async fn a_local_run_shows_the_way_survives_its_postgresql_and_is_reset() {
     for part in shown {
         assert!(banner.contains(part), "{part} is not in: {banner}");
     }
-    assert!(!lock_file.exists(), "the server that was started again is stopped, too");
+    assert!(!lock_file.exists(), "the second PostgreSQL was not stopped");
 }

@@ -1,4 +1,5 @@
-//! What a person on call reads: which request, which key, which resource; an outage once, and not once a request.
+//! The log for a person on call: each line names the request, the key and the resource. An outage is one line, not one line for
+//! each request.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,7 +13,7 @@ use crate::support::{cluster, execute, fresh_database};
 const ID: &str = "01990000-0000-7000-8000-00000000abcd";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
-/// An order with names of the client's own.
+/// Makes an order with the client's own request id and trace id.
 async fn named_order(api: &Client, key: &str, request_id: &str) -> crate::app::Answer {
     let request = api.request("POST", "/v1/orders").header("Idempotency-Key", key).json(&one_item("sticker", 1));
     let request = request.header("X-Request-Id", request_id);
@@ -42,7 +43,7 @@ async fn a_line_names_the_request_the_key_and_the_resource() {
     let (time, _) = line.split_once(' ').unwrap();
     assert_eq!((time.len(), time.as_bytes()[19]), (24, b'.'), "{line}");
 
-    // What only reads names its resource, and a card's refusal names the charge.
+    // The line of a read names its resource, and the line of a declined card names the charge.
     replica.get(resource).await.expect(200);
     assert!(replica.logged("GET /v1/orders/{id}").await.contains(&format!("resource={resource}")));
     let charge = json!({"order_id": order.json()["id"], "payment_method": "pm_card_declined"});
@@ -87,7 +88,7 @@ async fn a_clients_uuid_is_the_requests_id_and_another_name_is_not() {
 }
 
 #[tokio::test]
-async fn an_outage_of_the_database_is_told_when_it_begins_and_when_it_ends() {
+async fn an_outage_of_the_database_is_logged_once_when_it_begins_and_once_when_it_ends() {
     let (database, sandbox) = (fresh_database(), Sandbox::start());
     let replica = Replica::start_logging(&database, &sandbox.url, &[]);
     replica.order("before", "sticker", 1).await.expect(201);
@@ -108,13 +109,13 @@ async fn an_outage_of_the_database_is_told_when_it_begins_and_when_it_ends() {
         "{log:#?}"
     );
     assert_eq!(count("ERROR"), 1, "{log:#?}");
-    // Each request still has its line. The settler may say once that it can't look, and the pool why it reconnects.
+    // Each request still has its line. The settler may log once that it can't look, and the pool may log why it reconnects.
     assert_eq!(count("status=503"), 12);
     assert!(count("WARN") <= 3, "{log:#?}");
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_no_error_of_ours() {
+async fn garbage_on_a_connection_is_not_logged_as_an_error() {
     let (database, sandbox) = (fresh_database(), Sandbox::start());
     let replica = Replica::start_logging(&database, &sandbox.url, &[]);
     let host = replica.base.strip_prefix("http://").unwrap();
@@ -132,6 +133,6 @@ async fn what_is_not_http_is_no_error_of_ours() {
 
     let log = replica.log();
     assert!(!log.iter().any(|line| line.contains("ERROR")), "{log:#?}");
-    // Nor are actix's own lines of use to anybody.
+    // actix's own lines help nobody, so the log does not have them.
     assert!(!log.iter().any(|line| line.contains("workers")), "{log:#?}");
 }

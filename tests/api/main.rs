@@ -1,5 +1,5 @@
-//! The API over HTTP: the real server on a port of its own, with a real database of its own, for each test.
-#![expect(clippy::unwrap_used, reason = "in a test, a panic is how a failure is told")]
+//! Tests of the API over HTTP. Each test has a real server on its own port, with its own real database.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! What Prometheus sees: what each key met, by route, and nothing that a client chose.
+//! The metrics: they count the outcome of each key by route, and contain no value that a client chose.
 
 use serde_json::json;
 
@@ -27,7 +27,7 @@ async fn the_outcome_of_each_key_is_counted_by_route() {
 }
 
 #[tokio::test]
-async fn what_a_client_chooses_makes_no_series() {
+async fn a_value_that_a_client_chooses_makes_no_series() {
     let app = App::start().await;
     let id = uuid::Uuid::new_v4();
     app.get(&format!("/v1/orders/{id}")).await.expect(404);
@@ -42,7 +42,7 @@ async fn what_a_client_chooses_makes_no_series() {
 }
 
 #[tokio::test]
-async fn the_pool_and_the_settler_are_told() {
+async fn the_metrics_include_the_pool_and_the_settler() {
     let app = App::start().await;
     let order = app.order("k", "sticker", 1).await.expect(201);
     let charge = json!({"order_id": order.json()["id"], "payment_method": "pm_card_visa"});

@@ -1,11 +1,11 @@
-//! A change, its event and the record of its key are one transaction: if COMMIT is refused, nothing of them stays.
+//! A change, its event and the record of its key are one transaction: if COMMIT fails, nothing of them stays.
 
 use serde_json::{Value, json};
 
 use crate::app::{App, Client, one_item, send, terms};
 use crate::support::{connect, execute};
 
-/// On purpose: the triggers are deferred, so that all statements of the request succeed and COMMIT alone fails.
+/// On purpose: the triggers are deferred, so that all statements of the request succeed and only COMMIT fails.
 const REFUSE_COMMITS: &str = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
       $$ BEGIN RAISE EXCEPTION 'this COMMIT is refused by a test'; END $$; \
     CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON idempotency_keys DEFERRABLE INITIALLY DEFERRED \
@@ -15,7 +15,7 @@ const REFUSE_COMMITS: &str = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE 
 
 const ALLOW_COMMITS: &str = "DROP TRIGGER refuse ON idempotency_keys; DROP TRIGGER refuse ON products";
 
-/// All rows of all tables that requests write, as one text.
+/// All rows of all tables that these requests write, as one text.
 fn all_rows(app: &Client) -> String {
     use diesel::prelude::*;
     let tables = ["events", "orders", "products", "entitlements", "idempotency_keys"];
@@ -24,7 +24,7 @@ fn all_rows(app: &Client) -> String {
     diesel::select(all).get_result(&mut connect(&app.database)).unwrap()
 }
 
-/// The requests, each with what it succeeds with.
+/// The requests, each with the status of its success.
 async fn requests(app: &Client) -> Vec<(String, Value, u16)> {
     let order = app.order("order", "sticker", 2).await.expect(201).header("Location").unwrap().to_owned();
     let grant = json!({"customer": "ada", "feature": "pro", "units": 5});
@@ -40,7 +40,7 @@ async fn requests(app: &Client) -> Vec<(String, Value, u16)> {
 }
 
 #[tokio::test]
-async fn where_commit_is_refused_neither_the_change_nor_its_event_nor_the_record_stays() {
+async fn if_commit_fails_neither_the_change_nor_its_event_nor_the_record_stays() {
     let app = App::start_with_pool(2).await;
     let requests = requests(&app).await;
     let before = all_rows(&app);
@@ -53,7 +53,7 @@ async fn where_commit_is_refused_neither_the_change_nor_its_event_nor_the_record
     send(app.request("PUT", "/v1/products/mug").json(&terms(5))).await.expect_problem(500, "internal");
     assert_eq!(all_rows(&app), before);
 
-    // Each of them would have succeeded.
+    // Without the triggers, each request succeeds.
     execute(&app.database, ALLOW_COMMITS);
     for (path, body, success) in requests {
         let events = app.count("events");

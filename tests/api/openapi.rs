@@ -1,4 +1,4 @@
-//! The document says what the server does: every route, every problem, the very ranges.
+//! The OpenAPI document and the server agree about every route, every problem and every limit.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::app::{Answer, App, Client, send};
 
-/// Every operation, as (method, path, what is said of it).
+/// Every operation, as (method, path, its part of the document).
 fn operations() -> Vec<(String, &'static str, &'static Value)> {
     let paths = openapi::document()["paths"].as_object().unwrap();
     let of_path = |(path, item): (&'static String, &'static Value)| {
@@ -19,14 +19,14 @@ fn operations() -> Vec<(String, &'static str, &'static Value)> {
 }
 
 #[test]
-fn what_is_documented_is_what_is_routed() {
+fn the_documented_operations_are_the_routed_operations() {
     let routed: BTreeSet<_> = http::routed().into_iter().map(|(method, path)| format!("{method} {path}")).collect();
     let documented: BTreeSet<_> = operations().iter().map(|(method, path, _)| format!("{method} {path}")).collect();
     assert_eq!(documented, routed);
 }
 
 #[tokio::test]
-async fn a_documented_route_answers_and_tells_the_methods_of_its_path() {
+async fn a_documented_route_answers_and_its_405_lists_the_methods() {
     let app = App::start().await;
     for (method, path, operation) in operations() {
         let id = "00000000-0000-7000-8000-000000000000";
@@ -61,12 +61,12 @@ fn every_problem_is_documented_under_its_status() {
     }
     let all: BTreeSet<_> = problems::ALL.iter().map(|problem| problem.slug).collect();
     assert_eq!(documented, all);
-    // Each operation has its own: some twenty operations of several problems.
+    // About twenty operations have several problems each.
     assert!(examples > 50, "only {examples} examples were found");
 }
 
 #[test]
-fn a_policy_is_documented_where_it_holds_and_nowhere_else() {
+fn a_policy_is_documented_exactly_at_its_route() {
     for (method, path, operation) in operations() {
         let policy = policies::of_route(&format!("{method} {path}"));
         let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
@@ -80,7 +80,7 @@ fn a_policy_is_documented_where_it_holds_and_nowhere_else() {
     }
 }
 
-/// The schema that a reference, or a reference that may be null, points at.
+/// Follows a reference, also a reference that may be null, to its schema.
 fn resolved(schema: &'static Value) -> &'static Value {
     if let Some(name) = schema["$ref"].as_str() {
         return resolved(openapi::document().pointer(name.trim_start_matches('#')).unwrap());
@@ -89,14 +89,14 @@ fn resolved(schema: &'static Value) -> &'static Value {
     of_several.map_or(schema, resolved)
 }
 
-/// A body that differs in one member, and whether the schema allows it.
+/// A body with one changed member, and whether the schema allows the body.
 struct Variant {
     pointer: String,
     value: Value,
     allowed: bool,
 }
 
-/// What lies just within and just beyond each limit that the schema sets to the members of `body`.
+/// Finds the values just within and just beyond each limit of the members of `body`.
 fn variants(schema: &'static Value, body: &Value, at: &str, found: &mut Vec<Variant>) {
     let schema = resolved(schema);
     let mut add = |value: Value, allowed| found.push(Variant { pointer: at.to_owned(), value, allowed });
@@ -115,7 +115,7 @@ fn variants(schema: &'static Value, body: &Value, at: &str, found: &mut Vec<Vari
         add(json!(format!("{longest}a")), false);
     }
     if schema["pattern"].is_string() {
-        // No pattern of ours allows control characters.
+        // No pattern of this API allows control characters.
         add(json!("a\u{1}"), false);
         add(json!("a\u{85}"), false);
     }
@@ -132,7 +132,10 @@ fn variants(schema: &'static Value, body: &Value, at: &str, found: &mut Vec<Vari
         add(json!(items), true);
     }
     if let Some(properties) = schema["properties"].as_object() {
-        assert_eq!(schema["additionalProperties"], false, "{at}: unknown members are refused, so the schema says so");
+        assert_eq!(
+            schema["additionalProperties"], false,
+            "{at}: the API refuses unknown members, so the schema must refuse them, too"
+        );
         for (name, property) in properties {
             let member = body.get(name).unwrap_or_else(|| panic!("this test's body lacks {at}/{name}"));
             variants(property, member, &format!("{at}/{name}"), found);
@@ -152,7 +155,7 @@ async fn with(app: &Client, (method, path): (&str, &str), body: &Value, variant:
 }
 
 #[tokio::test]
-async fn the_schemas_set_the_limits_that_the_server_does() {
+async fn the_schemas_and_the_server_have_the_same_limits() {
     let app = App::start().await;
     let grants = json!({"feature": "pro", "units": 5, "days": 30});
     let terms = json!({"name": "Mug", "unit_amount": 5, "currency": "EUR", "stock": 5, "grants": grants});
@@ -175,7 +178,7 @@ async fn the_schemas_set_the_limits_that_the_server_does() {
         for variant in found {
             let answer = with(&app, (method, path), &body, &variant).await;
             let refused = answer.status == 422 && answer.problem() == "invalid-request";
-            // Which names the gateway knows is not a matter of shape.
+            // The schema sets a shape for a payment method. The gateway decides which methods exist.
             let unknown_method = refused && answer.body.contains("does not accept this payment method");
             let where_and_what = format!("{method} {path} {} = {}", variant.pointer, variant.value);
             assert_eq!(refused && !unknown_method, !variant.allowed, "{where_and_what}: {answer:?}");
@@ -186,16 +189,19 @@ async fn the_schemas_set_the_limits_that_the_server_does() {
 }
 
 #[test]
-fn a_generator_finds_nothing_that_it_drops() {
+fn the_document_has_nothing_that_a_generator_drops() {
     for (method, path, operation) in operations() {
         let body = &operation["requestBody"];
         if let Some(content) = body["content"].get("application/json") {
-            assert!(content["schema"]["$ref"].is_string(), "{method} {path}: the body is one schema, and never null");
+            assert!(
+                content["schema"]["$ref"].is_string(),
+                "{method} {path}: the body must be one schema, and never null"
+            );
         }
         for (status, response) in operation["responses"].as_object().unwrap() {
             for (kind, content) in response["content"].as_object().into_iter().flatten() {
                 assert_ne!(kind, "*/*", "{method} {path} {status}");
-                // Two constants of one member can't be merged.
+                // A generator can't merge two constants of one member.
                 assert!(content["schema"].get("allOf").is_none(), "{method} {path} {status}");
             }
         }
@@ -209,12 +215,12 @@ fn a_generator_finds_nothing_that_it_drops() {
     }
     assert!(
         !methods["description"].as_str().unwrap().contains("is known to the gateway"),
-        "each method says what it does"
+        "the description must say what each method does"
     );
 }
 
 #[tokio::test]
-async fn the_example_of_every_body_is_taken() {
+async fn the_server_accepts_the_example_of_every_body() {
     let app = App::start().await;
     let mut tried = BTreeSet::new();
     for (method, path, operation) in operations() {
@@ -226,7 +232,7 @@ async fn the_example_of_every_body_is_taken() {
         assert!(!matches!(answer.status, 400 | 415 | 422 | 500..), "{method} {path}: {answer:?}");
         tried.insert(format!("{method} {path}"));
     }
-    // Each route that takes a body has an example, and each was sent.
+    // Each route that takes a body has an example, and the test sent each example.
     let routed = http::routed().into_iter().filter(|(method, _)| *method != "GET");
     assert_eq!(tried, routed.map(|(method, path)| format!("{method} {path}")).collect());
 }
@@ -240,7 +246,7 @@ fn example_of_members(schema: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn the_documentation_asks_no_other_host() {
+async fn the_documentation_loads_nothing_from_another_host() {
     let app = App::start().await;
     for page in ["/docs", "/assets/docs.js", "/"] {
         let answer = send(app.anonymous("GET", page)).await.expect(200);
@@ -250,7 +256,7 @@ async fn the_documentation_asks_no_other_host() {
     }
     let page = send(app.anonymous("GET", "/docs")).await;
     assert!(page.body.contains("/docs/swagger-ui-bundle.js"), "{}", page.body);
-    // Else a badge of the page would ask a validator on another host.
+    // Without this setting, a badge on the page would call a validator on another host.
     let setup = send(app.anonymous("GET", "/assets/docs.js")).await;
     assert!(setup.body.contains("/openapi.json") && setup.body.contains("validatorUrl: \"none\""), "{}", setup.body);
     for nothing in ["nothing", "index.html", "swagger-initializer.js"] {

@@ -1,4 +1,4 @@
-//! docs/operations.md tells what there is to configure.
+//! docs/operations.md lists all settings and commands.
 
 use clap::CommandFactory;
 use idempotent_payments::config::Command;

@@ -1,4 +1,4 @@
-//! The commands of whoever runs it: accounts, keys, and the erasure of a person.
+//! The operator's commands: accounts, API keys, and the erasure of a person.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::app::{ACME, App, GLOBEX, one_item, send};
 use crate::binary::{payments, printed, refused};
 use crate::support::{execute, fresh_database};
 
-/// The word after a label in what a command printed.
+/// The word after a label in the output of a command.
 fn word<'a>(text: &'a str, label: &str) -> &'a str {
     let line = text.lines().find_map(|line| line.strip_prefix(label)).unwrap();
     line.split_whitespace().next().unwrap()
@@ -28,7 +28,7 @@ fn accounts_are_made_and_listed() {
 }
 
 #[test]
-fn a_name_that_cannot_be_an_accounts_is_refused_with_a_clear_line() {
+fn an_invalid_account_name_is_refused_with_a_clear_line() {
     let database = fresh_database();
     for (name, why) in [
         ("x".repeat(300).as_str(), "1 to 255 characters, and has 300"),
@@ -41,12 +41,12 @@ fn a_name_that_cannot_be_an_accounts_is_refused_with_a_clear_line() {
         assert!(text.contains(why), "{why} is not in: {text}");
         assert!(!text.contains("INSERT") && text.len() < 300, "{text}");
     }
-    // Characters are counted, not bytes.
+    // The limit counts characters, not bytes.
     printed(&database, &["account", "create", &"ü".repeat(255)]);
 }
 
 #[tokio::test]
-async fn a_key_is_rotated_without_a_moment_without_a_key() {
+async fn an_api_key_is_rotated_without_a_gap() {
     let app = App::start_with_pool(2).await;
     app.get("/v1/orders").await.expect(200);
 
@@ -97,7 +97,8 @@ async fn a_person_is_erased_everywhere_and_the_books_stay() {
 
     let erased = printed(&app.database, &["erase-customer", "acme", name, "--yes"]);
 
-    // Its order, a paid one, and the grant; created, paid and granted twice; the replies of the order and of the grant.
+    // One order; the entitlements of the payment and of the grant; the events order.created, order.paid and twice
+    // entitlement.granted; the stored replies of the order and of the grant.
     assert!(erased.starts_with("1 orders, 2 entitlements, 4 events and 2 stored replies name erased-"), "{erased}");
     let acme = "account_id IN (SELECT account_id FROM accounts WHERE name = 'acme')";
     for (table, column) in [
@@ -112,13 +113,13 @@ async fn a_person_is_erased_everywhere_and_the_books_stay() {
             table != "entitlements"
         );
     }
-    // A retry gets its reply as it was, but for the name.
+    // A retry gets the first reply. Only the name is replaced.
     let retry = app.post("/v1/orders", "order", new).await.expect(201);
     assert!(retry.is_replay());
     let stripped =
         |text: &str| text.replace(word(&erased, "1 orders, 2 entitlements, 4 events and 2 stored replies name "), "");
     assert_eq!(stripped(&retry.body), order.body.replace(&json!(name).to_string(), "\"\""));
-    // The money is where it was, and can still be given back.
+    // The charge stays, and a refund is still possible.
     assert_eq!(app.count("orders WHERE customer = 'ada'"), 1);
     app.post(&format!("{}/refunds", charge.header("Location").unwrap()), "refund", json!({})).await.expect(201);
     let again = printed(&app.database, &["erase-customer", "acme", name, "--yes"]);
@@ -126,7 +127,7 @@ async fn a_person_is_erased_everywhere_and_the_books_stay() {
 }
 
 #[tokio::test]
-async fn what_is_parked_is_listed_with_key_and_first_request() {
+async fn a_parked_settlement_is_listed_with_its_key_and_first_request() {
     let app = App::start().await;
     assert_eq!(printed(&app.database, &["parked"]), "nothing is parked\n");
     let order = app.order("o", "sticker", 1).await.expect(201);
@@ -150,12 +151,12 @@ async fn what_is_parked_is_listed_with_key_and_first_request() {
 }
 
 #[test]
-fn nobody_is_erased_and_nothing_is_emptied_without_a_yes() {
+fn without_a_yes_nobody_is_erased_and_nothing_is_emptied() {
     let database = fresh_database();
     let output = payments(&database, &["erase-customer", "acme", "ada"]);
     let (said, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(said.contains("can't be undone") && error.contains("--yes"), "{said}{error}");
     assert!(!output.status.success());
-    // A server that somebody named is never emptied, asked or not.
+    // If DATABASE_URL names a server, `reset` never empties it, also with `--yes`.
     assert!(refused(&database, &["reset", "--yes"]).contains("DATABASE_URL names another server"));
 }

@@ -1,4 +1,4 @@
-//! Orders end to end: made, read, listed.
+//! Orders: make them, read them, list them.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -118,7 +118,7 @@ async fn lists_are_paged_newest_first() {
 }
 
 #[tokio::test]
-async fn a_page_has_twenty_items_where_the_client_does_not_say() {
+async fn a_page_has_twenty_items_by_default() {
     let app = App::start_with_pool(2).await;
     for number in 0..21 {
         app.order(&format!("key-{number}"), "pro-monthly", 1).await.expect(201);
@@ -130,7 +130,7 @@ async fn a_page_has_twenty_items_where_the_client_does_not_say() {
 }
 
 #[tokio::test]
-async fn an_order_of_another_account_is_not_there() {
+async fn an_order_of_another_account_is_not_found() {
     let app = App::start_with_pool(2).await;
     let order = app.order("key", "sticker", 1).await.expect(201);
 

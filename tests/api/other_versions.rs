@@ -1,4 +1,4 @@
-//! A database that another version of the program made is left alone, and one line says what to do.
+//! The program does not touch a database that another version of the program made. One line says what to do.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use idempotent_payments::db::{MigrateError, migrate};
 
 use crate::support::{cluster, count, execute};
 
-/// A database as a version left it whose only migration is not known here.
+/// Makes a database of another version: this program does not know its only migration.
 fn database_of_another_version(name: &str) -> String {
     cluster().create_database(name).unwrap();
     let url = cluster().url(name);
@@ -30,14 +30,14 @@ fn a_database_of_another_version_is_refused_and_stays_as_it_is() {
 
     assert!(matches!(&refused, MigrateError::OtherVersion(version) if version == "20240101000001"), "{refused:?}");
     assert_eq!((tables(&url), count(&url, "__diesel_schema_migrations")), (1, 1));
-    // A database that this version made, or is to make, is none of another.
+    // The program accepts an empty database, and a database that this version made.
     execute(&url, "DELETE FROM __diesel_schema_migrations");
     assert!(migrate(&url).unwrap().len() > 1);
     assert_eq!(migrate(&url).unwrap(), Vec::<String>::new());
 }
 
 #[test]
-fn the_command_says_so_in_one_line_that_names_the_migration_and_the_remedy() {
+fn the_command_refuses_in_one_line_that_names_the_migration_and_the_remedy() {
     let url = database_of_another_version("of_another_version_too");
 
     for command in ["migrate", "serve"] {

@@ -1,11 +1,11 @@
-//! The pages for people: what they may load, that they are not sent twice, and what only the demo has.
+//! The pages for people: they load nothing from other hosts, a browser caches them, and only the demo has the playground.
 
 use idempotent_payments::problems;
 use serde_json::json;
 
 use crate::app::{Answer, App, one_item, send};
 
-/// Every page, and a file of each kind.
+/// Pages of each kind, and two of their files.
 const PAGES: [&str; 8] = [
     "/",
     "/docs",
@@ -30,7 +30,7 @@ fn links(html: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn no_page_may_load_from_another_host_or_run_what_is_inline() {
+async fn no_page_may_load_from_another_host_or_run_inline_code() {
     let app = App::start_with_demo().await;
 
     for path in PAGES.into_iter().chain(["/problems/unheard-of", "/source/idempotency/mod.rs"]) {
@@ -113,7 +113,7 @@ async fn the_policies_page_has_a_row_for_each_policy() {
     for policy in idempotent_payments::policies::ALL {
         assert!(html.contains(&format!("<code>{}</code>", policy.route)), "{} is missing", policy.route);
     }
-    // The playground links rows and guarantees by these.
+    // The playground links to these ids of rows and guarantees.
     for id in ["post-v1-charges", "post-v1-charges-id-refunds", "failures", "g1", "g8"] {
         assert!(html.contains(&format!("id=\"{id}\"")), "{id} is missing");
     }
@@ -168,7 +168,7 @@ async fn books_that_cannot_be_read_are_a_502() {
 }
 
 #[tokio::test]
-async fn every_file_that_the_playground_links_is_there() {
+async fn every_file_that_the_playground_links_exists() {
     let app = App::start_with_demo().await;
 
     let mut files = 0;

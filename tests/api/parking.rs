@@ -1,4 +1,4 @@
-//! Charges and refunds that were given up, in sight, until `payments settle` resumes them.
+//! Charges and refunds whose outcome stays unknown are parked and visible, until `payments settle` resumes them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::gateways::{away, unheard};
 use crate::paying::Sandbox;
 use crate::support::fresh_database;
 
-/// Tries once more, as often as it takes until the cap.
+/// Parks the open settlements: sets their attempts to one below the cap, and makes the last attempt.
 async fn park(app: &App) {
     app.execute("UPDATE settlements SET attempts = 19 WHERE settled_at IS NULL");
     app.let_leases_end();
@@ -19,7 +19,7 @@ async fn park(app: &App) {
 }
 
 #[tokio::test]
-async fn what_stays_unknown_is_parked_in_sight_until_it_is_resumed() {
+async fn a_settlement_that_stays_unknown_is_parked_until_somebody_resumes_it() {
     let (app, sandbox) = (App::start_without_settler(fresh_database(), away()), Sandbox::start());
     let order = app.pending_order().await;
     let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
@@ -29,7 +29,7 @@ async fn what_stays_unknown_is_parked_in_sight_until_it_is_resumed() {
     assert_eq!((&settlement["parked"], &settlement["attempts"]), (&true.into(), &20.into()));
     let settler = app.settler(Arc::new(sandbox.gateway()));
     app.let_leases_end();
-    assert_eq!(settler.pass(false).await.unwrap().taken, 0, "parked is parked");
+    assert_eq!(settler.pass(false).await.unwrap().taken, 0, "a pass took a parked settlement");
     app.pay("k", &order, "pm_card_visa").await.expect(202);
     app.pay("another", &order, "pm_card_visa").await.expect_problem(409, "settlement-in-progress");
 
@@ -39,9 +39,9 @@ async fn what_stays_unknown_is_parked_in_sight_until_it_is_resumed() {
     assert_eq!((sandbox.captures(), app.count("orders WHERE status = 'paid'")), (1, 1));
 }
 
-/// As when each attempt crashes its process: nobody gives the lease back.
+/// For example each attempt crashes its process: nobody gives the lease back.
 #[tokio::test]
-async fn attempts_that_never_come_to_an_end_are_parked_too() {
+async fn a_settlement_whose_attempts_never_end_is_parked() {
     let (app, sandbox) = (App::start_without_settler(fresh_database(), away()), Sandbox::start());
     let order = app.pending_order().await;
     let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
@@ -58,7 +58,7 @@ async fn attempts_that_never_come_to_an_end_are_parked_too() {
 }
 
 #[tokio::test]
-async fn what_stays_unknown_after_it_was_resumed_is_parked_again() {
+async fn a_resumed_settlement_that_stays_unknown_is_parked_again() {
     let app = App::start_without_settler(fresh_database(), away());
     let order = app.pending_order().await;
     app.pay("k", &order, "pm_card_visa").await.expect(202);

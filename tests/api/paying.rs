@@ -1,5 +1,5 @@
-//! What tests of charges and refunds share: how a client pays, a sandbox gateway with books of its own, and a look into
-//! the tables.
+//! The common parts of the tests of charges and refunds: a client that pays, a sandbox gateway with its own database, and reads
+//! of the tables.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use serde_json::json;
 use crate::app::{Answer, Client};
 use crate::support;
 
-/// The order of [`Client::pending_order`]: two packs of credits.
+/// The amount and the units of [`Client::pending_order`], an order of two packs of credits.
 pub const AMOUNT: i64 = 4000;
 pub const UNITS: i64 = 2000;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Client {
-    /// A fresh order of two packs of credits, and its id.
+    /// Makes an order of two packs of credits, and returns its id.
     pub async fn pending_order(&self) -> String {
         let key = format!("order-{}", uuid::Uuid::new_v4());
         self.order(&key, "credits-1000", 2).await.expect(201).id()
@@ -29,13 +29,13 @@ impl Client {
         self.post("/v1/charges", key, json!({"order_id": order, "payment_method": payment_method})).await
     }
 
-    /// A fresh order that is paid, and the charge's id.
+    /// Makes and pays an order, and returns the charge's id.
     pub async fn paid_charge(&self) -> String {
         let order = self.pending_order().await;
         self.pay(&format!("pay-{order}"), &order, "pm_card_visa").await.expect(201).id()
     }
 
-    /// Refunds an amount; without one, what is left.
+    /// Refunds an amount. Without an amount, refunds the rest.
     pub async fn refund(&self, key: &str, charge: &str, amount: Option<i64>) -> Answer {
         let body = amount.map_or(json!({}), |amount| json!({"amount": amount}));
         self.post(&format!("/v1/charges/{charge}/refunds"), key, body).await
@@ -45,17 +45,17 @@ impl Client {
         self.post(&format!("/v1/orders/{order}/cancel"), key, json!({})).await
     }
 
-    /// A member of what a path answers.
+    /// A member of the answer at a path.
     pub async fn member(&self, path: &str, member: &str) -> serde_json::Value {
         self.get(path).await.expect(200).json()[member].clone()
     }
 
-    /// Changes the tables behind the API's back.
+    /// Changes the tables without the API.
     pub fn execute(&self, sql: &str) {
         support::connect(&self.database).batch_execute(sql).unwrap();
     }
 
-    /// Makes all that is processing due, as the time of a lease or a pause would.
+    /// Makes all open settlements due, as if their leases and pauses were over.
     pub fn let_leases_end(&self) {
         self.set_next_attempts("now()");
     }
@@ -69,7 +69,7 @@ impl Client {
         self.execute(&format!("UPDATE settlements SET next_attempt_at = {time} WHERE settled_at IS NULL"));
     }
 
-    /// How often an event stands in the table.
+    /// The number of events of this type.
     pub fn events(&self, kind: &str) -> i64 {
         self.count(&format!("events WHERE type = '{kind}'"))
     }
@@ -81,18 +81,18 @@ impl Client {
 }
 
 impl Answer {
-    /// The id of what was made.
+    /// The id in the body.
     pub fn id(&self) -> String {
         self.json()["id"].as_str().unwrap().to_owned()
     }
 
-    /// A final answer: neither "still processing" nor "come back later".
+    /// Whether the answer is final. An answer that is not final has Retry-After.
     pub fn is_final(&self) -> bool {
         self.header("Retry-After").is_none()
     }
 }
 
-/// Sends a request until its answer is final, as a client should.
+/// Sends a request until its answer is final, like a good client.
 pub async fn until_final(mut send: impl AsyncFnMut() -> Answer) -> Answer {
     for _ in 0..10 {
         let answer = send().await;
@@ -104,7 +104,7 @@ pub async fn until_final(mut send: impl AsyncFnMut() -> Answer) -> Answer {
     panic!("no final answer to ten retries");
 }
 
-/// A sandbox gateway with a database of its own: what happens to the API's doesn't happen to the gateway's books.
+/// A sandbox gateway with its own database, so that a fault of the API's database does not touch the gateway's books.
 pub struct Sandbox {
     pub url: String,
     database: String,
@@ -133,12 +133,12 @@ impl Sandbox {
         HttpGateway::new(&self.url).unwrap()
     }
 
-    /// Succeeded captures in its books.
+    /// The succeeded captures in the gateway's books.
     pub fn captures(&self) -> i64 {
         support::count(&self.database, "sandbox.captures WHERE outcome = 'succeeded'")
     }
 
-    /// Succeeded refunds in its books.
+    /// The succeeded refunds in the gateway's books.
     pub fn refunds(&self) -> i64 {
         support::count(&self.database, "sandbox.refunds WHERE outcome = 'succeeded'")
     }
@@ -146,7 +146,7 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        // Fire and forget: its own thread ends it.
+        // Nobody waits for the stop: the gateway's own thread ends the gateway.
         drop(self.server.stop(false));
     }
 }

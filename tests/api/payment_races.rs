@@ -1,5 +1,5 @@
-//! Payments, refunds and cancellations that race, over two servers: the money moves once, the books agree, and no client
-//! sees a deadlock.
+//! Payments, refunds and cancellations race on two servers. The money moves once, the books agree, and no client sees a
+//! deadlock.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ async fn two_replicas() -> [App; 2] {
     [App::start_on(database.clone(), 4).await, App::start_on(database, 4).await]
 }
 
-/// How often each status, with its problem, was answered.
+/// Counts the answers by their status, or by their problem.
 fn tally(answers: &[Answer]) -> BTreeMap<String, usize> {
     let mut tally = BTreeMap::new();
     for answer in answers {
@@ -27,7 +27,7 @@ fn tally(answers: &[Answer]) -> BTreeMap<String, usize> {
     tally
 }
 
-/// Only these were answered; no 5xx, so no deadlock that a client would see.
+/// Asserts that only these answers came. A deadlock that a client sees would be a 5xx.
 fn assert_only(answers: &[Answer], expected: &[&str]) {
     let tally = tally(answers);
     assert!(tally.keys().all(|what| expected.contains(&what.as_str())), "{tally:?}");
@@ -64,7 +64,7 @@ async fn duplicates_of_a_slow_charge_all_get_its_reply_and_hold_up_no_other_key(
         for (replica, order) in [(&replicas[0], &quick), (&replicas[1], &replicas[1].pending_order().await)] {
             replica.pay(order, order, "pm_card_visa").await.expect(201);
         }
-        assert_eq!(replicas[0].count("charges WHERE status = 'processing'"), 1, "the slow one still is");
+        assert_eq!(replicas[0].count("charges WHERE status = 'processing'"), 1, "the slow charge is still processing");
     };
 
     let (answers, ()) = join!(duplicates, others);
@@ -116,7 +116,7 @@ async fn refunds_that_race_never_give_back_more_than_was_paid() {
 }
 
 #[tokio::test]
-async fn full_refunds_that_race_are_one() {
+async fn of_full_refunds_that_race_one_succeeds() {
     let replicas = two_replicas().await;
     let charge = replicas[0].paid_charge().await;
 
@@ -131,7 +131,7 @@ async fn full_refunds_that_race_are_one() {
 }
 
 #[tokio::test]
-async fn refunds_meet_the_settling_of_their_charge_without_a_deadlock() {
+async fn refunds_during_the_settlement_of_their_charge_do_not_deadlock() {
     let (gateway, hold) = held();
     let app = App::start_without_settler(fresh_database(), gateway);
     for _ in 0..5 {
@@ -139,7 +139,7 @@ async fn refunds_meet_the_settling_of_their_charge_without_a_deadlock() {
         let refunds = async {
             hold.until_called().await;
             let charge = app.get("/v1/charges").await.json()["data"][0]["id"].as_str().unwrap().to_owned();
-            // One for the charge, one for the refund that may come through.
+            // One permit for the charge, one permit for the refund that may succeed.
             hold.let_go();
             hold.let_go();
             join_all((0..8).map(async |n| app.refund(&format!("k-{n}"), &charge, None).await)).await
@@ -158,11 +158,11 @@ async fn refunds_meet_the_settling_of_their_charge_without_a_deadlock() {
 }
 
 #[tokio::test]
-async fn the_index_alone_keeps_a_second_charge_off_a_paid_order() {
+async fn the_unique_index_alone_refuses_a_second_charge_of_a_paid_order() {
     let app = App::start().await;
     let order = app.pending_order().await;
     app.pay("first", &order, "pm_card_visa").await.expect(201);
-    // As if a defect had lost it: neither the order nor a look for what is processing holds the second charge off.
+    // As if a defect had lost the status: neither the order's status nor a processing charge stops the second charge.
     app.execute("UPDATE orders SET status = 'pending'");
 
     app.pay("second", &order, "pm_card_visa").await.expect_problem(409, "settlement-in-progress");

@@ -1,4 +1,4 @@
-//! One constant a promise: what the API says of its policies, and what the pages say, is what the handlers do.
+//! One constant for each promise: the API and the pages show the same policies that the handlers use.
 
 use idempotent_payments::{advice, policies};
 use serde_json::json;

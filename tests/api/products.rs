@@ -1,4 +1,4 @@
-//! The catalogue: PUT says how a product shall be, and is idempotent without a key.
+//! The catalogue: the body of a PUT is the whole product, so PUT is idempotent without a key.
 
 use serde_json::{Value, json};
 
@@ -54,7 +54,7 @@ async fn of_many_puts_at_once_one_makes_the_product() {
 }
 
 #[tokio::test]
-async fn stock_below_what_is_reserved_is_refused_and_changes_nothing() {
+async fn stock_below_the_reserved_amount_is_refused_and_changes_nothing() {
     let app = App::start_with_pool(2).await;
     let made = app.product("mug", 10).await.expect(201).json();
     app.order("key", "mug", 7).await.expect(201);
@@ -67,7 +67,7 @@ async fn stock_below_what_is_reserved_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn accounts_have_catalogues_of_their_own() {
+async fn each_account_has_its_own_catalogue() {
     let app = App::start_with_pool(2).await;
     app.product("mug", 10).await.expect(201);
     let theirs = |method| app.request_as(GLOBEX, method, "/v1/products/mug");
@@ -91,7 +91,7 @@ async fn products_are_listed_by_sku() {
     assert_eq!(listed("").await, ("credits-1000 pro-monthly sticker".into(), false));
     assert_eq!(listed("limit=2").await, ("credits-1000 pro-monthly".into(), true));
     assert_eq!(listed("limit=2&after=pro-monthly").await, ("sticker".into(), false));
-    // A cursor need not be there any more, or ever.
+    // A cursor may be a SKU that does not exist.
     assert_eq!(listed("after=d").await, ("pro-monthly sticker".into(), false));
     assert_eq!(listed("after=zzz").await, (String::new(), false));
     assert_eq!(listed("limit=100&after=%00").await.0.split(' ').count(), 3);
@@ -106,7 +106,7 @@ async fn a_late_put_can_not_undo_a_newer_one() {
         send(app.request("PUT", "/v1/products/mug").header("If-Match", etag).json(&terms(stock)))
     };
     assert_eq!(app.get("/v1/products/mug").await.header("ETag"), Some(&*etag));
-    // Orders move what is reserved: that is no change of the terms.
+    // An order changes `reserved`, but not the terms of the product.
     app.order("key", "mug", 1).await.expect(201);
 
     let newer = put(&etag, 20).await.expect(200);
@@ -114,17 +114,17 @@ async fn a_late_put_can_not_undo_a_newer_one() {
     assert_eq!(late.json()["retry"], "fix");
     assert_eq!(app.get("/v1/products/mug").await.json()["stock"], 20);
 
-    // The retry of the one that was made finds its terms, and is no late one.
+    // The retry of the successful PUT finds its own terms, so it succeeds.
     assert_eq!(put(&etag, 20).await.expect(200).header("ETag"), newer.header("ETag"));
     put(newer.header("ETag").unwrap(), 15).await.expect(200);
     put("*", 16).await.expect(200);
-    // Back at the first terms, it is another version all the same.
+    // The product has its first terms again, but it is another version.
     put("*", 10).await.expect(200);
     put(&etag, 15).await.expect_problem(412, "precondition-failed");
 }
 
 #[tokio::test]
-async fn a_precondition_that_can_not_hold_changes_nothing() {
+async fn a_put_whose_precondition_fails_changes_nothing() {
     let app = App::start_with_pool(2).await;
     let etag = app.product("mug", 10).await.expect(201).header("ETag").unwrap().to_owned();
     let before = app.rows();

@@ -1,4 +1,4 @@
-//! `GET /v1/idempotency-keys`: what became of a request.
+//! `GET /v1/idempotency-keys` lists the records of an account.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::app::{App, GLOBEX, send};
 use crate::support::execute;
 
 #[tokio::test]
-async fn a_record_says_what_a_retry_meets() {
+async fn a_record_says_what_a_retry_will_do() {
     let app = App::start().await;
     let order = app.order("settled", "sticker", 1).await.expect(201);
     let charge = json!({"order_id": order.json()["id"], "payment_method": "pm_card_lost_reply"});
@@ -29,12 +29,12 @@ async fn a_record_says_what_a_retry_meets() {
     assert!(records[1]["expires_at"].is_null());
     let retries: Vec<_> = records.iter().map(|record| record["on_retry"].as_str().unwrap()).collect();
     assert_eq!(retries, ["runs", "waits", "replays"]);
-    // What the key made, and by which request: support looks for both.
+    // Support looks for the location and for the first request's id.
     for (record, answer) in [(&records[1], &unknown), (&records[2], &order)] {
         assert_eq!(record["location"].as_str(), answer.header("Location"));
         assert_eq!(record["request_id"].as_str(), answer.header("X-Request-Id"));
     }
-    assert!(records[2].get("body").is_none(), "a reply is not for whoever may list");
+    assert!(records[2].get("body").is_none(), "the list must not show the reply's body");
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn an_account_never_lists_anothers_keys() {
 }
 
 #[tokio::test]
-async fn a_replay_names_the_request_that_came_first() {
+async fn after_a_replay_the_record_names_the_first_request() {
     let app = App::start().await;
     let first = app.order("k", "sticker", 1).await.expect(201);
     let retry = app.order("k", "sticker", 1).await.expect(201);

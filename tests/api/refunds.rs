@@ -1,4 +1,4 @@
-//! The rules of refunds: what each answer is, and what it leaves behind.
+//! The rules of refunds: each answer, and the rows that it leaves.
 
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ async fn a_partial_refund_is_a_201_and_leaves_the_order_paid() {
 }
 
 #[tokio::test]
-async fn without_an_amount_the_rest_is_refunded_and_the_order_with_what_it_granted_is_gone() {
+async fn a_refund_without_an_amount_refunds_the_rest_and_revokes_the_entitlements() {
     let app = App::start().await;
     let charge = app.paid_charge().await;
     app.refund("part", &charge, Some(1500)).await.expect(201);
@@ -52,7 +52,7 @@ async fn without_an_amount_the_rest_is_refunded_and_the_order_with_what_it_grant
 }
 
 #[tokio::test]
-async fn more_than_what_is_left_is_not_refunded_and_the_answer_is_kept() {
+async fn a_refund_above_the_rest_is_refused_and_the_refusal_is_stored() {
     let app = App::start().await;
     let charge = app.paid_charge().await;
     app.refund("part", &charge, Some(1500)).await.expect(201);
@@ -67,7 +67,7 @@ async fn more_than_what_is_left_is_not_refunded_and_the_answer_is_kept() {
 }
 
 #[tokio::test]
-async fn a_charge_that_failed_or_is_not_there_is_not_refunded() {
+async fn a_failed_or_unknown_charge_is_not_refunded() {
     let app = App::start().await;
     let order = app.pending_order().await;
     let declined = app.pay("k", &order, "pm_card_declined").await.expect(402);
@@ -84,7 +84,7 @@ async fn a_charge_that_failed_or_is_not_there_is_not_refunded() {
 async fn a_refund_that_the_gateway_refuses_puts_its_amount_back() {
     let app = App::start().await;
     let charge = app.paid_charge().await;
-    // Refunded at the gateway behind our back, so that it refuses ours.
+    // Somebody refunded at the gateway by hand, so the gateway refuses our refund.
     app.execute(
         "INSERT INTO sandbox.refunds (reference, capture, amount, currency, outcome) \
          SELECT 'by-hand', reference, amount - 100, currency, 'succeeded' FROM sandbox.captures",
@@ -102,7 +102,7 @@ async fn a_refund_that_the_gateway_refuses_puts_its_amount_back() {
 }
 
 #[tokio::test]
-async fn what_exceeds_only_because_of_a_processing_refund_is_settlement_in_progress() {
+async fn a_refund_that_exceeds_only_because_of_a_processing_refund_is_settlement_in_progress() {
     let app = App::start().await;
     let charge = app.paid_charge().await;
     let other = App::start_without_settler(app.database.clone(), away());
@@ -162,7 +162,7 @@ async fn of_two_refunds_under_way_the_last_to_succeed_marks_the_order_refunded()
 }
 
 #[tokio::test]
-async fn another_accounts_refunds_are_not_there() {
+async fn another_accounts_refunds_are_not_found() {
     let app = App::start().await;
     let charge = app.paid_charge().await;
     let refund = app.refund("k", &charge, None).await.expect(201).id();
@@ -174,7 +174,7 @@ async fn another_accounts_refunds_are_not_there() {
 }
 
 #[tokio::test]
-async fn a_full_refund_leaves_alone_what_was_revoked_by_hand() {
+async fn a_full_refund_does_not_change_an_entitlement_revoked_by_hand() {
     let app = App::start().await;
     let charge = app.paid_charge().await;
     let granted = app.get("/v1/entitlements?customer=ada").await.expect(200).json();

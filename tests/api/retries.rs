@@ -1,4 +1,4 @@
-//! What a retry does, over HTTP.
+//! Retries and duplicates over HTTP.
 
 use serde_json::json;
 
@@ -19,8 +19,8 @@ async fn a_retry_gets_the_first_reply_byte_for_byte() {
     assert_eq!((app.count("orders"), app.count("events WHERE type = 'order.created'")), (1, 1));
 }
 
-/// In one process the duplicates wait for the first one: each gets its reply, and none is refused. Meant to fail where a
-/// follower hears at once that the key is in flight.
+/// In one process, the duplicates wait for the first request. Each duplicate gets the first reply, and none is refused. This test
+/// must fail if a duplicate gets `idempotency-request-in-flight` at once.
 #[tokio::test]
 async fn a_hundred_duplicates_on_a_pool_of_four_make_one_order_and_each_gets_its_reply() {
     let app = App::start_with_pool(4).await;
@@ -91,7 +91,7 @@ async fn an_account_wide_key_and_a_resources_key_do_not_meet() {
     let order = app.order("key", "sticker", 1).await.expect(201);
     let path = format!("{}/cancel", order.header("Location").unwrap());
 
-    // Another route with another scope: another key space.
+    // Another route with another scope has another key space.
     assert!(!app.post(&path, "key", json!({})).await.expect(200).is_replay());
 
     assert_eq!(app.order("key", "sticker", 1).await.reply(), order.reply());
@@ -110,14 +110,14 @@ async fn the_same_key_of_two_accounts_is_two_keys() {
     }
 
     assert_ne!(orders[0].json()["id"], orders[1].json()["id"]);
-    // Not even a body that the other account's key knows is refused.
+    // The API does not compare the body with the other account's body under the same key.
     app.post_as(GLOBEX, "/v1/orders", "key-2", one_item("sticker", 1)).await.expect(201);
     app.post_as(ACME, "/v1/orders", "key-2", one_item("sticker", 2)).await.expect(201);
     assert_eq!((app.count("orders"), app.count("idempotency_keys")), (4, 4));
 }
 
 #[tokio::test]
-async fn what_was_out_of_stock_succeeds_once_it_is_restocked() {
+async fn an_order_that_was_out_of_stock_succeeds_with_its_key_after_a_restock() {
     let app = App::start_with_pool(2).await;
     app.product("mug", 1).await.expect(201);
     let failed = app.order("key", "mug", 2).await.expect_problem(409, "out-of-stock");
@@ -141,7 +141,7 @@ async fn a_request_that_never_ran_leaves_its_key_free() {
 }
 
 #[tokio::test]
-async fn a_bare_and_a_quoted_key_are_one() {
+async fn a_bare_key_and_a_quoted_key_are_the_same_key() {
     let app = App::start_with_pool(2).await;
 
     let bare = app.order("key", "sticker", 1).await.expect(201);
@@ -153,7 +153,7 @@ async fn a_bare_and_a_quoted_key_are_one() {
 }
 
 #[tokio::test]
-async fn another_server_replays_what_a_server_that_is_gone_has_done() {
+async fn another_server_replays_the_reply_of_a_server_that_is_gone() {
     let database = fresh_database();
     let first = App::start_on(database.clone(), 2).await;
     let order = first.order("key", "sticker", 1).await.expect(201);

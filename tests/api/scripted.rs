@@ -1,5 +1,5 @@
-//! A gateway over HTTP with books of its own, that does to each capture what the test's script says. The real client calls
-//! it.
+//! A gateway over HTTP with its own books. The test's script says what the gateway does with each capture. The API's real HTTP
+//! client calls this gateway.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;
@@ -14,12 +14,12 @@ use tokio::sync::Semaphore;
 
 use crate::support::eventually;
 
-/// What the gateway does to one sending.
+/// What the gateway does with one call.
 #[derive(Clone, Debug)]
 pub enum Does {
     /// Captures, and never answers.
     CaptureAndLose,
-    /// Waits to be released, and then captures, also if the caller has hung up.
+    /// Waits until the test releases the call, then captures, also if the caller has hung up.
     HoldThenCapture,
     /// Answers, and captures nothing.
     Answer(u16),
@@ -29,13 +29,13 @@ pub enum Does {
 
 #[derive(Default)]
 struct Desk {
-    /// By payment method. What has no script is captured, once for each reference.
+    /// One script for each payment method. A call without a script is captured, once for each reference.
     scripts: HashMap<String, VecDeque<Does>>,
     books: Vec<Value>,
     sendings: usize,
 }
 
-/// The gateway. Clones are the same one.
+/// The gateway. All clones are the same gateway.
 #[derive(Clone)]
 pub struct Scripted {
     url: String,
@@ -61,12 +61,12 @@ impl Scripted {
         self.desk.lock().unwrap()
     }
 
-    /// The client of it that the API uses.
+    /// The API's client for this gateway.
     pub fn gateway(&self) -> Arc<HttpGateway> {
         Arc::new(HttpGateway::new(&self.url).unwrap())
     }
 
-    /// What becomes of the next sendings with a payment method.
+    /// Says what the gateway does with the next calls for a payment method.
     pub fn script(&self, payment_method: &str, does: impl IntoIterator<Item = Does>) {
         self.desk().scripts.entry(payment_method.to_owned()).or_default().extend(does);
     }
@@ -92,7 +92,7 @@ impl Scripted {
         eventually("the gateway has captured", || self.captures() >= captures).await;
     }
 
-    /// One reference, one capture.
+    /// Writes the capture into the books, once for each reference.
     fn carry_out(&self, call: &Value) -> Value {
         let mut desk = self.desk();
         if let Some(known) = desk.books.iter().find(|entry| entry["reference"] == call["reference"]) {
@@ -121,7 +121,7 @@ async fn capture(gateway: Data<Scripted>, call: Json<Value>) -> HttpResponse {
             pending().await
         }
         Some(Does::HoldThenCapture) => {
-            // A task of its own: the server drops a handler whose caller has hung up.
+            // A separate task: if the caller hangs up, the server drops the handler, but not this task.
             let captured = rt::spawn(async move {
                 gateway.releases.acquire().await.unwrap().forget();
                 gateway.carry_out(&call)

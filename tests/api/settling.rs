@@ -1,5 +1,5 @@
-//! Settling by somebody other than the request: what the settler records, what a holder that lost its lease doesn't, and
-//! what happens where an outcome can't be recorded.
+//! Settlements after the request: the settler records an outcome, a holder that lost its lease records nothing, and a settlement
+//! whose outcome can't be recorded is parked.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::gateways::{Hold, away, declining, held};
 use crate::paying::Sandbox;
 use crate::support::fresh_database;
 
-/// A charge under way at a gateway that waits for the test.
+/// Starts a charge. The gateway waits until the test lets the call go.
 async fn charge_under_way() -> (App, Hold, tokio::task::JoinHandle<Answer>) {
     let (gateway, hold) = held();
     let app = App::start_without_settler(fresh_database(), gateway);
@@ -23,7 +23,7 @@ async fn only_order(app: &App) -> String {
     app.get("/v1/orders").await.json()["data"][0]["id"].as_str().unwrap().to_owned()
 }
 
-/// Nothing of a payment is there.
+/// Asserts that the payment left no rows.
 fn assert_nothing_is_paid(app: &App) {
     assert_eq!(app.count("orders WHERE status <> 'pending'") + app.count("entitlements"), 0);
     for event in ["charge.succeeded", "order.paid", "entitlement.granted"] {
@@ -32,13 +32,13 @@ fn assert_nothing_is_paid(app: &App) {
 }
 
 #[tokio::test]
-async fn the_settlers_reply_is_what_every_retry_gets() {
+async fn every_retry_gets_the_reply_that_the_settler_recorded() {
     let (app, sandbox) = (App::start_without_settler(fresh_database(), away()), Sandbox::start());
     let settler = app.settler(std::sync::Arc::new(sandbox.gateway()));
     for (card, status) in [("pm_card_visa", 201), ("pm_card_declined", 402), ("pm_card_sticky_error", 402)] {
         let order = app.pending_order().await;
         let charge = app.pay(card, &order, card).await.expect(202).id();
-        assert_eq!(settler.pass(false).await.unwrap().taken, 0, "it is not due yet");
+        assert_eq!(settler.pass(false).await.unwrap().taken, 0, "the settlement is not due yet");
         app.let_leases_end();
 
         assert_eq!(settler.pass(false).await.unwrap().settled, 1);
@@ -87,7 +87,7 @@ async fn a_holder_that_slept_past_its_lease_writes_nothing_over_the_next_ones_ou
 }
 
 #[tokio::test]
-async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_one_is_at_it() {
+async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_holder_works() {
     let (app, hold, request) = charge_under_way().await;
     app.let_leases_end();
     assert_eq!(app.settler(away()).pass(false).await.unwrap().taken, 1);
@@ -122,9 +122,9 @@ async fn a_holder_of_a_refund_that_slept_past_its_lease_writes_nothing_either() 
 }
 
 #[tokio::test]
-async fn a_lease_is_one_holders_alone() {
+async fn only_one_holder_has_the_lease() {
     let (app, hold, request) = charge_under_way().await;
-    assert_eq!(app.settler(declining()).pass(false).await.unwrap().taken, 0, "the request has it");
+    assert_eq!(app.settler(declining()).pass(false).await.unwrap().taken, 0, "the request has the lease");
     app.let_leases_end();
     let (one, another) = (app.settler(away()), app.settler(away()));
 
@@ -136,7 +136,7 @@ async fn a_lease_is_one_holders_alone() {
 }
 
 #[tokio::test]
-async fn a_lease_is_fifteen_seconds_long_the_first_one_and_the_next() {
+async fn the_first_lease_and_the_next_last_fifteen_seconds() {
     let (app, hold, request) = charge_under_way().await;
     assert_eq!(app.count("settlements WHERE next_attempt_at = created_at + interval '15 seconds'"), 1);
     app.let_leases_end();
@@ -145,7 +145,7 @@ async fn a_lease_is_fifteen_seconds_long_the_first_one_and_the_next() {
     let next = tokio::spawn(async move { settler.pass(false).await.unwrap() });
     next_hold.until_called().await;
 
-    // `unanswered_at` is when the lease was taken.
+    // `unanswered_at` is the time at which the holder took the lease.
     let whole = "attempts = 2 AND next_attempt_at = unanswered_at + interval '15 seconds'";
     assert_eq!(app.count(&format!("settlements WHERE {whole}")), 1);
 
@@ -155,7 +155,7 @@ async fn a_lease_is_fifteen_seconds_long_the_first_one_and_the_next() {
     request.await.unwrap().expect(201);
 }
 
-/// What must be found and is not: a provisional record, exactly one.
+/// Recording an outcome needs its provisional record. After `loss` the record is deleted, or is final already.
 async fn assert_not_recorded_after(loss: &str) {
     let (app, hold, request) = charge_under_way().await;
     app.execute(loss);
@@ -166,10 +166,10 @@ async fn assert_not_recorded_after(loss: &str) {
     assert_nothing_is_paid(&app);
     let charge = app.get("/v1/charges").await.json()["data"][0].clone();
     assert_eq!((&charge["status"], &charge["settlement"]["parked"]), (&json!("processing"), &json!(false)));
-    // Tried again after a pause that grows, and in the end left to a person: neither hot nor out of sight.
+    // The settler tries again after growing pauses. After the last attempt, the settlement is parked for a person.
     let (gateway, hold) = held();
     let settler = app.settler(gateway);
-    assert_eq!(settler.pass(false).await.unwrap().taken, 0, "it is not due yet");
+    assert_eq!(settler.pass(false).await.unwrap().taken, 0, "the settlement is not due yet");
     app.execute("UPDATE settlements SET attempts = 19");
     app.let_leases_end();
     hold.let_go();

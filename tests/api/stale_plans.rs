@@ -1,9 +1,9 @@
-//! A migration changes columns under a running server, whose connections hold prepared statements.
+//! A migration changes columns while a server runs. The server's connections hold prepared statements.
 
 use crate::app::{App, Client};
 use crate::support::{eventually, execute};
 
-/// Widens columns that orders and charges are read with, as a migration does.
+/// Widens columns of orders and charges, like a migration.
 fn widen_columns(app: &App) {
     execute(
         &app.database,
@@ -17,8 +17,9 @@ async fn order(app: Client, key: String) -> u16 {
 }
 
 #[tokio::test]
-async fn orders_are_made_and_read_over_connections_that_knew_the_columns_as_they_were() {
-    // More connections than a request has tries: it meets a fresh connection only if one fault closes all older ones.
+async fn orders_are_made_and_read_over_connections_with_stale_plans() {
+    // There are more connections than a request has attempts. So a request gets a fresh connection only if one failure closes all
+    // older connections.
     let app = App::start_with_pool(30).await;
     app.at_once(40, |app, number| order(app, format!("before-{number}"))).await;
     app.at_once(40, |app, _| async move { app.get("/v1/orders").await.status }).await;
@@ -38,7 +39,7 @@ async fn orders_are_made_and_read_over_connections_that_knew_the_columns_as_they
 }
 
 #[tokio::test]
-async fn a_payment_is_recorded_at_once_though_the_columns_changed_during_the_call() {
+async fn a_payment_is_recorded_at_once_although_the_columns_changed_during_the_call() {
     let app = App::start_with_pool(2).await;
     for _ in 0..3 {
         app.paid_charge().await;

@@ -1,4 +1,4 @@
-//! Stock is never oversold, whatever comes at the same time.
+//! Stock is never oversold, with any requests at the same time.
 
 use diesel::connection::SimpleConnection;
 use serde_json::{Value, json};
@@ -76,14 +76,14 @@ async fn a_late_retry_of_a_put_never_oversells() {
     app.product("mug", 10).await.expect(201);
     app.order("key-1", "mug", 7).await.expect(201);
 
-    // The PUT sets the total, not what is left.
+    // The PUT sets the total, not the rest.
     app.product("mug", 10).await.expect(200);
 
     app.order("key-2", "mug", 4).await.expect_problem(409, "out-of-stock");
     app.order("key-3", "mug", 3).await.expect(201);
 }
 
-/// An order of two mugs whose write waits while the product changes.
+/// Orders two mugs. The order waits for the product's row while the product changes.
 async fn order_while(app: &App, change: &str) -> Answer {
     let mut other = connect(&app.database);
     other.batch_execute(&format!("BEGIN; UPDATE products SET {change} WHERE sku = 'mug'")).unwrap();
@@ -113,7 +113,7 @@ async fn an_order_that_waited_while_its_product_became_unlimited_reserves_nothin
     let order = order_while(&app, "stock = NULL").await.expect(201);
 
     assert_eq!((reserved(&app, "mug"), app.count("orders")), (0, 1));
-    // So cancelling gives nothing back.
+    // A cancellation gives nothing back.
     app.post(&format!("{}/cancel", order.header("Location").unwrap()), "cancel", json!({})).await.expect(200);
     assert_eq!(reserved(&app, "mug"), 0);
 }
@@ -124,7 +124,7 @@ async fn an_unlimited_product_is_never_a_hot_row() {
     let mut other = connect(&app.database);
     other.batch_execute("BEGIN; SELECT FROM products WHERE sku = 'pro-monthly' FOR UPDATE").unwrap();
 
-    // It would wait for the row's lock if it wanted it.
+    // If the order needed the row's lock, the order would wait and fail.
     app.order("key", "pro-monthly", 1).await.expect(201);
 }
 
@@ -137,7 +137,7 @@ async fn stock_becomes_unlimited_and_limited_again() {
     let unlimited = app.order("key-2", "mug", 100).await.expect(201);
     assert_eq!(reserved(&app, "mug"), 6);
 
-    // What was ordered meanwhile was not reserved, and is not given back.
+    // The order of the unlimited time reserved nothing, and its cancellation gives nothing back.
     app.product("mug", 5).await.expect_problem(409, "out-of-stock");
     app.product("mug", 8).await.expect(200);
     app.order("key-3", "mug", 3).await.expect_problem(409, "out-of-stock");

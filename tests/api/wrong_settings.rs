@@ -1,4 +1,4 @@
-//! A setting with a wrong value ends the start with one line, before anything is touched.
+//! If a setting has a wrong value, the program ends with one line, before it changes anything.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -7,7 +7,7 @@ use std::process::{Output, Stdio};
 use crate::binary::{bare, printed};
 use crate::support::{cluster, execute, fresh_database};
 
-/// What a start says that is refused for this variable. The machine is as it was.
+/// Starts the program with a wrong value, and returns its one line. Asserts that the start made nothing.
 fn refused(name: &str, value: &str, more: &[(&str, &str)]) -> String {
     let untouched = tempfile::tempdir().unwrap();
     let cluster = untouched.path().join("cluster");
@@ -27,7 +27,7 @@ fn refused(name: &str, value: &str, more: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn a_value_of_the_wrong_form_is_refused_with_what_is_right() {
+fn a_value_of_the_wrong_form_is_refused_with_the_right_form() {
     for (name, value, right) in [
         ("GATEWAY_URL", ":::", "http://"),
         ("GATEWAY_URL", "", "http://"),
@@ -64,7 +64,7 @@ fn an_address_that_cannot_be_listened_on_is_refused() {
     let taken = taken.local_addr().unwrap().to_string();
     for name in ["BIND", "SANDBOX_BIND"] {
         assert!(refused(name, &taken, &[]).contains("listens there already"));
-        // An address of documentation (RFC 5737), which no machine has.
+        // RFC 5737 reserves this address for documentation, so no machine has it.
         assert!(refused(name, "192.0.2.1:8080", &[]).contains("no such address"));
     }
     let text = refused("SANDBOX_BIND", "127.0.0.1:9", &[("BIND", "127.0.0.1:9")]);
@@ -91,13 +91,13 @@ fn a_pool_that_the_server_has_no_room_for_is_refused() {
     execute(&cluster().url("postgres"), &format!("ALTER DATABASE {name} CONNECTION LIMIT 8"));
     let text = refused("DB_POOL_SIZE", "10", &[("DATABASE_URL", &database)]);
     assert!(text.contains("the server allows 8 connections") && text.contains("must be 1 or less"), "{text}");
-    // Who makes an account needs no pool.
+    // The commands for accounts need no pool.
     assert!(printed(&database, &["account", "list"]).contains("acme"));
 }
 
 #[test]
-fn an_unknown_host_costs_no_more_than_a_wrong_value() {
-    // TEST-NET-1 answers nobody, so only our own limit ends the attempt.
+fn an_unreachable_database_host_ends_the_start_within_twenty_seconds() {
+    // No machine answers at an address of TEST-NET-1, so only the program's own time limit ends the attempt.
     let started = std::time::Instant::now();
     refused("DATABASE_URL", "postgres://192.0.2.1/payments", &[]);
     assert!(started.elapsed().as_secs() < 20, "it took {:?}", started.elapsed());
@@ -105,7 +105,7 @@ fn an_unknown_host_costs_no_more_than_a_wrong_value() {
 
 #[test]
 fn an_empty_database_url_counts_as_unset() {
-    // The cluster's directory is reached, so no database was named.
+    // The error is about the local cluster's directory, so the program saw no DATABASE_URL.
     let output = bare().env("DATABASE_URL", "").env("DEV_POSTGRES_DIR", "/etc").arg("migrate").output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.starts_with("payments: /etc can't hold a PostgreSQL cluster"), "{text}");
@@ -113,7 +113,7 @@ fn an_empty_database_url_counts_as_unset() {
 }
 
 #[test]
-fn a_reader_that_leaves_ends_no_command_with_an_error() {
+fn a_command_whose_reader_leaves_ends_without_an_error() {
     let mut process = bare().arg("openapi").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut output = BufReader::new(process.stdout.take().unwrap());
     let mut first = String::new();

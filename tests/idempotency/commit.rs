@@ -1,4 +1,4 @@
-//! A connection that is lost at the worst moments: around COMMIT, or without a word inside the transaction.
+//! The connection is lost at the worst moments: around COMMIT, or silently inside the transaction.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::proxy::Proxy;
 use crate::support::{count, eventually, execute};
 use crate::toy::{MAKE, MAKE_OR_REMEMBER, Runs, ToyError, Workshop, insert, make};
 
-/// A trigger that ends the backend of the first transaction that commits a toy, at its COMMIT, before it is one. The
-/// sequence remembers across the rollback.
+/// A trigger that kills the backend of the first transaction with a toy, during its COMMIT and before the commit takes effect.
+/// A rollback does not reset the sequence, so the second transaction commits.
 pub const KILL_FIRST_COMMIT: &str = "CREATE SEQUENCE commits; \
     CREATE FUNCTION kill_first() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
       IF nextval('commits') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; RETURN NULL; END $$; \
@@ -59,7 +59,7 @@ async fn a_connection_killed_inside_the_body_runs_the_transaction_again() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_always_lost_is_not_tried_for_ever() {
+async fn a_transaction_that_always_loses_its_connection_gives_up() {
     let workshop = Workshop::open();
     let runs = Runs::default();
     let counted = runs.clone();
@@ -76,7 +76,7 @@ async fn a_connection_that_is_always_lost_is_not_tried_for_ever() {
 }
 
 #[tokio::test]
-async fn a_commit_whose_answer_is_lost_is_found_again_as_the_requests_own() {
+async fn after_a_lost_commit_answer_the_request_finds_its_own_record() {
     let proxy = Arc::new(Proxy::start());
     let direct = Workshop::open();
     let workshop = Workshop::open_on(proxy.url(&direct.url), 4);
@@ -91,7 +91,7 @@ async fn a_commit_whose_answer_is_lost_is_found_again_as_the_requests_own() {
     });
     let answer = answer.await.unwrap();
 
-    // The body ran once, so its commit happened; the request found its own record, which is no replay.
+    // The body ran only once, so the first commit took effect. The request found its own record, so the answer is no replay.
     assert_eq!(runs.so_far(), 1);
     assert_eq!((answer.status, answer.is_replay()), (201, false));
     assert!(answer.header("Idempotency-Expires").is_some());
@@ -102,7 +102,7 @@ async fn a_commit_whose_answer_is_lost_is_found_again_as_the_requests_own() {
 }
 
 #[tokio::test]
-async fn a_lost_failure_is_found_again_too() {
+async fn after_a_lost_commit_answer_the_request_finds_its_own_stored_failure() {
     let proxy = Arc::new(Proxy::start());
     let direct = Workshop::open();
     let workshop = Workshop::open_on(proxy.url(&direct.url), 4);
@@ -123,7 +123,7 @@ async fn a_lost_failure_is_found_again_too() {
     assert_eq!((direct.toys(), direct.records()), (0, 1));
 }
 
-/// The one test that has to wait: for the five seconds that the connection's limits give a silent transaction.
+/// This test takes five seconds: the connection's limits end a silent transaction after five seconds.
 #[tokio::test]
 async fn a_host_that_goes_silent_inside_its_transaction_frees_the_key() {
     const PATIENT: Policy = Policy { wait: seconds(20), ..MAKE };
@@ -146,7 +146,7 @@ async fn a_host_that_goes_silent_inside_its_transaction_frees_the_key() {
     let answer = direct.send(PATIENT, "key", "ball", make).await.unwrap();
 
     assert_eq!((answer.status, answer.is_replay()), (201, false));
-    // The host comes back, and learns what became of its request.
+    // The host comes back, and its request gets the other request's reply.
     proxy.recover();
     let found = lost.await.unwrap().unwrap();
     assert_eq!(found.reply(), answer.reply());

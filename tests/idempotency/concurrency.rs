@@ -1,4 +1,4 @@
-//! Duplicates at the same time: one effect, one reply, and no harm to other keys.
+//! Duplicates at the same time have one effect and one reply, and do no harm to other keys.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn a_storm_of_duplicates_has_one_effect_and_one_reply() {
     assert_eq!((runs.so_far(), workshop.toys(), workshop.records()), (1, 1, 1));
 }
 
-/// Backends in the middle of a statement or of a transaction, but the one that asks and the one that holds the shelf.
+/// The number of backends inside a statement or a transaction, without this query's backend and the backend that holds the shelf.
 fn busy_backends(workshop: &Workshop) -> i64 {
     count(
         &workshop.url,
@@ -56,7 +56,8 @@ async fn waiting_duplicates_hold_one_connection_a_process_and_other_keys_go_thro
     let first = tokio::spawn(duplicates(&workshop));
     eventually_blocked(&workshop.url, 1).await;
     let second = tokio::spawn(duplicates(&elsewhere));
-    // Both pools still have a connection for others: the second one has no other than the one that duplicates look with.
+    // Both pools still have a connection for other keys. The second pool has only one connection, and its duplicates share that
+    // connection with other keys.
     for number in 0..20 {
         assert!(!workshop.make(&format!("here {number}")).await.is_replay());
         assert!(!elsewhere.make(&format!("there {number}")).await.is_replay());
@@ -70,7 +71,7 @@ async fn waiting_duplicates_hold_one_connection_a_process_and_other_keys_go_thro
 }
 
 #[tokio::test]
-async fn a_duplicate_that_waits_too_long_is_told_that_the_key_is_in_flight() {
+async fn a_duplicate_that_waits_too_long_gets_in_flight() {
     const IMPATIENT: Policy = Policy { wait: Duration::from_millis(100), ..MAKE };
     let workshop = Workshop::open();
     let shelf = workshop.hold_shelf(1);
@@ -88,7 +89,7 @@ async fn a_duplicate_that_waits_too_long_is_told_that_the_key_is_in_flight() {
         assert!(matches!(duplicate, Err(ToyError::Idempotency(Error::InFlight))), "{duplicate:?}");
     }
     drop(shelf);
-    // The first one is not bound by the wait: it is at work.
+    // The wait limits only duplicates. The first request runs its body and takes longer.
     let first = slow.await.unwrap().unwrap();
     assert_eq!(workshop.make("key").await.reply(), first.reply());
 }
@@ -105,7 +106,7 @@ async fn a_follower_takes_the_place_of_a_leader_whose_request_is_dropped() {
     eventually_blocked(&workshop.url, 1).await;
     let follower = tokio::spawn(workshop.send(MAKE, "key", "ball", make));
 
-    // The client is gone, but the transaction that it started runs to its end.
+    // The client is gone, but its transaction runs to the end.
     leader.abort();
     assert!(leader.await.unwrap_err().is_cancelled());
     drop(shelf);
@@ -115,7 +116,7 @@ async fn a_follower_takes_the_place_of_a_leader_whose_request_is_dropped() {
     assert_eq!((workshop.toys(), workshop.records()), (1, 1));
 }
 
-/// Meant to fail where a flight is boarded by scope and key alone.
+/// This test must fail if a flight is found by scope and key without the account.
 #[tokio::test]
 async fn another_accounts_request_under_the_same_key_neither_waits_nor_shares() {
     let workshop = Workshop::open();
@@ -127,7 +128,7 @@ async fn another_accounts_request_under_the_same_key_neither_waits_nor_shares() 
     let slow = tokio::spawn(slow);
     eventually_blocked(&workshop.url, 1).await;
 
-    // Of the same body as the request in flight, and of another.
+    // With the body of the request in flight, and with another body.
     for (account, name) in [(2, "ball"), (3, "doll")] {
         let answer = workshop.send_on(&[], Uuid::from_u128(account), MAKE, "key", name, make).await.unwrap();
         assert_eq!((answer.status, answer.is_replay()), (201, false));
@@ -139,7 +140,8 @@ async fn another_accounts_request_under_the_same_key_neither_waits_nor_shares() 
     assert_eq!((workshop.toys(), workshop.records()), (3, 3));
 }
 
-/// Refused at once by the flight's fingerprint; meant to fail without it and without the look at the record's.
+/// The flight's fingerprint refuses the other body at once. This test must fail if neither the flight's fingerprint nor the
+/// record's fingerprint is compared.
 #[tokio::test]
 async fn another_body_under_a_key_in_flight_never_gets_the_flights_reply() {
     let workshop = Workshop::open();
@@ -180,7 +182,7 @@ async fn duplicates_of_a_slow_takeover_wait_without_a_connection() {
     assert_eq!((workshop.toys(), workshop.records()), (2, 1));
 }
 
-/// A record of `key` that another program wrote, or a transaction that committed between the claim's look and its lock.
+/// Writes a record of `key`, like another program, or like a transaction that commits between the claim's read and its lock.
 pub fn record_meanwhile(url: &str, key: &str) {
     execute(
         url,
@@ -192,9 +194,9 @@ pub fn record_meanwhile(url: &str, key: &str) {
     );
 }
 
-/// The lock only keeps duplicates from running; it is the unique key that keeps a second effect out.
+/// The advisory lock only keeps duplicates from running. The primary key prevents a second effect.
 #[tokio::test]
-async fn a_record_that_appears_while_the_body_runs_rolls_it_back_and_is_replayed() {
+async fn if_a_record_appears_while_the_body_runs_the_body_rolls_back_and_the_record_is_replayed() {
     let workshop = Workshop::open();
     let other = workshop.make("other").await;
     for (policy, key) in [(MAKE, "one"), (MAKE_OR_REMEMBER, "two")] {
@@ -214,9 +216,9 @@ async fn a_record_that_appears_while_the_body_runs_rolls_it_back_and_is_replayed
     assert_eq!((workshop.toys(), workshop.records()), (1, 3));
 }
 
-/// The body may fail by the very thing that the record's transaction did.
+/// The body may fail because of the writes of the record's transaction.
 #[tokio::test]
-async fn a_body_that_fails_beside_a_record_that_appears_is_answered_by_it() {
+async fn if_a_record_appears_while_a_body_fails_the_record_is_replayed() {
     let workshop = Workshop::open();
     let other = workshop.make("other").await;
     let failures = [ToyError::Impossible, ToyError::Closed];

@@ -1,4 +1,4 @@
-//! What a replay costs: nothing that PostgreSQL would have to write, and no more as the table grows.
+//! The cost of a replay: PostgreSQL writes nothing, and the cost does not grow with the table.
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -23,14 +23,14 @@ async fn a_replay_takes_no_lock_on_the_record() {
     other.batch_execute("ROLLBACK; BEGIN; SELECT FROM idempotency_keys FOR UPDATE NOWAIT").unwrap();
 }
 
-/// Each is a trip over the network with the key's lock held. The pool's own look at its connection ends outside of a
-/// transaction (`I`), as the last trip does.
+/// During each round trip, the request holds the key's lock. `I` is a round trip that ends outside of a transaction: the COMMIT,
+/// and the pool's own test of its connection.
 #[tokio::test]
 async fn a_request_takes_four_round_trips_beside_its_body_and_a_replay_one() {
     let proxy = Proxy::start();
     let workshop = Workshop::open_on(proxy.url(&fresh_database()), 1);
     let send = |key: String| workshop.send(MAKE, &key, "ball", |_, _| Ok(Reply::json(200, &"nothing to do")?));
-    // The connection learns the statements.
+    // The connection prepares the statements.
     for number in 0..2 {
         send(format!("before {number}")).await.unwrap();
     }
@@ -50,7 +50,7 @@ async fn a_request_takes_four_round_trips_beside_its_body_and_a_replay_one() {
 
 #[tokio::test]
 async fn a_replay_writes_no_wal() {
-    // A cluster of its own, since the log is the whole cluster's.
+    // The test has its own cluster, because the WAL belongs to the whole cluster.
     let cluster = dev_postgres::start(&Options::throw_away()).unwrap();
     let url = cluster.url("postgres");
     execute(&url, "ALTER SYSTEM SET autovacuum = off");
@@ -71,7 +71,7 @@ async fn a_replay_writes_no_wal() {
         written.push(wal() - before);
     }
 
-    // PostgreSQL itself writes a little now and then, but not each time.
+    // PostgreSQL itself writes a little WAL now and then, but not in each round.
     assert_eq!(written.iter().min(), Some(&0), "{written:?}");
 }
 
@@ -81,9 +81,9 @@ struct Plan {
     line: String,
 }
 
-/// Seen to fail with the list's index as a plain one: the planner then reads all records of the account for one.
+/// This test fails if the list's index has no condition: then the planner reads all records of the account to find one key.
 #[tokio::test]
-async fn a_key_is_found_by_the_primary_key_though_the_table_was_never_analyzed() {
+async fn a_key_is_found_by_the_primary_key_before_the_table_is_analyzed() {
     let workshop = Workshop::open();
     let plan: Vec<Plan> = diesel::sql_query(
         "EXPLAIN SELECT * FROM idempotency_keys \

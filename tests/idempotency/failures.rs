@@ -1,10 +1,12 @@
-//! What becomes of a body that fails.
+//! Bodies that fail: which failures are stored, and what stays in the database.
 
 use std::time::Duration;
 
+use diesel::pg::PgConnection;
+
 use crate::idempotency::{Error, Failures, MAX_BODY, Policy, Reply};
 use crate::support::{at_once, count, eventually, eventually_blocked};
-use crate::toy::{MAKE, MAKE_OR_REMEMBER, Response, Runs, ToyError, Workshop, insert, make, stock};
+use crate::toy::{MAKE, MAKE_OR_REMEMBER, NewToy, Response, Runs, ToyError, Workshop, insert, make, stock};
 
 #[tokio::test]
 async fn cache_failures_leaves_no_rows_yet_replays_the_failure() {
@@ -20,7 +22,7 @@ async fn cache_failures_leaves_no_rows_yet_replays_the_failure() {
     let retry = fail().await.unwrap();
 
     assert_eq!((first.status, first.is_replay()), (409, false));
-    // The body has the first request's instance in it.
+    // The reply's body contains the first request's instance.
     assert_eq!(retry.reply(), first.reply());
     assert_eq!(retry.header("Idempotency-Expires"), first.header("Idempotency-Expires"));
     assert!(retry.is_replay());
@@ -28,7 +30,7 @@ async fn cache_failures_leaves_no_rows_yet_replays_the_failure() {
 }
 
 #[tokio::test]
-async fn a_cached_failure_expires_after_its_own_time_to_live_and_is_decided_afresh() {
+async fn a_stored_failure_expires_after_its_own_time_to_live_and_the_body_runs_again() {
     const SHORT: Policy =
         Policy { failures: Failures::CacheFailures { failure_ttl: Duration::from_millis(200) }, ..MAKE };
     let workshop = Workshop::open();
@@ -39,7 +41,7 @@ async fn a_cached_failure_expires_after_its_own_time_to_live_and_is_decided_afre
     let afresh = workshop.send(SHORT, "key", "ball", make).await.unwrap();
 
     assert_eq!((afresh.status, afresh.is_replay()), (201, false));
-    // The success has the success's time to live.
+    // The success has the time to live of a success.
     assert_eq!(count(&workshop.url, "idempotency_keys WHERE expires_at > now() + interval '59 minutes'"), 1);
 }
 
@@ -54,7 +56,7 @@ async fn success_only_leaves_nothing_of_a_failure_and_frees_the_key() {
     assert!(matches!(failed.await, Err(ToyError::Impossible)));
     assert_eq!((workshop.toys(), workshop.records()), (0, 0));
 
-    // Free for whatever comes next, another body too.
+    // The key is free for any next request, also with another body.
     let next = workshop.send(MAKE, "key", "doll", make).await.unwrap();
     assert_eq!((next.status, next.is_replay()), (201, false));
 }
@@ -124,7 +126,7 @@ async fn a_reply_over_the_limit_fails_loudly_and_rolls_back() {
 
 #[tokio::test]
 async fn a_panic_in_the_body_frees_the_key_and_the_pool_works_on() {
-    // One connection: if the panic left it inside its transaction, nothing would work any more.
+    // One connection: if the panic left an open transaction, the next request would fail.
     let workshop = Workshop::open_on(crate::support::fresh_database(), 1);
     for policy in [MAKE, MAKE_OR_REMEMBER] {
         let panicked = workshop.send(policy, "key", "ball", |conn, toy| {
@@ -156,7 +158,7 @@ async fn duplicates_that_were_waiting_share_a_failure() {
     };
 
     let (answers, ()) = tokio::join!(at_once(20, fail), async {
-        // Each task has had its turn before this one, so all followers are on board.
+        // All twenty tasks ran before this line, so all followers have joined the flight.
         eventually_blocked(&workshop.url, 1).await;
         drop(shelf);
     });
@@ -177,7 +179,7 @@ async fn another_request_under_a_key_in_flight_is_refused_at_once() {
 
     let (failed, ()): (Result<Response, _>, _) = tokio::join!(failing, async {
         eventually_blocked(&workshop.url, 1).await;
-        // The flight is still under way, so neither the wait nor the flight's end is what answers.
+        // The flight is still under way, so the refusal comes neither from the end of the wait nor from the end of the flight.
         let other = workshop.send(MAKE, "key", "doll", make).await;
         assert!(matches!(other, Err(ToyError::Idempotency(Error::KeyReused))), "{other:?}");
         drop(shelf);
@@ -185,4 +187,80 @@ async fn another_request_under_a_key_in_flight_is_refused_at_once() {
 
     assert!(matches!(failed, Err(ToyError::Impossible)));
     assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+}
+
+/// The other request comes first to this process, but the retry's key is the retry's own.
+#[tokio::test]
+async fn a_retry_that_another_request_under_its_key_precedes_gets_its_reply() {
+    let workshop = Workshop::open();
+    let first = workshop.make("key").await;
+    for _ in 0..50 {
+        let (other, retry) =
+            tokio::join!(workshop.send(MAKE, "key", "doll", make), workshop.send(MAKE, "key", "ball", make));
+        assert!(matches!(other, Err(ToyError::Idempotency(Error::KeyReused))), "{other:?}");
+        assert_eq!(retry.unwrap().reply(), first.reply());
+    }
+}
+
+/// The same while another process is still at the retry's first request, so that nobody here knows whose the key is.
+#[tokio::test]
+async fn a_retry_beside_another_request_waits_for_what_another_process_makes_of_the_key() {
+    let workshop = Workshop::open();
+    let here = workshop.another_process();
+    let shelf = workshop.hold_shelf(1);
+    let first = tokio::spawn(workshop.send(MAKE, "key", "ball", |conn, toy| {
+        stock(conn, 1)?;
+        make(conn, toy)
+    }));
+    eventually_blocked(&workshop.url, 1).await;
+
+    let (other, retry, ()) =
+        tokio::join!(here.send(MAKE, "key", "doll", make), here.send(MAKE, "key", "ball", make), async {
+            drop(shelf);
+        });
+
+    assert!(matches!(other, Err(ToyError::Idempotency(Error::KeyReused))), "{other:?}");
+    assert_eq!(retry.unwrap().reply(), first.await.unwrap().unwrap().reply());
+    assert_eq!((workshop.toys(), workshop.records()), (1, 1));
+}
+
+/// A failure of one request is no answer to the other. Which of the two is seen first is a matter of chance: eight rounds.
+#[tokio::test]
+async fn a_request_does_not_share_the_failure_of_another_request_under_its_key() {
+    let workshop = Workshop::open();
+    let here = workshop.another_process();
+    for round in 0..8 {
+        let key = format!("key-{round}");
+        let shelf = workshop.hold_shelf(1);
+        let elsewhere = tokio::spawn(workshop.send(MAKE, &key, "train", |conn, _| {
+            stock(conn, 1)?;
+            Err(ToyError::Impossible)
+        }));
+        eventually_blocked(&workshop.url, 1).await;
+        let runs = Runs::default();
+        let fail = {
+            let runs = runs.clone();
+            move |_: &mut PgConnection, _: &NewToy| {
+                runs.is_first();
+                Err(ToyError::Impossible)
+            }
+        };
+        let until_failed = async {
+            drop(shelf);
+            while runs.so_far() == 0 {
+                tokio::task::yield_now().await;
+            }
+            // On purpose: this blocks the one thread, so that the failure is there when the ball's request looks up.
+            let open = "pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'";
+            while count(&workshop.url, open) > 0 {}
+        };
+
+        let (other, request) = (here.send(MAKE, &key, "doll", fail), here.send(MAKE, &key, "ball", make));
+        let (other, request, ()) = tokio::join!(other, request, until_failed);
+
+        assert!(matches!(elsewhere.await.unwrap(), Err(ToyError::Impossible)));
+        assert!(matches!(other, Err(ToyError::Impossible)), "{other:?}");
+        // The ball's request is refused if the doll's held the key just then.
+        assert!(matches!(request, Ok(_) | Err(ToyError::Idempotency(Error::KeyReused))), "{request:?}");
+    }
 }

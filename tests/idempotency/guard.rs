@@ -1,6 +1,6 @@
-//! Every change to an existing record goes through `guard`, the `SELECT .. FOR UPDATE` on it.
+//! Every change to an existing record goes through `guard`, a `SELECT .. FOR UPDATE` of the record.
 //!
-//! With `.for_update()` taken out of `guard` in `store.rs`, the tests marked so below were seen to fail.
+//! Two tests below say that they fail without `FOR UPDATE`. Somebody removed `.for_update()` from `guard` and saw them fail.
 
 use diesel::connection::{Connection, SimpleConnection};
 
@@ -12,9 +12,9 @@ pub fn address(key: &str) -> Address {
     keyed("/toys", key, r#"{"name":"ball"}"#).unwrap().address(ACCOUNT, &MAKE).unwrap()
 }
 
-/// Not by the guard alone: the record's statement would wait for the sweep, too.
+/// This test passes also without the guard's lock, because the deletion of the record waits for the sweep, too.
 #[tokio::test]
-async fn a_takeover_waits_for_a_sweep_that_has_locked_the_record_and_claims_afresh() {
+async fn a_takeover_waits_for_a_sweep_that_has_locked_the_record_and_claims_again() {
     let workshop = Workshop::open();
     workshop.make("key").await;
     workshop.expire("key");
@@ -33,7 +33,7 @@ async fn a_takeover_waits_for_a_sweep_that_has_locked_the_record_and_claims_afre
 }
 
 #[tokio::test]
-async fn a_request_waits_for_a_sweep_that_is_deleting_its_record_and_claims_afresh() {
+async fn a_request_waits_for_a_sweep_that_is_deleting_its_record_and_claims_again() {
     let workshop = Workshop::open();
     workshop.make("key").await;
     workshop.expire("key");
@@ -70,9 +70,9 @@ async fn a_request_outlives_a_sweep_that_is_rolled_back() {
     assert_eq!((workshop.toys(), workshop.records()), (2, 1));
 }
 
-/// Seen to fail without `FOR UPDATE`: the second one doesn't wait, and reads the record as it was.
+/// Fails without `FOR UPDATE`: the second guard does not wait, and reads the old record.
 #[tokio::test]
-async fn whoever_guards_a_record_sees_what_the_guard_before_made_of_it() {
+async fn a_second_guard_waits_and_sees_the_change_of_the_first_guard() {
     let workshop = Workshop::open();
     workshop.send(MAKE, "key", "ball", |_, _| Ok(Reply::json(202, &"under way")?)).await.unwrap();
     let mut first = connect(&workshop.url);
@@ -88,8 +88,8 @@ async fn whoever_guards_a_record_sees_what_the_guard_before_made_of_it() {
     assert!(!second.await.unwrap().unwrap().unwrap().reply.is_provisional());
 }
 
-/// Seen to fail without `FOR UPDATE`: more than one settles, and the last one's reply stands. That is a race, so
-/// it was also seen to pass.
+/// Fails without `FOR UPDATE`: several settlers settle, and the last reply stays. The settlers race, so without `FOR UPDATE`
+/// the test does not fail in every run.
 #[tokio::test]
 async fn of_many_settlers_at_once_one_settles() {
     let workshop = Workshop::open();
@@ -116,8 +116,8 @@ async fn of_many_settlers_at_once_one_settles() {
     assert_eq!(workshop.make("key").await.body, winner.to_string().into_bytes());
 }
 
-/// Meant to fail where the takeover guards the record and then goes on although the record is live, and where it deletes by
-/// key without a guard: the body runs in vain, or twice for good.
+/// This test must fail if the takeover goes on although the guarded record is live, and if the takeover deletes the record
+/// without a guard. In the first case the body runs in vain, in the second case the request takes effect twice.
 #[tokio::test]
 async fn a_takeover_that_waited_while_the_record_came_to_life_replays_it_and_runs_nothing() {
     let workshop = Workshop::open();

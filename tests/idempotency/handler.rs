@@ -1,4 +1,4 @@
-//! The module in a handler, as its documentation shows it: the extractor, the policy, the answer.
+//! The module in a handler, as the module's documentation shows: the extractor, the policy, the answer.
 
 use actix_web::dev::{Payload, ServiceResponse};
 use actix_web::http::StatusCode;
@@ -15,7 +15,7 @@ async fn make_toy(request: Keyed<NewToy>, db: Data<Db>) -> Result<HttpResponse, 
     MAKE.run(&**db, ACCOUNT, request, make).await
 }
 
-/// The extractor's own refusal becomes the service's error, and is answered in the service's words.
+/// The extractor's refusal becomes the service's error, and the service's error is the answer.
 async fn make_toy_in_own_words(
     request: Result<Keyed<NewToy>, ToyError>,
     db: Data<Db>,
@@ -23,7 +23,7 @@ async fn make_toy_in_own_words(
     MAKE.run(&**db, ACCOUNT, request?, make).await
 }
 
-/// Sends requests, one after another, to a service with these two routes.
+/// Sends requests one after another to a service with both routes.
 async fn answers<const N: usize>(workshop: &Workshop, requests: [TestRequest; N]) -> [ServiceResponse; N] {
     let routes = App::new()
         .app_data(Data::new(workshop.db.clone()))
@@ -46,7 +46,7 @@ async fn a_lifted_handler_makes_one_toy_and_replays() {
     let workshop = Workshop::open();
     let request = || post(r#"{"name":"ball"}"#).insert_header(("Idempotency-Key", "key"));
 
-    // Bare and quoted, it is one key.
+    // A key is the same key with and without quotes.
     let quoted = post(r#"{"name":"ball"}"#).insert_header(("Idempotency-Key", "\"key\""));
     let [first, retry, quoted] = answers(&workshop, [request(), request(), quoted]).await;
 
@@ -58,7 +58,7 @@ async fn a_lifted_handler_makes_one_toy_and_replays() {
 }
 
 #[actix_web::test]
-async fn what_is_not_one_keyed_request_is_refused_before_the_body() {
+async fn a_malformed_request_is_refused_before_the_body_runs() {
     let workshop = Workshop::open();
     let ball = || post(r#"{"name":"ball"}"#);
     let keyed = |request: TestRequest| request.insert_header(("Idempotency-Key", "key"));
@@ -79,7 +79,7 @@ async fn what_is_not_one_keyed_request_is_refused_before_the_body() {
 }
 
 #[actix_web::test]
-async fn a_service_may_put_its_own_error_in_the_place_of_the_extractors() {
+async fn a_service_may_answer_with_its_own_error_instead_of_the_extractors() {
     let workshop = Workshop::open();
     let ball = |path| post(r#"{"name":"ball"}"#).uri(path);
     let keyed = |path| ball(path).insert_header(("Idempotency-Key", "key"));
@@ -91,7 +91,7 @@ async fn a_service_may_put_its_own_error_in_the_place_of_the_extractors() {
     assert_eq!((module.status, module.header("Content-Type")), (400, Some("application/problem+json")));
     assert_eq!((service.status, service.header("Content-Type")), (400, Some("text/plain; charset=utf-8")));
     assert_eq!(service.body, ToyError::from(Error::KeyMissing).to_string().into_bytes());
-    // A request that is in order is the same request by either handler.
+    // A right request is the same request for both handlers: the fingerprint is the same.
     assert_eq!((first.status, retry.reply()), (201, first.reply()));
     assert!(retry.is_replay());
 }

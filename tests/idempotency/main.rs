@@ -1,11 +1,11 @@
-//! The idempotency module lifted out of this crate: its folder, its one migration, and a toy service around them.
+//! The idempotency module, lifted out of this crate: the module's folder, its one migration, and a toy service around them.
 //!
-//! The module is compiled here as a part of this binary. If it imported anything else of the crate it came from, this
-//! would not compile.
-#![expect(clippy::unwrap_used, reason = "in a test, a panic is how a failure is told")]
+//! This binary compiles the module as its own part. If the module imported anything else of the crate, this binary would not
+//! compile.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 #[path = "../../src/idempotency/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "a toy doesn't need all of the module")]
+#[expect(dead_code, unused_imports, reason = "the toy service does not use the whole module")]
 mod idempotency;
 
 #[path = "../support/lifted.rs"]
@@ -28,7 +28,7 @@ mod sweep;
 mod toy;
 mod useless_lock;
 
-/// The module's migration and nothing else of the schema; then the toys.
+/// Runs the module's migration and nothing else of the schema, then makes the toy service's tables.
 fn prepare_template(url: &str) {
     support::execute(url, include_str!("../../migrations/2026-11-25-000001_idempotency_keys/up.sql"));
     support::execute(url, toy::TABLES);

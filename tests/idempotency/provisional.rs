@@ -1,4 +1,4 @@
-//! A 202 is provisional: `settle` puts the final reply in its place. And what the table itself refuses.
+//! A 202 is provisional: `settle` puts the final reply in its place. The last test shows what the table itself refuses.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn a_retry_of_a_provisional_reply_waits_and_gets_the_settled_one() {
     let workshop = Workshop::open();
     begin(&workshop).await;
 
-    // Both a retry in the same process and one in another are waiting when it is settled.
+    // A retry in the same process and a retry in another process wait while the record is settled.
     let (here, there) = (workshop.clone(), workshop.another_process());
     let (here, there, ()) = tokio::join!(here.make("key"), there.make("key"), async {
         tokio::task::yield_now().await;
@@ -56,7 +56,7 @@ async fn a_retry_gets_the_provisional_reply_when_its_wait_ends() {
     let workshop = Workshop::open();
     let first = begin(&workshop).await;
 
-    // The second follows the first, and must not wait any longer.
+    // The second retry follows the first one, and must not wait longer.
     let retry = || workshop.send(IMPATIENT, "key", "ball", make);
     let (leader, follower) = tokio::join!(retry(), retry());
 
@@ -68,7 +68,7 @@ async fn a_retry_gets_the_provisional_reply_when_its_wait_ends() {
 }
 
 #[tokio::test]
-async fn to_settle_a_final_or_missing_record_is_an_error_that_rolls_back() {
+async fn settling_a_final_or_missing_record_fails_and_rolls_back() {
     let workshop = Workshop::open();
     let first = workshop.make("final").await;
 
@@ -114,7 +114,7 @@ async fn a_record_may_be_settled_by_another_provisional_reply() {
     assert_eq!(workshop.make("key").await.status, 201);
 }
 
-/// Commits a change of one record, past the module.
+/// Commits a change of the record without the module.
 fn commit(workshop: &Workshop, change: &str) -> Result<(), String> {
     connect(&workshop.url).batch_execute(&format!("BEGIN; {change}; COMMIT")).map_err(|error| error.to_string())
 }

@@ -1,4 +1,4 @@
-//! A network between the service and PostgreSQL that fails at chosen moments.
+//! A proxy between the service and PostgreSQL. The proxy fails at chosen moments.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -17,18 +17,19 @@ pub struct Proxy {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Sound,
-    /// The next message with these bytes in it arrives, but its answer doesn't: the connection is cut instead.
+    /// The next message with these bytes arrives at PostgreSQL. Then the proxy cuts the connection instead of forwarding the
+    /// answer.
     LosesAnswerTo(&'static [u8]),
-    /// Such a message is on its way, and its answer will be lost.
+    /// PostgreSQL has the message, and the proxy will lose the answer.
     LosesNextAnswer,
-    /// Nothing arrives any more, and nobody is told.
+    /// The proxy forwards nothing and keeps the connections open.
     Silent,
 }
 
 struct Network {
     state: Mutex<State>,
     changed: Condvar,
-    /// Of each answer, how PostgreSQL ended it: `I` idle, `T` inside a transaction, `E` inside a failed one.
+    /// The state at the end of each answer of PostgreSQL: `I` idle, `T` inside a transaction, `E` inside a failed transaction.
     ends: Mutex<Vec<u8>>,
 }
 
@@ -39,7 +40,7 @@ impl Proxy {
         let network =
             Arc::new(Network { state: Mutex::new(State::Sound), changed: Condvar::new(), ends: Mutex::default() });
         let shared = Arc::clone(&network);
-        // Ends with the process, as do the threads of its connections.
+        // This thread and the threads of the connections end with the process.
         thread::spawn(move || {
             for client in listener.incoming() {
                 let server = UnixStream::connect(cluster().dir().join(".s.PGSQL.5432")).unwrap();
@@ -49,33 +50,33 @@ impl Proxy {
         Self { port, network }
     }
 
-    /// The URL of the same database behind this proxy. Unencrypted, or the proxy could not see a COMMIT.
+    /// The URL of the same database through this proxy. The connection is not encrypted, so that the proxy sees a COMMIT.
     pub fn url(&self, direct: &str) -> String {
         let (_, database) = direct.rsplit_once('/').unwrap();
         format!("postgresql://payments@127.0.0.1:{}/{database}?sslmode=disable&gssencmode=disable", self.port)
     }
 
-    /// Cuts the connection of the next COMMIT when PostgreSQL has answered it, before the answer arrives.
+    /// Cuts the connection of the next COMMIT: PostgreSQL has answered, but the answer does not arrive.
     pub fn lose_answer_of_next_commit(&self) {
         self.lose_answer_to(b"COMMIT\0");
     }
 
-    /// The same for the next message with these bytes in it.
+    /// Cuts the connection of the next message with these bytes in the same way.
     pub fn lose_answer_to(&self, bytes: &'static [u8]) {
         self.network.set(State::LosesAnswerTo(bytes));
     }
 
-    /// The round trips since the last call, as the states in which PostgreSQL ended them: `IIT`, say.
+    /// The round trips since the last call, each as the state at its end. For example `IIT`.
     pub fn round_trips(&self) -> String {
         String::from_utf8(std::mem::take(&mut *self.network.ends.lock().unwrap())).unwrap()
     }
 
-    /// Drops what is sent from now on, in both directions, as when a host vanishes.
+    /// From now on drops all data in both directions, like a host that vanished.
     pub fn go_silent(&self) {
         self.network.set(State::Silent);
     }
 
-    /// The network is back; what was open when it went is reset.
+    /// Forwards again. The connections of the silent time are reset.
     pub fn recover(&self) {
         self.network.set(State::Sound);
     }
@@ -87,7 +88,7 @@ impl Network {
         self.changed.notify_all();
     }
 
-    /// Says why what the client sends must not go on.
+    /// Returns a state if the client's data must not go on.
     fn sees_from_client(&self, bytes: &[u8]) -> Option<State> {
         let mut state = self.state.lock().unwrap();
         if let State::LosesAnswerTo(these) = *state
@@ -98,7 +99,7 @@ impl Network {
         (*state == State::Silent).then_some(State::Silent)
     }
 
-    /// Says why what the server answers must not go on.
+    /// Returns a state if the server's data must not go on.
     fn sees_from_server(&self, bytes: &[u8]) -> Option<State> {
         // ReadyForQuery is the last message of each answer.
         if let [.., b'Z', 0, 0, 0, 5, end] = bytes {
@@ -107,7 +108,7 @@ impl Network {
         let mut state = self.state.lock().unwrap();
         match *state {
             State::Silent => Some(State::Silent),
-            // The client sends nothing else before it has its answer, so this is it.
+            // The client waits for this answer and has sent nothing else, so these bytes are the answer to lose.
             State::LosesNextAnswer => Some(std::mem::replace(&mut *state, State::Sound)),
             _ => None,
         }
@@ -133,7 +134,7 @@ fn forward(client: TcpStream, server: UnixStream, network: &Arc<Network>) {
     });
 }
 
-/// Forwards until either side ends, or until what arrived must not go on; then says why.
+/// Forwards until either side ends, or until `look` returns a state. Returns that state.
 fn pump(mut from: impl Read, mut to: impl Write, mut look: impl FnMut(&[u8]) -> Option<State>) -> State {
     let mut buffer = [0; 16 * 1024];
     loop {
@@ -151,7 +152,7 @@ fn close(network: &Network, state: State, client: &TcpStream, server: &UnixStrea
     if state == State::Silent {
         network.wait_until_sound();
     }
-    // Either may be closed already.
+    // Either side may be closed already.
     let _ = client.shutdown(Shutdown::Both);
     let _ = server.shutdown(Shutdown::Both);
 }

@@ -1,4 +1,4 @@
-//! How the module answers by itself what goes wrong before and around a body: complete, for a service without an error page.
+//! The module's own answers to errors before and around a body. A service without its own error documents can use them.
 
 use actix_web::ResponseError;
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ fn every_error_is_a_problem_document_with_its_status() {
 }
 
 #[test]
-fn what_may_be_sent_again_says_when_and_nothing_else_does() {
+fn only_errors_that_a_client_may_retry_carry_retry_after() {
     let unreachable = Error::Unreachable("down".to_owned());
     let again = [Error::InFlight, Error::RequestTimeout, Error::Overloaded, unreachable, Error::Panicked];
     for error in again {
@@ -56,7 +56,7 @@ fn what_may_be_sent_again_says_when_and_nothing_else_does() {
 }
 
 #[test]
-fn a_wrong_body_is_told_member_by_member() {
+fn a_wrong_body_is_reported_member_by_member() {
     let wrong = |pointer: &str, detail: &str| FieldError { pointer: pointer.to_owned(), detail: detail.to_owned() };
     let errors = vec![wrong("/name", "is missing"), wrong("/colour", "is not known")];
 
@@ -75,7 +75,7 @@ fn an_expired_key_names_what_it_made() {
 }
 
 #[test]
-fn what_broke_inside_shows_no_cause() {
+fn an_internal_error_shows_no_cause() {
     let causes = [
         Error::Unreachable("secret-host".to_owned()),
         Error::ReplyTooLarge(ReplyTooLarge(987_654)),

@@ -1,4 +1,6 @@
-//! A retry gets the first reply; a key belongs to one request; a scope says where.
+//! A retry gets the first reply, a key belongs to one request, and the scope is the space in which a key is unique.
+
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -80,7 +82,7 @@ async fn spelling_does_not_make_another_request() {
     assert_eq!(retry.reply(), first.reply());
 }
 
-/// What a key of each scope does when it comes again at another route, and at another resource of its route.
+/// Sends a key of this scope again to another route, and to another resource of its route. Returns whether each was a replay.
 async fn sent_again(scope: Scope) -> (Result<bool, ToyError>, Result<bool, ToyError>) {
     let workshop = Workshop::open();
     let paint = Policy { route: "POST /toys/{id}/paint", scope, ..MAKE };
@@ -118,7 +120,7 @@ async fn a_resource_scope_is_a_key_space_for_each_resource() {
     assert!(matches!(other_resource, Ok(false)), "{other_resource:?}");
 }
 
-/// A lifter's ids need not be UUIDs. The handler parses them, so every spelling of a number is one resource.
+/// Ids need not be UUIDs. The handler parses the id, so all spellings of a number are one resource.
 #[tokio::test]
 async fn two_spellings_of_one_id_are_one_resource() {
     let workshop = Workshop::open();
@@ -168,7 +170,7 @@ async fn the_ids_of_a_resource_count_in_their_order() {
     }
 }
 
-/// A handler that forgets an id would give all resources one key space: it is a 500, and nothing is done.
+/// If a handler forgot an id, all resources would share one key space. So the module answers 500, and the body does not run.
 #[tokio::test]
 async fn a_handler_that_does_not_name_its_resource_does_nothing() {
     let workshop = Workshop::open();
@@ -193,7 +195,7 @@ async fn one_account_never_meets_anothers_keys() {
 }
 
 #[tokio::test]
-async fn an_expired_record_is_decided_afresh() {
+async fn a_request_whose_record_expired_runs_again() {
     let workshop = Workshop::open();
     let first = workshop.make("key").await;
     workshop.expire("key");
@@ -222,4 +224,15 @@ async fn a_record_of_a_later_releases_fingerprint_is_never_replayed_or_overwritt
     let answer = answer.await;
     assert!(matches!(answer, Err(ToyError::Idempotency(Error::UnknownFingerprint(2)))), "{answer:?}");
     assert_eq!(runs.so_far(), 0);
+}
+
+#[tokio::test]
+async fn a_time_to_live_may_be_as_long_as_the_type_allows() {
+    const FOR_EVER: Policy = Policy { success_ttl: Duration::MAX, ..MAKE };
+    let workshop = Workshop::open();
+
+    let first = workshop.send(FOR_EVER, "key", "ball", make).await.unwrap();
+    let retry = workshop.send(FOR_EVER, "key", "ball", make).await.unwrap();
+
+    assert_eq!((first.status, retry.is_replay(), retry.reply()), (201, true, first.reply()));
 }

@@ -1,4 +1,5 @@
-//! Transactions that PostgreSQL gives up in favour of others run again: real deadlocks, real serialization failures.
+//! If PostgreSQL aborts a transaction in favour of another one, the transaction runs again. The tests make real deadlocks and
+//! real serialization failures.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Barrier, Mutex};
@@ -14,13 +15,13 @@ use crate::toy::{MAKE, MAKE_OR_REMEMBER, Runs, ToyError, Workshop, make, stock};
 async fn the_victim_of_a_deadlock_runs_again() {
     for policy in [MAKE, MAKE_OR_REMEMBER] {
         let workshop = Workshop::open();
-        // New connections look for deadlocks sooner than after PostgreSQL's second.
+        // New connections look for a deadlock after 20 ms. PostgreSQL's default is one second.
         execute(
             &workshop.url,
             "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = 20', current_database()); END $$",
         );
         let (runs, meeting) = (Runs::default(), Arc::new(Barrier::new(2)));
-        // Each locks a shelf, meets the other, and wants the other's shelf.
+        // Each transaction locks a shelf, waits for the other transaction, and then wants the other's shelf.
         let send = |key, shelves: [i32; 2]| {
             let (runs, meeting, first) = (runs.clone(), Arc::clone(&meeting), Runs::default());
             workshop.send(policy, key, "ball", move |conn, toy| {
@@ -37,15 +38,15 @@ async fn the_victim_of_a_deadlock_runs_again() {
         let (one, other) = tokio::join!(send("one", [1, 2]), send("other", [2, 1]));
 
         assert_eq!((one.unwrap().status, other.unwrap().status), (201, 201));
-        // Three as a rule. The victim may come back before the survivor has woken, and the two block each other once more.
+        // Usually three runs. The victim may run again before the survivor has woken up, and then the two block each other again.
         assert!(runs.so_far() >= 3, "one of the two ran again");
         assert_eq!((workshop.toys(), workshop.records()), (2, 2));
         assert_eq!(count(&workshop.url, "shelves WHERE toys = 2"), 2);
     }
 }
 
-/// Under READ COMMITTED, PostgreSQL has one way to fail with SQLSTATE 40001: a row that a transaction waits for moves to
-/// another partition.
+/// Under READ COMMITTED, a transaction fails with SQLSTATE 40001 in one case: it waits for a row, and the row moves to another
+/// partition.
 #[tokio::test]
 async fn a_transaction_that_fails_to_serialize_runs_again() {
     let workshop = Workshop::open();
@@ -77,7 +78,7 @@ async fn a_transaction_that_fails_to_serialize_runs_again() {
     assert_eq!(count(&workshop.url, "blue_bins WHERE toys = 1"), 1);
 }
 
-/// The pool's connections were made while the server was read-only, and answer when they are tried.
+/// The pool's connection was made while the server was read-only. The pool's own test of the connection succeeds.
 #[tokio::test]
 async fn after_a_fail_over_the_transaction_runs_again_over_a_fresh_connection() {
     let workshop = Workshop::open_on(fresh_database(), 1);
@@ -96,7 +97,7 @@ async fn after_a_fail_over_the_transaction_runs_again_over_a_fresh_connection() 
 }
 
 #[tokio::test]
-async fn a_time_limit_is_not_run_into_again() {
+async fn a_transaction_that_hits_a_time_limit_does_not_run_again() {
     let workshop = Workshop::open();
     let shelf = workshop.hold_shelf(1);
     let runs = Runs::default();

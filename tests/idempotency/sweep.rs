@@ -1,4 +1,4 @@
-//! The sweeper deletes what is expired, and nothing else, beside whatever happens at the same time.
+//! The sweeper deletes expired records and nothing else, also beside requests and other sweepers.
 
 use diesel::connection::{Connection, InstrumentationEvent, SimpleConnection};
 
@@ -6,7 +6,7 @@ use crate::idempotency::{SWEEP_BATCH, Swept, sweep};
 use crate::support::{at_once, connect, count, execute};
 use crate::toy::{MAKE, Workshop, make};
 
-/// Adds `number` records with a reply of this status that expire at `expires_at`, in the scope of [`MAKE`] and in others.
+/// Adds `number` records of three accounts. Each has a reply of this status and expires at `expires_at`.
 fn add_records(workshop: &Workshop, prefix: &str, number: u32, status: u16, expires_at: &str) {
     let insert = format!(
         "INSERT INTO idempotency_keys \
@@ -21,7 +21,7 @@ fn records(workshop: &Workshop, prefix: &str) -> i64 {
     count(&workshop.url, &format!("idempotency_keys WHERE key LIKE '{prefix} %'"))
 }
 
-/// Sweeps until there is no more, on a connection of its own.
+/// Sweeps on a new connection until no expired record is left.
 fn sweep_all(url: &str) -> usize {
     let mut conn = connect(url);
     let mut deleted = 0;
@@ -62,7 +62,7 @@ async fn a_sweep_is_bounded_and_says_whether_there_is_more() {
 }
 
 #[tokio::test]
-async fn a_sweep_leaves_what_somebody_else_has_locked() {
+async fn a_sweep_skips_records_that_another_transaction_has_locked() {
     let workshop = Workshop::open();
     add_records(&workshop, "expired", 10, 201, "now()");
     let mut other = connect(&workshop.url);
@@ -74,9 +74,9 @@ async fn a_sweep_leaves_what_somebody_else_has_locked() {
     assert_eq!(sweep(&mut connect(&workshop.url)).unwrap().deleted, 1);
 }
 
-/// Meant to fail where the deleting statement does not look at the expiry again.
+/// This test must fail if the deleting statement does not check the expiry again.
 #[tokio::test]
-async fn a_live_record_that_lies_where_an_expired_one_lay_is_not_swept() {
+async fn a_live_record_in_the_place_of_an_expired_record_is_not_swept() {
     let workshop = Workshop::open();
     add_records(&workshop, "old", 1, 201, "now()");
     let at_first_place = "idempotency_keys WHERE ctid = '(0,1)'";
@@ -84,7 +84,7 @@ async fn a_live_record_that_lies_where_an_expired_one_lay_is_not_swept() {
     let mut conn = connect(&workshop.url);
     let meanwhile = workshop.clone();
     conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
-        // Between the look for candidates and the deletion, another sweeper has been here, and a request.
+        // Another sweeper and a request run between the search for candidates and the deletion.
         if let InstrumentationEvent::StartQuery { query, .. } = event
             && query.to_string().contains("DELETE")
         {
@@ -100,10 +100,10 @@ async fn a_live_record_that_lies_where_an_expired_one_lay_is_not_swept() {
 }
 
 #[tokio::test]
-async fn many_sweepers_beside_takeovers_and_live_traffic_delete_what_is_expired_and_nothing_else() {
+async fn many_sweepers_beside_takeovers_and_traffic_delete_only_expired_records() {
     const CONTESTED: usize = 60;
     let workshop = Workshop::open();
-    // First in the order of expiry, so that sweepers and takeovers meet there.
+    // These records expire first, so sweepers and takeovers meet at them.
     add_records(&workshop, "contested", 3 * 60, 201, "now() - interval '1 hour'");
     add_records(&workshop, "expired", 8_000, 201, "now()");
     add_records(&workshop, "live", 100, 201, "now() + interval '1 minute'");
@@ -115,7 +115,7 @@ async fn many_sweepers_beside_takeovers_and_live_traffic_delete_what_is_expired_
     });
     let (takers, traders) = (workshop.clone(), workshop.another_process());
     let takeovers = at_once(CONTESTED, move |number| {
-        // The records of the first account have these numbers.
+        // The contested records of the first account have the numbers 3, 6, 9 and so on.
         takers.send(MAKE, &format!("contested {}", 3 * (number + 1)), "ball", make)
     });
     let traffic = at_once(CONTESTED, move |number| traders.send(MAKE, &format!("traffic {number}"), "ball", make));
@@ -124,7 +124,8 @@ async fn many_sweepers_beside_takeovers_and_live_traffic_delete_what_is_expired_
 
     let answers: Vec<_> = takeovers.into_iter().chain(traffic).map(Result::unwrap).collect();
     assert!(answers.iter().all(|answer| !answer.is_replay()));
-    // What a sweeper skipped because a takeover had it locked is live now; a last sweep finds what was skipped in vain.
+    // A sweeper skips a record that a takeover or another sweeper has locked. A last sweep deletes skipped records that are still
+    // expired.
     sweep_all(&workshop.url);
     let left = ["contested", "expired", "traffic", "live", "provisional"].map(|prefix| records(&workshop, prefix));
     assert_eq!(left, [60, 0, 60, 100, 100]);

@@ -1,4 +1,4 @@
-//! A toy service, as somebody writes it who lifts the module: a pool, an error type, a body, a table.
+//! A toy service that lifts the module: a pool, an error type, a body, a table.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,14 +22,14 @@ use crate::idempotency::{
 pub use crate::lifted::{Db, Response};
 use crate::support::{count, execute, fresh_database};
 
-/// A toy for each effect, and a shelf to wait at: two rows that bodies lock.
+/// Each effect makes a toy. The two shelves are rows that bodies lock, so that a test can make a body wait.
 pub const TABLES: &str = "CREATE TABLE toys (id bigserial PRIMARY KEY, name text NOT NULL); \
      CREATE TABLE shelves (id int PRIMARY KEY, toys int NOT NULL DEFAULT 0); \
      INSERT INTO shelves (id) VALUES (1), (2)";
 
 pub const ACCOUNT: Uuid = Uuid::from_u128(1);
 
-/// A success is kept, a failure is not.
+/// A success is stored, a failure is not stored.
 pub const MAKE: Policy = Policy {
     route: "POST /toys",
     scope: Scope::Account,
@@ -38,7 +38,7 @@ pub const MAKE: Policy = Policy {
     wait: seconds(5),
 };
 
-/// A failure is kept too.
+/// A failure is stored too.
 pub const MAKE_OR_REMEMBER: Policy = Policy { failures: Failures::CacheFailures { failure_ttl: seconds(60) }, ..MAKE };
 
 /// The service's error type.
@@ -91,7 +91,7 @@ impl ResponseError for ToyError {
     }
 }
 
-/// The one request body.
+/// The request body.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewToy {
@@ -104,7 +104,7 @@ impl Body for NewToy {
     }
 }
 
-/// The one effect: a row. Its id comes from a sequence, so two runs never give the same reply.
+/// The effect: a row. Its id comes from a sequence, so two runs never give the same reply.
 pub fn make(conn: &mut PgConnection, toy: &NewToy) -> Result<Reply, ToyError> {
     let id = insert(conn, toy)?;
     Ok(Reply::created(format!("/toys/{id}"), &json!({"id": id, "name": toy.name}))?)
@@ -120,7 +120,7 @@ pub fn insert(conn: &mut PgConnection, toy: &NewToy) -> QueryResult<i64> {
     insert.get_result::<Made>(conn).map(|made| made.id)
 }
 
-/// Puts a toy on a shelf, and so locks its row until the transaction ends.
+/// Puts a toy on a shelf. This locks the shelf's row until the transaction ends.
 pub fn stock(conn: &mut PgConnection, shelf: i32) -> QueryResult<usize> {
     diesel::sql_query(format!("UPDATE shelves SET toys = toys + 1 WHERE id = {shelf}")).execute(conn)
 }
@@ -133,12 +133,12 @@ pub struct Workshop {
 }
 
 impl Workshop {
-    /// On a fresh database, with four connections.
+    /// Opens the service on a fresh database, with four connections.
     pub fn open() -> Self {
         Self::open_on(fresh_database(), 4)
     }
 
-    /// On a given database, or what looks like it.
+    /// Opens the service on a given database, or on a proxy to a database.
     pub fn open_on(url: String, connections: u32) -> Self {
         Self { db: Db::open(&url, connections), url }
     }
@@ -162,7 +162,7 @@ impl Workshop {
         self.send_on(&[], ACCOUNT, policy, key, name, body)
     }
 
-    /// As [`Workshop::send`], to a resource with these ids in its path, or for another account.
+    /// Like [`Workshop::send`], for a resource with these ids, and for any account.
     pub fn send_on<F>(
         &self,
         ids: &[&str],
@@ -193,12 +193,12 @@ impl Workshop {
         count(&self.url, "idempotency_keys")
     }
 
-    /// Lets the time to live of a key's record pass.
+    /// Lets a key's record expire now.
     pub fn expire(&self, key: &str) {
         execute(&self.url, &format!("UPDATE idempotency_keys SET expires_at = now() WHERE key = '{key}'"));
     }
 
-    /// Holds a shelf until it is dropped: bodies that [`stock`] it wait.
+    /// Locks a shelf until the connection is dropped. Bodies that [`stock`] this shelf wait.
     pub fn hold_shelf(&self, number: i32) -> PgConnection {
         let mut conn = PgConnection::establish(&self.url).unwrap();
         conn.batch_execute("BEGIN").unwrap();
@@ -207,7 +207,7 @@ impl Workshop {
     }
 }
 
-/// What the extractor makes of a request. Its body is in memory, so nothing waits.
+/// Runs the extractor on a request. The request's body is in memory, so the extractor never waits.
 pub fn keyed(path: &str, key: &str, json: &str) -> Result<Keyed<NewToy>, Error> {
     let request = TestRequest::post().uri(path).insert_header(("Idempotency-Key", format!("\"{key}\"")));
     let request = request.insert_header(ContentType::json()).set_payload(json.to_owned());
@@ -220,7 +220,7 @@ pub fn keyed(path: &str, key: &str, json: &str) -> Result<Keyed<NewToy>, Error> 
 pub struct Runs(Arc<AtomicU32>);
 
 impl Runs {
-    /// Counts one, and says whether it is the first.
+    /// Counts a run. Returns whether the run is the first.
     pub fn is_first(&self) -> bool {
         self.0.fetch_add(1, Ordering::SeqCst) == 0
     }

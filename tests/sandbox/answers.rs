@@ -1,4 +1,4 @@
-//! What the HTTP client makes of a gateway's answers, good and bad.
+//! How the HTTP client reads a gateway's answers, good and bad.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::learn;
 
-/// A gateway that answers everything alike, and counts how often it is asked.
+/// A gateway that gives every request the same answer, and counts the requests.
 struct Fixed {
     gateway: HttpGateway,
     calls: Arc<AtomicUsize>,
@@ -68,7 +68,7 @@ fn entry(reference: &str, amount: i64, outcome: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_understood_whole_is_no_answer() {
+async fn an_answer_that_is_not_fully_understood_counts_as_no_answer() {
     for (status, body) in [
         (201, String::new()),
         (201, "<html>".to_owned()),
@@ -94,7 +94,7 @@ async fn an_answer_that_is_not_understood_whole_is_no_answer() {
 }
 
 #[tokio::test]
-async fn an_answer_of_each_outcome_that_agrees_is_taken() {
+async fn an_answer_that_agrees_with_the_call_counts_for_each_outcome() {
     let declined = |code: &str| Outcome::Declined { decline_code: code.to_owned() };
     for (status, outcome, taken) in [
         (201, "succeeded", Outcome::Succeeded),
@@ -108,11 +108,11 @@ async fn an_answer_of_each_outcome_that_agrees_is_taken() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_utf_8_is_no_answer_though_nobody_reads_the_member() {
+async fn an_answer_with_invalid_utf_8_in_an_unread_member_counts_as_no_answer() {
     let mut body = entry("ours", 500, "succeeded").replace("\"new\":1", "\"new\":\"?\"").into_bytes();
     let at = body.iter().position(|byte| *byte == b'?').unwrap();
     body[at] = 0xff;
-    assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok(), "the JSON reader alone lets it pass");
+    assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok(), "the JSON parser alone accepts the body");
     let books = [b"[".as_slice(), body.as_slice(), b"]".as_slice()].concat();
 
     let answered = Fixed::start(201, body).capture().await;
@@ -148,7 +148,7 @@ async fn a_retry_after_is_read_as_seconds_and_as_a_date() {
 }
 
 #[tokio::test]
-async fn a_status_is_told_apart_and_never_repeated_by_the_client() {
+async fn each_status_has_its_error_and_the_client_never_repeats_a_call() {
     for (status, error) in [
         (400, CallError::Refused { status: 400 }),
         (422, CallError::Refused { status: 422 }),
@@ -187,9 +187,9 @@ async fn the_books_are_read_for_this_reference_only_and_a_success_in_them_counts
     }
 }
 
-/// A key that was used before the database was restored, and again for another amount.
+/// For example a key was used, the database was restored from before, and the key was used again for another amount.
 #[tokio::test]
-async fn books_that_have_the_reference_with_another_amount_settle_nothing_and_let_nothing_be_sent() {
+async fn books_with_another_amount_for_the_reference_settle_nothing_and_nothing_is_sent() {
     for outcome in ["succeeded", "card_declined", "error"] {
         assert_settles_nothing(&entry("ours", 501, outcome)).await;
         assert_settles_nothing(&entry("ours", 500, outcome).replace("EUR", "USD")).await;

@@ -1,4 +1,4 @@
-//! What an idempotency key does at the sandbox.
+//! Idempotency keys at the sandbox gateway.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn the_content_is_compared_not_its_spelling() {
 }
 
 #[tokio::test]
-async fn what_is_not_accepted_is_422_and_leaves_the_key_free() {
+async fn a_call_that_is_not_accepted_is_422_and_leaves_the_key_free() {
     let sandbox = Sandbox::start();
     let key = fresh_reference();
     let good = capture_body(&key, 500, "pm_card_visa");
@@ -127,14 +127,14 @@ async fn fifty_calls_of_one_key_at_once_capture_once() {
 
     let captured: Vec<_> = answers.iter().filter(|answer| answer.status == 201).collect();
     assert!(!captured.is_empty());
-    assert!(captured.iter().all(|answer| *answer == captured[0]), "all that are answered get the same");
+    assert!(captured.iter().all(|answer| *answer == captured[0]), "all captures have the same answer");
     assert!(answers.iter().all(|answer| answer.status == 201 || answer.status == 409), "{answers:?}");
     assert_eq!(sandbox.captured_outcomes(&reference).await, ["succeeded"]);
 }
 
 #[tokio::test]
 async fn fifty_calls_of_one_key_to_two_processes_capture_once() {
-    // Two servers share the tables and nothing else, as two processes would.
+    // Two servers share only the tables, like two processes.
     let sandboxes = [Sandbox::start(), Sandbox::start()];
     for _ in 0..10 {
         let reference = fresh_reference();
@@ -157,7 +157,7 @@ async fn sandboxes_that_start_while_others_work_disturb_no_call() {
             assert!(answers.iter().all(|answer| answer.status == 201), "{answers:?}");
         }
     };
-    // On threads of their own, since starting blocks.
+    // On separate threads, because the start of a sandbox blocks.
     let starts = join_all((0..12).map(|_| tokio::task::spawn_blocking(Sandbox::start)));
     let (started, ()) = tokio::join!(starts, calls);
     for started in started {

@@ -63,25 +63,29 @@ async fn a_lost_reply_is_unknown_after_one_call_and_learnt_by_the_next() {
     let begun = Instant::now();
     let first = learn(&gateway, &call, false).await;
     assert!(matches!(first, Err(StillUnknown { error: CallError::NoAnswer { .. }, .. })), "{first:?}");
-    assert!(begun.elapsed() < Duration::from_secs(5), "no answer is not repeated: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(5), "the call was repeated after no answer: {:?}", begun.elapsed());
 
     assert_eq!(learn(&gateway, &call, false).await, Ok(Outcome::Succeeded));
     assert_eq!(sandbox.captured_outcomes(&reference).await, ["succeeded"]);
 }
 
 #[tokio::test]
-async fn looking_first_captures_nothing_twice_after_the_gateway_forgot_the_key() {
-    // Keys that are forgotten at once: the worst a gateway can do.
+async fn after_the_gateway_forgot_the_key_a_look_prevents_a_second_capture() {
+    // The worst gateway: it forgets each key at once.
     let sandbox = Sandbox::start_with(Duration::ZERO, "127.0.0.1:0".parse().unwrap());
     let gateway = HttpGateway::new(&sandbox.url()).unwrap();
     let reference = fresh_reference();
     let call = capture(&reference, "pm_card_visa");
 
-    assert_eq!(learn(&gateway, &call, true).await, Ok(Outcome::Succeeded), "not in the book, so it is sent");
+    assert_eq!(
+        learn(&gateway, &call, true).await,
+        Ok(Outcome::Succeeded),
+        "the book has no capture, so the call is sent"
+    );
     assert_eq!(learn(&gateway, &call, true).await, Ok(Outcome::Succeeded));
     assert_eq!(sandbox.captured_outcomes(&reference).await, ["succeeded"]);
 
-    // The danger that looking first avoids is real.
+    // Without a look, the second capture happens.
     assert_eq!(learn(&gateway, &call, false).await, Ok(Outcome::Succeeded));
     assert_eq!(sandbox.captured_outcomes(&reference).await, ["succeeded", "succeeded"]);
 }
@@ -106,7 +110,7 @@ async fn a_call_that_overlaps_is_unknown_and_not_refused() {
 
 #[tokio::test]
 async fn a_gateway_that_is_down_is_unknown_at_once() {
-    // A port that was free a moment ago, and on which no one listens.
+    // This port was free a moment ago, so nobody listens on it.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let gateway = HttpGateway::new(&format!("http://{free}/")).unwrap();
     for look_first in [false, true] {
@@ -135,7 +139,7 @@ async fn a_capture_begun_while_the_gateway_was_down_succeeds_once_it_is_up() {
 }
 
 #[tokio::test]
-async fn refunds_are_learnt_and_one_above_what_is_left_has_failed() {
+async fn a_refund_is_learnt_and_a_refund_above_the_rest_has_failed() {
     let sandbox = Sandbox::start();
     let gateway = HttpGateway::new(&sandbox.url()).unwrap();
     let captured = fresh_reference();
@@ -152,7 +156,7 @@ async fn refunds_are_learnt_and_one_above_what_is_left_has_failed() {
     assert_eq!(learn(&gateway, &refund(&fresh_reference(), 1), false).await, Ok(Outcome::Failed));
 }
 
-/// As after a database was restored from before the first capture, and its key was used for another order.
+/// For example the database was restored from before the first capture, and the key was used for another order.
 #[tokio::test]
 async fn a_reference_used_again_for_another_amount_is_unknown_and_moves_no_money() {
     let sandbox = Sandbox::start();
@@ -177,7 +181,11 @@ async fn the_client_and_the_sandbox_know_the_same_payment_methods() {
     let refused = sandbox.capture(&fresh_reference(), 1, "pm_card_unknown").await;
     for payment_method in PAYMENT_METHODS {
         assert!(gateway.accepts(payment_method));
-        assert!(refused.body.contains(payment_method), "the sandbox names what it accepts: {}", refused.body);
+        assert!(
+            refused.body.contains(payment_method),
+            "the sandbox names the methods that it accepts: {}",
+            refused.body
+        );
     }
     assert_eq!(refused.body.matches("pm_card_").count(), PAYMENT_METHODS.len() + 1);
     assert!(!gateway.accepts("pm_card_unknown"));

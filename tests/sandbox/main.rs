@@ -1,10 +1,11 @@
-//! The sandbox gateway over HTTP, and `settlement::learn` against it, with a real database.
+//! Tests of the sandbox gateway over HTTP, and of `settlement::learn` with the sandbox gateway, on a real database.
 //!
-//! Every test starts a sandbox of its own over the one database; references are fresh, so tests don't see each other.
+//! Every test starts its own sandbox. All sandboxes share one database. Each test uses fresh references, so that tests don't
+//! disturb each other.
 
-#![expect(clippy::unwrap_used, reason = "in a test, a panic is how a failure is told")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
-#[expect(dead_code, reason = "what the other test binaries need besides")]
+#[expect(dead_code, reason = "only other test binaries use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -27,26 +28,26 @@ use idempotent_payments::{charges, refunds as refunds_of};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
-/// The one database of these tests.
+/// The database of these tests.
 fn database_url() -> String {
     static URL: LazyLock<String> = LazyLock::new(support::fresh_database);
     URL.clone()
 }
 
-/// The sandbox makes its tables itself.
+/// Nothing to prepare: the sandbox makes its tables itself.
 fn prepare_template(_: &str) {}
 
-/// As real gateways have it: no test sees a key forgotten unless it asks for that.
+/// The time to live of keys at real gateways. If a test does not set another time, the sandbox forgets no key during the test.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A sandbox that listens on a port of its own, and ends with the test's runtime.
+/// A sandbox on its own port. It ends with the test's runtime.
 struct Sandbox {
     addr: SocketAddr,
     handle: ServerHandle,
     client: Client,
 }
 
-/// An answer, whole.
+/// An answer: its status and its whole body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Answer {
     status: StatusCode,
@@ -70,7 +71,7 @@ impl Sandbox {
         Self { addr: running.addr, handle: running.handle, client: Client::new() }
     }
 
-    /// Stops at once, as a crash would: calls under way are cut off.
+    /// Stops at once, like a crash: calls under way are cut off.
     async fn kill(self) {
         self.handle.stop(false).await;
     }
@@ -100,7 +101,7 @@ impl Sandbox {
         self.post("/refunds", reference, &body).await
     }
 
-    /// The lines of a book that have this reference.
+    /// The lines of a book with this reference.
     async fn book(&self, book: &str, reference: &str) -> Vec<Value> {
         let url = format!("{}{book}?reference={reference}", self.url());
         self.client.get(url).send().await.unwrap().json().await.unwrap()
@@ -111,7 +112,7 @@ impl Sandbox {
         book.iter().map(|entry| entry["outcome"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Waits until the book has a line of this reference.
+    /// Waits until the book has a line with this reference.
     async fn until_captured(&self, reference: &str) {
         until("the capture is in the book", async || !self.captured_outcomes(reference).await.is_empty()).await;
     }
@@ -121,7 +122,7 @@ fn capture_body(reference: &str, amount: i64, payment_method: &str) -> Value {
     json!({ "reference": reference, "amount": amount, "currency": "EUR", "payment_method": payment_method })
 }
 
-/// Learns as the settler does, whose calls say whose charge they are, too.
+/// Learns an outcome, like the settler. The settler's calls also contain the ids of the charge and the order.
 async fn learn(gateway: &HttpGateway, call: &gateway::Call, look_first: bool) -> Result<Outcome, StillUnknown> {
     let id = uuid::Uuid::nil();
     let (reference, call) = match call.clone() {
@@ -142,7 +143,7 @@ fn fresh_reference() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }
 
-/// Polls until the condition holds, or fails after ten seconds.
+/// Polls until the condition is true. Fails after ten seconds.
 async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition().await {

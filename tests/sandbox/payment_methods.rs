@@ -1,4 +1,4 @@
-//! What each payment method does.
+//! Each payment method of the sandbox.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -59,7 +59,7 @@ async fn slow_answers_after_three_seconds_and_a_call_that_overlaps_it_gets_409()
 
     let replayed_at = Instant::now();
     assert_eq!(sandbox.capture(&reference, 500, "pm_card_slow").await, slow);
-    assert!(replayed_at.elapsed() < Duration::from_secs(2), "a stored answer is there at once");
+    assert!(replayed_at.elapsed() < Duration::from_secs(2), "a stored answer comes at once");
     assert_eq!(sandbox.captured_outcomes(&reference).await, ["succeeded"]);
 }
 
@@ -73,8 +73,8 @@ async fn lost_reply_captures_never_answers_the_first_call_and_replays_to_the_sec
     });
     sandbox.until_captured(&reference).await;
 
-    // While the first is still held open: its answer is lost, so the call has ended and overlaps nothing. A call that comes
-    // between its commit and that moment still overlaps.
+    // The first call's connection stays open, but its answer is lost, so the call has ended and overlaps nothing. If the second
+    // call arrives between the first call's commit and its end, the calls still overlap.
     let mut second = sandbox.capture(&reference, 500, "pm_card_lost_reply").await;
     crate::until("the first call has ended", async || {
         second = sandbox.capture(&reference, 500, "pm_card_lost_reply").await;
@@ -139,12 +139,12 @@ async fn a_call_whose_client_has_left_no_longer_overlaps() {
     })
     .await;
     assert_eq!(second.status, 201);
-    assert!(begun.elapsed() < Duration::from_secs(2), "the key was free before the slow call's time was up");
+    assert!(begun.elapsed() < Duration::from_secs(2), "the key is free before the slow call's three seconds are over");
     assert_eq!(sandbox.captured_outcomes(&reference).await, ["succeeded"]);
 }
 
 #[tokio::test]
-async fn a_stop_is_quick_and_graceful_though_calls_are_held_open_and_a_restart_answers_them() {
+async fn with_calls_held_open_a_graceful_stop_is_quick_and_a_restart_answers_the_calls() {
     let sandbox = Arc::new(Sandbox::start());
     let references = [fresh_reference(), fresh_reference()];
     for (reference, payment_method) in references.iter().zip(["pm_card_lost_reply", "pm_card_slow"]) {

@@ -1,11 +1,11 @@
-//! What a refund may do at the sandbox.
+//! Refunds at the sandbox gateway.
 
 use futures_util::future::join_all;
 
 use crate::{Sandbox, fresh_reference};
 
 #[tokio::test]
-async fn refunds_go_up_to_what_was_captured_and_no_further() {
+async fn refunds_never_exceed_the_captured_amount() {
     let sandbox = Sandbox::start();
     let (capture, part, rest, over) = (fresh_reference(), fresh_reference(), fresh_reference(), fresh_reference());
     sandbox.capture(&capture, 1000, "pm_card_visa").await;
@@ -17,7 +17,7 @@ async fn refunds_go_up_to_what_was_captured_and_no_further() {
     assert_eq!(sandbox.refund(&rest, &capture, 600).await.status, 201);
     assert_eq!(sandbox.refund(&over, &capture, 1).await.status, 422);
 
-    assert_eq!(sandbox.refund(&part, &capture, 400).await, first, "a replay is not a further refund");
+    assert_eq!(sandbox.refund(&part, &capture, 400).await, first, "a replay makes no further refund");
     assert_eq!(sandbox.book("/refunds", &part).await, [first.json()]);
     assert_eq!(sandbox.book("/refunds", &rest).await[0]["amount"], 600);
     assert!(sandbox.book("/refunds", &over).await.is_empty());
@@ -50,14 +50,14 @@ async fn only_a_capture_that_succeeded_is_refunded() {
         assert_eq!(sandbox.refund(&reference, &capture, 1).await.status, 422, "{payment_method}");
     }
 
-    // Nothing of the refusals is kept: the same key refunds once there is something to refund.
+    // The refusals are not stored: the same key can refund another capture.
     let capture = fresh_reference();
     sandbox.capture(&capture, 500, "pm_card_visa").await;
     assert_eq!(sandbox.refund(&reference, &capture, 500).await.status, 201);
 }
 
 #[tokio::test]
-async fn captures_of_the_odd_methods_are_refunded_plainly() {
+async fn captures_of_slow_and_lost_calls_are_refunded_at_once() {
     let sandbox = Sandbox::start();
     let (slow, lost) = (fresh_reference(), fresh_reference());
     let unanswered = sandbox.capture(&lost, 500, "pm_card_lost_reply");

@@ -1,4 +1,4 @@
-//! What a provider that wants to be left alone gets, and what a client that asks again gets.
+//! A provider that asks for time gets no call until its Retry-After is over, and a client that asks again gets the 202 again.
 
 use serde_json::json;
 
@@ -29,13 +29,13 @@ async fn a_retry_after_of_days_is_heeded_for_ten_minutes() {
     assert_eq!(office.count(&format!("settlements WHERE next_attempt_at BETWEEN {ten_minutes}")), 1);
 }
 
-/// 2 s, 4 s, 8 s, each with up to a quarter more.
+/// The pauses are 2 s, 4 s, 8 s, each with up to a quarter more.
 #[tokio::test]
 async fn the_pause_doubles_with_each_attempt() {
     let office = Office::open();
     office.unknown_payment("k", Does::Answer(429)).await;
     for (attempts, pause) in [(1, 2), (2, 4), (3, 8)] {
-        // `unanswered_at` is when the lease was given back.
+        // `unanswered_at` is the time at which the holder gave the lease back.
         let wait = format!("interval '{pause} seconds' AND interval '{pause} seconds' * 1.25");
         let due = format!("attempts = {attempts} AND next_attempt_at - unanswered_at BETWEEN {wait}");
         assert_eq!(office.count(&format!("settlements WHERE {due}")), 1, "{attempts}");
@@ -56,7 +56,7 @@ async fn a_202_that_is_asked_for_again_shows_the_resource_as_it_is_now() {
     assert_eq!((again.status, again.is_replay()), (202, true));
     assert_eq!(json_of(&again), json!({"fine": fine, "status": "paying", "note": "towed"}));
     assert_eq!(again.header("Location"), Some(format!("/fines/{fine}").as_str()));
-    assert_eq!(office.provider.sendings().len(), 1, "asking is not sending");
+    assert_eq!(office.provider.sendings().len(), 1, "the retry calls the provider");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A task that dies at each step, as with its process: a pass finishes the work, and the money moves once.
+//! A task dies at each step, like its process. A pass finishes the work, and the money moves once.
 
 use crate::fines::At;
 use crate::office::Office;
@@ -11,7 +11,7 @@ async fn a_crash_at_any_step_is_finished_by_a_pass_with_one_payment() {
         (Step::Sending, 202, 0),
         (Step::Called, 202, 1),
         (Step::Concluded, 202, 1),
-        // The outcome is there, and the request's own look finds it.
+        // The outcome is recorded, and the request reads its record.
         (Step::Recorded, 201, 1),
     ] {
         let office = Office::open();

@@ -1,4 +1,4 @@
-//! Leases: one holder at a time, and a holder that slept past its lease writes nothing.
+//! Leases: a settlement has one holder at a time, and a holder that slept past its lease writes nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use crate::provider::Does;
 use crate::settlement::{Settler, Step};
 use crate::support::{count, eventually};
 
-/// A payment under way: its holder waits at the provider until the test releases it.
+/// Starts a payment. Its holder waits at the provider until the test releases the call.
 async fn payment_under_way(does: Does) -> (Office, i64, tokio::task::JoinHandle<Response>) {
     let office = Office::open();
     let fine = office.fine("AB-1");
@@ -33,14 +33,14 @@ async fn a_holder_that_slept_past_its_lease_writes_nothing_over_the_next_ones_ou
 
     office.provider.release();
 
-    // The holder finds the outcome that the next one recorded.
+    // The first holder answers with the outcome that the next holder recorded.
     assert_eq!(request.await.unwrap().status, 201);
     assert_eq!(office.count("settlements WHERE attempts = 2"), 1);
     office.assert_paid_once("k", fine).await;
 }
 
 #[tokio::test]
-async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_one_is_at_it() {
+async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_holder_works() {
     let (office, fine, request) = payment_under_way(Does::HoldThenPay).await;
     office.let_leases_end();
     office.provider.script("AB-1", [Does::HoldThenPay]);
@@ -61,7 +61,7 @@ async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_one_is
 }
 
 #[tokio::test]
-async fn a_holder_that_lost_its_lease_and_fails_does_not_shorten_the_next_ones() {
+async fn a_holder_that_lost_its_lease_and_fails_does_not_shorten_the_next_lease() {
     let (office, _, request) = payment_under_way(Does::HoldThenAnswer(429)).await;
     office.let_leases_end();
     office.provider.script("AB-1", [Does::PayAndLose]);
@@ -72,14 +72,14 @@ async fn a_holder_that_lost_its_lease_and_fails_does_not_shorten_the_next_ones()
     office.provider.release();
 
     assert_eq!(request.await.unwrap().status, 202);
-    // What the first one would give back is due 2 to 2.5 s after it.
+    // If the first holder gave back its lease, the settlement would be due 2 s to 2.5 s later.
     let next_ones = "attempts = 2 AND next_attempt_at > now() + interval '3 seconds'";
     assert_eq!(office.count(&format!("settlements WHERE {next_ones}")), 1);
     assert_eq!(next.await.unwrap().settled, 0);
 }
 
 #[tokio::test]
-async fn a_lease_is_as_long_as_the_limits_say_the_first_one_and_the_next() {
+async fn the_first_lease_and_the_next_last_as_long_as_the_limits_say() {
     let (office, _, request) = payment_under_way(Does::HoldThenAnswer(429)).await;
     assert_eq!(office.count("settlements WHERE next_attempt_at = created_at + interval '5 seconds'"), 1);
     office.let_leases_end();
@@ -87,7 +87,7 @@ async fn a_lease_is_as_long_as_the_limits_say_the_first_one_and_the_next() {
     let another = office.another_process();
     let next = tokio::spawn(async move { another.pass().await });
     office.provider.until_sent(2).await;
-    // `unanswered_at` is when the lease was taken.
+    // `unanswered_at` is the time at which the holder took the lease.
     let whole = "attempts = 2 AND next_attempt_at = unanswered_at + interval '5 seconds'";
     assert_eq!(office.count(&format!("settlements WHERE {whole}")), 1);
     office.provider.release();
@@ -97,9 +97,9 @@ async fn a_lease_is_as_long_as_the_limits_say_the_first_one_and_the_next() {
 }
 
 #[tokio::test]
-async fn a_lease_is_one_holders_alone() {
+async fn only_one_holder_has_the_lease() {
     let (office, _, request) = payment_under_way(Does::HoldThenPay).await;
-    assert_eq!(office.another_process().pass().await.taken, 0, "the request has it");
+    assert_eq!(office.another_process().pass().await.taken, 0, "the request has the lease");
     office.let_leases_end();
     let (one, another) = (office.another_process(), office.another_process());
 
@@ -111,7 +111,7 @@ async fn a_lease_is_one_holders_alone() {
     assert_eq!(office.count("receipts"), 1);
 }
 
-/// A pool whose work waits for the test, piece by piece.
+/// A pool: each piece of work waits until the test lets it run.
 #[derive(Clone)]
 struct Gated {
     db: Db,
@@ -140,7 +140,7 @@ impl Database for Gated {
 }
 
 #[tokio::test]
-async fn of_two_settlers_that_both_saw_it_due_one_gets_it() {
+async fn if_two_settlers_see_a_due_settlement_only_one_takes_it() {
     let office = Office::open();
     office.unknown_payment("k", Does::Answer(429)).await;
     office.let_leases_end();
@@ -148,8 +148,8 @@ async fn of_two_settlers_that_both_saw_it_due_one_gets_it() {
     let gated = Gated { db: Db::open(&office.url, 2), asked: Arc::clone(&asked), turns: Arc::clone(&turns) };
     let late = Settler::new(office.settler.outside().clone(), gated);
     let late = tokio::spawn(async move { late.pass(false).await.unwrap() });
-    eventually("the late settler has seen what is due", || asked.load(Ordering::SeqCst) == 2).await;
-    // The other one takes the lease, and gives it back without an outcome: not due for 4 s.
+    eventually("the late settler has seen the due settlement", || asked.load(Ordering::SeqCst) == 2).await;
+    // The other settler takes the lease and gives it back without an outcome: the settlement is not due for 4 s.
     office.provider.script("k", [Does::Answer(429)]);
     assert_eq!(office.pass().await.taken, 1);
 
@@ -159,14 +159,15 @@ async fn of_two_settlers_that_both_saw_it_due_one_gets_it() {
     assert_eq!((office.provider.sendings().len(), office.count("settlements WHERE attempts = 2")), (2, 1));
 }
 
-/// Its sending would be younger than the row says, and a refusal of the next one's could count while it hangs.
+/// If the holder sent its call now, the call would be younger than the row says. A refusal of the next holder's call could then
+/// count while this call hangs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_that_was_suspended_past_its_lease_does_not_send() {
     let office = Office::open();
     let fine = office.fine("AB-1");
     let url = office.url.clone();
     office.hook.once(At::Step(Step::Begun), move || {
-        // Suspended until the lease is over, by the database's clock.
+        // The holder is suspended until the lease is over by the database's clock.
         while count(&url, "settlements WHERE next_attempt_at > now()") > 0 {
             std::thread::yield_now();
         }

@@ -1,4 +1,4 @@
-//! A toy service, as somebody writes it who lifts both modules: fines, and the payment of one as a call to the outside.
+//! A toy service that lifts both modules: fines, and a call to a provider for the payment of a fine.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::idempotency::{self, Body, Failure, Failures, FieldError, Nature, Policy, Reply, Scope, hours, seconds};
 use crate::settlement::{Begun, CallError, Limits, Outside, Step};
 
-/// A fine is paid once. A receipt for each outcome that was written, so that a second one would be seen.
+/// A fine is paid once. Each written outcome makes a receipt, so that a test sees a second outcome.
 pub const TABLES: &str = "CREATE TABLE fines (account_id uuid NOT NULL, id bigserial, plate text NOT NULL, \
      status text NOT NULL DEFAULT 'unpaid', note text NOT NULL DEFAULT '', PRIMARY KEY (account_id, id)); \
      CREATE TABLE receipts (account_id uuid NOT NULL, fine_id bigint NOT NULL, outcome text NOT NULL)";
@@ -24,7 +24,7 @@ pub const TABLES: &str = "CREATE TABLE fines (account_id uuid NOT NULL, id bigse
 pub const ACCOUNT: Uuid = Uuid::from_u128(1);
 pub const ANOTHER_ACCOUNT: Uuid = Uuid::from_u128(2);
 
-/// A duplicate does not wait for the outcome: what is asked again is answered as it is.
+/// A duplicate does not wait for the outcome: a retry gets the current reply at once.
 pub const PAY: Policy = Policy {
     route: "POST /payments",
     scope: Scope::Account,
@@ -33,7 +33,7 @@ pub const PAY: Policy = Policy {
     wait: seconds(0),
 };
 
-/// Short, so that a test need not wait long, and long enough for a machine under load.
+/// Short, so that tests are fast, and long enough for a machine under load.
 pub const QUICK: Limits = Limits {
     connect: Duration::from_millis(500),
     call: Duration::from_secs(1),
@@ -60,7 +60,7 @@ pub enum Outcome {
     Refused,
 }
 
-/// A place in the code at which a test does something: in the body of the first transaction, or at a step.
+/// A place in the code at which a test acts: in the body of the first transaction, or at a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
     Body,
@@ -69,7 +69,7 @@ pub enum At {
 
 type Deed = Box<dyn FnOnce() + Send>;
 
-/// What a test does at a place, once.
+/// Runs a test's function once, at a place.
 #[derive(Clone, Default)]
 pub struct Hook(Arc<Mutex<Option<(At, Deed)>>>);
 
@@ -88,7 +88,7 @@ impl Hook {
     }
 }
 
-/// The provider, as the settlement module sees it. `SLOW`: with the module's own time limits.
+/// The provider, as the settlement module sees it. With `SLOW`, the module's own time limits apply.
 #[derive(Clone)]
 pub struct Fines<const SLOW: bool = false> {
     url: String,
@@ -97,7 +97,7 @@ pub struct Fines<const SLOW: bool = false> {
 }
 
 impl<const SLOW: bool> Fines<SLOW> {
-    /// Paid through the provider at a URL.
+    /// Fines that are paid through the provider at this URL.
     pub fn at(url: &str, hook: Hook) -> Self {
         let client = reqwest::Client::builder().timeout(Self::LIMITS.call).connect_timeout(Self::LIMITS.connect);
         Self { url: url.to_owned(), http: client.no_proxy().build().unwrap(), hook }
@@ -201,7 +201,7 @@ fn set_status(conn: &mut PgConnection, account_id: Uuid, id: i64, status: &str) 
     Ok(update.execute(conn)?)
 }
 
-/// The body of the first transaction: an unpaid fine is being paid from now on.
+/// The body of the first transaction: an unpaid fine becomes `paying`.
 pub fn begin_payment(
     conn: &mut PgConnection,
     account_id: Uuid,
@@ -218,7 +218,7 @@ pub fn begin_payment(
     Ok(Begun { call: Payment { fine: new.fine, plate, cents: 2000 }, location: location(new.fine), body })
 }
 
-/// The one request body.
+/// The request body.
 #[derive(Clone, Debug, Deserialize)]
 pub struct NewPayment {
     fine: i64,

@@ -1,4 +1,4 @@
-//! Retries after the key's record is gone: a key that once made a payment never makes another.
+//! Retries after the key's record is gone: a key that once made a payment never makes another payment.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::support::connect;
 
 const EXPIRE: &str = "UPDATE idempotency_keys SET expires_at = now() - interval '1 second'";
 
-/// Every way in which a record goes.
+/// Every way to lose a record.
 const LOSSES: [&str; 3] = ["deleted", "expired", "swept"];
 
 fn lose_records(office: &Office, how: &str) {
@@ -26,7 +26,7 @@ fn assert_expired(late: &Response, fine: i64) {
     assert!(late.header("Idempotency-Expires").is_none() && late.header("Retry-After").is_none());
 }
 
-/// The same body would fail: the fine is paid already. The retry hears of its key, and not of the fine.
+/// The body would fail, because the fine is paid already. But the reply is about the key and not about the fine.
 #[tokio::test]
 async fn a_late_retry_with_the_same_body_names_what_the_key_made() {
     for how in LOSSES {
@@ -40,11 +40,11 @@ async fn a_late_retry_with_the_same_body_names_what_the_key_made() {
         }
 
         assert_eq!((office.provider.books().len(), office.count("settlements")), (1, 1), "{how}");
-        assert_eq!(office.count("idempotency_keys WHERE expires_at > now()"), 0, "{how}: the refusal is not kept");
+        assert_eq!(office.count("idempotency_keys WHERE expires_at > now()"), 0, "{how}: the refusal was stored");
     }
 }
 
-/// The other body would succeed: its fine is unpaid.
+/// The other body would succeed, because its fine is unpaid.
 #[tokio::test]
 async fn a_late_retry_with_another_body_pays_nothing_either() {
     for how in LOSSES {
@@ -58,7 +58,7 @@ async fn a_late_retry_with_another_body_pays_nothing_either() {
         }
 
         assert_eq!((office.provider.books().len(), office.count("settlements")), (1, 1), "{how}");
-        assert_eq!(office.status(other), "unpaid", "{how}: nothing of the body stays");
+        assert_eq!(office.status(other), "unpaid", "{how}: writes of the body stayed");
         assert_eq!(office.pay("another-key", other).await.status, 201, "{how}");
     }
 }
@@ -88,7 +88,7 @@ async fn late_retries_at_once_are_all_refused() {
     }));
 
     for answer in late.await {
-        // Who meets the key in flight in the other process is asked to come back.
+        // A retry that meets the key in flight in the other process gets Retry-After.
         if answer.header("Retry-After").is_none() {
             assert_expired(&answer, fine);
         }

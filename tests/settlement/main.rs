@@ -1,24 +1,24 @@
-//! The settlement module lifted out of this crate, with the idempotency module that it stands on: their folders, their two
-//! migrations, and a toy service around them, where drivers pay parking fines through a provider.
+//! The settlement module, lifted out of this crate together with the idempotency module: their folders, their two migrations,
+//! and a toy service around them. In the toy service, drivers pay parking fines through a provider.
 //!
-//! Both modules are compiled here as a part of this binary. If they imported anything else of the crate they came from,
-//! this would not compile.
-#![expect(clippy::unwrap_used, reason = "in a test, a panic is how a failure is told")]
+//! This binary compiles both modules as its own parts. If a module imported anything else of the crate, this binary would not
+//! compile.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 #[path = "../../src/idempotency/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "a toy doesn't need all of the module")]
+#[expect(dead_code, unused_imports, reason = "the toy service does not use the whole module")]
 mod idempotency;
 #[path = "../../src/settlement/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "a toy doesn't need all of the module")]
+#[expect(dead_code, unused_imports, reason = "the toy service does not use the whole module")]
 mod settlement;
 
 #[path = "../support/lifted.rs"]
 mod lifted;
 #[path = "../idempotency/proxy.rs"]
-#[expect(dead_code, reason = "what the tests of the idempotency module need besides")]
+#[expect(dead_code, reason = "only the tests of the idempotency module use the rest")]
 mod proxy;
 #[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "what the other test binaries need besides")]
+#[expect(dead_code, reason = "only other test binaries use the rest")]
 mod support;
 
 mod asking_again;
@@ -34,7 +34,7 @@ mod paying;
 mod provider;
 mod rules;
 
-/// The two migrations and nothing else of the schema; then the fines.
+/// Runs the two migrations and nothing else of the schema, then makes the toy service's tables.
 fn prepare_template(url: &str) {
     support::execute(url, include_str!("../../migrations/2026-11-25-000001_idempotency_keys/up.sql"));
     support::execute(url, include_str!("../../migrations/2026-11-25-000002_settlements/up.sql"));

@@ -1,4 +1,4 @@
-//! The test's hand on the toy service: one process of it, its fines, and a look into its tables.
+//! How a test uses the toy service: starts processes, makes and pays fines, and reads the tables.
 
 use actix_web::http::header::ContentType;
 use actix_web::test::TestRequest;
@@ -16,7 +16,7 @@ use crate::provider::{Does, Provider};
 use crate::settlement::{Pass, Settler};
 use crate::support::{connect, count, execute, fresh_database, number};
 
-/// One process of the service, without a settler in the background: what is due, the test settles.
+/// One process of the service, without a settler in the background. The test itself runs the passes.
 pub struct Office<const SLOW: bool = false> {
     pub url: String,
     pub provider: Provider,
@@ -25,12 +25,12 @@ pub struct Office<const SLOW: bool = false> {
 }
 
 impl Office {
-    /// On a fresh database.
+    /// Opens the service on a fresh database.
     pub fn open() -> Self {
         Self::open_on(fresh_database(), Provider::open())
     }
 
-    /// On a given database, or what looks like it.
+    /// Opens the service on a given database, or on a proxy to a database.
     pub fn open_on(url: String, provider: Provider) -> Self {
         Self::with_limits(url, provider)
     }
@@ -42,7 +42,7 @@ impl Office {
 }
 
 impl Office<true> {
-    /// With the module's own time limits.
+    /// Opens the service with the module's own time limits.
     pub fn open_slow() -> Self {
         Self::with_limits(fresh_database(), Provider::open())
     }
@@ -55,7 +55,7 @@ impl<const SLOW: bool> Office<SLOW> {
         Self { settler: Settler::new(fines, Db::open(&url, 8)), url, provider, hook }
     }
 
-    /// A fresh fine for a plate.
+    /// Makes a fine for a plate.
     pub fn fine(&self, plate: &str) -> i64 {
         self.fine_of(ACCOUNT, plate)
     }
@@ -65,7 +65,7 @@ impl<const SLOW: bool> Office<SLOW> {
         number(&self.url, &format!("max(id) AS n FROM fines WHERE account_id = '{account}'"))
     }
 
-    /// Pays a fine, as a handler does.
+    /// Pays a fine, like a handler.
     pub fn pay(&self, key: &str, fine: i64) -> impl Future<Output = Response> + Send + use<SLOW> {
         self.pay_as(ACCOUNT, key, fine)
     }
@@ -81,7 +81,7 @@ impl<const SLOW: bool> Office<SLOW> {
         }
     }
 
-    /// A fine whose payment is unknown, for the call met what `does` says, and its outcome was not learnt.
+    /// Makes a fine and pays it. The provider answers the call as `does` says, and the outcome stays unknown.
     pub async fn unknown_payment(&self, key: &str, does: Does) -> i64 {
         let fine = self.fine(key);
         self.provider.script(key, [does]);
@@ -93,12 +93,12 @@ impl<const SLOW: bool> Office<SLOW> {
         self.settler.pass(false).await.unwrap()
     }
 
-    /// Makes all that is open due, as the time of a lease or a pause would.
+    /// Makes all open settlements due, as if their leases and pauses were over.
     pub fn let_leases_end(&self) {
         self.execute("UPDATE settlements SET next_attempt_at = now() WHERE settled_at IS NULL");
     }
 
-    /// Lets time pass for all settlements, but for their leases.
+    /// Makes all settlements older. Their leases stay.
     pub fn age(&self, interval: &str) {
         self.execute(&format!(
             "UPDATE settlements SET created_at = created_at - interval '{interval}', \
@@ -118,7 +118,7 @@ impl<const SLOW: bool> Office<SLOW> {
         fine_status(&self.url, fine)
     }
 
-    /// One payment at the provider and one outcome here, and every retry hears of it.
+    /// Asserts that the provider has one payment, the service has one outcome, and every retry replays the outcome.
     pub async fn assert_paid_once(&self, key: &str, fine: i64) {
         assert_eq!(self.provider.books().len(), 1, "payments at the provider");
         assert_eq!((self.count("receipts"), self.status(fine).as_str()), (1, "paid"));
@@ -144,7 +144,7 @@ fn fine_status(url: &str, fine: i64) -> String {
     status.status
 }
 
-/// What the extractor makes of a request. Its body is in memory, so nothing waits.
+/// Runs the extractor on a request. The request's body is in memory, so the extractor never waits.
 fn keyed(key: &str, fine: i64) -> Keyed<NewPayment> {
     let request = TestRequest::post().uri("/payments").insert_header(("Idempotency-Key", format!("\"{key}\"")));
     let request = request.insert_header(ContentType::json()).set_payload(json!({"fine": fine}).to_string());

@@ -1,4 +1,4 @@
-//! What stays unknown is parked, in sight of a person, until it is resumed.
+//! A settlement whose outcome stays unknown is parked. A person sees the parked settlement and resumes it.
 
 use std::sync::atomic::Ordering;
 
@@ -8,14 +8,14 @@ use crate::provider::Does;
 use crate::settlement::{parked, parked_count, progress};
 use crate::support::connect;
 
-/// Until the next attempt is the last one.
+/// Sets the number of attempts of the open settlements, and makes them due.
 fn let_attempts_pass(office: &Office, attempts: i32) {
     office.execute(&format!("UPDATE settlements SET attempts = {attempts} WHERE settled_at IS NULL"));
     office.let_leases_end();
 }
 
 #[tokio::test]
-async fn what_stays_unknown_is_parked_in_sight_until_it_is_resumed() {
+async fn a_settlement_that_stays_unknown_is_parked_until_somebody_resumes_it() {
     let office = Office::open();
     let fine = office.unknown_payment("k", Does::Answer(429)).await;
     office.provider.script("k", [Does::Answer(429)]);
@@ -32,9 +32,13 @@ async fn what_stays_unknown_is_parked_in_sight_until_it_is_resumed() {
     assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 1);
     let reference = in_sight[0].reference.clone();
     assert!(progress(&mut connect(&office.url), ACCOUNT, &[&reference]).unwrap()[&reference].parked);
-    // However few attempts there were: what is parked waits for a person.
+    // A parked settlement waits for a person, also if it had few attempts.
     let_attempts_pass(&office, 1);
-    assert_eq!((office.pass().await.taken, office.provider.sendings().len()), (0, 2), "parked is parked");
+    assert_eq!(
+        (office.pass().await.taken, office.provider.sendings().len()),
+        (0, 2),
+        "a pass took a parked settlement"
+    );
     assert_eq!((office.pay("k", fine).await.status, office.pay("another", fine).await.status), (202, 409));
 
     let resumed = office.settler.pass(true).await.unwrap();
@@ -44,9 +48,9 @@ async fn what_stays_unknown_is_parked_in_sight_until_it_is_resumed() {
     office.assert_paid_once("k", fine).await;
 }
 
-/// As when each attempt crashes its process: nobody gives the lease back.
+/// For example each attempt crashes its process: nobody gives the lease back.
 #[tokio::test]
-async fn attempts_that_never_come_to_an_end_are_parked_too() {
+async fn a_settlement_whose_attempts_never_end_is_parked() {
     let office = Office::open();
     let fine = office.unknown_payment("k", Does::Answer(429)).await;
     let_attempts_pass(&office, QUICK.max_attempts);
@@ -60,7 +64,22 @@ async fn attempts_that_never_come_to_an_end_are_parked_too() {
 }
 
 #[tokio::test]
-async fn what_stays_unknown_after_it_was_resumed_is_parked_again() {
+async fn a_lease_that_cannot_be_taken_is_counted_and_is_no_attempt() {
+    let office = Office::open();
+    office.unknown_payment("k", Does::Answer(429)).await;
+    office.execute("ALTER TABLE settlements ADD CONSTRAINT once CHECK (attempts < 2)");
+    office.let_leases_end();
+    let unknown = || office.settler.counts().unknown.load(Ordering::Relaxed);
+    let before = unknown();
+
+    let pass = office.pass().await;
+
+    assert_eq!((pass.taken, pass.settled, unknown()), (0, 0, before + 1));
+    assert_eq!(office.count("settlements WHERE attempts = 1"), 1);
+}
+
+#[tokio::test]
+async fn a_resumed_settlement_that_stays_unknown_is_parked_again() {
     let office = Office::open();
     office.unknown_payment("k", Does::Answer(429)).await;
     office.provider.script("k", [Does::Answer(429)]);
@@ -74,7 +93,7 @@ async fn what_stays_unknown_after_it_was_resumed_is_parked_again() {
     assert_eq!(office.count(&format!("settlements WHERE {again}")), 1);
 }
 
-/// As after a release that writes calls in another way.
+/// For example another release wrote the call in another way.
 #[tokio::test]
 async fn a_call_that_this_release_cant_read_is_not_sent_and_ends_up_parked() {
     let office = Office::open();
@@ -85,11 +104,11 @@ async fn a_call_that_this_release_cant_read_is_not_sent_and_ends_up_parked() {
     assert_eq!((office.pass().await.settled, office.provider.sendings().len()), (0, 1));
 
     assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 1);
-    assert_eq!(office.pay("k", fine).await.status, 202, "as it was stored");
+    assert_eq!(office.pay("k", fine).await.status, 202, "the retry gets the stored 202");
 }
 
 #[tokio::test]
-async fn the_table_refuses_what_is_neither_open_nor_settled() {
+async fn the_table_refuses_a_settlement_that_is_neither_open_nor_settled() {
     let office = Office::open();
     office.unknown_payment("k", Does::Answer(429)).await;
     for (change, constraint) in [

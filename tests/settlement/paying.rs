@@ -1,4 +1,4 @@
-//! A payment that goes well, and one whose answer or COMMIT is lost.
+//! Payments that go well, and payments whose answer or COMMIT is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -41,13 +41,13 @@ async fn a_lost_reply_is_a_202_that_a_pass_settles() {
     assert_eq!((unknown.status, unknown.is_replay()), (202, false));
     assert_eq!(json_of(&unknown), json!({"fine": fine, "status": "paying", "note": ""}));
     assert!(unknown.header("Retry-After").is_some() && unknown.header("Idempotency-Expires").is_none());
-    assert_eq!(office.pass().await.taken, 0, "it is not due yet");
+    assert_eq!(office.pass().await.taken, 0, "the settlement is not due yet");
     office.let_leases_end();
     let pass = office.another_process().pass().await;
     assert_eq!((pass.taken, pass.settled), (1, 1));
     office.assert_paid_once("k", fine).await;
     let sendings = office.provider.sendings();
-    assert_eq!((sendings.len(), &sendings[0]), (2, &sendings[1]), "each sending is the same");
+    assert_eq!((sendings.len(), &sendings[0]), (2, &sendings[1]), "both sendings are the same");
     assert_eq!(office.pass().await.taken, 0);
 }
 
@@ -64,7 +64,7 @@ async fn a_5xx_is_repeated_at_once_and_its_payment_is_made() {
 }
 
 #[tokio::test]
-async fn a_first_commit_whose_answer_is_lost_makes_the_call_all_the_same() {
+async fn after_a_lost_answer_to_the_first_commit_the_call_is_sent_once() {
     let (office, proxy) = behind_a_proxy();
     let fine = office.fine("AB-1");
     office.hook.once(At::Body, move || proxy.lose_answer_of_next_commit());
@@ -77,7 +77,7 @@ async fn a_first_commit_whose_answer_is_lost_makes_the_call_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_second_commit_whose_answer_is_lost_is_found_and_not_done_again() {
+async fn after_a_lost_answer_to_the_second_commit_the_outcome_is_found() {
     let (office, proxy) = behind_a_proxy();
     let fine = office.fine("AB-1");
     office.hook.once(At::Step(Step::Concluded), move || proxy.lose_answer_of_next_commit());
@@ -90,11 +90,15 @@ async fn a_second_commit_whose_answer_is_lost_is_found_and_not_done_again() {
     assert_eq!(office.provider.sendings().len(), 1);
     assert_eq!(office.count("settlements WHERE attempts = 1"), 1);
     let Counts { settled, unknown, .. } = office.settler.counts();
-    assert_eq!((settled.load(Ordering::Relaxed), unknown.load(Ordering::Relaxed)), (1, 0), "it counts as settled");
+    assert_eq!(
+        (settled.load(Ordering::Relaxed), unknown.load(Ordering::Relaxed)),
+        (1, 0),
+        "the settlement counts as settled"
+    );
 }
 
-/// Ends the backend of the first transaction that writes a receipt, at its COMMIT, before it is one. The sequence remembers
-/// across the rollback.
+/// A trigger that kills the backend of the first transaction with a receipt, during its COMMIT and before the commit takes
+/// effect. A rollback does not reset the sequence, so the second transaction commits.
 const KILL_FIRST_COMMIT: &str = "CREATE SEQUENCE commits; \
     CREATE FUNCTION kill_first() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
       IF nextval('commits') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; RETURN NULL; END $$; \
@@ -114,7 +118,7 @@ async fn a_connection_killed_at_the_second_commit_records_the_outcome_again_and_
     assert_eq!((office.provider.sendings().len(), office.count("settlements WHERE attempts = 1")), (1, 1));
 }
 
-/// An office that sees its database through a network that fails.
+/// An office that reaches its database through a proxy that can fail.
 fn behind_a_proxy() -> (Office, Arc<Proxy>) {
     let (direct, proxy) = (Office::open(), Arc::new(Proxy::start()));
     let office = Office::open_on(proxy.url(&direct.url), direct.provider.clone());
@@ -166,7 +170,7 @@ async fn the_time_to_live_counts_from_the_settlement() {
     assert_eq!(office.count(&format!("idempotency_keys WHERE status = 201 AND {whole_hour}")), 1);
 }
 
-/// What must be found and is not: a provisional record, exactly one.
+/// Recording an outcome needs its provisional record. The record is deleted, or is final already.
 #[tokio::test]
 async fn an_outcome_without_its_provisional_record_is_not_recorded_and_ends_up_parked() {
     let losses = [

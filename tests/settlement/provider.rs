@@ -1,4 +1,4 @@
-//! A payment provider outside: an HTTP server with books of its own, that does to each call what the test's script says.
+//! A payment provider: an HTTP server with its own books. The test's script says what the provider does with each call.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;
@@ -12,16 +12,16 @@ use tokio::sync::Semaphore;
 
 use crate::support::eventually;
 
-/// What the provider does to one sending.
+/// What the provider does with one call.
 #[derive(Clone, Copy, Debug)]
 pub enum Does {
-    /// Carries the payment out, unless its key did so before, and answers.
+    /// Carries out the payment, if its key has no payment yet, and answers.
     Pay,
-    /// Carries the payment out, and never answers.
+    /// Carries out the payment, and never answers.
     PayAndLose,
-    /// Waits to be released, and then pays, also if the caller has hung up.
+    /// Waits until the test releases the call, then pays, also if the caller has hung up.
     HoldThenPay,
-    /// Waits to be released, and then answers.
+    /// Waits until the test releases the call, then answers.
     HoldThenAnswer(u16),
     /// Answers, and pays nothing.
     Answer(u16),
@@ -29,7 +29,7 @@ pub enum Does {
     AskToWait(u16, u64),
 }
 
-/// One sending, as it arrived.
+/// One call, as it arrived.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sending {
     pub reference: String,
@@ -38,7 +38,7 @@ pub struct Sending {
 
 #[derive(Default)]
 struct Desk {
-    /// By plate, so that one fine's trouble is not another's. What has no script is paid.
+    /// One script for each plate, so that a test can make one fine fail. A call without a script is paid.
     scripts: HashMap<String, VecDeque<Does>>,
     books: Vec<String>,
     sendings: Vec<Sending>,
@@ -46,7 +46,7 @@ struct Desk {
     forgets_keys: bool,
 }
 
-/// The provider. Clones are the same one.
+/// The provider. All clones are the same provider.
 #[derive(Clone)]
 pub struct Provider {
     pub url: String,
@@ -72,7 +72,7 @@ impl Provider {
         self.desk.lock().unwrap()
     }
 
-    /// What becomes of the next sendings for a plate.
+    /// Says what the provider does with the next calls for a plate.
     pub fn script(&self, plate: &str, does: impl IntoIterator<Item = Does>) {
         self.desk().scripts.entry(plate.to_owned()).or_default().extend(does);
     }
@@ -82,7 +82,7 @@ impl Provider {
         self.releases.add_permits(1);
     }
 
-    /// As keys that are older than the provider keeps them.
+    /// The provider forgets its keys, as if they were too old.
     pub fn forget_keys(&self) {
         self.desk().forgets_keys = true;
     }
@@ -100,17 +100,17 @@ impl Provider {
         self.desk().looks
     }
 
-    /// Waits until so many sendings have arrived in all.
+    /// Waits until at least this many calls have arrived in total.
     pub async fn until_sent(&self, sendings: usize) {
         eventually("the call is at the provider", || self.desk().sendings.len() >= sendings).await;
     }
 
-    /// Waits until so many payments were carried out in all.
+    /// Waits until the provider has carried out at least this many payments in total.
     pub async fn until_paid(&self, payments: usize) {
         eventually("the provider has paid", || self.desk().books.len() >= payments).await;
     }
 
-    /// One key, one payment, as long as the key is known.
+    /// Writes the payment into the books. As long as the provider knows a key, the key makes one payment.
     fn carry_out(&self, reference: &str) {
         let mut desk = self.desk();
         if desk.forgets_keys || !desk.books.iter().any(|known| known == reference) {
@@ -138,7 +138,7 @@ async fn pay(provider: Data<Provider>, request: HttpRequest, body: Json<Value>) 
             pending().await
         }
         Does::HoldThenPay => {
-            // A task of its own: the server drops a handler whose caller has hung up.
+            // A separate task: if the caller hangs up, the server drops the handler, but not this task.
             let paid = rt::spawn(async move {
                 provider.releases.acquire().await.unwrap().forget();
                 provider.carry_out(&reference);

@@ -1,4 +1,4 @@
-//! The rules of `learn`, with an outside that answers as it is told.
+//! The rules of `learn`. A scripted outside gives the answers.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -18,10 +18,11 @@ const ASKS_TO_WAIT: CallError = CallError::ServerError { status: 503, retry_afte
 const LATER: CallError = CallError::Later { status: 409, retry_after: None };
 const REFUSED: CallError = CallError::Refused { status: 422 };
 
-/// Nothing is known of the call: it is sent for the first time.
+/// The call is sent for the first time.
 const FIRST: Sending = Sending { look_first: false, earlier_unanswered: false };
 const AFTER_SILENCE: Sending = Sending { look_first: false, earlier_unanswered: true };
 const KEY_FORGOTTEN: Sending = Sending { look_first: true, earlier_unanswered: false };
+const KEY_FORGOTTEN_AFTER_SILENCE: Sending = Sending { look_first: true, earlier_unanswered: true };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
@@ -33,12 +34,12 @@ use Outcome::{Done, Failed};
 
 type Answers<T> = Arc<Mutex<VecDeque<Result<T, CallError>>>>;
 
-/// Answers sends and looks in turn, and fails the test if it is asked more often than that.
+/// Answers sends and looks in order. If there is one send or look too many, the test fails.
 #[derive(Clone)]
 struct Scripted<const KEEPS_KEYS: bool = true> {
     sends: Answers<Outcome>,
     looks: Answers<Option<Outcome>>,
-    /// Hangs instead.
+    /// If true, never answers.
     silent: bool,
 }
 
@@ -87,7 +88,7 @@ impl<const KEEPS_KEYS: bool> Outside for Scripted<KEEPS_KEYS> {
     }
 }
 
-/// Learns from an outside that answers so, and checks that it was asked for every one of the answers.
+/// Learns from an outside with these answers, and checks that `learn` used all answers.
 async fn learn_from<const S: usize, const L: usize>(
     sending: Sending,
     sends: [Result<Outcome, CallError>; S],
@@ -107,23 +108,23 @@ async fn learn_from_one_that<const KEEPS_KEYS: bool, const S: usize, const L: us
         silent: false,
     };
     let learnt = learn(&outside, "ours", &(), sending).await;
-    assert!(outside.sends.lock().unwrap().is_empty(), "a send was left out");
-    assert!(outside.looks.lock().unwrap().is_empty(), "a look was left out");
+    assert!(outside.sends.lock().unwrap().is_empty(), "a send is missing");
+    assert!(outside.looks.lock().unwrap().is_empty(), "a look is missing");
     learnt
 }
 
-/// Unknown, and a sending went without an answer.
+/// The outcome is unknown, and a sending got no answer.
 fn unanswered<T>(error: CallError) -> Result<T, StillUnknown> {
     Err(StillUnknown { error, unanswered: true })
 }
 
-/// Unknown, though each sending was answered.
+/// The outcome is unknown, and each sending got an answer.
 fn answered<T>(error: CallError) -> Result<T, StillUnknown> {
     Err(StillUnknown { error, unanswered: false })
 }
 
 fn no_answer() -> CallError {
-    CallError::NoAnswer { reason: "told so".to_owned() }
+    CallError::NoAnswer { reason: "scripted".to_owned() }
 }
 
 #[tokio::test]
@@ -140,7 +141,7 @@ async fn a_5xx_is_repeated_twice_at_most_and_then_looked_up() {
     assert_eq!(learn_from(FIRST, [err(), err(), Ok(Done)], []).await, Ok(Done));
     assert_eq!(learn_from(FIRST, [err(), err(), err()], [Ok(Some(Failed))]).await, Ok(Failed));
     let not_found = learn_from(FIRST, [err(), err(), err()], [Ok(None)]).await;
-    assert_eq!(not_found, unanswered(SERVER_ERROR), "a 5xx alone never settles anything");
+    assert_eq!(not_found, unanswered(SERVER_ERROR), "a 5xx alone never settles a call");
     let unseen = learn_from(FIRST, [err(), err(), err()], [Err(LATER)]).await;
     assert_eq!(unseen, unanswered(LATER));
 }
@@ -152,13 +153,13 @@ async fn an_outside_that_keeps_no_keys_gets_no_repeat() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repeat_that_meets_something_else_follows_that_ones_rule() {
+async fn a_repeat_with_another_answer_follows_the_rule_of_that_answer() {
     let sent = |error| [Err(SERVER_ERROR), Err(error)];
     assert_eq!(learn_from(FIRST, sent(no_answer()), []).await, unanswered(no_answer()));
     assert_eq!(learn_from(FIRST, sent(LATER), []).await, unanswered(LATER));
     assert_eq!(learn_from(FIRST, sent(ASKS_TO_WAIT), []).await, unanswered(ASKS_TO_WAIT));
     assert_eq!(learn_from(FIRST, sent(REFUSED), [Ok(Some(Done))]).await, Ok(Done));
-    // The 5xx may have come from a proxy, with the call still on its way.
+    // A proxy may have sent the 5xx while the call is still on its way.
     assert_eq!(learn_from(FIRST, sent(REFUSED), [Ok(None)]).await, unanswered(REFUSED));
 }
 
@@ -168,7 +169,7 @@ async fn a_refusal_has_failed_only_if_the_books_are_empty_and_no_sending_went_un
     assert_eq!(learn_from(FIRST, refused(), [Ok(None)]).await, Ok(Failed));
     assert_eq!(learn_from(FIRST, refused(), [Ok(Some(Done))]).await, Ok(Done));
     assert_eq!(learn_from(AFTER_SILENCE, refused(), [Ok(Some(Done))]).await, Ok(Done));
-    // This sending was answered: it does not put off the moment from which a refusal counts.
+    // This sending got an answer, so it does not delay the time from which a refusal counts.
     assert_eq!(learn_from(AFTER_SILENCE, refused(), [Ok(None)]).await, answered(REFUSED));
     for error in [no_answer(), SERVER_ERROR, LATER, REFUSED] {
         let unseen = learn_from(FIRST, refused(), [Err(error.clone())]).await;
@@ -177,12 +178,17 @@ async fn a_refusal_has_failed_only_if_the_books_are_empty_and_no_sending_went_un
 }
 
 #[tokio::test]
-async fn looking_first_sends_only_what_the_books_dont_have() {
+async fn after_a_look_only_a_call_that_the_books_dont_have_is_sent() {
     assert_eq!(learn_from(KEY_FORGOTTEN, [], [Ok(Some(Done))]).await, Ok(Done));
     assert_eq!(learn_from(KEY_FORGOTTEN, [Ok(Done)], [Ok(None)]).await, Ok(Done));
     assert_eq!(learn_from(KEY_FORGOTTEN, [Err(REFUSED)], [Ok(None), Ok(None)]).await, Ok(Failed));
     let unseen = learn_from(KEY_FORGOTTEN, [], [Err(no_answer())]).await;
-    assert_eq!(unseen, answered(no_answer()), "what can't be seen is not sent");
+    assert_eq!(unseen, answered(no_answer()), "without a look, no call is sent");
+
+    // No key would stop the second of two sendings under way.
+    assert_eq!(learn_from(KEY_FORGOTTEN_AFTER_SILENCE, [], [Ok(Some(Done))]).await, Ok(Done));
+    let unsent = learn_from(KEY_FORGOTTEN_AFTER_SILENCE, [], [Ok(None)]).await;
+    assert!(matches!(unsent, Err(StillUnknown { error: CallError::NoAnswer { .. }, unanswered: false })), "{unsent:?}");
 }
 
 #[tokio::test(start_paused = true)]

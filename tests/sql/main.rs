@@ -1,21 +1,21 @@
-//! What the program says to PostgreSQL: each SQL text keeps the rules that let the schema distribute by account, and a
-//! request costs no more round trips than it must.
-#![expect(clippy::unwrap_used, reason = "in a test, a panic is how a failure is told")]
+//! The program's SQL: each statement keeps the rules that let the schema distribute by account, and a request makes no more
+//! round trips than necessary.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 #[path = "../api/app.rs"]
-#[expect(dead_code, reason = "this binary needs a part of what the API's tests share")]
+#[expect(dead_code, reason = "only the API's tests use the rest")]
 mod app;
 #[path = "../api/gateways.rs"]
-#[expect(dead_code, reason = "this binary needs a part of what the API's tests share")]
+#[expect(dead_code, reason = "only the API's tests use the rest")]
 mod gateways;
 #[path = "../api/paying.rs"]
-#[expect(dead_code, reason = "this binary needs a part of what the API's tests share")]
+#[expect(dead_code, reason = "only the API's tests use the rest")]
 mod paying;
 #[path = "../idempotency/proxy.rs"]
-#[expect(dead_code, reason = "this binary needs a part of what the module's tests share")]
+#[expect(dead_code, reason = "only the module's tests use the rest")]
 mod proxy;
 #[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "this binary needs a part of what all tests share")]
+#[expect(dead_code, reason = "only other test binaries use the rest")]
 mod support;
 
 mod raw_sql;

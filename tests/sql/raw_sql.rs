@@ -1,26 +1,26 @@
-//! SQL is Diesel's query builder. Raw SQL is the exception, and each place says why.
+//! The program writes SQL with Diesel's query builder. Raw SQL is the exception, and each place has a reason.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What raw SQL looks like in the source.
+/// The signs of raw SQL in the source.
 const RAW: [&str; 5] = ["sql_query(", "push_sql(", "dsl::sql::<", "batch_execute(", ".sql("];
 
-/// Where it may stand, as the beginning of a path in `src/`, and why.
+/// The places that may have raw SQL, with the reason. A place is the beginning of a path in `src/`.
 const PLACES: [(&str, &str); 9] = [
-    ("idempotency/store.rs", "the claim joins a function's result, for which Diesel has no words"),
+    ("idempotency/store.rs", "the claim joins a function's result, and Diesel can't express the join"),
     (
         "idempotency/records.rs",
-        "a row's place (ctid), a DELETE with a CTE that skips what is locked, a partial index's condition",
+        "a row's place (ctid), a DELETE with a CTE that skips locked rows, a partial index's condition",
     ),
-    ("events.rs", "positions are given by a window function, in an UPDATE .. FROM"),
-    ("db", "settings of a connection, its plans, and the lock of migrations"),
-    ("erasure.rs", "looks into bytes and JSON for a name"),
-    ("demo.rs", "empties the tables of the local sandbox, which only the catalogue knows"),
-    ("config/check.rs", "what the server is: its encoding, its limits"),
-    ("commands", "settings of a command's own connection, and the reset of the local cluster"),
-    ("sandbox", "the gateway's own books, which stand for a system outside"),
+    ("events.rs", "a window function in an UPDATE .. FROM gives the positions"),
+    ("db", "the settings and plans of a connection, and the lock of migrations"),
+    ("erasure.rs", "searches bytes and JSON for a name"),
+    ("demo.rs", "empties the tables of the local sandbox, and reads their names from the catalogue"),
+    ("config/check.rs", "reads the server's encoding and limits"),
+    ("commands", "the settings of a command's own connection, and the reset of the local cluster"),
+    ("sandbox", "the gateway's own books: the gateway stands for a system outside"),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -35,7 +35,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn raw_sql_stands_only_where_a_reason_is_written() {
+fn raw_sql_is_only_in_places_with_a_written_reason() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&root, &mut files);
@@ -46,9 +46,9 @@ fn raw_sql_stands_only_where_a_reason_is_written() {
         let raw: Vec<_> = text.lines().filter(|line| RAW.iter().any(|raw| line.contains(raw))).collect();
         let place = PLACES.iter().position(|(place, _)| name.starts_with(place));
         if !raw.is_empty() {
-            assert!(place.is_some(), "src/{name} has raw SQL, and PLACES no reason: {raw:#?}");
+            assert!(place.is_some(), "src/{name} has raw SQL, but PLACES has no reason for it: {raw:#?}");
             used.extend(place);
         }
     }
-    assert_eq!(used.len(), PLACES.len(), "a reason for no raw SQL: only {used:?} are used");
+    assert_eq!(used.len(), PLACES.len(), "a place of PLACES has no raw SQL: only {used:?} have");
 }

@@ -1,4 +1,4 @@
-//! Writes down each SQL text that the program sends, by Diesel's instrumentation.
+//! Records each SQL text that the program sends, with Diesel's instrumentation.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -7,27 +7,27 @@ use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_inst
 
 static TEXTS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// What every URL of the program's own connections says. The tests look into the tables over connections without it.
+/// Every URL of the program's connections contains this text. The tests' own connections don't have it.
 const PROGRAM: &str = "application_name=payments";
 
-/// Writes down what connections send that are opened from now on.
+/// Records the statements of connections that are opened from now on.
 pub fn start() {
     set_default_instrumentation(|| Some(Box::new(Recorder { is_programs: None }))).unwrap();
 }
 
-/// The texts so far, without their binds.
+/// The recorded texts, without their binds.
 pub fn texts() -> BTreeSet<String> {
     TEXTS.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// A URL for a connection that counts as the program's: for what a command runs on a connection of its own.
+/// A URL for a connection that counts as the program's. For functions that a command runs on its own connection.
 pub fn as_program(url: &str) -> String {
     let separator = if url.contains('?') { '&' } else { '?' };
     format!("{url}{separator}{PROGRAM}")
 }
 
 struct Recorder {
-    /// None: it did not see the connection made, so it was put there later, as only the program does.
+    /// None if the recorder did not see how the connection was opened. Only the program sets a recorder on an open connection.
     is_programs: Option<bool>,
 }
 

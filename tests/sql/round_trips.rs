@@ -1,5 +1,5 @@
-//! How often the API and PostgreSQL take turns for one request. Each turn is a round trip of the network, and of a pool's
-//! connection that nobody else can use meanwhile.
+//! The number of round trips between the API and PostgreSQL for one request. During a round trip, the request holds a connection
+//! of the pool.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::paying::Sandbox;
 use crate::proxy::Proxy;
 use crate::support::fresh_database;
 
-/// A server with one connection through a proxy that counts, and a gateway on a database of its own.
+/// A server with one connection, through a proxy that counts round trips. The gateway has another database.
 struct Counted {
     app: App,
     proxy: Proxy,
@@ -22,8 +22,8 @@ impl Counted {
         Self { app, proxy, _sandbox: sandbox }
     }
 
-    /// The round trips of a request whose statements the connection knows already: the fewest of some, since a connection
-    /// that rested is tried first. `I` ended outside a transaction, `T` inside.
+    /// The fewest round trips of eight requests. Before the first requests, the connection must prepare statements, and the pool
+    /// tests a connection that rested. `I` ended outside a transaction, `T` ended inside a transaction.
     async fn fewest(&self, request: impl AsyncFn(&App, usize)) -> String {
         let mut trips = Vec::new();
         for number in 0..8 {
@@ -57,7 +57,7 @@ async fn a_replay_takes_one_round_trip() {
     assert_eq!(trips.await, "I");
 }
 
-/// Both transactions, to the 201: BEGIN, claim, savepoint, order, charge, settlement, record and so on.
+/// Both transactions of a charge: BEGIN, claim, savepoint, order, charge, settlement, record and so on.
 #[tokio::test]
 async fn a_charge_with_one_grant_takes_at_most_22_round_trips() {
     let counted = Counted::start();

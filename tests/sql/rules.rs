@@ -1,5 +1,5 @@
-//! The rules for one statement, on its syntax tree. They are PostgreSQL's and Citus's: what breaks one of them runs on one
-//! server, and fails or waits for all of them when the tables are distributed by account.
+//! The rules for one statement, checked on its syntax tree. A statement that breaks a rule may run on one PostgreSQL server. If
+//! Citus distributes the tables by account, the statement fails, or waits for all nodes.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
@@ -12,14 +12,14 @@ use sqlparser::ast::{
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
-/// What was found about one statement.
+/// The findings about one statement.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// What it does to which table: `INSERT orders`, `LOCK orders` (`FOR UPDATE`).
+    /// What the statement does to which table. For example `INSERT orders`, or `LOCK orders` for `FOR UPDATE`.
     pub kinds: BTreeSet<String>,
-    /// Rules that it breaks.
+    /// The rules that the statement breaks.
     pub breaches: Vec<&'static str>,
-    /// Whether a table is read or changed over all accounts.
+    /// Whether the statement reads or changes a table over all accounts.
     pub crosses_accounts: bool,
 }
 
@@ -34,7 +34,7 @@ pub fn check(sql: &str, volatile: &HashSet<String>) -> Findings {
 
 struct Checker<'a> {
     volatile: &'a HashSet<String>,
-    /// Names that stand for a part of the statement, and so for no table.
+    /// The names of the statement's CTEs. They are no tables.
     ctes: HashSet<String>,
     findings: Findings,
 }
@@ -126,7 +126,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Whether each of these tables is held to one account, by a condition that always applies.
+    /// Whether a condition restricts each of these tables to one account.
     fn of_one_account(&mut self, verb: &str, tables: &[TableWithJoins], condition: Option<&Expr>) -> bool {
         let mut conditions = Vec::new();
         let joins = tables.iter().flat_map(|table| &table.joins);
@@ -142,7 +142,7 @@ impl Checker<'_> {
         })
     }
 
-    /// A table's name, and what the statement calls it. None of what only stands for a part of the statement.
+    /// A table's name and its alias in the statement. None for a CTE or a sub-select.
     fn table(&self, factor: &TableFactor) -> Option<(String, String)> {
         let TableFactor::Table { name, alias, .. } = factor else { return None };
         let name = last(name);
@@ -162,7 +162,7 @@ fn on(join: &Join) -> Option<&Expr> {
     if let JoinConstraint::On(condition) = constraint { Some(condition) } else { None }
 }
 
-/// The conditions that must all hold.
+/// Splits a condition into the parts that AND joins.
 fn conjuncts<'a>(condition: &'a Expr, found: &mut Vec<&'a Expr>) {
     match condition {
         Expr::Nested(inner) => conjuncts(inner, found),
@@ -174,7 +174,7 @@ fn conjuncts<'a>(condition: &'a Expr, found: &mut Vec<&'a Expr>) {
     }
 }
 
-/// `account_id = $1`, of the table that is called so.
+/// Whether the condition is `account_id = $n` of the table with this alias.
 fn holds_account(condition: &Expr, called: &str, alone: bool) -> bool {
     let Expr::BinaryOp { left, op: BinaryOperator::Eq, right } = condition else { return false };
     let is_bind = matches!(&**right, Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_finds_what_breaks_it() {
+    fn each_rule_finds_a_statement_that_breaks_it() {
         let breaches = [
             (
                 "INSERT INTO t (account_id, n) VALUES ($1, (SELECT n FROM u WHERE account_id = $1))",
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_held_to_one_account_is_found_wherever_it_stands() {
+    fn every_read_or_write_without_an_account_is_found() {
         let crossing = [
             "SELECT n FROM t",
             "SELECT n FROM t WHERE account_id = $1 OR n = $2",
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_the_rules_is_let_through() {
+    fn statements_that_keep_the_rules_pass() {
         let sound = [
             "SELECT \"t\".\"n\" FROM \"t\" WHERE ((\"t\".\"account_id\" = $1) AND (\"t\".\"id\" = $2)) FOR UPDATE",
             "SELECT claim.got, r.n FROM (SELECT pg_try_advisory_xact_lock($1) AS got) claim LEFT JOIN t r ON r.account_id = $2 AND r.n = $3",
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_says_what_it_does_to_which_tables() {
+    fn the_checker_names_what_a_statement_does_to_which_table() {
         let sql = "WITH old AS MATERIALIZED (SELECT id FROM t WHERE account_id = $1 FOR UPDATE SKIP LOCKED) \
                    DELETE FROM t r USING old WHERE r.account_id = $1 AND r.id = old.id";
         assert!(findings(sql).kinds.iter().eq(["DELETE t", "LOCK t"]));

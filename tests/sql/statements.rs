@@ -1,4 +1,4 @@
-//! Every SQL text that the program sends keeps the rules.
+//! Every SQL text that the program sends keeps the rules of a distributed schema.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -9,26 +9,26 @@ use crate::rules::check;
 use crate::support::{connect, fresh_database};
 use crate::{recorder, traffic};
 
-/// With this variable the traffic goes to a database that is migrated and seeded already: a cluster over which the tables
-/// are distributed, for example. It must be a database of nobody else's.
+/// This variable may name another database for the traffic, for example a Citus cluster with distributed tables. The database
+/// must be migrated and seeded, and nobody else may use it.
 const DATABASE: &str = "SQL_TEST_DATABASE_URL";
 
-/// What has no table: transactions, settings of the connection, whether the server answers.
+/// Statements without a table: transactions and settings of the connection.
 const SESSION: [&str; 7] = ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET ", "DISCARD PLANS"];
 
 /// The statements that cross accounts, each with the reason why it may.
 const OVER_ALL_ACCOUNTS: [(&str, &str); 5] = [
     (
         "SELECT idempotency_keys.account_id, ctid::text FROM idempotency_keys WHERE (idempotency_keys.expires_at <= ",
-        "the sweeper looks for candidates without a lock; what it finds is locked and deleted account by account",
+        "the sweeper looks for candidates without a lock, then locks and deletes them account by account",
     ),
     (
         "FROM settlements WHERE (((settlements.settled_at IS NULL) AND (settlements.next_attempt_at <= ",
-        "the settler looks for what is due without a lock; what it finds is leased account by account",
+        "the settler looks for due settlements without a lock, then takes their leases account by account",
     ),
     (
         "FROM settlements WHERE ((settlements.settled_at IS NULL) AND ((settlements.next_attempt_at <= ",
-        "the same where a person resumes what is parked",
+        "the same look, when a person resumes parked settlements",
     ),
     ("SELECT COUNT(*) FROM settlements WHERE ((settlements.settled_at IS NULL) AND ", "a gauge for the person on call"),
     (
@@ -37,10 +37,10 @@ const OVER_ALL_ACCOUNTS: [(&str, &str); 5] = [
     ),
 ];
 
-/// Every node holds these: they turn a key into an account, so they can't be asked by account.
+/// Every node holds these tables. They map an API key to an account, so no statement can filter them by account.
 const REFERENCE_TABLES: [&str; 2] = ["accounts", "api_keys"];
 
-/// What the program does to which table: with another list, the traffic lacks a request, or this list a line.
+/// What the program does to which table. If the recorded list differs, the traffic lacks a request, or this list lacks a line.
 const KINDS: [&str; 39] = [
     "DELETE idempotency_keys",
     "INSERT accounts",
@@ -93,7 +93,7 @@ fn volatile_functions(url: &str) -> HashSet<String> {
     names.load::<Function>(&mut connect(url)).unwrap().into_iter().map(|function| function.name).collect()
 }
 
-/// Diesel's own book-keeping of migrations is not distributed.
+/// Diesel's own table of migrations is not distributed.
 const MIGRATIONS: &str = "__diesel_schema_migrations";
 
 #[tokio::test]
@@ -122,6 +122,6 @@ async fn every_statement_that_the_program_sends_keeps_the_rules_of_a_distributed
 
     assert!(wrong.is_empty(), "{wrong:#?}");
     let expected: BTreeSet<_> = KINDS.iter().map(ToString::to_string).collect();
-    assert_eq!(kinds, expected, "the traffic lacks a request, or KINDS a line");
-    assert_eq!(used.len(), OVER_ALL_ACCOUNTS.len(), "an exception that nothing needs: only {used:?} are used");
+    assert_eq!(kinds, expected, "the traffic lacks a request, or KINDS lacks a line");
+    assert_eq!(used.len(), OVER_ALL_ACCOUNTS.len(), "no statement needs one of the exceptions: only {used:?} are used");
 }

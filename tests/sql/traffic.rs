@@ -1,5 +1,5 @@
-//! Requests that make the program send each of its statements: success, replay, failure, takeover, unknown outcomes and
-//! their settling, lists with each of their filters, sweeps and the commands' functions.
+//! Requests that make the program send each of its statements: successes, replays, failures, a takeover, unknown outcomes, lists
+//! with each of their filters, a sweep, and the functions of the commands.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::proxy::Proxy;
 use crate::recorder::as_program;
 use crate::support::fresh_database;
 
-/// All of it, on a database with the demo's accounts and catalogue.
+/// Sends all requests. The database must have the demo's accounts and catalogue.
 pub async fn everything(database: &str) {
     let sandbox = Sandbox::start();
     let app = App::start_without_settler(database.to_owned(), Arc::new(sandbox.gateway()));
@@ -53,7 +53,7 @@ async fn orders(app: &Client) {
     app.get(&format!("/v1/orders/{order}")).await.expect(200);
 }
 
-/// A key that another replica meets, one whose record is expired, and the sweep.
+/// A replay by another replica, a takeover of an expired record, and a sweep.
 async fn keys(app: &Client) {
     app.order("old", "sticker", 1).await.expect(201);
     let replica = App::start_without_settler(app.database.clone(), away());
@@ -82,7 +82,7 @@ async fn payments(app: &Client) -> String {
     let charge = app.pay("paid", &order, "pm_card_visa").await.expect(201).id();
     app.pay("paid", &order, "pm_card_visa").await.expect(201);
     app.pay("again", &order, "pm_card_visa").await.expect_problem(409, "order-not-payable");
-    // The record is gone; what the key made is not.
+    // The record is gone, but the settlement stays.
     app.execute("DELETE FROM idempotency_keys WHERE key = 'paid'");
     app.pay("paid", &order, "pm_card_visa").await.expect_problem(409, "idempotency-key-expired");
     let refund = app.refund("part", &charge, Some(100)).await.expect(201).id();
@@ -94,7 +94,7 @@ async fn payments(app: &Client) -> String {
     charge
 }
 
-/// A charge and a refund that get no answer: processing, given back, parked, resumed, refused.
+/// A charge and a refund without an answer of the gateway: their settlements are parked and resumed.
 async fn unknown_outcomes(app: &Client, sandbox: &Sandbox) {
     let silent = App::start_without_settler(app.database.clone(), away());
     let settler = app.settler(Arc::new(sandbox.gateway()));
@@ -106,7 +106,7 @@ async fn unknown_outcomes(app: &Client, sandbox: &Sandbox) {
     app.execute("UPDATE settlements SET attempts = 19 WHERE settled_at IS NULL");
     app.let_leases_end();
     assert_eq!(app.settler(away()).pass(false).await.unwrap().taken, 1);
-    assert_eq!(settler.pass(true).await.unwrap().settled, 1, "parked, and resumed");
+    assert_eq!(settler.pass(true).await.unwrap().settled, 1, "the parked settlement is resumed");
     let refund = silent.refund("unknown", &charge, None).await.expect(202).id();
     app.get(&format!("/v1/refunds/{refund}")).await.expect(200);
     app.execute("UPDATE settlements SET attempts = 20 WHERE settled_at IS NULL");
@@ -140,7 +140,7 @@ async fn unrecordable_outcomes(database: &str) {
     assert_eq!((pass.taken, pass.settled), (1, 0));
 }
 
-/// Each list whole, with each of its parameters, and with all of them.
+/// Reads each list without parameters, with each of its parameters, and with all parameters.
 async fn lists(app: &Client, charge: &str) {
     let templates = openapi::document()["paths"].as_object().unwrap().iter();
     for (template, parameters) in templates.map(|(path, item)| (path, &item["get"]["parameters"])) {
@@ -161,7 +161,7 @@ async fn lists(app: &Client, charge: &str) {
     nobodys.expect_problem(422, "invalid-request");
 }
 
-/// A query parameter with a value that its schema allows. `item` is one of the list, to go on after.
+/// A query parameter with a value that its schema allows. `item` is an item of the list, for `after`.
 fn one_of(parameter: &Value, item: &Value) -> String {
     let name = parameter["name"].as_str().unwrap();
     let mut schema = &parameter["schema"];
@@ -181,7 +181,7 @@ fn one_of(parameter: &Value, item: &Value) -> String {
     format!("{name}={value}")
 }
 
-/// What commands run on a connection of their own.
+/// The functions that commands run on their own connection.
 fn commands(database: &str) {
     let mut conn = PgConnection::establish(&as_program(database)).unwrap();
     let (account, _) = auth::create_account(&mut conn, "initech").unwrap();
@@ -195,7 +195,8 @@ fn commands(database: &str) {
     settlement::parked(&mut conn).unwrap();
 }
 
-/// The request then looks for the settlement that it began. On a database of its own: the proxy stands before no other.
+/// After a lost answer to its first COMMIT, the request looks for its settlement. This request needs another database, because
+/// only a connection through the proxy can lose the answer.
 async fn a_commit_whose_answer_is_lost() {
     let (proxy, sandbox) = (Proxy::start(), Sandbox::start());
     let app = App::start_without_settler(proxy.url(&fresh_database()), Arc::new(sandbox.gateway()));

@@ -1,4 +1,4 @@
-//! What each toy service stands on that lifts a module: a pool of connections, and a response read whole.
+//! The common parts of the toy services that lift a module: a pool of connections, and a response in memory.
 
 use actix_web::HttpResponse;
 use actix_web::body::MessageBody;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::idempotency::{CONNECTION_LIMITS, Database, Error, Flights, watched};
 
-/// The service's pool: what a lifter writes.
+/// The service's pool. A service that lifts the module writes such a pool.
 #[derive(Clone)]
 pub struct Db {
     pool: Pool<ConnectionManager<PgConnection>>,
@@ -18,7 +18,7 @@ pub struct Db {
 }
 
 impl Db {
-    /// With so many connections at most; the first is made when it is needed.
+    /// Opens a pool with at most this many connections. The pool makes a connection when work needs one.
     pub fn open(url: &str, connections: u32) -> Self {
         let pool = Pool::builder()
             .max_size(connections)
@@ -62,7 +62,7 @@ impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Limits {
     }
 }
 
-/// A response, read whole.
+/// A response in memory.
 #[derive(Clone, Debug)]
 pub struct Response {
     pub status: u16,
@@ -86,7 +86,7 @@ impl Response {
         self.header("Idempotency-Replayed") == Some("true")
     }
 
-    /// All that a retry must give again.
+    /// The parts of a response that a retry must repeat.
     pub fn reply(&self) -> (u16, Option<&str>, Option<&str>, &[u8]) {
         (self.status, self.header("Content-Type"), self.header("Location"), &self.body)
     }

@@ -1,4 +1,4 @@
-//! What both test binaries stand on: a PostgreSQL cluster of this process's own, and a fresh database for each test.
+//! The base of all test binaries: each process has its own PostgreSQL cluster, and each test has a fresh database.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,7 @@ use idempotent_payments::dev_postgres::{self, Cluster, Options};
 static CLUSTER: OnceLock<Cluster> = OnceLock::new();
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// The cluster of this process. It ends and is deleted when the process ends, however it ends.
+/// The cluster of this process. When the process ends, also by a crash, the cluster stops and its files are deleted.
 pub fn cluster() -> &'static Cluster {
     CLUSTER.get_or_init(|| {
         let cluster = dev_postgres::start(&Options::throw_away()).unwrap();
@@ -21,7 +21,7 @@ pub fn cluster() -> &'static Cluster {
     })
 }
 
-/// A database of this test's own, cloned from the template that the binary prepared.
+/// Makes a database for one test: a copy of the template that the binary prepared.
 pub fn fresh_database() -> String {
     let cluster = cluster();
     let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -30,12 +30,12 @@ pub fn fresh_database() -> String {
     cluster.url(&name)
 }
 
-/// A connection of the test's own.
+/// A connection for the test itself.
 pub fn connect(url: &str) -> PgConnection {
     PgConnection::establish(url).unwrap()
 }
 
-/// One number, for tests that look into the database.
+/// Reads one number from the database.
 pub fn number(url: &str, sql: &str) -> i64 {
     #[derive(QueryableByName)]
     struct Number {
@@ -45,17 +45,17 @@ pub fn number(url: &str, sql: &str) -> i64 {
     diesel::sql_query(format!("SELECT {sql}")).get_result::<Number>(&mut connect(url)).unwrap().n
 }
 
-/// The number of rows, for tests that look into the tables.
+/// Counts rows.
 pub fn count(url: &str, rows: &str) -> i64 {
     number(url, &format!("count(*) AS n FROM {rows}"))
 }
 
-/// Runs statements, each in a transaction of its own.
+/// Runs SQL on a new connection.
 pub fn execute(url: &str, sql: &str) {
     connect(url).batch_execute(sql).unwrap();
 }
 
-/// Starts `n` tasks, the first one first, and waits for all.
+/// Starts `n` tasks in order, and waits for all of them.
 pub async fn at_once<T: Send + 'static, F>(n: usize, task: impl Fn(usize) -> F) -> Vec<T>
 where
     F: Future<Output = T> + Send + 'static,
@@ -68,7 +68,7 @@ where
     results
 }
 
-/// Waits until a condition of the database holds; fails after ten seconds, which no condition of a test needs.
+/// Waits until a condition is true. Fails after ten seconds: no condition of a test needs that long.
 pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     for _ in 0..1000 {
         if condition() {
@@ -79,7 +79,7 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     panic!("not within ten seconds: {what}");
 }
 
-/// Waits until so many backends of the database wait for a lock.
+/// Waits until at least this many backends of the database wait for a lock.
 pub async fn eventually_blocked(url: &str, backends: i64) {
     eventually("a backend waits for a lock", || {
         count(url, "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") >= backends

@@ -1,4 +1,4 @@
-//! The command itself: what it asks, what it prints where, and how it exits.
+//! The command itself: its questions, its output and its exit status.
 
 use std::process::{Command, Output, Stdio};
 
@@ -22,14 +22,14 @@ fn err(output: &Output) -> &str {
 
 const BODY: [&str; 4] = ["--body", r#"{"customer":"ada","quantity":1}"#, "--profile", "this"];
 
-/// Runs two checks of a toy; `more` says how.
+/// Runs two checks on a toy. `more` has further options.
 async fn run(toy: &Toy, more: &[&str]) -> Output {
     let url = format!("{}/things", toy.base);
     payments(&[&["POST", &url, "--only", "replay-marker,key-required"], &BODY[..], more].concat()).await
 }
 
 #[tokio::test]
-async fn the_exit_status_is_0_where_nothing_failed_and_1_where_something_did() {
+async fn the_exit_status_is_1_if_a_check_failed_and_else_0() {
     let passed = run(&Toy::start(Defect::None), &[]).await;
     assert_eq!(passed.status.code(), Some(0), "{passed:?}");
     let failed = run(&Toy::start(Defect::MarkerMissing), &[]).await;
@@ -43,7 +43,7 @@ async fn the_exit_status_is_0_where_nothing_failed_and_1_where_something_did() {
 }
 
 #[tokio::test]
-async fn the_most_that_will_be_sent_is_announced_beside_the_report() {
+async fn the_maximum_of_requests_is_announced_beside_the_report() {
     let output = run(&Toy::start(Defect::None), &["--format", "json"]).await;
     let report: Value = serde_json::from_str(out(&output)).unwrap();
     let announced = report["requests_announced"].as_u64().unwrap();
@@ -62,8 +62,8 @@ async fn junit_has_a_failure_with_the_advice() {
 }
 
 #[tokio::test]
-async fn another_machine_is_asked_nothing_before_somebody_said_yes() {
-    // An address that is documented never to be anybody's (RFC 5737).
+async fn another_machine_gets_no_request_without_a_yes() {
+    // RFC 5737 reserves this address for documentation, so no machine has it.
     let output = payments(&["POST", "http://192.0.2.1/orders", "--timeout", "1"]).await;
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(err(&output).contains("192.0.2.1 is not this machine"), "{}", err(&output));

@@ -1,4 +1,4 @@
-//! A toy service with one defect at a time: the check that is there for the defect fails, and on the right toy it passes.
+//! A toy service with one defect at a time: the check for the defect fails on this toy and passes on the right toy.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use idempotent_payments::verify::{Profile, Status, checks};
 use crate::toy::{Books, Defect, Toy};
 use crate::{finding, has_rule, report, with_status, words};
 
-/// The whole command line for a toy and its replica.
+/// The complete command line for a toy and its replica.
 fn command_line(toy: &Toy, replica: &Toy, more: &[&str]) -> Vec<String> {
     let base = &toy.base;
     let mut line =
@@ -22,7 +22,7 @@ fn command_line(toy: &Toy, replica: &Toy, more: &[&str]) -> Vec<String> {
     line
 }
 
-/// A toy and its replica, which share their books.
+/// A toy and its replica. They share their books.
 fn toys(defect: Defect, stores_failures: bool) -> (Toy, Toy) {
     let books = Arc::new(Books::default());
     let start = || Toy::replica(defect, stores_failures, Arc::clone(&books));
@@ -30,7 +30,7 @@ fn toys(defect: Defect, stores_failures: bool) -> (Toy, Toy) {
 }
 
 async fn fails(defect: Defect, check: &str, more: &[&str]) {
-    // The defects of stored failures need a toy that stores them.
+    // The defects of stored failures need a toy that stores failures.
     let stores = matches!(defect, Defect::FailureReplayedAs422 | Defect::FailureMadeAgainButKept);
     let (toy, replica) = toys(defect, stores);
     let (right, right_replica) = toys(Defect::None, stores);
@@ -141,7 +141,7 @@ async fn a_profile_requires_what_its_author_says_and_only_notes_the_rest() {
 }
 
 #[tokio::test]
-async fn what_a_profile_only_recommends_warns() {
+async fn a_check_that_a_profile_only_recommends_warns() {
     let (toy, replica) = toys(Defect::EmptyKeyTaken, false);
     let line = command_line(&toy, &replica, &["--profile", "draft", "--only", "key-empty"]);
     let seen = report(&line).await.unwrap();
@@ -150,7 +150,7 @@ async fn what_a_profile_only_recommends_warns() {
 }
 
 #[tokio::test]
-async fn a_check_without_what_it_needs_is_skipped_and_says_why() {
+async fn a_check_without_its_options_is_skipped_and_gives_the_reason() {
     let toy = Toy::start(Defect::None);
     let line = words(["POST", &format!("{}/things", toy.base), "--body", r#"{"customer":"ada"}"#, "--profile", "this"]);
     let seen = report(&line).await.unwrap();

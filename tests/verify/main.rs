@@ -1,10 +1,10 @@
-//! `payments verify`, held to its own word: it passes what is right, and each check fails for its defect.
-#![expect(clippy::unwrap_used, reason = "in a test, a panic is how a failure is told")]
+//! Tests of `payments verify`: a right service passes every check, and each check fails on a service with its defect.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
-#[expect(dead_code, reason = "the API's tests need more of a client than these do")]
+#[expect(dead_code, reason = "only the API's tests use the rest of the client")]
 #[path = "../api/app.rs"]
 mod app;
-#[expect(dead_code, reason = "the API's tests look into the database, these do not")]
+#[expect(dead_code, reason = "only other test binaries use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -21,14 +21,14 @@ fn prepare_template(url: &str) {
     idempotent_payments::demo::seed(&mut support::connect(url)).unwrap();
 }
 
-/// A command line, as `payments verify` reads it.
+/// The command line of `payments verify`.
 #[derive(Debug, Parser)]
 struct CommandLine {
     #[command(flatten)]
     args: Args,
 }
 
-/// Runs what the command line says, in this process.
+/// Runs a command line in this process.
 async fn report(words: &[String]) -> Result<Report, String> {
     let words = std::iter::once("verify").chain(words.iter().map(String::as_str));
     let args = CommandLine::try_parse_from(words).map_err(|error| error.to_string())?.args;
@@ -40,7 +40,7 @@ fn finding<'r>(report: &'r Report, check: &str) -> &'r Finding {
     report.findings.iter().find(|finding| finding.check == check).unwrap()
 }
 
-/// Names and texts of the findings that have one of these statuses.
+/// The names and texts of the findings with this status.
 fn with_status(report: &Report, status: Status) -> Vec<(&str, &str)> {
     let findings = report.findings.iter().filter(|finding| finding.status == status);
     findings.map(|finding| (finding.check, finding.seen.as_str())).collect()
@@ -50,7 +50,7 @@ fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(ToOwned::to_owned).into()
 }
 
-/// Whether the profile says something about a check.
+/// Whether the profile has a rule for the finding's check.
 fn has_rule(finding: &Finding, profile: Profile) -> bool {
     finding.rule(profile).is_some()
 }

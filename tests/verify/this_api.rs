@@ -1,4 +1,4 @@
-//! This project's own API, with its real database, under its own profile.
+//! This project's own API, with a real database, under the project's own profile.
 
 use idempotent_payments::verify::Status;
 
@@ -22,7 +22,7 @@ async fn orders_pass_every_check_that_can_be_made_from_outside() {
     line.extend(words(["--other-url", &format!("{base}/v1/charges"), "--other-method", "PUT"]));
     let seen = report(&line).await.unwrap();
     let skipped: Vec<_> = with_status(&seen, Status::Skip).into_iter().map(|(check, _)| check).collect();
-    // Nothing that a client can send makes this API answer 5xx.
+    // No request makes this API answer 5xx, so these checks can't run.
     assert_eq!(skipped, ["server-error-key", "server-error-effect"], "{seen:#?}");
     let passed = with_status(&seen, Status::Pass).len();
     assert_eq!(passed + skipped.len(), seen.findings.len(), "{:#?}", with_status(&seen, Status::Fail));

@@ -1,4 +1,4 @@
-//! A small keyed service in memory: right in all that `payments verify` checks, or wrong in one point.
+//! A small keyed service in memory. It passes all checks of `payments verify`, or it has one defect.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -77,10 +77,10 @@ struct Record {
     reply: Reply,
 }
 
-/// One key's record. The lock is held while its request is worked on.
+/// The record of one key. A request holds the lock while it works.
 type Slot = Arc<tokio::sync::Mutex<Option<Record>>>;
 
-/// The books, which two replicas share.
+/// The books. Two replicas share them.
 #[derive(Default)]
 pub struct Books {
     effects: Mutex<Vec<(String, String)>>,
@@ -91,7 +91,7 @@ pub struct State {
     defect: Defect,
     stores_failures: bool,
     books: Arc<Books>,
-    /// The slots of this process alone, where the defect is that.
+    /// The slots of this process. Only [`Defect::LockPerProcess`] uses them.
     own: Books,
 }
 
@@ -186,7 +186,7 @@ fn keep_socket(connection: &dyn Any, data: &mut Extensions) {
     data.insert(Arc::new(TcpStream::from(socket)));
 }
 
-/// Waits until the client has closed or reset its connection. Many servers cancel a request's work then.
+/// Waits until the client has closed or reset its connection. Many servers then cancel the request's work.
 async fn gone(request: &HttpRequest) {
     let socket = Arc::clone(request.conn_data::<Arc<TcpStream>>().unwrap());
     loop {
@@ -223,7 +223,7 @@ fn answer(state: &State, reply: &Reply, replayed: bool) -> HttpResponse {
     response.body(reply.body.clone())
 }
 
-/// The key, none where the request goes without, or why it is refused.
+/// The key, or none if the request may go without a key, or the reason for a refusal.
 fn key_of(state: &State, request: &HttpRequest) -> Result<Option<String>, &'static str> {
     let values: Vec<_> = request.headers().get_all("Idempotency-Key").collect();
     let value = match values.as_slice() {

@@ -1,4 +1,4 @@
-//! What the toy does with a request: look the key up, compare, work, and store; or one of them wrongly.
+//! The steps of a request: find the key, compare, work, store. A defect makes one step wrong.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use super::{Defect, Record, Reply, Slot, State, problem};
 /// How long the work takes.
 const WORK: Duration = Duration::from_millis(12);
 
-/// The same for a defect that shows only if duplicates meet, or if a client leaves in the middle of the work: a busy machine
-/// makes fifty connections in less.
+/// How long the work takes for a defect that shows only if duplicates meet, or if a client leaves during the work. A busy machine
+/// makes fifty connections in less time.
 const LONG_WORK: Duration = Duration::from_millis(400);
 
 /// One request.
@@ -114,7 +114,7 @@ impl Work {
         (reply, false)
     }
 
-    /// One effect, but every duplicate that meets the first one makes a reply of its own.
+    /// Makes one effect, but each duplicate during the first request's work gets its own reply.
     async fn run_and_keep_the_first(&self, slot: &Slot, json: &Value, fingerprint: String) -> (Reply, bool) {
         if let Some(record) = slot.lock().await.clone() {
             return self.replay(&record, &fingerprint);
@@ -129,7 +129,7 @@ impl Work {
         (reply, false)
     }
 
-    /// A flag says that the request is in flight; nobody takes it down when the work is canceled.
+    /// A flag says that the request is in flight. If the work is canceled, the flag stays.
     async fn run_with_a_flag(&self, slot: &Slot, json: &Value, fingerprint: String) -> (Reply, bool) {
         const IN_FLIGHT: &str = "in flight";
         let record = slot.lock().await.clone();

@@ -1,8 +1,10 @@
+// Checks CORS: a page of an allowed origin uses the API, a page of another origin reads nothing.
+
 import assert from "node:assert/strict";
 import http from "node:http";
 import { chromium } from "playwright-core";
 
-// The page: empty, served by another server, so of another origin than the API.
+// An empty page from another server, so the page has another origin than the API.
 const page = http.createServer((_, answer) => answer.setHeader("Content-Type", "text/html").end("<!doctype html><title>Shop</title>"));
 await new Promise((listening) => page.listen(0, "0.0.0.0", listening));
 const port = page.address().port;
@@ -39,7 +41,7 @@ const browser = await chromium.launch({
 const run = async (origin) => {
   const tab = await browser.newPage();
   await tab.goto(origin);
-  return tab.evaluate(script, process.env.BASE);
+  return tab.evaluate(script, process.argv[2]);
 };
 assert.deepEqual(await run(`http://localhost:${port}`), {
   statuses: [201, 201, 422, 422],
@@ -52,4 +54,4 @@ assert.deepEqual(await run(`http://localhost:${port}`), {
 assert.match(await run(`http://127.0.0.2:${port}`), /Failed to fetch/);
 await browser.close();
 page.close();
-console.log("a page of another origin orders once, reads the replay marker and retry; one that may not call reads nothing");
+console.log("a page of an allowed origin makes one order and reads the replay marker and retry; a page of another origin reads nothing");

@@ -1,0 +1,71 @@
+//! The server: from a connection to the routes.
+//!
+//! Guarantees: a client that is slow to send a request's head loses its connection; an idle connection is kept as long as the
+//! settings say; after SIGTERM, requests under way end and idle connections close.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use actix_http::{HttpService, Protocol};
+use actix_service::{ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::App;
+use actix_web::dev::{AppConfig, Server};
+use actix_web::middleware::{Condition, from_fn};
+use actix_web::rt::net::TcpStream;
+use actix_web::web::Data;
+
+use super::browsers::cors;
+use super::frame::frame;
+use super::upgrade::WithoutOffers;
+use super::{State, routes};
+use crate::metrics::Metrics;
+use crate::pages;
+
+/// How long requests under way may go on after SIGTERM, in seconds. A handler answers within its budget of 6 s; beyond
+/// twice that the client is gone.
+const DRAIN_SECONDS: u64 = 12;
+
+/// How long a client may take to send its request's head: slower ones hold a connection for nothing.
+const HEAD_WITHIN: Duration = Duration::from_secs(5);
+
+/// Serves on the listener until the server's handle stops the server. The server takes no signals: [`crate::drain`] does.
+///
+/// # Errors
+/// The operating system's, if the listener can't be used.
+pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
+    let metrics = Metrics::new().map_err(std::io::Error::other)?;
+    let server = Server::build().shutdown_timeout(DRAIN_SECONDS).disable_signals();
+    let drains = server.graceful_shutdown_signal();
+    // What actix' HttpServer does, and one thing more: each connection is read through `WithoutOffers`.
+    let server = server.listen("api", listener, move || {
+        let State { keep_alive, ref cors_origins, .. } = state;
+        let state = state.clone();
+        let app = App::new()
+            .app_data(Data::new(state.db))
+            .app_data(Data::new(state.known_keys))
+            .app_data(Data::new(state.settler))
+            .app_data(Data::new(metrics.clone()))
+            .app_data(Data::new(state.demo.clone()))
+            .app_data(Data::new(state.draining))
+            .wrap(from_fn(frame))
+            // Outside of the frame, so that errors have its headers, too.
+            .wrap(Condition::new(!cors_origins.is_empty(), cors(cors_origins.clone())))
+            .configure(|config| pages::routes(config, state.demo.is_some()))
+            .configure(routes);
+        let drains = drains.clone();
+        let http = HttpService::build()
+            .client_request_timeout(HEAD_WITHIN)
+            .keep_alive(keep_alive)
+            .graceful_shutdown_signal(move || {
+                let drains = drains.clone();
+                async move { drains.notified().await }
+            })
+            .finish(map_config(app, |()| AppConfig::default()));
+        fn_service(|io: TcpStream| async {
+            let peer = io.peer_addr().ok();
+            Ok((WithoutOffers::new(io), Protocol::Http1, peer))
+        })
+        .and_then(http)
+    })?;
+    Ok(server.run())
+}
