@@ -69,8 +69,12 @@ pub fn fault(error: &Error) -> Fault {
 const LOST_WORKER: &str = "connection to the remote node";
 
 fn by_message(message: &str) -> Fault {
-    // Citus looks for deadlocks over several nodes, too.
-    const RUN_AGAIN: [&str; 2] = ["deadlock detected", "was involved in a distributed deadlock"];
+    const RUN_AGAIN: [&str; 3] = [
+        "deadlock detected",
+        // Citus: a deadlock over several nodes, and a worker that was lost at COMMIT. The next claim finds out what was committed.
+        "was involved in a distributed deadlock",
+        "could not commit transaction for shard",
+    ];
     const RECONNECT: [&str; 10] = [
         // libpq, if the connection is gone. Diesel gives these errors no kind.
         "server closed the connection unexpectedly",
