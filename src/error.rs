@@ -217,6 +217,7 @@ impl From<diesel::result::Error> for ApiError {
                 (&problems::DATABASE_UNAVAILABLE, "the database can't serve this right now")
             }
             Fault::Other => {
+                log::error!("internal error: {error}");
                 (&problems::INTERNAL, "something broke on our side; our log has the cause under the request id")
             }
         };

@@ -92,13 +92,14 @@ impl World {
     }
 
     /// A connection to read the API's books. If the database is elsewhere, the books are a copy, because a distributed database
-    /// can't answer every query.
+    /// can't answer every query. The migrations make the copy's schema: a dump also has options of the server that it is from.
     pub fn books(&self) -> Result<PgConnection, Fatal> {
         if let Some((url, _)) = &self.elsewhere {
             let copy = locked(&self.clusters).last().ok_or("there is no cluster")?.url("payments");
+            idempotent_payments::db::migrate(&copy)?;
             let tables = TABLES.map(|table| format!("--table=public.{table}")).join(" ");
             let command = format!(
-                "pg_dump --no-owner {tables} --dbname='{url}' | psql -qX -v ON_ERROR_STOP=1 '{copy}' >/dev/null"
+                "pg_dump --data-only {tables} --dbname='{url}' | psql -qX -v ON_ERROR_STOP=1 '{copy}' >/dev/null"
             );
             shell(&format!("set -o pipefail; {command}"))?;
         }

@@ -54,6 +54,8 @@ pub fn fault(error: &Error) -> Fault {
         // COMMIT failed, and the ROLLBACK that Diesel sends after it failed too. COMMIT's error counts.
         Error::RollbackErrorOnCommit { commit_error, .. } => fault(commit_error),
         Error::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => Fault::RunAgain,
+        // This comes before the kind. The SQLSTATE says "connection closed", but our connection to the coordinator is good.
+        Error::DatabaseError(_, information) if information.message().contains(LOST_WORKER) => Fault::RunAgain,
         // A connection that was made while the server was read-only stays read-only after a fail-over.
         Error::DatabaseError(DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::ReadOnlyTransaction, _) => {
             Fault::Reconnect
@@ -63,18 +65,22 @@ pub fn fault(error: &Error) -> Fault {
     }
 }
 
+/// The coordinator of a Citus cluster says this when a worker does not answer.
+const LOST_WORKER: &str = "connection to the remote node";
+
 fn by_message(message: &str) -> Fault {
     const RUN_AGAIN: [&str; 3] = [
         "deadlock detected",
-        // Citus: a deadlock over several nodes, and a node that lost another node.
+        // Citus: a deadlock over several nodes, and a worker that was lost at COMMIT. The next claim finds out what was committed.
         "was involved in a distributed deadlock",
-        "connection to the remote node",
+        "could not commit transaction for shard",
     ];
-    const RECONNECT: [&str; 9] = [
+    const RECONNECT: [&str; 10] = [
         // libpq, if the connection is gone. Diesel gives these errors no kind.
         "server closed the connection unexpectedly",
         "terminating connection",
         "no connection to the server",
+        "connection not open",
         "could not receive data from server",
         "could not send data to server",
         // A standby.

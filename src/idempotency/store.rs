@@ -206,10 +206,11 @@ pub(super) fn record(conn: &mut PgConnection, claim: &Claim, reply: Reply, ttl: 
 }
 
 /// The table has no other unique key than its primary key.
+/// Citus names no table, and names the constraint with a shard's number: `"idempotency_keys_pkey_102012"`.
 fn run_again_if_taken(refusal: DieselError) -> DieselError {
     match refusal {
         DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, what)
-            if what.table_name() == Some("idempotency_keys") =>
+            if what.table_name() == Some("idempotency_keys") || what.message().contains("\"idempotency_keys_pkey") =>
         {
             let why = format!("another transaction recorded the key first: {}", what.message());
             DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, Box::new(why))

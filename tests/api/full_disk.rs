@@ -47,6 +47,7 @@ async fn a_transaction_that_a_distributed_server_aborts_runs_again() {
         ("40P01", "canceling the transaction since it was involved in a distributed deadlock"),
         ("08006", "connection to the remote node citus-2:5432 failed with the following error: Connection refused"),
         ("XX000", "connection to the remote node citus-2:5432 failed"),
+        ("XX000", "could not commit transaction for shard 102039 on at least one active node"),
     ];
     let app = App::start_with_pool(2).await;
     for (number, (sqlstate, message)) in errors.into_iter().enumerate() {

@@ -26,6 +26,7 @@ mod replay;
 mod run_again;
 mod sweep;
 mod toy;
+mod useless_lock;
 
 /// Runs the module's migration and nothing else of the schema, then makes the toy service's tables.
 fn prepare_template(url: &str) {

@@ -1,10 +1,12 @@
 //! If PostgreSQL aborts a transaction in favour of another one, the transaction runs again. The tests make real deadlocks and
 //! real serialization failures.
 
-use std::sync::{Arc, Barrier};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Barrier, Mutex};
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
+use diesel::sql_types::Integer;
 
 use crate::support::{connect, count, eventually_blocked, execute, fresh_database};
 use crate::toy::{MAKE, MAKE_OR_REMEMBER, Runs, ToyError, Workshop, make, stock};
@@ -112,4 +114,55 @@ async fn a_transaction_that_hits_a_time_limit_does_not_run_again() {
     assert_eq!((runs.so_far(), workshop.records()), (1, 0));
     drop(shelf);
     assert!(!workshop.make("key").await.is_replay());
+}
+
+/// Makes the record's INSERT fail with this error, the first time.
+fn fail_the_first_record(url: &str, sqlstate: &str, message: &str) {
+    execute(
+        url,
+        &format!(
+            "CREATE SEQUENCE records; CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+               IF nextval('records') = 1 THEN RAISE EXCEPTION '%', '{message}' USING ERRCODE = '{sqlstate}'; END IF; RETURN NEW; END $$; \
+             CREATE TRIGGER fail BEFORE INSERT ON idempotency_keys FOR EACH ROW EXECUTE FUNCTION fail()"
+        ),
+    );
+}
+
+/// Runs of the body, and the server's processes that they ran on.
+async fn runs_and_backends(workshop: &Workshop) -> (u32, usize) {
+    let (runs, backends) = (Runs::default(), Arc::new(Mutex::new(BTreeSet::new())));
+    let (counted, seen) = (runs.clone(), Arc::clone(&backends));
+    let answer = workshop.send(MAKE, "key", "ball", move |conn, toy| {
+        counted.is_first();
+        seen.lock()
+            .unwrap()
+            .insert(diesel::select(diesel::dsl::sql::<Integer>("pg_backend_pid()")).get_result::<i32>(conn)?);
+        make(conn, toy)
+    });
+    assert_eq!(answer.await.unwrap().status, 201);
+    assert_eq!((workshop.toys(), workshop.records()), (1, 1));
+    let backends = backends.lock().unwrap().len();
+    (runs.so_far(), backends)
+}
+
+/// Citus passes on a worker's message without the fields that name table and constraint.
+#[tokio::test]
+async fn a_key_that_is_taken_runs_again_although_the_server_names_no_table() {
+    let workshop = Workshop::open();
+    let says = "duplicate key value violates unique constraint \"idempotency_keys_pkey_102012\"";
+    fail_the_first_record(&workshop.url, "23505", says);
+
+    assert_eq!(runs_and_backends(&workshop).await.0, 2);
+}
+
+/// The SQLSTATE is that of a closed connection. To connect afresh would help nobody, and cost the other accounts, whose
+/// workers are well, their connections.
+#[tokio::test]
+async fn a_worker_that_a_coordinator_lost_runs_again_over_the_same_connection() {
+    let workshop = Workshop::open_on(fresh_database(), 1);
+    let says = "connection to the remote node postgres@citus-2:5432 failed with the following error: server closed the \
+                connection unexpectedly";
+    fail_the_first_record(&workshop.url, "08006", says);
+
+    assert_eq!(runs_and_backends(&workshop).await, (2, 1));
 }
