@@ -55,5 +55,5 @@ async fn a_transaction_that_a_distributed_server_aborts_runs_again() {
         let answer = app.order(&format!("key-{number}"), "pro-monthly", 1).await.expect(201);
         assert!(!answer.is_replay(), "{message}");
     }
-    assert_eq!(app.count("orders"), 3);
+    assert_eq!(app.count("orders"), 4);
 }
