@@ -215,7 +215,7 @@ problems! {
         "The order's products have different currencies.",
         "Make one order for each currency.";
     INTERNAL = "internal", 500, Broken, "Internal error",
-        "Something broke on our side. The work of the request was rolled back.",
+        "Something broke on our side. The work of the request was rolled back, or a retry with the same key finds its reply.",
         "Send the same request with the same key again. If the problem stays, tell us the X-Request-Id.";
     OVERLOADED = "overloaded", 503, Broken, "Overloaded",
         "Too many requests are waiting. The server refused this request before it changed anything.",

@@ -43,7 +43,7 @@ pub const QUEUE_WAIT: Duration = Duration::from_secs(2);
 const QUEUE_PER_CONNECTION: usize = 64;
 
 /// How often a read runs again. After a restart of the server, the first run meets a dead connection, and the second run gets a
-/// fresh one.
+/// fresh one. Two more runs, after 20 and 40 ms, cover a server that is still starting.
 const READ_AGAIN: usize = 3;
 
 /// The first pause before a read runs again. Each further pause is twice as long. A new connection takes some milliseconds.
