@@ -68,7 +68,7 @@ fn serve_until_told(settings: &Settings, database: &Database, listener: TcpListe
             draining: draining.clone(),
             demo,
         };
-        let server = http::serve(listener, state)?;
+        let server = http::server::serve(listener, state)?;
         let cut = end_when_told(server.handle(), draining, settings.drain_delay);
         let background = [rt::spawn(sweeper(db.clone(), settings.sweep_interval)), rt::spawn(settler.clone().watch())];
         // If nobody reads the banner, the server runs all the same.

@@ -4,7 +4,7 @@ mod browsers;
 mod frame;
 mod names;
 mod oddities;
-mod server;
+pub mod server;
 #[cfg(feature = "otel")]
 mod traced;
 mod upgrade;
@@ -20,7 +20,6 @@ use actix_web::web::{self, ServiceConfig, resource};
 use actix_web::{FromRequest, HttpResponse, Resource, Responder, Route};
 
 use self::oddities::{no_query, options};
-pub use self::server::serve;
 use crate::auth::{KnownKeys, authenticate};
 use crate::db::Db;
 use crate::drain::Draining;

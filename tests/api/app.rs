@@ -126,7 +126,7 @@ impl App {
                     keep_alive: Duration::from_secs(75),
                     draining: Draining::default(),
                 };
-                let server = http::serve(listener, state).unwrap();
+                let server = http::server::serve(listener, state).unwrap();
                 sender.send(server.handle()).unwrap();
                 server.await.unwrap();
             });
