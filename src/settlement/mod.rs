@@ -132,7 +132,8 @@ pub trait Outside: Clone + Send + Sync + 'static {
     /// Called at each step. A test can end the process there.
     fn reached(&self, _: Step) {}
 
-    /// Wraps work that outlives its request, while the request's task runs: what the task knows of a trace goes on in the work.
+    /// Wraps work that outlives its request. The module calls this in the request's task, so that a service can pass the request's
+    /// trace on to the work.
     fn carried<T>(work: impl Future<Output = T> + Send + 'static) -> impl Future<Output = T> + Send + 'static {
         work
     }
