@@ -1,10 +1,10 @@
 //! Ignores a client's offer of another protocol. The client gets its answer in HTTP/1.1, and the connection stays open.
 //!
-//! Guarantees: `Connection: Upgrade` with `Upgrade: h2c` changes nothing for the client, as RFC 9110 section 7.8 allows. Java's
-//! client sends both headers by default. The module changes no body that this API accepts.
+//! Guarantees: the server ignores `Connection: Upgrade` with `Upgrade: h2c`. RFC 9110 section 7.8 allows this. Java's client
+//! sends both headers by default. The module changes no body that this API accepts.
 //!
-//! The reason: actix closes the connection after such a request. If the client offers a websocket, actix reads the body until
-//! the connection ends. actix decides this while it parses, so no middleware can change it.
+//! Without this module, actix closes the connection after a request with an offer. If the client offers a websocket, actix reads
+//! the body until the connection ends. actix decides this while it parses, so no middleware can change it.
 
 use std::io;
 use std::pin::Pin;
@@ -18,9 +18,10 @@ const UPGRADE: &[u8] = b"upgrade";
 
 /// A client's connection without offers.
 ///
-/// On purpose: the read misspells the word `upgrade` at the start of a line and in a line `Connection:`, so that actix sees a
-/// header that it does not know. The lengths stay the same. A JSON body never has such a line: JSON has no bare word `upgrade`,
-/// and no string with a bare line feed.
+/// On purpose: each read changes `upgrade` into `upgradx`, at the start of a line, and at the start of a word in a line
+/// `Connection:`, so that actix sees a header that it does not know. `Upgrade-Insecure-Requests` changes too, and nobody reads it
+/// here. The lengths stay the same. A JSON body never has such a line: JSON has no bare word `upgrade`, and no string with a bare
+/// line feed.
 #[derive(Debug)]
 pub(super) struct WithoutOffers {
     io: TcpStream,

@@ -71,7 +71,8 @@ const LOST_WORKER: &str = "connection to the remote node";
 fn by_message(message: &str) -> Fault {
     const RUN_AGAIN: [&str; 3] = [
         "deadlock detected",
-        // Citus: a deadlock over several nodes, and a worker that was lost at COMMIT. The next claim finds out what was committed.
+        // Citus: a deadlock over several nodes, and a worker that was lost at COMMIT. The next claim finds out what was
+        // committed.
         "was involved in a distributed deadlock",
         "could not commit transaction for shard",
     ];

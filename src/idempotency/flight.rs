@@ -3,8 +3,8 @@
 //!
 //! Guarantees: followers hold no connection. Each follower compares the leader's record with its own request.
 //!
-//! Single flight makes nothing right: the primary key does. Each process has its own flights. If the leader's client leaves,
-//! nothing is lost: a follower leads next.
+//! The protocol is correct without single flight, by its primary key. Each process has its own flights. If the leader's client
+//! leaves, nothing is lost: a follower leads next.
 
 use std::any::Any;
 use std::collections::HashMap;

@@ -7,7 +7,7 @@
 //! - The record and the business writes commit together or not at all. No record commits without its reply.
 //! - A retry gets the first final reply: the same status, `Content-Type`, `Location` and body, byte for byte. A 202 is
 //!   provisional: [`settle`] puts the final reply in its place.
-//! - A key that comes with another request is refused, and changes nothing.
+//! - If a key comes with another request, that request is refused and changes nothing.
 //! - A crash leaves no key stuck: the transaction that held the key ends with its connection.
 //! - Duplicates wait without holding a connection.
 //!
@@ -15,8 +15,8 @@
 //! - It remembers nothing beyond a policy's time to live.
 //! - It does not undo what a body does outside the database, for example a call or a mail. When the transaction runs again, the
 //!   body runs again too. `src/settlement/` makes a call to the outside safe.
-//! - It does not end a 202. A reply with status 202 stays, and its retries wait, until [`settle`] replaces the reply. Don't use
-//!   202 for "accepted".
+//! - It does not end a 202. A reply with status 202 stays until [`settle`] replaces it, and each retry waits for [`Policy::wait`]
+//!   first. Don't use 202 for "accepted".
 //! - It does not authenticate. The caller passes the account, and one account never meets another account's keys.
 //! - It does not look at the query string. A parameter that changes the effect must be in the body.
 //! - It stores replies as they are. Don't put secrets into replies.
@@ -32,12 +32,12 @@
 //! 4. **Record.** One plain INSERT, with the reply. COMMIT.
 //!
 //! The primary key makes the protocol right. If two transactions of one key come to step 4, the second INSERT fails. The second
-//! transaction rolls back, runs again, and then replays. The advisory lock saves the duplicates that work, and keeps them from
-//! waiting inside the database.
+//! transaction rolls back, runs again, and then replays. Because of the advisory lock, duplicates don't run the body for
+//! nothing, and don't wait inside the database.
 //!
 //! After a deadlock, a serialization failure or a lost connection, at COMMIT too, the whole transaction runs again, a bounded
-//! number of times. This is safe, since record and writes are one transaction: after a lost COMMIT, either both are there or
-//! none is.
+//! number of times. This is safe, since record and writes are one transaction: after a lost COMMIT, the database has both
+//! or neither.
 //!
 //! In one process, duplicates wait in memory for the first request (`flight.rs`). If another process holds the key, a duplicate
 //! looks again after a pause. A duplicate that has waited for [`Policy::wait`] gets 409.
@@ -64,8 +64,8 @@
 //!         .await
 //! }
 //! ```
-//! This is `src/orders/mod.rs`, and `place` is in `src/orders/place.rs`. A handler with ids in its path names the parsed ids:
-//! `request.on(id)`.
+//! This is `src/orders/mod.rs`, and `place` is in `src/orders/place.rs`. If the path has ids, the handler calls
+//! `request.on(id)` for each parsed id.
 //!
 //! # How to lift it
 //! Copy this folder and the migration `idempotency_keys`. Implement three traits: [`Database`] for your pool, [`Failure`] for

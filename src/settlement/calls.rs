@@ -1,7 +1,7 @@
 //! How many calls the settler makes at once, and for whom.
 //!
-//! Guarantees: settlements that keep failing leave half of the calls to others, so that first retries find a free call while
-//! other calls hang. One account leaves a quarter of each to the other accounts.
+//! Guarantees: settlements that keep failing use at most half of the calls, so that a first retry finds a free call while other
+//! calls hang. One account uses at most three quarters of all calls, and three quarters of that half.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

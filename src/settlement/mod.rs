@@ -9,11 +9,12 @@
 //!   previous holder writes nothing (the fence).
 //! - After a crash of the process or of the database at any point, the settlement is due again when its lease ends.
 //! - A key that once made a settlement never makes another one, also when the key's idempotency record is gone.
-//! - Calls that hang leave some of the settler's calls to first retries and to other accounts (`calls.rs`).
+//! - If calls hang, the settler still has room for first retries and for other accounts (`calls.rs`).
 //!
 //! # What it does not do
 //! - It does not guarantee an end. While the system outside does not answer, the reply stays a 202. After
-//!   [`Limits::max_attempts`] leases the settlement is parked: a person sees it, and must resume it.
+//!   [`Limits::max_attempts`] leases the settlement is parked, and the settler stops. A person must look, and
+//!   resume the settlement.
 //! - It can't protect a call if the system outside neither takes the reference as an idempotency key nor can be asked for the
 //!   reference.
 //! - It does not repair tables that a person changed by hand. If the provisional record is gone, no outcome is recorded.
@@ -132,8 +133,8 @@ pub trait Outside: Clone + Send + Sync + 'static {
     /// Called at each step. A test can end the process there.
     fn reached(&self, _: Step) {}
 
-    /// Wraps work that outlives its request. The module calls this in the request's task, so that a service can pass the request's
-    /// trace on to the work.
+    /// Wraps work that outlives its request. The module calls this in the request's task, so that a service can pass the
+    /// request's trace on to the work.
     fn carried<T>(work: impl Future<Output = T> + Send + 'static) -> impl Future<Output = T> + Send + 'static {
         work
     }
