@@ -77,15 +77,6 @@ impl ApiError {
         Self::new(&problems::INTERNAL, "something broke on our side; our log has the cause under the request id")
     }
 
-    /// The name of the constraint that the statement violated, if the error has one.
-    #[must_use]
-    pub fn constraint(error: &diesel::result::Error) -> Option<&str> {
-        match error {
-            diesel::result::Error::DatabaseError(_, information) => information.constraint_name(),
-            _ => None,
-        }
-    }
-
     /// The database error, if the database is the cause.
     #[must_use]
     pub fn database_error(&self) -> Option<&diesel::result::Error> {
@@ -210,7 +201,7 @@ impl From<idempotency::Error> for ApiError {
 }
 
 impl From<diesel::result::Error> for ApiError {
-    /// A feature maps the constraint names that it expects. No feature expected an error that arrives here.
+    /// A constraint that arrives here is a defect: a feature locks the rows that it decides by, or inserts with ON CONFLICT.
     fn from(error: diesel::result::Error) -> Self {
         let (problem, detail) = match idempotency::fault(&error) {
             Fault::RunAgain | Fault::Reconnect | Fault::Unavailable => {
