@@ -1,6 +1,6 @@
 //! If a setting has a wrong value, the program ends with one line, before it changes anything.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::process::{Output, Stdio};
 
@@ -13,8 +13,13 @@ fn refused(name: &str, value: &str, more: &[(&str, &str)]) -> String {
     let cluster = untouched.path().join("cluster");
     let mut command = bare();
     command.env("DEV_POSTGRES_DIR", &cluster).env("BIND", "127.0.0.1:0").env("SANDBOX_BIND", "127.0.0.1:0");
-    let Output { status, stdout, stderr } =
-        command.envs(more.iter().copied()).env(name, value).arg("serve").output().unwrap();
+    command.envs(more.iter().copied()).env(name, value).arg("serve").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut program = command.spawn().unwrap();
+    // If the program starts after all, its banner comes here, and the test ends the program.
+    if program.stdout.as_mut().unwrap().read(&mut [0]).unwrap() > 0 {
+        program.kill().unwrap();
+    }
+    let Output { status, stdout, stderr } = program.wait_with_output().unwrap();
 
     let text = String::from_utf8(stderr).unwrap();
     assert_eq!(status.code(), Some(2), "{name}={value}: {text}");
