@@ -28,6 +28,10 @@ const DRAIN_SECONDS: u64 = 12;
 /// How long a client may take to send the head of its request. A slower client only holds a connection.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long the server goes on reading after it refused a body that is still arriving. If the server closed at once, the
+/// client's next write would fail, and the client might never read the answer. HttpServer has the same second.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Serves on the listener until the server's handle stops the server. [`crate::drain`] handles the signals.
 ///
 /// # Errors
@@ -59,6 +63,7 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
         let drains = drains.clone();
         let http = HttpService::build()
             .client_request_timeout(HEAD_WITHIN)
+            .client_disconnect_timeout(LINGER)
             .keep_alive(keep_alive)
             .graceful_shutdown_signal(move || {
                 let drains = drains.clone();

@@ -56,6 +56,21 @@ async fn a_body_that_does_not_end_is_a_timeout_and_may_be_sent_again() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_still_sending_too_large_a_body_reads_the_answer_and_is_not_cut() {
+    let app = App::start_with_pool(2).await;
+    let mut stream = connect(&app);
+    stream.write_all(head("key", 1 << 20, "").as_bytes()).unwrap();
+    stream.write_all(&vec![b' '; 80 << 10]).unwrap();
+
+    let answer = read_to(&mut stream, "\"status\":413");
+
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    for _ in 0..4 {
+        stream.write_all(&vec![b' '; 64 << 10]).expect("the server still reads");
+    }
+}
+
+#[tokio::test]
 async fn an_offer_of_another_protocol_is_ignored_and_the_connection_stays_usable() {
     let app = App::start_with_pool(2).await;
     let body = one_item("sticker", 1).to_string();
