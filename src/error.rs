@@ -203,16 +203,13 @@ impl From<idempotency::Error> for ApiError {
 impl From<diesel::result::Error> for ApiError {
     /// A constraint that arrives here is a defect: a feature locks the rows that it decides by, or inserts with ON CONFLICT.
     fn from(error: diesel::result::Error) -> Self {
-        let (problem, detail) = match idempotency::fault(&error) {
+        let answer = match idempotency::fault(&error) {
             Fault::RunAgain | Fault::Reconnect | Fault::Unavailable => {
-                (&problems::DATABASE_UNAVAILABLE, "the database can't serve this right now")
+                Self::new(&problems::DATABASE_UNAVAILABLE, "the database can't serve this right now")
             }
-            Fault::Other => {
-                log::error!("internal error: {error}");
-                (&problems::INTERNAL, "something broke on our side; our log has the cause under the request id")
-            }
+            Fault::Other => Self::internal(&error),
         };
-        Self { database: Some(Arc::new(error)), ..Self::new(problem, detail) }
+        Self { database: Some(Arc::new(error)), ..answer }
     }
 }
 
