@@ -29,7 +29,7 @@ const DRAIN_SECONDS: u64 = 12;
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long the server goes on reading after it refused a body that is still arriving. If the server closed at once, the
-/// client's next write would fail, and the client might never read the answer. HttpServer has the same second.
+/// client's next write would fail, and the client might never read the answer. `HttpServer` has the same second.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves on the listener until the server's handle stops the server. [`crate::drain`] handles the signals.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use diesel::pg::data_types::PgInterval;
+
 use super::Error;
 
 /// An endpoint's promise to clients that retry. One constant drives the handler, the policy table and the documentation.
@@ -87,4 +89,25 @@ pub const fn seconds(n: u64) -> Duration {
 #[must_use]
 pub const fn hours(n: u64) -> Duration {
     Duration::from_secs(n * 60 * 60)
+}
+
+/// The longest interval, a thousand years: longer ones would leave the range of PostgreSQL's times.
+const LONGEST: Duration = hours(1000 * 365 * 24);
+
+/// A duration for PostgreSQL, cut to a thousand years.
+#[must_use]
+pub fn interval(duration: Duration) -> PgInterval {
+    PgInterval::from_microseconds(i64::try_from(duration.min(LONGEST).as_micros()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PostgreSQL's times begin in 4713 BC and end in 294276.
+    #[test]
+    fn the_longest_interval_stays_within_postgresqls_times() {
+        let a_thousand_years = 1000 * 365 * 24 * 60 * 60 * 1_000_000;
+        assert_eq!(interval(Duration::MAX).microseconds, a_thousand_years);
+    }
 }

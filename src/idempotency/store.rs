@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::connection::Prepared;
 use super::fingerprint::FINGERPRINT_VERSION;
 use super::key::Address;
+use super::policy::interval;
 use super::records::remove_expired;
 use super::reply::{MAX_BODY, Reply, ReplyTooLarge};
 use super::schema::idempotency_keys;
@@ -58,9 +59,6 @@ pub(super) enum Claimed {
     /// Another transaction holds the key.
     InFlight,
 }
-
-/// Longer times to live would leave the range of PostgreSQL's times: a thousand years.
-const LONGEST_TTL: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
 
 type RecordColumns = (
     SqlUuid,
@@ -290,11 +288,6 @@ fn status_column(reply: &Reply) -> QueryResult<i16> {
 /// When the reply expires. A provisional reply never expires.
 #[diesel::dsl::auto_type(no_type_alias)]
 fn expires_at(reply: &Reply, ttl: Duration) -> _ {
-    let ttl: Option<PgInterval> = interval(reply, ttl);
+    let ttl: Option<PgInterval> = (!reply.is_provisional()).then_some(interval(ttl));
     now.into_sql::<Timestamptz>().nullable() + ttl.into_sql::<Nullable<Interval>>()
-}
-
-fn interval(reply: &Reply, ttl: Duration) -> Option<PgInterval> {
-    let microseconds = i64::try_from(ttl.min(LONGEST_TTL).as_micros()).unwrap_or(i64::MAX);
-    (!reply.is_provisional()).then(|| PgInterval::from_microseconds(microseconds))
 }

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use diesel::dsl::{auto_type, now, row_number};
 use diesel::pg::PgConnection;
-use diesel::pg::data_types::PgInterval;
 use diesel::prelude::*;
 use diesel::sql_types::Timestamptz;
 use serde_json::Value;
@@ -19,14 +18,11 @@ use uuid::Uuid;
 use super::Limits;
 use super::learn::Sending;
 use super::schema::settlements;
-use crate::idempotency::{Address, Prepared};
+use crate::idempotency::{Address, Prepared, interval};
 
 /// How many settlements one look returns at most: three times what may be called at once, since other replicas take some of
 /// them first. The rest is still due at the next look, a second later.
 const DUE_AT_ONCE: i64 = 200;
-
-/// Longer intervals than this would leave the range of PostgreSQL's times.
-const LONGEST: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
 
 /// The right to settle for a while, and all that settling takes.
 #[derive(Clone, Debug)]
@@ -260,20 +256,4 @@ pub(super) fn close(conn: &mut PgConnection, lease: &Lease) -> QueryResult<i32> 
         settlements::parked_at.eq(None::<DateTime<Utc>>),
     ));
     Prepared(settled.returning(settlements::attempts)).get_result(conn)
-}
-
-fn interval(duration: Duration) -> PgInterval {
-    PgInterval::from_microseconds(i64::try_from(duration.min(LONGEST).as_micros()).unwrap_or(i64::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// PostgreSQL's times begin in 4713 BC and end in 294276.
-    #[test]
-    fn the_longest_interval_stays_within_postgresqls_times() {
-        let a_thousand_years = 1000 * 365 * 24 * 60 * 60 * 1_000_000;
-        assert_eq!(interval(Duration::MAX).microseconds, a_thousand_years);
-    }
 }
