@@ -140,6 +140,11 @@ impl Leader {
         move || progress.send_modify(|progress| progress.holds_key = true)
     }
 
+    /// To be called when the leader's transaction rolled back and will run again: another process may claim the key first.
+    pub(super) fn has_let_go(&self) {
+        self.progress.send_modify(|progress| progress.holds_key = false);
+    }
+
     pub(super) fn has_seen(&self, provisional: Record) {
         self.progress.send_modify(|progress| progress.seen = Some(Arc::new(provisional)));
     }

@@ -191,6 +191,7 @@ where
                 tokio::time::sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
             }
             Err(error) if runs_again(&error) && failed + 1 < MAX_RUNS => {
+                leader.has_let_go();
                 failed += 1;
                 log::info!("run {failed} of {} failed, running again: {error:?}", claim.route);
                 tokio::time::sleep(pauses.next().unwrap_or_default()).await;

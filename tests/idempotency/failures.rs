@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use diesel::RunQueryDsl;
+use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use crate::idempotency::{Error, Failures, MAX_BODY, Policy, Reply};
-use crate::support::{at_once, count, eventually, eventually_blocked};
+use crate::support::{at_once, connect, count, eventually, eventually_blocked};
 use crate::toy::{MAKE, MAKE_OR_REMEMBER, NewToy, Response, Runs, ToyError, Workshop, insert, make, stock};
 
 #[tokio::test]
@@ -263,4 +266,48 @@ async fn a_request_does_not_share_the_failure_of_another_request_under_its_key()
         // The ball's request is refused if the doll's held the key just then.
         assert!(matches!(request, Ok(_) | Err(ToyError::Idempotency(Error::KeyReused))), "{request:?}");
     }
+}
+
+/// A transaction that fails and runs again does not hold the key in between. Here a stranger's transaction gets the key's lock then.
+#[tokio::test]
+async fn another_request_is_not_refused_while_the_transaction_that_held_the_key_waits_to_run_again() {
+    let workshop = Workshop::open();
+    let digest = crate::guard::address("key").digest();
+    let lock = i64::from_be_bytes(*digest.first_chunk().unwrap());
+    let mut stranger = connect(&workshop.url);
+    let (url, runs) = (workshop.url.clone(), Runs::default());
+    let leader = tokio::spawn(workshop.send(MAKE, "key", "doll", move |conn, toy| {
+        if runs.is_first() {
+            let waits = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            while count(&url, waits) == 0 {}
+            let why: Box<String> = Box::new("on purpose".to_owned());
+            return Err(DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, why).into());
+        }
+        make(conn, toy)
+    }));
+    let stranger = tokio::task::spawn_blocking(move || {
+        eventually_claimed(&mut stranger, lock);
+        stranger
+    });
+    let mut stranger = stranger.await.unwrap();
+
+    let other = tokio::time::timeout(Duration::from_millis(500), workshop.send(MAKE, "key", "ball", make)).await;
+    assert!(other.is_err(), "the other request got an answer before anybody held the key: {other:?}");
+
+    stranger.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(leader.await.unwrap().unwrap().status, 201);
+}
+
+/// Waits for the key's lock while the leader's transaction has it, and holds the lock when that transaction has rolled back.
+fn eventually_claimed(conn: &mut PgConnection, lock: i64) {
+    conn.batch_execute("BEGIN").unwrap();
+    let held = format!("SELECT pg_try_advisory_lock({lock}) AND pg_advisory_unlock({lock}) AS free");
+    while diesel::sql_query(&held).get_result::<Free>(conn).unwrap().free {}
+    conn.batch_execute(&format!("SELECT pg_advisory_xact_lock({lock})")).unwrap();
+}
+
+#[derive(diesel::QueryableByName)]
+struct Free {
+    #[diesel(sql_type = diesel::sql_types::Bool)]
+    free: bool,
 }
