@@ -167,7 +167,10 @@ impl<O: Outside, D: Database> Settler<O, D> {
     /// there by now, the outcome is the answer.
     async fn as_it_is_now(&self, answer: Answer, address: Address) -> Answer {
         let outside = self.outside.clone();
-        let look = self.db.run(address.account_id, move |conn| now::<O>(conn, &outside, &address));
+        let look = self.db.run(address.account_id, move |conn| {
+            // One snapshot for all its reads, so that the answer is not a 202 with a resource that is final already.
+            conn.build_transaction().read_only().repeatable_read().run(|conn| now::<O>(conn, &outside, &address))
+        });
         match look.await {
             Ok(Some(Now::Final { reply, expires_at })) => Answer { reply, expires_at, ..answer },
             Ok(Some(Now::Pending { body, retry_after })) => {

@@ -176,6 +176,25 @@ async fn a_charge_that_is_settled_while_it_is_read_is_shown_final() {
     }
 }
 
+/// A retry reads the settlement first, and then the charge. The test settles both between the two statements.
+#[tokio::test]
+async fn a_202_never_shows_a_charge_that_is_final() {
+    let app = App::start_without_settler(fresh_database(), away());
+    let order = app.pending_order().await;
+    app.pay("k", &order, "pm_card_visa").await.expect(202);
+    let mut settling = connect(&app.database);
+    settling.batch_execute("BEGIN; LOCK TABLE charges IN ACCESS EXCLUSIVE MODE").unwrap();
+    let client = Client::clone(&app);
+    let retry = tokio::spawn(async move { client.pay("k", &order, "pm_card_visa").await });
+    eventually_blocked(&app.database, 1).await;
+
+    let settled = "UPDATE settlements SET settled_at = now(), next_attempt_at = NULL; \
+                   UPDATE charges SET status = 'failed', failure_code = 'gateway_failed'; COMMIT";
+    settling.batch_execute(settled).unwrap();
+
+    assert_eq!(retry.await.unwrap().expect(202).json()["status"], "processing");
+}
+
 #[tokio::test]
 async fn an_order_that_is_not_pending_is_not_payable_and_the_refusal_is_stored() {
     let app = App::start().await;
