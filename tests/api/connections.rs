@@ -66,7 +66,7 @@ async fn a_client_that_is_still_sending_too_large_a_body_reads_the_answer_and_is
 
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     for _ in 0..4 {
-        stream.write_all(&vec![b' '; 64 << 10]).expect("the server still reads");
+        stream.write_all(&vec![b' '; 64 << 10]).unwrap();
     }
 }
 
