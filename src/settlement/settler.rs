@@ -169,7 +169,7 @@ impl<O: Outside, D: Database> Settler<O, D> {
         let outside = self.outside.clone();
         let look = self.db.run(address.account_id, move |conn| {
             // One snapshot for all its reads, so that the answer is not a 202 with a resource that is final already.
-            conn.build_transaction().read_only().repeatable_read().run(|conn| now::<O>(conn, &outside, &address))
+            conn.build_transaction().repeatable_read().run(|conn| now::<O>(conn, &outside, &address))
         });
         match look.await {
             Ok(Some(Now::Final { reply, expires_at })) => Answer { reply, expires_at, ..answer },
