@@ -145,7 +145,7 @@ def charges(cluster, effort):
 
 
 def round_trips(database, gateway, count=200):
-    """Returns the round trips of one order and of one charge, after the connection has prepared its statements. The settler's look
+    """Returns the round trips of one order and of one charge, after the connection has prepared its statements. The resolver's look
     may be counted too."""
     def work():
         with Server(database, pool=1, gateway=gateway) as server:

@@ -3,7 +3,7 @@
 SELECT what, n FROM (
     SELECT 'charges or refunds processing' AS what, (SELECT count(*) FROM charges WHERE status = 'processing')
         + (SELECT count(*) FROM refunds WHERE status = 'processing') AS n
-    UNION ALL SELECT 'settlements open', count(*) FROM settlements WHERE settled_at IS NULL
+    UNION ALL SELECT 'external calls open', count(*) FROM external_calls WHERE resolved_at IS NULL
     UNION ALL SELECT 'records provisional', count(*) FROM idempotency_keys WHERE status = 202
     UNION ALL SELECT 'orders paid without a charge, or charged but not paid', count(*) FROM orders o
         WHERE (status IN ('paid', 'refunded')) <> EXISTS (SELECT FROM charges c

@@ -1,46 +1,19 @@
 //! A payments API that a client can retry without fear.
 //!
-//! The map. Imports run one way, from the top of this list to its end:
-//! - `main` starts the server. `http` names every route.
-//! - The features: for example `orders`, `charges`, `refunds`. A feature reads top to bottom: policy, wire types, handlers,
-//!   queries.
-//! - The features use `auth`, `wire`, `error`, `db`, `gateway` and `schema`.
-//! - [`settlement`] calls a system outside. It imports only [`idempotency`], and can be copied with it.
-//! - [`idempotency`] holds keys, records and replies. It knows nothing about payments, and can be copied alone.
+//! The two patterns are crates: [`idempotency`] (keys, records, replies) and [`external_calls`] (calls to the payment gateway
+//! that must become known and recorded). This crate is the service that uses them. From top to bottom:
+//! - [`commands`]: the command line, and what each command does.
+//! - [`server`]: from a connection to the routes, with the pages and the OpenAPI document.
+//! - [`shop`]: the business. Products, orders, payments, entitlements, events.
+//! - [`gateway`]: the client of the payment gateway.
+//! - [`http`]: what a handler uses: the account, the body, the page of a list, the problem.
+//! - [`db`] and [`process`]: connections and migrations; log, traces, shutdown, failpoints.
 
-pub mod advice;
-pub mod auth;
-pub mod charges;
-pub mod config;
-mod crash;
+pub mod commands;
 pub mod db;
-pub mod demo;
-pub mod dev_postgres;
-pub mod drain;
-pub mod entitlements;
-pub mod erasure;
-pub mod error;
-pub mod events;
 pub mod gateway;
-pub mod health;
 pub mod http;
-pub mod idempotency;
-pub mod idempotency_keys;
-pub mod logging;
-pub mod metrics;
-pub mod openapi;
-pub mod orders;
-pub mod pages;
-pub mod payments;
-pub mod policies;
-pub mod problems;
-pub mod products;
-pub mod refunds;
-pub mod sandbox;
+pub mod process;
 mod schema;
-pub mod settlement;
-pub mod status;
-#[cfg(feature = "otel")]
-pub mod traces;
-pub mod verify;
-pub mod wire;
+pub mod server;
+pub mod shop;

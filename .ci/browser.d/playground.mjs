@@ -2,7 +2,7 @@
 
 import { accessible, check, equal, isRefusal, open } from "./browser.mjs";
 
-/** The longest scene waits for the settler: 4 s for the lost call, 2 s of backoff, and its retries. */
+/** The longest scene waits for the resolver: 4 s for the lost call, 2 s of backoff, and its retries. */
 const LONGEST = 40_000;
 
 const TAKEN = "EUR 49.00 taken";

@@ -16,7 +16,7 @@ BEGIN
         END IF;
     END LOOP;
     -- In this order, since a foreign key's target goes first.
-    FOREACH name IN ARRAY ARRAY['idempotency_keys', 'settlements', 'products', 'orders', 'events', 'event_feeds', 'charges',
+    FOREACH name IN ARRAY ARRAY['idempotency_keys', 'external_calls', 'products', 'orders', 'events', 'event_feeds', 'charges',
                                 'refunds', 'entitlements'] LOOP
         IF NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = name::regclass AND partmethod = 'h') THEN
             PERFORM create_distributed_table(

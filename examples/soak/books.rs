@@ -29,10 +29,10 @@ const EMPTY: [(&str, &str); 12] = [
         "charges and refunds still processing",
         "(SELECT FROM charges WHERE status = 'processing' UNION ALL SELECT FROM refunds WHERE status = 'processing') odd",
     ),
-    ("settlements still open", "settlements WHERE settled_at IS NULL"),
+    ("external calls still open", "external calls WHERE resolved_at IS NULL"),
     (
-        "settlements without their charge or refund",
-        "(SELECT account_id, reference FROM settlements EXCEPT ALL (SELECT account_id, reference FROM charges \
+        "external calls without their charge or refund",
+        "(SELECT account_id, reference FROM external_calls EXCEPT ALL (SELECT account_id, reference FROM charges \
          UNION ALL SELECT account_id, reference FROM refunds)) odd",
     ),
     ("records still provisional", "idempotency_keys WHERE status = 202"),
@@ -92,7 +92,7 @@ fn count(conn: &mut PgConnection, from: &str) -> QueryResult<u64> {
     Ok(count.n.unsigned_abs())
 }
 
-/// Whether all charges and refunds are settled. False if a query fails.
+/// Whether all charges and refunds are resolved. False if a query fails.
 pub fn nothing_is_processing(conn: &mut PgConnection) -> bool {
     // Two plain queries: a distributed database can answer them too.
     ["charges", "refunds"].iter().all(|table| {

@@ -28,7 +28,7 @@ const EXPECTED: [&str; 14] = [
     "409 order-not-payable",
     "409 out-of-stock",
     "409 refund-exceeds-charge",
-    "409 settlement-in-progress",
+    "409 payment-in-progress",
     "503 database-unavailable",
     "503 overloaded",
 ];

@@ -85,7 +85,7 @@ async fn soak(arguments: &Arguments) -> Result<Vec<Finding>, Fatal> {
     println!("no more faults; sending every key until its reply is final");
     world.until_ready().await?;
     let unfinished = timeout(SETTLE_WITHIN, load::finish(&client)).await;
-    timeout(SETTLE_WITHIN, world.until_settled()).await.ok();
+    timeout(SETTLE_WITHIN, world.until_resolved()).await.ok();
     let mut findings = client.findings();
     findings.push(Finding::new("keys without a final reply", unfinished.unwrap_or(1)));
     findings.extend(books::check(&world, &client.outcomes())?);

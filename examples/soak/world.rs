@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use dev_postgres::{self, Cluster, Durability, Lifetime, Options};
 use diesel::{Connection, PgConnection};
-use idempotent_payments::dev_postgres::{self, Cluster, Durability, Lifetime, Options};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::time::sleep;
 
@@ -44,7 +44,7 @@ pub struct World {
 
 /// The tables of the books.
 const TABLES: [&str; 8] =
-    ["products", "orders", "charges", "refunds", "entitlements", "events", "idempotency_keys", "settlements"];
+    ["products", "orders", "charges", "refunds", "entitlements", "events", "idempotency_keys", "external_calls"];
 
 /// Takes a lock, also if its last holder panicked: the locks guard counters and handles, and these are never half changed.
 pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -136,7 +136,7 @@ impl World {
     }
 
     /// Waits until no charge or refund is processing. The caller sets the time limit.
-    pub async fn until_settled(&self) {
+    pub async fn until_resolved(&self) {
         while !self.connect_to_payments().is_ok_and(|mut conn| books::nothing_is_processing(&mut conn)) {
             sleep(LOOK_EVERY).await;
         }

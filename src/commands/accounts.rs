@@ -1,14 +1,14 @@
 //! `payments account` and `payments key`.
 
+use crate::commands::args::{AccountAction, KeyAction};
+use crate::db::migrate;
+use crate::http::auth::{self, AccountRow, BELIEVED_FOR, KeyRow};
 use diesel::pg::PgConnection;
-use idempotent_payments::auth::{self, AccountRow, BELIEVED_FOR, KeyRow};
-use idempotent_payments::config::{AccountAction, KeyAction};
-use idempotent_payments::db::migrate;
 use uuid::Uuid;
 
+use super::Fatal;
 use super::database::connect;
 use super::say;
-use crate::Fatal;
 
 pub fn account(url: &str, action: &AccountAction) -> Result<(), Fatal> {
     migrate(url)?;

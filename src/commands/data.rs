@@ -1,13 +1,14 @@
 //! The commands that change or delete data: migrations, the sweep, the erasure of a customer, and the reset of the local sandbox.
 
+use crate::db;
+use crate::db::MigrateError;
+use crate::shop::{demo, erasure};
 use diesel::connection::SimpleConnection;
-use idempotent_payments::db::MigrateError;
-use idempotent_payments::{db, demo, erasure, idempotency};
 
+use super::Fatal;
 use super::accounts::named;
 use super::database::{Database, connect};
 use super::{confirm, say};
-use crate::Fatal;
 
 pub fn migrate(url: &str) -> Result<(), Fatal> {
     let done = db::migrate(url)?;

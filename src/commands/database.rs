@@ -3,14 +3,14 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use crate::commands::args::{Action, Settings, check_server};
+use crate::db::with_client_limits;
+use dev_postgres::{self, Cluster, Options};
 use diesel::connection::{Connection, SimpleConnection};
 use diesel::pg::PgConnection;
-use idempotent_payments::config::{Action, Settings, check_server};
-use idempotent_payments::db::with_client_limits;
-use idempotent_payments::dev_postgres::{self, Cluster, Options};
-use idempotent_payments::idempotency;
+use idempotency;
 
-use crate::Fatal;
+use super::Fatal;
 
 /// The database's name in the local cluster.
 const LOCAL: &str = "payments";

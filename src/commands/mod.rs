@@ -1,21 +1,49 @@
 //! The commands of `payments`, one file for each kind.
 
 mod accounts;
+pub mod args;
 mod data;
 mod database;
+mod resolve;
 mod serve;
-mod settling;
 
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
 
-use idempotent_payments::config::{Action, Command};
-use idempotent_payments::openapi;
-
+use self::args::{Action, Command, Wrong};
 use self::database::Database;
-use crate::Fatal;
+use crate::process::logging;
+use crate::server::openapi;
+
+/// An error that ends the process. The process prints the error as one line.
+type Fatal = Box<dyn std::error::Error>;
+
+/// The exit code for a wrong setting or argument, as in clap. Any other failure exits with 1.
+const WRONG_SETTING: u8 = 2;
+
+/// Reads the command line and runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    let command = match Command::read() {
+        Ok(command) => command,
+        Err(code) => return code,
+    };
+    logging::init(&command.settings.rust_log, command.settings.log_format);
+    match run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of our output has closed the pipe, for example `head`.
+        Err(error) if error.downcast_ref().is_some_and(|e: &io::Error| e.kind() == ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("payments: {error}");
+            if error.is::<Wrong>() { WRONG_SETTING.into() } else { ExitCode::FAILURE }
+        }
+    }
+}
 
 /// Checks the settings, and then runs the command. Nothing changes before the checks have passed.
-pub fn run(command: Command) -> Result<(), Fatal> {
+fn run(command: Command) -> Result<(), Fatal> {
     let settings = command.settings;
     let action = command.action.unwrap_or(Action::Serve);
     let listener = settings.check(&action)?;
@@ -26,7 +54,7 @@ pub fn run(command: Command) -> Result<(), Fatal> {
     // Dropped when everything else has ended: the drop sends the last spans.
     #[cfg(feature = "otel")]
     let _traces = match action {
-        Action::Serve | Action::Settle => idempotent_payments::traces::start()?,
+        Action::Serve | Action::Resolve => crate::process::traces::start()?,
         _ => None,
     };
     let database = Database::of(&settings, &action)?;
@@ -36,14 +64,14 @@ pub fn run(command: Command) -> Result<(), Fatal> {
             Some(listener) => serve::serve(&settings, &database, listener),
             None => Err("there is no socket to serve on".into()),
         },
-        Action::Migrate | Action::Openapi | Action::Verify(_) => data::migrate(url),
+        Action::Migrate | Action::Openapi => data::migrate(url),
         Action::Account(action) => accounts::account(url, &action),
         Action::Key(action) => accounts::key(url, &action),
         Action::EraseCustomer { account, customer, yes } => data::erase_customer(url, &account, &customer, yes),
         Action::SandboxGateway => serve::sandbox_gateway(&settings, url),
         Action::Sweep => data::sweep(url),
-        Action::Settle => settling::settle(&settings, url),
-        Action::Parked => settling::parked(url),
+        Action::Resolve => resolve::resolve(&settings, url),
+        Action::Parked => resolve::parked(url),
         Action::Reset { yes } => data::reset(&database, yes),
     };
     database.leave();

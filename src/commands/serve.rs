@@ -7,21 +7,21 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::commands::args::{SANDBOX_CONNECTIONS, Settings};
+use crate::db::{Db, NOBODY, migrate};
+use crate::gateway::{Gateway, HttpGateway};
+use crate::http::ApiError;
+use crate::http::auth::KnownKeys;
+use crate::process::shutdown::{ShuttingDown, end_when_told};
+use crate::server::pages::Books;
+use crate::server::{self, State};
+use crate::shop::demo;
+use crate::shop::payments::{Payments, Resolver};
 use actix_web::rt;
-use idempotent_payments::auth::KnownKeys;
-use idempotent_payments::config::{SANDBOX_CONNECTIONS, Settings};
-use idempotent_payments::db::{Db, NOBODY, migrate};
-use idempotent_payments::drain::{Draining, end_when_told};
-use idempotent_payments::error::ApiError;
-use idempotent_payments::gateway::{Gateway, HttpGateway};
-use idempotent_payments::http::{self, State};
-use idempotent_payments::pages::Books;
-use idempotent_payments::payments::{Payments, Settler};
-use idempotent_payments::{demo, idempotency, sandbox};
 
+use super::Fatal;
 use super::database::{Database, connect};
 use super::say;
-use crate::Fatal;
 
 /// The sweeper's rest, as a multiple of the time of its last batch. So the sweeper uses at most a tenth of one connection.
 const RESTS_TIMES: u32 = 9;
@@ -46,7 +46,7 @@ fn serve_until_told(settings: &Settings, database: &Database, listener: TcpListe
     }
     let sandbox = match settings.gateway_url {
         Some(_) => None,
-        None => Some(sandbox::start(sandbox_config(settings, url))?),
+        None => Some(sandbox_gateway::start(sandbox_config(settings, url))?),
     };
     let sandbox_url = sandbox.as_ref().map(|sandbox| format!("http://{}", sandbox.addr));
     let gateway_url = settings.gateway_url.clone().or_else(|| sandbox_url.clone()).unwrap_or_default();
@@ -55,33 +55,33 @@ fn serve_until_told(settings: &Settings, database: &Database, listener: TcpListe
     let db = Db::start(url, settings.db_pool_size)?;
     let banner = banner(listener.local_addr()?, settings, database, sandbox_url.as_deref());
     rt::System::new().block_on(async move {
-        // The sandbox outlives the API, because settlements that are under way at the end still call the sandbox.
+        // The sandbox outlives the API, because external calls that are under way at the end still call the sandbox.
         let sandbox = sandbox.map(|sandbox| (rt::spawn(sandbox.server), sandbox.handle));
-        let settler = Settler::new(Payments(gateway), db.clone());
-        let draining = Draining::default();
+        let resolver = Resolver::new(Payments(gateway), db.clone());
+        let draining = ShuttingDown::default();
         let state = State {
             db: db.clone(),
             known_keys: KnownKeys::default(),
-            settler: settler.clone(),
+            resolver: resolver.clone(),
             cors_origins: settings.origins(),
             keep_alive: settings.keep_alive,
             draining: draining.clone(),
             demo,
         };
-        let server = http::server::serve(listener, state)?;
-        let cut = end_when_told(server.handle(), draining, settings.drain_delay);
-        let background = [rt::spawn(sweeper(db.clone(), settings.sweep_interval)), rt::spawn(settler.clone().watch())];
+        let server = server::serve(listener, state)?;
+        let cut = end_when_told(server.handle(), draining, settings.shutdown_delay);
+        let background = [rt::spawn(sweeper(db.clone(), settings.sweep_interval)), rt::spawn(resolver.clone().watch())];
         // If nobody reads the banner, the server runs all the same.
         let _ = writeln!(std::io::stdout(), "{banner}");
         tokio::select! {
             ended = server => ended?,
             cut = cut => cut?,
         }
-        log::info!("no more requests; the settlements under way end");
+        log::info!("no more requests; the external calls under way end");
         for task in &background {
             task.abort();
         }
-        settler.drain().await;
+        resolver.drain().await;
         if let Some((_, handle)) = sandbox {
             handle.stop(false).await;
         }
@@ -90,8 +90,8 @@ fn serve_until_told(settings: &Settings, database: &Database, listener: TcpListe
     })
 }
 
-pub fn sandbox_config(settings: &Settings, url: &str) -> sandbox::Config {
-    sandbox::Config {
+pub fn sandbox_config(settings: &Settings, url: &str) -> sandbox_gateway::Config {
+    sandbox_gateway::Config {
         database_url: url.to_owned(),
         bind: settings.sandbox_bind,
         key_ttl: settings.sandbox_key_ttl,
@@ -100,7 +100,7 @@ pub fn sandbox_config(settings: &Settings, url: &str) -> sandbox::Config {
 }
 
 pub fn sandbox_gateway(settings: &Settings, url: &str) -> Result<(), Fatal> {
-    let sandbox = sandbox::start(sandbox_config(settings, url))?;
+    let sandbox = sandbox_gateway::start(sandbox_config(settings, url))?;
     say(format_args!("the sandbox gateway listens on http://{}", sandbox.addr))?;
     rt::System::new().block_on(async move {
         let handle = sandbox.handle;

@@ -1,7 +1,7 @@
 //! The connection of a database thread: when it is made, trusted and closed.
 //!
 //! Guarantees: every connection has its time limits. If a connection meets
-//! [`Fault::Reconnect`](crate::idempotency::Fault), this connection and all older connections are closed, each before its next
+//! [`Fault::Reconnect`](idempotency::Fault), this connection and all older connections are closed, each before its next
 //! use. So work that runs again after a fail-over or a migration gets a fresh connection on any thread.
 //!
 //! The price: while the server is read-only, each failed write closes the connections of all threads. In return, no connection
@@ -18,7 +18,7 @@ use diesel::connection::{AnsiTransactionManager, Connection, SimpleConnection, T
 use diesel::pg::PgConnection;
 
 use super::outage::{Extent, Outage};
-use crate::idempotency::{CONNECTION_LIMITS, Error, watched};
+use idempotency::{CONNECTION_LIMITS, Error, watched};
 
 /// How long work waits for a connection before the answer is 503. A healthy server connects in milliseconds. Two seconds
 /// outlast the first moment of a restart, and clients wait longer than two seconds.

@@ -1,7 +1,7 @@
 //! Brings the schema up to date. Several replicas may start at once.
 
 use diesel::connection::{Connection, SimpleConnection};
-use diesel::migration::{MigrationSource, MigrationVersion};
+use diesel::migration::{Migration, MigrationSource, MigrationVersion};
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
@@ -9,8 +9,22 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::with_client_limits;
 
-/// The migrations, in their order.
-pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
+/// The migrations of the two crates and of this service. Diesel runs them in order of version.
+#[derive(Clone, Copy, Debug)]
+pub struct Migrations;
+
+/// The migrations of this service.
+const OWN: EmbeddedMigrations = embed_migrations!();
+
+impl MigrationSource<Pg> for Migrations {
+    fn migrations(&self) -> diesel::migration::Result<Vec<Box<dyn Migration<Pg>>>> {
+        let mut all = Vec::new();
+        for source in [idempotency::MIGRATIONS, external_calls::MIGRATIONS, OWN] {
+            all.extend(MigrationSource::<Pg>::migrations(&source)?);
+        }
+        Ok(all)
+    }
+}
 
 /// The advisory lock of a migration, so that replicas that start at once migrate one after the other. Any fixed number works.
 /// This number spells `migrate` in ASCII.
@@ -57,14 +71,14 @@ pub fn migrate(database_url: &str) -> Result<Vec<String>, MigrateError> {
         // request does.
         conn.batch_execute("SET lock_timeout = '3s'")?;
         refuse_other_versions(&mut conn)?;
-        let done = conn.run_pending_migrations(MIGRATIONS).map_err(MigrateError::Migration)?;
+        let done = conn.run_pending_migrations(Migrations).map_err(MigrateError::Migration)?;
         Ok(done.iter().map(ToString::to_string).collect())
     })
 }
 
 /// Refuses the database of another version. The operator decides what happens to such a database.
 fn refuse_other_versions(conn: &mut PgConnection) -> Result<(), MigrateError> {
-    let known = MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(MigrateError::Migration)?;
+    let known = MigrationSource::<Pg>::migrations(&Migrations).map_err(MigrateError::Migration)?;
     let applied = conn.applied_migrations().map_err(MigrateError::Migration)?;
     let is_known =
         |version: &MigrationVersion<'_>| known.iter().any(|migration| migration.name().version() == *version);

@@ -28,11 +28,11 @@ use uuid::Uuid;
 
 pub use self::connection::with_client_limits;
 use self::connection::{Server, Session};
-pub use self::migrate::{MIGRATIONS, MigrateError, migrate};
+pub use self::migrate::{MigrateError, Migrations, migrate};
 use self::queue::{Queue, Refused};
-use crate::error::ApiError;
-use crate::idempotency::{Database, Error, Flights, fault};
-use crate::logging;
+use crate::http::ApiError;
+use crate::process::logging;
+use idempotency::{Database, Error, Flights, fault};
 
 /// How long work waits in the queue. A client that gets 503 after two seconds still has time for another try. If work waits
 /// longer, the database or the account is stuck, and a longer wait only makes the queue longer.
@@ -49,7 +49,7 @@ const READ_AGAIN: usize = 3;
 /// The first pause before a read runs again. Each further pause is twice as long. A new connection takes some milliseconds.
 const READ_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
-/// The account of work that belongs to no account: the settler's looks, sweeps, authentication. The queue treats it as any
+/// The account of work that belongs to no account: the resolver's looks, sweeps, authentication. The queue treats it as any
 /// account.
 pub const NOBODY: Uuid = Uuid::nil();
 

@@ -17,9 +17,9 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::{Call, Capture, Gateway, Outcome, Refund};
-use crate::settlement::{CallError, Limits};
+use external_calls::{CallError, Limits};
 
-/// The limits that the settlement module counts on.
+/// The limits that the external call module counts on.
 const LIMITS: Limits = Limits::DEFAULT;
 
 /// The payment methods that this client sends: those of the sandbox. With a real gateway, look them up in your account there.
@@ -85,7 +85,7 @@ impl HttpGateway {
         let client = Client::builder()
             .connect_timeout(LIMITS.connect)
             .timeout(LIMITS.call)
-            // Only `settlement/learn.rs` decides whether a call is sent again.
+            // Only `external call/learn.rs` decides whether a call is sent again.
             .retry(retry::never())
             // A redirect would send the payment to a server that nobody configured.
             .redirect(redirect::Policy::none())
@@ -197,11 +197,11 @@ async fn look(request: RequestBuilder, call: &Call) -> Result<Option<Outcome>, C
         return Err(failure(&response));
     }
     let mut entries: Vec<Entry> = read(response).await?;
-    // If a gateway ignores the filter, another call's outcome must not settle this call.
+    // If a gateway ignores the filter, another call's outcome must not resolve this call.
     let reference = call.reference();
     entries.retain(|entry| entry.reference == reference);
     // After a database was restored, a client may use a key again for another amount. Then the books have another call. That
-    // call must not settle this call, and this call must not be sent: a person has to look.
+    // call must not resolve this call, and this call must not be sent: a person has to look.
     if entries.iter().any(|entry| entry.amount != call.amount() || entry.currency != call.currency()) {
         log::error!("the gateway's books have {reference} with another amount or currency");
         return Err(not_understood("the books have the reference with another amount or currency"));
@@ -218,7 +218,7 @@ async fn look(request: RequestBuilder, call: &Call) -> Result<Option<Outcome>, C
 /// Sends a request once. With the feature `otel`, the request gets a span.
 async fn once(request: RequestBuilder) -> reqwest::Result<Response> {
     #[cfg(feature = "otel")]
-    let answered = crate::traces::call(request).await;
+    let answered = crate::process::traces::call(request).await;
     #[cfg(not(feature = "otel"))]
     let answered = request.send().await;
     answered

@@ -3,7 +3,7 @@
 //! Guarantees: an implementation sends each call once. An implementation returns an [`Outcome`] only if the gateway's answer is
 //! fully understood and agrees with the call. Everything else is a [`CallError`].
 //!
-//! Not decided here: when a call is sent, sent again or looked up. `settlement/learn.rs` decides that.
+//! Not decided here: when a call is sent, sent again or looked up. `external call/learn.rs` decides that.
 //!
 //! Don't call these functions inside a database transaction: the transaction would hold its locks while the network waits.
 
@@ -11,7 +11,7 @@ mod http;
 
 use futures_util::future::BoxFuture;
 
-use crate::settlement::CallError;
+use external_calls::CallError;
 
 pub use http::{HttpGateway, InvalidGatewayUrl, PAYMENT_METHODS};
 
@@ -64,7 +64,7 @@ pub enum Outcome {
     Failed,
 }
 
-/// A payment gateway. Implementations send each call once. Only the settlement module repeats a call.
+/// A payment gateway. Implementations send each call once. Only the external call module repeats a call.
 pub trait Gateway: Send + Sync + 'static {
     /// Whether this client can send a payment method of this name. Decided without a call.
     fn accepts(&self, payment_method: &str) -> bool;
@@ -77,7 +77,7 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// Looks up the outcome of a call in the gateway's books. `None`: the gateway has not carried out the call, but the call may
     /// be under way. If the books have the reference with another amount, the result is [`CallError::NoAnswer`], so that
-    /// nothing is settled and nothing is sent.
+    /// nothing is resolved and nothing is sent.
     fn find<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Option<Outcome>, CallError>>;
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use idempotent_payments::auth::create_account;
+use idempotent_payments::http::auth::create_account;
 
 use crate::app::{ACME, App, GLOBEX, send};
 use crate::support::{connect, count, execute};

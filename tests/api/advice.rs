@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use idempotent_payments::advice;
-use idempotent_payments::idempotency::Failures;
-use idempotent_payments::openapi;
-use idempotent_payments::policies;
-use idempotent_payments::problems::{self, Kind, NOT_FOUND, Retry};
+use idempotency::Failures;
+use idempotent_payments::http::problems::{self, Kind, NOT_FOUND, Retry};
+use idempotent_payments::server::advice;
+use idempotent_payments::server::openapi;
+use idempotent_payments::server::policies;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

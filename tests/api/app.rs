@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
-use idempotent_payments::auth::KnownKeys;
 use idempotent_payments::db::Db;
-use idempotent_payments::drain::Draining;
 use idempotent_payments::gateway::{Gateway, HttpGateway};
-use idempotent_payments::http::{self, State};
-use idempotent_payments::pages::Books;
-use idempotent_payments::payments::{Payments, Settler};
-use idempotent_payments::sandbox;
+use idempotent_payments::http::auth::KnownKeys;
+use idempotent_payments::process::shutdown::ShuttingDown;
+use idempotent_payments::server::pages::Books;
+use idempotent_payments::server::{self, State};
+use idempotent_payments::shop::payments::{Payments, Resolver};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -76,7 +75,7 @@ impl App {
     }
 
     fn start_sandboxed(database: String, pool_size: u32, demo: bool) -> Self {
-        let sandbox = sandbox::start(sandbox::Config {
+        let sandbox = sandbox_gateway::start(sandbox_gateway::Config {
             database_url: database.clone(),
             bind: "127.0.0.1:0".parse().unwrap(),
             key_ttl: Duration::from_secs(24 * 60 * 60),
@@ -89,12 +88,12 @@ impl App {
         Self::serve(database, pool_size, gateway, Some(sandbox.server), demo)
     }
 
-    /// Starts a server that calls the given gateway and has no settler in the background. The test itself runs the passes.
-    pub fn start_without_settler(database: String, gateway: Arc<dyn Gateway>) -> Self {
+    /// Starts a server that calls the given gateway and has no resolver in the background. The test itself runs the passes.
+    pub fn start_without_resolver(database: String, gateway: Arc<dyn Gateway>) -> Self {
         Self::start_alone(database, 10, gateway)
     }
 
-    /// Like [`App::start_without_settler`], with this many connections.
+    /// Like [`App::start_without_resolver`], with this many connections.
     pub fn start_alone(database: String, pool_size: u32, gateway: Arc<dyn Gateway>) -> Self {
         Self::serve(database, pool_size, gateway, None, None)
     }
@@ -112,21 +111,21 @@ impl App {
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let settler = Settler::new(Payments(gateway), db.clone());
+                let resolver = Resolver::new(Payments(gateway), db.clone());
                 if let Some(sandbox) = sandbox {
                     actix_web::rt::spawn(sandbox);
-                    actix_web::rt::spawn(settler.clone().watch());
+                    actix_web::rt::spawn(resolver.clone().watch());
                 }
                 let state = State {
                     db,
                     known_keys: KnownKeys::default(),
-                    settler,
+                    resolver,
                     demo,
                     cors_origins: vec![SHOP.to_owned(), "http://localhost:*".to_owned()],
                     keep_alive: Duration::from_secs(75),
-                    draining: Draining::default(),
+                    draining: ShuttingDown::default(),
                 };
-                let server = http::server::serve(listener, state).unwrap();
+                let server = server::serve(listener, state).unwrap();
                 sender.send(server.handle()).unwrap();
                 server.await.unwrap();
             });

@@ -25,9 +25,9 @@ impl Replica {
         Self::launch(database, &mut command(database, gateway))
     }
 
-    /// Starts a replica that aborts at the named crash point.
+    /// Starts a replica that aborts at the named failpoint.
     pub fn start_to_crash_at(point: &str, database: &str, gateway: &str) -> Self {
-        Self::launch(database, command(database, gateway).env("CRASH_AT", point))
+        Self::launch(database, command(database, gateway).env("FAILPOINT", point))
     }
 
     /// Starts a replica with further variables and with a log that the test can read.
@@ -114,9 +114,9 @@ impl Drop for Replica {
     }
 }
 
-/// Runs `payments settle`, and returns its output.
-pub fn settle(database: &str, gateway: &str) -> String {
-    let output = command(database, gateway).arg("settle").output().unwrap();
+/// Runs `payments resolve`, and returns its output.
+pub fn resolve(database: &str, gateway: &str) -> String {
+    let output = command(database, gateway).arg("resolve").output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
@@ -148,12 +148,12 @@ pub fn bare() -> Command {
     let settings = [
         "BIND",
         "CORS_ORIGINS",
-        "CRASH_AT",
+        "FAILPOINT",
         "DATABASE_URL",
         "DB_POOL_SIZE",
         "DEMO",
         "DEV_POSTGRES_DIR",
-        "DRAIN_DELAY",
+        "SHUTDOWN_DELAY",
         "GATEWAY_URL",
         "KEEP_ALIVE",
         "LOG_FORMAT",

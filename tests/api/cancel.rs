@@ -134,7 +134,7 @@ async fn an_order_whose_payment_is_under_way_can_not_be_canceled_yet() {
            'charge', gen_random_uuid() FROM orders",
     );
 
-    let refused = cancel(&app, ACME, "cancel", &order).await.expect_problem(409, "settlement-in-progress");
+    let refused = cancel(&app, ACME, "cancel", &order).await.expect_problem(409, "payment-in-progress");
 
     assert_eq!(refused.header("Retry-After"), Some("1"));
     assert_eq!(reserved(&app), 3);

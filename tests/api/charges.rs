@@ -22,7 +22,7 @@ async fn a_charge_that_succeeds_is_a_201_whose_replay_is_the_same() {
     assert_eq!((&charge["order_id"], &charge["payment_method"]), (&json!(order), &json!("pm_card_visa")));
     assert_eq!((&charge["amount"], &charge["currency"]), (&json!(AMOUNT), &json!("EUR")));
     assert_eq!(charge["amount_refunded"], 0);
-    assert_eq!((&charge["failure_code"], &charge["settlement"]), (&Value::Null, &Value::Null));
+    assert_eq!((&charge["failure_code"], &charge["processing"]), (&Value::Null, &Value::Null));
     assert_eq!(paid.header("Location"), Some(format!("/v1/charges/{}", paid.id()).as_str()));
     assert!(!paid.is_replay());
     let expires = httpdate::parse_http_date(paid.header("Idempotency-Expires").unwrap()).unwrap();
@@ -117,7 +117,7 @@ async fn a_lost_reply_is_a_202_and_a_201_on_a_retry() {
 
     assert!(unknown.header("Retry-After").is_some() && unknown.header("Idempotency-Expires").is_none());
     assert_eq!(
-        (&unknown.json()["status"], &unknown.json()["settlement"]["parked"]),
+        (&unknown.json()["status"], &unknown.json()["processing"]["parked"]),
         (&json!("processing"), &json!(false))
     );
     let paid = until_final(async || app.pay("k", &order, "pm_card_lost_reply").await).await.expect(201);
@@ -139,7 +139,7 @@ async fn a_payment_method_that_is_not_accepted_leaves_the_key_free() {
 
 #[tokio::test]
 async fn a_retry_gets_its_reply_after_the_gateway_stopped_accepting_the_payment_method() {
-    let before = App::start_without_settler(fresh_database(), capturing());
+    let before = App::start_without_resolver(fresh_database(), capturing());
     let order = before.pending_order().await;
     let paid = before.pay("k", &order, "pm_retired").await.expect(201);
     let after = App::start_on(before.database.clone(), 4).await;
@@ -151,14 +151,14 @@ async fn a_retry_gets_its_reply_after_the_gateway_stopped_accepting_the_payment_
     after.pay("other", &other, "pm_retired").await.expect_problem(422, "invalid-request");
 }
 
-/// The charge is read first, and then its settlement. The test settles the charge between the two statements.
+/// The charge is read first, and then its external call. The test resolves the charge between the two statements.
 #[tokio::test]
-async fn a_charge_that_is_settled_while_it_is_read_is_shown_final() {
-    let app = App::start_without_settler(fresh_database(), away());
+async fn a_charge_that_is_resolved_while_it_is_read_is_shown_final() {
+    let app = App::start_without_resolver(fresh_database(), away());
     let order = app.pending_order().await;
     let id = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
-    let mut settling = connect(&app.database);
-    settling.batch_execute("BEGIN; LOCK TABLE settlements IN ACCESS EXCLUSIVE MODE").unwrap();
+    let mut resolving = connect(&app.database);
+    resolving.batch_execute("BEGIN; LOCK TABLE external_calls IN ACCESS EXCLUSIVE MODE").unwrap();
     let client = Client::clone(&app);
     let reads = [format!("/v1/charges/{id}"), "/v1/charges".to_owned()].map(|path| {
         let client = client.clone();
@@ -166,31 +166,31 @@ async fn a_charge_that_is_settled_while_it_is_read_is_shown_final() {
     });
     eventually_blocked(&app.database, 2).await;
 
-    let settled = "UPDATE settlements SET settled_at = now(), next_attempt_at = NULL; \
+    let resolved = "UPDATE external_calls SET resolved_at = now(), next_attempt_at = NULL; \
                    UPDATE charges SET status = 'failed', failure_code = 'gateway_failed'; COMMIT";
-    settling.batch_execute(settled).unwrap();
+    resolving.batch_execute(resolved).unwrap();
 
     let [one, page] = reads;
     for charge in [one.await.unwrap(), page.await.unwrap()["data"][0].clone()] {
-        assert_eq!((&charge["status"], &charge["settlement"]), (&json!("failed"), &Value::Null), "{charge}");
+        assert_eq!((&charge["status"], &charge["processing"]), (&json!("failed"), &Value::Null), "{charge}");
     }
 }
 
-/// A retry reads the settlement first, and then the charge. The test settles both between the two statements.
+/// A retry reads the external call first, and then the charge. The test resolves both between the two statements.
 #[tokio::test]
 async fn a_202_never_shows_a_charge_that_is_final() {
-    let app = App::start_without_settler(fresh_database(), away());
+    let app = App::start_without_resolver(fresh_database(), away());
     let order = app.pending_order().await;
     app.pay("k", &order, "pm_card_visa").await.expect(202);
-    let mut settling = connect(&app.database);
-    settling.batch_execute("BEGIN; LOCK TABLE charges IN ACCESS EXCLUSIVE MODE").unwrap();
+    let mut resolving = connect(&app.database);
+    resolving.batch_execute("BEGIN; LOCK TABLE charges IN ACCESS EXCLUSIVE MODE").unwrap();
     let client = Client::clone(&app);
     let retry = tokio::spawn(async move { client.pay("k", &order, "pm_card_visa").await });
     eventually_blocked(&app.database, 1).await;
 
-    let settled = "UPDATE settlements SET settled_at = now(), next_attempt_at = NULL; \
+    let resolved = "UPDATE external_calls SET resolved_at = now(), next_attempt_at = NULL; \
                    UPDATE charges SET status = 'failed', failure_code = 'gateway_failed'; COMMIT";
-    settling.batch_execute(settled).unwrap();
+    resolving.batch_execute(resolved).unwrap();
 
     assert_eq!(retry.await.unwrap().expect(202).json()["status"], "processing");
 }
@@ -254,14 +254,14 @@ async fn charges_are_listed_newest_first_in_pages() {
 #[tokio::test]
 async fn an_order_with_a_processing_charge_is_neither_payable_nor_cancelable() {
     let (gateway, hold) = held();
-    let app = App::start_without_settler(fresh_database(), gateway);
+    let app = App::start_without_resolver(fresh_database(), gateway);
     let order = app.pending_order().await;
     let first = app.pay("first", &order, "pm_card_visa");
     let meanwhile = async {
         hold.until_called().await;
         for _ in 0..2 {
-            let pay = app.pay("second", &order, "pm_card_visa").await.expect_problem(409, "settlement-in-progress");
-            let cancel = app.cancel("cancel", &order).await.expect_problem(409, "settlement-in-progress");
+            let pay = app.pay("second", &order, "pm_card_visa").await.expect_problem(409, "payment-in-progress");
+            let cancel = app.cancel("cancel", &order).await.expect_problem(409, "payment-in-progress");
             for refused in [pay, cancel] {
                 assert!(
                     refused.header("Retry-After").is_some() && !refused.is_replay(),

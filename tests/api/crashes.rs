@@ -1,5 +1,5 @@
 //! The crash matrix: the real binary crashes at every boundary of a charge and of a refund, and starts again. In half of the
-//! tests a client retries, in the other half only the settler works. In both cases the money moves once, and all books agree.
+//! tests a client retries, in the other half only the resolver works. In both cases the money moves once, and all books agree.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::binary::Replica;
 use crate::paying::{AMOUNT, Sandbox, UNITS, until_final};
 use crate::support::{connect, count, eventually, fresh_database};
 
-/// Every boundary, in the order of a request. The names are crash points in `src/`.
+/// Every boundary, in the order of a request. The names are failpoints in `src/`.
 const POINTS: [&str; 8] = [
     "before-claim",
     "after-claim",
@@ -73,7 +73,7 @@ impl Scene {
         count(&self.database, what)
     }
 
-    async fn until_settled(&self) {
+    async fn until_resolved(&self) {
         eventually("no charge or refund is processing", || {
             self.count("charges WHERE status = 'processing'") + self.count("refunds WHERE status = 'processing'") == 0
         })
@@ -140,7 +140,7 @@ async fn a_charge_that_crashed_anywhere_is_finished_once_without_a_retry() {
         println!("at {point}");
         let scene = Scene::of_a_charge().await;
         let replica = scene.crash_at(point).await;
-        scene.until_settled().await;
+        scene.until_resolved().await;
         if NOTHING_COMMITTED.contains(&point) {
             assert_eq!((scene.count("charges"), scene.sandbox.captures()), (0, 0));
             assert_eq!(scene.count("orders WHERE status = 'pending'"), 1);
@@ -168,7 +168,7 @@ async fn a_refund_that_crashed_anywhere_is_finished_once_without_a_retry() {
         println!("at {point}");
         let scene = Scene::of_a_refund().await;
         let replica = scene.crash_at(point).await;
-        scene.until_settled().await;
+        scene.until_resolved().await;
         if NOTHING_COMMITTED.contains(&point) {
             assert_eq!((scene.count("refunds"), scene.sandbox.refunds()), (0, 0));
             assert_eq!(scene.count("charges WHERE amount_refunded = 0"), 1);

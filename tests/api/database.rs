@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use diesel::connection::{Connection, SimpleConnection};
 use idempotent_payments::db::{Db, NOBODY};
-use idempotent_payments::error::ApiError;
 use idempotent_payments::gateway::HttpGateway;
+use idempotent_payments::http::ApiError;
 
 use crate::app::{App, Client, send};
 use crate::support::{cluster, execute, fresh_database};
@@ -49,7 +49,7 @@ async fn without_its_database_the_server_answers_503_and_serves_again_when_the_d
 #[tokio::test]
 async fn a_server_that_never_had_a_database_still_answers() {
     let nobody = Arc::new(HttpGateway::new("http://127.0.0.1:1").unwrap());
-    let app = App::start_without_settler("postgresql://payments@%2Fnowhere/payments".into(), nobody);
+    let app = App::start_without_resolver("postgresql://payments@%2Fnowhere/payments".into(), nobody);
 
     app.order("key", "sticker", 1).await.expect_problem(503, "database-unavailable");
     app.get("/health/ready").await.expect_problem(503, "database-unavailable");

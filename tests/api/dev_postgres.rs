@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dev_postgres::{self, Cluster, Durability, Error, Lifetime, Options};
 use diesel::{Connection, PgConnection, RunQueryDsl, sql_query};
-use idempotent_payments::dev_postgres::{self, Cluster, Durability, Error, Lifetime, Options};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 

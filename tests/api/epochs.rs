@@ -4,7 +4,7 @@ use std::sync::{Arc, Barrier};
 
 use diesel::prelude::*;
 use idempotent_payments::db::Db;
-use idempotent_payments::error::ApiError;
+use idempotent_payments::http::ApiError;
 use uuid::Uuid;
 
 use crate::support::{execute, fresh_database};

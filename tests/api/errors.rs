@@ -5,8 +5,8 @@ use std::sync::Arc;
 use diesel::connection::{Connection, SimpleConnection};
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
-use idempotent_payments::idempotency::Address;
-use idempotent_payments::problems;
+use idempotency::Address;
+use idempotent_payments::http::problems;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -206,7 +206,7 @@ async fn the_problems_are_those_of_the_contract() {
         "card-declined": 402, "gateway-failed": 402, "not-found": 404, "method-not-allowed": 405, "request-timeout": 408, "out-of-stock": 409,
         "order-not-payable": 409, "order-not-cancelable": 409, "refund-exceeds-charge": 409,
         "charge-not-refundable": 409, "quota-exceeded": 409, "entitlement-inactive": 409,
-        "settlement-in-progress": 409, "idempotency-request-in-flight": 409, "idempotency-key-expired": 409,
+        "payment-in-progress": 409, "idempotency-request-in-flight": 409, "idempotency-key-expired": 409,
         "precondition-failed": 412, "payload-too-large": 413, "unsupported-media-type": 415, "idempotency-key-reused": 422, "invalid-request": 422,
         "unknown-product": 422, "mixed-currencies": 422, "internal": 500, "overloaded": 503,
         "database-unavailable": 503,

@@ -91,7 +91,7 @@ async fn orders_are_found_by_customer_status_and_time() {
 
 #[tokio::test]
 async fn charges_are_found_by_order_customer_status_and_whether_they_are_parked() {
-    let app = App::start_without_settler(fresh_database(), away());
+    let app = App::start_without_resolver(fresh_database(), away());
     let mut charges = Vec::new();
     for (key, customer) in [("a", "ada"), ("b", "bob")] {
         let items = json!([{"sku": "sticker", "quantity": 1}]);
@@ -104,7 +104,7 @@ async fn charges_are_found_by_order_customer_status_and_whether_they_are_parked(
     execute(
         &app.database,
         &format!(
-            "UPDATE settlements SET parked_at = now() \
+            "UPDATE external_calls SET parked_at = now() \
              WHERE reference = (SELECT reference FROM charges WHERE id = '{first}')"
         ),
     );

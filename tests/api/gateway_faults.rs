@@ -10,9 +10,9 @@ use crate::app::{ACME, App, GLOBEX, one_item};
 use crate::scripted::{Does, Scripted};
 use crate::support::{eventually, fresh_database, number};
 
-/// Starts an API without a settler in the background.
+/// Starts an API without a resolver in the background.
 fn api_of(gateway: &Scripted) -> App {
-    App::start_without_settler(fresh_database(), gateway.gateway())
+    App::start_without_resolver(fresh_database(), gateway.gateway())
 }
 
 #[tokio::test]
@@ -20,21 +20,21 @@ async fn a_capture_that_hangs_and_succeeds_after_its_second_sending_was_refused_
     let gateway = Scripted::open();
     let app = api_of(&gateway);
     gateway.script("pm_card_visa", [Does::HoldThenCapture, Does::Answer(400)]);
-    let (order, settler) = (app.pending_order().await, app.settler(gateway.gateway()));
+    let (order, resolver) = (app.pending_order().await, app.resolver(gateway.gateway()));
     let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
     app.let_leases_end();
 
-    assert_eq!(settler.pass(false).await.unwrap().settled, 0, "the call was refused, and the books are empty");
+    assert_eq!(resolver.pass(false).await.unwrap().resolved, 0, "the call was refused, and the books are empty");
 
     assert_eq!((gateway.sendings(), gateway.captures()), (2, 0));
     assert_eq!(app.member(&format!("/v1/charges/{charge}"), "status").await, "processing");
     assert_eq!(app.count("idempotency_keys WHERE status = 402"), 0);
-    app.pay("another", &order, "pm_card_visa").await.expect_problem(409, "settlement-in-progress");
+    app.pay("another", &order, "pm_card_visa").await.expect_problem(409, "payment-in-progress");
     // Now the first sending captures.
     gateway.release();
     gateway.until_captured(1).await;
     app.let_leases_end();
-    assert_eq!(settler.pass(false).await.unwrap().settled, 1);
+    assert_eq!(resolver.pass(false).await.unwrap().resolved, 1);
     let paid = app.pay("k", &order, "pm_card_visa").await.expect(201);
     assert!(paid.is_replay());
     assert_eq!((paid.id(), gateway.captures()), (charge, 1));
@@ -67,7 +67,7 @@ async fn a_gateway_that_rejects_all_callers_fails_no_charge() {
         let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
 
         app.let_leases_end();
-        assert_eq!(app.settler(gateway.gateway()).pass(false).await.unwrap().settled, 1, "{status}");
+        assert_eq!(app.resolver(gateway.gateway()).pass(false).await.unwrap().resolved, 1, "{status}");
         assert_eq!(app.pay("k", &order, "pm_card_visa").await.expect(201).id(), charge);
     }
 }
@@ -84,17 +84,21 @@ async fn a_gateway_that_asks_to_wait_gets_no_call_until_then() {
         app.pay("k", &order, "pm_card_visa").await.expect(202);
 
         assert_eq!(gateway.sendings(), 1, "{status} {retry_after}");
-        assert_eq!(app.count("settlements WHERE next_attempt_at > now() + interval '25 seconds'"), 1, "{retry_after}");
+        assert_eq!(
+            app.count("external calls WHERE next_attempt_at > now() + interval '25 seconds'"),
+            1,
+            "{retry_after}"
+        );
     }
 }
 
-/// The settler looks each second, also while calls hang.
+/// The resolver looks each second, also while calls hang.
 #[tokio::test]
 async fn forty_hanging_captures_do_not_delay_another_charges_lost_reply() {
     const HANGING: usize = 40;
     let gateway = Scripted::open();
     let app = api_of(&gateway);
-    let watch = tokio::spawn(app.settler(gateway.gateway()).watch());
+    let watch = tokio::spawn(app.resolver(gateway.gateway()).watch());
     gateway.script("pm_card_slow", (0..3 * HANGING).map(|_| Does::HoldThenCapture));
     gateway.script("pm_card_lost_reply", [Does::CaptureAndLose]);
     let orders = join_all((0..HANGING).map(|_| app.pending_order())).await;
@@ -105,23 +109,23 @@ async fn forty_hanging_captures_do_not_delay_another_charges_lost_reply() {
         app.pay("lost", &order, "pm_card_lost_reply").await.expect(202);
         // On purpose: the forty become due now, so that they hang when the other charge becomes due.
         let before = gateway.sendings();
-        app.execute("UPDATE settlements SET next_attempt_at = now() WHERE key <> 'lost' AND settled_at IS NULL");
+        app.execute("UPDATE external_calls SET next_attempt_at = now() WHERE key <> 'lost' AND resolved_at IS NULL");
         let millis = |column: &str| {
             let millis =
-                format!("(extract(epoch FROM {column}) * 1000)::bigint AS n FROM settlements WHERE key = 'lost'");
+                format!("(extract(epoch FROM {column}) * 1000)::bigint AS n FROM external_calls WHERE key = 'lost'");
             number(&app.database, &millis)
         };
         let due = millis("next_attempt_at");
         gateway.until_sent(before + HANGING).await;
-        eventually("the lost reply is settled", || app.count("charges WHERE status = 'succeeded'") == 1).await;
-        millis("settled_at") - due
+        eventually("the lost reply is resolved", || app.count("charges WHERE status = 'succeeded'") == 1).await;
+        millis("resolved_at") - due
     };
 
     let (hanging, delay) = tokio::join!(hanging, other);
 
     assert!(hanging.iter().all(|answer| answer.status == 202));
     assert_eq!(gateway.captures(), 1, "a hanging capture has ended");
-    assert!(delay < 2000, "settled {delay} ms after it was due");
+    assert!(delay < 2000, "resolved {delay} ms after it was due");
     watch.abort();
 }
 

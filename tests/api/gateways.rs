@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use external_calls::CallError;
 use futures_util::future::BoxFuture;
 use idempotent_payments::db::Db;
 use idempotent_payments::gateway::{Call, Capture, Gateway, HttpGateway, Outcome, Refund};
-use idempotent_payments::payments::{Payments, Settler};
-use idempotent_payments::settlement::CallError;
+use idempotent_payments::shop::payments::{Payments, Resolver};
 use tokio::sync::Semaphore;
 
 use crate::app::Client;
@@ -113,8 +113,8 @@ impl Hold {
 }
 
 impl Client {
-    /// A settler like another replica's, on this test's runtime. It works only when the test calls it.
-    pub fn settler(&self, gateway: Arc<dyn Gateway>) -> Settler {
-        Settler::new(Payments(gateway), Db::start(&self.database, 2).unwrap())
+    /// A resolver like another replica's, on this test's runtime. It works only when the test calls it.
+    pub fn resolver(&self, gateway: Arc<dyn Gateway>) -> Resolver {
+        Resolver::new(Payments(gateway), Db::start(&self.database, 2).unwrap())
     }
 }

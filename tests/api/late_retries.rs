@@ -1,6 +1,6 @@
 //! Retries after the key's record is gone: a key that moved money once never moves money again.
 
-use idempotent_payments::idempotency::sweep;
+use idempotency::sweep;
 
 use crate::app::{Answer, App};
 use crate::paying::AMOUNT;

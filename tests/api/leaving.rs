@@ -32,9 +32,10 @@ async fn send_and_capture(app: &Client, order: &str, captured: impl Fn() -> bool
     client
 }
 
-/// Asserts that the request's own first attempt has settled the charge, and that a retry gets the reply.
+/// Asserts that the request's own first attempt has resolved the charge, and that a retry gets the reply.
 async fn assert_ended_by_itself(app: &Client, order: &str) {
-    eventually("the charge ends", || app.count("settlements WHERE settled_at IS NOT NULL AND attempts = 1") == 1).await;
+    eventually("the charge ends", || app.count("external calls WHERE resolved_at IS NOT NULL AND attempts = 1") == 1)
+        .await;
     let retry = app.pay("k", order, "pm_card_slow").await.expect(201);
     assert!(retry.is_replay());
     assert_eq!(app.count("orders WHERE status = 'paid'"), 1);
@@ -129,16 +130,16 @@ async fn sigterm_lets_a_slow_charge_end_whose_client_has_left() {
     replica.terminate();
 
     assert_eq!(replica.end().await.code(), Some(0));
-    assert_eq!(count(&database, "settlements WHERE settled_at IS NOT NULL AND attempts = 1"), 1);
+    assert_eq!(count(&database, "external calls WHERE resolved_at IS NOT NULL AND attempts = 1"), 1);
     let next = Replica::start(&database, &sandbox.url);
     assert_ended_by_itself(&next, &order).await;
     assert_eq!(sandbox.captures(), 1);
 }
 
 #[tokio::test]
-async fn sigterm_turns_readiness_bad_at_once_and_requests_are_accepted_for_the_drain_delay() {
+async fn sigterm_turns_readiness_bad_at_once_and_requests_are_accepted_for_the_shutdown_delay() {
     let (database, sandbox) = (fresh_database(), Sandbox::start());
-    let mut replica = Replica::start_logging(&database, &sandbox.url, &[("DRAIN_DELAY", "3")]);
+    let mut replica = Replica::start_logging(&database, &sandbox.url, &[("SHUTDOWN_DELAY", "3")]);
     replica.get("/health/ready").await.expect(200);
 
     replica.terminate();
@@ -165,5 +166,5 @@ async fn ctrl_c_cuts_a_request_and_finishes_what_it_began_at_the_gateway() {
     client.read_to_end(&mut answer).await.ok();
     assert_eq!(String::from_utf8_lossy(&answer), "");
     assert_eq!(replica.end().await.code(), Some(0));
-    assert_eq!(count(&database, "settlements WHERE settled_at IS NOT NULL AND attempts = 1"), 1);
+    assert_eq!(count(&database, "external calls WHERE resolved_at IS NOT NULL AND attempts = 1"), 1);
 }

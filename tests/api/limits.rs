@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 use idempotent_payments::db::{Db, NOBODY};
-use idempotent_payments::error::ApiError;
+use idempotent_payments::http::ApiError;
 
 use crate::support::{cluster, execute, fresh_database};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use idempotent_payments::dev_postgres::{self, Durability, Lifetime, Options};
+use dev_postgres::{self, Durability, Lifetime, Options};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::app::send;

@@ -109,7 +109,7 @@ async fn an_outage_of_the_database_is_logged_once_when_it_begins_and_once_when_i
         "{log:#?}"
     );
     assert_eq!(count("ERROR"), 1, "{log:#?}");
-    // Each request still has its line. The settler may log once that it can't look, and the pool may log why it reconnects.
+    // Each request still has its line. The resolver may log once that it can't look, and the pool may log why it reconnects.
     assert_eq!(count("status=503"), 12);
     assert!(count("WARN") <= 3, "{log:#?}");
 }

@@ -1,8 +1,17 @@
 //! Tests of the API over HTTP. Each test has a real server on its own port, with its own real database.
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
-#[path = "../support/mod.rs"]
-mod support;
+mod support {
+    pub use test_database::*;
+
+    pub fn cluster() -> &'static dev_postgres::Cluster {
+        test_database::cluster(crate::prepare_template)
+    }
+
+    pub fn fresh_database() -> String {
+        test_database::fresh_database(crate::prepare_template)
+    }
+}
 
 mod accounts;
 mod advice;
@@ -47,14 +56,15 @@ mod policies;
 mod products;
 mod records;
 mod refunds;
+mod resolving;
 mod retries;
 mod scripted;
-mod settling;
 mod stale_plans;
 mod stock;
+mod verified;
 mod wrong_settings;
 
 fn prepare_template(url: &str) {
     idempotent_payments::db::migrate(url).unwrap();
-    idempotent_payments::demo::seed(&mut support::connect(url)).unwrap();
+    idempotent_payments::shop::demo::seed(&mut support::connect(url)).unwrap();
 }

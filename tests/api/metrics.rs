@@ -42,14 +42,14 @@ async fn a_value_that_a_client_chooses_makes_no_series() {
 }
 
 #[tokio::test]
-async fn the_metrics_include_the_pool_and_the_settler() {
+async fn the_metrics_include_the_pool_and_the_resolver() {
     let app = App::start().await;
     let order = app.order("k", "sticker", 1).await.expect(201);
     let charge = json!({"order_id": order.json()["id"], "payment_method": "pm_card_visa"});
     app.post("/v1/charges", "c", charge).await.expect(201);
-    execute(&app.database, "UPDATE settlements SET settled_at = NULL, next_attempt_at = now(), parked_at = now()");
+    execute(&app.database, "UPDATE external_calls SET resolved_at = NULL, next_attempt_at = now(), parked_at = now()");
     let lines = scraped(&app).await;
-    for line in ["settler_settled_total 1", "settler_parked 1", "db_queue_length 0"] {
+    for line in ["resolver_resolved_total 1", "resolver_parked 1", "db_queue_length 0"] {
         assert!(lines.iter().any(|found| found == line), "{line} is not in {lines:#?}");
     }
     assert!(lines.iter().any(|line| line.starts_with("db_connections_busy ")));

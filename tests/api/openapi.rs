@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use idempotent_payments::{http, openapi, policies, problems};
+use idempotent_payments::http::problems;
+use idempotent_payments::server::{self, openapi, policies};
 use serde_json::{Value, json};
 
 use crate::app::{Answer, App, Client, send};
@@ -20,7 +21,7 @@ fn operations() -> Vec<(String, &'static str, &'static Value)> {
 
 #[test]
 fn the_documented_operations_are_the_routed_operations() {
-    let routed: BTreeSet<_> = http::routed().into_iter().map(|(method, path)| format!("{method} {path}")).collect();
+    let routed: BTreeSet<_> = server::routed().into_iter().map(|(method, path)| format!("{method} {path}")).collect();
     let documented: BTreeSet<_> = operations().iter().map(|(method, path, _)| format!("{method} {path}")).collect();
     assert_eq!(documented, routed);
 }
@@ -233,7 +234,7 @@ async fn the_server_accepts_the_example_of_every_body() {
         tried.insert(format!("{method} {path}"));
     }
     // Each route that takes a body has an example, and the test sent each example.
-    let routed = http::routed().into_iter().filter(|(method, _)| *method != "GET");
+    let routed = server::routed().into_iter().filter(|(method, _)| *method != "GET");
     assert_eq!(tried, routed.map(|(method, path)| format!("{method} {path}")).collect());
 }
 

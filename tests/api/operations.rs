@@ -1,7 +1,7 @@
 //! docs/operations.md lists all settings and commands.
 
 use clap::CommandFactory;
-use idempotent_payments::config::Command;
+use idempotent_payments::commands::args::Command;
 
 #[test]
 fn the_operations_page_has_every_variable_with_its_default() {

@@ -127,13 +127,13 @@ async fn a_person_is_erased_everywhere_and_the_books_stay() {
 }
 
 #[tokio::test]
-async fn a_parked_settlement_is_listed_with_its_key_and_first_request() {
+async fn a_parked_external_call_is_listed_with_its_key_and_first_request() {
     let app = App::start().await;
     assert_eq!(printed(&app.database, &["parked"]), "nothing is parked\n");
     let order = app.order("o", "sticker", 1).await.expect(201);
     let charge = json!({"order_id": order.json()["id"], "payment_method": "pm_card_visa"});
     let charge = app.post("/v1/charges", "\"my charge\"", charge).await.expect(201);
-    execute(&app.database, "UPDATE settlements SET settled_at = NULL, next_attempt_at = now(), parked_at = now()");
+    execute(&app.database, "UPDATE external_calls SET resolved_at = NULL, next_attempt_at = now(), parked_at = now()");
 
     let listed = printed(&app.database, &["parked"]);
 
@@ -144,7 +144,7 @@ async fn a_parked_settlement_is_listed_with_its_key_and_first_request() {
         &format!("request {}", charge.header("X-Request-Id").unwrap()),
         &reference,
         "1 parked",
-        "`payments settle`",
+        "`payments resolve`",
     ] {
         assert!(listed.contains(part), "{part} is not in: {listed}");
     }

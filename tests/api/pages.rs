@@ -1,6 +1,6 @@
 //! The pages for people: they load nothing from other hosts, a browser caches them, and only the demo has the playground.
 
-use idempotent_payments::problems;
+use idempotent_payments::http::problems;
 use serde_json::json;
 
 use crate::app::{Answer, App, one_item, send};
@@ -110,7 +110,7 @@ async fn the_policies_page_has_a_row_for_each_policy() {
     let app = App::start().await;
 
     let html = page(&app, "/policies").await.expect(200).body;
-    for policy in idempotent_payments::policies::ALL {
+    for policy in idempotent_payments::server::policies::ALL {
         assert!(html.contains(&format!("<code>{}</code>", policy.route)), "{} is missing", policy.route);
     }
     // The playground links to these ids of rows and guarantees.

@@ -1,4 +1,4 @@
-//! Charges and refunds whose outcome stays unknown are parked and visible, until `payments settle` resumes them.
+//! Charges and refunds whose outcome stays unknown are parked and visible, until `payments resolve` resumes them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,29 +11,29 @@ use crate::gateways::{away, unheard};
 use crate::paying::Sandbox;
 use crate::support::fresh_database;
 
-/// Parks the open settlements: sets their attempts to one below the cap, and makes the last attempt.
+/// Parks the open external calls: sets their attempts to one below the cap, and makes the last attempt.
 async fn park(app: &App) {
-    app.execute("UPDATE settlements SET attempts = 19 WHERE settled_at IS NULL");
+    app.execute("UPDATE external_calls SET attempts = 19 WHERE resolved_at IS NULL");
     app.let_leases_end();
-    assert_eq!(app.settler(away()).pass(false).await.unwrap().taken, 1);
+    assert_eq!(app.resolver(away()).pass(false).await.unwrap().taken, 1);
 }
 
 #[tokio::test]
-async fn a_settlement_that_stays_unknown_is_parked_until_somebody_resumes_it() {
-    let (app, sandbox) = (App::start_without_settler(fresh_database(), away()), Sandbox::start());
+async fn an_external_call_that_stays_unknown_is_parked_until_somebody_resumes_it() {
+    let (app, sandbox) = (App::start_without_resolver(fresh_database(), away()), Sandbox::start());
     let order = app.pending_order().await;
     let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
     park(&app).await;
 
-    let settlement = app.member(&format!("/v1/charges/{charge}"), "settlement").await;
-    assert_eq!((&settlement["parked"], &settlement["attempts"]), (&true.into(), &20.into()));
-    let settler = app.settler(Arc::new(sandbox.gateway()));
+    let processing = app.member(&format!("/v1/charges/{charge}"), "processing").await;
+    assert_eq!((&processing["parked"], &processing["attempts"]), (&true.into(), &20.into()));
+    let resolver = app.resolver(Arc::new(sandbox.gateway()));
     app.let_leases_end();
-    assert_eq!(settler.pass(false).await.unwrap().taken, 0, "a pass took a parked settlement");
+    assert_eq!(resolver.pass(false).await.unwrap().taken, 0, "a pass took a parked external call");
     app.pay("k", &order, "pm_card_visa").await.expect(202);
-    app.pay("another", &order, "pm_card_visa").await.expect_problem(409, "settlement-in-progress");
+    app.pay("another", &order, "pm_card_visa").await.expect_problem(409, "payment-in-progress");
 
-    assert_eq!(settler.pass(true).await.unwrap().settled, 1);
+    assert_eq!(resolver.pass(true).await.unwrap().resolved, 1);
 
     assert_eq!(app.pay("k", &order, "pm_card_visa").await.expect(201).id(), charge);
     assert_eq!((sandbox.captures(), app.count("orders WHERE status = 'paid'")), (1, 1));
@@ -41,46 +41,46 @@ async fn a_settlement_that_stays_unknown_is_parked_until_somebody_resumes_it() {
 
 /// For example each attempt crashes its process: nobody gives the lease back.
 #[tokio::test]
-async fn a_settlement_whose_attempts_never_end_is_parked() {
-    let (app, sandbox) = (App::start_without_settler(fresh_database(), away()), Sandbox::start());
+async fn an_external_call_whose_attempts_never_end_is_parked() {
+    let (app, sandbox) = (App::start_without_resolver(fresh_database(), away()), Sandbox::start());
     let order = app.pending_order().await;
     let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
-    app.execute("UPDATE settlements SET attempts = 20 WHERE settled_at IS NULL");
+    app.execute("UPDATE external_calls SET attempts = 20 WHERE resolved_at IS NULL");
     app.let_leases_end();
-    let settler = app.settler(Arc::new(sandbox.gateway()));
+    let resolver = app.resolver(Arc::new(sandbox.gateway()));
 
-    assert_eq!(settler.pass(false).await.unwrap().taken, 0);
+    assert_eq!(resolver.pass(false).await.unwrap().taken, 0);
 
-    let settlement = app.member(&format!("/v1/charges/{charge}"), "settlement").await;
-    assert_eq!((&settlement["parked"], &settlement["attempts"]), (&true.into(), &20.into()));
+    let processing = app.member(&format!("/v1/charges/{charge}"), "processing").await;
+    assert_eq!((&processing["parked"], &processing["attempts"]), (&true.into(), &20.into()));
     assert_eq!(sandbox.captures(), 0);
-    assert_eq!(settler.pass(true).await.unwrap().settled, 1);
+    assert_eq!(resolver.pass(true).await.unwrap().resolved, 1);
 }
 
 #[tokio::test]
-async fn a_resumed_settlement_that_stays_unknown_is_parked_again() {
-    let app = App::start_without_settler(fresh_database(), away());
+async fn a_resumed_external_call_that_stays_unknown_is_parked_again() {
+    let app = App::start_without_resolver(fresh_database(), away());
     let order = app.pending_order().await;
     app.pay("k", &order, "pm_card_visa").await.expect(202);
     park(&app).await;
 
-    let pass = app.settler(away()).pass(true).await.unwrap();
+    let pass = app.resolver(away()).pass(true).await.unwrap();
 
-    assert_eq!((pass.taken, pass.settled), (1, 0));
-    assert_eq!(app.count("settlements WHERE parked_at IS NOT NULL AND attempts = 21"), 1);
+    assert_eq!((pass.taken, pass.resolved), (1, 0));
+    assert_eq!(app.count("external calls WHERE parked_at IS NOT NULL AND attempts = 21"), 1);
 }
 
 #[tokio::test]
-async fn the_command_settles_parked_charges_and_refunds() {
-    let (app, sandbox) = (App::start_without_settler(fresh_database(), away()), Sandbox::start());
+async fn the_command_resolves_parked_charges_and_refunds() {
+    let (app, sandbox) = (App::start_without_resolver(fresh_database(), away()), Sandbox::start());
     let order = app.pending_order().await;
     let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
     park(&app).await;
-    assert_eq!(binary::settle(&app.database, &sandbox.url), "1 charges and refunds taken, 1 settled\n");
+    assert_eq!(binary::resolve(&app.database, &sandbox.url), "1 charges and refunds taken, 1 resolved\n");
     app.refund("k", &charge, None).await.expect(202);
     park(&app).await;
 
-    assert_eq!(binary::settle(&app.database, &sandbox.url), "1 charges and refunds taken, 1 settled\n");
+    assert_eq!(binary::resolve(&app.database, &sandbox.url), "1 charges and refunds taken, 1 resolved\n");
 
     app.pay("k", &order, "pm_card_visa").await.expect(201);
     app.refund("k", &charge, None).await.expect(201);
@@ -90,30 +90,30 @@ async fn the_command_settles_parked_charges_and_refunds() {
 #[tokio::test]
 async fn a_pass_that_resumes_takes_all_that_is_parked() {
     const PARKED: usize = 101;
-    let (app, sandbox) = (App::start_without_settler(fresh_database(), away()), Sandbox::start());
+    let (app, sandbox) = (App::start_without_resolver(fresh_database(), away()), Sandbox::start());
     join_all((0..PARKED).map(async |_| {
         let order = app.pending_order().await;
         app.pay(&order, &order, "pm_card_visa").await.expect(202);
     }))
     .await;
-    app.execute("UPDATE settlements SET parked_at = now()");
+    app.execute("UPDATE external_calls SET parked_at = now()");
 
-    let pass = app.settler(Arc::new(sandbox.gateway())).pass(true).await.unwrap();
+    let pass = app.resolver(Arc::new(sandbox.gateway())).pass(true).await.unwrap();
 
-    assert_eq!((pass.taken, pass.settled), (PARKED, PARKED));
+    assert_eq!((pass.taken, pass.resolved), (PARKED, PARKED));
     assert_eq!(app.count("charges WHERE status = 'processing'"), 0);
 }
 
 #[tokio::test]
 async fn a_charge_resumed_after_the_gateway_forgot_its_key_is_looked_up_and_not_captured_again() {
     let sandbox = Sandbox::start_that_keeps_keys_for(Duration::ZERO);
-    let app = App::start_without_settler(fresh_database(), unheard(sandbox.gateway()));
+    let app = App::start_without_resolver(fresh_database(), unheard(sandbox.gateway()));
     let order = app.pending_order().await;
     app.pay("k", &order, "pm_card_visa").await.expect(202);
     park(&app).await;
-    app.execute("UPDATE settlements SET created_at = created_at - interval '24 hours'");
+    app.execute("UPDATE external_calls SET created_at = created_at - interval '24 hours'");
 
-    binary::settle(&app.database, &sandbox.url);
+    binary::resolve(&app.database, &sandbox.url);
 
     app.pay("k", &order, "pm_card_visa").await.expect(201);
     assert_eq!(sandbox.captures(), 1);
@@ -123,13 +123,13 @@ async fn a_charge_resumed_after_the_gateway_forgot_its_key_is_looked_up_and_not_
 async fn a_refund_resumed_after_the_gateway_forgot_its_key_is_looked_up_and_not_sent_again() {
     let sandbox = Sandbox::start_that_keeps_keys_for(Duration::ZERO);
     let database = fresh_database();
-    let charge = App::start_without_settler(database.clone(), Arc::new(sandbox.gateway())).paid_charge().await;
-    let app = App::start_without_settler(database, unheard(sandbox.gateway()));
+    let charge = App::start_without_resolver(database.clone(), Arc::new(sandbox.gateway())).paid_charge().await;
+    let app = App::start_without_resolver(database, unheard(sandbox.gateway()));
     app.refund("k", &charge, Some(1000)).await.expect(202);
     park(&app).await;
-    app.execute("UPDATE settlements SET created_at = created_at - interval '24 hours'");
+    app.execute("UPDATE external_calls SET created_at = created_at - interval '24 hours'");
 
-    binary::settle(&app.database, &sandbox.url);
+    binary::resolve(&app.database, &sandbox.url);
 
     app.refund("k", &charge, Some(1000)).await.expect(201);
     assert_eq!((sandbox.captures(), sandbox.refunds()), (1, 1));
@@ -138,13 +138,13 @@ async fn a_refund_resumed_after_the_gateway_forgot_its_key_is_looked_up_and_not_
 #[tokio::test]
 async fn a_call_whose_answer_was_lost_is_sent_again_and_moves_the_money_once() {
     let sandbox = Sandbox::start();
-    let app = App::start_without_settler(fresh_database(), unheard(sandbox.gateway()));
+    let app = App::start_without_resolver(fresh_database(), unheard(sandbox.gateway()));
     let order = app.pending_order().await;
     app.pay("k", &order, "pm_card_visa").await.expect(202);
     assert_eq!(sandbox.captures(), 1);
     app.let_leases_end();
 
-    assert_eq!(app.settler(Arc::new(sandbox.gateway())).pass(false).await.unwrap().settled, 1);
+    assert_eq!(app.resolver(Arc::new(sandbox.gateway())).pass(false).await.unwrap().resolved, 1);
 
     app.pay("k", &order, "pm_card_visa").await.expect(201);
     assert_eq!(sandbox.captures(), 1);

@@ -6,7 +6,6 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use diesel::connection::SimpleConnection;
 use idempotent_payments::gateway::HttpGateway;
-use idempotent_payments::sandbox;
 use serde_json::json;
 
 use crate::app::{Answer, Client};
@@ -55,18 +54,18 @@ impl Client {
         support::connect(&self.database).batch_execute(sql).unwrap();
     }
 
-    /// Makes all open settlements due, as if their leases and pauses were over.
+    /// Makes all open external calls due, as if their leases and pauses were over.
     pub fn let_leases_end(&self) {
         self.set_next_attempts("now()");
     }
 
-    /// Keeps every settler off for the rest of the test.
+    /// Keeps every resolver off for the rest of the test.
     pub fn put_off_leases(&self) {
         self.set_next_attempts("now() + interval '1 hour'");
     }
 
     fn set_next_attempts(&self, time: &str) {
-        self.execute(&format!("UPDATE settlements SET next_attempt_at = {time} WHERE settled_at IS NULL"));
+        self.execute(&format!("UPDATE external_calls SET next_attempt_at = {time} WHERE resolved_at IS NULL"));
     }
 
     /// The number of events of this type.
@@ -118,13 +117,13 @@ impl Sandbox {
 
     pub fn start_that_keeps_keys_for(key_ttl: Duration) -> Self {
         let database = support::fresh_database();
-        let config = sandbox::Config {
+        let config = sandbox_gateway::Config {
             database_url: database.clone(),
             bind: "127.0.0.1:0".parse().unwrap(),
             key_ttl,
             pool_size: 4,
         };
-        let sandbox = sandbox::start(config).unwrap();
+        let sandbox = sandbox_gateway::start(config).unwrap();
         std::thread::spawn(move || actix_web::rt::System::new().block_on(sandbox.server));
         Self { url: format!("http://{}", sandbox.addr), database, server: sandbox.handle }
     }

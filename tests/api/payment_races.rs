@@ -46,7 +46,7 @@ async fn twenty_keys_pay_an_order_once() {
         }))
         .await;
 
-        assert_only(&answers, &["201", "order-not-payable", "settlement-in-progress"]);
+        assert_only(&answers, &["201", "order-not-payable", "payment-in-progress"]);
         assert_eq!(tally(&answers)["201"], 1);
         assert_eq!(replicas[0].captures() - before, 1);
         assert_eq!(replicas[0].count(&format!("charges WHERE order_id = '{order}' AND status = 'succeeded'")), 1);
@@ -85,7 +85,7 @@ async fn an_order_is_canceled_or_paid_and_never_both() {
             join!(replicas[n % 2].pay(&order, &order, "pm_card_visa"), replicas[1].cancel("c", &order));
 
         if paid.status == 201 {
-            assert_only(&[canceled], &["order-not-cancelable", "settlement-in-progress"]);
+            assert_only(&[canceled], &["order-not-cancelable", "payment-in-progress"]);
         } else {
             paid.expect_problem(409, "order-not-payable");
             canceled.expect(200);
@@ -106,7 +106,7 @@ async fn refunds_that_race_never_give_back_more_than_was_paid() {
     }))
     .await;
 
-    assert_only(&answers, &["201", "refund-exceeds-charge", "settlement-in-progress"]);
+    assert_only(&answers, &["201", "refund-exceeds-charge", "payment-in-progress"]);
     assert_eq!(tally(&answers)["201"], 4);
     assert_eq!(replicas[0].count("sandbox.refunds"), 4);
     replicas[0].refund("rest", &charge, None).await.expect(201);
@@ -126,14 +126,14 @@ async fn of_full_refunds_that_race_one_succeeds() {
     }))
     .await;
 
-    assert_only(&answers, &["201", "charge-not-refundable", "settlement-in-progress"]);
+    assert_only(&answers, &["201", "charge-not-refundable", "payment-in-progress"]);
     assert_eq!((tally(&answers)["201"], replicas[0].count("sandbox.refunds")), (1, 1));
 }
 
 #[tokio::test]
-async fn refunds_during_the_settlement_of_their_charge_do_not_deadlock() {
+async fn refunds_during_the_external_call_of_their_charge_do_not_deadlock() {
     let (gateway, hold) = held();
-    let app = App::start_without_settler(fresh_database(), gateway);
+    let app = App::start_without_resolver(fresh_database(), gateway);
     for _ in 0..5 {
         let order = app.pending_order().await;
         let refunds = async {
@@ -148,7 +148,7 @@ async fn refunds_during_the_settlement_of_their_charge_do_not_deadlock() {
         let (paid, refunds) = join!(app.pay(&order, &order, "pm_card_visa"), refunds);
 
         paid.expect(201);
-        assert_only(&refunds, &["201", "settlement-in-progress", "charge-not-refundable"]);
+        assert_only(&refunds, &["201", "payment-in-progress", "charge-not-refundable"]);
         if refunds.iter().any(|answer| answer.status == 201) {
             hold.until_called().await;
         } else {
@@ -165,7 +165,7 @@ async fn the_unique_index_alone_refuses_a_second_charge_of_a_paid_order() {
     // As if a defect had lost the status: neither the order's status nor a processing charge stops the second charge.
     app.execute("UPDATE orders SET status = 'pending'");
 
-    app.pay("second", &order, "pm_card_visa").await.expect_problem(409, "settlement-in-progress");
+    app.pay("second", &order, "pm_card_visa").await.expect_problem(409, "payment-in-progress");
 
     assert_eq!((app.captures(), app.count("charges")), (1, 1));
 }

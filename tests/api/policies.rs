@@ -1,6 +1,6 @@
 //! One constant for each promise: the API and the pages show the same policies that the handlers use.
 
-use idempotent_payments::{advice, policies};
+use idempotent_payments::server::{advice, policies};
 use serde_json::json;
 
 use crate::app::App;
@@ -48,7 +48,7 @@ async fn the_policies_are_served_as_data() {
 
 #[test]
 fn every_route_that_takes_post_has_a_policy_and_every_policy_its_route() {
-    let mut posts: Vec<String> = idempotent_payments::http::routed()
+    let mut posts: Vec<String> = idempotent_payments::server::routed()
         .into_iter()
         .filter(|(method, _)| *method == "POST")
         .map(|(method, path)| format!("{method} {path}"))

@@ -8,7 +8,7 @@ use crate::support::execute;
 #[tokio::test]
 async fn a_record_says_what_a_retry_will_do() {
     let app = App::start().await;
-    let order = app.order("settled", "sticker", 1).await.expect(201);
+    let order = app.order("resolved", "sticker", 1).await.expect(201);
     let charge = json!({"order_id": order.json()["id"], "payment_method": "pm_card_lost_reply"});
     let unknown = app.post("/v1/charges", "unknown", charge).await.expect(202);
     app.order("old", "sticker", 1).await.expect(201);
@@ -22,7 +22,7 @@ async fn a_record_says_what_a_retry_will_do() {
         .collect();
     let (made, provisional) = (json!(201), json!(202));
     let newest_first =
-        [("old", "expired", &made), ("unknown", "provisional", &provisional), ("settled", "final", &made)];
+        [("old", "expired", &made), ("unknown", "provisional", &provisional), ("resolved", "final", &made)];
     assert_eq!(states, newest_first);
     assert_eq!(records[1]["route"], "POST /v1/charges");
     assert_eq!(records[1]["scope"], "account");

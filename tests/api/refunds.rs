@@ -17,7 +17,7 @@ async fn a_partial_refund_is_a_201_and_leaves_the_order_paid() {
     let refund = made.json();
     assert_eq!((&refund["charge_id"], &refund["status"]), (&json!(charge), &json!("succeeded")));
     assert_eq!(
-        (&refund["amount"], &refund["currency"], &refund["settlement"]),
+        (&refund["amount"], &refund["currency"], &refund["processing"]),
         (&json!(1500), &json!("EUR"), &Value::Null)
     );
     assert_eq!(made.header("Location"), Some(format!("/v1/refunds/{}", made.id()).as_str()));
@@ -102,21 +102,21 @@ async fn a_refund_that_the_gateway_refuses_puts_its_amount_back() {
 }
 
 #[tokio::test]
-async fn a_refund_that_exceeds_only_because_of_a_processing_refund_is_settlement_in_progress() {
+async fn a_refund_that_exceeds_only_because_of_a_processing_refund_is_payment_in_progress() {
     let app = App::start().await;
     let charge = app.paid_charge().await;
-    let other = App::start_without_settler(app.database.clone(), away());
+    let other = App::start_without_resolver(app.database.clone(), away());
     other.refund("processing", &charge, Some(3000)).await.expect(202);
     other.put_off_leases();
 
     for amount in [Some(1001), Some(AMOUNT)] {
-        let wait = other.refund("k", &charge, amount).await.expect_problem(409, "settlement-in-progress");
+        let wait = other.refund("k", &charge, amount).await.expect_problem(409, "payment-in-progress");
         assert!(wait.header("Retry-After").is_some() && !wait.is_replay());
     }
     other.refund("too-much", &charge, Some(AMOUNT + 1)).await.expect_problem(409, "refund-exceeds-charge");
     assert_eq!(app.member(&format!("/v1/charges/{charge}"), "amount_refunded").await, 3000);
     other.let_leases_end();
-    eventually("the refund is settled", || app.events("refund.succeeded") == 1).await;
+    eventually("the refund is resolved", || app.events("refund.succeeded") == 1).await;
     app.refund("k", &charge, Some(1001)).await.expect_problem(409, "refund-exceeds-charge");
     app.refund("rest", &charge, Some(1000)).await.expect(201);
 }
@@ -124,12 +124,12 @@ async fn a_refund_that_exceeds_only_because_of_a_processing_refund_is_settlement
 #[tokio::test]
 async fn a_charge_that_is_processing_is_not_refunded_yet() {
     let (gateway, hold) = held();
-    let app = App::start_without_settler(fresh_database(), gateway);
+    let app = App::start_without_resolver(fresh_database(), gateway);
     let order = app.pending_order().await;
     let meanwhile = async {
         hold.until_called().await;
         let charge = app.get("/v1/charges").await.json()["data"][0]["id"].as_str().unwrap().to_owned();
-        app.refund("k", &charge, None).await.expect_problem(409, "settlement-in-progress");
+        app.refund("k", &charge, None).await.expect_problem(409, "payment-in-progress");
         hold.let_go();
         charge
     };
@@ -146,7 +146,7 @@ async fn of_two_refunds_under_way_the_last_to_succeed_marks_the_order_refunded()
     let app = App::start().await;
     let charge = app.paid_charge().await;
     let (gateway, hold) = held();
-    let slow_app = App::start_without_settler(app.database.clone(), gateway);
+    let slow_app = App::start_without_resolver(app.database.clone(), gateway);
     let slow = slow_app.refund("slow", &charge, Some(1000));
     let meanwhile = async {
         hold.until_called().await;

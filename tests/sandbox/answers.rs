@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime};
 use actix_web::http::StatusCode;
 use actix_web::web::Bytes;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use external_calls::{CallError, StillUnknown};
 use idempotent_payments::gateway::{Call, Capture, Gateway, HttpGateway, InvalidGatewayUrl, Outcome};
-use idempotent_payments::settlement::{CallError, StillUnknown};
 use serde_json::json;
 
-use crate::learn;
+use crate::find_outcome;
 
 /// A gateway that gives every request the same answer, and counts the requests.
 struct Fixed {
@@ -142,8 +142,8 @@ async fn a_retry_after_is_read_as_seconds_and_as_a_date() {
     }
     for nonsense in ["soon", "-1", "1.5", ""] {
         let gateway = Fixed::start_with(503, Bytes::new(), Some(nonsense.to_owned()));
-        let learnt = gateway.capture().await;
-        assert_eq!(learnt, Err(CallError::ServerError { status: 503, retry_after: None }), "{nonsense}");
+        let found = gateway.capture().await;
+        assert_eq!(found, Err(CallError::ServerError { status: 503, retry_after: None }), "{nonsense}");
     }
 }
 
@@ -189,17 +189,17 @@ async fn the_books_are_read_for_this_reference_only_and_a_success_in_them_counts
 
 /// For example a key was used, the database was restored from before, and the key was used again for another amount.
 #[tokio::test]
-async fn books_with_another_amount_for_the_reference_settle_nothing_and_nothing_is_sent() {
+async fn books_with_another_amount_for_the_reference_resolve_nothing_and_nothing_is_sent() {
     for outcome in ["succeeded", "card_declined", "error"] {
-        assert_settles_nothing(&entry("ours", 501, outcome)).await;
-        assert_settles_nothing(&entry("ours", 500, outcome).replace("EUR", "USD")).await;
+        assert_resolves_nothing(&entry("ours", 501, outcome)).await;
+        assert_resolves_nothing(&entry("ours", 500, outcome).replace("EUR", "USD")).await;
     }
 }
 
-async fn assert_settles_nothing(line: &str) {
+async fn assert_resolves_nothing(line: &str) {
     let gateway = Fixed::start(200, format!("[{line}]"));
-    let learnt = learn(&gateway.gateway, &Call::Capture(capture()), true).await;
-    assert!(matches!(learnt, Err(StillUnknown { error: CallError::NoAnswer { .. }, .. })), "{line}: {learnt:?}");
+    let found = find_outcome(&gateway.gateway, &Call::Capture(capture()), true).await;
+    assert!(matches!(found, Err(StillUnknown { error: CallError::NoAnswer { .. }, .. })), "{line}: {found:?}");
     assert_eq!(gateway.calls.load(Ordering::SeqCst), 1, "{line}: only the look");
 }
 

@@ -1,17 +1,19 @@
-//! Tests of the sandbox gateway over HTTP, and of `settlement::learn` with the sandbox gateway, on a real database.
+//! Tests of the sandbox gateway over HTTP, and of `external_calls::find_outcome` with the sandbox gateway, on a real database.
 //!
 //! Every test starts its own sandbox. All sandboxes share one database. Each test uses fresh references, so that tests don't
 //! disturb each other.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
-#[expect(dead_code, reason = "only other test binaries use the rest")]
-#[path = "../support/mod.rs"]
-mod support;
+mod support {
+    pub fn fresh_database() -> String {
+        test_database::fresh_database(crate::prepare_template)
+    }
+}
 
 mod answers;
 mod keys;
-mod learn_outcomes;
+mod outcomes;
 mod payment_methods;
 mod refunds;
 
@@ -20,12 +22,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
+use external_calls::{self, Sending, StillUnknown};
 use idempotent_payments::gateway::{self, HttpGateway, Outcome};
-use idempotent_payments::payments::{self, Payments};
-use idempotent_payments::sandbox::{self, Config};
-use idempotent_payments::settlement::{self, Sending, StillUnknown};
-use idempotent_payments::{charges, refunds as refunds_of};
+use idempotent_payments::shop::payments::{self, Payments};
+use idempotent_payments::shop::{charges, refunds as refunds_of};
 use reqwest::{Client, StatusCode};
+use sandbox_gateway::{self, Config};
 use serde_json::{Value, json};
 
 /// The database of these tests.
@@ -66,7 +68,8 @@ impl Sandbox {
     }
 
     fn start_with(key_ttl: Duration, bind: SocketAddr) -> Self {
-        let running = sandbox::start(Config { database_url: database_url(), bind, key_ttl, pool_size: 4 }).unwrap();
+        let running =
+            sandbox_gateway::start(Config { database_url: database_url(), bind, key_ttl, pool_size: 4 }).unwrap();
         tokio::spawn(running.server);
         Self { addr: running.addr, handle: running.handle, client: Client::new() }
     }
@@ -122,8 +125,8 @@ fn capture_body(reference: &str, amount: i64, payment_method: &str) -> Value {
     json!({ "reference": reference, "amount": amount, "currency": "EUR", "payment_method": payment_method })
 }
 
-/// Learns an outcome, like the settler. The settler's calls also contain the ids of the charge and the order.
-async fn learn(gateway: &HttpGateway, call: &gateway::Call, look_first: bool) -> Result<Outcome, StillUnknown> {
+/// Learns an outcome, like the resolver. The resolver's calls also contain the ids of the charge and the order.
+async fn find_outcome(gateway: &HttpGateway, call: &gateway::Call, look_first: bool) -> Result<Outcome, StillUnknown> {
     let id = uuid::Uuid::nil();
     let (reference, call) = match call.clone() {
         gateway::Call::Capture(gateway::Capture { reference, amount, currency, payment_method }) => {
@@ -136,7 +139,7 @@ async fn learn(gateway: &HttpGateway, call: &gateway::Call, look_first: bool) ->
         }
     };
     let sending = Sending { look_first, earlier_unanswered: false };
-    settlement::learn(&Payments(Arc::new(gateway.clone())), &reference, &call, sending).await
+    external_calls::find_outcome(&Payments(Arc::new(gateway.clone())), &reference, &call, sending).await
 }
 
 fn fresh_reference() -> String {

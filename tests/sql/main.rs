@@ -11,12 +11,13 @@ mod gateways;
 #[path = "../api/paying.rs"]
 #[expect(dead_code, reason = "only the API's tests use the rest")]
 mod paying;
-#[path = "../idempotency/proxy.rs"]
-#[expect(dead_code, reason = "only the module's tests use the rest")]
-mod proxy;
-#[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "only other test binaries use the rest")]
-mod support;
+mod support {
+    pub use test_database::*;
+
+    pub fn fresh_database() -> String {
+        test_database::fresh_database(crate::prepare_template)
+    }
+}
 
 mod raw_sql;
 mod recorder;
@@ -27,5 +28,5 @@ mod traffic;
 
 fn prepare_template(url: &str) {
     idempotent_payments::db::migrate(url).unwrap();
-    idempotent_payments::demo::seed(&mut support::connect(url)).unwrap();
+    idempotent_payments::shop::demo::seed(&mut support::connect(url)).unwrap();
 }

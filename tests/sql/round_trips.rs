@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::app::App;
 use crate::paying::Sandbox;
-use crate::proxy::Proxy;
 use crate::support::fresh_database;
+use test_database::Proxy;
 
 /// A server with one connection, through a proxy that counts round trips. The gateway has another database.
 struct Counted {
@@ -57,7 +57,7 @@ async fn a_replay_takes_one_round_trip() {
     assert_eq!(trips.await, "I");
 }
 
-/// Both transactions of a charge: BEGIN, claim, savepoint, order, charge, settlement, record and so on.
+/// Both transactions of a charge: BEGIN, claim, savepoint, order, charge, external call, record and so on.
 #[tokio::test]
 async fn a_charge_with_one_grant_takes_at_most_22_round_trips() {
     let counted = Counted::start();

@@ -23,16 +23,19 @@ const OVER_ALL_ACCOUNTS: [(&str, &str); 5] = [
         "the sweeper looks for candidates without a lock, then locks and deletes them account by account",
     ),
     (
-        "FROM settlements WHERE (((settlements.settled_at IS NULL) AND (settlements.next_attempt_at <= ",
-        "the settler looks for due settlements without a lock, then takes their leases account by account",
+        "FROM external_calls WHERE (((external calls.resolved_at IS NULL) AND (external calls.next_attempt_at <= ",
+        "the resolver looks for due external calls without a lock, then takes their leases account by account",
     ),
     (
-        "FROM settlements WHERE ((settlements.settled_at IS NULL) AND ((settlements.next_attempt_at <= ",
-        "the same look, when a person resumes parked settlements",
+        "FROM external_calls WHERE ((external calls.resolved_at IS NULL) AND ((external calls.next_attempt_at <= ",
+        "the same look, when a person resumes parked external calls",
     ),
-    ("SELECT COUNT(*) FROM settlements WHERE ((settlements.settled_at IS NULL) AND ", "a gauge for the person on call"),
     (
-        "settlements.created_at FROM settlements WHERE ((settlements.settled_at IS NULL) AND (settlements.parked_at IS NOT NULL)",
+        "SELECT COUNT(*) FROM external_calls WHERE ((external calls.resolved_at IS NULL) AND ",
+        "a gauge for the person on call",
+    ),
+    (
+        "external calls.created_at FROM external_calls WHERE ((external calls.resolved_at IS NULL) AND (external calls.parked_at IS NOT NULL)",
         "the list for the person on call",
     ),
 ];
@@ -53,14 +56,14 @@ const KINDS: [&str; 39] = [
     "INSERT orders",
     "INSERT products",
     "INSERT refunds",
-    "INSERT settlements",
+    "INSERT external calls",
     "LOCK charges",
     "LOCK entitlements",
     "LOCK event_feeds",
     "LOCK idempotency_keys",
     "LOCK orders",
     "LOCK products",
-    "LOCK settlements",
+    "LOCK external calls",
     "SELECT accounts",
     "SELECT api_keys",
     "SELECT charges",
@@ -70,7 +73,7 @@ const KINDS: [&str; 39] = [
     "SELECT orders",
     "SELECT products",
     "SELECT refunds",
-    "SELECT settlements",
+    "SELECT external calls",
     "UPDATE api_keys",
     "UPDATE charges",
     "UPDATE entitlements",
@@ -80,7 +83,7 @@ const KINDS: [&str; 39] = [
     "UPDATE orders",
     "UPDATE products",
     "UPDATE refunds",
-    "UPDATE settlements",
+    "UPDATE external_calls",
 ];
 
 fn volatile_functions(url: &str) -> HashSet<String> {

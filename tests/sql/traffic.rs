@@ -5,20 +5,22 @@ use std::sync::Arc;
 
 use diesel::Connection;
 use diesel::pg::PgConnection;
-use idempotent_payments::{auth, demo, erasure, idempotency, openapi, settlement};
+use idempotent_payments::http::auth;
+use idempotent_payments::server::openapi;
+use idempotent_payments::shop::{demo, erasure};
 use serde_json::{Value, json};
 
 use crate::app::{App, Client, send};
 use crate::gateways::{away, declining, held};
 use crate::paying::Sandbox;
-use crate::proxy::Proxy;
 use crate::recorder::as_program;
 use crate::support::fresh_database;
+use test_database::Proxy;
 
 /// Sends all requests. The database must have the demo's accounts and catalogue.
 pub async fn everything(database: &str) {
     let sandbox = Sandbox::start();
-    let app = App::start_without_settler(database.to_owned(), Arc::new(sandbox.gateway()));
+    let app = App::start_without_resolver(database.to_owned(), Arc::new(sandbox.gateway()));
     catalogue(&app).await;
     orders(&app).await;
     keys(&app).await;
@@ -56,7 +58,7 @@ async fn orders(app: &Client) {
 /// A replay by another replica, a takeover of an expired record, and a sweep.
 async fn keys(app: &Client) {
     app.order("old", "sticker", 1).await.expect(201);
-    let replica = App::start_without_settler(app.database.clone(), away());
+    let replica = App::start_without_resolver(app.database.clone(), away());
     assert!(replica.order("old", "sticker", 1).await.is_replay());
     app.execute("UPDATE idempotency_keys SET expires_at = now() WHERE key = 'old'");
     assert!(!replica.order("old", "sticker", 1).await.expect(201).is_replay());
@@ -82,7 +84,7 @@ async fn payments(app: &Client) -> String {
     let charge = app.pay("paid", &order, "pm_card_visa").await.expect(201).id();
     app.pay("paid", &order, "pm_card_visa").await.expect(201);
     app.pay("again", &order, "pm_card_visa").await.expect_problem(409, "order-not-payable");
-    // The record is gone, but the settlement stays.
+    // The record is gone, but the external call stays.
     app.execute("DELETE FROM idempotency_keys WHERE key = 'paid'");
     app.pay("paid", &order, "pm_card_visa").await.expect_problem(409, "idempotency-key-expired");
     let refund = app.refund("part", &charge, Some(100)).await.expect(201).id();
@@ -94,38 +96,38 @@ async fn payments(app: &Client) -> String {
     charge
 }
 
-/// A charge and a refund without an answer of the gateway: their settlements are parked and resumed.
+/// A charge and a refund without an answer of the gateway: their external calls are parked and resumed.
 async fn unknown_outcomes(app: &Client, sandbox: &Sandbox) {
-    let silent = App::start_without_settler(app.database.clone(), away());
-    let settler = app.settler(Arc::new(sandbox.gateway()));
+    let silent = App::start_without_resolver(app.database.clone(), away());
+    let resolver = app.resolver(Arc::new(sandbox.gateway()));
     let order = app.pending_order().await;
     let charge = silent.pay("unknown", &order, "pm_card_visa").await.expect(202).id();
-    silent.pay("other", &order, "pm_card_visa").await.expect_problem(409, "settlement-in-progress");
-    silent.cancel("unpaid?", &order).await.expect_problem(409, "settlement-in-progress");
+    silent.pay("other", &order, "pm_card_visa").await.expect_problem(409, "payment-in-progress");
+    silent.cancel("unpaid?", &order).await.expect_problem(409, "payment-in-progress");
     silent.get("/v1/charges").await.expect(200);
-    app.execute("UPDATE settlements SET attempts = 19 WHERE settled_at IS NULL");
+    app.execute("UPDATE external_calls SET attempts = 19 WHERE resolved_at IS NULL");
     app.let_leases_end();
-    assert_eq!(app.settler(away()).pass(false).await.unwrap().taken, 1);
-    assert_eq!(settler.pass(true).await.unwrap().settled, 1, "the parked settlement is resumed");
+    assert_eq!(app.resolver(away()).pass(false).await.unwrap().taken, 1);
+    assert_eq!(resolver.pass(true).await.unwrap().resolved, 1, "the parked external call is resumed");
     let refund = silent.refund("unknown", &charge, None).await.expect(202).id();
     app.get(&format!("/v1/refunds/{refund}")).await.expect(200);
-    app.execute("UPDATE settlements SET attempts = 20 WHERE settled_at IS NULL");
+    app.execute("UPDATE external_calls SET attempts = 20 WHERE resolved_at IS NULL");
     app.let_leases_end();
-    assert_eq!(app.settler(away()).pass(false).await.unwrap().taken, 0, "parked without another attempt");
-    assert_eq!(app.settler(declining()).pass(true).await.unwrap().settled, 1);
+    assert_eq!(app.resolver(away()).pass(false).await.unwrap().taken, 0, "parked without another attempt");
+    assert_eq!(app.resolver(declining()).pass(true).await.unwrap().resolved, 1);
 }
 
-/// Outcomes that arrive too late for their lease, or find no record to settle.
+/// Outcomes that arrive too late for their lease, or find no record to resolve.
 async fn unrecordable_outcomes(database: &str) {
     let (gateway, hold) = held();
-    let app = App::start_without_settler(database.to_owned(), gateway);
+    let app = App::start_without_resolver(database.to_owned(), gateway);
     for (key, mischief) in [("late", ""), ("gone", "DELETE FROM idempotency_keys WHERE key = 'gone'")] {
         let (client, order) = (Client::clone(&app), app.pending_order().await);
         let request = tokio::spawn(async move { client.pay(key, &order, "pm_card_visa").await });
         hold.until_called().await;
         if mischief.is_empty() {
             app.let_leases_end();
-            assert_eq!(app.settler(declining()).pass(false).await.unwrap().settled, 1);
+            assert_eq!(app.resolver(declining()).pass(false).await.unwrap().resolved, 1);
         } else {
             app.execute(mischief);
         }
@@ -134,10 +136,10 @@ async fn unrecordable_outcomes(database: &str) {
     }
     let (gateway, hold) = held();
     hold.let_go();
-    app.execute("UPDATE settlements SET attempts = 19 WHERE settled_at IS NULL");
+    app.execute("UPDATE external_calls SET attempts = 19 WHERE resolved_at IS NULL");
     app.let_leases_end();
-    let pass = app.settler(gateway).pass(false).await.unwrap();
-    assert_eq!((pass.taken, pass.settled), (1, 0));
+    let pass = app.resolver(gateway).pass(false).await.unwrap();
+    assert_eq!((pass.taken, pass.resolved), (1, 0));
 }
 
 /// Reads each list without parameters, with each of its parameters, and with all parameters.
@@ -192,14 +194,14 @@ fn commands(database: &str) {
     let (_, erased) = erasure::erase_customer(&mut conn, acme.id, "ada").unwrap();
     assert!([erased.orders, erased.replies, erased.entitlements, erased.events].iter().all(|rows| *rows > 0));
     demo::seed(&mut conn).unwrap();
-    settlement::parked(&mut conn).unwrap();
+    external_calls::parked(&mut conn).unwrap();
 }
 
-/// After a lost answer to its first COMMIT, the request looks for its settlement. This request needs another database, because
+/// After a lost answer to its first COMMIT, the request looks for its external call. This request needs another database, because
 /// only a connection through the proxy can lose the answer.
 async fn a_commit_whose_answer_is_lost() {
     let (proxy, sandbox) = (Proxy::start(), Sandbox::start());
-    let app = App::start_without_settler(proxy.url(&fresh_database()), Arc::new(sandbox.gateway()));
+    let app = App::start_without_resolver(proxy.url(&fresh_database()), Arc::new(sandbox.gateway()));
     let order = app.pending_order().await;
     proxy.lose_answer_of_next_commit();
     app.pay("lost", &order, "pm_card_visa").await.expect(201);

@@ -1,0 +1,7 @@
+ALTER INDEX external_calls_due RENAME TO settlements_due;
+ALTER TABLE external_calls RENAME CONSTRAINT external_calls_only_open_is_parked TO settlements_only_open_is_parked;
+ALTER TABLE external_calls RENAME CONSTRAINT external_calls_open_is_leased TO settlements_open_is_leased;
+ALTER TABLE external_calls RENAME CONSTRAINT external_calls_attempts_check TO settlements_attempts_check;
+ALTER TABLE external_calls RENAME CONSTRAINT external_calls_pkey TO settlements_pkey;
+ALTER TABLE external_calls RENAME COLUMN resolved_at TO settled_at;
+ALTER TABLE external_calls RENAME TO settlements;

@@ -1,0 +1,118 @@
+//! The background: each second the resolver looks for external calls that are due, and resolves them. A pass does this once, for
+//! a command or a test.
+//!
+//! Guarantees: a look never waits for the calls of an earlier look. `concurrency.rs` says how many calls a look may begin.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use diesel::pg::PgConnection;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::lease::{self, Taken};
+use super::resolve::Unresolved;
+use crate::{ExternalSystem, Resolver};
+use idempotency::Database;
+
+/// The pause between two looks. An external call waits for up to this long after it is due. An index answers the look, so the
+/// look is cheap.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The account for work of no account: the look.
+const NOBODY: Uuid = Uuid::nil();
+
+/// What one pass did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pass {
+    /// Leases taken.
+    pub taken: usize,
+    /// Outcomes recorded.
+    pub resolved: usize,
+}
+
+type Attempt<E> = JoinHandle<Result<bool, Unresolved<E>>>;
+
+impl<O: ExternalSystem, D: Database> Resolver<O, D> {
+    /// Looks each second, for as long as the process lives.
+    pub async fn watch(self) {
+        let mut failing = false;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            // An external call that finds no free call stays due. The next look takes it.
+            let end = self.begin_pass(false, false).await;
+            // In an outage every look fails. Only the first failure is news: the pool logs how long the outage lasts.
+            if let Err(error) = &end
+                && !failing
+            {
+                log::warn!("can't look for what is to be resolved: {error}");
+            }
+            failing = end.is_err();
+        }
+    }
+
+    /// Resolves once all that is due, and with `resume` all that is parked, and waits for the ends.
+    ///
+    /// # Errors
+    /// The look failed.
+    pub async fn pass(&self, resume: bool) -> Result<Pass, O::Error> {
+        let mut pass = Pass::default();
+        for work in self.begin_pass(resume, true).await? {
+            match work.await {
+                Ok(Ok(false) | Err(Unresolved::NotTaken(_))) => {}
+                Ok(Ok(true)) => {
+                    pass.taken += 1;
+                    pass.resolved += 1;
+                }
+                Ok(Err(_)) | Err(_) => pass.taken += 1,
+            }
+        }
+        Ok(pass)
+    }
+
+    /// Begins a task for each external call that is due and finds a free call. With `waits`, each one waits for a free call.
+    async fn begin_pass(&self, resume: bool, waits: bool) -> Result<Vec<Attempt<O::Error>>, O::Error> {
+        let due = self.db.run(NOBODY, move |conn| lease::due(conn, resume).map_err(O::Error::from)).await?;
+        let mut begun = Vec::with_capacity(due.len());
+        for due in due {
+            let call = if waits { Some(self.calls.begin(&due).await) } else { self.calls.try_begin(&due) };
+            let Some(call) = call else { continue };
+            let this = self.clone();
+            begun.push(self.spawn(async move {
+                let end = this.take_and_resolve(due.account_id, due.reference, resume).await;
+                drop(call);
+                end
+            }));
+        }
+        Ok(begun)
+    }
+
+    /// Whether an outcome was recorded. False: there was nothing to take.
+    async fn take_and_resolve(
+        &self,
+        account_id: Uuid,
+        reference: String,
+        resume: bool,
+    ) -> Result<bool, Unresolved<O::Error>> {
+        let taken = {
+            let reference = reference.clone();
+            self.db.run(account_id, move |conn: &mut PgConnection| {
+                let taken = lease::take(conn, account_id, &reference, resume, &O::LIMITS, O::KEY_LIFETIME);
+                taken.map_err(O::Error::from)
+            })
+        };
+        let taken = taken.await.map_err(|error| {
+            self.counts.unknown.fetch_add(1, Ordering::Relaxed);
+            log::warn!("can't take a lease on external call {reference}: {error}");
+            Unresolved::NotTaken(error)
+        })?;
+        match taken {
+            Taken::Lease(lease) => self.resolve(*lease).await.map(|_| true),
+            Taken::Parked { location, request_id } => {
+                self.note_parked(&location, request_id);
+                Ok(false)
+            }
+            Taken::Gone => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The statements on the one table: an external call begins, is leased, given back, parked, closed.
+//!
+//! Guarantees: one holder at a time, by the database's clock. Each lease raises `attempts`. So the previous holder can record
+//! nothing more: [`holds`] checks that. If a holder vanishes, its external call is due again when the lease ends.
+//!
+//! Not guaranteed: the previous holder may still be sending.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use diesel::dsl::{auto_type, now, row_number};
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::Timestamptz;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::outcome::Sending;
+use super::schema::external_calls;
+use crate::Limits;
+use idempotency::{Address, Prepared, interval};
+
+/// How many external calls one look returns at most: three times what may be called at once, since other replicas take some of
+/// them first. The rest is still due at the next look, a second later.
+const DUE_AT_ONCE: i64 = 200;
+
+/// The right to resolve for a while, and all that resolving takes.
+#[derive(Clone, Debug)]
+pub(super) struct Lease {
+    pub address: Address,
+    pub reference: String,
+    pub request_id: Uuid,
+    pub location: String,
+    pub call: Value,
+    /// The fence: the next lease raises it.
+    pub attempt: i32,
+    pub sending: Sending,
+    /// This process's clock when the lease began, or a round trip away from it: `Limits::lease` has a second to spare.
+    pub taken_at: Instant,
+    /// The row's `unanswered_at` before this lease. If all sendings of this lease were answered, [`give_back`] restores it.
+    pub earlier_unanswered_at: Option<DateTime<Utc>>,
+}
+
+/// What came of trying to take a lease.
+pub(super) enum Taken {
+    Lease(Box<Lease>),
+    /// There were enough attempts, so the external call is parked now.
+    Parked {
+        location: String,
+        request_id: Uuid,
+    },
+    /// Another holder has the external call or ended it, or the external call is not due.
+    Gone,
+}
+
+/// Begins an external call, with its first lease taken. False: the key made an external call before.
+pub(super) fn begin(
+    conn: &mut PgConnection,
+    address: &Address,
+    request_id: Uuid,
+    call: &Value,
+    location: &str,
+    lease: Duration,
+) -> QueryResult<bool> {
+    let inserted = diesel::insert_into(external_calls::table)
+        .values((
+            external_calls::account_id.eq(address.account_id),
+            external_calls::reference.eq(address.reference()),
+            external_calls::scope.eq(&address.scope),
+            external_calls::key.eq(&address.key),
+            external_calls::request_id.eq(request_id),
+            external_calls::call.eq(call),
+            external_calls::location.eq(location),
+            external_calls::next_attempt_at.eq((now.into_sql::<Timestamptz>() + interval(lease)).nullable()),
+        ))
+        .on_conflict_do_nothing()
+        .execute(conn)?;
+    Ok(inserted == 1)
+}
+
+/// What the key's external call made, if the key ever made an external call.
+pub(super) fn location(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<String>> {
+    let made = external_calls::table.find((address.account_id, address.reference()));
+    made.select(external_calls::location).first(conn).optional()
+}
+
+/// An external call that may be leased.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = external_calls, check_for_backend(diesel::pg::Pg))]
+pub(super) struct Due {
+    pub account_id: Uuid,
+    pub reference: String,
+    pub attempts: i32,
+}
+
+/// What may be leased, without a lock, over all accounts. The accounts take turns, so that one account's backlog does not
+/// stand before the others. Within an account, new external calls come before those that keep failing. With `resume`, all rows
+/// are returned, since the command looks only once.
+pub(super) fn due(conn: &mut PgConnection, resume: bool) -> QueryResult<Vec<Due>> {
+    let open = external_calls::table.filter(external_calls::resolved_at.is_null()).select(Due::as_select());
+    let is_due = external_calls::next_attempt_at.le(now.into_sql::<Timestamptz>().nullable());
+    if resume {
+        return open.filter(is_due.or(external_calls::parked_at.is_not_null().nullable())).load(conn);
+    }
+    open.filter(is_due)
+        .filter(external_calls::parked_at.is_null())
+        .order((turn(), external_calls::attempts, external_calls::next_attempt_at))
+        .limit(DUE_AT_ONCE)
+        .load(conn)
+}
+
+/// An external call's place in the queue of its account.
+#[auto_type]
+fn turn() -> _ {
+    row_number()
+        .partition_by(external_calls::account_id)
+        .window_order((external_calls::attempts, external_calls::next_attempt_at))
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = external_calls, check_for_backend(diesel::pg::Pg))]
+struct Row {
+    reference: String,
+    scope: String,
+    key: String,
+    request_id: Uuid,
+    call: Value,
+    location: String,
+    attempts: i32,
+    unanswered_at: Option<DateTime<Utc>>,
+    parked_at: Option<DateTime<Utc>>,
+    resolved_at: Option<DateTime<Utc>>,
+}
+
+impl Row {
+    fn lease(self, account_id: Uuid, attempt: i32, sending: Sending, taken_at: Instant) -> Lease {
+        let Self { reference, scope, key, request_id, call, location, unanswered_at, .. } = self;
+        let address = Address { account_id, scope, key };
+        Lease {
+            address,
+            reference,
+            request_id,
+            location,
+            call,
+            attempt,
+            sending,
+            taken_at,
+            earlier_unanswered_at: unanswered_at,
+        }
+    }
+}
+
+/// Takes a lease on an external call that is due, or parked if `resume` says so.
+pub(super) fn take(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    reference: &str,
+    resume: bool,
+    limits: &Limits,
+    key_lifetime: Duration,
+) -> QueryResult<Taken> {
+    let taken_at = Instant::now();
+    conn.build_transaction().read_committed().run(|conn| {
+        let clock = now.into_sql::<Timestamptz>();
+        let found: Option<(Row, Option<bool>, bool, Option<bool>)> = external_calls::table
+            .find((account_id, reference))
+            .select((
+                Row::as_select(),
+                external_calls::next_attempt_at.le(clock.nullable()),
+                external_calls::created_at.lt(clock - interval(key_lifetime)),
+                external_calls::unanswered_at.gt((clock - interval(limits.refusal_counts_after)).nullable()),
+            ))
+            .for_update()
+            .skip_locked()
+            .first(conn)
+            .optional()?;
+        let Some((row, is_due, look_first, earlier_unanswered)) = found else { return Ok(Taken::Gone) };
+        let wanted = if row.parked_at.is_some() { resume } else { is_due == Some(true) };
+        if row.resolved_at.is_some() || !wanted {
+            return Ok(Taken::Gone);
+        }
+        let row_of_call = external_calls::table.find((account_id, reference));
+        if row.attempts >= limits.max_attempts && !resume {
+            diesel::update(row_of_call).set(external_calls::parked_at.eq(clock.nullable())).execute(conn)?;
+            return Ok(Taken::Parked { location: row.location, request_id: row.request_id });
+        }
+        let lease = diesel::update(row_of_call).set((
+            external_calls::attempts.eq(row.attempts + 1),
+            external_calls::next_attempt_at.eq((clock + interval(limits.lease)).nullable()),
+            // On purpose: written ahead, so that the sending of a holder that vanishes counts as unanswered.
+            external_calls::unanswered_at.eq(clock.nullable()),
+            external_calls::parked_at.eq(None::<DateTime<Utc>>),
+        ));
+        let attempt: i32 = Prepared(lease.returning(external_calls::attempts)).get_result(conn)?;
+        let sending = Sending { look_first, earlier_unanswered: earlier_unanswered.unwrap_or(false) };
+        Ok(Taken::Lease(Box::new(row.lease(account_id, attempt, sending, taken_at))))
+    })
+}
+
+/// The first lease, with which the external call began. None: another holder has taken the next lease.
+pub(super) fn first_lease(conn: &mut PgConnection, address: &Address, taken_at: Instant) -> QueryResult<Option<Lease>> {
+    let row: Option<Row> = external_calls::table
+        .find((address.account_id, address.reference()))
+        .filter(external_calls::resolved_at.is_null())
+        .filter(external_calls::attempts.eq(1))
+        .select(Row::as_select())
+        .first(conn)
+        .optional()?;
+    // This same lease wrote the row's `unanswered_at` ahead. There is no earlier sending.
+    let lease =
+        |row: Row| Row { unanswered_at: None, ..row }.lease(address.account_id, 1, Sending::default(), taken_at);
+    Ok(row.map(lease))
+}
+
+/// Gives a lease back without an outcome. The external call is due again after `pause`, or parked. False: the lease was lost.
+pub(super) fn give_back(
+    conn: &mut PgConnection,
+    lease: &Lease,
+    pause: Duration,
+    unanswered: bool,
+    park: bool,
+) -> QueryResult<bool> {
+    let clock = now.into_sql::<Timestamptz>();
+    let held = external_calls::table
+        .find((lease.address.account_id, &lease.reference))
+        .filter(external_calls::attempts.eq(lease.attempt))
+        .filter(external_calls::resolved_at.is_null());
+    let due = external_calls::next_attempt_at.eq((clock + interval(pause)).nullable());
+    let parked = park.then(|| external_calls::parked_at.eq(clock.nullable()));
+    let given_back = if unanswered {
+        diesel::update(held).set((due, parked, external_calls::unanswered_at.eq(clock.nullable()))).execute(conn)?
+    } else {
+        let earlier = external_calls::unanswered_at.eq(lease.earlier_unanswered_at);
+        diesel::update(held).set((due, parked, earlier)).execute(conn)?
+    };
+    Ok(given_back == 1)
+}
+
+/// The fence. Locks the external call until the transaction ends, and says whether the lease is still the newest one.
+pub(super) fn holds(conn: &mut PgConnection, lease: &Lease) -> QueryResult<bool> {
+    let attempts: Option<i32> = external_calls::table
+        .find((lease.address.account_id, &lease.reference))
+        .filter(external_calls::resolved_at.is_null())
+        .select(external_calls::attempts)
+        .for_update()
+        .first(conn)
+        .optional()?;
+    Ok(attempts == Some(lease.attempt))
+}
+
+/// Closes a locked external call, for good.
+pub(super) fn close(conn: &mut PgConnection, lease: &Lease) -> QueryResult<i32> {
+    let resolved = diesel::update(external_calls::table.find((lease.address.account_id, &lease.reference))).set((
+        external_calls::resolved_at.eq(now.into_sql::<Timestamptz>().nullable()),
+        external_calls::next_attempt_at.eq(None::<DateTime<Utc>>),
+        external_calls::parked_at.eq(None::<DateTime<Utc>>),
+    ));
+    Prepared(resolved.returning(external_calls::attempts)).get_result(conn)
+}

@@ -1,0 +1,295 @@
+//! A call to a system outside, made safe: the outcome of each call is found and recorded once, also if a process crashes, a
+//! call hangs, or an answer is lost.
+//!
+//! # What it guarantees
+//! - No transaction is open while the network waits.
+//! - A request with a key makes one call, under one reference, which is derived from account, scope and key. Each sending of the
+//!   call has the same content.
+//! - The outcome, its business writes and the final reply commit together, once. If another holder has taken the next lease, the
+//!   previous holder writes nothing (the fence).
+//! - After a crash of the process or of the database at any point, the external call is due again when its lease ends.
+//! - A key that once made an external call never makes another one, also when the key's idempotency record is gone.
+//! - If calls hang, the resolver still has room for first retries and for other accounts (`concurrency.rs`).
+//!
+//! # What it does not do
+//! - It does not guarantee an end. While the system outside does not answer, the reply stays a 202. After
+//!   [`Limits::max_attempts`] leases the external call is parked, and the resolver stops. A person must look, and
+//!   resume the external call.
+//! - It can't protect a call if the system outside neither takes the reference as an idempotency key nor can be asked for the
+//!   reference.
+//! - It does not repair tables that a person changed by hand. If the provisional record is gone, no outcome is recorded.
+//!
+//! # The protocol
+//! 1. **First transaction**: [`Policy::run`] with the service's body. The body inserts the business rows as processing. The
+//!    module inserts the row in `external_calls`, with the first lease already taken. The reply is a provisional 202. COMMIT.
+//! 2. **The call** goes out, and its outcome is found by the rules in `outcome.rs`.
+//! 3. **Second transaction**: the external call is locked, and its attempt is compared with the lease's (the fence). The service
+//!    writes the outcome ([`ExternalSystem::apply`]). The final reply takes the place of the 202 ([`idempotency::resolve`]).
+//!    COMMIT.
+//!
+//! The handler waits for the outcome for [`Limits::handler`], then answers 202. The work goes on, also if the client leaves. If
+//! there is no outcome, the holder gives the lease back: the external call is due again after a pause, which doubles each time. The
+//! resolver, a background task in every replica, takes leases on external calls that are due: `FOR UPDATE SKIP LOCKED`, attempts + 1.
+//!
+//! # How it reads in a handler
+//! ```ignore
+//! let made_by = MadeBy::of(&request, account.id, &CREATE_CHARGE)?;
+//! resolver.run(CREATE_CHARGE, account.id, request, move |conn, new| {
+//!     let charge = insert(conn, account.id, &made_by, new)?;    // plain Diesel: lock the order, check, insert as processing
+//!     let call = Call::Capture(capture_of(&charge));
+//!     Ok(Started { call, location: format!("/v1/charges/{}", charge.id), body: json(&charge)? })
+//! }).await
+//! ```
+//! `src/payments.rs` is this code in the payments API. `crates/external-calls/tests/protocol/` has it in a toy service.
+//!
+//! # How to lift it
+//! Copy this folder, `src/idempotency/`, and their two migrations. Implement [`ExternalSystem`] once, for all calls of the service.
+//! Spawn [`Resolver::watch`] in every replica, and offer a command that runs [`Resolver::pass`] with `resume`. docs/copying.md
+//! shows each step.
+
+mod background;
+mod concurrency;
+mod lease;
+mod outcome;
+mod progress;
+mod resolve;
+mod resolver;
+mod schema;
+
+use std::future::Future;
+use std::time::Duration;
+
+use actix_web::web::Bytes;
+use diesel::pg::PgConnection;
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use idempotency::{self, Failure, Keyed, Policy, Reply};
+
+pub use self::background::Pass;
+pub use self::outcome::{Sending, StillUnknown, find_outcome};
+pub use self::progress::{Parked, Progress, parked, parked_count, parked_references, progress};
+pub use self::resolve::Step;
+pub use self::resolver::{Counts, Resolver};
+
+/// The migrations of the table, in order of version. A release never edits the migration of an earlier release.
+pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
+
+/// What a service supplies, once for all its calls to systems outside. Clones share their contents.
+pub trait ExternalSystem: Clone + Send + Sync + 'static {
+    /// A call, as it is stored and sent: an enum if there are several calls.
+    type Call: Serialize + DeserializeOwned + Clone + Send + Sync + 'static;
+    /// The final outcome of a call.
+    type Outcome: Clone + Send + Sync + 'static;
+    /// The service's error type.
+    type Error: Failure;
+
+    /// How long after its first sending a call may be sent again without a look: shorter than the time for which the system
+    /// outside keeps idempotency keys. After it, the module looks into the books before it sends, and doesn't send while an
+    /// earlier sending may be under way. Zero: the system keeps no keys, so each repeat goes this way. [`Duration::MAX`]: the
+    /// system keeps keys for ever.
+    const KEY_LIFETIME: Duration;
+
+    /// The time limits. The default suits a card network behind an HTTP API.
+    const LIMITS: Limits = Limits::DEFAULT;
+
+    /// The policy of the call's endpoint, which says how long the final reply is kept.
+    fn policy(&self, call: &Self::Call) -> Policy;
+
+    /// Sends the call once, with `reference` as its idempotency key. Only the module decides about repeats.
+    ///
+    /// Return an outcome only if you understand the whole answer, and the answer agrees with the call.
+    fn send(&self, reference: &str, call: &Self::Call)
+    -> impl Future<Output = Result<Self::Outcome, CallError>> + Send;
+
+    /// Looks up in the books outside what became of the call. None: the books have no such call. A sending may still be under
+    /// way.
+    fn look_up(
+        &self,
+        reference: &str,
+        call: &Self::Call,
+    ) -> impl Future<Output = Result<Option<Self::Outcome>, CallError>> + Send;
+
+    /// The outcome of a call that was refused with this status and never took effect.
+    fn refused(&self, call: &Self::Call, status: u16) -> Self::Outcome;
+
+    /// Writes the outcome, in the transaction that also puts the returned reply into the record. Lock the rows that you decide
+    /// by.
+    ///
+    /// # Errors
+    /// The service's. Then nothing is written, and the resolver tries again later.
+    fn apply(
+        &self,
+        conn: &mut PgConnection,
+        account_id: Uuid,
+        call: &Self::Call,
+        outcome: &Self::Outcome,
+    ) -> Result<Reply, Self::Error>;
+
+    /// The body of a 202, with the resource as it is now: a retry gets it while the outcome is unknown.
+    ///
+    /// # Errors
+    /// The service's. Then the retry gets the stored 202.
+    fn pending(&self, conn: &mut PgConnection, account_id: Uuid, call: &Self::Call) -> Result<Bytes, Self::Error>;
+
+    /// Called at each step. A test can end the process there.
+    fn reached(&self, _: Step) {}
+
+    /// Wraps work that outlives its request. The module calls this in the request's task, so that a service can pass the
+    /// request's trace on to the work.
+    fn carried<T>(work: impl Future<Output = T> + Send + 'static) -> impl Future<Output = T> + Send + 'static {
+        work
+    }
+}
+
+/// The result of a first transaction's body.
+pub struct Started<C> {
+    /// The call to send.
+    pub call: C,
+    /// The path of the new object: for `Location`, and for the answer to a late retry.
+    pub location: String,
+    /// The body of the 202: the resource as processing.
+    pub body: Bytes,
+}
+
+/// The request that makes a resource, as the resource may store it.
+#[derive(Clone, Debug)]
+pub struct MadeBy {
+    /// The call's name and idempotency key at the system outside: 64 hexadecimal digits.
+    pub reference: String,
+    /// The client's key.
+    pub key: String,
+    /// The request's id.
+    pub request_id: Uuid,
+}
+
+impl MadeBy {
+    /// From a request, and the policy under which the request will run.
+    ///
+    /// # Errors
+    /// As [`Keyed::address`].
+    pub fn of<T>(request: &Keyed<T>, account_id: Uuid, policy: &Policy) -> Result<Self, idempotency::Error> {
+        let address = request.address(account_id, policy)?;
+        Ok(Self { reference: address.reference(), key: address.key, request_id: request.instance })
+    }
+}
+
+/// Why one sending or one look brought no outcome. The variants differ in what may be done next.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// No answer, or an answer that is not understood. The call may have taken effect. Only a later call can tell.
+    #[error("no answer: {reason}")]
+    NoAnswer {
+        /// For the log; holds no payment data.
+        reason: String,
+    },
+    /// The answer says nothing about the call, so ask later. For example: a call with the same key is under way (409), there are
+    /// too many calls (429), or the credentials are wrong (401, 403).
+    #[error("the answer was {status}: later")]
+    Later {
+        /// The HTTP status.
+        status: u16,
+        /// The answer's Retry-After.
+        retry_after: Option<Duration>,
+    },
+    /// A 5xx. A repeat may help, unless the system outside has stored the answer under the key.
+    #[error("the answer was {status}")]
+    ServerError {
+        /// The HTTP status.
+        status: u16,
+        /// The answer's Retry-After. Before that time, the call is not repeated.
+        retry_after: Option<Duration>,
+    },
+    /// The call was refused. This sending took no effect. An earlier sending may have taken effect.
+    #[error("the call was refused with {status}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+    },
+}
+
+impl CallError {
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Later { retry_after, .. } | Self::ServerError { retry_after, .. } => *retry_after,
+            Self::NoAnswer { .. } | Self::Refused { .. } => None,
+        }
+    }
+}
+
+/// How long each part may take. A lease outlasts all that its holder may spend: [`Limits::is_sound`], checked when the
+/// program is compiled.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Making a connection. A server that is up answers within a round trip, 0.3 s around the world. If a server has not answered
+    /// after a second, the server is down, and the resolver asks again later.
+    pub connect: Duration,
+    /// One call, from connecting to the end of the answer's body. A slow card network answers within 3 s. With a shorter limit,
+    /// calls would be unknown whose answers are on the way.
+    pub call: Duration,
+    /// How often the call is repeated at once after a plain 5xx. Two repeats outlast a restart behind a load balancer. More
+    /// repeats would load a server that is failing already, and the resolver comes back anyway.
+    pub quick_repeats: u32,
+    /// The pause before the first quick repeat. The second pause is twice as long, and jitter at most doubles each. So both take
+    /// 0.3 to 0.6 s, while the client waits.
+    pub quick_pause: Duration,
+    /// Learning an outcome. Enough for one look (4 s), one call (4 s), and 1 s for quick failures and pauses. Three full calls
+    /// need not fit: if a server takes 4 s to fail, more calls would not help.
+    pub find_outcome: Duration,
+    /// Recording an outcome: some twenty statements, and waiting for locks.
+    pub record: Duration,
+    /// How long a handler waits for the outcome before it answers 202. Clients give up after some ten seconds.
+    pub handler: Duration,
+    /// How long only one holder works on an external call. After a crash nobody works on the external call for this long, so the lease
+    /// is short.
+    pub lease: Duration,
+    /// The pause after the first attempt. Each further attempt doubles the pause. Mostly the second attempt gets the answer.
+    pub first_backoff: Duration,
+    /// The longest pause, so that after a long outage every external call is tried within ten minutes. A longer Retry-After is cut
+    /// to this.
+    pub max_backoff: Duration,
+    /// The number of leases after which an external call is parked. With the pauses above this is after about two hours. Then a
+    /// person should look.
+    pub max_attempts: i32,
+    /// How long after the last lease whose sending went unanswered a refusal with empty books means that nothing happened.
+    /// A holder may send until its lease ends, after 15 s. A proxy or a load balancer holds a request for up to 60 s by
+    /// default (nginx and AWS, for example). So after 75 s the sending has arrived or never will.
+    pub refusal_counts_after: Duration,
+    /// Calls of the resolver at once, in one process. Each holds a socket and some kilobytes, so there may be many. If all
+    /// hang for 4 s each, 64 still begin 16 calls a second. `concurrency.rs` shares them out.
+    pub calls_at_once: usize,
+}
+
+impl Limits {
+    /// For a card network behind an HTTP API.
+    pub const DEFAULT: Self = Self {
+        connect: Duration::from_secs(1),
+        call: Duration::from_secs(4),
+        quick_repeats: 2,
+        quick_pause: Duration::from_millis(100),
+        find_outcome: Duration::from_secs(9),
+        record: Duration::from_secs(5),
+        handler: Duration::from_secs(6),
+        lease: Duration::from_secs(15),
+        first_backoff: Duration::from_secs(2),
+        max_backoff: Duration::from_secs(600),
+        max_attempts: 20,
+        refusal_counts_after: Duration::from_secs(75),
+        calls_at_once: 64,
+    };
+
+    /// Whether a lease outlasts all that its holder may spend, learning holds a look, a call and the pauses, and a refusal
+    /// counts only when the lease of an unanswered sending is over.
+    #[must_use]
+    pub const fn is_sound(&self) -> bool {
+        let pauses = 2 * (self.quick_pause.as_millis() << self.quick_repeats);
+        self.lease.as_millis() > self.find_outcome.as_millis() + self.record.as_millis()
+            && self.find_outcome.as_millis() > 2 * self.call.as_millis() + pauses
+            && self.call.as_millis() > self.connect.as_millis()
+            && self.handler.as_millis() < self.lease.as_millis()
+            && self.refusal_counts_after.as_millis() > self.lease.as_millis()
+            && self.calls_at_once >= 2
+    }
+}

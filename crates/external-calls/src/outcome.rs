@@ -1,0 +1,123 @@
+//! The outcome of a call: when to send, when to send again, when to look, and what counts as an outcome.
+//!
+//! Guarantees: [`find_outcome`] returns an outcome only if the system outside has said so. Everything else is [`StillUnknown`], and the
+//! same call is tried again later. [`find_outcome`] ends within [`Limits::find_outcome`](super::Limits::find_outcome).
+//!
+//! The dangerous answer is the refusal. "Refused, and the books are empty" seems to mean that nothing happened. But if an
+//! earlier sending went unanswered, that sending may still be under way, and take effect after the refusal. So a refusal
+//! counts only if every earlier sending was answered, or if the last sending without an answer is long past.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+use crate::{CallError, ExternalSystem};
+
+/// What is known before a sending.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sending {
+    /// The system outside may have forgotten the key, so the key no longer prevents a second effect. The call is sent only if
+    /// the books don't have it, and only if no earlier sending may be under way.
+    pub look_first: bool,
+    /// An earlier sending went unanswered, less than
+    /// [`Limits::refusal_counts_after`](super::Limits::refusal_counts_after) ago.
+    pub earlier_unanswered: bool,
+}
+
+/// The outcome is not known now. The call may or may not have taken effect.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the outcome is still unknown: {error}")]
+pub struct StillUnknown {
+    /// Why.
+    pub error: CallError,
+    /// Whether one of the sendings got no answer that says what became of it.
+    pub unanswered: bool,
+}
+
+/// Makes the call and learns its outcome, or learns the outcome from the books.
+///
+/// # Errors
+/// [`StillUnknown`], at the latest after [`Limits::find_outcome`](super::Limits::find_outcome).
+pub async fn find_outcome<O: ExternalSystem>(
+    system: &O,
+    reference: &str,
+    call: &O::Call,
+    sending: Sending,
+) -> Result<O::Outcome, StillUnknown> {
+    let limit = O::LIMITS.find_outcome;
+    let found = tokio::time::timeout(limit, look_and_send(system, reference, call, sending)).await;
+    found.unwrap_or_else(|_| {
+        // A sending that was cut off is like a sending whose answer was lost.
+        let error = CallError::NoAnswer { reason: format!("no outcome within {} s", limit.as_secs()) };
+        Err(StillUnknown { error, unanswered: true })
+    })
+}
+
+async fn look_and_send<O: ExternalSystem>(
+    system: &O,
+    reference: &str,
+    call: &O::Call,
+    sending: Sending,
+) -> Result<O::Outcome, StillUnknown> {
+    if sending.look_first {
+        // If the look fails, nothing is sent.
+        let unsent = |error| StillUnknown { error, unanswered: false };
+        if let Some(outcome) = system.look_up(reference, call).await.map_err(unsent)? {
+            return Ok(outcome);
+        }
+        if sending.earlier_unanswered {
+            let reason = "an earlier sending may be under way, and the key no longer stops a second one".to_owned();
+            return Err(unsent(CallError::NoAnswer { reason }));
+        }
+    }
+    let (error, unanswered) = match send_with_quick_repeats(system, reference, call).await {
+        Ok(outcome) => return Ok(outcome),
+        Err(unknown) => (unknown.error, unknown.unanswered),
+    };
+    let unknown = |error| StillUnknown { error, unanswered };
+    match error {
+        // The system outside is silent, or asks to wait. A look would be one more question now.
+        CallError::NoAnswer { .. } | CallError::Later { .. } | CallError::ServerError { retry_after: Some(_), .. } => {
+            Err(unknown(error))
+        }
+        // The system outside may have stored the 5xx under the key. The books say what happened.
+        CallError::ServerError { .. } => {
+            let found = system.look_up(reference, call).await.map_err(unknown)?;
+            found.ok_or_else(|| unknown(error))
+        }
+        CallError::Refused { status } => match system.look_up(reference, call).await.map_err(unknown)? {
+            Some(outcome) => Ok(outcome),
+            None if unanswered || sending.earlier_unanswered => Err(unknown(error)),
+            None => Ok(system.refused(call, status)),
+        },
+    }
+}
+
+/// Sends the call, and sends it again only after a plain 5xx. If no answer came, a repeat would most likely meet the first
+/// sending, still under way. A refusal does not change. If the system outside keeps no keys, each repeat could be a second
+/// effect, so nothing is repeated.
+async fn send_with_quick_repeats<O: ExternalSystem>(
+    system: &O,
+    reference: &str,
+    call: &O::Call,
+) -> Result<O::Outcome, StillUnknown> {
+    let mut pauses = ExponentialBuilder::new()
+        .with_min_delay(O::LIMITS.quick_pause)
+        .with_max_times(if O::KEY_LIFETIME.is_zero() { 0 } else { O::LIMITS.quick_repeats as usize })
+        .with_jitter()
+        .build();
+    let mut unanswered = false;
+    loop {
+        let error = match system.send(reference, call).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => error,
+        };
+        // Only a refusal tells that this sending took no effect.
+        unanswered |= !matches!(error, CallError::Refused { .. });
+        let repeats = matches!(error, CallError::ServerError { retry_after: None, .. });
+        let pause: Option<Duration> = if repeats { pauses.next() } else { None };
+        let Some(pause) = pause else { return Err(StillUnknown { error, unanswered }) };
+        log::info!("call {reference} repeats in {pause:?}: {error}");
+        tokio::time::sleep(pause).await;
+    }
+}

@@ -1,0 +1,130 @@
+//! How far external calls are, read without a lock: good for an answer, not for a decision to write.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use diesel::dsl::{auto_type, count_star};
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::schema::external_calls;
+use crate::Limits;
+use idempotency::Address;
+
+/// How far an open external call is.
+#[derive(Clone, Copy, Debug, Queryable, Serialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct Progress {
+    /// Leases taken so far.
+    pub attempts: i32,
+    /// When the next lease may be taken, if the external call is not parked.
+    pub next_attempt_at: DateTime<Utc>,
+    /// Whether the resolver has stopped trying, until a person resumes the external call.
+    pub parked: bool,
+}
+
+#[auto_type]
+fn progress_columns() -> _ {
+    // An open external call has a time: the table's CHECK says so.
+    (
+        external_calls::attempts,
+        external_calls::next_attempt_at.assume_not_null(),
+        external_calls::parked_at.is_not_null(),
+    )
+}
+
+impl Progress {
+    /// Of an external call that has just begun: its first lease is taken.
+    #[must_use]
+    pub fn first(begun_at: DateTime<Utc>, limits: &Limits) -> Self {
+        Self { attempts: 1, next_attempt_at: begun_at + limits.lease, parked: false }
+    }
+}
+
+/// The stored call and the progress of an open external call.
+pub(super) fn open(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<(Value, Progress)>> {
+    external_calls::table
+        .find((address.account_id, address.reference()))
+        .filter(external_calls::resolved_at.is_null())
+        .select((external_calls::call, progress_columns()))
+        .first(conn)
+        .optional()
+}
+
+/// How far the open external calls of these references are.
+///
+/// # Errors
+/// The database's.
+pub fn progress(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    references: &[&str],
+) -> QueryResult<HashMap<String, Progress>> {
+    let rows: Vec<(String, Progress)> = external_calls::table
+        .filter(external_calls::account_id.eq(account_id))
+        .filter(external_calls::reference.eq_any(references))
+        .filter(external_calls::resolved_at.is_null())
+        .select((external_calls::reference, progress_columns()))
+        .load(conn)?;
+    Ok(rows.into_iter().collect())
+}
+
+/// The references of an account's parked external calls.
+///
+/// # Errors
+/// The database's.
+pub fn parked_references(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<Vec<String>> {
+    external_calls::table
+        .filter(external_calls::account_id.eq(account_id))
+        .filter(external_calls::resolved_at.is_null())
+        .filter(external_calls::parked_at.is_not_null())
+        .select(external_calls::reference)
+        .load(conn)
+}
+
+/// How many external calls are parked, of all accounts. An index has the open rows, which are few.
+///
+/// # Errors
+/// The database's.
+pub fn parked_count(conn: &mut PgConnection) -> QueryResult<i64> {
+    let parked = external_calls::table
+        .filter(external_calls::resolved_at.is_null())
+        .filter(external_calls::parked_at.is_not_null());
+    parked.select(count_star()).first(conn)
+}
+
+/// A parked external call, which waits until a person resumes it.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = external_calls, check_for_backend(diesel::pg::Pg))]
+pub struct Parked {
+    /// The account.
+    pub account_id: Uuid,
+    /// The path of the object that the request made.
+    pub location: String,
+    /// The call's name at the system outside.
+    pub reference: String,
+    /// The client's key.
+    pub key: String,
+    /// The id of the request that began the external call.
+    pub request_id: Uuid,
+    /// Leases taken so far.
+    pub attempts: i32,
+    /// When the external call began.
+    pub created_at: DateTime<Utc>,
+}
+
+/// The parked external calls of all accounts, oldest first.
+///
+/// # Errors
+/// The database's.
+pub fn parked(conn: &mut PgConnection) -> QueryResult<Vec<Parked>> {
+    external_calls::table
+        .filter(external_calls::resolved_at.is_null())
+        .filter(external_calls::parked_at.is_not_null())
+        .order(external_calls::created_at)
+        .select(Parked::as_select())
+        .load(conn)
+}

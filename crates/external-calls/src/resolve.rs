@@ -1,0 +1,224 @@
+//! Resolving under a lease: the outcome is found and recorded, or the lease is given back.
+//!
+//! Guarantees: only the holder of the lease records the outcome. The outcome's business writes and the final reply commit
+//! together. If there is no outcome, or if the outcome can't be recorded, the external call is due again after a pause, and
+//! parked after enough attempts.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::pg::PgConnection;
+use uuid::Uuid;
+
+use super::lease::{self, Lease};
+use super::outcome::{StillUnknown, find_outcome};
+use crate::{ExternalSystem, Limits, Resolver};
+use idempotency::{self, Database, Failure, FinalizeError, Nature, Reply, fault};
+
+/// Runs of the second transaction at most, after a deadlock or a lost connection. All runs together must end within
+/// `Limits::record`. A third run rarely helps if a second one did not.
+const RECORD_RUNS: u32 = 3;
+
+/// The steps between which a crash makes a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The first transaction is committed.
+    Started,
+    /// The call is about to be sent.
+    Sending,
+    /// The call has ended, with or without an outcome.
+    Called,
+    /// All of the second transaction is written, and not committed.
+    Applied,
+    /// The second transaction is committed.
+    Recorded,
+}
+
+/// The final reply, as it was recorded.
+pub(super) struct Resolved {
+    pub reply: Reply,
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// Why a lease did not end in an outcome.
+#[derive(Debug)]
+pub(super) enum Unresolved<E> {
+    /// No lease: the database failed.
+    NotTaken(E),
+    /// Another holder has the external call, or has ended it.
+    LostLease,
+    Unknown(StillUnknown),
+    TooSlow,
+    Record(FinalizeError),
+    Failed(E),
+}
+
+impl<E: From<idempotency::Error>> From<idempotency::Error> for Unresolved<E> {
+    fn from(error: idempotency::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl<E: Failure> From<diesel::result::Error> for Unresolved<E> {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl<E: Failure> Unresolved<E> {
+    fn runs_again(&self) -> bool {
+        let error = match self {
+            Self::Record(FinalizeError::Database(error)) => Some(error),
+            Self::Failed(error) => match error.nature() {
+                Nature::Database(error) => Some(error),
+                Nature::Final | Nature::Transient => None,
+            },
+            _ => None,
+        };
+        error.is_some_and(|error| fault(error).runs_again())
+    }
+
+    fn reason(&self) -> String {
+        match self {
+            Self::NotTaken(error) => format!("no lease was taken: {error}"),
+            Self::LostLease => "the lease is lost".to_owned(),
+            Self::Unknown(unknown) => unknown.to_string(),
+            Self::TooSlow => "the outcome was not recorded in time".to_owned(),
+            Self::Record(error) => format!("the outcome can't be recorded: {error}"),
+            Self::Failed(error) => format!("the outcome can't be recorded: {error}"),
+        }
+    }
+}
+
+impl<O: ExternalSystem, D: Database> Resolver<O, D> {
+    /// Learns the outcome and records it, or gives the lease back.
+    pub(super) async fn resolve(&self, lease: Lease) -> Result<Resolved, Unresolved<O::Error>> {
+        let Lease { location, request_id, attempt, .. } = lease.clone();
+        match self.find_and_record(&lease).await {
+            Ok(resolved) => {
+                self.system.reached(Step::Recorded);
+                self.counts.resolved.fetch_add(1, Ordering::Relaxed);
+                log::info!(
+                    "resolved {location} status={} attempt={attempt} request={request_id}",
+                    resolved.reply.status
+                );
+                Ok(resolved)
+            }
+            Err(error) => {
+                self.counts.unknown.fetch_add(1, Ordering::Relaxed);
+                let reason = error.reason();
+                log::warn!("not resolved {location} attempt={attempt} request={request_id}: {reason}");
+                // If an outcome can't be recorded, this is an attempt too. So the external call ends up parked, in sight of a
+                // person, and is not sent again for ever.
+                if let Err(failure) = self.give_back(lease, &error).await {
+                    log::warn!("can't give back the lease of {location}, which ends by itself: {}", failure.reason());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn find_and_record(&self, lease: &Lease) -> Result<Resolved, Unresolved<O::Error>> {
+        // A release that can't read the calls of the one before is a defect, and a person must look.
+        let call: O::Call = serde_json::from_value(lease.call.clone())
+            .map_err(|error| diesel::result::Error::DeserializationError(error.into()))?;
+        // A holder that was suspended must not send. Its sending would begin later than `unanswered_at` says, and a later
+        // refusal would count too early.
+        if lease.taken_at.elapsed() + O::LIMITS.find_outcome > O::LIMITS.lease {
+            return Err(Unresolved::LostLease);
+        }
+        self.system.reached(Step::Sending);
+        let found = find_outcome(&self.system, &lease.reference, &call, lease.sending).await;
+        self.system.reached(Step::Called);
+        let outcome = found.map_err(Unresolved::Unknown)?;
+        let recorded = tokio::time::timeout(O::LIMITS.record, self.record(lease.clone(), call, outcome)).await;
+        recorded.unwrap_or(Err(Unresolved::TooSlow))
+    }
+
+    /// Runs the second transaction, and runs it again after a deadlock or a lost connection. If the answer to COMMIT was lost
+    /// and COMMIT did happen, the fence refuses the next run, and the record has the reply.
+    async fn record(&self, lease: Lease, call: O::Call, outcome: O::Outcome) -> Result<Resolved, Unresolved<O::Error>> {
+        let work = Arc::new((self.system.clone(), lease, call, outcome));
+        let mut runs = 1;
+        loop {
+            let (account_id, work) = (work.1.address.account_id, Arc::clone(&work));
+            let recorded = self.db.run(account_id, move |conn| {
+                let (outside, lease, call, outcome) = &*work;
+                apply(conn, outside, lease, call, outcome)
+            });
+            match recorded.await {
+                Err(error) if error.runs_again() && runs < RECORD_RUNS => runs += 1,
+                end => return end,
+            }
+        }
+    }
+
+    /// The external call is due again after a pause, or parked after enough attempts. If the lease is lost, nothing happens.
+    async fn give_back(&self, lease: Lease, error: &Unresolved<O::Error>) -> Result<(), Unresolved<O::Error>> {
+        let limits = O::LIMITS;
+        let (unanswered, asked) = match error {
+            Unresolved::Unknown(unknown) => (unknown.unanswered, unknown.error.retry_after()),
+            // There was an outcome.
+            _ => (false, None),
+        };
+        let pause = pause_after(lease.attempt, &limits).max(asked.unwrap_or_default().min(limits.max_backoff));
+        let park = lease.attempt >= limits.max_attempts;
+        let (location, request_id) = (lease.location.clone(), lease.request_id);
+        let given_back = self.db.run(lease.address.account_id, move |conn| {
+            lease::give_back(conn, &lease, pause, unanswered, park).map_err(Unresolved::<O::Error>::from)
+        });
+        if given_back.await? && park {
+            self.note_parked(&location, request_id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn note_parked(&self, location: &str, request_id: Uuid) {
+        self.counts.parked.fetch_add(1, Ordering::Relaxed);
+        let attempts = O::LIMITS.max_attempts;
+        log::error!(
+            "parked {location} request={request_id} after {attempts} attempts: a person must look, then resume"
+        );
+    }
+}
+
+/// The second transaction: the fence, the service's writes, and the final reply in the place of the 202.
+fn apply<O: ExternalSystem>(
+    conn: &mut PgConnection,
+    system: &O,
+    lease: &Lease,
+    call: &O::Call,
+    outcome: &O::Outcome,
+) -> Result<Resolved, Unresolved<O::Error>> {
+    let applied = conn.build_transaction().read_committed().run(|conn| {
+        if !lease::holds(conn, lease)? {
+            return Err(Unresolved::LostLease);
+        }
+        let reply = system.apply(conn, lease.address.account_id, call, outcome).map_err(Unresolved::Failed)?;
+        lease::close(conn, lease)?;
+        let ttl = system.policy(call).ttl(reply.status);
+        let expires_at = idempotency::finalize(conn, &lease.address, &reply, ttl).map_err(Unresolved::Record)?;
+        system.reached(Step::Applied);
+        Ok(Resolved { reply, expires_at })
+    });
+    match applied {
+        // If the external call is resolved, perhaps by this very lease, the record has the final reply.
+        Err(Unresolved::LostLease) => match idempotency::find(conn, &lease.address)? {
+            Some(record) if !record.reply.is_provisional() => {
+                Ok(Resolved { reply: record.reply, expires_at: record.expires_at })
+            }
+            _ => Err(Unresolved::LostLease),
+        },
+        end => end,
+    }
+}
+
+/// 2 s, 4 s, 8 s .. 10 min, and at random up to a quarter more, so that external calls that failed together don't return
+/// together.
+fn pause_after(attempt: i32, limits: &Limits) -> Duration {
+    let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(16);
+    let pause = (limits.first_backoff * 2_u32.pow(doublings)).min(limits.max_backoff);
+    pause.mul_f64(1.0 + fastrand::f64() / 4.0)
+}

@@ -1,0 +1,262 @@
+//! The foreground: a request begins an external call in its first transaction, resolves it, and answers.
+//!
+//! A reader follows [`Resolver::run`] here, then `resolve` and `apply` in `resolve.rs`. `background.rs` resolves what is left.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use actix_web::HttpResponse;
+use actix_web::web::Bytes;
+use chrono::{DateTime, Utc};
+use diesel::pg::PgConnection;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::concurrency::Calls;
+use super::lease::{self, Lease};
+use super::outcome::Sending;
+use super::progress;
+use super::resolve::Unresolved;
+use crate::{ExternalSystem, Started, Step};
+use idempotency::{self, Address, Answer, Database, Failure, Keyed, Nature, Origin, Policy, Reply};
+
+/// The longest Retry-After of a 202, in seconds: a person may resume a parked external call at any time.
+const LONGEST_RETRY_AFTER: i64 = 60;
+
+/// What resolving has done since the process started.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Outcomes recorded.
+    pub resolved: AtomicU64,
+    /// Attempts that ended without an outcome.
+    pub unknown: AtomicU64,
+    /// External calls parked.
+    pub parked: AtomicU64,
+}
+
+/// Resolves. Clones share everything.
+#[derive(Clone)]
+pub struct Resolver<O, D> {
+    pub(super) system: O,
+    pub(super) db: D,
+    runtime: Handle,
+    tasks: TaskTracker,
+    pub(super) counts: Arc<Counts>,
+    pub(super) calls: Calls,
+}
+
+impl<O: ExternalSystem, D: Database> Resolver<O, D> {
+    /// Works on the current runtime. The runtime must outlive the server's workers, since a worker's end would end its tasks.
+    #[must_use]
+    pub fn new(system: O, db: D) -> Self {
+        const { assert!(O::LIMITS.is_sound(), "a lease must outlast all that its holder may spend") };
+        Self {
+            system,
+            db,
+            runtime: Handle::current(),
+            tasks: TaskTracker::new(),
+            counts: Arc::default(),
+            calls: Calls::new(O::LIMITS.calls_at_once),
+        }
+    }
+
+    /// What the service supplied.
+    #[must_use]
+    pub fn system(&self) -> &O {
+        &self.system
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Waits until all work under way has ended, for at most a lease.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        let _ = tokio::time::timeout(O::LIMITS.lease, self.tasks.wait()).await;
+    }
+
+    /// Runs a request that makes a call necessary: the first transaction, the call, the second transaction. Answers with
+    /// the final reply, or with 202 when [`Limits::handler`](super::Limits::handler) ends. `body` is the first transaction's
+    /// business part.
+    ///
+    /// # Errors
+    /// As [`Policy::run`]. [`idempotency::Error::KeyExpired`] if the key made an external call, and its record is gone.
+    pub async fn run<T, F>(
+        &self,
+        policy: Policy,
+        account_id: Uuid,
+        request: Keyed<T>,
+        body: F,
+    ) -> Result<HttpResponse, O::Error>
+    where
+        T: Send + Sync + 'static,
+        F: Fn(&mut PgConnection, &T) -> Result<Started<O::Call>, O::Error> + Send + Sync + 'static,
+    {
+        let this = self.clone();
+        // On purpose: a task of its own, so that the work goes on if the client leaves. If the client's departure could drop the
+        // work between COMMIT and call, nobody would work on the external call until its lease ends.
+        let whole = self.spawn(async move { this.begin_and_resolve(policy, account_id, request, body).await });
+        let answer = whole.await.unwrap_or_else(|_| Err(idempotency::Error::Panicked.into()))?;
+        Ok(answer.into_response())
+    }
+
+    async fn begin_and_resolve<T, F>(
+        &self,
+        policy: Policy,
+        account_id: Uuid,
+        request: Keyed<T>,
+        body: F,
+    ) -> Result<Answer, O::Error>
+    where
+        T: Send + Sync + 'static,
+        F: Fn(&mut PgConnection, &T) -> Result<Started<O::Call>, O::Error> + Send + Sync + 'static,
+    {
+        let came_at = Instant::now();
+        let address = request.address(account_id, &policy)?;
+        let begun: Arc<Mutex<Option<Lease>>> = Arc::default();
+        let first_transaction = {
+            let (address, request_id, begun) = (address.clone(), request.instance, Arc::clone(&begun));
+            move |conn: &mut PgConnection, new: &T| {
+                let taken_at = Instant::now();
+                let begun_by_body = body(conn, new);
+                let (lease, reply) = begin::<O>(conn, &address, request_id, taken_at, begun_by_body)?;
+                *begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
+                Ok::<_, O::Error>(reply)
+            }
+        };
+        let answer = policy.answer(&self.db, account_id, request, first_transaction).await?;
+        if !answer.reply.is_provisional() {
+            return Ok(answer);
+        }
+        if answer.origin == Origin::Replayed {
+            return Ok(self.as_it_is_now(answer, address).await);
+        }
+        self.system.reached(Step::Started);
+        let lease = begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // After a lost COMMIT the body may have run twice. Only the row knows which run was committed.
+        let lease = lease.filter(|_| answer.origin == Origin::Fresh);
+        Ok(self.resolve_own(answer, address, lease, came_at).await)
+    }
+
+    /// Resolves what this request began, and waits for the outcome for [`Limits::handler`](super::Limits::handler).
+    async fn resolve_own(&self, answer: Answer, address: Address, lease: Option<Lease>, came_at: Instant) -> Answer {
+        let work = {
+            let (this, address) = (self.clone(), address.clone());
+            self.spawn(async move {
+                let lease = match lease {
+                    Some(lease) => lease,
+                    None => this.first_lease(address, came_at).await?,
+                };
+                this.resolve(lease).await
+            })
+        };
+        match tokio::time::timeout(O::LIMITS.handler, work).await {
+            Ok(Ok(Ok(resolved))) => Answer { reply: resolved.reply, expires_at: resolved.expires_at, ..answer },
+            // Unknown so far. The work goes on, and a retry learns more.
+            _ => self.as_it_is_now(answer, address).await,
+        }
+    }
+
+    /// A 202 with the resource as it is now, and with a Retry-After that grows as the external call waits. If the outcome is
+    /// there by now, the outcome is the answer.
+    async fn as_it_is_now(&self, answer: Answer, address: Address) -> Answer {
+        let system = self.system.clone();
+        let look = self.db.run(address.account_id, move |conn| {
+            // One snapshot for all its reads, so that the answer is not a 202 with a resource that is final already.
+            conn.build_transaction().repeatable_read().run(|conn| now::<O>(conn, &system, &address))
+        });
+        match look.await {
+            Ok(Some(Now::Final { reply, expires_at })) => Answer { reply, expires_at, ..answer },
+            Ok(Some(Now::Pending { body, retry_after })) => {
+                Answer { reply: Reply { body, ..answer.reply }, retry_after, ..answer }
+            }
+            // The stored 202 is older, and true.
+            Ok(None) | Err(_) => answer,
+        }
+    }
+
+    async fn first_lease(&self, address: Address, came_at: Instant) -> Result<Lease, Unresolved<O::Error>> {
+        let found = self.db.run(address.account_id, move |conn| {
+            lease::first_lease(conn, &address, came_at)?.ok_or(Unresolved::LostLease)
+        });
+        found.await
+    }
+
+    pub(super) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.tasks.spawn_on(O::carried(work), &self.runtime)
+    }
+}
+
+/// The end of the first transaction: the external call beside the business rows, and the 202.
+///
+/// Only if the body fails, or if the external call exists, the transaction asks whether this is a late retry. So the usual
+/// request saves that round trip. A late retry always gets [`idempotency::Error::KeyExpired`], and never its body's failure.
+fn begin<O: ExternalSystem>(
+    conn: &mut PgConnection,
+    address: &Address,
+    request_id: Uuid,
+    taken_at: Instant,
+    body: Result<Started<O::Call>, O::Error>,
+) -> Result<(Lease, Reply), O::Error> {
+    let Started { call, location, body } = match body {
+        Ok(begun) => begun,
+        Err(error) if matches!(error.nature(), Nature::Database(_)) => return Err(error),
+        Err(error) => return Err(late(conn, address)?.unwrap_or(error)),
+    };
+    let call = serde_json::to_value(call).map_err(|e| diesel::result::Error::SerializationError(e.into()))?;
+    if !lease::begin(conn, address, request_id, &call, &location, O::LIMITS.lease)? {
+        return Err(late(conn, address)?.unwrap_or_else(|| idempotency::Error::InFlight.into()));
+    }
+    let reply = Reply {
+        status: 202,
+        content_type: Some("application/json".to_owned()),
+        location: Some(location.clone()),
+        body,
+    };
+    let lease = Lease {
+        address: address.clone(),
+        reference: address.reference(),
+        request_id,
+        location,
+        call,
+        attempt: 1,
+        sending: Sending::default(),
+        taken_at,
+        earlier_unanswered_at: None,
+    };
+    Ok((lease, reply))
+}
+
+fn late<E: Failure>(conn: &mut PgConnection, address: &Address) -> Result<Option<E>, E> {
+    let location = lease::location(conn, address)?;
+    Ok(location.map(|location| idempotency::Error::KeyExpired { location }.into()))
+}
+
+enum Now {
+    Final { reply: Reply, expires_at: Option<DateTime<Utc>> },
+    Pending { body: Bytes, retry_after: u64 },
+}
+
+fn now<O: ExternalSystem>(conn: &mut PgConnection, system: &O, address: &Address) -> Result<Option<Now>, O::Error> {
+    let Some((call, progress)) = progress::open(conn, address)? else {
+        let record = idempotency::find(conn, address)?.filter(|record| !record.reply.is_provisional());
+        return Ok(record.map(|record| Now::Final { reply: record.reply, expires_at: record.expires_at }));
+    };
+    let call = serde_json::from_value(call).map_err(|e| diesel::result::Error::DeserializationError(e.into()))?;
+    let body = system.pending(conn, address.account_id, &call)?;
+    let seconds = if progress.parked {
+        LONGEST_RETRY_AFTER
+    } else if progress.attempts == 1 {
+        // The request's own work is under way. Mostly its outcome comes within moments.
+        1
+    } else {
+        (progress.next_attempt_at - Utc::now()).num_seconds() + 1
+    };
+    Ok(Some(Now::Pending { body, retry_after: seconds.clamp(1, LONGEST_RETRY_AFTER).unsigned_abs() }))
+}

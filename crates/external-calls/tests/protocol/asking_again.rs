@@ -1,0 +1,79 @@
+//! A provider that asks for time gets no call until its Retry-After is over, and a client that asks again gets the 202 again.
+
+use serde_json::json;
+
+use crate::office::{Office, json_of};
+use crate::provider::Does;
+
+#[tokio::test]
+async fn a_retry_after_is_heeded_with_no_quick_repeat_and_no_look() {
+    for status in [429, 503] {
+        let office = Office::open();
+        let fine = office.unknown_payment("k", Does::AskToWait(status, 30)).await;
+
+        assert_eq!((office.provider.sendings().len(), office.provider.looks()), (1, 0), "{status}");
+        let after_it = "next_attempt_at > now() + interval '28 seconds'";
+        assert_eq!(office.count(&format!("external calls WHERE {after_it}")), 1, "{status}");
+        office.let_leases_end();
+        assert_eq!(office.pass().await.resolved, 1);
+        office.assert_paid_once("k", fine).await;
+    }
+}
+
+#[tokio::test]
+async fn a_retry_after_of_days_is_heeded_for_ten_minutes() {
+    let office = Office::open();
+    office.unknown_payment("k", Does::AskToWait(503, 1_000_000)).await;
+
+    let ten_minutes = "now() + interval '9 minutes' AND now() + interval '11 minutes'";
+    assert_eq!(office.count(&format!("external calls WHERE next_attempt_at BETWEEN {ten_minutes}")), 1);
+}
+
+/// The pauses are 2 s, 4 s, 8 s, each with up to a quarter more.
+#[tokio::test]
+async fn the_pause_doubles_with_each_attempt() {
+    let office = Office::open();
+    office.unknown_payment("k", Does::Answer(429)).await;
+    for (attempts, pause) in [(1, 2), (2, 4), (3, 8)] {
+        // `unanswered_at` is the time at which the holder gave the lease back.
+        let wait = format!("interval '{pause} seconds' AND interval '{pause} seconds' * 1.25");
+        let due = format!("attempts = {attempts} AND next_attempt_at - unanswered_at BETWEEN {wait}");
+        assert_eq!(office.count(&format!("external calls WHERE {due}")), 1, "{attempts}");
+        office.provider.script("k", [Does::Answer(429)]);
+        office.let_leases_end();
+        assert_eq!(office.pass().await.taken, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_202_that_is_asked_for_again_shows_the_resource_as_it_is_now() {
+    let office = Office::open();
+    let fine = office.unknown_payment("k", Does::Answer(429)).await;
+    office.execute("UPDATE fines SET note = 'towed'");
+
+    let again = office.pay("k", fine).await;
+
+    assert_eq!((again.status, again.is_replay()), (202, true));
+    assert_eq!(json_of(&again), json!({"fine": fine, "status": "paying", "note": "towed"}));
+    assert_eq!(again.header("Location"), Some(format!("/fines/{fine}").as_str()));
+    assert_eq!(office.provider.sendings().len(), 1, "the retry calls the provider");
+}
+
+#[tokio::test]
+async fn the_retry_after_of_a_202_grows_with_the_wait_to_a_minute() {
+    let office = Office::open();
+    let fine = office.unknown_payment("k", Does::Answer(429)).await;
+    for (row, expected) in [
+        ("attempts = 1, next_attempt_at = now() + interval '2 seconds'", 1..=1),
+        ("attempts = 2, next_attempt_at = now() + interval '4 seconds'", 3..=5),
+        ("attempts = 3, next_attempt_at = now() + interval '20 seconds'", 18..=21),
+        ("attempts = 9, next_attempt_at = now() + interval '8 minutes'", 60..=60),
+        ("attempts = 9, next_attempt_at = now() - interval '8 minutes'", 1..=1),
+        ("attempts = 20, next_attempt_at = now(), parked_at = now()", 60..=60),
+    ] {
+        office.execute(&format!("UPDATE external_calls SET {row}"));
+        let again = office.pay("k", fine).await;
+        let retry_after: u64 = again.header("Retry-After").unwrap().parse().unwrap();
+        assert!(again.status == 202 && expected.contains(&retry_after), "{row}: {retry_after}");
+    }
+}

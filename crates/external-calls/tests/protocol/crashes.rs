@@ -1,0 +1,43 @@
+//! A task dies at each step, like its process. A pass finishes the work, and the money moves once.
+
+use crate::fines::At;
+use crate::office::Office;
+use external_calls::Step;
+
+#[tokio::test]
+async fn a_crash_at_any_step_is_finished_by_a_pass_with_one_payment() {
+    for (step, answered, sent) in [
+        (Step::Started, 500, 0),
+        (Step::Sending, 202, 0),
+        (Step::Called, 202, 1),
+        (Step::Applied, 202, 1),
+        // The outcome is recorded, and the request reads its record.
+        (Step::Recorded, 201, 1),
+    ] {
+        let office = Office::open();
+        let fine = office.fine("AB-1");
+        office.hook.once(At::Step(step), move || panic!("on purpose, at {step:?}"));
+
+        let answer = office.pay("k", fine).await;
+
+        assert_eq!((answer.status, office.provider.sendings().len()), (answered, sent), "{step:?}");
+        let recorded = i64::from(step == Step::Recorded);
+        assert_eq!(office.count("receipts"), recorded, "{step:?}");
+        office.let_leases_end();
+        let pass = office.another_process().pass().await;
+        assert_eq!((pass.taken, pass.resolved), if recorded == 0 { (1, 1) } else { (0, 0) }, "{step:?}");
+        office.assert_paid_once("k", fine).await;
+    }
+}
+
+#[tokio::test]
+async fn a_crash_leaves_the_external_call_alone_for_no_longer_than_a_lease() {
+    let office = Office::open();
+    let fine = office.fine("AB-1");
+    office.hook.once(At::Step(Step::Sending), || panic!("on purpose"));
+
+    assert_eq!(office.pay("k", fine).await.status, 202);
+
+    assert_eq!(office.count("external calls WHERE next_attempt_at = created_at + interval '5 seconds'"), 1);
+    assert_eq!(office.another_process().pass().await.taken, 0, "the dead holder's lease still runs");
+}

@@ -1,0 +1,287 @@
+//! A toy service that lifts both modules: fines, and a call to a provider for the payment of a fine.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::web::Bytes;
+use actix_web::{HttpResponse, ResponseError};
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text, Uuid as SqlUuid};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use external_calls::{CallError, ExternalSystem, Limits, Started, Step};
+use idempotency::{self, Body, Failure, Failures, FieldError, Nature, Policy, Reply, Scope, hours, seconds};
+
+/// A fine is paid once. Each written outcome makes a receipt, so that a test sees a second outcome.
+pub const TABLES: &str = "CREATE TABLE fines (account_id uuid NOT NULL, id bigserial, plate text NOT NULL, \
+     status text NOT NULL DEFAULT 'unpaid', note text NOT NULL DEFAULT '', PRIMARY KEY (account_id, id)); \
+     CREATE TABLE receipts (account_id uuid NOT NULL, fine_id bigint NOT NULL, outcome text NOT NULL)";
+
+pub const ACCOUNT: Uuid = Uuid::from_u128(1);
+pub const ANOTHER_ACCOUNT: Uuid = Uuid::from_u128(2);
+
+/// A duplicate does not wait for the outcome: a retry gets the current reply at once.
+pub const PAY: Policy = Policy {
+    route: "POST /payments",
+    scope: Scope::Account,
+    failures: Failures::CacheFailures { failure_ttl: hours(1) },
+    success_ttl: hours(1),
+    wait: seconds(0),
+};
+
+/// Short, so that tests are fast, and long enough for a machine under load.
+pub const QUICK: Limits = Limits {
+    connect: Duration::from_millis(500),
+    call: Duration::from_secs(1),
+    quick_pause: Duration::from_millis(10),
+    find_outcome: Duration::from_millis(2500),
+    record: Duration::from_secs(2),
+    handler: Duration::from_secs(3),
+    lease: Duration::from_secs(5),
+    max_attempts: 5,
+    ..Limits::DEFAULT
+};
+
+/// The call, as it is stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Payment {
+    fine: i64,
+    plate: String,
+    cents: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Paid,
+    Refused,
+}
+
+/// A place in the code at which a test acts: in the body of the first transaction, or at a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    Body,
+    Step(Step),
+}
+
+type Deed = Box<dyn FnOnce() + Send>;
+
+/// Runs a test's function once, at a place.
+#[derive(Clone, Default)]
+pub struct Hook(Arc<Mutex<Option<(At, Deed)>>>);
+
+impl Hook {
+    pub fn once(&self, at: At, deed: impl FnOnce() + Send + 'static) {
+        *self.0.lock().unwrap() = Some((at, Box::new(deed)));
+    }
+
+    pub fn reached(&self, at: At) {
+        let mut hook = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = hook.take_if(|(when, _)| *when == at);
+        drop(hook);
+        if let Some((_, deed)) = due {
+            deed();
+        }
+    }
+}
+
+/// The provider, as the external call module sees it. With `SLOW`, the module's own time limits apply.
+#[derive(Clone)]
+pub struct Fines<const SLOW: bool = false> {
+    url: String,
+    http: reqwest::Client,
+    hook: Hook,
+}
+
+impl<const SLOW: bool> Fines<SLOW> {
+    /// Fines that are paid through the provider at this URL.
+    pub fn at(url: &str, hook: Hook) -> Self {
+        let client = reqwest::Client::builder().timeout(Self::LIMITS.call).connect_timeout(Self::LIMITS.connect);
+        Self { url: url.to_owned(), http: client.no_proxy().build().unwrap(), hook }
+    }
+}
+
+impl<const SLOW: bool> ExternalSystem for Fines<SLOW> {
+    type Call = Payment;
+    type Outcome = Outcome;
+    type Error = OfficeError;
+
+    const KEY_LIFETIME: Duration = Duration::from_secs(23 * 60 * 60);
+    const LIMITS: Limits = if SLOW { Limits::DEFAULT } else { QUICK };
+
+    fn policy(&self, _: &Payment) -> Policy {
+        PAY
+    }
+
+    async fn send(&self, reference: &str, call: &Payment) -> Result<Outcome, CallError> {
+        let request = self.http.post(&self.url).header("Idempotency-Key", reference).json(call);
+        let response = request.send().await.map_err(no_answer)?;
+        let header = response.headers().get("Retry-After").map(|value| value.to_str().unwrap().parse().unwrap());
+        let (status, retry_after) = (response.status().as_u16(), header.map(Duration::from_secs));
+        match status {
+            201 => Ok(Outcome::Paid),
+            409 | 429 => Err(CallError::Later { status, retry_after }),
+            400..=499 => Err(CallError::Refused { status }),
+            _ => Err(CallError::ServerError { status, retry_after }),
+        }
+    }
+
+    async fn look_up(&self, reference: &str, _: &Payment) -> Result<Option<Outcome>, CallError> {
+        let request = self.http.get(format!("{}?reference={reference}", self.url));
+        let books: Value = request.send().await.map_err(no_answer)?.json().await.map_err(no_answer)?;
+        Ok((books["payments"] != 0).then_some(Outcome::Paid))
+    }
+
+    fn refused(&self, _: &Payment, _: u16) -> Outcome {
+        Outcome::Refused
+    }
+
+    fn apply(
+        &self,
+        conn: &mut PgConnection,
+        account_id: Uuid,
+        call: &Payment,
+        outcome: &Outcome,
+    ) -> Result<Reply, OfficeError> {
+        let (status, http_status) = match outcome {
+            Outcome::Paid => ("paid", 201),
+            Outcome::Refused => ("unpaid", 402),
+        };
+        set_status(conn, account_id, call.fine, status)?;
+        diesel::sql_query("INSERT INTO receipts (account_id, fine_id, outcome) VALUES ($1, $2, $3)")
+            .bind::<SqlUuid, _>(account_id)
+            .bind::<BigInt, _>(call.fine)
+            .bind::<Text, _>(format!("{outcome:?}"))
+            .execute(conn)?;
+        let reply = Reply::json(http_status, &json!({"fine": call.fine, "outcome": format!("{outcome:?}")}))?;
+        Ok(Reply { location: Some(location(call.fine)), ..reply })
+    }
+
+    fn pending(&self, conn: &mut PgConnection, account_id: Uuid, call: &Payment) -> Result<Bytes, OfficeError> {
+        let fine = fine(conn, account_id, call.fine)?;
+        Ok(Bytes::from(json!({"fine": call.fine, "status": fine.status, "note": fine.note}).to_string()))
+    }
+
+    fn reached(&self, step: Step) {
+        self.hook.reached(At::Step(step));
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err asks for")]
+fn no_answer(error: reqwest::Error) -> CallError {
+    CallError::NoAnswer { reason: error.to_string() }
+}
+
+pub fn location(fine: i64) -> String {
+    format!("/fines/{fine}")
+}
+
+#[derive(QueryableByName)]
+struct Fine {
+    #[diesel(sql_type = Text)]
+    plate: String,
+    #[diesel(sql_type = Text)]
+    status: String,
+    #[diesel(sql_type = Text)]
+    note: String,
+}
+
+fn fine(conn: &mut PgConnection, account_id: Uuid, id: i64) -> Result<Fine, OfficeError> {
+    let select = "SELECT plate, status, note FROM fines WHERE account_id = $1 AND id = $2 FOR UPDATE";
+    let fine = diesel::sql_query(select).bind::<SqlUuid, _>(account_id).bind::<BigInt, _>(id);
+    Ok(fine.get_result(conn)?)
+}
+
+fn set_status(conn: &mut PgConnection, account_id: Uuid, id: i64, status: &str) -> Result<usize, OfficeError> {
+    let update = diesel::sql_query("UPDATE fines SET status = $3 WHERE account_id = $1 AND id = $2");
+    let update = update.bind::<SqlUuid, _>(account_id).bind::<BigInt, _>(id).bind::<Text, _>(status);
+    Ok(update.execute(conn)?)
+}
+
+/// The body of the first transaction: an unpaid fine becomes `paying`.
+pub fn begin_payment(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    new: &NewPayment,
+) -> Result<Started<Payment>, OfficeError> {
+    let Fine { plate, status, .. } = fine(conn, account_id, new.fine)?;
+    match status.as_str() {
+        "unpaid" => {}
+        "paying" => return Err(OfficeError::UnderWay),
+        _ => return Err(OfficeError::NotPayable),
+    }
+    set_status(conn, account_id, new.fine, "paying")?;
+    let body = Bytes::from(json!({"fine": new.fine, "status": "paying", "note": ""}).to_string());
+    Ok(Started { call: Payment { fine: new.fine, plate, cents: 2000 }, location: location(new.fine), body })
+}
+
+/// The request body.
+#[derive(Clone, Debug, Deserialize)]
+pub struct NewPayment {
+    fine: i64,
+}
+
+impl Body for NewPayment {
+    fn parse(json: &Value) -> Result<Self, Vec<FieldError>> {
+        Self::deserialize(json).map_err(|e| vec![FieldError { pointer: String::new(), detail: e.to_string() }])
+    }
+}
+
+/// The service's error type.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OfficeError {
+    #[error("the fine can't be paid")]
+    NotPayable,
+    #[error("the fine is being paid")]
+    UnderWay,
+    #[error(transparent)]
+    Idempotency(#[from] idempotency::Error),
+    #[error("database: {0}")]
+    Database(Arc<diesel::result::Error>),
+}
+
+impl From<diesel::result::Error> for OfficeError {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Database(Arc::new(error))
+    }
+}
+
+impl From<serde_json::Error> for OfficeError {
+    fn from(error: serde_json::Error) -> Self {
+        diesel::result::Error::SerializationError(error.into()).into()
+    }
+}
+
+impl Failure for OfficeError {
+    fn nature(&self) -> Nature<'_> {
+        match self {
+            Self::NotPayable => Nature::Final,
+            Self::UnderWay | Self::Idempotency(_) => Nature::Transient,
+            Self::Database(error) => Nature::Database(error),
+        }
+    }
+
+    fn reply(&self, instance: Uuid) -> Reply {
+        Reply::json(409, &json!({"problem": self.to_string(), "instance": instance})).unwrap()
+    }
+}
+
+impl ResponseError for OfficeError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::NotPayable | Self::UnderWay => StatusCode::CONFLICT,
+            Self::Idempotency(error) => error.status_code(),
+            Self::Database(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        match self {
+            Self::Idempotency(error) => error.error_response(),
+            _ => HttpResponse::build(self.status_code()).body(self.to_string()),
+        }
+    }
+}

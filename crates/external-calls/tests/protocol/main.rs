@@ -1,0 +1,35 @@
+//! Tests with a toy service in which drivers pay parking fines through a provider.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+#[path = "../../../idempotency/tests/protocol/lifted.rs"]
+mod lifted;
+use diesel_migrations::MigrationHarness as _;
+
+mod support {
+    pub use test_database::*;
+
+    pub fn fresh_database() -> String {
+        test_database::fresh_database(crate::prepare_template)
+    }
+}
+
+mod asking_again;
+mod crashes;
+mod fence;
+mod fines;
+mod hanging;
+mod late;
+mod money;
+mod office;
+mod parking;
+mod paying;
+mod provider;
+mod rules;
+
+/// Runs the two crates' migrations, then makes the toy service's tables.
+fn prepare_template(url: &str) {
+    let conn = &mut support::connect(url);
+    conn.run_pending_migrations(idempotency::MIGRATIONS).unwrap();
+    conn.run_pending_migrations(external_calls::MIGRATIONS).unwrap();
+    support::execute(url, fines::TABLES);
+}

@@ -1,0 +1,124 @@
+//! An external call whose outcome stays unknown is parked. A person sees the parked external call and resumes it.
+
+use std::sync::atomic::Ordering;
+
+use crate::fines::{ACCOUNT, QUICK};
+use crate::office::Office;
+use crate::provider::Does;
+use crate::support::connect;
+use external_calls::{parked, parked_count, progress};
+
+/// Sets the number of attempts of the open external calls, and makes them due.
+fn let_attempts_pass(office: &Office, attempts: i32) {
+    office.execute(&format!("UPDATE external_calls SET attempts = {attempts} WHERE resolved_at IS NULL"));
+    office.let_leases_end();
+}
+
+#[tokio::test]
+async fn an_external_call_that_stays_unknown_is_parked_until_somebody_resumes_it() {
+    let office = Office::open();
+    let fine = office.unknown_payment("k", Does::Answer(429)).await;
+    office.provider.script("k", [Does::Answer(429)]);
+    let_attempts_pass(&office, QUICK.max_attempts - 1);
+    assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 0);
+
+    assert_eq!(office.pass().await.taken, 1);
+
+    assert_eq!(office.resolver.counts().parked.load(Ordering::Relaxed), 1);
+    let in_sight = parked(&mut connect(&office.url)).unwrap();
+    assert_eq!(in_sight.len(), 1);
+    assert_eq!((in_sight[0].account_id, in_sight[0].key.as_str()), (ACCOUNT, "k"));
+    assert_eq!((in_sight[0].location.clone(), in_sight[0].attempts), (format!("/fines/{fine}"), QUICK.max_attempts));
+    assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 1);
+    let reference = in_sight[0].reference.clone();
+    assert!(progress(&mut connect(&office.url), ACCOUNT, &[&reference]).unwrap()[&reference].parked);
+    // A parked external call waits for a person, also if it had few attempts.
+    let_attempts_pass(&office, 1);
+    assert_eq!(
+        (office.pass().await.taken, office.provider.sendings().len()),
+        (0, 2),
+        "a pass took a parked external call"
+    );
+    assert_eq!((office.pay("k", fine).await.status, office.pay("another", fine).await.status), (202, 409));
+
+    let resumed = office.resolver.pass(true).await.unwrap();
+
+    assert_eq!((resumed.taken, resumed.resolved), (1, 1));
+    assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 0);
+    office.assert_paid_once("k", fine).await;
+}
+
+/// For example each attempt crashes its process: nobody gives the lease back.
+#[tokio::test]
+async fn an_external_call_whose_attempts_never_end_is_parked() {
+    let office = Office::open();
+    let fine = office.unknown_payment("k", Does::Answer(429)).await;
+    let_attempts_pass(&office, QUICK.max_attempts);
+
+    assert_eq!(office.pass().await.taken, 0);
+
+    assert_eq!((parked_count(&mut connect(&office.url)).unwrap(), office.provider.sendings().len()), (1, 1));
+    assert_eq!(office.resolver.counts().parked.load(Ordering::Relaxed), 1);
+    assert_eq!(office.resolver.pass(true).await.unwrap().resolved, 1);
+    office.assert_paid_once("k", fine).await;
+}
+
+#[tokio::test]
+async fn a_lease_that_cannot_be_taken_is_counted_and_is_no_attempt() {
+    let office = Office::open();
+    office.unknown_payment("k", Does::Answer(429)).await;
+    office.execute("ALTER TABLE external_calls ADD CONSTRAINT once CHECK (attempts < 2)");
+    office.let_leases_end();
+    let unknown = || office.resolver.counts().unknown.load(Ordering::Relaxed);
+    let before = unknown();
+
+    let pass = office.pass().await;
+
+    assert_eq!((pass.taken, pass.resolved, unknown()), (0, 0, before + 1));
+    assert_eq!(office.count("external calls WHERE attempts = 1"), 1);
+}
+
+#[tokio::test]
+async fn a_resumed_external_call_that_stays_unknown_is_parked_again() {
+    let office = Office::open();
+    office.unknown_payment("k", Does::Answer(429)).await;
+    office.provider.script("k", [Does::Answer(429)]);
+    let_attempts_pass(&office, QUICK.max_attempts);
+    office.pass().await;
+
+    let resumed = office.resolver.pass(true).await.unwrap();
+
+    assert_eq!((resumed.taken, resumed.resolved), (1, 0));
+    let again = format!("parked_at IS NOT NULL AND attempts = {}", QUICK.max_attempts + 1);
+    assert_eq!(office.count(&format!("external calls WHERE {again}")), 1);
+}
+
+/// For example another release wrote the call in another way.
+#[tokio::test]
+async fn a_call_that_this_release_cant_read_is_not_sent_and_ends_up_parked() {
+    let office = Office::open();
+    let fine = office.unknown_payment("k", Does::Answer(429)).await;
+    office.execute(r#"UPDATE external_calls SET call = '{"unheard": "of"}'"#);
+    let_attempts_pass(&office, QUICK.max_attempts - 1);
+
+    assert_eq!((office.pass().await.resolved, office.provider.sendings().len()), (0, 1));
+
+    assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 1);
+    assert_eq!(office.pay("k", fine).await.status, 202, "the retry gets the stored 202");
+}
+
+#[tokio::test]
+async fn the_table_refuses_a_external_call_that_is_neither_open_nor_resolved() {
+    let office = Office::open();
+    office.unknown_payment("k", Does::Answer(429)).await;
+    for (change, constraint) in [
+        ("resolved_at = now()", "external_calls_open_is_leased"),
+        ("next_attempt_at = NULL", "external_calls_open_is_leased"),
+        ("resolved_at = now(), next_attempt_at = NULL, parked_at = now()", "external_calls_only_open_is_parked"),
+        ("attempts = 0", "external_calls_attempts_check"),
+    ] {
+        let update = diesel::sql_query(format!("UPDATE external_calls SET {change}"));
+        let refused = diesel::RunQueryDsl::execute(update, &mut connect(&office.url)).unwrap_err();
+        assert!(refused.to_string().contains(constraint), "{change}: {refused}");
+    }
+}

@@ -1,0 +1,203 @@
+//! The rules of `find_outcome`. A scripted outside gives the answers.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actix_web::web::Bytes;
+use diesel::pg::PgConnection;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::fines::{OfficeError, PAY};
+use external_calls::{CallError, ExternalSystem, Sending, StillUnknown, find_outcome};
+use idempotency::{Policy, Reply};
+
+const SERVER_ERROR: CallError = CallError::ServerError { status: 500, retry_after: None };
+const ASKS_TO_WAIT: CallError = CallError::ServerError { status: 503, retry_after: Some(Duration::from_secs(30)) };
+const LATER: CallError = CallError::Later { status: 409, retry_after: None };
+const REFUSED: CallError = CallError::Refused { status: 422 };
+
+/// The call is sent for the first time.
+const FIRST: Sending = Sending { look_first: false, earlier_unanswered: false };
+const AFTER_SILENCE: Sending = Sending { look_first: false, earlier_unanswered: true };
+const KEY_FORGOTTEN: Sending = Sending { look_first: true, earlier_unanswered: false };
+const KEY_FORGOTTEN_AFTER_SILENCE: Sending = Sending { look_first: true, earlier_unanswered: true };
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    Failed,
+}
+
+use Outcome::{Done, Failed};
+
+type Answers<T> = Arc<Mutex<VecDeque<Result<T, CallError>>>>;
+
+/// Answers sends and looks in order. If there is one send or look too many, the test fails.
+#[derive(Clone)]
+struct Scripted<const KEEPS_KEYS: bool = true> {
+    sends: Answers<Outcome>,
+    looks: Answers<Option<Outcome>>,
+    /// If true, never answers.
+    silent: bool,
+}
+
+impl<const KEEPS_KEYS: bool> Scripted<KEEPS_KEYS> {
+    async fn answer<T>(&self, answers: &Answers<T>, what: &str) -> Result<T, CallError> {
+        if self.silent {
+            std::future::pending::<()>().await;
+        }
+        let answer = answers.lock().unwrap().pop_front();
+        answer.unwrap_or_else(|| panic!("one {what} too many"))
+    }
+}
+
+impl<const KEEPS_KEYS: bool> ExternalSystem for Scripted<KEEPS_KEYS> {
+    type Call = ();
+    type Outcome = Outcome;
+    type Error = OfficeError;
+
+    const KEY_LIFETIME: Duration = if KEEPS_KEYS { Duration::from_secs(60 * 60) } else { Duration::ZERO };
+
+    fn policy(&self, (): &()) -> Policy {
+        PAY
+    }
+
+    async fn send(&self, reference: &str, (): &()) -> Result<Outcome, CallError> {
+        assert_eq!(reference, "ours");
+        self.answer(&self.sends, "send").await
+    }
+
+    async fn look_up(&self, reference: &str, (): &()) -> Result<Option<Outcome>, CallError> {
+        assert_eq!(reference, "ours");
+        self.answer(&self.looks, "look").await
+    }
+
+    fn refused(&self, (): &(), status: u16) -> Outcome {
+        assert_eq!(status, 422);
+        Failed
+    }
+
+    fn apply(&self, _: &mut PgConnection, _: Uuid, (): &(), _: &Outcome) -> Result<Reply, OfficeError> {
+        unreachable!("learning applies nothing")
+    }
+
+    fn pending(&self, _: &mut PgConnection, _: Uuid, (): &()) -> Result<Bytes, OfficeError> {
+        unreachable!("learning answers nobody")
+    }
+}
+
+/// Learns from an outside with these answers, and checks that `find_outcome` used all answers.
+async fn learn_from<const S: usize, const L: usize>(
+    sending: Sending,
+    sends: [Result<Outcome, CallError>; S],
+    looks: [Result<Option<Outcome>, CallError>; L],
+) -> Result<Outcome, StillUnknown> {
+    learn_from_one_that::<true, S, L>(sending, sends, looks).await
+}
+
+async fn learn_from_one_that<const KEEPS_KEYS: bool, const S: usize, const L: usize>(
+    sending: Sending,
+    sends: [Result<Outcome, CallError>; S],
+    looks: [Result<Option<Outcome>, CallError>; L],
+) -> Result<Outcome, StillUnknown> {
+    let outside = Scripted::<KEEPS_KEYS> {
+        sends: Arc::new(Mutex::new(sends.into())),
+        looks: Arc::new(Mutex::new(looks.into())),
+        silent: false,
+    };
+    let learnt = find_outcome(&outside, "ours", &(), sending).await;
+    assert!(outside.sends.lock().unwrap().is_empty(), "a send is missing");
+    assert!(outside.looks.lock().unwrap().is_empty(), "a look is missing");
+    learnt
+}
+
+/// The outcome is unknown, and a sending got no answer.
+fn unanswered<T>(error: CallError) -> Result<T, StillUnknown> {
+    Err(StillUnknown { error, unanswered: true })
+}
+
+/// The outcome is unknown, and each sending got an answer.
+fn answered<T>(error: CallError) -> Result<T, StillUnknown> {
+    Err(StillUnknown { error, unanswered: false })
+}
+
+fn no_answer() -> CallError {
+    CallError::NoAnswer { reason: "scripted".to_owned() }
+}
+
+#[tokio::test]
+async fn no_answer_and_later_are_unknown_without_a_repeat_or_a_look() {
+    for error in [no_answer(), LATER, ASKS_TO_WAIT] {
+        assert_eq!(learn_from(FIRST, [Err(error.clone())], []).await, unanswered(error));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_5xx_is_repeated_twice_at_most_and_then_looked_up() {
+    let err = || Err(SERVER_ERROR);
+    assert_eq!(learn_from(FIRST, [err(), Ok(Done)], []).await, Ok(Done));
+    assert_eq!(learn_from(FIRST, [err(), err(), Ok(Done)], []).await, Ok(Done));
+    assert_eq!(learn_from(FIRST, [err(), err(), err()], [Ok(Some(Failed))]).await, Ok(Failed));
+    let not_found = learn_from(FIRST, [err(), err(), err()], [Ok(None)]).await;
+    assert_eq!(not_found, unanswered(SERVER_ERROR), "a 5xx alone never resolves a call");
+    let unseen = learn_from(FIRST, [err(), err(), err()], [Err(LATER)]).await;
+    assert_eq!(unseen, unanswered(LATER));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outside_that_keeps_no_keys_gets_no_repeat() {
+    let learnt = learn_from_one_that::<false, 1, 1>(FIRST, [Err(SERVER_ERROR)], [Ok(None)]).await;
+    assert_eq!(learnt, unanswered(SERVER_ERROR));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_with_another_answer_follows_the_rule_of_that_answer() {
+    let sent = |error| [Err(SERVER_ERROR), Err(error)];
+    assert_eq!(learn_from(FIRST, sent(no_answer()), []).await, unanswered(no_answer()));
+    assert_eq!(learn_from(FIRST, sent(LATER), []).await, unanswered(LATER));
+    assert_eq!(learn_from(FIRST, sent(ASKS_TO_WAIT), []).await, unanswered(ASKS_TO_WAIT));
+    assert_eq!(learn_from(FIRST, sent(REFUSED), [Ok(Some(Done))]).await, Ok(Done));
+    // A proxy may have sent the 5xx while the call is still on its way.
+    assert_eq!(learn_from(FIRST, sent(REFUSED), [Ok(None)]).await, unanswered(REFUSED));
+}
+
+#[tokio::test]
+async fn a_refusal_has_failed_only_if_the_books_are_empty_and_no_sending_went_unanswered() {
+    let refused = || [Err(REFUSED)];
+    assert_eq!(learn_from(FIRST, refused(), [Ok(None)]).await, Ok(Failed));
+    assert_eq!(learn_from(FIRST, refused(), [Ok(Some(Done))]).await, Ok(Done));
+    assert_eq!(learn_from(AFTER_SILENCE, refused(), [Ok(Some(Done))]).await, Ok(Done));
+    // This sending got an answer, so it does not delay the time from which a refusal counts.
+    assert_eq!(learn_from(AFTER_SILENCE, refused(), [Ok(None)]).await, answered(REFUSED));
+    for error in [no_answer(), SERVER_ERROR, LATER, REFUSED] {
+        let unseen = learn_from(FIRST, refused(), [Err(error.clone())]).await;
+        assert_eq!(unseen, answered(error), "books that can't be read say nothing");
+    }
+}
+
+#[tokio::test]
+async fn after_a_look_only_a_call_that_the_books_dont_have_is_sent() {
+    assert_eq!(learn_from(KEY_FORGOTTEN, [], [Ok(Some(Done))]).await, Ok(Done));
+    assert_eq!(learn_from(KEY_FORGOTTEN, [Ok(Done)], [Ok(None)]).await, Ok(Done));
+    assert_eq!(learn_from(KEY_FORGOTTEN, [Err(REFUSED)], [Ok(None), Ok(None)]).await, Ok(Failed));
+    let unseen = learn_from(KEY_FORGOTTEN, [], [Err(no_answer())]).await;
+    assert_eq!(unseen, answered(no_answer()), "without a look, no call is sent");
+
+    // No key would stop the second of two sendings under way.
+    assert_eq!(learn_from(KEY_FORGOTTEN_AFTER_SILENCE, [], [Ok(Some(Done))]).await, Ok(Done));
+    let unsent = learn_from(KEY_FORGOTTEN_AFTER_SILENCE, [], [Ok(None)]).await;
+    assert!(matches!(unsent, Err(StillUnknown { error: CallError::NoAnswer { .. }, unanswered: false })), "{unsent:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn learning_ends_within_its_limit_whatever_the_outside_does() {
+    for sending in [FIRST, KEY_FORGOTTEN] {
+        let silent: Scripted = Scripted { sends: Arc::default(), looks: Arc::default(), silent: true };
+        let begun = Instant::now();
+        let learnt = find_outcome(&silent, "ours", &(), sending).await;
+        assert!(matches!(learnt, Err(StillUnknown { error: CallError::NoAnswer { .. }, unanswered: true })));
+        assert_eq!(begun.elapsed().as_secs(), Scripted::<true>::LIMITS.find_outcome.as_secs());
+    }
+}

@@ -1,0 +1,113 @@
+//! What a retry does: one constant for each endpoint.
+
+use std::time::Duration;
+
+use diesel::pg::data_types::PgInterval;
+
+use super::Error;
+
+/// An endpoint's promise to clients that retry. One constant drives the handler, the policy table and the documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Method and path template, such as `POST /v1/orders`.
+    pub route: &'static str,
+    /// Where a key is unique.
+    pub scope: Scope,
+    /// What happens to a final failure of the body.
+    pub failures: Failures,
+    /// How long a success is replayed, from when it became final.
+    pub success_ttl: Duration,
+    /// How long a duplicate waits for the request in flight, or for a provisional reply to be finalized. Then the answer is 409
+    /// with Retry-After, or the 202 again. Five seconds outlast nearly every request, and clients wait for some ten seconds.
+    pub wait: Duration,
+}
+
+/// Where a key is unique: the same key in two scopes names two requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All routes with this scope share one key space: a key of one route can't be used at another route.
+    Account,
+    /// Each route has a key space.
+    Route,
+    /// Each route and its path ids have a key space. The handler names the ids: see [`Keyed::on`](super::Keyed::on).
+    Resource,
+}
+
+/// What happens to a *final* failure of the body. A success is always stored. A transient failure and a 5xx never are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failures {
+    /// A failure leaves nothing, and the key is free. A retry runs the body again.
+    SuccessOnly,
+    /// A failure leaves no business writes. Its reply is stored, and replayed for `failure_ttl`.
+    CacheFailures {
+        /// How long a failure is replayed, from when it became final.
+        failure_ttl: Duration,
+    },
+}
+
+impl Policy {
+    /// `POST` of `POST /v1/orders`.
+    #[must_use]
+    pub fn method(&self) -> &'static str {
+        self.route.split_once(' ').map_or(self.route, |(method, _)| method)
+    }
+
+    /// The path, with these ids in place of its `{..}`, in order. So each resource has one spelling, whatever the client wrote.
+    ///
+    /// # Errors
+    /// [`Error::ResourceNotNamed`]: the path has more places than ids, or fewer.
+    pub fn path(&self, ids: &[String]) -> Result<String, Error> {
+        let mut rest = self.route.split_once(' ').map_or("", |(_, path)| path);
+        let mut path = String::with_capacity(rest.len() + 36 * ids.len());
+        let mut ids = ids.iter();
+        while let Some((before, after)) = rest.split_once('{') {
+            path.push_str(before);
+            path.push_str(ids.next().ok_or(Error::ResourceNotNamed(self.route))?);
+            rest = after.split_once('}').map_or("", |(_, behind)| behind);
+        }
+        path.push_str(rest);
+        if ids.next().is_none() { Ok(path) } else { Err(Error::ResourceNotNamed(self.route)) }
+    }
+
+    /// How long a reply of this status is replayed, from when it became final.
+    #[must_use]
+    pub const fn ttl(&self, status: u16) -> Duration {
+        match self.failures {
+            Failures::CacheFailures { failure_ttl } if status >= 400 => failure_ttl,
+            _ => self.success_ttl,
+        }
+    }
+}
+
+/// `n` seconds.
+#[must_use]
+pub const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// `n` hours.
+#[must_use]
+pub const fn hours(n: u64) -> Duration {
+    Duration::from_secs(n * 60 * 60)
+}
+
+/// The longest interval, a thousand years: longer ones would leave the range of PostgreSQL's times.
+const LONGEST: Duration = hours(1000 * 365 * 24);
+
+/// A duration for PostgreSQL, cut to a thousand years.
+#[must_use]
+pub fn interval(duration: Duration) -> PgInterval {
+    PgInterval::from_microseconds(i64::try_from(duration.min(LONGEST).as_micros()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PostgreSQL's times begin in 4713 BC and end in 294276.
+    #[test]
+    fn the_longest_interval_stays_within_postgresqls_times() {
+        let a_thousand_years = 1000 * 365 * 24 * 60 * 60 * 1_000_000;
+        assert_eq!(interval(Duration::MAX).microseconds, a_thousand_years);
+    }
+}

@@ -1,0 +1,293 @@
+//! The statements on one record: claim, record, find, guard, finalize. Each runs inside the caller's transaction, or is a
+//! transaction of its own.
+
+use std::time::Duration;
+
+use actix_web::web::Bytes;
+use chrono::{DateTime, Utc};
+use diesel::dsl::now;
+use diesel::pg::data_types::PgInterval;
+use diesel::pg::{Pg, PgConnection};
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::sql_types::{BigInt, Binary, Bool, Interval, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use uuid::Uuid;
+
+use super::connection::Prepared;
+use super::fingerprint::FINGERPRINT_VERSION;
+use super::key::Address;
+use super::policy::interval;
+use super::records::remove_expired;
+use super::reply::{MAX_BODY, Reply, ReplyTooLarge};
+use super::schema::idempotency_keys;
+
+/// A record as the table has it. Every record has a reply: none commits without one.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Names the record in lists. The request that claimed the key made the id, so a request knows its own record.
+    pub id: Uuid,
+    /// The version that the fingerprint was computed under.
+    pub fingerprint_version: u8,
+    /// Of the request that claimed the key.
+    pub fingerprint: Vec<u8>,
+    /// The reply, final or provisional.
+    pub reply: Reply,
+    /// None while the reply is provisional.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// By the database's clock, as the statement saw it.
+    pub expired: bool,
+}
+
+/// What a request claims its key with.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    pub address: Address,
+    pub lock: i64,
+    pub id: Uuid,
+    pub route: &'static str,
+    pub request_id: Uuid,
+    pub fingerprint: [u8; 32],
+}
+
+/// The claim's answer.
+pub(super) enum Claimed {
+    /// There is no record, and the key is this transaction's until the transaction ends.
+    Ours,
+    /// The key has a live record.
+    Taken(Record),
+    /// Another transaction holds the key.
+    InFlight,
+}
+
+type RecordColumns = (
+    SqlUuid,
+    SmallInt,
+    Binary,
+    SmallInt,
+    Nullable<Text>,
+    Nullable<Text>,
+    Binary,
+    Nullable<Timestamptz>,
+    Nullable<Bool>,
+);
+
+type RecordRow =
+    (Uuid, i16, Vec<u8>, i16, Option<String>, Option<String>, Vec<u8>, Option<DateTime<Utc>>, Option<bool>);
+
+impl From<RecordRow> for Record {
+    fn from(row: RecordRow) -> Self {
+        let (id, version, fingerprint, status, content_type, location, body, expires_at, expired) = row;
+        Self {
+            id,
+            // This release knows neither a version beyond a byte nor version 255.
+            fingerprint_version: u8::try_from(version).unwrap_or(u8::MAX),
+            fingerprint,
+            reply: Reply { status: status.unsigned_abs(), content_type, location, body: Bytes::from(body) },
+            expires_at,
+            expired: expired.unwrap_or(false),
+        }
+    }
+}
+
+/// The record at an address, as a query: the type of the query is too long to write.
+macro_rules! record_at {
+    ($address:expr) => {
+        idempotency_keys::table
+            .filter(idempotency_keys::account_id.eq($address.account_id))
+            .filter(idempotency_keys::scope.eq(&$address.scope))
+            .filter(idempotency_keys::key.eq(&$address.key))
+            .select((
+                idempotency_keys::id,
+                idempotency_keys::fingerprint_version,
+                idempotency_keys::fingerprint,
+                idempotency_keys::status,
+                idempotency_keys::content_type,
+                idempotency_keys::location,
+                idempotency_keys::body,
+                idempotency_keys::expires_at,
+                idempotency_keys::expires_at.le(now.into_sql::<Timestamptz>().nullable()),
+            ))
+    };
+}
+
+/// Claims the key until the transaction ends, or says why the key can't be claimed. The claim waits for no other request. Only
+/// for an expired record it waits, for that record's row lock.
+///
+/// A live record is returned without a lock, since a lock would make each replay a write. An expired record is locked by the
+/// [`guard`], looked at again, and deleted. If the transaction rolls back, the record is there again.
+pub(super) fn claim(conn: &mut PgConnection, claim: &Claim) -> QueryResult<Claimed> {
+    let (got_lock, record): (bool, Option<RecordRow>) = ClaimStatement(claim).get_result(conn)?;
+    match (got_lock, record.map(Record::from)) {
+        (_, Some(record)) if !record.expired => Ok(Claimed::Taken(record)),
+        (false, _) => Ok(Claimed::InFlight),
+        (true, None) => Ok(Claimed::Ours),
+        (true, Some(_)) => match guard(conn, &claim.address)? {
+            Some(record) if !record.expired => Ok(Claimed::Taken(record)),
+            Some(_) => remove_expired(conn, &claim.address).map(|_| Claimed::Ours),
+            // The sweeper removed the record first.
+            None => Ok(Claimed::Ours),
+        },
+    }
+}
+
+/// Tries the advisory lock and reads the record, in one round trip. This is SQL text, because Diesel can't express a join with
+/// a function's result. The query fragment has a static id, so that each connection plans the statement once.
+///
+/// On purpose: the lock is in a sub-select, so that PostgreSQL calls the volatile function once, before the join. The lock only
+/// saves work. The primary key makes the protocol right, see [`record`].
+struct ClaimStatement<'a>(&'a Claim);
+
+impl QueryId for ClaimStatement<'_> {
+    type QueryId = ClaimStatement<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for ClaimStatement<'_> {
+    type SqlType = (Bool, Nullable<RecordColumns>);
+}
+
+impl RunQueryDsl<PgConnection> for ClaimStatement<'_> {}
+
+impl QueryFragment<Pg> for ClaimStatement<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        let Claim { address, lock, .. } = self.0;
+        out.push_sql(
+            "SELECT claim.got, record.id, record.fingerprint_version, record.fingerprint, record.status, \
+             record.content_type, record.location, record.body, record.expires_at, record.expires_at <= now() \
+             FROM (SELECT pg_try_advisory_xact_lock(",
+        );
+        out.push_bind_param::<BigInt, _>(lock)?;
+        out.push_sql(") AS got) claim LEFT JOIN idempotency_keys record ON record.account_id = ");
+        out.push_bind_param::<SqlUuid, _>(&address.account_id)?;
+        out.push_sql(" AND record.scope = ");
+        out.push_bind_param::<Text, _>(&address.scope)?;
+        out.push_sql(" AND record.key = ");
+        out.push_bind_param::<Text, _>(&address.key)
+    }
+}
+
+/// Writes the record with its reply: one plain INSERT.
+///
+/// The primary key decides. If another transaction has committed a record of this key since the claim, the INSERT fails.
+/// On purpose: the error becomes a serialization failure, so that the whole transaction runs again. The next claim finds the
+/// record.
+pub(super) fn record(conn: &mut PgConnection, claim: &Claim, reply: Reply, ttl: Duration) -> QueryResult<Record> {
+    let Claim { address, id, route, request_id, fingerprint, .. } = claim;
+    let expires_at = diesel::insert_into(idempotency_keys::table)
+        .values((
+            idempotency_keys::account_id.eq(address.account_id),
+            idempotency_keys::scope.eq(&address.scope),
+            idempotency_keys::key.eq(&address.key),
+            idempotency_keys::id.eq(id),
+            idempotency_keys::route.eq(route),
+            idempotency_keys::request_id.eq(request_id),
+            idempotency_keys::fingerprint_version.eq(i16::from(FINGERPRINT_VERSION)),
+            idempotency_keys::fingerprint.eq(fingerprint.as_slice()),
+            idempotency_keys::status.eq(status_column(&reply)?),
+            idempotency_keys::content_type.eq(&reply.content_type),
+            idempotency_keys::location.eq(&reply.location),
+            idempotency_keys::body.eq(&*reply.body),
+            idempotency_keys::expires_at.eq(expires_at(&reply, ttl)),
+        ))
+        .returning(idempotency_keys::expires_at)
+        .get_result(conn)
+        .map_err(run_again_if_taken)?;
+    Ok(Record {
+        id: *id,
+        fingerprint_version: FINGERPRINT_VERSION,
+        fingerprint: fingerprint.to_vec(),
+        reply,
+        expires_at,
+        expired: false,
+    })
+}
+
+/// The table has no other unique key than its primary key.
+/// Citus names no table, and names the constraint with a shard's number: `"idempotency_keys_pkey_102012"`.
+fn run_again_if_taken(refusal: DieselError) -> DieselError {
+    match refusal {
+        DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, what)
+            if what.table_name() == Some("idempotency_keys") || what.message().contains("\"idempotency_keys_pkey") =>
+        {
+            let why = format!("another transaction recorded the key first: {}", what.message());
+            DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, Box::new(why))
+        }
+        other => other,
+    }
+}
+
+/// Reads a record without a lock: good for an answer, not for a decision to write.
+///
+/// # Errors
+/// The database's.
+pub fn find(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Record>> {
+    let row: Option<RecordRow> = record_at!(address).first(conn).optional()?;
+    Ok(row.map(Record::from))
+}
+
+/// Locks an existing record until the transaction ends, and reads it under the lock. Every change to a record goes through the
+/// guard, so that the record can't change between the decision and the write.
+///
+/// # Errors
+/// The database's.
+pub fn guard(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Record>> {
+    let row: Option<RecordRow> = record_at!(address).for_update().first(conn).optional()?;
+    Ok(row.map(Record::from))
+}
+
+/// Why a record was not finalized. Each is a defect, and the transaction must roll back.
+#[derive(Debug, thiserror::Error)]
+pub enum FinalizeError {
+    /// The record is final already, or gone.
+    #[error("the record to finalize is {0}")]
+    NotProvisional(&'static str),
+    /// The final reply is over the limit.
+    #[error(transparent)]
+    TooLarge(#[from] ReplyTooLarge),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DieselError),
+}
+
+/// Puts the final reply in the place of a provisional one. Returns when the final reply expires: its time to live starts now.
+/// Call it in the transaction that records the outcome, after the business rows are locked.
+///
+/// # Errors
+/// [`FinalizeError`]; the caller must roll back, loudly.
+pub fn finalize(
+    conn: &mut PgConnection,
+    address: &Address,
+    reply: &Reply,
+    ttl: Duration,
+) -> Result<Option<DateTime<Utc>>, FinalizeError> {
+    if reply.body.len() > MAX_BODY {
+        return Err(FinalizeError::TooLarge(ReplyTooLarge(reply.body.len())));
+    }
+    match guard(conn, address)? {
+        Some(record) if record.reply.is_provisional() => {}
+        Some(_) => return Err(FinalizeError::NotProvisional("final already")),
+        None => return Err(FinalizeError::NotProvisional("gone")),
+    }
+    let replaced = diesel::update(idempotency_keys::table.find((address.account_id, &address.scope, &address.key)))
+        .set((
+            idempotency_keys::status.eq(status_column(reply)?),
+            idempotency_keys::content_type.eq(&reply.content_type),
+            idempotency_keys::location.eq(&reply.location),
+            idempotency_keys::body.eq(&*reply.body),
+            idempotency_keys::expires_at.eq(expires_at(reply, ttl)),
+        ))
+        .returning(idempotency_keys::expires_at);
+    Ok(Prepared(replaced).get_result(conn)?)
+}
+
+fn status_column(reply: &Reply) -> QueryResult<i16> {
+    i16::try_from(reply.status).map_err(|e| DieselError::SerializationError(e.into()))
+}
+
+/// When the reply expires. A provisional reply never expires.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn expires_at(reply: &Reply, ttl: Duration) -> _ {
+    let ttl: Option<PgInterval> = (!reply.is_provisional()).then_some(interval(ttl));
+    now.into_sql::<Timestamptz>().nullable() + ttl.into_sql::<Nullable<Interval>>()
+}

@@ -1,0 +1,97 @@
+//! The cost of a replay: PostgreSQL writes nothing, and the cost does not grow with the table.
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+use idempotent_payments::dev_postgres::{self, Options};
+
+use crate::support::{connect, execute, fresh_database, number};
+use crate::toy::{MAKE, Workshop};
+use idempotency::Reply;
+use test_database::Proxy;
+
+#[tokio::test]
+async fn a_replay_takes_no_lock_on_the_record() {
+    let workshop = Workshop::open();
+    let first = workshop.make("key").await;
+    let mut other = connect(&workshop.url);
+    other.batch_execute("BEGIN; SELECT FROM idempotency_keys FOR UPDATE").unwrap();
+
+    let retry = workshop.make("key").await;
+
+    assert_eq!(retry.reply(), first.reply());
+    other.batch_execute("ROLLBACK; BEGIN; SELECT FROM idempotency_keys FOR UPDATE NOWAIT").unwrap();
+}
+
+/// During each round trip, the request holds the key's lock. `I` is a round trip that ends outside of a transaction: the COMMIT,
+/// and the pool's own test of its connection.
+#[tokio::test]
+async fn a_request_takes_four_round_trips_beside_its_body_and_a_replay_one() {
+    let proxy = Proxy::start();
+    let workshop = Workshop::open_on(proxy.url(&fresh_database()), 1);
+    let send = |key: String| workshop.send(MAKE, &key, "ball", |_, _| Ok(Reply::json(200, &"nothing to do")?));
+    // The connection prepares the statements.
+    for number in 0..2 {
+        send(format!("before {number}")).await.unwrap();
+    }
+    assert!(send("before 0".to_owned()).await.unwrap().is_replay());
+
+    proxy.round_trips();
+    assert!(!send("key".to_owned()).await.unwrap().is_replay());
+    let fresh = proxy.round_trips();
+    assert!(send("key".to_owned()).await.unwrap().is_replay());
+    let replay = proxy.round_trips();
+
+    // BEGIN, claim, record; COMMIT.
+    assert!(fresh.trim_start_matches('I') == "TTTI", "{fresh}");
+    assert!(!replay.contains('T'), "{replay}");
+    assert!(replay.len() + 3 <= fresh.len(), "{replay} beside {fresh}");
+}
+
+#[tokio::test]
+async fn a_replay_writes_no_wal() {
+    // The test has its own cluster, because the WAL belongs to the whole cluster.
+    let cluster = dev_postgres::start(&Options::throw_away()).unwrap();
+    let url = cluster.url("postgres");
+    execute(&url, "ALTER SYSTEM SET autovacuum = off");
+    execute(&url, "SELECT pg_reload_conf()");
+    crate::prepare_template(&url);
+    let workshop = Workshop::open_on(url, 1);
+    let wal = || number(&workshop.url, "(pg_current_wal_insert_lsn() - '0/0')::bigint AS n");
+    let before_first = wal();
+    workshop.make("key").await;
+    assert!(wal() > before_first, "a first request writes");
+
+    let mut written = Vec::new();
+    for _ in 0..5 {
+        let before = wal();
+        for _ in 0..10 {
+            assert!(workshop.make("key").await.is_replay());
+        }
+        written.push(wal() - before);
+    }
+
+    // PostgreSQL itself writes a little WAL now and then, but not in each round.
+    assert_eq!(written.iter().min(), Some(&0), "{written:?}");
+}
+
+#[derive(QueryableByName)]
+struct Plan {
+    #[diesel(sql_type = Text, column_name = "QUERY PLAN")]
+    line: String,
+}
+
+/// This test fails if the list's index has no condition: then the planner reads all records of the account to find one key.
+#[tokio::test]
+async fn a_key_is_found_by_the_primary_key_before_the_table_is_analyzed() {
+    let workshop = Workshop::open();
+    let plan: Vec<Plan> = diesel::sql_query(
+        "EXPLAIN SELECT * FROM idempotency_keys \
+         WHERE account_id = '01990000-0000-7000-8000-000000000001' AND scope = 'account' AND key = 'key'",
+    )
+    .load(&mut connect(&workshop.url))
+    .unwrap();
+
+    let plan: Vec<_> = plan.iter().map(|plan| plan.line.as_str()).collect();
+    assert!(plan[0].contains("idempotency_keys_pkey"), "{plan:#?}");
+}

@@ -1,0 +1,318 @@
+//! Bodies that fail: which failures are stored, and what stays in the database.
+
+use std::time::{Duration, Instant};
+
+use diesel::RunQueryDsl;
+use diesel::connection::SimpleConnection;
+use diesel::pg::PgConnection;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+
+use crate::support::{at_once, connect, count, eventually, eventually_blocked};
+use crate::toy::{MAKE, MAKE_OR_REMEMBER, NewToy, Response, Runs, ToyError, Workshop, insert, make, stock};
+use idempotency::{Error, Failures, MAX_BODY, Policy, Reply};
+
+#[tokio::test]
+async fn cache_failures_leaves_no_rows_yet_replays_the_failure() {
+    let workshop = Workshop::open();
+    let fail = || {
+        workshop.send(MAKE_OR_REMEMBER, "key", "ball", |conn, toy| {
+            insert(conn, toy)?;
+            Err(ToyError::Impossible)
+        })
+    };
+
+    let first = fail().await.unwrap();
+    let retry = fail().await.unwrap();
+
+    assert_eq!((first.status, first.is_replay()), (409, false));
+    // The reply's body contains the first request's instance.
+    assert_eq!(retry.reply(), first.reply());
+    assert_eq!(retry.header("Idempotency-Expires"), first.header("Idempotency-Expires"));
+    assert!(retry.is_replay());
+    assert_eq!((workshop.toys(), workshop.records()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_stored_failure_expires_after_its_own_time_to_live_and_the_body_runs_again() {
+    const SHORT: Policy =
+        Policy { failures: Failures::CacheFailures { failure_ttl: Duration::from_millis(200) }, ..MAKE };
+    let workshop = Workshop::open();
+    let failed = workshop.send(SHORT, "key", "ball", |_, _| Err(ToyError::Impossible)).await.unwrap();
+    assert_eq!(failed.status, 409);
+
+    eventually("the failure expires", || count(&workshop.url, "idempotency_keys WHERE expires_at <= now()") == 1).await;
+    let afresh = workshop.send(SHORT, "key", "ball", make).await.unwrap();
+
+    assert_eq!((afresh.status, afresh.is_replay()), (201, false));
+    // The success has the time to live of a success.
+    assert_eq!(count(&workshop.url, "idempotency_keys WHERE expires_at > now() + interval '59 minutes'"), 1);
+}
+
+#[tokio::test]
+async fn success_only_leaves_nothing_of_a_failure_and_frees_the_key() {
+    let workshop = Workshop::open();
+    let failed = workshop.send(MAKE, "key", "ball", |conn, toy| {
+        insert(conn, toy)?;
+        Err(ToyError::Impossible)
+    });
+
+    assert!(matches!(failed.await, Err(ToyError::Impossible)));
+    assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+
+    // The key is free for any next request, also with another body.
+    let next = workshop.send(MAKE, "key", "doll", make).await.unwrap();
+    assert_eq!((next.status, next.is_replay()), (201, false));
+}
+
+#[tokio::test]
+async fn a_transient_failure_is_never_stored() {
+    for policy in [MAKE, MAKE_OR_REMEMBER] {
+        let workshop = Workshop::open();
+        let failed = workshop.send(policy, "key", "ball", |conn, toy| {
+            insert(conn, toy)?;
+            Err(ToyError::Closed)
+        });
+
+        assert!(matches!(failed.await, Err(ToyError::Closed)));
+        assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+        assert!(!workshop.send(policy, "key", "ball", make).await.unwrap().is_replay());
+    }
+}
+
+#[tokio::test]
+async fn a_failure_of_the_database_is_never_stored() {
+    for policy in [MAKE, MAKE_OR_REMEMBER] {
+        let workshop = Workshop::open();
+        let failed = workshop.send(policy, "key", "ball", |conn, toy| {
+            insert(conn, toy)?;
+            diesel::RunQueryDsl::execute(diesel::sql_query("SELECT 1 / 0"), conn)?;
+            make(conn, toy)
+        });
+
+        assert!(matches!(failed.await, Err(ToyError::Database(_))));
+        assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+        assert!(!workshop.send(policy, "key", "ball", make).await.unwrap().is_replay());
+    }
+}
+
+#[tokio::test]
+async fn a_5xx_that_a_body_replies_is_never_stored() {
+    for policy in [MAKE, MAKE_OR_REMEMBER] {
+        let workshop = Workshop::open();
+        let failed = workshop.send(policy, "key", "ball", |conn, toy| {
+            insert(conn, toy)?;
+            Ok(Reply::json(503, &"sorry")?)
+        });
+
+        assert!(matches!(failed.await, Err(ToyError::Database(_))));
+        assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_reply_over_the_limit_fails_loudly_and_rolls_back() {
+    let long = |length: usize| {
+        move |conn: &mut _, toy: &_| {
+            insert(conn, toy)?;
+            Ok(Reply { status: 200, content_type: None, location: None, body: vec![b'x'; length].into() })
+        }
+    };
+    let workshop = Workshop::open();
+
+    let over = workshop.send(MAKE, "over", "ball", long(MAX_BODY + 1)).await;
+    assert!(matches!(over, Err(ToyError::Idempotency(Error::ReplyTooLarge(_)))), "{over:?}");
+    assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+
+    let at_limit = workshop.send(MAKE, "at the limit", "ball", long(MAX_BODY)).await.unwrap();
+    assert_eq!(at_limit.body.len(), MAX_BODY);
+}
+
+#[tokio::test]
+async fn a_panic_in_the_body_frees_the_key_and_the_pool_works_on() {
+    // One connection: if the panic left an open transaction, the next request would fail.
+    let workshop = Workshop::open_on(crate::support::fresh_database(), 1);
+    for policy in [MAKE, MAKE_OR_REMEMBER] {
+        let panicked = workshop.send(policy, "key", "ball", |conn, toy| {
+            insert(conn, toy)?;
+            panic!("this panic is part of a test")
+        });
+
+        assert!(matches!(panicked.await, Err(ToyError::Idempotency(Error::Panicked))));
+        assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+    }
+    assert!(!workshop.make("key").await.is_replay());
+}
+
+#[tokio::test]
+async fn duplicates_that_were_waiting_share_a_failure() {
+    let workshop = Workshop::open();
+    let runs = Runs::default();
+    let shelf = workshop.hold_shelf(1);
+    let fail = {
+        let (workshop, runs) = (workshop.clone(), runs.clone());
+        move |_| {
+            let runs = runs.clone();
+            workshop.send(MAKE, "key", "ball", move |conn, _| {
+                runs.is_first();
+                stock(conn, 1)?;
+                Err(ToyError::Impossible)
+            })
+        }
+    };
+
+    let (answers, ()) = tokio::join!(at_once(20, fail), async {
+        // All twenty tasks ran before this line, so all followers have joined the flight.
+        eventually_blocked(&workshop.url, 1).await;
+        drop(shelf);
+    });
+
+    assert!(answers.iter().all(|answer| matches!(answer, Err(ToyError::Impossible))), "{answers:?}");
+    assert_eq!(runs.so_far(), 1);
+    assert_eq!(workshop.records(), 0);
+}
+
+#[tokio::test]
+async fn another_request_under_a_key_in_flight_is_refused_at_once() {
+    let workshop = Workshop::open();
+    let shelf = workshop.hold_shelf(1);
+    let failing = workshop.send(MAKE, "key", "ball", |conn, _| {
+        stock(conn, 1)?;
+        Err(ToyError::Impossible)
+    });
+
+    let (failed, ()): (Result<Response, _>, _) = tokio::join!(failing, async {
+        eventually_blocked(&workshop.url, 1).await;
+        // The flight is still under way, so the refusal comes neither from the end of the wait nor from the end of the flight.
+        let other = workshop.send(MAKE, "key", "doll", make).await;
+        assert!(matches!(other, Err(ToyError::Idempotency(Error::KeyReused))), "{other:?}");
+        drop(shelf);
+    });
+
+    assert!(matches!(failed, Err(ToyError::Impossible)));
+    assert_eq!((workshop.toys(), workshop.records()), (0, 0));
+}
+
+/// The other request comes first to this process, but the retry's key is the retry's own.
+#[tokio::test]
+async fn a_retry_that_another_request_under_its_key_precedes_gets_its_reply() {
+    let workshop = Workshop::open();
+    let first = workshop.make("key").await;
+    for _ in 0..50 {
+        let (other, retry) =
+            tokio::join!(workshop.send(MAKE, "key", "doll", make), workshop.send(MAKE, "key", "ball", make));
+        assert!(matches!(other, Err(ToyError::Idempotency(Error::KeyReused))), "{other:?}");
+        assert_eq!(retry.unwrap().reply(), first.reply());
+    }
+}
+
+/// The same while another process is still at the retry's first request, so that nobody here knows whose the key is.
+#[tokio::test]
+async fn a_retry_beside_another_request_waits_for_what_another_process_makes_of_the_key() {
+    let workshop = Workshop::open();
+    let here = workshop.another_process();
+    let shelf = workshop.hold_shelf(1);
+    let first = tokio::spawn(workshop.send(MAKE, "key", "ball", |conn, toy| {
+        stock(conn, 1)?;
+        make(conn, toy)
+    }));
+    eventually_blocked(&workshop.url, 1).await;
+
+    let (other, retry, ()) =
+        tokio::join!(here.send(MAKE, "key", "doll", make), here.send(MAKE, "key", "ball", make), async {
+            drop(shelf);
+        });
+
+    assert!(matches!(other, Err(ToyError::Idempotency(Error::KeyReused))), "{other:?}");
+    assert_eq!(retry.unwrap().reply(), first.await.unwrap().unwrap().reply());
+    assert_eq!((workshop.toys(), workshop.records()), (1, 1));
+}
+
+/// A failure of one request is no answer to the other. Which of the two is seen first is a matter of chance: eight rounds.
+#[tokio::test]
+async fn a_request_does_not_share_the_failure_of_another_request_under_its_key() {
+    let workshop = Workshop::open();
+    let here = workshop.another_process();
+    for round in 0..8 {
+        let key = format!("key-{round}");
+        let shelf = workshop.hold_shelf(1);
+        let elsewhere = tokio::spawn(workshop.send(MAKE, &key, "train", |conn, _| {
+            stock(conn, 1)?;
+            Err(ToyError::Impossible)
+        }));
+        eventually_blocked(&workshop.url, 1).await;
+        let runs = Runs::default();
+        let fail = {
+            let runs = runs.clone();
+            move |_: &mut PgConnection, _: &NewToy| {
+                runs.is_first();
+                Err(ToyError::Impossible)
+            }
+        };
+        let until_failed = async {
+            drop(shelf);
+            while runs.so_far() == 0 {
+                tokio::task::yield_now().await;
+            }
+            // On purpose: this blocks the one thread, so that the failure is there when the ball's request looks up.
+            let open = "pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'";
+            while count(&workshop.url, open) > 0 {}
+        };
+
+        let (other, request) = (here.send(MAKE, &key, "doll", fail), here.send(MAKE, &key, "ball", make));
+        let (other, request, ()) = tokio::join!(other, request, until_failed);
+
+        assert!(matches!(elsewhere.await.unwrap(), Err(ToyError::Impossible)));
+        assert!(matches!(other, Err(ToyError::Impossible)), "{other:?}");
+        // The ball's request is refused if the doll's held the key just then.
+        assert!(matches!(request, Ok(_) | Err(ToyError::Idempotency(Error::KeyReused))), "{request:?}");
+    }
+}
+
+/// A transaction that fails and runs again does not hold the key in between. Here a stranger's transaction gets the key's lock then.
+#[tokio::test]
+async fn another_request_is_not_refused_while_the_transaction_that_held_the_key_waits_to_run_again() {
+    let workshop = Workshop::open();
+    let digest = crate::guard::address("key").digest();
+    let lock = i64::from_be_bytes(*digest.first_chunk().unwrap());
+    let mut stranger = connect(&workshop.url);
+    let (url, runs) = (workshop.url.clone(), Runs::default());
+    let leader = tokio::spawn(workshop.send(MAKE, "key", "doll", move |conn, toy| {
+        if runs.is_first() {
+            let waits = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            while count(&url, waits) == 0 {}
+            let why: Box<String> = Box::new("on purpose".to_owned());
+            return Err(DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, why).into());
+        }
+        make(conn, toy)
+    }));
+    let stranger = tokio::task::spawn_blocking(move || {
+        eventually_claimed(&mut stranger, lock);
+        stranger
+    });
+    let mut stranger = stranger.await.unwrap();
+
+    // The leader learns a moment after the stranger that its transaction is gone. From then on the other request waits.
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let wait = Duration::from_millis(300);
+    while let Ok(other) = tokio::time::timeout(wait, workshop.send(MAKE, "key", "ball", make)).await {
+        assert!(Instant::now() < deadline, "the other request is refused, but nobody here holds the key: {other:?}");
+        tokio::task::yield_now().await;
+    }
+
+    stranger.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(leader.await.unwrap().unwrap().status, 201);
+}
+
+/// Waits for the key's lock while the leader's transaction has it, and holds the lock when that transaction has rolled back.
+fn eventually_claimed(conn: &mut PgConnection, lock: i64) {
+    conn.batch_execute("BEGIN").unwrap();
+    let held = format!("SELECT pg_try_advisory_lock({lock}) AND pg_advisory_unlock({lock}) AS free");
+    while diesel::sql_query(&held).get_result::<Free>(conn).unwrap().free {}
+    conn.batch_execute(&format!("SELECT pg_advisory_xact_lock({lock})")).unwrap();
+}
+
+#[derive(diesel::QueryableByName)]
+struct Free {
+    #[diesel(sql_type = diesel::sql_types::Bool)]
+    free: bool,
+}

@@ -1,0 +1,33 @@
+//! Tests with a toy service that makes toys.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod lifted;
+use diesel_migrations::MigrationHarness as _;
+
+mod support {
+    pub use test_database::*;
+
+    pub fn fresh_database() -> String {
+        test_database::fresh_database(crate::prepare_template)
+    }
+}
+
+mod commit;
+mod concurrency;
+mod cost;
+mod failures;
+mod guard;
+mod handler;
+mod provisional;
+mod rendering;
+mod replay;
+mod run_again;
+mod sweep;
+mod toy;
+mod useless_lock;
+
+/// Runs the crate's migrations, then makes the toy service's tables.
+fn prepare_template(url: &str) {
+    support::connect(url).run_pending_migrations(idempotency::MIGRATIONS).unwrap();
+    support::execute(url, toy::TABLES);
+}

@@ -1,0 +1,143 @@
+//! A 202 is provisional: `finalize` puts the final reply in its place. The last test shows what the table itself refuses.
+
+use std::time::Duration;
+
+use diesel::connection::{Connection, SimpleConnection};
+
+use crate::guard::address;
+use crate::support::{connect, count};
+use crate::toy::{MAKE, Response, Workshop, make, stock};
+use idempotency::{FinalizeError, MAX_BODY, Policy, Reply, finalize, hours, seconds};
+
+const IMPATIENT: Policy = Policy { wait: Duration::from_millis(100), ..MAKE };
+
+async fn begin(workshop: &Workshop) -> Response {
+    workshop.send(MAKE, "key", "ball", |_, _| Ok(Reply::json(202, &"under way")?)).await.unwrap()
+}
+
+fn finalize_now(workshop: &Workshop) {
+    let reply = Reply::created("/toys/7".into(), &"finalized").unwrap();
+    finalize(&mut connect(&workshop.url), &address("key"), &reply, hours(2)).unwrap();
+}
+
+#[tokio::test]
+async fn a_provisional_reply_never_expires_and_says_when_to_ask_again() {
+    let workshop = Workshop::open();
+
+    let first = begin(&workshop).await;
+
+    assert_eq!((first.status, first.is_replay()), (202, false));
+    assert_eq!(first.header("Idempotency-Expires"), None);
+    assert_eq!(first.header("Retry-After"), Some("1"));
+    assert_eq!(count(&workshop.url, "idempotency_keys WHERE status = 202 AND expires_at IS NULL"), 1);
+}
+
+#[tokio::test]
+async fn a_retry_of_a_provisional_reply_waits_and_gets_the_final_one() {
+    let workshop = Workshop::open();
+    begin(&workshop).await;
+
+    // A retry in the same process and a retry in another process wait while the record is finalized.
+    let (here, there) = (workshop.clone(), workshop.another_process());
+    let (here, there, ()) = tokio::join!(here.make("key"), there.make("key"), async {
+        tokio::task::yield_now().await;
+        finalize_now(&workshop);
+    });
+
+    for retry in [here, there, workshop.make("key").await] {
+        assert_eq!(retry.reply(), (201, Some("application/json"), Some("/toys/7"), br#""finalized""#.as_slice()));
+        assert!(retry.is_replay() && retry.header("Idempotency-Expires").is_some());
+        assert_eq!(retry.header("Retry-After"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_retry_gets_the_provisional_reply_when_its_wait_ends() {
+    let workshop = Workshop::open();
+    let first = begin(&workshop).await;
+
+    // The second retry follows the first one, and must not wait longer.
+    let retry = || workshop.send(IMPATIENT, "key", "ball", make);
+    let (leader, follower) = tokio::join!(retry(), retry());
+
+    for retry in [leader.unwrap(), follower.unwrap()] {
+        assert_eq!(retry.reply(), first.reply());
+        assert!(retry.is_replay());
+        assert_eq!((retry.header("Retry-After"), retry.header("Idempotency-Expires")), (Some("1"), None));
+    }
+}
+
+#[tokio::test]
+async fn finalizing_a_final_or_missing_record_fails_and_rolls_back() {
+    let workshop = Workshop::open();
+    let first = workshop.make("final").await;
+
+    for key in ["final", "gone"] {
+        let outcome = connect(&workshop.url).transaction(|conn| {
+            stock(conn, 1)?;
+            finalize(conn, &address(key), &Reply::ok(&"finalized")?, hours(1))
+        });
+        assert!(matches!(outcome, Err(FinalizeError::NotProvisional(_))), "{outcome:?}");
+    }
+
+    assert_eq!(count(&workshop.url, "shelves WHERE toys > 0"), 0);
+    assert_eq!(workshop.make("final").await.reply(), first.reply());
+}
+
+impl From<serde_json::Error> for FinalizeError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Database(diesel::result::Error::SerializationError(error.into()))
+    }
+}
+
+#[tokio::test]
+async fn a_final_reply_over_the_limit_is_not_final() {
+    let workshop = Workshop::open();
+    begin(&workshop).await;
+    let reply = Reply { status: 200, content_type: None, location: None, body: vec![0; MAX_BODY + 1].into() };
+
+    let outcome = finalize(&mut connect(&workshop.url), &address("key"), &reply, seconds(1));
+
+    assert!(matches!(outcome, Err(FinalizeError::TooLarge(_))), "{outcome:?}");
+    assert_eq!(count(&workshop.url, "idempotency_keys WHERE status = 202"), 1);
+}
+
+#[tokio::test]
+async fn a_record_may_be_final_by_another_provisional_reply() {
+    let workshop = Workshop::open();
+    begin(&workshop).await;
+
+    finalize(&mut connect(&workshop.url), &address("key"), &Reply::json(202, &"still").unwrap(), hours(1)).unwrap();
+
+    assert_eq!(count(&workshop.url, "idempotency_keys WHERE status = 202 AND expires_at IS NULL"), 1);
+    finalize_now(&workshop);
+    assert_eq!(workshop.make("key").await.status, 201);
+}
+
+/// Commits a change of the record without the module.
+fn commit(workshop: &Workshop, change: &str) -> Result<(), String> {
+    connect(&workshop.url).batch_execute(&format!("BEGIN; {change}; COMMIT")).map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn the_database_itself_refuses_a_record_that_breaks_a_guarantee() {
+    let workshop = Workshop::open();
+    workshop.make("key").await;
+    let insert = "INSERT INTO idempotency_keys (account_id, scope, key, id, route, request_id, fingerprint_version, fingerprint) \
+                  SELECT account_id, scope, 'other', gen_random_uuid(), route, request_id, 1, fingerprint FROM idempotency_keys";
+    let refused = [
+        (insert, "null value in column \"status\""),
+        ("UPDATE idempotency_keys SET status = NULL", "null value in column \"status\""),
+        ("UPDATE idempotency_keys SET body = NULL", "null value in column \"body\""),
+        ("UPDATE idempotency_keys SET status = 500", "status_check"),
+        ("UPDATE idempotency_keys SET status = 503", "status_check"),
+        ("UPDATE idempotency_keys SET status = 202", "provisional_never_expires"),
+        ("UPDATE idempotency_keys SET expires_at = NULL", "provisional_never_expires"),
+    ];
+
+    for (change, constraint) in refused {
+        let error = commit(&workshop, change).unwrap_err();
+        assert!(error.contains(constraint), "{change}: {error}");
+    }
+    commit(&workshop, "UPDATE idempotency_keys SET status = 499").unwrap();
+}

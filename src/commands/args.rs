@@ -1,0 +1,215 @@
+//! The command line. Every flag is also an environment variable. A wrong value ends the process with one line that names the
+//! variable.
+//!
+//! `values` checks the form of each value. [`Settings::check`] checks the values against the machine and the database server,
+//! before the program changes anything.
+
+mod check;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, Parser, Subcommand};
+
+pub use self::check::{SANDBOX_CONNECTIONS, Wrong, check_server};
+pub use self::values::Origins;
+use crate::process::logging::Format;
+
+/// Payments that can be retried: orders, charges, refunds and entitlements behind idempotency keys.
+#[derive(Debug, Parser)]
+#[command(name = "payments", version)]
+pub struct Command {
+    /// The command. The default is `serve`.
+    #[command(subcommand)]
+    pub action: Option<Action>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap shows a flattened field's comment as help of the whole command")]
+    pub settings: Settings,
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Action {
+    /// Migrate, seed the demo if `DATABASE_URL` is not set, and serve the API until SIGTERM
+    Serve,
+    /// Bring the schema up to date
+    Migrate,
+    /// Make and list accounts
+    #[command(subcommand)]
+    Account(AccountAction),
+    /// Make, list and revoke the API keys of accounts
+    #[command(subcommand)]
+    Key(KeyAction),
+    /// Give a customer a random name in orders, entitlements, events and stored replies
+    EraseCustomer {
+        /// The account's name or id
+        #[arg(value_parser = values::name)]
+        account: String,
+        /// The customer, as orders and entitlements name the customer
+        #[arg(value_parser = values::name)]
+        customer: String,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Run the sandbox gateway alone
+    SandboxGateway,
+    /// Print the `OpenAPI` document
+    Openapi,
+    /// Delete expired idempotency records once
+    Sweep,
+    /// Resolve the due charges and refunds once, and resume the parked ones
+    Resolve,
+    /// List the parked charges and refunds
+    Parked,
+    /// Empty the local cluster's database, also the sandbox gateway's books
+    Reset {
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// The commands of `payments account`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum AccountAction {
+    /// Make an account and show its API key once
+    Create {
+        /// The account's name: 1 to 255 characters
+        #[arg(value_parser = values::name)]
+        name: String,
+    },
+    /// List all accounts, oldest first
+    List,
+}
+
+/// The commands of `payments key`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum KeyAction {
+    /// Make one more key for an account and show the key once
+    Create {
+        /// The account's name or id
+        #[arg(value_parser = values::name)]
+        account: String,
+    },
+    /// List the ids of an account's keys. The keys themselves are not stored
+    List {
+        /// The account's name or id
+        #[arg(value_parser = values::name)]
+        account: String,
+    },
+    /// Revoke a key. The key stops working within ten seconds
+    Revoke {
+        /// The key's id, as `key list` shows it, or the key itself
+        #[arg(value_parser = values::name)]
+        key: String,
+    },
+}
+
+/// The settings of the process.
+#[derive(Clone, Debug, Args)]
+pub struct Settings {
+    /// The address on which the API listens
+    #[arg(long, env, global = true, default_value = "127.0.0.1:8080", value_parser = values::address)]
+    pub bind: SocketAddr,
+    /// The PostgreSQL database. Without this URL, the program makes and uses a local cluster
+    #[arg(long, env, global = true, hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// The directory of the local cluster. The default is in the home directory, for root below /var/tmp
+    #[arg(long, env, global = true)]
+    pub dev_postgres_dir: Option<PathBuf>,
+    /// The payment gateway. Without this URL, the program starts a sandbox gateway
+    #[arg(long, env, global = true, value_parser = values::gateway_url)]
+    pub gateway_url: Option<String>,
+    /// The address on which the sandbox gateway listens
+    #[arg(long, env, global = true, default_value = "127.0.0.1:8081", value_parser = values::address)]
+    pub sandbox_bind: SocketAddr,
+    /// Seconds until the sandbox gateway forgets a key. Real gateways keep a key for a day
+    #[arg(long, env, global = true, default_value = "86400", value_parser = values::seconds::<1, 86_400>)]
+    pub sandbox_key_ttl: Duration,
+    /// Database connections, each with a thread
+    #[arg(long, env, global = true, default_value = "10", value_parser = values::pool_size)]
+    pub db_pool_size: u32,
+    /// Seed the demo accounts and catalogue. The default is true if `DATABASE_URL` is not set
+    #[arg(long, env, global = true, num_args = 0..=1, default_missing_value = "true", value_parser = values::truth)]
+    pub demo: Option<bool>,
+    /// Seconds between two sweeps of expired idempotency records
+    #[arg(long, env, global = true, default_value = "60", value_parser = values::seconds::<1, 86_400>)]
+    pub sweep_interval: Duration,
+    /// The web origins that may call the API, separated by commas. With the demo, the default is any port of localhost
+    #[arg(long, env, global = true, value_parser = values::origins)]
+    pub cors_origins: Option<Origins>,
+    /// Seconds for which the server keeps an idle client connection
+    #[arg(long, env, global = true, default_value = "75", value_parser = values::seconds::<1, 3600>)]
+    pub keep_alive: Duration,
+    /// Seconds for which the server still accepts requests after SIGTERM, while /health/ready answers 503
+    #[arg(long, env, global = true, default_value = "0", value_parser = values::seconds::<0, 300>)]
+    pub shutdown_delay: Duration,
+    /// The log level, or a list of target=level separated by commas
+    #[arg(long, env, global = true, default_value = "info", value_parser = values::log_filters)]
+    pub rust_log: String,
+    /// Log lines for people (text) or for machines (json)
+    #[arg(long, env, global = true, default_value = "text", value_parser = values::log_format)]
+    pub log_format: Format,
+}
+
+impl Settings {
+    /// Whether the process seeds the demo.
+    #[must_use]
+    pub fn seeds_demo(&self) -> bool {
+        self.demo.unwrap_or(self.database_url.is_none())
+    }
+
+    /// The origins that may call the API: those of `CORS_ORIGINS`, or with the demo any port of localhost.
+    #[must_use]
+    pub fn origins(&self) -> Vec<String> {
+        match &self.cors_origins {
+            Some(origins) => origins.0.clone(),
+            None if self.seeds_demo() => Origins::of_demo(),
+            None => Vec::new(),
+        }
+    }
+}
+
+impl Command {
+    /// Reads the command line and the environment.
+    ///
+    /// # Errors
+    /// For a wrong value, and for `--help`. The text is already printed, and the process should exit with this code.
+    pub fn read() -> Result<Self, ExitCode> {
+        let mut command = Self::try_parse().map_err(|error| {
+            match one_line(&error) {
+                Some(line) => eprintln!("payments: {line}"),
+                // If the terminal is gone, nobody can read the text.
+                None => drop(error.print()),
+            }
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        })?;
+        // Compose files and unit files pass a variable that is not set as an empty variable.
+        let settings = &mut command.settings;
+        settings.database_url.take_if(|url| url.trim().is_empty());
+        settings.dev_postgres_dir.take_if(|dir| dir.as_os_str().is_empty());
+        Ok(command)
+    }
+}
+
+/// A wrong value as one line with the variable's name.
+fn one_line(error: &clap::Error) -> Option<String> {
+    if !matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation) {
+        return None;
+    }
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let flag = text(ContextKind::InvalidArg)?;
+    let name = flag.trim_matches(['-', '<', '>']).split([' ', '[', '=']).next()?.to_ascii_uppercase().replace('-', "_");
+    let value = text(ContextKind::InvalidValue).unwrap_or_default();
+    let right = std::error::Error::source(error)
+        .map_or_else(|| "it is not one of the possible values".to_owned(), ToString::to_string);
+    Some(Wrong::new(&name, &value, right).to_string())
+}

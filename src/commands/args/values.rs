@@ -1,0 +1,142 @@
+//! Reads each value. For a wrong value, the error says what a right value looks like.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use log::LevelFilter;
+use reqwest::Url;
+
+use crate::process::logging::Format;
+
+/// The most characters in the name of an account or of a customer. The tables have the same limit.
+const LONGEST_NAME: usize = 255;
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "it must be an IP address and a port, such as 127.0.0.1:8080".to_owned())
+}
+
+pub(super) fn gateway_url(text: &str) -> Result<String, String> {
+    const RIGHT: &str =
+        "it must be a URL such as http://gateway.internal:8081; without GATEWAY_URL, a sandbox is started";
+    let url = Url::parse(text).map_err(|_| RIGHT.to_owned())?;
+    match url.scheme() {
+        "http" if url.query().is_none() && url.fragment().is_none() => Ok(text.to_owned()),
+        "https" => {
+            Err("it must begin with http://, since no TLS is compiled in: put a TLS proxy beside the API".to_owned())
+        }
+        _ => Err(RIGHT.to_owned()),
+    }
+}
+
+/// Whole seconds. A loop must rest, so most settings are at least one second.
+pub(super) fn seconds<const MIN: u64, const MAX: u64>(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) if (MIN..=MAX).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("it must be a whole number of seconds from {MIN} to {MAX}")),
+    }
+}
+
+pub(super) fn pool_size(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(size @ 1..=1000) => Ok(size),
+        _ => Err("it must be a whole number from 1 to 1000".to_owned()),
+    }
+}
+
+pub(super) fn truth(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "it must be true or false".to_owned())
+}
+
+pub(super) fn log_format(text: &str) -> Result<Format, String> {
+    match text {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err("it must be text or json".to_owned()),
+    }
+}
+
+/// Refuses a target without a level. Most of the time, such a target is a misspelt level. `env_logger` would log the whole
+/// target and nothing else.
+pub(super) fn log_filters(text: &str) -> Result<String, String> {
+    let is_right = |directive: &str| {
+        let level = directive.split_once('=').map_or(directive, |(_, level)| level);
+        level.trim().parse::<LevelFilter>().is_ok() && !directive.trim().starts_with('=')
+    };
+    if text.split(',').all(is_right) {
+        Ok(text.to_owned())
+    } else {
+        Err("it must be off, error, warn, info, debug or trace, or a list such as warn,idempotent_payments=debug"
+            .to_owned())
+    }
+}
+
+pub(super) fn name(text: &str) -> Result<String, String> {
+    let length = text.chars().count();
+    if !(1..=LONGEST_NAME).contains(&length) {
+        return Err(format!("it must have 1 to {LONGEST_NAME} characters, and has {length}"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("it must not have control characters, such as a line's end".to_owned());
+    }
+    if text.trim() != text {
+        return Err("it must not begin or end with a space".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// Web origins: `scheme://host[:port]`, or with `:*` for any port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origins(pub Vec<String>);
+
+impl Origins {
+    /// The origins that may call a demo: pages from the same machine.
+    pub(super) fn of_demo() -> Vec<String> {
+        ["http://localhost:*", "http://127.0.0.1:*"].map(str::to_owned).to_vec()
+    }
+}
+
+/// An empty list allows no origin, also with the demo.
+pub(super) fn origins(text: &str) -> Result<Origins, String> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(origin).collect::<Result<_, _>>().map(Origins)
+}
+
+/// Takes an origin as a browser writes it in the header `Origin`: no path, no default port, no upper case.
+fn origin(text: &str) -> Result<String, String> {
+    let wrong = || {
+        format!(
+            "\"{text}\" is no origin: write it as a browser does, such as https://shop.example.com, without a path or a slash"
+        )
+    };
+    let named = text.strip_suffix(":*").unwrap_or(text);
+    let url = Url::parse(named).map_err(|_| wrong())?;
+    let is_web = matches!(url.scheme(), "http" | "https");
+    if is_web && url.origin().ascii_serialization() == named { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_taken_as_browsers_write_them() {
+        let taken = origins("https://shop.example.com, http://localhost:*,http://127.0.0.1:3000").unwrap();
+        assert_eq!(taken.0, ["https://shop.example.com", "http://localhost:*", "http://127.0.0.1:3000"]);
+        assert_eq!(origins("").unwrap().0, [""; 0]);
+        for wrong in
+            ["*", "shop.example.com", "https://shop.example.com/", "https://a.b/path", "HTTPS://A.b", "null", "file://"]
+        {
+            assert!(origins(wrong).unwrap_err().contains(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn log_filters_are_levels_or_targets_with_levels() {
+        for right in ["info", "warn,idempotent_payments=debug", "off"] {
+            assert!(log_filters(right).is_ok(), "{right}");
+        }
+        for wrong in ["", "chatty", "info,", "info,chatty", "=info", "a=chatty"] {
+            assert!(log_filters(wrong).is_err(), "{wrong}");
+        }
+    }
+}

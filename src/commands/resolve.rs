@@ -1,0 +1,57 @@
+//! `payments resolve` and `payments parked`: charges and refunds that the gateway has not answered.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use crate::commands::args::Settings;
+use crate::db::{Db, migrate};
+use crate::gateway::HttpGateway;
+use crate::shop::payments::{Payments, Resolver};
+use actix_web::rt;
+
+use super::Fatal;
+use super::database::connect;
+use super::say;
+use super::serve::sandbox_config;
+
+/// Resolves the due charges and refunds once, and resumes the parked ones. If a sandbox already runs, for example beside a server,
+/// the command uses that sandbox. Otherwise the command starts a sandbox.
+pub fn resolve(settings: &Settings, url: &str) -> Result<(), Fatal> {
+    migrate(url)?;
+    rt::System::new().block_on(async move {
+        let gateway_url = if let Some(url) = &settings.gateway_url {
+            url.clone()
+        } else {
+            match sandbox_gateway::start(sandbox_config(settings, url)) {
+                Ok(sandbox) => drop(rt::spawn(sandbox.server)),
+                Err(sandbox_gateway::Error::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {}
+                Err(error) => return Err(error.into()),
+            }
+            format!("http://{}", settings.sandbox_bind)
+        };
+        let db = Db::start(url, settings.db_pool_size)?;
+        let resolver = Resolver::new(Payments(Arc::new(HttpGateway::new(&gateway_url)?)), db.clone());
+        let pass = resolver.pass(true).await?;
+        say(format_args!("{} charges and refunds taken, {} resolved", pass.taken, pass.resolved))?;
+        rt::task::spawn_blocking(move || db.close()).await?;
+        Ok(())
+    })
+}
+
+/// Lists the parked charges and refunds of all accounts, oldest first, and says what to do.
+pub fn parked(url: &str) -> Result<(), Fatal> {
+    migrate(url)?;
+    let parked = external_calls::parked(&mut connect(url)?)?;
+    for row in &parked {
+        let external_calls::Parked { account_id, location, reference, key, request_id, attempts, created_at } = row;
+        let begun = created_at.format("%F %T");
+        say(format_args!(
+            "{location}  account {account_id}  key {key:?}  request {request_id}  begun {begun} UTC  attempts {attempts}\n    \
+             reference {reference}"
+        ))?;
+    }
+    if parked.is_empty() {
+        return say("nothing is parked");
+    }
+    say(format_args!("{} parked; when the gateway is well again, `payments resolve` resumes them", parked.len()))
+}

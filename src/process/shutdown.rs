@@ -1,0 +1,65 @@
+//! The end of a server: SIGTERM drains the server, Ctrl-C cuts it.
+//!
+//! SIGTERM: `/health/ready` answers 503 at once, so that load balancers send their requests elsewhere. For the drain delay, the
+//! server still accepts requests. Then the server accepts no connection, and the requests under way end.
+//!
+//! Ctrl-C, also during a drain: the server cuts the requests under way, because a person waits at the terminal.
+//!
+//! In both cases, the process finishes the external calls that it began.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{sleep, timeout};
+
+/// How long the workers may take to close their connections after Ctrl-C.
+const CUT_WITHIN: Duration = Duration::from_secs(1);
+
+/// Whether the server is ending. Clones share the flag.
+#[derive(Clone, Debug, Default)]
+pub struct ShuttingDown(Arc<AtomicBool>);
+
+impl ShuttingDown {
+    /// From now on, `/health/ready` answers 503.
+    pub fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Self::begin`] was called.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Ends the server on a signal. After Ctrl-C, this function returns. After SIGTERM, this function never returns: the
+/// server's own future ends.
+///
+/// # Errors
+/// If the operating system accepts no signal handler.
+pub async fn end_when_told(server: ServerHandle, draining: ShuttingDown, delay: Duration) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let drain = async {
+        terminate.recv().await;
+        draining.begin();
+        if !delay.is_zero() {
+            log::info!("SIGTERM: not ready any more; the server accepts requests for {} s more", delay.as_secs());
+            sleep(delay).await;
+        }
+        log::info!("SIGTERM: the server accepts no more requests; the requests under way end");
+        server.stop(true).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = drain => {}
+        _ = interrupt.recv() => {}
+    }
+    log::info!("Ctrl-C: the server cuts the requests under way, and finishes the external calls that they began");
+    // A server that already drains may not read this command. So the wait has a limit.
+    let _ = timeout(CUT_WITHIN, server.stop(false)).await;
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! CORS: which origins may call the API, and which headers their scripts may read.
+
+use actix_cors::Cors;
+use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER};
+
+use super::request_id::X_REQUEST_ID;
+use idempotency::{IDEMPOTENCY_EXPIRES, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
+
+/// For how many seconds a browser keeps a preflight's answer: an hour. Chromium keeps an answer for two hours at most.
+const PREFLIGHT_MAX_AGE: usize = 60 * 60;
+
+/// An origin is, for example, `https://shop.example`. The port `:*` means any port.
+pub(super) fn cors(origins: Vec<String>) -> Cors {
+    Cors::default()
+        .allowed_origin_fn(move |origin, _| {
+            origin.to_str().is_ok_and(|origin| origins.iter().any(|allowed| is_allowed(origin, allowed)))
+        })
+        .allowed_methods(["GET", "HEAD", "POST", "PUT"])
+        .allowed_headers([AUTHORIZATION, CONTENT_TYPE, IDEMPOTENCY_KEY, IF_MATCH])
+        .expose_headers([IDEMPOTENCY_REPLAYED, IDEMPOTENCY_EXPIRES, LOCATION, RETRY_AFTER, X_REQUEST_ID, ETAG])
+        .max_age(PREFLIGHT_MAX_AGE)
+}
+
+fn is_allowed(origin: &str, allowed: &str) -> bool {
+    let Some(host) = allowed.strip_suffix(":*") else { return origin == allowed };
+    let Some(port) = origin.strip_prefix(host) else { return false };
+    port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_allowed_whole_and_no_other() {
+        for (origin, allowed) in [
+            ("https://shop.example", "https://shop.example"),
+            ("http://localhost", "http://localhost:*"),
+            ("http://localhost:5173", "http://localhost:*"),
+        ] {
+            assert!(is_allowed(origin, allowed), "{origin}");
+        }
+        for (origin, allowed) in [
+            ("https://shop.example.evil.example", "https://shop.example"),
+            ("https://shop.example:8443", "https://shop.example"),
+            ("http://localhost.evil.example", "http://localhost:*"),
+            ("http://localhost:5173.evil.example", "http://localhost:*"),
+            ("https://localhost:5173", "http://localhost:*"),
+            ("null", "http://localhost:*"),
+        ] {
+            assert!(!is_allowed(origin, allowed), "{origin}");
+        }
+    }
+}

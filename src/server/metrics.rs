@@ -1,0 +1,116 @@
+//! The metrics for Prometheus: requests and key outcomes by route, the pool, the resolver.
+//!
+//! Guarantees: the number of series is bounded. Labels are routes, statuses and a few fixed words. A client can't add a label.
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TEXT_FORMAT, TextEncoder,
+};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::db::{Db, NOBODY};
+use crate::http::ApiError;
+use crate::shop::payments::Resolver;
+use external_calls;
+
+/// In seconds. Most requests take milliseconds. A duplicate waits up to 5 s, a charge up to 6 s. The last bucket is for
+/// requests that take longer than any request should.
+const BUCKETS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 6.5, 15.0];
+
+/// Counts requests as they end.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    requests: HistogramVec,
+    keys: IntCounterVec,
+}
+
+impl Metrics {
+    /// All counts begin at zero.
+    ///
+    /// # Errors
+    /// If Prometheus refuses a name, which is a defect.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let requests = HistogramVec::new(
+            HistogramOpts::new("http_request_duration_seconds", "Time to the answer, by route and status.")
+                .buckets(BUCKETS.to_vec()),
+            &["method", "route", "status"],
+        )?;
+        let keys = IntCounterVec::new(
+            Opts::new("idempotency_requests_total", "Requests with a key, by route and what the key met."),
+            &["route", "outcome"],
+        )?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(keys.clone()))?;
+        Ok(Self { registry, requests, keys })
+    }
+
+    /// Counts one answer. `route` is the path template. `outcome` is the key's outcome, if the request had a key.
+    pub fn answered(&self, method: &str, route: &str, status: u16, outcome: Option<&str>, took: Duration) {
+        // A client may send any word as its method.
+        let method = if matches!(method, "GET" | "HEAD" | "POST" | "PUT") { method } else { "other" };
+        let labels = [method, route, &status.to_string()];
+        self.requests.with_label_values(&labels).observe(took.as_secs_f64());
+        if let Some(outcome) = outcome {
+            self.keys.with_label_values(&[&format!("{method} {route}"), outcome]).inc();
+        }
+    }
+}
+
+/// `GET /metrics`
+///
+/// # Errors
+/// 500, for a defect.
+#[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = "Service", summary = "For Prometheus",
+    description = "Requests and key outcomes by route, the pool, the resolver.",
+    responses((status = 200, body = String, description = "The text format", content_type = "text/plain")))]
+pub async fn page(metrics: Data<Metrics>, db: Data<Db>, resolver: Data<Resolver>) -> Result<HttpResponse, ApiError> {
+    let now = snapshot(&db, &resolver).await.map_err(ApiError::internal)?;
+    let mut families = metrics.registry.gather();
+    families.extend(now.gather());
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&families, &mut text).map_err(ApiError::internal)?;
+    Ok(HttpResponse::Ok().content_type(TEXT_FORMAT).body(text))
+}
+
+/// The present numbers of the pool and of the resolver.
+async fn snapshot(db: &Db, resolver: &Resolver) -> prometheus::Result<Registry> {
+    let registry = Registry::new();
+    let load = db.load();
+    let counts = resolver.counts();
+    gauge(&registry, "db_connections_busy", "Database connections at work.", i64::try_from(load.busy))?;
+    gauge(&registry, "db_queue_length", "Work that waits for a database connection.", i64::try_from(load.queued))?;
+    counter(&registry, "resolver_resolved_total", "Outcomes recorded.", counts.resolved.load(Ordering::Relaxed))?;
+    counter(
+        &registry,
+        "resolver_unknown_total",
+        "Attempts without an outcome.",
+        counts.unknown.load(Ordering::Relaxed),
+    )?;
+    counter(
+        &registry,
+        "resolver_parked_total",
+        "Times that a charge or refund was parked.",
+        counts.parked.load(Ordering::Relaxed),
+    )?;
+    // If the database is away, only this series is missing. The other series are still worth a scrape.
+    if let Ok(parked) = db.read(NOBODY, |conn| external_calls::parked_count(conn).map_err(ApiError::from)).await {
+        gauge::<()>(&registry, "resolver_parked", "Charges and refunds that wait for `payments resolve`.", Ok(parked))?;
+    }
+    Ok(registry)
+}
+
+fn gauge<E>(registry: &Registry, name: &str, help: &str, value: Result<i64, E>) -> prometheus::Result<()> {
+    let gauge = IntGauge::new(name, help)?;
+    gauge.set(value.unwrap_or(i64::MAX));
+    registry.register(Box::new(gauge))
+}
+
+fn counter(registry: &Registry, name: &str, help: &str, value: u64) -> prometheus::Result<()> {
+    let counter = IntCounter::new(name, help)?;
+    counter.inc_by(value);
+    registry.register(Box::new(counter))
+}

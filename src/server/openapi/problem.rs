@@ -1,0 +1,124 @@
+//! The problems in the document: one schema for all problems. Each response lists its problems, and the `retry` of each.
+
+use serde_json::{Map, Value, json};
+
+use super::headers::header_ref;
+use crate::http::problems::{
+    CARD_DECLINED, GATEWAY_FAILED, INVALID_REQUEST, KEY_EXPIRED, Kind, OUT_OF_STOCK, Problem, QUOTA_EXCEEDED,
+    REFUND_EXCEEDS_CHARGE, Retry, UNKNOWN_PRODUCT,
+};
+use crate::server::{advice, policies};
+
+/// An id for examples.
+const EXAMPLE_ID: &str = "0199a3c4-5b6d-7e8f-9a0b-1c2d3e4f5a6b";
+
+/// On purpose: one schema for all problems, so that client generators keep the schema, and a client can read a problem that is
+/// new.
+pub(super) fn problem_response(status: u16, problems: &[&Problem], route: &str) -> Value {
+    let lines: Vec<_> = problems.iter().map(|problem| format!("`{}`: {}", problem.slug, problem.meaning)).collect();
+    let examples: Map<_, _> = problems
+        .iter()
+        .map(|problem| (problem.slug.to_owned(), json!({"summary": problem.title, "value": example(problem, route)})))
+        .collect();
+    let mut names = vec!["X-Request-Id"];
+    let kept = |problem: &&Problem| matches!(problem.kind, Kind::Final | Kind::Outcome);
+    if policies::of_route(route).is_some() && problems.iter().any(kept) {
+        names.extend(["Idempotency-Replayed", "Idempotency-Expires"]);
+    }
+    match status {
+        401 => names.push("WWW-Authenticate"),
+        405 => names.push("Allow"),
+        _ => {}
+    }
+    if problems.iter().any(|problem| problem.retry(false) == Retry::Again) {
+        names.push("Retry-After");
+    }
+    let headers: Map<_, _> = names.into_iter().map(|name| (name.to_owned(), header_ref(name))).collect();
+    let told: Vec<_> = problems
+        .iter()
+        .map(|problem| json!({"type": format!("/problems/{}", problem.slug), "retry": advice::retries_at(route, problem)}))
+        .collect();
+    json!({
+        "description": lines.join("\n\n"),
+        "headers": headers,
+        "content": {"application/problem+json": {
+            "schema": {"$ref": "#/components/schemas/Problem"},
+            "examples": examples,
+        }},
+        "x-problems": told,
+    })
+}
+
+/// Examples of the members that only some problems have.
+fn extensions(problem: &Problem) -> Value {
+    let url = format!("/v1/charges/{EXAMPLE_ID}");
+    match problem.slug {
+        slug if slug == INVALID_REQUEST.slug => {
+            json!({"errors": [{"pointer": "/items/0/quantity", "detail": "lower than 1"}]})
+        }
+        slug if slug == CARD_DECLINED.slug => {
+            json!({"decline_code": "card_declined", "charge_id": EXAMPLE_ID, "instance": url})
+        }
+        slug if slug == GATEWAY_FAILED.slug => json!({"charge_id": EXAMPLE_ID, "instance": url}),
+        slug if slug == KEY_EXPIRED.slug => json!({"resource": url}),
+        slug if slug == OUT_OF_STOCK.slug => json!({"sku": "sticker", "available": 3}),
+        slug if slug == UNKNOWN_PRODUCT.slug => json!({"sku": "stickers"}),
+        slug if slug == QUOTA_EXCEEDED.slug || slug == REFUND_EXCEEDS_CHARGE.slug => json!({"available": 10}),
+        _ => json!({}),
+    }
+}
+
+fn example(problem: &Problem, route: &str) -> Value {
+    let mut example = json!({
+        "type": format!("/problems/{}", problem.slug),
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.meaning,
+        "instance": "urn:uuid:0e9f1a3c-7f5b-4f0e-8a55-2f4d3c2b1a09",
+        "retry": advice::retries_at(route, problem)[0],
+    });
+    if let (Some(example), Value::Object(more)) = (example.as_object_mut(), extensions(problem)) {
+        example.extend(more);
+    }
+    example
+}
+
+pub(super) fn problem_schema() -> Value {
+    let text = |description: &str| json!({"type": "string", "description": description});
+    let id = |description: &str| json!({"type": "string", "format": "uuid", "description": description});
+    json!({
+        "type": "object",
+        "description": "An RFC 9457 problem document.",
+        "required": ["type", "title", "status", "detail", "instance", "retry"],
+        "properties": {
+            "type": {"type": "string", "format": "uri-reference", "description": "The problem's type: the path of its page. Decide by this member."},
+            "title": text("A short name for a person."),
+            "status": {"type": "integer", "minimum": 400, "maximum": 599, "description": "The HTTP status."},
+            "detail": text("What is particular to this occurrence, for a person."),
+            "instance": {"type": "string", "format": "uri-reference",
+                "description": "This occurrence: the request's id, or the URL of a charge or refund."},
+            "retry": {"$ref": "#/components/schemas/Retry"},
+            "errors": {
+                "type": "array", "description": "The faults of the request. Only with invalid-request.",
+                "items": {
+                    "type": "object", "required": ["pointer", "detail"],
+                    "properties": {
+                        "pointer": text("JSON pointer to the member. If the member is missing: to the place of the member."),
+                        "detail": text("What is wrong with the member."),
+                    },
+                },
+            },
+            "sku": text("The product in question."),
+            "available": {"type": "integer", "description": "The amount or number that is available."},
+            "decline_code": text("Why the payment method was declined."),
+            "charge_id": id("The charge that failed."),
+            "refund_id": id("The refund that failed."),
+            "resource": text("The URL of the resource that the expired key made."),
+        },
+    })
+}
+
+pub(super) fn retry_schema() -> Value {
+    let lines = Retry::ALL.map(|retry| format!("- `{}`: {}", retry.as_str(), retry.for_a_person()));
+    json!({"type": "string", "enum": Retry::ALL, "description": format!("What to do next.\n\n{}", lines.join("\n"))})
+}

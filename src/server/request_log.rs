@@ -1,0 +1,167 @@
+//! The frame around every request: gives the request an id, answers a failure with a problem document, and writes a log line.
+//!
+//! The log line names what a person on call looks for: the request, the account, the client's key with its outcome, and the
+//! resource. Text from a client gets into the log line only after a check, and only up to a fixed length.
+
+use std::time::{Duration, Instant};
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, HeaderValue, LOCATION};
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use actix_web::{Error, HttpMessage, HttpResponse};
+use log::Level;
+use log::kv::Value;
+use uuid::Uuid;
+
+use super::request_id::{Names, X_REQUEST_ID};
+use crate::http::ApiError;
+use crate::http::auth::Account;
+use crate::http::problems::{self, KEY_REUSED, METHOD_NOT_ALLOWED, NOT_FOUND, Problem, REQUEST_IN_FLIGHT};
+use crate::process::logging;
+use crate::server::metrics::Metrics;
+use idempotency::{self, Instance, Key, Origin};
+
+/// The most characters of a path in the log. The longest route with ids has half as many.
+pub(super) const PATH_SHOWN: usize = 160;
+
+/// The middleware of every request.
+pub(super) async fn frame(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let names = Names::of(request.headers());
+    let id = names.id;
+    let started = Instant::now();
+    request.extensions_mut().insert(Instance(id));
+    let answered = logging::of_request(id, next.call(request)).await?;
+    let mut response = with_problem(answered.map_into_boxed_body(), id);
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert(X_REQUEST_ID, value);
+    }
+    let (response, resource) = with_resource(response);
+    tell(&response, &names, resource.as_deref(), started.elapsed());
+    Ok(response)
+}
+
+/// Answers an error with a problem document, also an error of the framework.
+fn with_problem(response: ServiceResponse<BoxBody>, id: Uuid) -> ServiceResponse<BoxBody> {
+    let Some(error) = problem_of(response.response()) else { return response };
+    let allow = response.headers().get(ALLOW).cloned();
+    let outcome = Outcome(error.problem());
+    let mut response = response.into_response(error.response(id, allow));
+    response.response_mut().extensions_mut().insert(outcome);
+    response
+}
+
+fn problem_of(response: &HttpResponse) -> Option<ApiError> {
+    let Some(error) = response.error() else {
+        // If the path exists without this method, the router answers 405 without an error inside.
+        let is_unrouted = response.status() == StatusCode::METHOD_NOT_ALLOWED;
+        return is_unrouted.then(|| ApiError::new(&METHOD_NOT_ALLOWED, "the path exists, but not with this method"));
+    };
+    if let Some(error) = error.as_error::<ApiError>() {
+        return Some(error.clone());
+    }
+    if let Some(error) = error.as_error::<idempotency::Error>() {
+        return Some(error.clone().into());
+    }
+    Some(match response.status() {
+        StatusCode::NOT_FOUND => ApiError::new(&NOT_FOUND, "there is nothing at this path"),
+        status if status.is_client_error() => ApiError::new(&problems::MALFORMED_REQUEST, error.to_string()),
+        _ => ApiError::internal(error),
+    })
+}
+
+/// The problem of a response. The response's extensions carry the problem to the log.
+#[derive(Clone, Copy)]
+struct Outcome(&'static Problem);
+
+/// The key's outcome in one word, for the log and the metrics.
+pub(super) fn key_outcome(response: &HttpResponse) -> Option<&'static str> {
+    let extensions = response.extensions();
+    match (extensions.get::<Origin>(), extensions.get::<Outcome>()) {
+        (Some(Origin::Fresh), _) => Some("fresh"),
+        (Some(Origin::Recovered), _) => Some("recovered"),
+        (Some(Origin::Replayed), _) => Some("replayed"),
+        (None, Some(Outcome(problem))) if problem.slug == REQUEST_IN_FLIGHT.slug => Some("in_flight"),
+        (None, Some(Outcome(problem))) if problem.slug == KEY_REUSED.slug => Some("reused"),
+        (None, _) => None,
+    }
+}
+
+/// The slug of the problem that the response answers with.
+pub(super) fn problem_slug(response: &HttpResponse) -> Option<&'static str> {
+    response.extensions().get::<Outcome>().map(|outcome| outcome.0.slug)
+}
+
+/// Whether machines ask this route every few seconds.
+pub(super) fn asked_by_machines(route: &str) -> bool {
+    route.starts_with("/health/") || route == "/metrics"
+}
+
+/// The resource of the request: the answer's `Location`, or the instance of a 402, or the path if the path names one resource.
+fn with_resource(response: ServiceResponse<BoxBody>) -> (ServiceResponse<BoxBody>, Option<String>) {
+    if let Some(location) = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()) {
+        let location = location.to_owned();
+        return (response, Some(location));
+    }
+    // The instance of a 402 is the URL of the charge or the refund.
+    if response.status() == StatusCode::PAYMENT_REQUIRED {
+        return with_instance(response);
+    }
+    let request = response.request();
+    let is_one = !request.match_info().is_empty() || request.match_pattern().is_none();
+    let path = is_one.then(|| request.path().chars().take(PATH_SHOWN).collect());
+    (response, path)
+}
+
+/// The instance of a problem, if the instance is a URL of this API.
+fn with_instance(response: ServiceResponse<BoxBody>) -> (ServiceResponse<BoxBody>, Option<String>) {
+    let (request, response) = response.into_parts();
+    let (response, body) = response.into_parts();
+    let (body, instance) = match body.try_into_bytes() {
+        Ok(bytes) => {
+            let problem: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            let instance = problem["instance"].as_str().filter(|url| url.starts_with('/')).map(str::to_owned);
+            (BoxBody::new(bytes), instance)
+        }
+        Err(body) => (body, None),
+    };
+    (ServiceResponse::new(request, response.set_body(body)), instance)
+}
+
+fn tell(response: &ServiceResponse<BoxBody>, names: &Names, resource: Option<&str>, took: Duration) {
+    let request = response.request();
+    let pattern = request.match_pattern();
+    let (method, route) = (request.method().as_str(), pattern.as_deref().unwrap_or("-"));
+    let status = response.status().as_u16();
+    let outcome = key_outcome(response.response());
+    if let Some(metrics) = request.app_data::<Data<Metrics>>() {
+        metrics.answered(method, route, status, outcome, took);
+    }
+    // Their lines would hide the others.
+    let level = if asked_by_machines(route) { Level::Debug } else { Level::Info };
+    let (id, route) = (names.id.to_string(), format!("{method} {route}"));
+    let account = request.extensions().get::<Account>().map(|account| account.id.to_string());
+    let key = Key::of(request).ok();
+    let problem = problem_slug(response.response());
+    let words = [
+        ("account", account.as_deref()),
+        ("key", key.as_ref().map(Key::as_str)),
+        ("outcome", outcome),
+        ("resource", resource),
+        ("problem", problem),
+        ("trace", names.trace.as_deref()),
+        ("client_request_id", names.clients.as_deref()),
+    ];
+    // Rounded to tenths of a millisecond.
+    let milliseconds = (took.as_secs_f64() * 10_000.0).round() / 10.0;
+    let mut fields: Vec<(&str, Value)> = vec![("request", id.as_str().into()), ("route", route.as_str().into())];
+    fields.push(("status", status.into()));
+    fields.extend(words.iter().filter_map(|(name, word)| Some((*name, Value::from((*word)?)))));
+    fields.push(("ms", milliseconds.into()));
+    logging::line(level, module_path!(), "answered", &fields);
+}

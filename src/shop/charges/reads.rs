@@ -1,0 +1,96 @@
+//! Reading charges, without a lock: good for an answer, not for a decision to write.
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use super::{Charge, Row, find, with_progress};
+use crate::db::Db;
+use crate::http::ApiError;
+use crate::http::auth::Account;
+use crate::http::{By, Id, Page, Paging};
+use crate::schema::{charges, orders};
+use crate::shop::status::PaymentStatus;
+use external_calls::parked_references;
+
+/// The filters of the list of charges.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Filter {
+    /// Only charges of this order.
+    #[param(nullable = false)]
+    order_id: Option<Uuid>,
+    /// Only charges of this customer's orders.
+    #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
+    customer: Option<String>,
+    /// Only charges with this status.
+    #[param(inline, nullable = false)]
+    status: Option<PaymentStatus>,
+    /// True: only parked charges, which wait until a person resumes them. False: only the others.
+    #[param(nullable = false)]
+    parked: Option<bool>,
+}
+
+/// `GET /v1/charges`
+///
+/// # Errors
+/// 422 for a bad page or filter.
+#[utoipa::path(get, path = "/v1/charges", operation_id = "listCharges", tag = "Charges", summary = "Charges",
+    description = "Newest first.",
+    params(Paging<Uuid, By<Filter>>),
+    responses((status = 200, body = Page<Charge>, description = "A page")))]
+pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    let page = db
+        .read(account.id, move |conn| {
+            let rows = rows(conn, account.id, &paging)?;
+            Ok::<_, ApiError>(paging.page(with_progress(conn, account.id, rows)?))
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(page))
+}
+
+fn rows(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Uuid, By<Filter>>) -> QueryResult<Vec<Row>> {
+    let query = charges::table.filter(charges::account_id.eq(account_id)).select(Row::as_select()).into_boxed();
+    let mut query = paging.filter.within(query, charges::created_at);
+    let Filter { order_id, customer, status, parked } = &paging.filter.filter;
+    if let Some(order_id) = order_id {
+        query = query.filter(charges::order_id.eq(order_id));
+    }
+    if let Some(customer) = customer {
+        let theirs = orders::table.filter(orders::account_id.eq(account_id)).filter(orders::customer.eq(customer));
+        query = query.filter(charges::order_id.eq_any(theirs.select(orders::id)));
+    }
+    if let Some(status) = *status {
+        query = query.filter(charges::status.eq(status));
+    }
+    if let Some(parked) = *parked {
+        // Parked external calls wait for a person, so they are few.
+        let references = parked_references(conn, account_id)?;
+        query = if parked {
+            query.filter(charges::reference.eq_any(references))
+        } else {
+            query.filter(charges::reference.ne_all(references))
+        };
+    }
+    if let Some(after) = paging.after {
+        query = query.filter(charges::id.lt(after));
+    }
+    query.order(charges::id.desc()).limit(paging.rows()).load(conn)
+}
+
+/// `GET /v1/charges/{id}`
+///
+/// # Errors
+/// 404.
+#[utoipa::path(get, path = "/v1/charges/{id}", operation_id = "getCharge", tag = "Charges", summary = "A charge",
+    description = "As it is now.",
+    params(Id),
+    responses((status = 200, body = Charge, description = "The charge")))]
+pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    let charge = db.read(account.id, move |conn| find(conn, account.id, id.0)).await?;
+    Ok(HttpResponse::Ok().json(charge))
+}

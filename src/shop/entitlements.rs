@@ -1,0 +1,261 @@
+//! Entitlements: the right of a customer to use a feature. A payment or a person grants it, and it is consumed or revoked.
+//!
+//! The transaction that records a payment grants. The transaction that records a full refund revokes. Every decision by an
+//! entitlement's state locks the row first. So the consumed units are exact, however many requests come at once.
+
+mod of_order;
+pub mod reads;
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use chrono::{DateTime, Utc};
+use diesel::dsl::now;
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::Timestamptz;
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+pub(crate) use self::of_order::{grant_of_order, revoke_of_order};
+use crate::db::Db;
+use crate::http::ApiError;
+use crate::http::Keyed;
+use crate::http::auth::Account;
+use crate::http::problems::{ENTITLEMENT_INACTIVE, QUOTA_EXCEEDED};
+use crate::http::{Id, NoBody, printable, slug, time};
+use crate::schema::entitlements;
+use crate::shop::events;
+use idempotency::{Failures, FieldError, MAX_SAFE_INTEGER, Policy, Reply, Scope, hours, seconds};
+
+/// A support tool grants by hand. The endpoint has its own key space, so the tool can use its ticket numbers as keys. The one
+/// failure, a past `expires_at`, is not worth keeping.
+pub const GRANT_ENTITLEMENT: Policy = Policy {
+    route: "POST /v1/entitlements",
+    scope: Scope::Route,
+    failures: Failures::SuccessOnly,
+    success_ttl: hours(24),
+    wait: seconds(5),
+};
+
+/// A client over its quota often retries in a loop. For a minute the client gets the stored answer, which costs one read. Then
+/// the same key runs the body again, since more units may have been granted.
+pub const CONSUME_ENTITLEMENT: Policy = Policy {
+    route: "POST /v1/entitlements/{id}/consume",
+    scope: Scope::Resource,
+    failures: Failures::CacheFailures { failure_ttl: seconds(60) },
+    success_ttl: hours(24),
+    wait: seconds(5),
+};
+
+/// A retry of a refusal would get the same refusal again, so a failure is not worth keeping.
+pub const REVOKE_ENTITLEMENT: Policy = Policy {
+    route: "POST /v1/entitlements/{id}/revoke",
+    scope: Scope::Resource,
+    failures: Failures::SuccessOnly,
+    success_ttl: hours(24),
+    wait: seconds(5),
+};
+
+/// The most units of one entitlement: 10,000 of a product that grants 1,000,000,000 units. The schema has the same limit.
+const MAX_UNITS: i64 = 10_000_000_000_000;
+
+/// The body of `POST /v1/entitlements`.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[schema(example = json!({"customer": "ada", "feature": "api_credits", "units": 1000}))]
+#[serde(deny_unknown_fields)]
+pub struct NewEntitlement {
+    /// The merchant's name for its customer.
+    #[garde(length(chars, min = 1, max = 255), custom(printable))]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "ada")]
+    customer: String,
+    /// The feature that the customer may use.
+    #[garde(custom(slug))]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", example = "api_credits")]
+    feature: String,
+    /// The units that can be consumed. If missing: unlimited.
+    #[garde(range(min = 1, max = MAX_UNITS))]
+    #[schema(minimum = 1, maximum = 10_000_000_000_000_i64, example = 1000)]
+    units: Option<i64>,
+    /// When the entitlement ends. If missing: never.
+    #[garde(skip)]
+    #[serde(default, deserialize_with = "time")]
+    expires_at: Option<DateTime<Utc>>,
+}
+
+/// The body of `POST /v1/entitlements/{id}/consume`.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Consumption {
+    /// The units to consume.
+    #[garde(range(min = 1, max = MAX_UNITS))]
+    #[schema(minimum = 1, maximum = 10_000_000_000_000_i64, example = 30)]
+    units: i64,
+}
+
+/// An entitlement, as the API shows it.
+#[derive(Debug, Serialize, Queryable, Selectable, ToSchema)]
+#[diesel(table_name = entitlements, check_for_backend(diesel::pg::Pg))]
+pub struct Entitlement {
+    /// UUIDv7.
+    id: Uuid,
+    /// The merchant's name for its customer.
+    customer: String,
+    /// The feature that the customer may use.
+    feature: String,
+    /// The units that can be consumed. Null: unlimited.
+    #[schema(required)]
+    units: Option<i64>,
+    /// The consumed units. An unlimited entitlement counts too.
+    units_used: i64,
+    /// The order whose payment granted the entitlement. Null: granted by hand.
+    #[schema(required)]
+    order_id: Option<Uuid>,
+    /// When the entitlement ends. Null: never.
+    #[schema(required)]
+    expires_at: Option<DateTime<Utc>>,
+    /// When the entitlement was revoked. Null: not revoked.
+    #[schema(required)]
+    revoked_at: Option<DateTime<Utc>>,
+    /// When the entitlement was granted.
+    created_at: DateTime<Utc>,
+}
+
+/// `POST /v1/entitlements`
+///
+/// # Errors
+/// 422: `expires_at` is in the past. The errors of the idempotency key.
+#[utoipa::path(post, path = "/v1/entitlements", operation_id = "grantEntitlement", tag = "Entitlements", summary = "Grant by hand",
+    description = "Payment grants by itself.",
+    request_body = NewEntitlement,
+    responses((status = 201, body = Entitlement, description = "The entitlement")))]
+pub async fn grant(account: Account, request: Keyed<NewEntitlement>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    GRANT_ENTITLEMENT
+        .run(&**db, account.id, request, move |conn, new| {
+            let entitlement = insert(conn, account.id, new)?;
+            Ok::<_, ApiError>(Reply::created(format!("/v1/entitlements/{}", entitlement.id), &entitlement)?)
+        })
+        .await
+}
+
+fn insert(conn: &mut PgConnection, account_id: Uuid, new: &NewEntitlement) -> Result<Entitlement, ApiError> {
+    if let Some(expires_at) = new.expires_at {
+        // On purpose: inside the body, by the database's clock, so that a retry after `expires_at` still gets its reply.
+        let is_past: bool =
+            diesel::select(expires_at.into_sql::<Timestamptz>().le(now.into_sql::<Timestamptz>())).get_result(conn)?;
+        if is_past {
+            let detail = "must be in the future".to_owned();
+            return Err(ApiError::invalid(&[FieldError { pointer: "/expires_at".to_owned(), detail }]));
+        }
+    }
+    let entitlement: Entitlement = diesel::insert_into(entitlements::table)
+        .values((
+            entitlements::account_id.eq(account_id),
+            entitlements::id.eq(Uuid::now_v7()),
+            entitlements::customer.eq(&new.customer),
+            entitlements::feature.eq(&new.feature),
+            entitlements::units.eq(new.units),
+            entitlements::expires_at.eq(new.expires_at),
+        ))
+        .returning(Entitlement::as_returning())
+        .get_result(conn)?;
+    events::record(conn, account_id, "entitlement.granted", &entitlement)?;
+    Ok(entitlement)
+}
+
+/// `POST /v1/entitlements/{id}/consume`. An unlimited entitlement only counts.
+///
+/// # Errors
+/// 404; 409 quota-exceeded, entitlement-inactive. The errors of the idempotency key.
+#[utoipa::path(post, path = "/v1/entitlements/{id}/consume", operation_id = "consumeEntitlement", tag = "Entitlements", summary = "Use up units",
+    description = "Exact, however many ask at once. An unlimited entitlement only counts.",
+    params(Id),
+    request_body = Consumption,
+    responses((status = 200, body = Entitlement, description = "The entitlement after it")))]
+pub async fn consume(
+    account: Account,
+    id: Id,
+    request: Keyed<Consumption>,
+    db: Data<Db>,
+) -> Result<HttpResponse, ApiError> {
+    CONSUME_ENTITLEMENT
+        .run(&**db, account.id, request.on(id.0), move |conn, consumption| {
+            let entitlement = use_up(conn, account.id, id.0, consumption.units)?;
+            Ok::<_, ApiError>(Reply::ok(&entitlement)?)
+        })
+        .await
+}
+
+fn use_up(conn: &mut PgConnection, account_id: Uuid, id: Uuid, units: i64) -> Result<Entitlement, ApiError> {
+    let (entitlement, is_expired) = lock(conn, account_id, id)?;
+    if entitlement.revoked_at.is_some() {
+        return Err(inactive("revoked"));
+    }
+    if is_expired {
+        return Err(inactive("expired"));
+    }
+    // An unlimited entitlement counts to the largest integer of every JSON parser: 285 years of a million units a second.
+    let left = entitlement.units.unwrap_or(MAX_SAFE_INTEGER) - entitlement.units_used;
+    if units > left {
+        let detail = format!("{left} units are left, {units} were to be consumed");
+        return Err(ApiError::new(&QUOTA_EXCEEDED, detail).with("available", left));
+    }
+    let entitlement: Entitlement = diesel::update(entitlements::table.find((account_id, id)))
+        .set(entitlements::units_used.eq(entitlements::units_used + units))
+        .returning(Entitlement::as_returning())
+        .get_result(conn)?;
+    events::record(conn, account_id, "entitlement.consumed", &entitlement)?;
+    Ok(entitlement)
+}
+
+/// `POST /v1/entitlements/{id}/revoke`. An expired entitlement can be revoked too.
+///
+/// # Errors
+/// 404. 409 entitlement-inactive: revoked already. The errors of the idempotency key.
+#[utoipa::path(post, path = "/v1/entitlements/{id}/revoke", operation_id = "revokeEntitlement", tag = "Entitlements", summary = "Revoke",
+    description = "For good.",
+    params(Id),
+    request_body = Option<NoBody>,
+    responses((status = 200, body = Entitlement, description = "The entitlement, revoked")))]
+pub async fn revoke(account: Account, id: Id, request: Keyed<NoBody>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    REVOKE_ENTITLEMENT
+        .run(&**db, account.id, request.on(id.0), move |conn, _| {
+            let (entitlement, _) = lock(conn, account.id, id.0)?;
+            if entitlement.revoked_at.is_some() {
+                return Err(inactive("revoked already"));
+            }
+            Ok::<_, ApiError>(Reply::ok(&set_revoked(conn, account.id, id.0)?)?)
+        })
+        .await
+}
+
+fn inactive(how: &str) -> ApiError {
+    ApiError::new(&ENTITLEMENT_INACTIVE, format!("the entitlement is {how}"))
+}
+
+/// Locks an entitlement until the transaction ends. Returns whether it was expired when the transaction began.
+fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<(Entitlement, bool), ApiError> {
+    let row: Option<(Entitlement, Option<bool>)> = entitlements::table
+        .find((account_id, id))
+        .select((Entitlement::as_select(), entitlements::expires_at.le(now.into_sql::<Timestamptz>().nullable())))
+        .for_update()
+        .first(conn)
+        .optional()?;
+    let (entitlement, is_expired) = row.ok_or_else(no_entitlement)?;
+    Ok((entitlement, is_expired.unwrap_or(false)))
+}
+
+/// Revokes a locked entitlement.
+fn set_revoked(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Entitlement, ApiError> {
+    let entitlement: Entitlement = diesel::update(entitlements::table.find((account_id, id)))
+        .set(entitlements::revoked_at.eq(now.into_sql::<Timestamptz>().nullable()))
+        .returning(Entitlement::as_returning())
+        .get_result(conn)?;
+    events::record(conn, account_id, "entitlement.revoked", &entitlement)?;
+    Ok(entitlement)
+}
+
+fn no_entitlement() -> ApiError {
+    ApiError::not_found("entitlement")
+}

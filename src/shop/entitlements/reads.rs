@@ -1,0 +1,78 @@
+//! Reading entitlements, without a lock: good for an answer, not for a decision to write.
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use diesel::prelude::*;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use super::{Entitlement, no_entitlement};
+use crate::db::Db;
+use crate::http::ApiError;
+use crate::http::auth::Account;
+use crate::http::{By, Id, Page, Paging};
+use crate::schema::entitlements;
+
+/// `?customer=` and `?feature=` of the list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Filter {
+    /// Only entitlements of this customer.
+    #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
+    customer: Option<String>,
+    /// Only entitlements of this feature.
+    #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", nullable = false)]
+    feature: Option<String>,
+}
+
+/// `GET /v1/entitlements`
+///
+/// # Errors
+/// 422 for a bad page, customer or feature.
+#[utoipa::path(get, path = "/v1/entitlements", operation_id = "listEntitlements", tag = "Entitlements", summary = "Entitlements",
+    description = "Newest first.",
+    params(Paging<Uuid, By<Filter>>),
+    responses((status = 200, body = Page<Entitlement>, description = "A page")))]
+pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    let page = db
+        .read(account.id, move |conn| {
+            let query = entitlements::table
+                .filter(entitlements::account_id.eq(account.id))
+                .select(Entitlement::as_select())
+                .into_boxed();
+            let mut query = paging.filter.within(query, entitlements::created_at);
+            let Filter { customer, feature } = &paging.filter.filter;
+            if let Some(customer) = customer {
+                query = query.filter(entitlements::customer.eq(customer));
+            }
+            if let Some(feature) = feature {
+                query = query.filter(entitlements::feature.eq(feature));
+            }
+            if let Some(after) = paging.after {
+                query = query.filter(entitlements::id.lt(after));
+            }
+            let rows: Vec<Entitlement> = query.order(entitlements::id.desc()).limit(paging.rows()).load(conn)?;
+            Ok(paging.page(rows))
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// `GET /v1/entitlements/{id}`
+///
+/// # Errors
+/// 404.
+#[utoipa::path(get, path = "/v1/entitlements/{id}", operation_id = "getEntitlement", tag = "Entitlements", summary = "An entitlement",
+    description = "As it is now.",
+    params(Id),
+    responses((status = 200, body = Entitlement, description = "The entitlement")))]
+pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    let entitlement: Option<Entitlement> = db
+        .read(account.id, move |conn| {
+            let entitlement = entitlements::table.find((account.id, id.0)).select(Entitlement::as_select());
+            entitlement.first(conn).optional().map_err(ApiError::from)
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(entitlement.ok_or_else(no_entitlement)?))
+}

@@ -1,0 +1,220 @@
+//! Events: one row for each change. The transaction that makes the change writes the row. Clients read the rows as a feed in
+//! a fixed order.
+//!
+//! # The order of the feed
+//! A client goes on from the last cursor that it got. So no event may appear before a cursor that a client has. Ids, sequences
+//! and times don't guarantee this: a transaction takes them when it writes, and transactions commit in another order. So an
+//! event has no position when it is written. The next read gives positions to all committed events, under the feed's lock. An
+//! event that commits later gets a later position. If there is nothing to place, a read writes nothing.
+
+use std::fmt;
+use std::str::FromStr;
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use chrono::{DateTime, Utc};
+use diesel::dsl::exists;
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Uuid as SqlUuid};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
+use uuid::Uuid;
+
+use crate::db::Db;
+use crate::http::ApiError;
+use crate::http::auth::Account;
+use crate::http::{After, By, Page, Paging};
+use crate::schema::{event_feeds, events};
+use idempotency::FieldError;
+
+/// Events placed by one transaction at most: some 20 ms of work, so that a reader never holds the feed's lock for long.
+const PLACED_AT_ONCE: i64 = 1000;
+
+/// Writes the event of a change. `data` is the object after the change.
+///
+/// # Errors
+/// The database's.
+pub fn record<T: Serialize>(conn: &mut PgConnection, account_id: Uuid, kind: &str, data: &T) -> Result<(), ApiError> {
+    diesel::insert_into(events::table)
+        .values((
+            events::account_id.eq(account_id),
+            events::id.eq(Uuid::now_v7()),
+            events::type_.eq(kind),
+            events::data.eq(serde_json::to_value(data)?),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// A place in an account's feed. Clients must not interpret a cursor: its form may change.
+#[derive(Clone, Copy, Debug, ToSchema)]
+#[schema(value_type = String, pattern = "^evt_[0-9a-f]{16}$", example = "evt_0000000000000003")]
+pub struct Cursor(i64);
+
+/// On purpose: a prefix, so that nobody uses a cursor as a number.
+const CURSOR_PREFIX: &str = "evt_";
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{CURSOR_PREFIX}{:016x}", self.0)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let digits = text.strip_prefix(CURSOR_PREFIX).ok_or(())?;
+        let cursor = Self(i64::from_str_radix(digits, 16).map_err(|_| ())?);
+        // Only the spelling that the feed gave.
+        if cursor.0 > 0 && cursor.to_string() == text { Ok(cursor) } else { Err(()) }
+    }
+}
+
+impl After for Cursor {
+    fn schema() -> RefOr<Schema> {
+        <Self as PartialSchema>::schema()
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// An event, as the API shows it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Event {
+    /// UUIDv7.
+    id: Uuid,
+    /// The event's place in the feed, for `after`.
+    cursor: Cursor,
+    /// What happened, for example `order.created`.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The object after the change.
+    #[schema(value_type = Object)]
+    data: Value,
+    /// When the change was made.
+    created_at: DateTime<Utc>,
+}
+
+/// `?type=` and `?object_id=` of the feed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Filter {
+    /// Only events of this type, for example `order.created`.
+    #[serde(rename = "type")]
+    #[param(pattern = "^[a-z]+\\.[a-z]+$", nullable = false, example = "order.created")]
+    kind: Option<String>,
+    /// Only events of this object: an id, or the SKU of a product.
+    #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", nullable = false)]
+    object_id: Option<String>,
+}
+
+/// `GET /v1/events`, oldest first. The cursor of the last event is the `after` of the next call, also if `has_more` is false.
+///
+/// # Errors
+/// 422: a bad page, or a cursor that this feed never gave.
+#[utoipa::path(get, path = "/v1/events", operation_id = "listEvents", tag = "Events", summary = "The feed",
+    description = "Oldest first, in an order that never changes. Go on from the `cursor` of the last event that you have: no event appears before it later.",
+    params(Paging<Cursor, By<Filter>>),
+    responses((status = 200, body = Page<Event>, description = "A page")))]
+pub async fn list(
+    account: Account,
+    paging: Paging<Cursor, By<Filter>>,
+    db: Data<Db>,
+) -> Result<HttpResponse, ApiError> {
+    let page = db
+        .read(account.id, move |conn| {
+            let whole = usize::try_from(paging.rows()).unwrap_or(usize::MAX);
+            let mut events = placed(conn, account.id, &paging)?;
+            // In a loop, since a filter may skip every event that was placed.
+            while events.len() < whole && waits_for_a_place(conn, account.id)? {
+                place(conn, account.id)?;
+                events = placed(conn, account.id, &paging)?;
+            }
+            if events.is_empty() {
+                check_known(conn, account.id, paging.after)?;
+            }
+            Ok(paging.page(events))
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// The events after the cursor that have a position.
+fn placed(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Cursor, By<Filter>>) -> QueryResult<Vec<Event>> {
+    let query = events::table
+        .filter(events::account_id.eq(account_id))
+        .filter(events::position.gt(paging.after.map_or(0, |cursor| cursor.0)))
+        .into_boxed();
+    let mut query = paging.filter.within(query, events::created_at);
+    let Filter { kind, object_id } = &paging.filter.filter;
+    if let Some(kind) = kind {
+        query = query.filter(events::type_.eq(kind));
+    }
+    if let Some(object_id) = object_id {
+        let member = |name: &'static str| events::data.retrieve_as_text(name);
+        query = query.filter(member("id").eq(object_id).or(member("sku").eq(object_id)));
+    }
+    let rows = query
+        .order(events::position)
+        .limit(paging.rows())
+        .select((events::id, events::position.assume_not_null(), events::type_, events::data, events::created_at))
+        .load::<(Uuid, i64, String, Value, DateTime<Utc>)>(conn)?;
+    let event = |(id, position, kind, data, created_at)| Event { id, cursor: Cursor(position), kind, data, created_at };
+    Ok(rows.into_iter().map(event).collect())
+}
+
+fn waits_for_a_place(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<bool> {
+    let waiting = events::table.filter(events::account_id.eq(account_id)).filter(events::position.is_null());
+    diesel::select(exists(waiting)).get_result(conn)
+}
+
+/// Gives the next positions to the oldest committed events that have none, in one short transaction.
+fn place(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<()> {
+    conn.build_transaction().read_committed().run(|conn| {
+        diesel::insert_into(event_feeds::table)
+            .values((event_feeds::account_id.eq(account_id), event_feeds::last_position.eq(0)))
+            .on_conflict_do_nothing()
+            .execute(conn)?;
+        // The feed's lock. The next statement has a new snapshot, so it sees what the previous holder placed.
+        let last: i64 =
+            event_feeds::table.find(account_id).select(event_feeds::last_position).for_update().first(conn)?;
+        let placed = diesel::sql_query(
+            "UPDATE events SET position = $2 + waiting.place FROM (\
+               SELECT id, row_number() OVER (ORDER BY created_at, id) AS place FROM events \
+               WHERE account_id = $1 AND position IS NULL ORDER BY created_at, id LIMIT $3) AS waiting \
+             WHERE events.account_id = $1 AND events.id = waiting.id",
+        )
+        .bind::<SqlUuid, _>(account_id)
+        .bind::<BigInt, _>(last)
+        .bind::<BigInt, _>(PLACED_AT_ONCE)
+        .execute(conn)?;
+        if placed > 0 {
+            let placed = i64::try_from(placed).map_err(|e| diesel::result::Error::QueryBuilderError(e.into()))?;
+            diesel::update(event_feeds::table.find(account_id))
+                .set(event_feeds::last_position.eq(last + placed))
+                .execute(conn)?;
+        }
+        Ok(())
+    })
+}
+
+/// Refuses a cursor that is ahead of the feed: a cursor of another account, or from before a backup was restored. With an empty
+/// page, the client would silently miss the events up to its cursor. After a restore, a feed that has grown past the cursor
+/// can't tell: docs/operations.md says what to do then.
+fn check_known(conn: &mut PgConnection, account_id: Uuid, after: Option<Cursor>) -> Result<(), ApiError> {
+    let Some(Cursor(position)) = after else { return Ok(()) };
+    let given = events::table.filter(events::account_id.eq(account_id)).filter(events::position.eq(position));
+    if diesel::select(exists(given)).get_result(conn)? {
+        return Ok(());
+    }
+    let detail = "this feed never gave this cursor".to_owned();
+    Err(ApiError::invalid(&[FieldError { pointer: "/after".to_owned(), detail }]))
+}

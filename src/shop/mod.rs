@@ -1,0 +1,12 @@
+//! The business. A feature reads top to bottom: policy, body, handler, queries.
+
+pub mod charges;
+pub mod demo;
+pub mod entitlements;
+pub mod erasure;
+pub mod events;
+pub mod orders;
+pub mod payments;
+pub mod products;
+pub mod refunds;
+pub mod status;

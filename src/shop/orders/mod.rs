@@ -1,0 +1,190 @@
+//! Orders: made at the catalogue's prices, listed, canceled.
+//!
+//! An order keeps snapshots of its products, so a later change of the catalogue doesn't change the order. The transaction that
+//! makes the order reserves stock, under locks on the products with a stock. Canceling gives the stock back.
+
+mod order;
+mod place;
+mod stock;
+
+use std::collections::HashMap;
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use self::order::no_order;
+pub use self::order::{Item, Order};
+pub(crate) use self::order::{Row, lock, set_status};
+pub use self::place::NewOrder;
+use self::place::place;
+use self::stock::{lock_stock, move_reserved};
+use crate::db::Db;
+use crate::http::ApiError;
+use crate::http::Keyed;
+use crate::http::auth::Account;
+use crate::http::problems::{ORDER_NOT_CANCELABLE, PAYMENT_IN_PROGRESS};
+use crate::http::{By, Id, NoBody, Page, Paging};
+use crate::schema::{charges, orders};
+use crate::shop::status::{OrderStatus, PaymentStatus};
+use idempotency::{Failures, Policy, Reply, Scope, hours, seconds};
+
+/// A product that is out of stock now may have stock in a minute, so a failure is not worth keeping.
+pub const CREATE_ORDER: Policy = Policy {
+    route: "POST /v1/orders",
+    scope: Scope::Account,
+    failures: Failures::SuccessOnly,
+    success_ttl: hours(24),
+    wait: seconds(5),
+};
+
+/// A refusal is cheap to decide again, and a retry does no harm. So a failure is not worth keeping.
+pub const CANCEL_ORDER: Policy = Policy {
+    route: "POST /v1/orders/{id}/cancel",
+    scope: Scope::Resource,
+    failures: Failures::SuccessOnly,
+    success_ttl: hours(24),
+    wait: seconds(5),
+};
+
+/// The filters of the list of orders.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Filter {
+    /// Only orders of this customer.
+    #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
+    customer: Option<String>,
+    /// Only orders with this status.
+    #[param(inline, nullable = false)]
+    status: Option<OrderStatus>,
+}
+
+/// `POST /v1/orders`
+///
+/// # Errors
+/// 422 unknown-product, mixed-currencies; 409 out-of-stock. The errors of the idempotency key.
+#[utoipa::path(post, path = "/v1/orders", operation_id = "createOrder", tag = "Orders", summary = "Make an order",
+    description = "The order gets the catalogue's current prices. If a product has a stock, the order reserves its units. A retry must send the same key.",
+    request_body = NewOrder,
+    responses((status = 201, body = Order, description = "The order, pending")))]
+pub async fn create(account: Account, request: Keyed<NewOrder>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    CREATE_ORDER
+        .run(&**db, account.id, request, move |conn, new| {
+            let order = place(conn, account.id, new)?;
+            Ok::<_, ApiError>(Reply::created(format!("/v1/orders/{}", order.id), &order)?)
+        })
+        .await
+}
+
+/// The same order without a key: the same body, without claim and record. `bench/` measures with it what idempotency costs.
+///
+/// # Errors
+/// As [`create`].
+#[cfg(feature = "bench")]
+pub async fn create_without_key(
+    account: Account,
+    request: crate::http::Json<NewOrder>,
+    db: Data<Db>,
+) -> Result<HttpResponse, ApiError> {
+    let work = move |conn: &mut PgConnection| {
+        conn.build_transaction().read_committed().run(|conn| place(conn, account.id, &request.0))
+    };
+    let order = db.run(account.id, work).await?;
+    Ok(HttpResponse::Created().insert_header(("Location", format!("/v1/orders/{}", order.id))).json(order))
+}
+
+/// `GET /v1/orders`
+///
+/// # Errors
+/// 422 for a bad page.
+#[utoipa::path(get, path = "/v1/orders", operation_id = "listOrders", tag = "Orders", summary = "Orders",
+    description = "Newest first.",
+    params(Paging<Uuid, By<Filter>>),
+    responses((status = 200, body = Page<Order>, description = "A page")))]
+pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    let page = db
+        .read(account.id, move |conn| {
+            let query = orders::table.filter(orders::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
+            let mut query = paging.filter.within(query, orders::created_at);
+            let Filter { customer, status } = &paging.filter.filter;
+            if let Some(customer) = customer {
+                query = query.filter(orders::customer.eq(customer));
+            }
+            if let Some(status) = *status {
+                query = query.filter(orders::status.eq(status));
+            }
+            if let Some(after) = paging.after {
+                query = query.filter(orders::id.lt(after));
+            }
+            let rows: Vec<Row> = query.order(orders::id.desc()).limit(paging.rows()).load(conn)?;
+            Ok::<_, ApiError>(paging.page(rows.iter().map(Order::from).collect()))
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// `GET /v1/orders/{id}`
+///
+/// # Errors
+/// 404.
+#[utoipa::path(get, path = "/v1/orders/{id}", operation_id = "getOrder", tag = "Orders", summary = "An order",
+    description = "As it is now.",
+    params(Id),
+    responses((status = 200, body = Order, description = "The order")))]
+pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    let row: Option<Row> = db
+        .read(account.id, move |conn| {
+            let order = orders::table.find((account.id, id.0)).select(Row::as_select());
+            order.first(conn).optional().map_err(ApiError::from)
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(Order::from(&row.ok_or_else(no_order)?)))
+}
+
+/// `POST /v1/orders/{id}/cancel`
+///
+/// # Errors
+/// 404; 409 order-not-cancelable, payment-in-progress. The errors of the idempotency key.
+#[utoipa::path(post, path = "/v1/orders/{id}/cancel", operation_id = "cancelOrder", tag = "Orders", summary = "Cancel a pending order",
+    description = "Gives its stock back.",
+    params(Id),
+    request_body = Option<NoBody>,
+    responses((status = 200, body = Order, description = "The order, canceled")))]
+pub async fn cancel(account: Account, id: Id, request: Keyed<NoBody>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    CANCEL_ORDER
+        .run(&**db, account.id, request.on(id.0), move |conn, _| {
+            let order = cancel_pending(conn, account.id, id.0)?;
+            Ok::<_, ApiError>(Reply::ok(&order)?)
+        })
+        .await
+}
+
+fn cancel_pending(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Order, ApiError> {
+    let order = lock(conn, account_id, id)?;
+    if order.status != OrderStatus::Pending {
+        return Err(ApiError::new(&ORDER_NOT_CANCELABLE, format!("the order is {}", order.status.as_str())));
+    }
+    if is_being_paid(conn, account_id, id)? {
+        return Err(ApiError::new(&PAYMENT_IN_PROGRESS, "a payment of this order is under way"));
+    }
+    let reserved: HashMap<&str, i32> =
+        order.lines.0.iter().filter(|line| line.reserves).map(|line| (line.sku.as_str(), line.quantity)).collect();
+    for (sku, _) in lock_stock(conn, account_id, reserved.keys().copied())? {
+        move_reserved(conn, account_id, &sku, -i64::from(reserved[sku.as_str()]))?;
+    }
+    set_status(conn, account_id, id, OrderStatus::Canceled).map(|row| Order::from(&row))
+}
+
+/// Whether a charge of the order is processing. The order must be locked by an earlier statement: a locking statement reads
+/// other tables with a snapshot from before its wait.
+fn is_being_paid(conn: &mut PgConnection, account_id: Uuid, order_id: Uuid) -> QueryResult<bool> {
+    let processing = charges::table
+        .filter(charges::account_id.eq(account_id))
+        .filter(charges::order_id.eq(order_id))
+        .filter(charges::status.eq(PaymentStatus::Processing));
+    diesel::select(diesel::dsl::exists(processing)).get_result(conn)
+}

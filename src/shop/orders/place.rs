@@ -1,0 +1,180 @@
+//! Placing an order: offers, one currency, stock, the order, its event. `place` runs in the order in which it reads.
+
+use std::collections::{HashMap, HashSet};
+use std::iter::zip;
+
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use garde::Validate;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::order::{Line, Lines, Order, Row};
+use super::stock::{lock_stock, move_reserved};
+use crate::http::ApiError;
+use crate::http::problems::{MIXED_CURRENCIES, OUT_OF_STOCK, UNKNOWN_PRODUCT};
+use crate::http::{printable, slug};
+use crate::schema::{orders, products};
+use crate::shop::events;
+use crate::shop::products::Grants;
+use crate::shop::status::OrderStatus;
+
+/// The most items of one order. So the reply stays well below the limit of the idempotency record.
+const MAX_ITEMS: usize = 100;
+
+/// The body of `POST /v1/orders`.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[schema(example = json!({"customer": "ada", "items": [{"sku": "pro-monthly", "quantity": 1}]}))]
+#[serde(deny_unknown_fields)]
+pub struct NewOrder {
+    #[garde(length(chars, min = 1, max = 255), custom(printable))]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "ada")]
+    customer: String,
+    #[garde(length(min = 1, max = MAX_ITEMS), dive, custom(each_sku_once))]
+    #[schema(min_items = 1, max_items = 100)]
+    items: Vec<NewItem>,
+}
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewItem {
+    #[garde(custom(slug))]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", example = "pro-monthly")]
+    sku: String,
+    #[garde(range(min = 1, max = 10_000))]
+    #[schema(minimum = 1, maximum = 10_000, example = 1)]
+    quantity: i32,
+}
+
+fn each_sku_once(items: &[NewItem], (): &()) -> garde::Result {
+    let mut seen = HashSet::new();
+    match items.iter().find(|item| !seen.insert(&item.sku)) {
+        Some(twice) => Err(garde::Error::new(format!("the SKU {} occurs twice; add up its quantities", twice.sku))),
+        None => Ok(()),
+    }
+}
+
+/// A product with its terms when it was read.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = products, check_for_backend(diesel::pg::Pg))]
+struct Offer {
+    sku: String,
+    name: String,
+    unit_amount: i64,
+    currency: String,
+    stock: Option<i64>,
+    grant_feature: Option<String>,
+    grant_units: Option<i64>,
+    grant_days: Option<i32>,
+}
+
+/// Places an order, in the transaction that holds its key.
+///
+/// # Errors
+/// 422 unknown-product, mixed-currencies; 409 out-of-stock.
+pub(super) fn place(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -> Result<Order, ApiError> {
+    let offers = offers(conn, account_id, new)?;
+    one_currency(&offers)?;
+    let reserved = reserve(conn, account_id, new, &offers)?;
+    let order = insert(conn, account_id, new, offers, &reserved)?;
+    events::record(conn, account_id, "order.created", &order)?;
+    Ok(order)
+}
+
+/// The products of the order, one for each item. On purpose: no lock, so that an unlimited product is never a hot row.
+fn offers(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -> Result<Vec<Offer>, ApiError> {
+    let skus: Vec<_> = new.items.iter().map(|item| item.sku.as_str()).collect();
+    let found: Vec<Offer> = products::table
+        .filter(products::account_id.eq(account_id))
+        .filter(products::sku.eq_any(skus))
+        .select(Offer::as_select())
+        .load(conn)?;
+    let mut by_sku: HashMap<String, Offer> = found.into_iter().map(|offer| (offer.sku.clone(), offer)).collect();
+    let of_item = |item: &NewItem| by_sku.remove(&item.sku).ok_or_else(|| unknown_product(&item.sku));
+    new.items.iter().map(of_item).collect()
+}
+
+fn one_currency(offers: &[Offer]) -> Result<(), ApiError> {
+    let first = &offers[0];
+    match offers.iter().find(|offer| offer.currency != first.currency) {
+        None => Ok(()),
+        Some(other) => Err(ApiError::new(
+            &MIXED_CURRENCIES,
+            format!("{} is in {}, but {} is in {}", first.sku, first.currency, other.sku, other.currency),
+        )),
+    }
+}
+
+/// Reserves the units of the products with a stock. The products are locked `FOR UPDATE`, so their stock can't change before
+/// COMMIT. Every transaction locks products in the order of their SKUs, so no deadlock comes of it. Returns the reserved SKUs.
+/// A product that became unlimited after it was read is not among them.
+fn reserve(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    new: &NewOrder,
+    offers: &[Offer],
+) -> Result<HashSet<String>, ApiError> {
+    let stocked: HashMap<&str, i64> = zip(&new.items, offers)
+        .filter(|(_, offer)| offer.stock.is_some())
+        .map(|(item, _)| (item.sku.as_str(), i64::from(item.quantity)))
+        .collect();
+    let mut reserved = HashSet::new();
+    if stocked.is_empty() {
+        return Ok(reserved);
+    }
+    for (sku, left) in lock_stock(conn, account_id, stocked.keys().copied())? {
+        let (Some(left), quantity) = (left, stocked[sku.as_str()]) else { continue };
+        if quantity > left {
+            return Err(out_of_stock(&sku, left, quantity));
+        }
+        move_reserved(conn, account_id, &sku, quantity)?;
+        reserved.insert(sku);
+    }
+    Ok(reserved)
+}
+
+fn insert(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    new: &NewOrder,
+    offers: Vec<Offer>,
+    reserved: &HashSet<String>,
+) -> Result<Order, ApiError> {
+    let currency = offers[0].currency.clone();
+    let lines: Vec<Line> = zip(&new.items, offers).map(|(item, offer)| line(item, offer, reserved)).collect();
+    let amount: i64 = lines.iter().map(|line| line.unit_amount * i64::from(line.quantity)).sum();
+    let row: Row = diesel::insert_into(orders::table)
+        .values((
+            orders::account_id.eq(account_id),
+            orders::id.eq(Uuid::now_v7()),
+            orders::customer.eq(&new.customer),
+            orders::status.eq(OrderStatus::Pending),
+            orders::currency.eq(currency),
+            orders::amount.eq(amount),
+            orders::items.eq(Lines(lines)),
+        ))
+        .returning(Row::as_returning())
+        .get_result(conn)?;
+    Ok(Order::from(&row))
+}
+
+fn line(item: &NewItem, offer: Offer, reserved: &HashSet<String>) -> Line {
+    Line {
+        reserves: reserved.contains(&offer.sku),
+        sku: offer.sku,
+        name: offer.name,
+        quantity: item.quantity,
+        unit_amount: offer.unit_amount,
+        grants: Grants::of_columns((offer.grant_feature, offer.grant_units, offer.grant_days)),
+    }
+}
+
+fn unknown_product(sku: &str) -> ApiError {
+    ApiError::new(&UNKNOWN_PRODUCT, format!("there is no product {sku}")).with("sku", sku)
+}
+
+fn out_of_stock(sku: &str, left: i64, quantity: i64) -> ApiError {
+    let detail = format!("{left} of {sku} are left, {quantity} were ordered");
+    ApiError::new(&OUT_OF_STOCK, detail).with("sku", sku).with("available", left)
+}

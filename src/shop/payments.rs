@@ -1,0 +1,196 @@
+//! Payments: the two endpoints that call the gateway, and the gateway as the external call module needs it.
+//!
+//! This is the second pattern in use. A handler shows its first transaction. [`Payments`] says how a call is sent, looked up and
+//! applied, for charges and refunds together. `external call/` does the rest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::web::{Bytes, Data};
+use diesel::pg::PgConnection;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::db::Db;
+use crate::gateway::{self, Gateway, Outcome};
+use crate::http::ApiError;
+use crate::http::Id;
+use crate::http::Keyed;
+use crate::http::auth::Account;
+use crate::process::failpoint::failpoint;
+use crate::shop::charges::{self, CREATE_CHARGE, Charge, NewCharge};
+use crate::shop::refunds::{self, CREATE_REFUND, NewRefund, Refund};
+use external_calls::{self, CallError, ExternalSystem, MadeBy, Started, Step};
+use idempotency::{FieldError, Policy, Reply};
+
+/// Resolves charges and refunds.
+pub type Resolver = external_calls::Resolver<Payments, Db>;
+
+/// `POST /v1/charges`: 201 if the charge succeeded, 402 if it was declined, 202 while the outcome is unknown.
+///
+/// # Errors
+/// 404: no such order. 409 order-not-payable, payment-in-progress, idempotency-key-expired. 422: the gateway doesn't accept
+/// the payment method. The errors of the idempotency key.
+#[utoipa::path(post, path = "/v1/charges", operation_id = "createCharge", tag = "Charges", summary = "Pay an order",
+    description = "Pays the whole of a pending order. 202 while the outcome is not known: send the same request with the same key again.",
+    request_body = NewCharge,
+    responses((status = 201, body = Charge, description = "It succeeded"), (status = 202, body = Charge, description = "Still processing")))]
+pub async fn create_charge(
+    account: Account,
+    request: Keyed<NewCharge>,
+    resolver: Data<Resolver>,
+) -> Result<HttpResponse, ApiError> {
+    failpoint("before-claim");
+    let made_by = MadeBy::of(&request, account.id, &CREATE_CHARGE)?;
+    let gateway = Arc::clone(&resolver.system().0);
+    let answer = resolver
+        .run(CREATE_CHARGE, account.id, request, move |conn, new| {
+            failpoint("after-claim");
+            // On purpose: inside the body, so that a retry still gets its reply after the gateway stops accepting the method.
+            if !gateway.accepts(&new.payment_method) {
+                let detail = "the gateway does not accept this payment method".to_owned();
+                return Err(ApiError::invalid(&[FieldError { pointer: "/payment_method".to_owned(), detail }]));
+            }
+            let charge = charges::insert(conn, account.id, &made_by, new)?;
+            let call = Call::Capture((&charge).into());
+            Ok(Started { call, location: charges::location(charge.id), body: json(&charge)? })
+        })
+        .await?;
+    failpoint("before-answer");
+    Ok(answer)
+}
+
+/// `POST /v1/charges/{id}/refunds`: 201 if the refund succeeded, 402 if the gateway refused, 202 while the outcome is unknown.
+///
+/// # Errors
+/// 404: no such charge. 409 charge-not-refundable, refund-exceeds-charge, payment-in-progress, idempotency-key-expired. The
+/// errors of the idempotency key.
+#[utoipa::path(post, path = "/v1/charges/{id}/refunds", operation_id = "createRefund", tag = "Refunds", summary = "Refund a charge",
+    description = "Part of it, or all that is left. 202 while the outcome is not known.",
+    params(Id),
+    request_body = Option<NewRefund>,
+    responses((status = 201, body = Refund, description = "It succeeded"), (status = 202, body = Refund, description = "Still processing")))]
+pub async fn create_refund(
+    account: Account,
+    charge: Id,
+    request: Keyed<NewRefund>,
+    resolver: Data<Resolver>,
+) -> Result<HttpResponse, ApiError> {
+    failpoint("before-claim");
+    let request = request.on(charge.0);
+    let made_by = MadeBy::of(&request, account.id, &CREATE_REFUND)?;
+    let answer = resolver
+        .run(CREATE_REFUND, account.id, request, move |conn, new| {
+            failpoint("after-claim");
+            let (refund, call) = refunds::insert(conn, account.id, &made_by, charge.0, new)?;
+            Ok(Started { call: Call::GiveBack(call), location: refunds::location(refund.id), body: json(&refund)? })
+        })
+        .await?;
+    failpoint("before-answer");
+    Ok(answer)
+}
+
+fn json<T: Serialize>(body: &T) -> Result<Bytes, ApiError> {
+    Ok(Bytes::from(serde_json::to_vec(body)?))
+}
+
+/// A call to the gateway, as it is stored with its external call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Call {
+    /// Of a charge.
+    Capture(charges::Capture),
+    /// Of a refund.
+    GiveBack(refunds::GiveBack),
+}
+
+impl Call {
+    /// The call in the gateway's types.
+    fn to_gateway(&self, reference: &str) -> gateway::Call {
+        match self.clone() {
+            Self::Capture(charges::Capture { amount, currency, payment_method, .. }) => {
+                gateway::Call::Capture(gateway::Capture {
+                    reference: reference.to_owned(),
+                    amount,
+                    currency,
+                    payment_method,
+                })
+            }
+            Self::GiveBack(refunds::GiveBack { capture, amount, currency, .. }) => {
+                gateway::Call::Refund(gateway::Refund { reference: reference.to_owned(), capture, amount, currency })
+            }
+        }
+    }
+}
+
+/// The gateway, as the external call module sees it.
+#[derive(Clone)]
+pub struct Payments(pub Arc<dyn Gateway>);
+
+impl ExternalSystem for Payments {
+    type Call = Call;
+    type Outcome = Outcome;
+    type Error = ApiError;
+
+    /// Gateways forget keys after 24 h at the earliest (Stripe, for example). The hour less covers clocks that differ, and the
+    /// time until the call arrives.
+    const KEY_LIFETIME: Duration = Duration::from_secs(23 * 60 * 60);
+
+    fn policy(&self, call: &Call) -> Policy {
+        match call {
+            Call::Capture(_) => CREATE_CHARGE,
+            Call::GiveBack(_) => CREATE_REFUND,
+        }
+    }
+
+    async fn send(&self, reference: &str, call: &Call) -> Result<Outcome, CallError> {
+        match call.to_gateway(reference) {
+            gateway::Call::Capture(capture) => self.0.capture(&capture).await,
+            gateway::Call::Refund(refund) => self.0.refund(&refund).await,
+        }
+    }
+
+    async fn look_up(&self, reference: &str, call: &Call) -> Result<Option<Outcome>, CallError> {
+        self.0.find(&call.to_gateway(reference)).await
+    }
+
+    fn refused(&self, _: &Call, _: u16) -> Outcome {
+        Outcome::Failed
+    }
+
+    fn apply(
+        &self,
+        conn: &mut PgConnection,
+        account_id: Uuid,
+        call: &Call,
+        outcome: &Outcome,
+    ) -> Result<Reply, ApiError> {
+        match call {
+            Call::Capture(capture) => charges::apply(conn, account_id, capture, outcome),
+            Call::GiveBack(refund) => refunds::apply(conn, account_id, refund, outcome),
+        }
+    }
+
+    fn pending(&self, conn: &mut PgConnection, account_id: Uuid, call: &Call) -> Result<Bytes, ApiError> {
+        match call {
+            Call::Capture(capture) => json(&charges::find(conn, account_id, capture.charge_id)?),
+            Call::GiveBack(refund) => json(&refunds::find(conn, account_id, refund.refund_id)?),
+        }
+    }
+
+    fn reached(&self, step: Step) {
+        failpoint(match step {
+            Step::Started => "after-commit-1",
+            Step::Sending => "before-call",
+            Step::Called => "after-call",
+            Step::Applied => "before-commit-2",
+            Step::Recorded => "after-commit-2",
+        });
+    }
+
+    #[cfg(feature = "otel")]
+    fn carried<T>(work: impl Future<Output = T> + Send + 'static) -> impl Future<Output = T> + Send + 'static {
+        opentelemetry::trace::FutureExt::with_current_context(work)
+    }
+}

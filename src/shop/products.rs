@@ -1,0 +1,194 @@
+//! The catalogue: products by SKU, with prices, stock and what payment grants.
+//!
+//! PUT needs no key: a PUT replaces the product's terms, so two PUTs leave what one PUT leaves. A PUT sets `stock`, the total
+//! ever supplied, and never `reserved`. So a late retry of a PUT never oversells.
+//!
+//! "Idempotent" alone is not enough for a PUT that arrives late. A PUT that hung in a proxy undoes a newer PUT of another
+//! client. So the client may name with `If-Match` the version that it saw, and the API refuses a PUT of another version. If the
+//! product already has the PUT's terms, the API never refuses: this may be the retry of the PUT that made them.
+
+mod terms;
+
+use actix_web::http::header::{ETag, EntityTag, Header, IF_MATCH, IfMatch};
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use uuid::Uuid;
+
+pub(crate) use self::terms::Row;
+pub use self::terms::{Grants, MAX_UNIT_AMOUNT, Product, ProductTerms};
+use crate::db::Db;
+use crate::http::ApiError;
+use crate::http::auth::Account;
+use crate::http::problems::{MALFORMED_REQUEST, OUT_OF_STOCK, PRECONDITION_FAILED};
+use crate::http::{By, Json, NoFilter, Page, Paging, is_slug};
+use crate::schema::products;
+use crate::shop::events;
+
+/// `GET /v1/products`
+///
+/// # Errors
+/// 422 for a bad page.
+#[utoipa::path(get, path = "/v1/products", operation_id = "listProducts", tag = "Products", summary = "The catalogue",
+    description = "By SKU.",
+    params(Paging<String, By<NoFilter>>),
+    responses((status = 200, body = Page<Product>, description = "A page")))]
+pub async fn list(
+    account: Account,
+    paging: Paging<String, By<NoFilter>>,
+    db: Data<Db>,
+) -> Result<HttpResponse, ApiError> {
+    let page = db
+        .read(account.id, move |conn| {
+            let query =
+                products::table.filter(products::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
+            let mut query = paging.filter.within(query, products::created_at);
+            if let Some(after) = &paging.after {
+                query = query.filter(products::sku.gt(after.replace('\0', "")));
+            }
+            let rows = query.order(products::sku).limit(paging.rows()).load(conn)?;
+            Ok::<_, ApiError>(paging.page(rows.into_iter().map(Product::from).collect()))
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// `GET /v1/products/{sku}`
+///
+/// # Errors
+/// 404.
+#[utoipa::path(get, path = "/v1/products/{sku}", operation_id = "getProduct", tag = "Products", summary = "A product",
+    description = "As it is now.",
+    params(("sku" = String, Path, description = "The product's SKU", example = "sticker")),
+    responses((status = 200, body = Product, description = "The product")))]
+pub async fn get(account: Account, sku: Path<String>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    let sku = known_form(sku)?;
+    let row: Option<Row> = db
+        .read(account.id, move |conn| {
+            let product = products::table.find((account.id, &sku)).select(Row::as_select());
+            product.first(conn).optional().map_err(ApiError::from)
+        })
+        .await?;
+    let row = row.ok_or_else(no_product)?;
+    Ok(HttpResponse::Ok().insert_header(ETag(row.etag())).json(Product::from(row)))
+}
+
+/// `PUT /v1/products/{sku}`: 201 for a new product, else 200.
+///
+/// # Errors
+/// 409 out-of-stock: `stock` is lower than `reserved`. 412: the product is not the version that `If-Match` names.
+#[utoipa::path(put, path = "/v1/products/{sku}", operation_id = "putProduct", tag = "Products", summary = "Say how a product shall be",
+    description = "Makes it where it is new. Sets the total of the stock, never what is reserved, so a late retry never oversells. \
+        With `If-Match`, a late PUT can't undo a newer one. A PUT whose terms the product has already succeeds all the same.",
+    params(
+        ("sku" = String, Path, description = "The product's SKU", example = "mug"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "The `ETag` that the change is based on; `*` for any", example = "*"),
+    ),
+    request_body = ProductTerms,
+    responses((status = 201, body = Product, description = "It is new"), (status = 200, body = Product, description = "It was there")))]
+pub async fn put(
+    account: Account,
+    sku: Path<String>,
+    request: HttpRequest,
+    terms: Json<ProductTerms>,
+    db: Data<Db>,
+) -> Result<HttpResponse, ApiError> {
+    let sku = known_form(sku)?;
+    let location = format!("/v1/products/{sku}");
+    let if_match = if_match(&request)?;
+    let (row, is_new) = db
+        .run(account.id, move |conn| {
+            conn.transaction(|conn| store(conn, account.id, &sku, &terms.0, if_match.as_ref()))
+        })
+        .await?;
+    let mut response = if is_new { HttpResponse::Created() } else { HttpResponse::Ok() };
+    if is_new {
+        response.insert_header(("Location", location));
+    }
+    Ok(response.insert_header(ETag(row.etag())).json(Product::from(row)))
+}
+
+/// Gives the product these terms. Returns whether the product is new. If the product has the terms already, nothing changes.
+fn store(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    sku: &str,
+    terms: &ProductTerms,
+    if_match: Option<&IfMatch>,
+) -> Result<(Row, bool), ApiError> {
+    if if_match.is_none()
+        && let Some(row) = insert(conn, account_id, sku, terms)?
+    {
+        return Ok((row, true));
+    }
+    // A product is never deleted. So the product is there, unless `If-Match` forbade to make it.
+    let current = products::table.find((account_id, sku)).select(Row::as_select()).for_update().first(conn);
+    let current: Row = current.optional()?.ok_or_else(|| changed("the product is not there"))?;
+    if terms.describe(&current) {
+        return Ok((current, false));
+    }
+    if !if_match.is_none_or(|if_match| names(if_match, &current.etag())) {
+        return Err(changed("the product was changed since"));
+    }
+    if terms.stock.is_some_and(|stock| stock < current.reserved) {
+        let detail = format!("{} units of {sku} are reserved by orders", current.reserved);
+        return Err(ApiError::new(&OUT_OF_STOCK, detail).with("sku", sku));
+    }
+    let row: Row = diesel::update(products::table.find((account_id, sku)))
+        .set((terms.columns(), products::updated_at.eq(diesel::dsl::now)))
+        .returning(Row::as_returning())
+        .get_result(conn)?;
+    events::record(conn, account_id, "product.updated", &Product::from(row.clone()))?;
+    Ok((row, false))
+}
+
+/// Makes the product, unless there is one.
+pub(crate) fn insert(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    sku: &str,
+    terms: &ProductTerms,
+) -> Result<Option<Row>, ApiError> {
+    let row: Option<Row> = diesel::insert_into(products::table)
+        .values((products::account_id.eq(account_id), products::sku.eq(sku), terms.columns()))
+        .on_conflict_do_nothing()
+        .returning(Row::as_returning())
+        .get_result(conn)
+        .optional()?;
+    if let Some(row) = &row {
+        events::record(conn, account_id, "product.updated", &Product::from(row.clone()))?;
+    }
+    Ok(row)
+}
+
+/// The precondition, if there is one. A header that can't be read is an error, and not "no precondition".
+fn if_match(request: &HttpRequest) -> Result<Option<IfMatch>, ApiError> {
+    if !request.headers().contains_key(IF_MATCH) {
+        return Ok(None);
+    }
+    let unreadable = |_| ApiError::new(&MALFORMED_REQUEST, "If-Match must be * or ETags in quotes");
+    IfMatch::parse(request).map(Some).map_err(unreadable)
+}
+
+/// Whether `If-Match` names the version. By RFC 9110 a weak tag never matches.
+fn names(if_match: &IfMatch, version: &EntityTag) -> bool {
+    match if_match {
+        IfMatch::Any => true,
+        IfMatch::Items(tags) => tags.iter().any(|tag| tag.strong_eq(version)),
+    }
+}
+
+fn changed(how: &str) -> ApiError {
+    ApiError::new(&PRECONDITION_FAILED, how.to_owned())
+}
+
+/// 404 for a SKU that no product can have.
+fn known_form(sku: Path<String>) -> Result<String, ApiError> {
+    let sku = sku.into_inner();
+    if is_slug(&sku) { Ok(sku) } else { Err(no_product()) }
+}
+
+fn no_product() -> ApiError {
+    ApiError::not_found("product")
+}

@@ -1,0 +1,91 @@
+//! Reading refunds, without a lock: good for an answer, not for a decision to write.
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use uuid::Uuid;
+
+use super::{Refund, Row};
+use crate::db::Db;
+use crate::http::ApiError;
+use crate::http::auth::Account;
+use crate::http::{By, Id, NoFilter, Page, Paging};
+use crate::schema::{charges as charges_table, refunds};
+use crate::shop::charges;
+use crate::shop::status::PaymentStatus;
+use external_calls::progress;
+
+/// A refund now.
+///
+/// # Errors
+/// 404.
+pub(crate) fn find(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Refund, ApiError> {
+    let row: Option<Row> = refunds::table.find((account_id, id)).select(Row::as_select()).first(conn).optional()?;
+    let mut refunds = with_progress(conn, account_id, row.into_iter().collect())?;
+    refunds.pop().ok_or_else(|| ApiError::not_found("refund"))
+}
+
+fn with_progress(conn: &mut PgConnection, account_id: Uuid, rows: Vec<Row>) -> QueryResult<Vec<Refund>> {
+    let processing = rows.iter().filter(|row| row.status == PaymentStatus::Processing);
+    let references: Vec<_> = processing.map(|row| row.reference.as_str()).collect();
+    let open = progress(conn, account_id, &references)?;
+    let shown = |row: Row| match open.get(&row.reference).copied() {
+        // The refund was resolved between the two statements, so the row is final by now.
+        None if row.status == PaymentStatus::Processing => {
+            let row: Row = refunds::table.find((account_id, row.id)).select(Row::as_select()).first(conn)?;
+            Ok(row.into_refund(None))
+        }
+        progress => Ok(row.into_refund(progress)),
+    };
+    rows.into_iter().map(shown).collect()
+}
+
+/// `GET /v1/charges/{id}/refunds`
+///
+/// # Errors
+/// 404 for the charge; 422 for a bad page.
+#[utoipa::path(get, path = "/v1/charges/{id}/refunds", operation_id = "listRefunds", tag = "Refunds", summary = "Refunds of a charge",
+    description = "Newest first.",
+    params(Id, Paging<Uuid, By<NoFilter>>),
+    responses((status = 200, body = Page<Refund>, description = "A page")))]
+pub async fn list(
+    account: Account,
+    charge: Id,
+    paging: Paging<Uuid, By<NoFilter>>,
+    db: Data<Db>,
+) -> Result<HttpResponse, ApiError> {
+    let page = db
+        .read(account.id, move |conn| {
+            let known: i64 = charges_table::table.find((account.id, charge.0)).count().get_result(conn)?;
+            if known == 0 {
+                return Err(charges::no_charge());
+            }
+            let query = refunds::table
+                .filter(refunds::account_id.eq(account.id))
+                .filter(refunds::charge_id.eq(charge.0))
+                .select(Row::as_select())
+                .into_boxed();
+            let mut query = paging.filter.within(query, refunds::created_at);
+            if let Some(after) = paging.after {
+                query = query.filter(refunds::id.lt(after));
+            }
+            let rows: Vec<Row> = query.order(refunds::id.desc()).limit(paging.rows()).load(conn)?;
+            Ok::<_, ApiError>(paging.page(with_progress(conn, account.id, rows)?))
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// `GET /v1/refunds/{id}`
+///
+/// # Errors
+/// 404.
+#[utoipa::path(get, path = "/v1/refunds/{id}", operation_id = "getRefund", tag = "Refunds", summary = "A refund",
+    description = "As it is now.",
+    params(Id),
+    responses((status = 200, body = Refund, description = "The refund")))]
+pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+    let refund = db.read(account.id, move |conn| find(conn, account.id, id.0)).await?;
+    Ok(HttpResponse::Ok().json(refund))
+}

@@ -1,0 +1,159 @@
+//! A proxy between the service and PostgreSQL. The proxy fails at chosen moments.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+
+use crate::CLUSTER;
+
+/// Listens on a TCP port and forwards to the cluster's socket.
+pub struct Proxy {
+    port: u16,
+    network: Arc<Network>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Sound,
+    /// The next message with these bytes arrives at PostgreSQL. Then the proxy cuts the connection instead of forwarding the
+    /// answer.
+    LosesAnswerTo(&'static [u8]),
+    /// PostgreSQL has the message, and the proxy will lose the answer.
+    LosesNextAnswer,
+    /// The proxy forwards nothing and keeps the connections open.
+    Silent,
+}
+
+struct Network {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// The state at the end of each answer of PostgreSQL: `I` idle, `T` inside a transaction, `E` inside a failed transaction.
+    ends: Mutex<Vec<u8>>,
+}
+
+impl Proxy {
+    /// Starts the proxy on a free port.
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let network =
+            Arc::new(Network { state: Mutex::new(State::Sound), changed: Condvar::new(), ends: Mutex::default() });
+        let shared = Arc::clone(&network);
+        // This thread and the threads of the connections end with the process.
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let server = UnixStream::connect(CLUSTER.get().unwrap().dir().join(".s.PGSQL.5432")).unwrap();
+                forward(client.unwrap(), server, &shared);
+            }
+        });
+        Self { port, network }
+    }
+
+    /// The URL of the same database through this proxy. The connection is not encrypted, so that the proxy sees a COMMIT.
+    pub fn url(&self, direct: &str) -> String {
+        let (_, database) = direct.rsplit_once('/').unwrap();
+        format!("postgresql://payments@127.0.0.1:{}/{database}?sslmode=disable&gssencmode=disable", self.port)
+    }
+
+    /// Cuts the connection of the next COMMIT: PostgreSQL has answered, but the answer does not arrive.
+    pub fn lose_answer_of_next_commit(&self) {
+        self.lose_answer_to(b"COMMIT\0");
+    }
+
+    /// Cuts the connection of the next message with these bytes in the same way.
+    pub fn lose_answer_to(&self, bytes: &'static [u8]) {
+        self.network.set(State::LosesAnswerTo(bytes));
+    }
+
+    /// The round trips since the last call, each as the state at its end. For example `IIT`.
+    pub fn round_trips(&self) -> String {
+        String::from_utf8(std::mem::take(&mut *self.network.ends.lock().unwrap())).unwrap()
+    }
+
+    /// From now on drops all data in both directions, like a host that vanished.
+    pub fn go_silent(&self) {
+        self.network.set(State::Silent);
+    }
+
+    /// Forwards again. The connections of the silent time are reset.
+    pub fn recover(&self) {
+        self.network.set(State::Sound);
+    }
+}
+
+impl Network {
+    fn set(&self, state: State) {
+        *self.state.lock().unwrap() = state;
+        self.changed.notify_all();
+    }
+
+    /// Returns a state if the client's data must not go on.
+    fn sees_from_client(&self, bytes: &[u8]) -> Option<State> {
+        let mut state = self.state.lock().unwrap();
+        if let State::LosesAnswerTo(these) = *state
+            && bytes.windows(these.len()).any(|window| window == these)
+        {
+            *state = State::LosesNextAnswer;
+        }
+        (*state == State::Silent).then_some(State::Silent)
+    }
+
+    /// Returns a state if the server's data must not go on.
+    fn sees_from_server(&self, bytes: &[u8]) -> Option<State> {
+        // ReadyForQuery is the last message of each answer.
+        if let [.., b'Z', 0, 0, 0, 5, end] = bytes {
+            self.ends.lock().unwrap().push(*end);
+        }
+        let mut state = self.state.lock().unwrap();
+        match *state {
+            State::Silent => Some(State::Silent),
+            // The client waits for this answer and has sent nothing else, so these bytes are the answer to lose.
+            State::LosesNextAnswer => Some(std::mem::replace(&mut *state, State::Sound)),
+            _ => None,
+        }
+    }
+
+    fn wait_until_sound(&self) {
+        let state = self.state.lock().unwrap();
+        drop(self.changed.wait_while(state, |state| *state == State::Silent).unwrap());
+    }
+}
+
+fn forward(client: TcpStream, server: UnixStream, network: &Arc<Network>) {
+    client.set_nodelay(true).unwrap();
+    let (client_2, server_2) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let (network, network_2) = (Arc::clone(network), Arc::clone(network));
+    thread::spawn(move || {
+        let state = pump(&client, &server, |bytes| network.sees_from_client(bytes));
+        close(&network, state, &client, &server);
+    });
+    thread::spawn(move || {
+        let state = pump(&server_2, &client_2, |bytes| network_2.sees_from_server(bytes));
+        close(&network_2, state, &client_2, &server_2);
+    });
+}
+
+/// Forwards until either side ends, or until `look` returns a state. Returns that state.
+fn pump(mut from: impl Read, mut to: impl Write, mut look: impl FnMut(&[u8]) -> Option<State>) -> State {
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let Ok(length @ 1..) = from.read(&mut buffer) else { return State::Sound };
+        if let Some(state) = look(&buffer[..length]) {
+            return state;
+        }
+        if to.write_all(&buffer[..length]).is_err() {
+            return State::Sound;
+        }
+    }
+}
+
+fn close(network: &Network, state: State, client: &TcpStream, server: &UnixStream) {
+    if state == State::Silent {
+        network.wait_until_sound();
+    }
+    // Either side may be closed already.
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = server.shutdown(Shutdown::Both);
+}

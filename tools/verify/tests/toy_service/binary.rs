@@ -1,0 +1,107 @@
+//! The command itself: its questions, its output and its exit status.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::toy::{Defect, Toy};
+
+async fn verify(words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_idempotency-verify"));
+    command.args(words).stdin(Stdio::null());
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+fn out(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn err(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+const BODY: [&str; 4] = ["--body", r#"{"customer":"ada","quantity":1}"#, "--profile", "this"];
+
+/// Runs two checks on a toy. `more` has further options.
+async fn run(toy: &Toy, more: &[&str]) -> Output {
+    let url = format!("{}/things", toy.base);
+    verify(&[&["POST", &url, "--only", "replay-marker,key-required"], &BODY[..], more].concat()).await
+}
+
+#[tokio::test]
+async fn the_exit_status_is_1_if_a_check_failed_and_else_0() {
+    let passed = run(&Toy::start(Defect::None), &[]).await;
+    assert_eq!(passed.status.code(), Some(0), "{passed:?}");
+    let failed = run(&Toy::start(Defect::MarkerMissing), &[]).await;
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    let text = out(&failed);
+    for part in
+        ["FAIL  replay-marker", "advice: ", "right, by this project: ", "pass  key-required", "1 passed, 1 failed"]
+    {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+}
+
+#[tokio::test]
+async fn the_maximum_of_requests_is_announced_beside_the_report() {
+    let output = run(&Toy::start(Defect::None), &["--format", "json"]).await;
+    let report: Value = serde_json::from_str(out(&output)).unwrap();
+    let announced = report["requests_announced"].as_u64().unwrap();
+    assert!(err(&output).contains(&format!("at most {announced} requests")), "{}", err(&output));
+    assert!(report["requests_sent"].as_u64().unwrap() <= announced);
+    assert_eq!(report["findings"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn junit_has_a_failure_with_the_advice() {
+    let output = run(&Toy::start(Defect::MarkerMissing), &["--format", "junit"]).await;
+    let xml = out(&output);
+    for part in ["<?xml", "tests=\"2\"", "failures=\"1\"", "name=\"replay-marker\"", "<failure", "advice: "] {
+        assert!(xml.contains(part), "{part} is missing in {xml}");
+    }
+}
+
+#[tokio::test]
+async fn another_machine_gets_no_request_without_a_yes() {
+    // RFC 5737 reserves this address for documentation, so no machine has it.
+    let output = verify(&["POST", "http://192.0.2.1/orders", "--timeout", "1"]).await;
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(err(&output).contains("192.0.2.1 is not this machine"), "{}", err(&output));
+}
+
+#[tokio::test]
+async fn wrong_usage_exits_with_2_and_sends_nothing() {
+    let toy = Toy::start(Defect::None);
+    let url = format!("{}/things", toy.base);
+    let cases: [(&[&str], &str); 6] = [
+        (&["POST"], "<URL>"),
+        (&["POST", &url, "--only", "everything"], "everything"),
+        (&["POST", &url, "--header", "no-colon"], "no-colon"),
+        (&["POST", &url, "--count", "GET http://127.0.0.1/{who}"], "{who}"),
+        (&["POST", "ftp://127.0.0.1/"], "http://"),
+        (&["POST", &url, "--body", "{}", "--vary", "customer"], "no such member"),
+    ];
+    for (words, part) in cases {
+        let output = verify(words).await;
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
+        assert!(err(&output).contains(part), "{words:?}: {}", err(&output));
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_refuses_the_request_itself_is_not_judged() {
+    let toy = Toy::start(Defect::None);
+    let url = format!("{}/nowhere", toy.base);
+    let output = verify(&[&["POST", &url], &BODY[..]].concat()).await;
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(err(&output).contains("answered 404, so nothing was checked"), "{}", err(&output));
+}
+
+#[tokio::test]
+async fn the_list_names_every_check_and_needs_no_service() {
+    let output = verify(&["--list"]).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for (_, check) in idempotency_verify::checks() {
+        assert!(out(&output).contains(check.name), "{} is missing", check.name);
+    }
+}

@@ -1,0 +1,256 @@
+//! A small keyed service in memory. It passes all checks of `idempotency-verify`, or it has one defect.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix_web::dev::{Extensions, ServerHandle};
+use actix_web::http::StatusCode;
+use actix_web::web::{Bytes, Data, Query};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use serde_json::{Value, json};
+
+mod work;
+
+use work::Work;
+
+/// One defect, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    None,
+    KeyNotRequired,
+    EmptyKeyTaken,
+    ShortKeysOnly,
+    LongKeysTaken,
+    FirstOfTwoKeysTaken,
+    AnyBytesTaken,
+    QuotedRefused,
+    BareRefused,
+    QuotedIsAnotherKey,
+    ReplayIs200,
+    ReplyRebuilt,
+    LocationLost,
+    KeyIgnored,
+    MarkerMissing,
+    MarkerAlways,
+    ExpiryMissing,
+    ReplyCacheable,
+    MemberOrderCompared,
+    WhiteSpaceCompared,
+    BodyNotCompared,
+    ReuseForgetsTheFirst,
+    PathNotCompared,
+    MethodNotCompared,
+    NoLock,
+    DuplicatesAnswerThemselves,
+    LosersFail,
+    ConflictWithoutRetryAfter,
+    LockPerProcess,
+    WorkCanceledHalfway,
+    KeyStuckWithoutClient,
+    FailureReplayedAs422,
+    FailureMarkedButFree,
+    FailureMadeAgainButKept,
+    FailureStored,
+    FailureLeavesEffect,
+    ServerErrorStored,
+    ServerErrorLeavesEffect,
+    KeySharedBetweenAccounts,
+    ProblemWithoutPage,
+    ProblemIsPlainJson,
+    ProblemWithoutAdvice,
+}
+
+#[derive(Clone)]
+struct Reply {
+    status: u16,
+    location: Option<String>,
+    body: String,
+    expires: bool,
+}
+
+#[derive(Clone)]
+struct Record {
+    fingerprint: String,
+    reply: Reply,
+}
+
+/// The record of one key. A request holds the lock while it works.
+type Slot = Arc<tokio::sync::Mutex<Option<Record>>>;
+
+/// The books. Two replicas share them.
+#[derive(Default)]
+pub struct Books {
+    effects: Mutex<Vec<(String, String)>>,
+    slots: Mutex<HashMap<(String, String), Slot>>,
+}
+
+pub struct State {
+    defect: Defect,
+    stores_failures: bool,
+    books: Arc<Books>,
+    /// The slots of this process. Only [`Defect::LockPerProcess`] uses them.
+    own: Books,
+}
+
+/// A running toy.
+pub struct Toy {
+    pub base: String,
+    server: ServerHandle,
+}
+
+impl Toy {
+    pub fn start(defect: Defect) -> Self {
+        Self::replica(defect, false, Arc::default())
+    }
+
+    pub fn replica(defect: Defect, stores_failures: bool, books: Arc<Books>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let state = Data::new(State { defect, stores_failures, books, own: Books::default() });
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            actix_web::rt::System::new().block_on(async move {
+                let app = move || {
+                    App::new()
+                        .app_data(state.clone())
+                        .route("/things", web::get().to(list))
+                        .route("/things", web::post().to(make))
+                        .route("/things", web::patch().to(make))
+                        .route("/others", web::post().to(make))
+                };
+                let server = HttpServer::new(app).workers(1).on_connect(keep_socket).listen(listener).unwrap().run();
+                sender.send(server.handle()).unwrap();
+                server.await.unwrap();
+            });
+        });
+        Self { base, server: receiver.recv().unwrap() }
+    }
+}
+
+impl Drop for Toy {
+    fn drop(&mut self) {
+        drop(self.server.stop(false));
+    }
+}
+
+fn problem(state: &State, status: u16, retry: &str, detail: &str) -> Reply {
+    let mut body =
+        json!({"type": "/problems/toy", "title": "Refused", "status": status, "detail": detail, "retry": retry});
+    match state.defect {
+        Defect::ProblemWithoutPage => body["type"] = json!("about:blank"),
+        Defect::ProblemWithoutAdvice => body["retry"] = Value::Null,
+        _ => {}
+    }
+    Reply { status, location: None, body: body.to_string(), expires: false }
+}
+
+async fn list(state: Data<State>, request: HttpRequest, query: Query<HashMap<String, String>>) -> HttpResponse {
+    let effects = state.books.effects.lock().unwrap_or_else(PoisonError::into_inner);
+    let mine = |(account, customer): &&(String, String)| {
+        *account == account_of(&request) && query.get("customer").is_none_or(|wanted| wanted == customer)
+    };
+    let data: Vec<_> = effects.iter().filter(mine).map(|(_, customer)| json!({"customer": customer})).collect();
+    HttpResponse::Ok().json(json!({"data": data, "has_more": false}))
+}
+
+fn account_of(request: &HttpRequest) -> String {
+    request.headers().get("Authorization").map_or("nobody", |value| value.to_str().unwrap()).to_owned()
+}
+
+async fn make(state: Data<State>, request: HttpRequest, body: Bytes) -> HttpResponse {
+    let work = Work {
+        account: account_of(&request),
+        place: format!("{} {}", request.method(), request.path()),
+        key: key_of(&state, &request),
+        fails: request.headers().contains_key("X-Fail"),
+        body: String::from_utf8(body.to_vec()).unwrap(),
+        state,
+    };
+    let state = work.state.clone();
+    let (reply, replayed) = match state.defect {
+        Defect::WorkCanceledHalfway | Defect::KeyStuckWithoutClient => tokio::select! {
+            done = work.run() => done,
+            () = gone(&request) => return HttpResponse::InternalServerError().finish(),
+        },
+        _ => actix_web::rt::spawn(work.run()).await.unwrap(),
+    };
+    answer(&state, &reply, replayed)
+}
+
+fn keep_socket(connection: &dyn Any, data: &mut Extensions) {
+    let stream = connection.downcast_ref::<actix_web::rt::net::TcpStream>().unwrap();
+    let socket = std::os::fd::AsFd::as_fd(stream).try_clone_to_owned().unwrap();
+    data.insert(Arc::new(TcpStream::from(socket)));
+}
+
+/// Waits until the client has closed or reset its connection. Many servers then cancel the request's work.
+async fn gone(request: &HttpRequest) {
+    let socket = Arc::clone(request.conn_data::<Arc<TcpStream>>().unwrap());
+    loop {
+        let open = match socket.peek(&mut [0]) {
+            Ok(read) => read > 0,
+            Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+        };
+        if !open {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn answer(state: &State, reply: &Reply, replayed: bool) -> HttpResponse {
+    let mut response = HttpResponse::build(StatusCode::from_u16(reply.status).unwrap());
+    let is_problem = reply.status >= 400 && state.defect != Defect::ProblemIsPlainJson;
+    response.content_type(if is_problem { "application/problem+json" } else { "application/json" });
+    if let Some(location) = &reply.location {
+        response.insert_header(("Location", location.as_str()));
+    }
+    if (replayed && state.defect != Defect::MarkerMissing) || state.defect == Defect::MarkerAlways {
+        response.insert_header(("Idempotency-Replayed", "true"));
+    }
+    if reply.expires && state.defect != Defect::ExpiryMissing {
+        response.insert_header(("Idempotency-Expires", "Thu, 01 Jan 2099 00:00:00 GMT"));
+    }
+    if reply.status == 409 && state.defect != Defect::ConflictWithoutRetryAfter {
+        response.insert_header(("Retry-After", "0"));
+    }
+    if state.defect == Defect::ReplyCacheable {
+        response.insert_header(("Cache-Control", "public, max-age=60"));
+    }
+    response.body(reply.body.clone())
+}
+
+/// The key, or none if the request may go without a key, or the reason for a refusal.
+fn key_of(state: &State, request: &HttpRequest) -> Result<Option<String>, &'static str> {
+    let values: Vec<_> = request.headers().get_all("Idempotency-Key").collect();
+    let value = match values.as_slice() {
+        [] if state.defect == Defect::KeyNotRequired => return Ok(None),
+        [] => return Err("the key is missing"),
+        [_, _, ..] if state.defect != Defect::FirstOfTwoKeysTaken => return Err("two keys"),
+        [value, ..] => value,
+    };
+    let text = match value.to_str() {
+        Ok(text) => text.to_owned(),
+        Err(_) if state.defect == Defect::AnyBytesTaken => String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        Err(_) => return Err("not ASCII"),
+    };
+    let quoted = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    match (quoted, state.defect) {
+        (Some(_), Defect::QuotedRefused) => return Err("no quotes, please"),
+        (None, Defect::BareRefused) => return Err("quotes, please"),
+        _ => {}
+    }
+    let key = match quoted {
+        Some(key) if state.defect != Defect::QuotedIsAnotherKey => key.to_owned(),
+        _ => text,
+    };
+    match key.len() {
+        0 if state.defect != Defect::EmptyKeyTaken => Err("empty"),
+        200.. if state.defect == Defect::ShortKeysOnly => Err("too long"),
+        256.. if state.defect != Defect::LongKeysTaken => Err("too long"),
+        _ => Ok(Some(key)),
+    }
+}
