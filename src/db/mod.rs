@@ -32,7 +32,7 @@ pub use self::migrate::{MigrateError, Migrations, migrate};
 use self::queue::{Queue, Refused};
 use crate::http::ApiError;
 use crate::process::logging;
-use idempotency::{Database, Error, Flights, fault};
+use idempotency::{Database, Error, Failure as _, SingleFlight, fault};
 
 /// How long work waits in the queue. A client that gets 503 after two seconds still has time for another try. If work waits
 /// longer, the database or the account is stuck, and a longer wait only makes the queue longer.
@@ -63,7 +63,7 @@ pub struct Db {
     pool: Arc<Threads>,
     /// One thread with its connection, only for [`Db::look`].
     lookout: Arc<Threads>,
-    flights: Flights,
+    single_flight: SingleFlight,
 }
 
 /// The load of the pool at this moment.
@@ -92,7 +92,7 @@ impl Db {
         let server = Arc::new(Server::new(database_url));
         let pool = Arc::new(Threads::start("db", size, &server)?);
         let lookout = Arc::new(Threads::start("db-look", 1, &server)?);
-        Ok(Self { server, pool, lookout, flights: Flights::default() })
+        Ok(Self { server, pool, lookout, single_flight: SingleFlight::default() })
     }
 
     /// How busy the pool is.
@@ -225,8 +225,8 @@ impl Database for Db {
         self.run(account_id, work)
     }
 
-    fn flights(&self) -> &Flights {
-        &self.flights
+    fn single_flight(&self) -> &SingleFlight {
+        &self.single_flight
     }
 }
 

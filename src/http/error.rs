@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::http::problems::{self, Kind, Problem, Retry};
-use idempotency::{self, Failure, Fault, FieldError, Nature, Reply};
+use idempotency::{self, Failure, Fault, FieldError, Reply};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -75,12 +75,6 @@ impl ApiError {
     pub fn internal(cause: impl fmt::Display) -> Self {
         log::error!("internal error: {cause}");
         Self::new(&problems::INTERNAL, "something broke on our side; our log has the cause under the request id")
-    }
-
-    /// The database error, if the database is the cause.
-    #[must_use]
-    pub fn database_error(&self) -> Option<&diesel::result::Error> {
-        self.database.as_deref()
     }
 
     /// The problem's entry in `problems.rs`.
@@ -156,12 +150,12 @@ impl ResponseError for ApiError {
 }
 
 impl Failure for ApiError {
-    fn nature(&self) -> Nature<'_> {
-        match (&self.database, self.problem.kind) {
-            (Some(error), _) => Nature::Database(error),
-            (None, Kind::Final) => Nature::Final,
-            (None, _) => Nature::Transient,
-        }
+    fn is_final(&self) -> bool {
+        self.database.is_none() && self.problem.kind == Kind::Final
+    }
+
+    fn database_error(&self) -> Option<&diesel::result::Error> {
+        self.database.as_deref()
     }
 
     /// The policy stores this reply, so `retry` has its value for a stored problem.

@@ -6,6 +6,7 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use diesel::pg::PgConnection;
 use diesel_migrations::MigrationHarness;
+use idempotency::Failure as _;
 use tokio::time::timeout;
 
 use crate::db::{Db, Migrations};

@@ -6,7 +6,6 @@
 mod of_order;
 pub mod reads;
 
-use actix_web::HttpResponse;
 use actix_web::web::Data;
 use chrono::{DateTime, Utc};
 use diesel::dsl::now;
@@ -27,7 +26,7 @@ use crate::http::problems::{ENTITLEMENT_INACTIVE, QUOTA_EXCEEDED};
 use crate::http::{Id, NoBody, printable, slug, time};
 use crate::schema::entitlements;
 use crate::shop::events;
-use idempotency::{Failures, FieldError, MAX_SAFE_INTEGER, Policy, Reply, Scope, hours, seconds};
+use idempotency::{Answer, Failures, FieldError, MAX_SAFE_INTEGER, Policy, Reply, Scope, hours, seconds};
 
 /// A support tool grants by hand. The endpoint has its own key space, so the tool can use its ticket numbers as keys. The one
 /// failure, a past `expires_at`, is not worth keeping.
@@ -130,7 +129,7 @@ pub struct Entitlement {
     description = "Payment grants by itself.",
     request_body = NewEntitlement,
     responses((status = 201, body = Entitlement, description = "The entitlement")))]
-pub async fn grant(account: Account, request: Keyed<NewEntitlement>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+pub async fn grant(account: Account, request: Keyed<NewEntitlement>, db: Data<Db>) -> Result<Answer, ApiError> {
     GRANT_ENTITLEMENT
         .run(&**db, account.id, request, move |conn, new| {
             let entitlement = insert(conn, account.id, new)?;
@@ -173,12 +172,7 @@ fn insert(conn: &mut PgConnection, account_id: Uuid, new: &NewEntitlement) -> Re
     params(Id),
     request_body = Consumption,
     responses((status = 200, body = Entitlement, description = "The entitlement after it")))]
-pub async fn consume(
-    account: Account,
-    id: Id,
-    request: Keyed<Consumption>,
-    db: Data<Db>,
-) -> Result<HttpResponse, ApiError> {
+pub async fn consume(account: Account, id: Id, request: Keyed<Consumption>, db: Data<Db>) -> Result<Answer, ApiError> {
     CONSUME_ENTITLEMENT
         .run(&**db, account.id, request.on(id.0), move |conn, consumption| {
             let entitlement = use_up(conn, account.id, id.0, consumption.units)?;
@@ -218,7 +212,7 @@ fn use_up(conn: &mut PgConnection, account_id: Uuid, id: Uuid, units: i64) -> Re
     params(Id),
     request_body = Option<NoBody>,
     responses((status = 200, body = Entitlement, description = "The entitlement, revoked")))]
-pub async fn revoke(account: Account, id: Id, request: Keyed<NoBody>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+pub async fn revoke(account: Account, id: Id, request: Keyed<NoBody>, db: Data<Db>) -> Result<Answer, ApiError> {
     REVOKE_ENTITLEMENT
         .run(&**db, account.id, request.on(id.0), move |conn, _| {
             let (entitlement, _) = lock(conn, account.id, id.0)?;

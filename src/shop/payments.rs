@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::HttpResponse;
 use actix_web::web::{Bytes, Data};
 use diesel::pg::PgConnection;
 use serde::{Deserialize, Serialize};
@@ -22,7 +21,7 @@ use crate::process::failpoint::failpoint;
 use crate::shop::charges::{self, CREATE_CHARGE, Charge, NewCharge};
 use crate::shop::refunds::{self, CREATE_REFUND, NewRefund, Refund};
 use external_calls::{self, CallError, ExternalSystem, MadeBy, Started, Step};
-use idempotency::{FieldError, Policy, Reply};
+use idempotency::{Answer, FieldError, Policy, Reply};
 
 /// Resolves charges and refunds.
 pub type Resolver = external_calls::Resolver<Payments, Db>;
@@ -40,7 +39,7 @@ pub async fn create_charge(
     account: Account,
     request: Keyed<NewCharge>,
     resolver: Data<Resolver>,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Answer, ApiError> {
     failpoint("before-claim");
     let made_by = MadeBy::of(&request, account.id, &CREATE_CHARGE)?;
     let gateway = Arc::clone(&resolver.system().0);
@@ -76,7 +75,7 @@ pub async fn create_refund(
     charge: Id,
     request: Keyed<NewRefund>,
     resolver: Data<Resolver>,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Answer, ApiError> {
     failpoint("before-claim");
     let request = request.on(charge.0);
     let made_by = MadeBy::of(&request, account.id, &CREATE_REFUND)?;

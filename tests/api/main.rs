@@ -25,7 +25,6 @@ mod client_gone;
 mod connections;
 mod crashes;
 mod database;
-mod dev_postgres;
 mod entitlements;
 mod epochs;
 mod errors;

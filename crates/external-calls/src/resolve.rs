@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::lease::{self, Lease};
 use super::outcome::{StillUnknown, find_outcome};
 use crate::{ExternalSystem, Limits, Resolver};
-use idempotency::{self, Database, Failure, FinalizeError, Nature, Reply, fault};
+use idempotency::{self, Database, Failure, FinalizeError, Reply, fault};
 
 /// Runs of the second transaction at most, after a deadlock or a lost connection. All runs together must end within
 /// `Limits::record`. A third run rarely helps if a second one did not.
@@ -71,10 +71,7 @@ impl<E: Failure> Unresolved<E> {
     fn runs_again(&self) -> bool {
         let error = match self {
             Self::Record(FinalizeError::Database(error)) => Some(error),
-            Self::Failed(error) => match error.nature() {
-                Nature::Database(error) => Some(error),
-                Nature::Final | Nature::Transient => None,
-            },
+            Self::Failed(error) => error.database_error(),
             _ => None,
         };
         error.is_some_and(|error| fault(error).runs_again())

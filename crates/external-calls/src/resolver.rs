@@ -6,7 +6,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use actix_web::HttpResponse;
 use actix_web::web::Bytes;
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
@@ -21,7 +20,7 @@ use super::outcome::Sending;
 use super::progress;
 use super::resolve::Unresolved;
 use crate::{ExternalSystem, Started, Step};
-use idempotency::{self, Address, Answer, Database, Failure, Keyed, Nature, Origin, Policy, Reply};
+use idempotency::{self, Address, Answer, Database, Failure, Keyed, Origin, Policy, Reply};
 
 /// The longest Retry-After of a 202, in seconds: a person may resume a parked external call at any time.
 const LONGEST_RETRY_AFTER: i64 = 60;
@@ -93,7 +92,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         account_id: Uuid,
         request: Keyed<T>,
         body: F,
-    ) -> Result<HttpResponse, O::Error>
+    ) -> Result<Answer, O::Error>
     where
         T: Send + Sync + 'static,
         F: Fn(&mut PgConnection, &T) -> Result<Started<O::Call>, O::Error> + Send + Sync + 'static,
@@ -102,8 +101,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         // On purpose: a task of its own, so that the work goes on if the client leaves. If the client's departure could drop the
         // work between COMMIT and call, nobody would work on the external call until its lease ends.
         let whole = self.spawn(async move { this.begin_and_resolve(policy, account_id, request, body).await });
-        let answer = whole.await.unwrap_or_else(|_| Err(idempotency::Error::Panicked.into()))?;
-        Ok(answer.into_response())
+        whole.await.unwrap_or_else(|_| Err(idempotency::Error::Panicked.into()))
     }
 
     async fn begin_and_resolve<T, F>(
@@ -130,7 +128,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
                 Ok::<_, O::Error>(reply)
             }
         };
-        let answer = policy.answer(&self.db, account_id, request, first_transaction).await?;
+        let answer = policy.run(&self.db, account_id, request, first_transaction).await?;
         if !answer.reply.is_provisional() {
             return Ok(answer);
         }
@@ -206,7 +204,7 @@ fn begin<O: ExternalSystem>(
 ) -> Result<(Lease, Reply), O::Error> {
     let Started { call, location, body } = match body {
         Ok(begun) => begun,
-        Err(error) if matches!(error.nature(), Nature::Database(_)) => return Err(error),
+        Err(error) if error.database_error().is_some() => return Err(error),
         Err(error) => return Err(late(conn, address)?.unwrap_or(error)),
     };
     let call = serde_json::to_value(call).map_err(|e| diesel::result::Error::SerializationError(e.into()))?;

@@ -1,206 +1,124 @@
 //! A request's content in 32 bytes: a retry has the same fingerprint, and another request has another fingerprint.
 //!
 //! The fingerprint covers the JSON as it was received, in the canonical form of RFC 8785: white space, the order of members and
-//! the spelling of numbers don't count. On purpose: the fingerprint does not cover the typed body, so that a release with a new
-//! member still accepts the retries of older requests.
+//! the spelling of numbers don't count. A member that is null counts as absent, since clients differ in which of the two they
+//! send. The fingerprint does not cover the typed body, so a release with a new member still accepts the retries of older
+//! requests.
 
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Error, FieldError};
+use crate::error::Error;
 
-/// The largest integer that every JSON parser reads exactly: 2^53 - 1. Canonical JSON knows no larger one.
-pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
+/// A body in the canonical form of RFC 8785.
+#[derive(Clone, Debug)]
+pub(crate) struct Canonical {
+    /// Without the members that are null.
+    without_nulls: Vec<u8>,
+    /// As received, if a member is null.
+    with_nulls: Option<Vec<u8>>,
+}
 
-/// The version of new fingerprints. If the form changes, it gets a new number, and [`Received::matches`] must know the old
-/// versions while their records live.
-pub const FINGERPRINT_VERSION: u8 = 1;
+impl Canonical {
+    /// # Errors
+    /// [`Error::MalformedJson`].
+    pub fn of(mut json: Value) -> Result<Self, Error> {
+        let bytes =
+            |json: &Value| serde_json_canonicalizer::to_vec(json).map_err(|e| Error::MalformedJson(e.to_string()));
+        let received = bytes(&json)?;
+        if remove_nulls(&mut json) {
+            Ok(Self { without_nulls: bytes(&json)?, with_nulls: Some(received) })
+        } else {
+            Ok(Self { without_nulls: received, with_nulls: None })
+        }
+    }
+}
+
+/// Removes the members that are null, at every depth. Returns whether there was one. The elements of arrays are not members.
+fn remove_nulls(value: &mut Value) -> bool {
+    match value {
+        Value::Object(members) => {
+            let before = members.len();
+            members.retain(|_, member| !member.is_null());
+            let removed = members.len() < before;
+            members.values_mut().fold(removed, |removed, member| remove_nulls(member) | removed)
+        }
+        Value::Array(items) => items.iter_mut().fold(false, |removed, item| remove_nulls(item) | removed),
+        _ => false,
+    }
+}
 
 /// The content that a fingerprint covers.
 #[derive(Clone, Debug)]
 pub struct Received {
-    method: String,
+    method: &'static str,
     path: String,
-    canonical: Vec<u8>,
+    canonical: Canonical,
 }
 
+/// The fingerprint of a body without a null member. Release 0.1.0 gave it to every body.
+const VERSION_1: i16 = 1;
+
+/// The fingerprint of a body with a null member, which is left out.
+const VERSION_2: i16 = 2;
+
 impl Received {
-    pub(super) fn new(method: &str, path: String, canonical: Vec<u8>) -> Self {
-        Self { method: method.to_owned(), path, canonical }
+    pub(crate) fn new(method: &'static str, path: String, canonical: Canonical) -> Self {
+        Self { method, path, canonical }
     }
 
-    /// SHA-256 over the version, the method, the path and the canonical JSON, each part with its length.
+    /// The version of this request's fingerprint. If the form changes, it gets a new number, and [`Self::matches`] must know the
+    /// old versions while their records live.
+    #[must_use]
+    pub fn version(&self) -> i16 {
+        if self.canonical.with_nulls.is_some() { VERSION_2 } else { VERSION_1 }
+    }
+
+    /// The fingerprint, as a new record stores it.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        hash.update([FINGERPRINT_VERSION]);
-        for part in [self.method.as_bytes(), self.path.as_bytes(), &self.canonical] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        hash.finalize().into()
+        self.hash(self.version(), &self.canonical.without_nulls)
     }
 
     /// Whether a record's fingerprint is the fingerprint of this request. None: a later release made the record, and this
     /// release does not know its version.
+    ///
+    /// A record of version 1 may come from release 0.1.0, which kept the nulls. Both releases run during a rollout.
     #[must_use]
-    pub fn matches(&self, version: u8, fingerprint: &[u8]) -> Option<bool> {
-        (version == FINGERPRINT_VERSION).then(|| self.fingerprint() == fingerprint)
-    }
-}
-
-/// JSON in the canonical form of RFC 8785.
-pub(super) fn canonical(json: &Value) -> Result<Vec<u8>, Error> {
-    serde_json_canonicalizer::to_vec(json).map_err(|e| Error::MalformedJson(e.to_string()))
-}
-
-/// Reads JSON strictly: UTF-8, no lone surrogates, no member twice, no number that an f64 can't hold, no nesting beyond
-/// 128 levels. No bytes at all are `{}`. `1.0` and `1e0` are the integer 1, as they are in canonical JSON.
-///
-/// # Errors
-/// [`Error::MalformedJson`].
-pub fn read_json(bytes: &[u8]) -> Result<Value, Error> {
-    if bytes.is_empty() {
-        return Ok(Value::Object(Map::new()));
-    }
-    let malformed = |e: serde_json::Error| Error::MalformedJson(e.to_string());
-    let mut parser = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict.deserialize(&mut parser).map_err(malformed)?;
-    parser.end().map_err(malformed)?;
-    Ok(value)
-}
-
-/// Finds each integer beyond 2^53-1: canonical JSON can't hold it.
-pub(super) fn unsafe_integers(value: &Value) -> Vec<FieldError> {
-    let mut found = Vec::new();
-    find_unsafe_integers(value, &mut String::new(), &mut found);
-    found
-}
-
-fn find_unsafe_integers(value: &Value, pointer: &mut String, found: &mut Vec<FieldError>) {
-    let length = pointer.len();
-    match value {
-        Value::Number(number) if is_unsafe_integer(number) => {
-            found.push(FieldError {
-                pointer: pointer.clone(),
-                detail: "integers must be from -(2^53-1) to 2^53-1".into(),
-            });
+    pub fn matches(&self, version: i16, fingerprint: &[u8]) -> Option<bool> {
+        let Canonical { without_nulls, with_nulls } = &self.canonical;
+        let is = |canonical: &Vec<u8>| self.hash(version, canonical) == fingerprint;
+        match version {
+            VERSION_1 => Some(is(without_nulls) || with_nulls.as_ref().is_some_and(is)),
+            VERSION_2 => Some(is(without_nulls)),
+            _ => None,
         }
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                pointer.push('/');
-                pointer.push_str(&index.to_string());
-                find_unsafe_integers(item, pointer, found);
-                pointer.truncate(length);
-            }
+    }
+
+    /// SHA-256 over the version, the method, the path and the canonical JSON, each part with its length.
+    fn hash(&self, version: i16, canonical: &[u8]) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        // The low byte: the hash has had one byte for the version since version 1.
+        hash.update(&version.to_be_bytes()[1..]);
+        for part in [self.method.as_bytes(), self.path.as_bytes(), canonical] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
         }
-        Value::Object(members) => {
-            for (name, member) in members {
-                pointer.push('/');
-                pointer.push_str(&escape_pointer(name));
-                find_unsafe_integers(member, pointer, found);
-                pointer.truncate(length);
-            }
-        }
-        _ => {}
-    }
-}
-
-fn is_unsafe_integer(number: &Number) -> bool {
-    match (number.as_i64(), number.as_f64()) {
-        (Some(integer), _) => !(-MAX_SAFE_INTEGER..=MAX_SAFE_INTEGER).contains(&integer),
-        // An integer too long for an i64 was read as a float; every float of that size is whole.
-        (None, Some(float)) => float.abs() >= 9_007_199_254_740_992.0,
-        (None, None) => true,
-    }
-}
-
-/// A member's name as a reference token of RFC 6901.
-#[must_use]
-pub fn escape_pointer(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
-}
-
-/// Builds a [`Value`] like `serde_json`, but refuses an object with a member twice: nobody knows which of the two counts.
-struct Strict;
-
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = Value;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "whole numbers up to 2^53 - 1")]
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-        if value.fract() == 0.0 && value.abs() <= MAX_SAFE_INTEGER as f64 {
-            return Ok((value as i64).into());
-        }
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut array = Vec::new();
-        while let Some(item) = items.next_element_seed(Strict)? {
-            array.push(item);
-        }
-        Ok(Value::Array(array))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        while let Some(name) = members.next_key::<String>()? {
-            let value = members.next_value_seed(Strict)?;
-            if object.contains_key(&name) {
-                return Err(A::Error::custom(format_args!("the member {name:?} occurs twice")));
-            }
-            object.insert(name, value);
-        }
-        Ok(Value::Object(object))
+        hash.finalize().into()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::read_json;
 
     fn of(json: &str) -> [u8; 32] {
         received("POST", "/v1/orders", json).fingerprint()
     }
 
-    fn received(method: &str, path: &str, json: &str) -> Received {
-        Received::new(method, path.to_owned(), canonical(&read_json(json.as_bytes()).unwrap()).unwrap())
+    fn received(method: &'static str, path: &str, json: &str) -> Received {
+        Received::new(method, path.to_owned(), Canonical::of(read_json(json.as_bytes()).unwrap()).unwrap())
     }
 
     #[test]
@@ -213,7 +131,7 @@ mod tests {
     #[test]
     fn content_counts() {
         let one = of(r#"{"a":1}"#);
-        for other in [r#"{"a":2}"#, r#"{"a":"1"}"#, r#"{"a":1,"b":null}"#, r#"{"A":1}"#, "[1]", "null", "{}"] {
+        for other in [r#"{"a":2}"#, r#"{"a":"1"}"#, r#"{"A":1}"#, "[1]", "null", "{}"] {
             assert_ne!(one, of(other), "{other}");
         }
         assert_ne!(one, received("PUT", "/v1/orders", r#"{"a":1}"#).fingerprint());
@@ -232,41 +150,30 @@ mod tests {
                 0x58, 0xaa, 0x04, 0x5c, 0x2f, 0x7e, 0x27, 0x5f, 0xec, 0x6a, 0x41, 0x2d, 0x2a, 0x98, 0x83
             ]
         );
-        assert_eq!(received.matches(2, &received.fingerprint()), None);
+        assert_eq!(received.matches(3, &received.fingerprint()), None);
     }
 
     #[test]
-    fn a_body_that_is_not_json_is_malformed() {
-        let deep = "[".repeat(200) + &"]".repeat(200);
-        let vectors = [
-            "{",
-            "nul",
-            "{}x",
-            r#"{"a":1,"a":1}"#,
-            r#"{"x":{"a":1,"\u0061":2}}"#,
-            r#""\ud800""#,
-            "1e400",
-            "[1,]",
-            "'a'",
-            "NaN",
-            &deep,
-        ];
-        for json in vectors {
-            assert!(matches!(read_json(json.as_bytes()), Err(Error::MalformedJson(_))), "{json}");
-        }
-        assert!(matches!(read_json(b"\"\xff\""), Err(Error::MalformedJson(_))));
+    fn a_null_member_counts_as_absent_at_every_depth_and_a_null_element_does_not() {
+        let (with, without) = (r#"{"a":{"b":null,"c":[{"d":null}]},"e":null}"#, r#"{"a":{"c":[{}]}}"#);
+        let (with, without) = (received("POST", "/", with), received("POST", "/", without));
+        assert_eq!((with.version(), without.version()), (2, 1));
+        assert_eq!(with.matches(1, &without.fingerprint()), Some(true));
+        assert_eq!(without.matches(2, &with.fingerprint()), Some(true));
+        assert_ne!(of(r#"{"a":[null]}"#), of(r#"{"a":[]}"#));
+        let other = received("POST", "/", r#"{"a":{"c":[{"d":1}]}}"#);
+        assert_eq!(
+            (other.matches(1, &without.fingerprint()), other.matches(2, &with.fingerprint())),
+            (Some(false), Some(false))
+        );
     }
 
+    /// Release 0.1.0 kept the nulls, in version 1.
     #[test]
-    fn integers_beyond_2_53_are_named() {
-        let json = read_json(br#"{"a/b":[0,9007199254740992],"c":-123456789012345678901234567890}"#).unwrap();
-        let pointers: Vec<_> = unsafe_integers(&json).into_iter().map(|error| error.pointer).collect();
-        assert_eq!(pointers, ["/a~1b/1", "/c"]);
-        assert_eq!(unsafe_integers(&read_json(b"[9007199254740991,-9007199254740991]").unwrap()), []);
-    }
-
-    #[test]
-    fn a_whole_number_is_an_integer_however_it_is_spelt() {
-        assert_eq!(read_json(b"[1.0,1e0,10e-1,-0.0,1.5,1e20]").unwrap().to_string(), "[1,1,1,0,1.5,1e+20]");
+    fn a_record_of_release_0_1_0_with_a_null_is_replayed() {
+        let retry = received("POST", "/v1/charges/1/refunds", r#"{"amount":null}"#);
+        let old = retry.hash(VERSION_1, br#"{"amount":null}"#);
+        assert_eq!(retry.matches(1, &old), Some(true));
+        assert_eq!(received("POST", "/v1/charges/1/refunds", r#"{"amount":1}"#).matches(1, &old), Some(false));
     }
 }

@@ -6,15 +6,11 @@
 use std::fmt::Write as _;
 use std::hash::Hash;
 
-use actix_web::HttpRequest;
-use actix_web::http::header::{HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Error, Policy, Scope};
-
-/// The request header that carries the key.
-pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+use crate::error::Error;
+use crate::policy::{Policy, Scope};
 
 /// The longest key, in characters. The draft sets no limit. 255 hold any UUID, ULID or order number, and keep the index small.
 pub const MAX_KEY_LENGTH: usize = 255;
@@ -24,28 +20,14 @@ pub const MAX_KEY_LENGTH: usize = 255;
 pub struct Key(String);
 
 impl Key {
-    /// Reads the one `Idempotency-Key` header of a request.
+    /// Reads the value of the header `Idempotency-Key`.
     ///
     /// # Errors
-    /// [`Error::KeyMissing`]: there is no header. [`Error::KeyInvalid`]: there are two, or the header doesn't parse.
-    pub fn of(request: &HttpRequest) -> Result<Self, Error> {
-        let mut values = request.headers().get_all(IDEMPOTENCY_KEY);
-        let value = values.next().ok_or(Error::KeyMissing)?;
-        if values.next().is_some() {
-            return Err(Error::KeyInvalid("the header was sent more than once"));
-        }
-        Self::parse(value)
-    }
-
-    fn parse(value: &HeaderValue) -> Result<Self, Error> {
-        let text = value
-            .to_str()
-            .map_err(|_| Error::KeyInvalid("only ASCII characters are allowed"))?
-            .trim_matches([' ', '\t']);
-        let key = match text.strip_prefix('"') {
-            Some(rest) => quoted(rest)?,
-            None => bare(text)?,
-        };
+    /// [`Error::KeyInvalid`].
+    pub fn parse(value: &[u8]) -> Result<Self, Error> {
+        let text = str::from_utf8(value).ok().filter(|text| text.is_ascii());
+        let text = text.ok_or(Error::KeyInvalid("only ASCII characters are allowed"))?.trim_matches([' ', '\t']);
+        let key = if text.starts_with('"') { quoted(text)? } else { bare(text)? };
         match key.len() {
             0 => Err(Error::KeyInvalid("the key is empty")),
             1..=MAX_KEY_LENGTH => Ok(Self(key)),
@@ -70,67 +52,13 @@ fn bare(text: &str) -> Result<String, Error> {
     }
 }
 
-/// The rest of an RFC 9651 String after its opening quote: characters, with `\"` and `\\` as the only escapes, the closing
-/// quote, and parameters.
-fn quoted(rest: &str) -> Result<String, Error> {
-    let mut key = String::with_capacity(rest.len());
-    let mut characters = rest.chars();
-    loop {
-        match characters.next() {
-            None => return Err(Error::KeyInvalid("the closing quote is missing")),
-            Some('"') => break,
-            Some('\\') => match characters.next() {
-                Some(escaped @ ('"' | '\\')) => key.push(escaped),
-                _ => return Err(Error::KeyInvalid("a backslash escapes only a quote or a backslash")),
-            },
-            Some(plain) if plain == ' ' || plain.is_ascii_graphic() => key.push(plain),
-            Some(_) => return Err(Error::KeyInvalid("control characters are not allowed")),
-        }
+/// An RFC 9651 String. Its parameters are ignored, but must be well-formed: other text after the quote may be a second header
+/// that a proxy joined to this one.
+fn quoted(text: &str) -> Result<String, Error> {
+    match sfv::Parser::new(text).parse::<sfv::Item>() {
+        Ok(sfv::Item { bare_item: sfv::BareItem::String(key), .. }) => Ok(key.into()),
+        _ => Err(Error::KeyInvalid("it begins with a quote, and is not one quoted string of RFC 9651")),
     }
-    parameters(characters.as_str()).map(|()| key)
-}
-
-/// `;name` or `;name=value`, any number of times. Parameters are ignored, but their form is checked: other text after the quote
-/// may be a second header that a proxy joined to this one.
-fn parameters(mut rest: &str) -> Result<(), Error> {
-    const BAD: Error = Error::KeyInvalid("only parameters may follow the closing quote");
-    while let Some(parameter) = rest.strip_prefix(';') {
-        let parameter = parameter.trim_start_matches(' ');
-        let name = parameter
-            .bytes()
-            .take_while(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'*'))
-            .count();
-        if !parameter.starts_with(|c: char| c.is_ascii_lowercase() || c == '*') {
-            return Err(BAD);
-        }
-        rest = &parameter[name..];
-        if let Some(value) = rest.strip_prefix('=') {
-            rest = &value[bare_item(value).ok_or(BAD)?..];
-        }
-    }
-    if rest.is_empty() { Ok(()) } else { Err(BAD) }
-}
-
-/// The length of the bare item (RFC 9651: number, string, token, byte sequence, boolean, date, display string) that `text`
-/// begins with.
-fn bare_item(text: &str) -> Option<usize> {
-    if let Some(display) = text.strip_prefix("%\"") {
-        // A display string percent-encodes its quotes, so the next quote is its end.
-        return display.find('"').map(|length| length + 3);
-    }
-    if let Some(string) = text.strip_prefix('"') {
-        let mut escaped = false;
-        for (at, c) in string.char_indices() {
-            match c {
-                '"' if !escaped => return Some(at + 2),
-                '\\' => escaped = !escaped,
-                _ => escaped = false,
-            }
-        }
-        return None;
-    }
-    let length = text.bytes().take_while(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b',' | b';' | b'\\')).count();
-    (length > 0).then_some(length)
 }
 
 /// A record's primary key.
@@ -183,7 +111,7 @@ impl Address {
 
     /// The advisory lock of this address. Two addresses have the same lock with a probability of 2^-64. Then one request waits
     /// for the other, and nothing worse happens.
-    pub(super) fn lock(&self) -> i64 {
+    pub(crate) fn lock(&self) -> i64 {
         self.digest().first_chunk().map_or(0, |first| i64::from_be_bytes(*first))
     }
 }
@@ -193,8 +121,7 @@ mod tests {
     use super::*;
 
     fn parse(header: &[u8]) -> Result<String, Error> {
-        let value = HeaderValue::from_bytes(header).map_err(|_| Error::KeyInvalid("not a header value"))?;
-        Key::parse(&value).map(|key| key.0)
+        Key::parse(header).map(|key| key.0)
     }
 
     #[test]

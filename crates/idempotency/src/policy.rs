@@ -1,10 +1,11 @@
 //! What a retry does: one constant for each endpoint.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use diesel::pg::data_types::PgInterval;
 
-use super::Error;
+use crate::error::Error;
 
 /// An endpoint's promise to clients that retry. One constant drives the handler, the policy table and the documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,7 @@ impl Policy {
     }
 
     /// The path, with these ids in place of its `{..}`, in order. So each resource has one spelling, whatever the client wrote.
+    /// In an id, all but letters, digits and `-._~` is percent-encoded, so that two lists of ids never make one path.
     ///
     /// # Errors
     /// [`Error::ResourceNotNamed`]: the path has more places than ids, or fewer.
@@ -62,7 +64,7 @@ impl Policy {
         let mut ids = ids.iter();
         while let Some((before, after)) = rest.split_once('{') {
             path.push_str(before);
-            path.push_str(ids.next().ok_or(Error::ResourceNotNamed(self.route))?);
+            push_encoded(&mut path, ids.next().ok_or(Error::ResourceNotNamed(self.route))?);
             rest = after.split_once('}').map_or("", |(_, behind)| behind);
         }
         path.push_str(rest);
@@ -75,6 +77,18 @@ impl Policy {
         match self.failures {
             Failures::CacheFailures { failure_ttl } if status >= 400 => failure_ttl,
             _ => self.success_ttl,
+        }
+    }
+}
+
+/// Adds an id as a path segment (RFC 3986).
+fn push_encoded(path: &mut String, id: &str) {
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            path.push(char::from(byte));
+        } else {
+            // Writing to a string can't fail.
+            let _ = write!(path, "%{byte:02X}");
         }
     }
 }
@@ -103,6 +117,22 @@ pub fn interval(duration: Duration) -> PgInterval {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_with_slashes_never_make_the_path_of_another_resource() {
+        let policy = Policy {
+            route: "POST /shelves/{shelf}/toys/{toy}",
+            scope: Scope::Resource,
+            failures: Failures::SuccessOnly,
+            success_ttl: hours(1),
+            wait: seconds(1),
+        };
+        let path = |shelf: &str, toy: &str| policy.path(&[shelf.to_owned(), toy.to_owned()]).unwrap();
+        assert_ne!(path("a/toys/b", "c"), path("a", "b/toys/c"));
+        assert_eq!(path("a/b", "%2F ü"), "/shelves/a%2Fb/toys/%252F%20%C3%BC");
+        let id = "0199a3c4-5b6d-7e8f-9a0b-1c2d3e4f5a6b";
+        assert_eq!(path(id, "17"), format!("/shelves/{id}/toys/17"));
+    }
 
     /// PostgreSQL's times begin in 4713 BC and end in 294276.
     #[test]

@@ -12,8 +12,8 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, Bool, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use super::key::Address;
-use super::schema::idempotency_keys;
+use crate::key::Address;
+use crate::schema::idempotency_keys;
 
 /// A record for support, without its reply and its fingerprint.
 #[derive(Clone, Debug, Queryable)]
@@ -81,6 +81,38 @@ pub fn list(
     query.order(idempotency_keys::id.desc()).limit(rows).load(conn)
 }
 
+/// Rewrites stored replies of an account, for example to erase a person's name. `rewrite` gets the body of each reply, and
+/// returns the new one if it changes. One call looks at `rows` records, the newest that are older than `before`
+/// ([`Uuid::max`] at first). Returns the id of the oldest one, and how many changed.
+///
+/// # Errors
+/// The database's.
+pub fn rewrite_replies(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    before: Uuid,
+    rows: i64,
+    rewrite: impl Fn(&[u8]) -> Option<Vec<u8>>,
+) -> QueryResult<(Option<Uuid>, usize)> {
+    let page: Vec<(Uuid, String, String, Vec<u8>)> = idempotency_keys::table
+        .filter(idempotency_keys::account_id.eq(account_id))
+        .filter(diesel::dsl::sql::<Bool>("route <> ''"))
+        .filter(idempotency_keys::id.lt(before))
+        .select((idempotency_keys::id, idempotency_keys::scope, idempotency_keys::key, idempotency_keys::body))
+        .order(idempotency_keys::id.desc())
+        .limit(rows)
+        .for_update()
+        .load(conn)?;
+    let mut changed = 0;
+    for (_, scope, key, body) in &page {
+        if let Some(body) = rewrite(body) {
+            let record = idempotency_keys::table.find((account_id, scope, key));
+            changed += diesel::update(record).set(idempotency_keys::body.eq(body)).execute(conn)?;
+        }
+    }
+    Ok((page.last().map(|(id, ..)| *id), changed))
+}
+
 /// How many records one transaction deletes at most. So a sweep holds its locks only for a short time, and a canceled sweep
 /// loses little work.
 pub const SWEEP_BATCH: u16 = 5_000;
@@ -139,7 +171,7 @@ fn delete_expired(conn: &mut PgConnection, account_id: Uuid, places: &[String]) 
 ///
 /// # Errors
 /// The database's.
-pub(super) fn remove_expired(conn: &mut PgConnection, address: &Address) -> QueryResult<usize> {
+pub(crate) fn remove_expired(conn: &mut PgConnection, address: &Address) -> QueryResult<usize> {
     let record = idempotency_keys::table.find((address.account_id, &address.scope, &address.key));
     let now = diesel::dsl::now.into_sql::<Timestamptz>().nullable();
     diesel::delete(record.filter(idempotency_keys::expires_at.le(now))).execute(conn)

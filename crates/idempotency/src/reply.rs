@@ -1,17 +1,8 @@
-//! A reply as it is stored, and the answer that is made from it.
+//! A reply as it is stored, and the answer to one request.
 
-use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use actix_web::web::Bytes;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-
-/// `true` on every answer, except the answer to the request whose own body ran.
-pub const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-
-/// When the reply expires: an HTTP date.
-pub const IDEMPOTENCY_EXPIRES: HeaderName = HeaderName::from_static("idempotency-expires");
 
 /// The largest body that is stored, in bytes. Each key stores a reply for a day, so replies must be small. A quarter of a
 /// mebibyte is several times the largest order. If a body is larger, the request fails with 500 and rolls back.
@@ -65,21 +56,6 @@ impl Reply {
         Self::json(200, body)
     }
 
-    /// The reply as an HTTP response. A service renders its failures this way too, so that a stored failure and a failure that
-    /// is not stored look the same.
-    #[must_use]
-    pub fn into_response(self) -> HttpResponse {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = HttpResponse::build(status);
-        if let Some(content_type) = self.content_type {
-            response.insert_header((CONTENT_TYPE, content_type));
-        }
-        if let Some(location) = self.location {
-            response.insert_header((LOCATION, location));
-        }
-        response.body(self.body)
-    }
-
     /// Whether a later reply will replace this one.
     #[must_use]
     pub fn is_provisional(&self) -> bool {
@@ -98,7 +74,7 @@ pub enum Origin {
     Replayed,
 }
 
-/// The answer to a request, as plain data that can cross threads.
+/// The answer to a request: plain data, which `actix.rs` turns into a response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The stored reply.
@@ -112,28 +88,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub(super) fn new(reply: Reply, origin: Origin, expires_at: Option<DateTime<Utc>>) -> Self {
+    pub(crate) fn new(reply: Reply, origin: Origin, expires_at: Option<DateTime<Utc>>) -> Self {
         Self { reply, origin, expires_at, retry_after: PROVISIONAL_RETRY_AFTER }
-    }
-
-    /// The HTTP response, with its idempotency headers. The response's extensions hold the [`Origin`].
-    #[must_use]
-    pub fn into_response(self) -> HttpResponse {
-        let provisional = self.reply.is_provisional();
-        let mut response = self.reply.into_response();
-        let headers = response.headers_mut();
-        if let Some(expires_at) = self.expires_at
-            && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(expires_at.into()))
-        {
-            headers.insert(IDEMPOTENCY_EXPIRES, date);
-        }
-        if provisional {
-            headers.insert(RETRY_AFTER, self.retry_after.into());
-        }
-        if self.origin == Origin::Replayed {
-            headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
-        }
-        response.extensions_mut().insert(self.origin);
-        response
     }
 }

@@ -1,9 +1,9 @@
-//! The statements on one record: claim, record, find, guard, finalize. Each runs inside the caller's transaction, or is a
+//! The statements on one record: claim, record, find, lock, finalize. Each runs inside the caller's transaction, or is a
 //! transaction of its own.
 
 use std::time::Duration;
 
-use actix_web::web::Bytes;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use diesel::dsl::now;
 use diesel::pg::data_types::PgInterval;
@@ -14,44 +14,61 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{BigInt, Binary, Bool, Interval, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use super::connection::Prepared;
-use super::fingerprint::FINGERPRINT_VERSION;
-use super::key::Address;
-use super::policy::interval;
-use super::records::remove_expired;
-use super::reply::{MAX_BODY, Reply, ReplyTooLarge};
-use super::schema::idempotency_keys;
+use crate::connection::Prepared;
+use crate::key::Address;
+use crate::policy::interval;
+use crate::records::remove_expired;
+use crate::reply::{MAX_BODY, Reply, ReplyTooLarge};
+use crate::schema::idempotency_keys;
 
 /// A record as the table has it. Every record has a reply: none commits without one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Queryable)]
 pub struct Record {
     /// Names the record in lists. The request that claimed the key made the id, so a request knows its own record.
     pub id: Uuid,
     /// The version that the fingerprint was computed under.
-    pub fingerprint_version: u8,
+    pub fingerprint_version: i16,
     /// Of the request that claimed the key.
     pub fingerprint: Vec<u8>,
     /// The reply, final or provisional.
+    #[diesel(deserialize_as = ReplyColumns)]
     pub reply: Reply,
     /// None while the reply is provisional.
     pub expires_at: Option<DateTime<Utc>>,
-    /// By the database's clock, as the statement saw it.
-    pub expired: bool,
+    /// By the database's clock, as the statement saw it. None while the reply is provisional.
+    expired: Option<bool>,
+}
+
+impl Record {
+    /// Whether the record still answers: a provisional record always does.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.expired != Some(true)
+    }
+}
+
+type ReplyColumns = (i16, Option<String>, Option<String>, Vec<u8>);
+
+impl From<ReplyColumns> for Reply {
+    fn from((status, content_type, location, body): ReplyColumns) -> Self {
+        Self { status: status.unsigned_abs(), content_type, location, body: Bytes::from(body) }
+    }
 }
 
 /// What a request claims its key with.
 #[derive(Clone, Debug)]
-pub(super) struct Claim {
+pub(crate) struct Claim {
     pub address: Address,
     pub lock: i64,
     pub id: Uuid,
     pub route: &'static str,
     pub request_id: Uuid,
+    pub fingerprint_version: i16,
     pub fingerprint: [u8; 32],
 }
 
 /// The claim's answer.
-pub(super) enum Claimed {
+pub(crate) enum Claimed {
     /// There is no record, and the key is this transaction's until the transaction ends.
     Ours,
     /// The key has a live record.
@@ -64,31 +81,10 @@ type RecordColumns = (
     SqlUuid,
     SmallInt,
     Binary,
-    SmallInt,
-    Nullable<Text>,
-    Nullable<Text>,
-    Binary,
+    (SmallInt, Nullable<Text>, Nullable<Text>, Binary),
     Nullable<Timestamptz>,
     Nullable<Bool>,
 );
-
-type RecordRow =
-    (Uuid, i16, Vec<u8>, i16, Option<String>, Option<String>, Vec<u8>, Option<DateTime<Utc>>, Option<bool>);
-
-impl From<RecordRow> for Record {
-    fn from(row: RecordRow) -> Self {
-        let (id, version, fingerprint, status, content_type, location, body, expires_at, expired) = row;
-        Self {
-            id,
-            // This release knows neither a version beyond a byte nor version 255.
-            fingerprint_version: u8::try_from(version).unwrap_or(u8::MAX),
-            fingerprint,
-            reply: Reply { status: status.unsigned_abs(), content_type, location, body: Bytes::from(body) },
-            expires_at,
-            expired: expired.unwrap_or(false),
-        }
-    }
-}
 
 /// The record at an address, as a query: the type of the query is too long to write.
 macro_rules! record_at {
@@ -101,10 +97,12 @@ macro_rules! record_at {
                 idempotency_keys::id,
                 idempotency_keys::fingerprint_version,
                 idempotency_keys::fingerprint,
-                idempotency_keys::status,
-                idempotency_keys::content_type,
-                idempotency_keys::location,
-                idempotency_keys::body,
+                (
+                    idempotency_keys::status,
+                    idempotency_keys::content_type,
+                    idempotency_keys::location,
+                    idempotency_keys::body,
+                ),
                 idempotency_keys::expires_at,
                 idempotency_keys::expires_at.le(now.into_sql::<Timestamptz>().nullable()),
             ))
@@ -115,15 +113,14 @@ macro_rules! record_at {
 /// for an expired record it waits, for that record's row lock.
 ///
 /// A live record is returned without a lock, since a lock would make each replay a write. An expired record is locked by the
-/// [`guard`], looked at again, and deleted. If the transaction rolls back, the record is there again.
-pub(super) fn claim(conn: &mut PgConnection, claim: &Claim) -> QueryResult<Claimed> {
-    let (got_lock, record): (bool, Option<RecordRow>) = ClaimStatement(claim).get_result(conn)?;
-    match (got_lock, record.map(Record::from)) {
-        (_, Some(record)) if !record.expired => Ok(Claimed::Taken(record)),
+/// [`lock`], looked at again, and deleted. If the transaction rolls back, the record is there again.
+pub(crate) fn claim(conn: &mut PgConnection, claim: &Claim) -> QueryResult<Claimed> {
+    match ClaimStatement(claim).get_result::<(bool, Option<Record>)>(conn)? {
+        (_, Some(record)) if record.is_live() => Ok(Claimed::Taken(record)),
         (false, _) => Ok(Claimed::InFlight),
         (true, None) => Ok(Claimed::Ours),
-        (true, Some(_)) => match guard(conn, &claim.address)? {
-            Some(record) if !record.expired => Ok(Claimed::Taken(record)),
+        (true, Some(_)) => match lock(conn, &claim.address)? {
+            Some(record) if record.is_live() => Ok(Claimed::Taken(record)),
             Some(_) => remove_expired(conn, &claim.address).map(|_| Claimed::Ours),
             // The sweeper removed the record first.
             None => Ok(Claimed::Ours),
@@ -172,8 +169,8 @@ impl QueryFragment<Pg> for ClaimStatement<'_> {
 /// The primary key decides. If another transaction has committed a record of this key since the claim, the INSERT fails.
 /// On purpose: the error becomes a serialization failure, so that the whole transaction runs again. The next claim finds the
 /// record.
-pub(super) fn record(conn: &mut PgConnection, claim: &Claim, reply: Reply, ttl: Duration) -> QueryResult<Record> {
-    let Claim { address, id, route, request_id, fingerprint, .. } = claim;
+pub(crate) fn record(conn: &mut PgConnection, claim: &Claim, reply: Reply, ttl: Duration) -> QueryResult<Record> {
+    let Claim { address, id, route, request_id, fingerprint_version, fingerprint, .. } = claim;
     let expires_at = diesel::insert_into(idempotency_keys::table)
         .values((
             idempotency_keys::account_id.eq(address.account_id),
@@ -182,7 +179,7 @@ pub(super) fn record(conn: &mut PgConnection, claim: &Claim, reply: Reply, ttl: 
             idempotency_keys::id.eq(id),
             idempotency_keys::route.eq(route),
             idempotency_keys::request_id.eq(request_id),
-            idempotency_keys::fingerprint_version.eq(i16::from(FINGERPRINT_VERSION)),
+            idempotency_keys::fingerprint_version.eq(fingerprint_version),
             idempotency_keys::fingerprint.eq(fingerprint.as_slice()),
             idempotency_keys::status.eq(status_column(&reply)?),
             idempotency_keys::content_type.eq(&reply.content_type),
@@ -195,11 +192,11 @@ pub(super) fn record(conn: &mut PgConnection, claim: &Claim, reply: Reply, ttl: 
         .map_err(run_again_if_taken)?;
     Ok(Record {
         id: *id,
-        fingerprint_version: FINGERPRINT_VERSION,
+        fingerprint_version: *fingerprint_version,
         fingerprint: fingerprint.to_vec(),
         reply,
         expires_at,
-        expired: false,
+        expired: None,
     })
 }
 
@@ -222,18 +219,16 @@ fn run_again_if_taken(refusal: DieselError) -> DieselError {
 /// # Errors
 /// The database's.
 pub fn find(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Record>> {
-    let row: Option<RecordRow> = record_at!(address).first(conn).optional()?;
-    Ok(row.map(Record::from))
+    record_at!(address).first(conn).optional()
 }
 
-/// Locks an existing record until the transaction ends, and reads it under the lock. Every change to a record goes through the
-/// guard, so that the record can't change between the decision and the write.
+/// Locks an existing record until the transaction ends, and reads it under the lock. Every change to a record locks it
+/// first, so that the record can't change between the decision and the write.
 ///
 /// # Errors
 /// The database's.
-pub fn guard(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Record>> {
-    let row: Option<RecordRow> = record_at!(address).for_update().first(conn).optional()?;
-    Ok(row.map(Record::from))
+pub fn lock(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Record>> {
+    record_at!(address).for_update().first(conn).optional()
 }
 
 /// Why a record was not finalized. Each is a defect, and the transaction must roll back.
@@ -264,7 +259,7 @@ pub fn finalize(
     if reply.body.len() > MAX_BODY {
         return Err(FinalizeError::TooLarge(ReplyTooLarge(reply.body.len())));
     }
-    match guard(conn, address)? {
+    match lock(conn, address)? {
         Some(record) if record.reply.is_provisional() => {}
         Some(_) => return Err(FinalizeError::NotProvisional("final already")),
         None => return Err(FinalizeError::NotProvisional("gone")),

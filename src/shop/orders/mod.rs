@@ -31,7 +31,7 @@ use crate::http::problems::{ORDER_NOT_CANCELABLE, PAYMENT_IN_PROGRESS};
 use crate::http::{By, Id, NoBody, Page, Paging};
 use crate::schema::{charges, orders};
 use crate::shop::status::{OrderStatus, PaymentStatus};
-use idempotency::{Failures, Policy, Reply, Scope, hours, seconds};
+use idempotency::{Answer, Failures, Policy, Reply, Scope, hours, seconds};
 
 /// A product that is out of stock now may have stock in a minute, so a failure is not worth keeping.
 pub const CREATE_ORDER: Policy = Policy {
@@ -71,7 +71,7 @@ pub struct Filter {
     description = "The order gets the catalogue's current prices. If a product has a stock, the order reserves its units. A retry must send the same key.",
     request_body = NewOrder,
     responses((status = 201, body = Order, description = "The order, pending")))]
-pub async fn create(account: Account, request: Keyed<NewOrder>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+pub async fn create(account: Account, request: Keyed<NewOrder>, db: Data<Db>) -> Result<Answer, ApiError> {
     CREATE_ORDER
         .run(&**db, account.id, request, move |conn, new| {
             let order = place(conn, account.id, new)?;
@@ -154,7 +154,7 @@ pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse,
     params(Id),
     request_body = Option<NoBody>,
     responses((status = 200, body = Order, description = "The order, canceled")))]
-pub async fn cancel(account: Account, id: Id, request: Keyed<NoBody>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
+pub async fn cancel(account: Account, id: Id, request: Keyed<NoBody>, db: Data<Db>) -> Result<Answer, ApiError> {
     CANCEL_ORDER
         .run(&**db, account.id, request.on(id.0), move |conn, _| {
             let order = cancel_pending(conn, account.id, id.0)?;

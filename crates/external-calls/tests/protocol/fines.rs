@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use external_calls::{CallError, ExternalSystem, Limits, Started, Step};
-use idempotency::{self, Body, Failure, Failures, FieldError, Nature, Policy, Reply, Scope, hours, seconds};
+use idempotency::{self, Body, Failure, Failures, FieldError, Policy, Reply, Scope, hours, seconds};
 
 /// A fine is paid once. Each written outcome makes a receipt, so that a test sees a second outcome.
 pub const TABLES: &str = "CREATE TABLE fines (account_id uuid NOT NULL, id bigserial, plate text NOT NULL, \
@@ -256,11 +256,14 @@ impl From<serde_json::Error> for OfficeError {
 }
 
 impl Failure for OfficeError {
-    fn nature(&self) -> Nature<'_> {
+    fn is_final(&self) -> bool {
+        matches!(self, Self::NotPayable)
+    }
+
+    fn database_error(&self) -> Option<&diesel::result::Error> {
         match self {
-            Self::NotPayable => Nature::Final,
-            Self::UnderWay | Self::Idempotency(_) => Nature::Transient,
-            Self::Database(error) => Nature::Database(error),
+            Self::Database(error) => Some(error),
+            _ => None,
         }
     }
 

@@ -1,9 +1,9 @@
 //! The cost of a replay: PostgreSQL writes nothing, and the cost does not grow with the table.
 
+use dev_postgres::Options;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
-use idempotent_payments::dev_postgres::{self, Options};
 
 use crate::support::{connect, execute, fresh_database, number};
 use crate::toy::{MAKE, Workshop};

@@ -272,7 +272,7 @@ async fn a_request_does_not_share_the_failure_of_another_request_under_its_key()
 #[tokio::test]
 async fn another_request_is_not_refused_while_the_transaction_that_held_the_key_waits_to_run_again() {
     let workshop = Workshop::open();
-    let digest = crate::guard::address("key").digest();
+    let digest = crate::locks::address("key").digest();
     let lock = i64::from_be_bytes(*digest.first_chunk().unwrap());
     let mut stranger = connect(&workshop.url);
     let (url, runs) = (workshop.url.clone(), Runs::default());

@@ -1,25 +1,22 @@
 //! The module in a handler, as the module's documentation shows: the extractor, the policy, the answer.
 
+use actix_web::App;
 use actix_web::dev::{Payload, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::test::{self, TestRequest};
 use actix_web::web::{self, Bytes, Data};
-use actix_web::{App, HttpResponse};
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
 use crate::toy::{ACCOUNT, Db, MAKE, NewToy, Response, ToyError, Workshop, make};
-use idempotency::{Error, Keyed, read_body};
+use idempotency::{Answer, Error, Keyed, read_body};
 
-async fn make_toy(request: Keyed<NewToy>, db: Data<Db>) -> Result<HttpResponse, ToyError> {
+async fn make_toy(request: Keyed<NewToy>, db: Data<Db>) -> Result<Answer, ToyError> {
     MAKE.run(&**db, ACCOUNT, request, make).await
 }
 
 /// The extractor's refusal becomes the service's error, and the service's error is the answer.
-async fn make_toy_in_own_words(
-    request: Result<Keyed<NewToy>, ToyError>,
-    db: Data<Db>,
-) -> Result<HttpResponse, ToyError> {
+async fn make_toy_in_own_words(request: Result<Keyed<NewToy>, ToyError>, db: Data<Db>) -> Result<Answer, ToyError> {
     MAKE.run(&**db, ACCOUNT, request?, make).await
 }
 

@@ -1,20 +1,21 @@
 //! The common parts of the toy services that lift a module: a pool of connections, and a response in memory.
 
-use actix_web::HttpResponse;
 use actix_web::body::MessageBody;
 use actix_web::http::header::HeaderMap;
+use actix_web::test::TestRequest;
+use actix_web::{HttpResponse, Responder};
 use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool};
 use uuid::Uuid;
 
-use idempotency::{CONNECTION_LIMITS, Database, Error, Flights, watched};
+use idempotency::{Answer, CONNECTION_LIMITS, Database, Error, SingleFlight, watched};
 
 /// The service's pool. A service that lifts the module writes such a pool.
 #[derive(Clone)]
 pub struct Db {
     pool: Pool<ConnectionManager<PgConnection>>,
-    flights: Flights,
+    single_flight: SingleFlight,
 }
 
 impl Db {
@@ -26,7 +27,7 @@ impl Db {
             .connection_customizer(Box::new(Limits))
             .build(ConnectionManager::new(url))
             .unwrap();
-        Self { pool, flights: Flights::default() }
+        Self { pool, single_flight: SingleFlight::default() }
     }
 }
 
@@ -48,8 +49,8 @@ impl Database for Db {
         work.await.unwrap_or_else(|_| Err(Error::Panicked.into()))
     }
 
-    fn flights(&self) -> &Flights {
-        &self.flights
+    fn single_flight(&self) -> &SingleFlight {
+        &self.single_flight
     }
 }
 
@@ -68,6 +69,12 @@ pub struct Response {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
+}
+
+impl From<Answer> for Response {
+    fn from(answer: Answer) -> Self {
+        answer.respond_to(&TestRequest::default().to_http_request()).into()
+    }
 }
 
 impl From<HttpResponse> for Response {

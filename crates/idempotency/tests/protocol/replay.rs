@@ -212,7 +212,7 @@ async fn a_request_whose_record_expired_runs_again() {
 async fn a_record_of_a_later_releases_fingerprint_is_never_replayed_or_overwritten() {
     let workshop = Workshop::open();
     workshop.make("key").await;
-    execute(&workshop.url, "UPDATE idempotency_keys SET fingerprint_version = 2");
+    execute(&workshop.url, "UPDATE idempotency_keys SET fingerprint_version = 3");
     let runs = Runs::default();
     let counted = runs.clone();
 
@@ -222,7 +222,7 @@ async fn a_record_of_a_later_releases_fingerprint_is_never_replayed_or_overwritt
     });
 
     let answer = answer.await;
-    assert!(matches!(answer, Err(ToyError::Idempotency(Error::UnknownFingerprint(2)))), "{answer:?}");
+    assert!(matches!(answer, Err(ToyError::Idempotency(Error::UnknownFingerprint(3)))), "{answer:?}");
     assert_eq!(runs.so_far(), 0);
 }
 

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 pub use crate::lifted::{Db, Response};
 use crate::support::{count, execute, fresh_database};
-use idempotency::{Body, Error, Failure, Failures, FieldError, Keyed, Nature, Policy, Reply, Scope, hours, seconds};
+use idempotency::{Body, Error, Failure, Failures, FieldError, Keyed, Policy, Reply, Scope, hours, seconds};
 
 /// Each effect makes a toy. The two shelves are rows that bodies lock, so that a test can make a body wait.
 pub const TABLES: &str = "CREATE TABLE toys (id bigserial PRIMARY KEY, name text NOT NULL); \
@@ -65,11 +65,14 @@ impl From<serde_json::Error> for ToyError {
 }
 
 impl Failure for ToyError {
-    fn nature(&self) -> Nature<'_> {
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Impossible)
+    }
+
+    fn database_error(&self) -> Option<&diesel::result::Error> {
         match self {
-            Self::Impossible => Nature::Final,
-            Self::Closed | Self::Idempotency(_) => Nature::Transient,
-            Self::Database(error) => Nature::Database(error),
+            Self::Database(error) => Some(error),
+            _ => None,
         }
     }
 

@@ -14,7 +14,7 @@ const SIDE_BY_SIDE: usize = 3;
 /// A workshop on a database whose advisory lock says yes to everybody.
 fn without_a_lock() -> Workshop {
     let url = fresh_database();
-    execute(&url, include_str!("../support/useless_lock.sql"));
+    execute(&url, include_str!("useless_lock.sql"));
     // Other tests take locks in other databases of this server.
     let locks = "(pg_try_advisory_xact_lock(1) AND NOT EXISTS (SELECT FROM pg_locks JOIN pg_database ON oid = database \
                  WHERE locktype = 'advisory' AND datname = current_database()))::int::bigint AS n";

@@ -6,13 +6,13 @@ use diesel::connection::{Connection, SimpleConnection};
 
 use crate::support::{at_once, connect, eventually_blocked};
 use crate::toy::{ACCOUNT, MAKE, Runs, Workshop, keyed, make, stock};
-use idempotency::{Address, FinalizeError, Reply, finalize, guard, hours, sweep};
+use idempotency::{Address, FinalizeError, Reply, finalize, hours, lock, sweep};
 
 pub fn address(key: &str) -> Address {
     keyed("/toys", key, r#"{"name":"ball"}"#).unwrap().address(ACCOUNT, &MAKE).unwrap()
 }
 
-/// This test passes also without the guard's lock, because the deletion of the record waits for the sweep, too.
+/// This test passes also without the lock's lock, because the deletion of the record waits for the sweep, too.
 #[tokio::test]
 async fn a_takeover_waits_for_a_sweep_that_has_locked_the_record_and_claims_again() {
     let workshop = Workshop::open();
@@ -70,17 +70,17 @@ async fn a_request_outlives_a_sweep_that_is_rolled_back() {
     assert_eq!((workshop.toys(), workshop.records()), (2, 1));
 }
 
-/// Fails without `FOR UPDATE`: the second guard does not wait, and reads the old record.
+/// Fails without `FOR UPDATE`: the second lock does not wait, and reads the old record.
 #[tokio::test]
-async fn a_second_guard_waits_and_sees_the_change_of_the_first_guard() {
+async fn a_second_lock_waits_and_sees_the_change_of_the_first_lock() {
     let workshop = Workshop::open();
     workshop.send(MAKE, "key", "ball", |_, _| Ok(Reply::json(202, &"under way")?)).await.unwrap();
     let mut first = connect(&workshop.url);
     first.batch_execute("BEGIN").unwrap();
-    assert!(guard(&mut first, &address("key")).unwrap().unwrap().reply.is_provisional());
+    assert!(lock(&mut first, &address("key")).unwrap().unwrap().reply.is_provisional());
 
     let url = workshop.url.clone();
-    let second = tokio::task::spawn_blocking(move || guard(&mut connect(&url), &address("key")));
+    let second = tokio::task::spawn_blocking(move || lock(&mut connect(&url), &address("key")));
     eventually_blocked(&workshop.url, 1).await;
     finalize(&mut first, &address("key"), &Reply::ok(&"finalized").unwrap(), hours(1)).unwrap();
     first.batch_execute("COMMIT").unwrap();
@@ -116,8 +116,8 @@ async fn of_many_resolvers_at_once_one_finalizes() {
     assert_eq!(workshop.make("key").await.body, winner.to_string().into_bytes());
 }
 
-/// This test must fail if the takeover goes on although the guarded record is live, and if the takeover deletes the record
-/// without a guard. In the first case the body runs in vain, in the second case the request takes effect twice.
+/// This test must fail if the takeover goes on although the locked record is live, and if the takeover deletes the record
+/// without a lock. In the first case the body runs in vain, in the second case the request takes effect twice.
 #[tokio::test]
 async fn a_takeover_that_waited_while_the_record_came_to_life_replays_it_and_runs_nothing() {
     let workshop = Workshop::open();

@@ -1,6 +1,8 @@
 //! The local cluster survives everything that can happen between two runs. Each test makes its own cluster with PostgreSQL's
 //! programs.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;

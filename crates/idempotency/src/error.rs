@@ -1,0 +1,108 @@
+//! What goes wrong before and around a body.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::reply::ReplyTooLarge;
+use crate::request::{BODY_WITHIN, MAX_REQUEST_BODY};
+
+/// One thing that is wrong with a request body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// JSON pointer (RFC 6901) to the member. If the member is missing: to its place.
+    pub pointer: String,
+    /// What is wrong, in words for a person.
+    pub detail: String,
+}
+
+/// What goes wrong before and around a body.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// 400: the route needs a key.
+    #[error("this request needs an Idempotency-Key header")]
+    KeyMissing,
+    /// 400: the header is malformed, empty, too long, or was sent twice.
+    #[error("the Idempotency-Key header is invalid: {0}")]
+    KeyInvalid(&'static str),
+    /// 413: over [`MAX_REQUEST_BODY`].
+    #[error("the body is larger than {MAX_REQUEST_BODY} bytes")]
+    PayloadTooLarge,
+    /// 408: the body did not arrive whole in time. The client may send the same request again.
+    #[error("the body did not arrive whole within {} s", BODY_WITHIN.as_secs())]
+    RequestTimeout,
+    /// 415: a body that doesn't say it is JSON, or that is compressed.
+    #[error("{0}")]
+    UnsupportedMediaType(&'static str),
+    /// 400: a body that is not JSON.
+    #[error("the body is not JSON: {0}")]
+    MalformedJson(String),
+    /// 422: JSON of the wrong shape.
+    #[error("the body does not have the right shape")]
+    InvalidBody(Vec<FieldError>),
+    /// 422: the key belongs to another request.
+    #[error("this key was used with another request")]
+    KeyReused,
+    /// 409, with Retry-After: the request in flight took longer than the policy waits.
+    #[error("a request with this key is in flight")]
+    InFlight,
+    /// 409: the key's reply is no longer kept. The key made something, which is not made again.
+    #[error("this key's reply is no longer kept; the request is not carried out again")]
+    KeyExpired {
+        /// What the key made, as a path.
+        location: String,
+    },
+    /// 503, with Retry-After: the queue for connections is full, or the work waited in it for too long.
+    #[error("too many requests are waiting for the database")]
+    Overloaded,
+    /// 503, with Retry-After: no connection could be made, or the database did not answer in time.
+    #[error("the database can't be reached: {0}")]
+    Unreachable(String),
+    /// 500: the work panicked; its transaction was rolled back.
+    #[error("the work panicked")]
+    Panicked,
+    /// 500: see [`MAX_BODY`](crate::MAX_BODY); the transaction was rolled back.
+    #[error(transparent)]
+    ReplyTooLarge(#[from] ReplyTooLarge),
+    /// 500, a defect of the endpoint: the handler did not name each id of the policy's route by [`Keyed::on`](crate::Keyed::on).
+    #[error("the handler of {0} must name each id of its path")]
+    ResourceNotNamed(&'static str),
+    /// 500: a later release made the record, and this release can't compute that release's fingerprints.
+    #[error("the record's fingerprint is of version {0}, which this release does not know")]
+    UnknownFingerprint(i16),
+}
+
+impl Error {
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::KeyMissing | Self::KeyInvalid(_) | Self::MalformedJson(_) => 400,
+            Self::RequestTimeout => 408,
+            Self::InFlight | Self::KeyExpired { .. } => 409,
+            Self::PayloadTooLarge => 413,
+            Self::UnsupportedMediaType(_) => 415,
+            Self::InvalidBody(_) | Self::KeyReused => 422,
+            Self::Panicked | Self::ReplyTooLarge(_) | Self::ResourceNotNamed(_) | Self::UnknownFingerprint(_) => 500,
+            Self::Overloaded | Self::Unreachable(_) => 503,
+        }
+    }
+
+    /// Whether the client may send the same request again, so that the answer carries Retry-After.
+    #[must_use]
+    pub fn may_be_retried(&self) -> bool {
+        self.status() >= 500 || matches!(self, Self::InFlight | Self::RequestTimeout)
+    }
+
+    /// An RFC 9457 problem document, for a service without error documents.
+    pub(crate) fn problem(&self, title: Option<&str>) -> Value {
+        let status = self.status();
+        let detail = if status >= 500 { "the request could not be served".to_owned() } else { self.to_string() };
+        let mut problem = json!({"type": "about:blank", "title": title, "status": status, "detail": detail});
+        match self {
+            Self::InvalidBody(errors) => problem["errors"] = json!(errors),
+            Self::KeyExpired { location } => problem["resource"] = json!(location),
+            _ => {}
+        }
+        problem
+    }
+}

@@ -1,0 +1,116 @@
+//! Running a transaction until there is an answer: again after a deadlock or a lost connection, and again after a pause while
+//! another process has the key.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::sync::watch;
+
+use crate::connection::fault;
+use crate::error::Error;
+use crate::fingerprint::Received;
+use crate::reply::{Answer, Origin};
+use crate::single_flight::Progress;
+use crate::store::Record;
+use crate::traits::{Database, Failure};
+use crate::transaction::{Outcome, Transaction};
+
+/// Runs of one transaction at most. A deadlock or a lost connection rarely comes twice. Five in a row mean that something
+/// else is wrong, and that the client should come back later.
+const MAX_RUNS: u32 = 5;
+
+/// The pause between two runs. In it, the other transaction of a deadlock can end.
+fn between_runs() -> ExponentialBackoff {
+    backoff(Duration::from_millis(5), Duration::from_millis(500))
+}
+
+/// The pause between two looks at a key that another process has. The pause is short at first, since most requests take
+/// milliseconds. Later each process looks at each key twice a second, whatever the number of duplicates.
+pub(crate) fn between_looks() -> ExponentialBackoff {
+    backoff(Duration::from_millis(20), Duration::from_millis(500))
+}
+
+fn backoff(min: Duration, max: Duration) -> ExponentialBackoff {
+    ExponentialBuilder::new().with_min_delay(min).with_max_delay(max).without_max_times().with_jitter().build()
+}
+
+/// Runs the transaction until there is a record to answer with.
+///
+/// None: another process had the key past the deadline.
+///
+/// # Errors
+/// The body's error, and those of the pool.
+pub(crate) async fn until_recorded<D: Database, E: Failure>(
+    db: &D,
+    transaction: &Arc<Transaction<E>>,
+    progress: &watch::Sender<Progress>,
+    deadline: Instant,
+) -> Result<Option<(Record, Origin)>, E> {
+    let claim = &transaction.claim;
+    let mut pauses = between_runs();
+    let mut looks = between_looks();
+    let mut failed = 0;
+    loop {
+        match run_once(db, transaction, progress).await {
+            Ok(Outcome::Ran(record)) => return Ok(Some((record, Origin::Fresh))),
+            // The answer to COMMIT was lost, and COMMIT did happen: the record is this request's own.
+            Ok(Outcome::Replay(record)) if record.id == claim.id => return Ok(Some((record, Origin::Recovered))),
+            // The record is the answer if it is final, if another request made it (the key never becomes free), or if the
+            // wait is over.
+            Ok(Outcome::Replay(record))
+                if !record.reply.is_provisional()
+                    || replay(&transaction.received, &record).is_err()
+                    || Instant::now() >= deadline =>
+            {
+                return Ok(Some((record, Origin::Replayed)));
+            }
+            Ok(Outcome::InFlight) if Instant::now() >= deadline => return Ok(None),
+            Ok(waiting) => {
+                if let Outcome::Replay(provisional) = waiting {
+                    progress.send_modify(|progress| progress.provisional = Some(Arc::new(provisional)));
+                }
+                let pause = looks.next().unwrap_or_default();
+                tokio::time::sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
+            }
+            Err(error) if runs_again(&error) && failed + 1 < MAX_RUNS => {
+                // Another process may claim the key before the next run.
+                progress.send_modify(|progress| progress.has_key = false);
+                failed += 1;
+                log::info!("run {failed} of {} failed, running again: {error:?}", claim.route);
+                tokio::time::sleep(pauses.next().unwrap_or_default()).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn run_once<D: Database, E: Failure>(
+    db: &D,
+    transaction: &Arc<Transaction<E>>,
+    progress: &watch::Sender<Progress>,
+) -> Result<Outcome, E> {
+    let was_answered = db.single_flight().was_answered(transaction.claim.lock);
+    let (transaction, progress) = (Arc::clone(transaction), progress.clone());
+    let claimed = move || progress.send_modify(|progress| progress.has_key = true);
+    db.run(transaction.claim.address.account_id, move |conn| {
+        if was_answered { transaction.look_then_run(conn, claimed) } else { transaction.run(conn, claimed) }
+    })
+    .await
+}
+
+fn runs_again<E: Failure>(error: &E) -> bool {
+    error.database_error().is_some_and(|error| fault(error).runs_again())
+}
+
+/// The record's reply, if a request like this one made the record.
+///
+/// # Errors
+/// [`Error::KeyReused`], [`Error::UnknownFingerprint`].
+pub(crate) fn replay(received: &Received, record: &Record) -> Result<Answer, Error> {
+    match received.matches(record.fingerprint_version, &record.fingerprint) {
+        Some(true) => Ok(Answer::new(record.reply.clone(), Origin::Replayed, record.expires_at)),
+        Some(false) => Err(Error::KeyReused),
+        None => Err(Error::UnknownFingerprint(record.fingerprint_version)),
+    }
+}
