@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dev_postgres::{self, Cluster, Durability, Error, Lifetime, Options};
+use dev_postgres::{Cluster, Durability, Error, Lifetime, Options};
 use diesel::{Connection, PgConnection, RunQueryDsl, sql_query};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
@@ -237,7 +237,7 @@ fn a_throw_away_cluster_never_takes_and_deletes_a_kept_one() {
 const OWNER_DIR: &str = "DEV_POSTGRES_TEST_OWNER_DIR";
 const OWNER_KEEPS: &str = "DEV_POSTGRES_TEST_OWNER_KEEPS";
 
-/// On purpose a test function without a claim: [`owner`] starts this binary again with this function as its only test. The
+/// A test function without a claim: [`owner`] starts this binary again with this function as its only test. The
 /// process owns a cluster until it is killed.
 #[test]
 fn owner_process() {
@@ -252,9 +252,8 @@ fn owner_process() {
 
 /// Starts this test binary again, as a process that a test can kill.
 fn owner(dir: &Path) -> Command {
-    let (_, module) = module_path!().split_once("::").unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", &format!("{module}::owner_process")]);
+    command.args(["--exact", "owner_process"]);
     command.env(OWNER_DIR, dir).stdout(Stdio::null());
     command
 }
