@@ -1,34 +1,47 @@
-# One image holds one program. The program is the API and the sandbox gateway, and the compose file says which command runs.
+# One image holds `payments` (the API, and the sandbox gateway by a command) and `idempotency-verify`.
 #
 # All tags name the same Debian release, so the program runs with the libraries that it was built with. To get exactly the same
 # base images next year, write a digest after the tag (rust:1-bookworm@sha256:..). `docker buildx imagetools inspect
 # rust:1-bookworm` shows the digest. Let a bot renew the digest, because a fixed digest gets no security updates.
 
-# The manifests, and empty sources. Dependencies are built again only if Cargo.toml or Cargo.lock changes.
+# The manifests, and empty sources. Dependencies are built again only if a Cargo.toml or Cargo.lock changes.
 FROM rust:1-bookworm AS manifests
 WORKDIR /app
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src && echo 'fn main() {}' >src/main.rs && touch src/lib.rs
+COPY crates crates
+COPY tools tools
+RUN find crates tools -mindepth 2 -maxdepth 2 ! -name Cargo.toml -exec rm -r {} + && \
+    for member in . crates/* tools/*; do mkdir -p "$member/src" && touch "$member/src/lib.rs"; done && \
+    for program in . tools/verify; do echo 'fn main() {}' >"$program/src/main.rs"; done
+
+# BuildKit compares what a stage copies. This stage has only the manifests, so a change of a source does not end the cache.
+FROM scratch AS only-manifests
+COPY --from=manifests /app /app
 
 # The program. Beside Rust, the build needs libpq's headers, and the base image has them.
-FROM manifests AS build
+FROM rust:1-bookworm AS build
+WORKDIR /app
+COPY --from=only-manifests /app ./
 # Nobody debugs in the image. A panic names file and line also without symbols.
 ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 # `--build-arg FEATURES=otel` exports traces (docs/operations.md).
 ARG FEATURES=
-RUN cargo build --release --locked --bin payments --features "$FEATURES"
+RUN cargo build --release --locked -p idempotent-payments -p idempotency-verify --bins --features "$FEATURES"
 COPY migrations migrations
+COPY crates crates
+COPY tools tools
 COPY src src
 # COPY keeps the time of each file's last change, and that time is before the build of the empty sources. Without `touch`, cargo
 # would build nothing.
-RUN touch src/main.rs src/lib.rs && cargo build --release --locked --bin payments --features "$FEATURES"
+RUN find src crates tools -name '*.rs' -exec touch {} + && \
+    cargo build --release --locked -p idempotent-payments -p idempotency-verify --bins --features "$FEATURES"
 
 FROM debian:bookworm-slim AS runtime
-# On purpose without a version: Debian keeps only the newest version of a package, so a fixed version would soon be gone.
+# Without a version: Debian keeps only the newest version of a package, so a fixed version would soon be gone.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends libpq5 && apt-get clean && rm -rf /var/lib/apt/lists/*
 COPY deploy/healthy /usr/local/bin/
-COPY --from=build /app/target/release/payments /usr/local/bin/
+COPY --from=build /app/target/release/payments /app/target/release/idempotency-verify /usr/local/bin/
 # Nobody outside the container can reach its loopback address. The published ports decide who reaches the program.
 ENV BIND=0.0.0.0:8080
 EXPOSE 8080
@@ -39,16 +52,16 @@ USER 10001:10001
 ENTRYPOINT ["payments"]
 CMD ["serve"]
 
-# The tests, with PostgreSQL's programs: the tests make their own cluster. On purpose below the stage of the program: a builder
+# The tests, with PostgreSQL's programs: the tests make their own cluster. They are below the stage of the program: a builder
 # without BuildKit builds every stage above the wanted one, and the program does not need this stage.
 FROM rust:1-bookworm AS tests
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends postgresql && apt-get clean && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
-COPY --from=manifests /app ./
+COPY --from=only-manifests /app ./
 RUN cargo test --locked --no-run --lib
 COPY . .
-RUN touch src/main.rs src/lib.rs && cargo test --locked --no-run
+RUN find src crates tools -name '*.rs' -exec touch {} + && cargo test --locked --no-run
 # The tests run as root and start the cluster as `postgres`. The container is thrown away after the tests.
 CMD ["cargo", "test", "--locked"]
 
