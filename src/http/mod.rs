@@ -3,10 +3,15 @@
 pub mod auth;
 mod body;
 mod error;
+mod faults;
 mod list;
+mod object;
 pub mod problems;
-mod shape;
+pub mod rules;
 
-pub use self::body::{Checked, Id, Json, Keyed, NoBody, is_slug, printable, slug, time};
+pub use self::body::{Checked, Id, Json, Keyed, NoBody};
 pub use self::error::ApiError;
-pub use self::list::{After, By, NoFilter, Page, Paging};
+pub use self::faults::Faults;
+pub use self::list::{After, By, NoFilter, Page, Paging, no_parameters};
+pub(crate) use self::object::object;
+pub use self::object::{Document, Members, Object, referred, schema_of};

@@ -97,7 +97,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 pub use connection::{CONNECTION_LIMITS, Fault, Prepared, fault, watched};
-pub use fingerprint::{FINGERPRINT_VERSION, MAX_SAFE_INTEGER, Received, escape_pointer, read_json};
+pub use fingerprint::{FINGERPRINT_VERSION, MAX_FAULTS, MAX_SAFE_INTEGER, Received, escape_pointer, read_json};
 pub use key::{Address, IDEMPOTENCY_KEY, Key, MAX_KEY_LENGTH};
 pub use policy::{Failures, Policy, Scope, hours, interval, seconds};
 pub use records::{Listed, SWEEP_BATCH, Swept, list, sweep};

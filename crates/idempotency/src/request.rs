@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::fingerprint::{Received, canonical, read_json, unsafe_integers};
+use super::fingerprint::{MAX_FAULTS, Received, canonical, read_json, unsafe_integers};
 use super::key::{Address, Key};
 use super::policy::Policy;
 use super::{Error, FieldError};
@@ -112,6 +112,7 @@ pub fn parse_body<T: Body>(bytes: &[u8]) -> Result<(Value, T), Error> {
         Err(more) => {
             errors.retain(|error| !more.iter().any(|other| other.pointer == error.pointer));
             errors.extend(more);
+            errors.truncate(MAX_FAULTS);
         }
     }
     Err(Error::InvalidBody(errors))
