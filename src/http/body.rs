@@ -1,52 +1,31 @@
 //! What a client sends: typed bodies and path ids.
 //!
-//! Guarantees: the answer names all faults of a body at once, up to twenty, each with a pointer.
+//! Guarantees: the answer names all faults of a body at once, up to twenty, each with a pointer. [`object!`] reads the body.
 
 use std::future::{Future, Ready, ready};
-use std::ops::Deref;
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
-use serde_json::{Value, json};
+use serde_json::json;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::object::{self, Object, object};
+use super::object;
 use crate::http::ApiError;
-use idempotency::{Body, FieldError, parse_body, read_body};
-
-/// A body that keeps the rules of its [`Object`].
-pub struct Checked<T>(pub T);
-
-/// A request with a key and a checked body.
-pub type Keyed<T> = idempotency::Keyed<Checked<T>>;
-
-impl<T> Deref for Checked<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-impl<T: Object> Body for Checked<T> {
-    fn parse(json: &Value) -> Result<Self, Vec<FieldError>> {
-        object::read_body(json).map(Self)
-    }
-}
+use idempotency::{Body, parse_body, read_body};
 
 /// A typed body of a request without a key, for example of a PUT, which is idempotent by itself.
 pub struct Json<T>(pub T);
 
-impl<T: Object + 'static> FromRequest for Json<T> {
+impl<T: Body + 'static> FromRequest for Json<T> {
     type Error = ApiError;
     type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
-            let (_, Checked(body)) = parse_body(&read_body(&request, payload).await?)?;
+            let (_, body) = parse_body(&read_body(&request, payload).await?)?;
             Ok(Self(body))
         })
     }

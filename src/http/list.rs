@@ -19,7 +19,8 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::object::{Document, Members, Object, object, of_json, read_query};
+use super::document::{Document, Documented, of_json};
+use super::object::{Members, Object, object, read_query};
 use super::rules::{Form, Int, int, slug, time, uuid};
 use crate::http::ApiError;
 use idempotency::FieldError;
@@ -173,7 +174,7 @@ impl After for String {
 /// The parameters, for the OpenAPI document.
 impl<C: After, F: Object> IntoParams for Paging<C, F> {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let parameter = |member: super::object::Documented| {
+        let parameter = |member: Documented| {
             let mut schema = member.schema;
             if member.name == "limit" {
                 schema["default"] = json!(DEFAULT_LIMIT);

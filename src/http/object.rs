@@ -5,9 +5,9 @@
 
 use std::collections::HashSet;
 
-use serde_json::{Map, Value, json};
-use utoipa::openapi::{RefOr, Schema};
+use serde_json::{Map, Value};
 
+use super::document::Document;
 use super::faults::Faults;
 use super::rules::Rule;
 use idempotency::FieldError;
@@ -29,7 +29,7 @@ pub trait Object: Sized {
 ///
 /// # Errors
 /// All that is wrong with it, up to [`idempotency::MAX_FAULTS`].
-pub fn read_body<T: Object>(json: &Value) -> Result<T, Vec<FieldError>> {
+pub fn checked_body<T: Object>(json: &Value) -> Result<T, Vec<FieldError>> {
     let mut faults = Faults::default();
     let body = read_object(json, &mut faults);
     faults.or(body)
@@ -56,8 +56,10 @@ pub(super) fn read_object<T: Object>(json: &Value, faults: &mut Faults) -> Optio
 /// All that is wrong with it, up to [`idempotency::MAX_FAULTS`].
 pub fn read_query<T: Object>(query: &str) -> Result<T, Vec<FieldError>> {
     let mut faults = Faults::default();
-    // A query of any bytes has pairs: what is not UTF-8 becomes the replacement character.
-    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query).unwrap_or_default();
+    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query).map_err(|_| {
+        let detail = "the query can't be read".to_owned();
+        vec![FieldError { pointer: String::new(), detail }]
+    })?;
     let (mut received, mut repeated) = (Map::new(), HashSet::new());
     for (name, text) in pairs {
         if received.insert(name.clone(), text.into()).is_some() {
@@ -130,7 +132,7 @@ impl Members<'_> {
 }
 
 /// The name of a member that is a word of Rust, such as `r#type`.
-fn plain(name: &'static str) -> &'static str {
+pub(super) fn plain(name: &'static str) -> &'static str {
     name.strip_prefix("r#").unwrap_or(name)
 }
 
@@ -168,103 +170,6 @@ impl<V> Member<V> for Option<V> {
     fn present(value: V) -> Self {
         Some(value)
     }
-}
-
-/// The documentation of an object's members.
-#[derive(Default)]
-pub struct Document {
-    members: Vec<Documented>,
-    referred: Vec<(String, RefOr<Schema>)>,
-}
-
-/// A member, as the OpenAPI document shows it.
-pub(super) struct Documented {
-    pub name: &'static str,
-    pub description: String,
-    pub required: bool,
-    /// Without the description.
-    pub schema: Value,
-}
-
-impl Document {
-    /// Of an object.
-    pub(super) fn of<T: Object>() -> Self {
-        let mut document = Self::default();
-        T::document(&mut document);
-        document
-    }
-
-    /// Documents a member. `lines` are the lines of its comment.
-    pub fn member<M: Member<R::Value>, R: Rule>(
-        &mut self,
-        name: &'static str,
-        rule: &R,
-        lines: &[&str],
-        example: Option<Value>,
-    ) {
-        let name = plain(name);
-        let mut schema = rule.schema();
-        if let Some(example) = example {
-            schema["example"] = example;
-        }
-        rule.referred(&mut self.referred);
-        self.members.push(Documented { name, description: prose(lines), required: M::REQUIRED, schema });
-    }
-
-    pub(super) fn into_members(self) -> Vec<Documented> {
-        self.members
-    }
-}
-
-/// The schema of an object, for utoipa.
-#[must_use]
-pub fn schema_of<T: Object>(lines: &[&str], example: Option<Value>) -> RefOr<Schema> {
-    let (mut properties, mut required) = (Map::new(), Vec::new());
-    for member in Document::of::<T>().members {
-        let schema = if member.required { member.schema } else { or_null(member.schema) };
-        properties.insert(member.name.to_owned(), described(schema, &member.description));
-        if member.required {
-            required.push(member.name);
-        }
-    }
-    let mut schema = json!({"type": "object", "properties": properties, "additionalProperties": false});
-    if !required.is_empty() {
-        schema["required"] = json!(required);
-    }
-    if let Some(example) = example {
-        schema["example"] = example;
-    }
-    of_json(described(schema, &prose(lines)))
-}
-
-/// The named schemas that the schema of an object refers to, for utoipa.
-#[must_use]
-pub fn referred<T: Object>() -> Vec<(String, RefOr<Schema>)> {
-    Document::of::<T>().referred
-}
-
-/// JSON Schema in utoipa's type.
-pub(super) fn of_json(schema: Value) -> RefOr<Schema> {
-    serde_json::from_value(schema).unwrap_or_default()
-}
-
-fn or_null(mut schema: Value) -> Value {
-    if schema.get("$ref").is_some() {
-        return json!({"oneOf": [{"type": "null"}, schema]});
-    }
-    schema["type"] = json!([schema["type"], "null"]);
-    schema
-}
-
-fn described(mut schema: Value, description: &str) -> Value {
-    if !description.is_empty() {
-        schema["description"] = description.into();
-    }
-    schema
-}
-
-fn prose(lines: &[&str]) -> String {
-    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join("\n")
 }
 
 /// Declares a body, an object inside a body, or the filter of a list: a struct whose members have their rules beside them.
@@ -316,6 +221,12 @@ macro_rules! object {
             }
         }
 
+        impl idempotency::Body for $Object {
+            fn parse(json: &serde_json::Value) -> Result<Self, Vec<idempotency::FieldError>> {
+                $crate::http::checked_body(json)
+            }
+        }
+
         impl utoipa::PartialSchema for $Object {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
                 let example: Option<serde_json::Value> = None;
@@ -335,134 +246,4 @@ macro_rules! object {
 pub(crate) use object;
 
 #[cfg(test)]
-mod tests {
-    use super::super::rules::{int, list, nested, text};
-    use super::*;
-
-    object! {
-        struct Parcel {
-            recipient: String = text(5),
-            weight: Option<i64> = int(1, 9),
-            parts: Vec<Part> = list(1, 100, ("name", |part: &Part| &part.name)),
-            first: Option<Part> = nested::<Part>(),
-        }
-    }
-
-    object! {
-        struct Part {
-            name: String = text(5),
-            r#type: Option<String> = text(5),
-        }
-    }
-
-    /// What is wrong with the JSON, and how many values and names were looked at to find out.
-    fn faults(json: &Value) -> (Vec<(String, String)>, usize) {
-        let mut faults = Faults::default();
-        let parcel: Option<Parcel> = read_object(json, &mut faults);
-        let looks = faults.looks();
-        let found = faults.or(parcel).err().unwrap_or_default();
-        (found.into_iter().map(|fault| (fault.pointer, fault.detail)).collect(), looks)
-    }
-
-    fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs.iter().map(|(pointer, detail)| ((*pointer).to_owned(), (*detail).to_owned())).collect()
-    }
-
-    #[test]
-    fn all_faults_are_found_at_once_and_each_pointer_has_one() {
-        let parts = json!([{"name": "a"}, {"name": "", "type": 1}, 5, {"name": "a", "x/y": 1}]);
-        let (found, _) = faults(&json!({"weight": 10, "parts": parts, "first": [], "colour": "red"}));
-        let wanted = [
-            ("/recipient", "is missing"),
-            ("/weight", "must be at most 9"),
-            ("/parts/1/name", "must have at least 1 character"),
-            ("/parts/1/type", "must be a string"),
-            ("/parts/2", "must be an object"),
-            ("/parts/3/x~1y", "unknown member"),
-            ("/parts/3/name", "appears twice"),
-            ("/first", "must be an object"),
-            ("/colour", "unknown member"),
-        ];
-        assert_eq!(found, owned(&wanted));
-    }
-
-    #[test]
-    fn a_member_that_is_null_is_absent_and_an_item_that_is_null_is_not() {
-        let null = json!({"recipient": "ada", "weight": null, "parts": [{"name": "a", "type": null}], "colour": null});
-        let Parcel { recipient, weight, parts, first } = read_body(&null).unwrap();
-        let [Part { name, r#type: None }] = &parts[..] else { panic!("{parts:?}") };
-        assert_eq!((&*recipient, weight, &**name), ("ada", None, "a"));
-        assert!(first.is_none());
-        let (found, _) = faults(&json!({"recipient": null, "parts": [null]}));
-        assert_eq!(found, owned(&[("/recipient", "is missing"), ("/parts/0", "must be an object")]));
-    }
-
-    /// 65 kB of faults once cost a worker 1.7 s, and the answer had 1.8 MB.
-    #[test]
-    fn after_twenty_faults_nothing_more_is_looked_at() {
-        let names = |length: usize| (0..8000).map(move |n| (format!("{n:0length$}"), json!(1)));
-        let vectors = [
-            json!({"recipient": "ada", "parts": vec![1; 32_700]}),
-            json!({"recipient": "ada", "parts": vec![json!({}); 20_000]}),
-            json!({"recipient": "ada", "parts": vec![json!({"name": "a"}); 100]}),
-            Value::Object(names(4).collect()),
-        ];
-        for json in vectors {
-            let (found, looks) = faults(&json);
-            let size: usize = found.iter().map(|(pointer, detail)| pointer.len() + detail.len()).sum();
-            assert_eq!(found.len(), 20);
-            // Each of 100 items costs at most one look for itself, one for each of its members, and one for each name.
-            assert!(looks < 500 && size < 1000, "{looks} looks, {size} bytes");
-        }
-        // Names that are not repeated are looked at once each, and make one fault.
-        let (found, looks) = faults(&Value::Object(names(100).collect()));
-        assert_eq!(found.last().unwrap().1, "unknown member with a name of more than 40 bytes");
-        assert!(found.len() == 3 && looks < 8010, "{found:?} {looks}");
-    }
-
-    #[test]
-    fn a_query_has_strings_that_stand_for_values() {
-        object! {
-            #[derive(PartialEq, Eq)]
-            struct Filter {
-                weight: Option<i64> = int(1, 9),
-                parked: Option<bool> = super::super::rules::boolean(),
-                name: Option<String> = text(5),
-            }
-        }
-        let read = |query: &str| read_query::<Filter>(query);
-        let (weight, parked, name) = (Some(7), Some(true), Some("1".to_owned()));
-        assert_eq!(read("weight=7&name=1&parked=true"), Ok(Filter { weight, parked, name }));
-        let pointers =
-            |query: &str| -> Vec<_> { read(query).unwrap_err().into_iter().map(|fault| fault.pointer).collect() };
-        assert_eq!(pointers("weight=7&weight=7&colour=1&colour=2&parked="), ["/weight", "/parked", "/colour"]);
-        let many: String = (0..5000).map(|n| format!("&{n}=1&weight=1")).collect();
-        assert_eq!(pointers(&many).len(), 20);
-    }
-
-    #[test]
-    fn the_schema_says_what_is_read() {
-        use utoipa::{PartialSchema, ToSchema};
-        let part = json!({
-            "type": "object",
-            "required": ["name"],
-            "additionalProperties": false,
-            "properties": {
-                "name": text(5).schema(),
-                "type": {"type": ["string", "null"], "minLength": 1, "maxLength": 5, "pattern": text(5).schema()["pattern"]},
-            },
-        });
-        assert_eq!(json!(Part::schema()), part);
-        let parcel = json!(Parcel::schema());
-        assert_eq!(parcel["required"], json!(["recipient", "parts"]));
-        let item = json!({"$ref": "#/components/schemas/Part"});
-        assert_eq!(
-            parcel["properties"]["parts"],
-            json!({"type": "array", "minItems": 1, "maxItems": 100, "items": item})
-        );
-        assert_eq!(parcel["properties"]["first"], json!({"oneOf": [{"type": "null"}, item]}));
-        let mut referred = Vec::new();
-        Parcel::schemas(&mut referred);
-        assert_eq!(json!(referred[0]), json!(["Part", part]));
-    }
-}
+mod tests;

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::marker::PhantomData;
 
-use chrono::{DateTime, Datelike, Utc};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
-use uuid::Uuid;
 
 use super::faults::Faults;
+pub use super::forms::{Form, is_slug};
+pub(crate) use super::forms::{slug, time, uuid};
 use super::object::{Object, read_object};
 
 /// What a value must be.
@@ -33,7 +33,7 @@ pub trait Rule {
 }
 
 /// A text of 1 to `max` characters. It has no control characters: one of them is NUL, which PostgreSQL's text can't hold.
-pub const fn text(max: usize) -> Text {
+pub(crate) const fn text(max: usize) -> Text {
     Text { max }
 }
 
@@ -70,7 +70,7 @@ impl Rule for Text {
 }
 
 /// An integer from `min` to `max`.
-pub const fn int<T>(min: T, max: T) -> Int<T> {
+pub(crate) const fn int<T>(min: T, max: T) -> Int<T> {
     Int { min, max }
 }
 
@@ -113,7 +113,7 @@ fn whole(json: &Value) -> Option<i64> {
 }
 
 /// True or false.
-pub const fn boolean() -> Boolean {
+pub(crate) const fn boolean() -> Boolean {
     Boolean
 }
 
@@ -141,79 +141,8 @@ impl Rule for Boolean {
     }
 }
 
-/// A string with a form of its own.
-#[derive(Clone, Copy, Debug)]
-pub struct Form<T> {
-    /// Reads the string. None: it has another form.
-    pub parse: fn(&str) -> Option<T>,
-    /// The fault of any other value.
-    pub fault: &'static str,
-    /// The form as JSON Schema.
-    pub schema: fn() -> Value,
-}
-
-impl<T> Rule for Form<T> {
-    type Value = T;
-
-    fn read(&self, json: &Value, faults: &mut Faults) -> Option<T> {
-        let value = json.as_str().and_then(self.parse);
-        if value.is_none() {
-            faults.add(self.fault);
-        }
-        value
-    }
-
-    fn schema(&self) -> Value {
-        (self.schema)()
-    }
-}
-
-/// A name for machines, such as a SKU or a feature.
-pub const fn slug() -> Form<String> {
-    Form {
-        parse: |text| is_slug(text).then(|| text.to_owned()),
-        fault: "must be 1 to 64 of the characters A-Z a-z 0-9 . _ -",
-        schema: || {
-            let pattern = format!("^[A-Za-z0-9._-]{{1,{MAX_SLUG}}}$");
-            json!({"type": "string", "minLength": 1, "maxLength": MAX_SLUG, "pattern": pattern})
-        },
-    }
-}
-
-/// A constraint of the tables has the same limit.
-const MAX_SLUG: usize = 64;
-
-/// Whether [`slug`] accepts the text.
-#[must_use]
-pub fn is_slug(text: &str) -> bool {
-    (1..=MAX_SLUG).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-}
-
-/// A UUID as the API writes it, with hyphens.
-pub const fn uuid() -> Form<Uuid> {
-    Form {
-        parse: |text| if text.len() == 36 { Uuid::try_parse(text).ok() } else { None },
-        fault: "must be a UUID",
-        schema: || json!({"type": "string", "format": "uuid"}),
-    }
-}
-
-/// A time in RFC 3339, which has years of four digits only.
-pub const fn time() -> Form<DateTime<Utc>> {
-    Form {
-        parse: |text| {
-            // chrono accepts a space for the `T`. Other servers and most clients don't.
-            let time = DateTime::parse_from_rfc3339(text).ok().filter(|_| !text.contains(' '))?.to_utc();
-            (0..=9999).contains(&time.year()).then_some(time)
-        },
-        fault: "must be a time in RFC 3339, such as 2027-01-31T12:00:00Z",
-        schema: || json!({"type": "string", "format": "date-time"}),
-    }
-}
-
 /// One of these words. `word` says how a value is written.
-pub const fn one_of<T>(all: &'static [T], word: fn(T) -> &'static str) -> OneOf<T> {
+pub(crate) const fn one_of<T>(all: &'static [T], word: fn(T) -> &'static str) -> OneOf<T> {
     OneOf { all, word }
 }
 
@@ -247,7 +176,7 @@ impl<T: Copy> Rule for OneOf<T> {
 }
 
 /// An object inside the body.
-pub const fn nested<T>() -> Nested<T> {
+pub(crate) const fn nested<T>() -> Nested<T> {
     Nested(PhantomData)
 }
 
@@ -273,7 +202,7 @@ impl<T: Object + ToSchema> Rule for Nested<T> {
 }
 
 /// A list of `min` to `max` objects. No two have the same `key`, a member that is given by its name and by how to get it.
-pub const fn list<T>(min: usize, max: usize, key: (&'static str, fn(&T) -> &str)) -> List<T> {
+pub(crate) const fn list<T>(min: usize, max: usize, key: (&'static str, fn(&T) -> &str)) -> List<T> {
     List { min, max, key }
 }
 

@@ -32,7 +32,7 @@ impl IfMatch {
         }
     }
 
-    /// Refuses a product whose version is not one of these. By RFC 9110 a weak ETag is never equal to another.
+    /// Refuses a product whose version is not one of these. By RFC 9110 a weak tag never matches.
     pub(super) fn check(&self, version: &EntityTag) -> Result<(), ApiError> {
         let Self::Tags(tags) = self else { return Ok(()) };
         if tags.iter().any(|tag| tag.strong_eq(version)) {
@@ -52,7 +52,7 @@ pub(super) fn failed(how: &str) -> ApiError {
     ApiError::new(&PRECONDITION_FAILED, how.to_owned())
 }
 
-/// A list of ETags. None: one of them has no quotes, or has something behind them.
+/// A list of tags. None: a tag has no quotes, or something follows them.
 fn tags(mut list: &str) -> Option<Vec<EntityTag>> {
     let mut tags = Vec::new();
     loop {

@@ -68,7 +68,10 @@ pub async fn list(
                 .select(Row::as_select())
                 .into_boxed();
             let mut query = paging.filter.within(query, refunds::created_at);
-            paging.check_after(|after| select(exists(refunds::table.find((account.id, after)))).get_result(conn))?;
+            paging.check_after(|after| {
+                let refund = refunds::table.find((account.id, after)).filter(refunds::charge_id.eq(charge.0));
+                select(exists(refund)).get_result(conn)
+            })?;
             if let Some(after) = paging.after {
                 query = query.filter(refunds::id.lt(after));
             }
