@@ -2,11 +2,20 @@
 
 pub mod auth;
 mod body;
+mod document;
 mod error;
+mod faults;
+mod forms;
 mod list;
+mod object;
 pub mod problems;
-mod shape;
+pub mod rules;
 
-pub use self::body::{Checked, Id, Json, Keyed, NoBody, is_slug, printable, slug, time};
+pub use self::body::{Id, Json, NoBody};
+pub use self::document::{Document, referred, schema_of};
 pub use self::error::ApiError;
-pub use self::list::{After, By, NoFilter, Page, Paging};
+pub use self::faults::Faults;
+pub use self::list::{After, By, NoFilter, Page, Paging, no_parameters};
+pub(crate) use self::object::object;
+pub use self::object::{Members, Object, checked_body};
+pub use idempotency::Keyed;

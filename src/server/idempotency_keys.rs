@@ -4,23 +4,23 @@
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::db::Db;
 use crate::http::ApiError;
 use crate::http::auth::Account;
-use crate::http::{Page, Paging};
+use crate::http::rules::text;
+use crate::http::{Page, Paging, object};
 use idempotency::{self, Listed};
 
-/// `?key=` of the list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct Filter {
-    /// Only the records of this key, in all key spaces. The key is written without quotes.
-    #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
-    key: Option<String>,
+object! {
+    /// The filter of the list of records.
+    pub struct Filter {
+        /// Only the records of this key, in all key spaces. The key is written without quotes.
+        key: Option<String> = text(255),
+    }
 }
 
 /// An idempotency record without its reply. Whoever asks for records may not be allowed to see replies.

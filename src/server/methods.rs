@@ -6,8 +6,7 @@ use actix_web::http::header::ALLOW;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse};
 
-use crate::http::ApiError;
-use idempotency::{FieldError, escape_pointer};
+use crate::http::no_parameters;
 
 /// Answers an OPTIONS request that is no preflight of a browser: `Allow` lists the methods of the path.
 pub(super) fn options(methods: &[&str]) -> HttpResponse {
@@ -24,15 +23,8 @@ pub(super) async fn no_query(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    if let Ok(pairs) = serde_urlencoded::from_str::<Vec<(String, String)>>(request.query_string())
-        && !pairs.is_empty()
-    {
-        let unknown = |(name, _): &(String, String)| FieldError {
-            pointer: format!("/{}", escape_pointer(name)),
-            detail: "is not known here".to_owned(),
-        };
-        let errors: Vec<_> = pairs.iter().map(unknown).collect();
-        return Ok(request.error_response(ApiError::invalid(&errors)));
+    if let Err(unknown) = no_parameters(request.query_string()) {
+        return Ok(request.error_response(unknown));
     }
     Ok(next.call(request).await?.map_into_boxed_body())
 }

@@ -6,15 +6,15 @@ pub mod reads;
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use garde::Validate;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::gateway::Outcome;
 use crate::http::ApiError;
-use crate::http::printable;
+use crate::http::object;
 use crate::http::problems::{CARD_DECLINED, GATEWAY_FAILED, ORDER_NOT_PAYABLE, PAYMENT_IN_PROGRESS};
+use crate::http::rules::{text, uuid};
 use crate::schema::charges;
 use crate::shop::status::{OrderStatus, PaymentStatus};
 use crate::shop::{entitlements, events, orders};
@@ -30,22 +30,15 @@ pub const CREATE_CHARGE: Policy = Policy {
     wait: seconds(5),
 };
 
-/// The body of `POST /v1/charges`.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewCharge {
-    /// The order to pay. The charge pays the whole order.
-    #[garde(skip)]
-    pub order_id: Uuid,
-    /// The name of a stored payment method at the gateway.
-    #[garde(length(chars, min = 1, max = 255), custom(printable))]
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
-        example = "pm_card_visa"
-    )]
-    pub payment_method: String,
+object! {
+    /// The body of `POST /v1/charges`.
+    pub struct NewCharge {
+        /// The order to pay. The charge pays the whole order.
+        pub order_id: Uuid = uuid(),
+        /// The name of a stored payment method at the gateway.
+        #[example = "pm_card_visa"]
+        pub payment_method: String = text(255),
+    }
 }
 
 /// A charge, as the API shows it.

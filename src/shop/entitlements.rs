@@ -12,8 +12,8 @@ use diesel::dsl::now;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::Timestamptz;
-use garde::Validate;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -23,9 +23,10 @@ use crate::http::ApiError;
 use crate::http::Keyed;
 use crate::http::auth::Account;
 use crate::http::problems::{ENTITLEMENT_INACTIVE, QUOTA_EXCEEDED};
-use crate::http::{Id, NoBody, printable, slug, time};
+use crate::http::rules::{Int, int, slug, time};
+use crate::http::{Id, NoBody, object};
 use crate::schema::entitlements;
-use crate::shop::events;
+use crate::shop::{CUSTOMER, events};
 use idempotency::{Answer, Failures, FieldError, MAX_SAFE_INTEGER, Policy, Reply, Scope, hours, seconds};
 
 /// A support tool grants by hand. The endpoint has its own key space, so the tool can use its ticket numbers as keys. The one
@@ -57,40 +58,34 @@ pub const REVOKE_ENTITLEMENT: Policy = Policy {
     wait: seconds(5),
 };
 
-/// The most units of one entitlement: 10,000 of a product that grants 1,000,000,000 units. The schema has the same limit.
-const MAX_UNITS: i64 = 10_000_000_000_000;
+/// The units of one entitlement: at most 10,000 of a product that grants 1,000,000,000. A constraint of the table says the same.
+const UNITS: Int<i64> = int(1, 10_000_000_000_000);
 
-/// The body of `POST /v1/entitlements`.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
-#[schema(example = json!({"customer": "ada", "feature": "api_credits", "units": 1000}))]
-#[serde(deny_unknown_fields)]
-pub struct NewEntitlement {
-    /// The merchant's name for its customer.
-    #[garde(length(chars, min = 1, max = 255), custom(printable))]
-    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "ada")]
-    customer: String,
-    /// The feature that the customer may use.
-    #[garde(custom(slug))]
-    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", example = "api_credits")]
-    feature: String,
-    /// The units that can be consumed. If missing: unlimited.
-    #[garde(range(min = 1, max = MAX_UNITS))]
-    #[schema(minimum = 1, maximum = 10_000_000_000_000_i64, example = 1000)]
-    units: Option<i64>,
-    /// When the entitlement ends. If missing: never.
-    #[garde(skip)]
-    #[serde(default, deserialize_with = "time")]
-    expires_at: Option<DateTime<Utc>>,
+object! {
+    /// The body of `POST /v1/entitlements`.
+    #[example = json!({"customer": "ada", "feature": "api_credits", "units": 1000})]
+    pub struct NewEntitlement {
+        /// The merchant's name for its customer.
+        #[example = "ada"]
+        customer: String = CUSTOMER,
+        /// The feature that the customer may use.
+        #[example = "api_credits"]
+        feature: String = slug(),
+        /// The units that can be consumed. If missing: unlimited.
+        #[example = 1000]
+        units: Option<i64> = UNITS,
+        /// When the entitlement ends. If missing: never.
+        expires_at: Option<DateTime<Utc>> = time(),
+    }
 }
 
-/// The body of `POST /v1/entitlements/{id}/consume`.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Consumption {
-    /// The units to consume.
-    #[garde(range(min = 1, max = MAX_UNITS))]
-    #[schema(minimum = 1, maximum = 10_000_000_000_000_i64, example = 30)]
-    units: i64,
+object! {
+    /// The body of `POST /v1/entitlements/{id}/consume`.
+    pub struct Consumption {
+        /// The units to consume.
+        #[example = 30]
+        units: i64 = UNITS,
+    }
 }
 
 /// An entitlement, as the API shows it.

@@ -8,7 +8,6 @@
 //! event that commits later gets a later position. If there is nothing to place, a read writes nothing.
 
 use std::fmt;
-use std::str::FromStr;
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -17,27 +16,44 @@ use diesel::dsl::exists;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Uuid as SqlUuid};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use utoipa::openapi::{RefOr, Schema};
-use utoipa::{IntoParams, PartialSchema, ToSchema};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use crate::db::Db;
 use crate::http::ApiError;
 use crate::http::auth::Account;
-use crate::http::{After, By, Page, Paging};
+use crate::http::rules::{Form, one_of, slug};
+use crate::http::{After, By, Page, Paging, object};
 use crate::schema::{event_feeds, events};
 use idempotency::FieldError;
 
 /// Events placed by one transaction at most: some 20 ms of work, so that a reader never holds the feed's lock for long.
 const PLACED_AT_ONCE: i64 = 1000;
 
+/// Every type of event. More may be added, so a client skips types that it doesn't know.
+const TYPES: &[&str] = &[
+    "order.created",
+    "order.paid",
+    "order.canceled",
+    "order.refunded",
+    "charge.succeeded",
+    "charge.failed",
+    "refund.succeeded",
+    "refund.failed",
+    "entitlement.granted",
+    "entitlement.consumed",
+    "entitlement.revoked",
+    "product.updated",
+];
+
 /// Writes the event of a change. `data` is the object after the change.
 ///
 /// # Errors
 /// The database's.
 pub fn record<T: Serialize>(conn: &mut PgConnection, account_id: Uuid, kind: &str, data: &T) -> Result<(), ApiError> {
+    debug_assert!(TYPES.contains(&kind), "no client could ask for events of type {kind}");
     diesel::insert_into(events::table)
         .values((
             events::account_id.eq(account_id),
@@ -63,21 +79,17 @@ impl fmt::Display for Cursor {
     }
 }
 
-impl FromStr for Cursor {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let digits = text.strip_prefix(CURSOR_PREFIX).ok_or(())?;
-        let cursor = Self(i64::from_str_radix(digits, 16).map_err(|_| ())?);
+impl Cursor {
+    fn parse(text: &str) -> Option<Self> {
+        let cursor = Self(i64::from_str_radix(text.strip_prefix(CURSOR_PREFIX)?, 16).ok()?);
         // Only the spelling that the feed gave.
-        if cursor.0 > 0 && cursor.to_string() == text { Ok(cursor) } else { Err(()) }
+        (cursor.0 > 0 && cursor.to_string() == text).then_some(cursor)
     }
 }
 
 impl After for Cursor {
-    fn schema() -> RefOr<Schema> {
-        <Self as PartialSchema>::schema()
-    }
+    const FORM: Form<Self> =
+        Form { parse: Self::parse, fault: "must be a cursor of this feed", schema: || json!(Self::schema()) };
 }
 
 impl Serialize for Cursor {
@@ -103,17 +115,14 @@ pub struct Event {
     created_at: DateTime<Utc>,
 }
 
-/// `?type=` and `?object_id=` of the feed.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct Filter {
-    /// Only events of this type, for example `order.created`.
-    #[serde(rename = "type")]
-    #[param(pattern = "^[a-z]+\\.[a-z]+$", nullable = false, example = "order.created")]
-    kind: Option<String>,
-    /// Only events of this object: an id, or the SKU of a product.
-    #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", nullable = false)]
-    object_id: Option<String>,
+object! {
+    /// The filters of the feed.
+    pub struct Filter {
+        /// Only events of this type.
+        r#type: Option<&'static str> = one_of(TYPES, |name| name),
+        /// Only events of this object: an id, or the SKU of a product.
+        object_id: Option<String> = slug(),
+    }
 }
 
 /// `GET /v1/events`, oldest first. The cursor of the last event is the `after` of the next call, also if `has_more` is false.
@@ -154,9 +163,9 @@ fn placed(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Cursor, By<
         .filter(events::position.gt(paging.after.map_or(0, |cursor| cursor.0)))
         .into_boxed();
     let mut query = paging.filter.within(query, events::created_at);
-    let Filter { kind, object_id } = &paging.filter.filter;
-    if let Some(kind) = kind {
-        query = query.filter(events::type_.eq(kind));
+    let Filter { r#type, object_id } = &paging.filter.filter;
+    if let Some(name) = r#type {
+        query = query.filter(events::type_.eq(name));
     }
     if let Some(object_id) = object_id {
         let member = |name: &'static str| events::data.retrieve_as_text(name);

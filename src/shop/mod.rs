@@ -10,3 +10,8 @@ pub mod payments;
 pub mod products;
 pub mod refunds;
 pub mod status;
+
+use crate::http::rules::{Text, text};
+
+/// The merchant's name for its customer. A constraint of the tables has the same limit.
+const CUSTOMER: Text = text(255);

@@ -7,22 +7,25 @@
 //! client. So the client may name with `If-Match` the version that it saw, and the API refuses a PUT of another version. If the
 //! product already has the PUT's terms, the API never refuses: this may be the retry of the PUT that made them.
 
+mod precondition;
 mod terms;
 
-use actix_web::http::header::{ETag, EntityTag, Header, IF_MATCH, IfMatch};
+use actix_web::http::header::ETag;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use uuid::Uuid;
 
+use self::precondition::{IfMatch, failed};
 pub(crate) use self::terms::Row;
 pub use self::terms::{Grants, MAX_UNIT_AMOUNT, Product, ProductTerms};
 use crate::db::Db;
 use crate::http::ApiError;
 use crate::http::auth::Account;
-use crate::http::problems::{MALFORMED_REQUEST, OUT_OF_STOCK, PRECONDITION_FAILED};
-use crate::http::{By, Json, NoFilter, Page, Paging, is_slug};
+use crate::http::problems::OUT_OF_STOCK;
+use crate::http::rules::is_slug;
+use crate::http::{By, Json, NoFilter, Page, Paging};
 use crate::schema::products;
 use crate::shop::events;
 
@@ -45,7 +48,7 @@ pub async fn list(
                 products::table.filter(products::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
             let mut query = paging.filter.within(query, products::created_at);
             if let Some(after) = &paging.after {
-                query = query.filter(products::sku.gt(after.replace('\0', "")));
+                query = query.filter(products::sku.gt(after));
             }
             let rows = query.order(products::sku).limit(paging.rows()).load(conn)?;
             Ok::<_, ApiError>(paging.page(rows.into_iter().map(Product::from).collect()))
@@ -96,7 +99,7 @@ pub async fn put(
 ) -> Result<HttpResponse, ApiError> {
     let sku = known_form(sku)?;
     let location = format!("/v1/products/{sku}");
-    let if_match = if_match(&request)?;
+    let if_match = IfMatch::of(&request)?;
     let (row, is_new) = db
         .run(account.id, move |conn| {
             conn.transaction(|conn| store(conn, account.id, &sku, &terms.0, if_match.as_ref()))
@@ -124,12 +127,12 @@ fn store(
     }
     // A product is never deleted. So the product is there, unless `If-Match` forbade to make it.
     let current = products::table.find((account_id, sku)).select(Row::as_select()).for_update().first(conn);
-    let current: Row = current.optional()?.ok_or_else(|| changed("the product is not there"))?;
+    let current: Row = current.optional()?.ok_or_else(|| failed("there is no such product"))?;
     if terms.describe(&current) {
         return Ok((current, false));
     }
-    if !if_match.is_none_or(|if_match| names(if_match, &current.etag())) {
-        return Err(changed("the product was changed since"));
+    if let Some(if_match) = if_match {
+        if_match.check(&current.etag())?;
     }
     if terms.stock.is_some_and(|stock| stock < current.reserved) {
         let detail = format!("{} units of {sku} are reserved by orders", current.reserved);
@@ -160,27 +163,6 @@ pub(crate) fn insert(
         events::record(conn, account_id, "product.updated", &Product::from(row.clone()))?;
     }
     Ok(row)
-}
-
-/// The precondition, if there is one. A header that can't be read is an error, and not "no precondition".
-fn if_match(request: &HttpRequest) -> Result<Option<IfMatch>, ApiError> {
-    if !request.headers().contains_key(IF_MATCH) {
-        return Ok(None);
-    }
-    let unreadable = |_| ApiError::new(&MALFORMED_REQUEST, "If-Match must be * or ETags in quotes");
-    IfMatch::parse(request).map(Some).map_err(unreadable)
-}
-
-/// Whether `If-Match` names the version. By RFC 9110 a weak tag never matches.
-fn names(if_match: &IfMatch, version: &EntityTag) -> bool {
-    match if_match {
-        IfMatch::Any => true,
-        IfMatch::Items(tags) => tags.iter().any(|tag| tag.strong_eq(version)),
-    }
-}
-
-fn changed(how: &str) -> ApiError {
-    ApiError::new(&PRECONDITION_FAILED, how.to_owned())
 }
 
 /// 404 for a SKU that no product can have.

@@ -9,7 +9,6 @@ pub mod reads;
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use garde::Validate;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -17,7 +16,9 @@ use uuid::Uuid;
 pub(crate) use self::reads::find;
 use crate::gateway::Outcome;
 use crate::http::ApiError;
+use crate::http::object;
 use crate::http::problems::{CHARGE_NOT_REFUNDABLE, GATEWAY_FAILED, PAYMENT_IN_PROGRESS, REFUND_EXCEEDS_CHARGE};
+use crate::http::rules::int;
 use crate::schema::{charges as charges_table, refunds};
 use crate::shop::charges;
 use crate::shop::status::{OrderStatus, PaymentStatus};
@@ -34,14 +35,13 @@ pub const CREATE_REFUND: Policy = Policy {
     wait: seconds(5),
 };
 
-/// The body of `POST /v1/charges/{id}/refunds`.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewRefund {
-    /// Minor units. If missing: all that is left.
-    #[garde(range(min = 1, max = MAX_SAFE_INTEGER))]
-    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64, example = 500)]
-    pub amount: Option<i64>,
+object! {
+    /// The body of `POST /v1/charges/{id}/refunds`.
+    pub struct NewRefund {
+        /// Minor units. If missing: all that is left.
+        #[example = 500]
+        pub amount: Option<i64> = int(1, MAX_SAFE_INTEGER),
+    }
 }
 
 /// A refund, as the API shows it.

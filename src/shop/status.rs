@@ -17,6 +17,9 @@ macro_rules! status {
         pub enum $name { $($(#[$doc])* $variant,)* }
 
         impl $name {
+            /// Every status.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
             /// The word in the database and on the wire.
             #[must_use]
             pub const fn as_str(self) -> &'static str {

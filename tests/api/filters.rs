@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::app::{App, Client};
+use crate::app::{App, Client, GLOBEX, send};
 use crate::gateways::away;
 use crate::support::{execute, fresh_database};
 
@@ -50,6 +50,8 @@ async fn events_are_found_by_type_and_object() {
     let types = async |query: &str| listed(&app, &format!("/v1/events?limit=100&{query}"), "type").await;
 
     assert_eq!(types("type=order.created").await, ["order.created"]);
+    let misspelt = app.get("/v1/events?type=order.create").await.expect_problem(422, "invalid-request");
+    assert_eq!(misspelt.pointers(), ["/type"]);
     assert_eq!(types(&format!("object_id={order}")).await, ["order.created", "order.canceled"]);
     assert_eq!(types("object_id=mug").await, ["product.updated", "product.updated"]);
     assert_eq!(types(&format!("object_id={order}&type=order.canceled")).await, ["order.canceled"]);
@@ -59,6 +61,36 @@ async fn events_are_found_by_type_and_object() {
     assert_eq!(first["has_more"], true);
     let cursor = first["data"][0]["cursor"].as_str().unwrap();
     assert_eq!(types(&format!("object_id=mug&after={cursor}")).await, ["product.updated"]);
+}
+
+#[tokio::test]
+async fn a_page_after_an_item_of_another_list_is_refused() {
+    let app = App::start().await;
+    let order = app.order("o", "sticker", 1).await.expect(201).id();
+    let paid = json!({"order_id": order, "payment_method": "pm_card_visa"});
+    let charge = app.post("/v1/charges", "c", paid).await.expect(201).id();
+    let refund = app.post(&format!("/v1/charges/{charge}/refunds"), "r", json!({"amount": 1})).await.expect(201).id();
+    let grant = json!({"customer": "ada", "feature": "x"});
+    let grant = app.post("/v1/entitlements", "e", grant).await.expect(201).id();
+    let refunds = format!("/v1/charges/{charge}/refunds");
+    let items = [("/v1/orders", &order), ("/v1/charges", &charge), (&*refunds, &refund), ("/v1/entitlements", &grant)];
+
+    for (list, own) in items {
+        for (_, after) in items {
+            let answer = app.get(&format!("{list}?after={after}")).await;
+            if after == own {
+                answer.expect(200);
+            } else {
+                assert_eq!(answer.expect_problem(422, "invalid-request").pointers(), ["/after"], "{list} {after}");
+            }
+        }
+        // Another account's item is as unknown as one that does not exist.
+        let theirs = send(app.request_as(GLOBEX, "GET", &format!("{list}?after={own}"))).await;
+        theirs.expect_problem(
+            if list == refunds { 404 } else { 422 },
+            if list == refunds { "not-found" } else { "invalid-request" },
+        );
+    }
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ async fn lists_are_paged_newest_first() {
     assert_eq!(all, made);
     let whole = app.get("/v1/orders?limit=5").await.expect(200).json();
     assert_eq!(whole, json!({"data": made, "has_more": false}));
-    let beyond = app.get("/v1/orders?after=00000000-0000-7000-8000-000000000000").await.expect(200).json();
+    let beyond = app.get(&format!("/v1/orders?after={}", made[4]["id"].as_str().unwrap())).await.expect(200).json();
     assert_eq!(beyond, json!({"data": [], "has_more": false}));
 }
 

@@ -94,7 +94,6 @@ async fn products_are_listed_by_sku() {
     // A cursor may be a SKU that does not exist.
     assert_eq!(listed("after=d").await, ("pro-monthly sticker".into(), false));
     assert_eq!(listed("after=zzz").await, (String::new(), false));
-    assert_eq!(listed("limit=100&after=%00").await.0.split(' ').count(), 3);
 }
 
 #[tokio::test]
@@ -133,10 +132,17 @@ async fn a_put_whose_precondition_fails_changes_nothing() {
         send(request.json(&terms(11)))
     };
 
-    put("mug", &format!("W/{etag}")).await.expect_problem(412, "precondition-failed");
-    put("mug", "\"another\"").await.expect_problem(412, "precondition-failed");
+    let weak = put("mug", &format!("\"another\", W/{etag}")).await.expect_problem(412, "precondition-failed");
+    assert!(weak.json()["detail"].as_str().unwrap().contains("weak ETag"), "{weak:?}");
+    for another in ["\"another\"", "W/\"another\""] {
+        let changed = put("mug", another).await.expect_problem(412, "precondition-failed");
+        assert_eq!(changed.json()["detail"], "the product was changed since");
+    }
     put("unheard-of", "*").await.expect_problem(412, "precondition-failed");
-    put("mug", "unquoted").await.expect_problem(412, "precondition-failed");
+    for unreadable in [etag.trim_matches('"'), "", &format!("*, {etag}")] {
+        let answer = put("mug", unreadable).await.expect_problem(400, "malformed-request");
+        assert!(answer.json()["detail"].as_str().unwrap().contains("quotes"), "{answer:?}");
+    }
 
     assert_eq!(app.rows(), before);
     put("mug", &format!("\"another\", {etag}")).await.expect(200);

@@ -11,9 +11,6 @@ use crate::traits::Body;
 /// The largest integer that every JSON parser reads exactly: 2^53 - 1. Canonical JSON knows no larger one.
 pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 
-/// The most integers that are reported as too large. A person mends the first ones and tries again.
-const MAX_FAULTS: usize = 20;
-
 /// Reads the JSON and the typed body, and returns all that is wrong at once.
 ///
 /// # Errors
@@ -27,6 +24,7 @@ pub fn parse_body<T: Body>(bytes: &[u8]) -> Result<(Value, T), Error> {
         Err(more) => {
             errors.retain(|error| !more.iter().any(|other| other.pointer == error.pointer));
             errors.extend(more);
+            errors.truncate(MAX_FAULTS);
         }
     }
     Err(Error::InvalidBody(errors))
@@ -48,7 +46,13 @@ pub fn read_json(bytes: &[u8]) -> Result<Value, Error> {
     Ok(value)
 }
 
-/// Finds integers beyond 2^53-1, at most [`MAX_FAULTS`]: canonical JSON can't hold them.
+/// The most faults that an answer names. A person mends a few at a time, and an answer must not grow with a hostile body.
+pub const MAX_FAULTS: usize = 20;
+
+/// The longest pointer to an unsafe integer, in bytes. Twenty pointers stay far below the body's own limit.
+const MAX_POINTER: usize = 255;
+
+/// Finds the integers beyond 2^53-1, at most [`MAX_FAULTS`] of them: canonical JSON can't hold them.
 fn unsafe_integers(value: &Value) -> Vec<FieldError> {
     let mut found = Vec::new();
     find_unsafe_integers(value, &mut String::new(), &mut found);
@@ -57,18 +61,19 @@ fn unsafe_integers(value: &Value) -> Vec<FieldError> {
 
 fn find_unsafe_integers(value: &Value, pointer: &mut String, found: &mut Vec<FieldError>) {
     let length = pointer.len();
-    if found.len() == MAX_FAULTS {
-        return;
-    }
     match value {
         Value::Number(number) if is_unsafe_integer(number) => {
-            found.push(FieldError {
-                pointer: pointer.clone(),
-                detail: "integers must be from -(2^53-1) to 2^53-1".into(),
-            });
+            let pointer = shortened(pointer);
+            if !found.iter().any(|known| known.pointer == pointer) {
+                let detail = "integers must be from -(2^53-1) to 2^53-1".to_owned();
+                found.push(FieldError { pointer: pointer.to_owned(), detail });
+            }
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
+                if found.len() >= MAX_FAULTS {
+                    return;
+                }
                 pointer.push('/');
                 pointer.push_str(&index.to_string());
                 find_unsafe_integers(item, pointer, found);
@@ -77,6 +82,9 @@ fn find_unsafe_integers(value: &Value, pointer: &mut String, found: &mut Vec<Fie
         }
         Value::Object(members) => {
             for (name, member) in members {
+                if found.len() >= MAX_FAULTS {
+                    return;
+                }
                 pointer.push('/');
                 pointer.push_str(&escape_pointer(name));
                 find_unsafe_integers(member, pointer, found);
@@ -85,6 +93,15 @@ fn find_unsafe_integers(value: &Value, pointer: &mut String, found: &mut Vec<Fie
         }
         _ => {}
     }
+}
+
+/// The pointer, or if it is too long, the pointer of the nearest value around it whose pointer is not.
+fn shortened(pointer: &str) -> &str {
+    if pointer.len() <= MAX_POINTER {
+        return pointer;
+    }
+    let end = pointer.as_bytes()[..=MAX_POINTER].iter().rposition(|byte| *byte == b'/');
+    &pointer[..end.unwrap_or_default()]
 }
 
 fn is_unsafe_integer(number: &Number) -> bool {
@@ -201,6 +218,22 @@ mod tests {
         let pointers: Vec<_> = unsafe_integers(&json).into_iter().map(|error| error.pointer).collect();
         assert_eq!(pointers, ["/a~1b/1", "/c"]);
         assert_eq!(unsafe_integers(&read_json(b"[9007199254740991,-9007199254740991]").unwrap()), []);
+    }
+
+    #[test]
+    fn twenty_unsafe_integers_are_named_by_short_pointers() {
+        let pointers = |json: &str| -> Vec<String> {
+            unsafe_integers(&read_json(json.as_bytes()).unwrap()).into_iter().map(|fault| fault.pointer).collect()
+        };
+        let many = vec!["9007199254740992"; 3800].join(",");
+        let first: Vec<_> = (0..20).map(|index| format!("/a/{index}")).collect();
+        assert_eq!(pointers(&format!(r#"{{"a":[{many}],"b":{{"c":[{many}]}}}}"#)), first);
+        let long = "é".repeat(10_000);
+        assert_eq!(pointers(&format!(r#"{{"a":{{"{long}":[{many}]}},"{long}":{{"b":[{many}]}}}}"#)), ["/a", ""]);
+        let deep = "[".repeat(120) + &many + &"]".repeat(120);
+        assert!(pointers(&deep).len() == 20 && pointers(&deep).iter().all(|pointer| pointer.len() <= MAX_POINTER));
+        let fits = "b".repeat(MAX_POINTER - 3);
+        assert_eq!(pointers(&format!(r#"{{"{fits}":[9007199254740992]}}"#)), [format!("/{fits}/0")]);
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub use actix::{IDEMPOTENCY_EXPIRES, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, Inst
 pub use connection::{CONNECTION_LIMITS, Fault, Prepared, fault, watched};
 pub use error::{Error, FieldError};
 pub use fingerprint::Received;
-pub use json::{MAX_SAFE_INTEGER, escape_pointer, parse_body, read_json};
+pub use json::{MAX_FAULTS, MAX_SAFE_INTEGER, escape_pointer, parse_body, read_json};
 pub use key::{Address, Key, MAX_KEY_LENGTH};
 pub use policy::{Failures, Policy, Scope, hours, interval, seconds};
 pub use records::{Listed, SWEEP_BATCH, Swept, list, rewrite_replies, sweep};

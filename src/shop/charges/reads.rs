@@ -2,37 +2,34 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
+use diesel::dsl::{exists, select};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use serde::Deserialize;
-use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::{Charge, Row, find, with_progress};
 use crate::db::Db;
 use crate::http::ApiError;
 use crate::http::auth::Account;
-use crate::http::{By, Id, Page, Paging};
+use crate::http::rules::{boolean, one_of, uuid};
+use crate::http::{By, Id, Page, Paging, object};
 use crate::schema::{charges, orders};
+use crate::shop::CUSTOMER;
 use crate::shop::status::PaymentStatus;
 use external_calls::parked_references;
 
-/// The filters of the list of charges.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct Filter {
-    /// Only charges of this order.
-    #[param(nullable = false)]
-    order_id: Option<Uuid>,
-    /// Only charges of this customer's orders.
-    #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
-    customer: Option<String>,
-    /// Only charges with this status.
-    #[param(inline, nullable = false)]
-    status: Option<PaymentStatus>,
-    /// True: only parked charges, which wait until a person resumes them. False: only the others.
-    #[param(nullable = false)]
-    parked: Option<bool>,
+object! {
+    /// The filters of the list of charges.
+    pub struct Filter {
+        /// Only charges of this order.
+        order_id: Option<Uuid> = uuid(),
+        /// Only charges of this customer's orders.
+        customer: Option<String> = CUSTOMER,
+        /// Only charges with this status.
+        status: Option<PaymentStatus> = one_of(PaymentStatus::ALL, PaymentStatus::as_str),
+        /// True: only parked charges, which wait until a person resumes them. False: only the others.
+        parked: Option<bool> = boolean(),
+    }
 }
 
 /// `GET /v1/charges`
@@ -46,6 +43,7 @@ pub struct Filter {
 pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(account.id, move |conn| {
+            paging.check_after(|after| select(exists(charges::table.find((account.id, after)))).get_result(conn))?;
             let rows = rows(conn, account.id, &paging)?;
             Ok::<_, ApiError>(paging.page(with_progress(conn, account.id, rows)?))
         })

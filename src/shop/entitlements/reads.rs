@@ -2,28 +2,27 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
+use diesel::dsl::{exists, select};
 use diesel::prelude::*;
-use serde::Deserialize;
-use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::{Entitlement, no_entitlement};
 use crate::db::Db;
 use crate::http::ApiError;
 use crate::http::auth::Account;
-use crate::http::{By, Id, Page, Paging};
+use crate::http::rules::slug;
+use crate::http::{By, Id, Page, Paging, object};
 use crate::schema::entitlements;
+use crate::shop::CUSTOMER;
 
-/// `?customer=` and `?feature=` of the list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct Filter {
-    /// Only entitlements of this customer.
-    #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
-    customer: Option<String>,
-    /// Only entitlements of this feature.
-    #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", nullable = false)]
-    feature: Option<String>,
+object! {
+    /// The filters of the list of entitlements.
+    pub struct Filter {
+        /// Only entitlements of this customer.
+        customer: Option<String> = CUSTOMER,
+        /// Only entitlements of this feature.
+        feature: Option<String> = slug(),
+    }
 }
 
 /// `GET /v1/entitlements`
@@ -49,11 +48,13 @@ pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<D
             if let Some(feature) = feature {
                 query = query.filter(entitlements::feature.eq(feature));
             }
+            let items = entitlements::table;
+            paging.check_after(|after| select(exists(items.find((account.id, after)))).get_result(conn))?;
             if let Some(after) = paging.after {
                 query = query.filter(entitlements::id.lt(after));
             }
             let rows: Vec<Entitlement> = query.order(entitlements::id.desc()).limit(paging.rows()).load(conn)?;
-            Ok(paging.page(rows))
+            Ok::<_, ApiError>(paging.page(rows))
         })
         .await?;
     Ok(HttpResponse::Ok().json(page))

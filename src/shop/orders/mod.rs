@@ -11,10 +11,9 @@ use std::collections::HashMap;
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
+use diesel::dsl::{exists, select};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use serde::Deserialize;
-use utoipa::IntoParams;
 use uuid::Uuid;
 
 use self::order::no_order;
@@ -28,8 +27,10 @@ use crate::http::ApiError;
 use crate::http::Keyed;
 use crate::http::auth::Account;
 use crate::http::problems::{ORDER_NOT_CANCELABLE, PAYMENT_IN_PROGRESS};
-use crate::http::{By, Id, NoBody, Page, Paging};
+use crate::http::rules::one_of;
+use crate::http::{By, Id, NoBody, Page, Paging, object};
 use crate::schema::{charges, orders};
+use crate::shop::CUSTOMER;
 use crate::shop::status::{OrderStatus, PaymentStatus};
 use idempotency::{Answer, Failures, Policy, Reply, Scope, hours, seconds};
 
@@ -51,16 +52,14 @@ pub const CANCEL_ORDER: Policy = Policy {
     wait: seconds(5),
 };
 
-/// The filters of the list of orders.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct Filter {
-    /// Only orders of this customer.
-    #[param(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", nullable = false)]
-    customer: Option<String>,
-    /// Only orders with this status.
-    #[param(inline, nullable = false)]
-    status: Option<OrderStatus>,
+object! {
+    /// The filters of the list of orders.
+    pub struct Filter {
+        /// Only orders of this customer.
+        customer: Option<String> = CUSTOMER,
+        /// Only orders with this status.
+        status: Option<OrderStatus> = one_of(OrderStatus::ALL, OrderStatus::as_str),
+    }
 }
 
 /// `POST /v1/orders`
@@ -117,6 +116,7 @@ pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<D
             if let Some(status) = *status {
                 query = query.filter(orders::status.eq(status));
             }
+            paging.check_after(|after| select(exists(orders::table.find((account.id, after)))).get_result(conn))?;
             if let Some(after) = paging.after {
                 query = query.filter(orders::id.lt(after));
             }
@@ -186,5 +186,5 @@ fn is_being_paid(conn: &mut PgConnection, account_id: Uuid, order_id: Uuid) -> Q
         .filter(charges::account_id.eq(account_id))
         .filter(charges::order_id.eq(order_id))
         .filter(charges::status.eq(PaymentStatus::Processing));
-    diesel::select(diesel::dsl::exists(processing)).get_result(conn)
+    select(exists(processing)).get_result(conn)
 }

@@ -5,53 +5,41 @@ use std::iter::zip;
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use garde::Validate;
-use serde::Deserialize;
-use utoipa::ToSchema;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::order::{Line, Lines, Order, Row};
 use super::stock::{lock_stock, move_reserved};
 use crate::http::ApiError;
+use crate::http::object;
 use crate::http::problems::{MIXED_CURRENCIES, OUT_OF_STOCK, UNKNOWN_PRODUCT};
-use crate::http::{printable, slug};
+use crate::http::rules::{int, list, slug};
 use crate::schema::{orders, products};
-use crate::shop::events;
 use crate::shop::products::Grants;
 use crate::shop::status::OrderStatus;
+use crate::shop::{CUSTOMER, events};
 
 /// The most items of one order. So the reply stays well below the limit of the idempotency record.
 const MAX_ITEMS: usize = 100;
 
-/// The body of `POST /v1/orders`.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
-#[schema(example = json!({"customer": "ada", "items": [{"sku": "pro-monthly", "quantity": 1}]}))]
-#[serde(deny_unknown_fields)]
-pub struct NewOrder {
-    #[garde(length(chars, min = 1, max = 255), custom(printable))]
-    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "ada")]
-    customer: String,
-    #[garde(length(min = 1, max = MAX_ITEMS), dive, custom(each_sku_once))]
-    #[schema(min_items = 1, max_items = 100)]
-    items: Vec<NewItem>,
+object! {
+    /// The body of `POST /v1/orders`.
+    #[example = json!({"customer": "ada", "items": [{"sku": "pro-monthly", "quantity": 1}]})]
+    pub struct NewOrder {
+        /// The merchant's name for its customer.
+        #[example = "ada"]
+        customer: String = CUSTOMER,
+        /// What is ordered. No two items have the same SKU.
+        items: Vec<NewItem> = list(1, MAX_ITEMS, ("sku", |item: &NewItem| &item.sku)),
+    }
 }
 
-#[derive(Debug, Deserialize, Validate, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewItem {
-    #[garde(custom(slug))]
-    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", example = "pro-monthly")]
-    sku: String,
-    #[garde(range(min = 1, max = 10_000))]
-    #[schema(minimum = 1, maximum = 10_000, example = 1)]
-    quantity: i32,
-}
-
-fn each_sku_once(items: &[NewItem], (): &()) -> garde::Result {
-    let mut seen = HashSet::new();
-    match items.iter().find(|item| !seen.insert(&item.sku)) {
-        Some(twice) => Err(garde::Error::new(format!("the SKU {} occurs twice; add up its quantities", twice.sku))),
-        None => Ok(()),
+object! {
+    struct NewItem {
+        #[example = "pro-monthly"]
+        sku: String = slug(),
+        #[example = 1]
+        quantity: i32 = int(1, 10_000),
     }
 }
 

@@ -3,36 +3,32 @@
 use actix_web::http::header::EntityTag;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use garde::Validate;
 use iso_currency::Currency;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use crate::http::{printable, slug};
+use crate::http::object;
+use crate::http::rules::{Form, int, nested, slug, text};
 use crate::schema::products;
 
 /// The largest price of one unit, in minor units. An order has at most 100 items of at most 10,000 units, so its total stays
 /// below 2^53. Every JSON parser reads such an integer exactly.
 pub const MAX_UNIT_AMOUNT: i64 = 99_999_999;
 
-/// What the payment of one unit grants to the customer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Grants {
-    /// The feature that the customer may use.
-    #[garde(custom(slug))]
-    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", example = "pro")]
-    pub feature: String,
-    /// The units that can be consumed. If missing: unlimited. The limit guarantees that a payment never fails after its capture.
-    #[garde(range(min = 1, max = 1_000_000_000))]
-    #[schema(minimum = 1, maximum = 1_000_000_000)]
-    pub units: Option<i64>,
-    /// Days from the payment until the entitlement ends. If missing: it never ends.
-    #[garde(range(min = 1, max = 3650))]
-    #[schema(minimum = 1, maximum = 3650)]
-    pub days: Option<i32>,
+object! {
+    /// What the payment of one unit grants to the customer.
+    #[derive(PartialEq, Eq, Serialize, Deserialize)]
+    pub struct Grants {
+        /// The feature that the customer may use.
+        #[example = "pro"]
+        pub feature: String = slug(),
+        /// The units that can be consumed. If missing: unlimited. The limit guarantees that a payment never fails after its capture.
+        pub units: Option<i64> = int(1, 1_000_000_000),
+        /// Days from the payment until the entitlement ends. If missing: it never ends.
+        pub days: Option<i32> = int(1, 3650),
+    }
 }
 
 impl Grants {
@@ -42,37 +38,30 @@ impl Grants {
     }
 }
 
-/// The body of a PUT.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
-#[schema(example = json!({"name": "Mug", "unit_amount": 1200, "currency": "EUR", "stock": 40}))]
-#[serde(deny_unknown_fields)]
-pub struct ProductTerms {
-    /// The name.
-    #[garde(length(chars, min = 1, max = 200), custom(printable))]
-    #[schema(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "Mug")]
-    name: String,
-    /// Minor units of the currency.
-    #[garde(range(min = 1, max = MAX_UNIT_AMOUNT))]
-    #[schema(minimum = 1, maximum = 99_999_999, example = 1200)]
-    unit_amount: i64,
-    /// ISO 4217.
-    #[garde(skip)]
-    #[serde(deserialize_with = "currency")]
-    #[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "EUR")]
-    currency: Currency,
-    /// The total ever supplied. If missing: unlimited.
-    #[garde(range(min = 0, max = 1_000_000_000))]
-    #[schema(minimum = 0, maximum = 1_000_000_000)]
-    pub(super) stock: Option<i64>,
-    #[garde(dive)]
-    grants: Option<Grants>,
+object! {
+    /// The body of a PUT.
+    #[example = json!({"name": "Mug", "unit_amount": 1200, "currency": "EUR", "stock": 40})]
+    pub struct ProductTerms {
+        /// The name.
+        #[example = "Mug"]
+        name: String = text(200),
+        /// Minor units of the currency.
+        #[example = 1200]
+        unit_amount: i64 = int(1, MAX_UNIT_AMOUNT),
+        /// ISO 4217.
+        #[example = "EUR"]
+        currency: Currency = CURRENCY,
+        /// The total ever supplied. If missing: unlimited.
+        pub(super) stock: Option<i64> = int(0, 1_000_000_000),
+        grants: Option<Grants> = nested::<Grants>(),
+    }
 }
 
-/// For serde, with an error in words for a client.
-fn currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Currency, D::Error> {
-    let code = String::deserialize(deserializer)?;
-    Currency::from_code(&code).ok_or_else(|| D::Error::custom("must be a currency of ISO 4217, such as EUR"))
-}
+const CURRENCY: Form<Currency> = Form {
+    parse: Currency::from_code,
+    fault: "must be a currency of ISO 4217, such as EUR",
+    schema: || json!({"type": "string", "pattern": "^[A-Z]{3}$"}),
+};
 
 /// A product, as the API shows it.
 #[derive(Debug, Serialize, ToSchema)]

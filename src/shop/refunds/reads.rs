@@ -2,6 +2,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
+use diesel::dsl::{exists, select};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use uuid::Uuid;
@@ -67,6 +68,10 @@ pub async fn list(
                 .select(Row::as_select())
                 .into_boxed();
             let mut query = paging.filter.within(query, refunds::created_at);
+            paging.check_after(|after| {
+                let refund = refunds::table.find((account.id, after)).filter(refunds::charge_id.eq(charge.0));
+                select(exists(refund)).get_result(conn)
+            })?;
             if let Some(after) = paging.after {
                 query = query.filter(refunds::id.lt(after));
             }

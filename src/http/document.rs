@@ -1,0 +1,104 @@
+//! Documents what is read: the schema of an object, and the parameters of a query.
+
+use serde_json::{Map, Value, json};
+use utoipa::openapi::{RefOr, Schema};
+
+use super::object::{Member, Object, plain};
+use super::rules::Rule;
+
+/// The documentation of an object's members.
+#[derive(Default)]
+pub struct Document {
+    members: Vec<Documented>,
+    referred: Vec<(String, RefOr<Schema>)>,
+}
+
+/// A member, as the OpenAPI document shows it.
+pub(super) struct Documented {
+    pub name: &'static str,
+    pub description: String,
+    pub required: bool,
+    /// Without the description.
+    pub schema: Value,
+}
+
+impl Document {
+    /// Of an object.
+    pub(super) fn of<T: Object>() -> Self {
+        let mut document = Self::default();
+        T::document(&mut document);
+        document
+    }
+
+    /// Documents a member. `lines` are the lines of its comment.
+    pub fn member<M: Member<R::Value>, R: Rule>(
+        &mut self,
+        name: &'static str,
+        rule: &R,
+        lines: &[&str],
+        example: Option<Value>,
+    ) {
+        let name = plain(name);
+        let mut schema = rule.schema();
+        if let Some(example) = example {
+            schema["example"] = example;
+        }
+        rule.referred(&mut self.referred);
+        self.members.push(Documented { name, description: prose(lines), required: M::REQUIRED, schema });
+    }
+
+    pub(super) fn into_members(self) -> Vec<Documented> {
+        self.members
+    }
+}
+
+/// The schema of an object, for utoipa.
+#[must_use]
+pub fn schema_of<T: Object>(lines: &[&str], example: Option<Value>) -> RefOr<Schema> {
+    let (mut properties, mut required) = (Map::new(), Vec::new());
+    for member in Document::of::<T>().members {
+        let schema = if member.required { member.schema } else { or_null(member.schema) };
+        properties.insert(member.name.to_owned(), described(schema, &member.description));
+        if member.required {
+            required.push(member.name);
+        }
+    }
+    let mut schema = json!({"type": "object", "properties": properties, "additionalProperties": false});
+    if !required.is_empty() {
+        schema["required"] = json!(required);
+    }
+    if let Some(example) = example {
+        schema["example"] = example;
+    }
+    of_json(described(schema, &prose(lines)))
+}
+
+/// The named schemas that the schema of an object refers to, for utoipa.
+#[must_use]
+pub fn referred<T: Object>() -> Vec<(String, RefOr<Schema>)> {
+    Document::of::<T>().referred
+}
+
+/// JSON Schema in utoipa's type.
+pub(super) fn of_json(schema: Value) -> RefOr<Schema> {
+    serde_json::from_value(schema).unwrap_or_default()
+}
+
+fn or_null(mut schema: Value) -> Value {
+    if schema.get("$ref").is_some() {
+        return json!({"oneOf": [{"type": "null"}, schema]});
+    }
+    schema["type"] = json!([schema["type"], "null"]);
+    schema
+}
+
+fn described(mut schema: Value, description: &str) -> Value {
+    if !description.is_empty() {
+        schema["description"] = description.into();
+    }
+    schema
+}
+
+fn prose(lines: &[&str]) -> String {
+    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join("\n")
+}

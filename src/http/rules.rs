@@ -1,0 +1,256 @@
+//! The rules for the values that clients send. A rule says a limit once: it checks the value, and it documents the limit.
+
+use std::collections::HashSet;
+use std::marker::PhantomData;
+
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+
+use super::faults::Faults;
+pub use super::forms::{Form, is_slug};
+pub(crate) use super::forms::{slug, time, uuid};
+use super::object::{Object, read_object};
+
+/// What a value must be.
+pub trait Rule {
+    /// The value in Rust.
+    type Value;
+
+    /// Reads the value. Adds one fault and returns None if the value breaks the rule.
+    fn read(&self, json: &Value, faults: &mut Faults) -> Option<Self::Value>;
+
+    /// The rule as JSON Schema.
+    fn schema(&self) -> Value;
+
+    /// The JSON that a parameter of a query stands for.
+    fn of_query(&self, text: &str) -> Value {
+        text.into()
+    }
+
+    /// Adds the named schemas that [`Self::schema`] refers to.
+    fn referred(&self, _schemas: &mut Vec<(String, RefOr<Schema>)>) {}
+}
+
+/// A text of 1 to `max` characters. It has no control characters: one of them is NUL, which PostgreSQL's text can't hold.
+pub(crate) const fn text(max: usize) -> Text {
+    Text { max }
+}
+
+/// See [`text`].
+#[derive(Clone, Copy, Debug)]
+pub struct Text {
+    max: usize,
+}
+
+impl Rule for Text {
+    type Value = String;
+
+    fn read(&self, json: &Value, faults: &mut Faults) -> Option<String> {
+        let Value::String(text) = json else {
+            faults.add("must be a string");
+            return None;
+        };
+        if text.is_empty() {
+            faults.add("must have at least 1 character");
+        } else if text.chars().nth(self.max).is_some() {
+            faults.add(format!("must have at most {} characters", self.max));
+        } else if text.chars().any(char::is_control) {
+            faults.add("must not have control characters");
+        } else {
+            return Some(text.clone());
+        }
+        None
+    }
+
+    fn schema(&self) -> Value {
+        let printable = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+        json!({"type": "string", "minLength": 1, "maxLength": self.max, "pattern": printable})
+    }
+}
+
+/// An integer from `min` to `max`.
+pub(crate) const fn int<T>(min: T, max: T) -> Int<T> {
+    Int { min, max }
+}
+
+/// See [`int`].
+#[derive(Clone, Copy, Debug)]
+pub struct Int<T> {
+    min: T,
+    max: T,
+}
+
+impl<T: Copy + Into<i64> + TryFrom<i64>> Rule for Int<T> {
+    type Value = T;
+
+    fn read(&self, json: &Value, faults: &mut Faults) -> Option<T> {
+        let (min, max) = (self.min.into(), self.max.into());
+        match whole(json) {
+            None => faults.add("must be an integer"),
+            Some(number) if number < min => faults.add(format!("must be at least {min}")),
+            Some(number) if number > max => faults.add(format!("must be at most {max}")),
+            Some(number) => return T::try_from(number).ok(),
+        }
+        None
+    }
+
+    fn schema(&self) -> Value {
+        let format = format!("int{}", 8 * size_of::<T>());
+        json!({"type": "integer", "format": format, "minimum": self.min.into(), "maximum": self.max.into()})
+    }
+
+    fn of_query(&self, text: &str) -> Value {
+        text.parse::<i64>().map_or_else(|_| text.into(), Value::from)
+    }
+}
+
+/// The integer. One that an i64 can't hold counts as the nearest that it can: no limit lies beyond.
+#[expect(clippy::cast_possible_truncation, reason = "a float that is too large becomes the nearest i64")]
+fn whole(json: &Value) -> Option<i64> {
+    let number = json.as_number()?;
+    number.as_i64().or_else(|| number.as_f64().filter(|float| float.fract() == 0.0).map(|float| float as i64))
+}
+
+/// True or false.
+pub(crate) const fn boolean() -> Boolean {
+    Boolean
+}
+
+/// See [`boolean`].
+#[derive(Clone, Copy, Debug)]
+pub struct Boolean;
+
+impl Rule for Boolean {
+    type Value = bool;
+
+    fn read(&self, json: &Value, faults: &mut Faults) -> Option<bool> {
+        let value = json.as_bool();
+        if value.is_none() {
+            faults.add("must be true or false");
+        }
+        value
+    }
+
+    fn schema(&self) -> Value {
+        json!({"type": "boolean"})
+    }
+
+    fn of_query(&self, text: &str) -> Value {
+        text.parse::<bool>().map_or_else(|_| text.into(), Value::from)
+    }
+}
+
+/// One of these words. `word` says how a value is written.
+pub(crate) const fn one_of<T>(all: &'static [T], word: fn(T) -> &'static str) -> OneOf<T> {
+    OneOf { all, word }
+}
+
+/// See [`one_of`].
+#[derive(Clone, Copy, Debug)]
+pub struct OneOf<T: 'static> {
+    all: &'static [T],
+    word: fn(T) -> &'static str,
+}
+
+impl<T: Copy> OneOf<T> {
+    fn words(&self) -> Vec<&'static str> {
+        self.all.iter().map(|value| (self.word)(*value)).collect()
+    }
+}
+
+impl<T: Copy> Rule for OneOf<T> {
+    type Value = T;
+
+    fn read(&self, json: &Value, faults: &mut Faults) -> Option<T> {
+        let known = json.as_str().and_then(|text| self.all.iter().find(|value| (self.word)(**value) == text));
+        if known.is_none() {
+            faults.add(format!("must be one of {}", self.words().join(", ")));
+        }
+        known.copied()
+    }
+
+    fn schema(&self) -> Value {
+        json!({"type": "string", "enum": self.words()})
+    }
+}
+
+/// An object inside the body.
+pub(crate) const fn nested<T>() -> Nested<T> {
+    Nested(PhantomData)
+}
+
+/// See [`nested`].
+#[derive(Clone, Copy, Debug)]
+pub struct Nested<T>(PhantomData<T>);
+
+impl<T: Object + ToSchema> Rule for Nested<T> {
+    type Value = T;
+
+    fn read(&self, json: &Value, faults: &mut Faults) -> Option<T> {
+        read_object(json, faults)
+    }
+
+    fn schema(&self) -> Value {
+        json!({"$ref": format!("#/components/schemas/{}", T::name())})
+    }
+
+    fn referred(&self, schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((T::name().into_owned(), T::schema()));
+        T::schemas(schemas);
+    }
+}
+
+/// A list of `min` to `max` objects. No two have the same `key`, a member that is given by its name and by how to get it.
+pub(crate) const fn list<T>(min: usize, max: usize, key: (&'static str, fn(&T) -> &str)) -> List<T> {
+    List { min, max, key }
+}
+
+/// See [`list`].
+#[derive(Clone, Copy, Debug)]
+pub struct List<T> {
+    min: usize,
+    max: usize,
+    key: (&'static str, fn(&T) -> &str),
+}
+
+impl<T: Object + ToSchema> Rule for List<T> {
+    type Value = Vec<T>;
+
+    fn read(&self, json: &Value, faults: &mut Faults) -> Option<Vec<T>> {
+        let Value::Array(items) = json else {
+            faults.add("must be an array");
+            return None;
+        };
+        if items.len() < self.min {
+            faults.add(format!("must have at least {}", counted(self.min)));
+        } else if items.len() > self.max {
+            faults.add(format!("must have at most {}", counted(self.max)));
+        }
+        // What follows the last allowed item has its fault already.
+        let items = items.iter().take(self.max).enumerate();
+        let read = |(index, item)| faults.inside(&usize::to_string(&index), |faults| read_object(item, faults));
+        let items: Vec<Option<T>> = items.map(read).collect();
+        let (name, key) = self.key;
+        let mut seen = HashSet::new();
+        for (index, item) in items.iter().enumerate() {
+            if item.as_ref().is_some_and(|item| !seen.insert(key(item))) {
+                faults.inside(&index.to_string(), |faults| faults.inside(name, |faults| faults.add("appears twice")));
+            }
+        }
+        items.into_iter().collect()
+    }
+
+    fn schema(&self) -> Value {
+        let item = nested::<T>().schema();
+        json!({"type": "array", "minItems": self.min, "maxItems": self.max, "items": item})
+    }
+
+    fn referred(&self, schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        nested::<T>().referred(schemas);
+    }
+}
+
+fn counted(items: usize) -> String {
+    if items == 1 { "1 item".to_owned() } else { format!("{items} items") }
+}
