@@ -41,7 +41,7 @@ diesel::table! {
 const MIGRATION_LOCK: i64 = 0x006d_6967_7261_7465;
 
 /// How long a start waits while another process migrates. Orchestrators start a process that has ended again.
-const WAIT_FOR_OTHERS: Duration = Duration::from_secs(60);
+const WAIT_FOR_OTHERS: Duration = Duration::from_secs(30);
 
 /// The pause between two looks whether the other process has ended its migrations. Most migrations take less.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
