@@ -207,8 +207,9 @@ impl Job {
         // Does not wait: there is a slot for each turn.
         let mut slot = pool.get().map_err(|error| Error::Unreachable(error.to_string()))?;
         let kept = slot.take();
-        if let Some(place) = &mut *self.held.lock() {
-            place.slot = Some(slot);
+        match &mut *self.held.lock() {
+            Some(place) => place.slot = Some(slot),
+            None => return Err(Error::Unreachable("no thread came in time".into())),
         }
         Ok(self.session.insert(server.session(kept)?))
     }
