@@ -1,7 +1,6 @@
 //! The commands that change or delete data: migrations, the sweep, the erasure of a customer, and the reset of the local sandbox.
 
 use crate::db;
-use crate::db::MigrateError;
 use crate::shop::{demo, erasure};
 use diesel::connection::SimpleConnection;
 
@@ -52,16 +51,12 @@ pub fn reset(database: &Database, yes: bool) -> Result<(), Fatal> {
                 .into(),
         );
     };
-    let of_other_version = match db::migrate(&database.url) {
-        Ok(_) => false,
-        Err(MigrateError::OtherVersion(_)) => true,
-        Err(error) => return Err(error.into()),
-    };
+    db::migrate(&database.url)?;
     let everything = "Everything in the local sandbox will be deleted: accounts and keys that you made, orders, charges, \
                       idempotency keys, and the sandbox gateway's books.";
     confirm(&format!("{everything}\nThe data is in {}.", cluster.dir().display()), yes)?;
     let conn = &mut connect(&database.url)?;
-    if of_other_version {
+    if !db::unknown_migrations(conn)?.is_empty() {
         conn.batch_execute("DROP SCHEMA public CASCADE; DROP SCHEMA IF EXISTS sandbox CASCADE; CREATE SCHEMA public")?;
         db::migrate(&database.url)?;
     }

@@ -6,6 +6,7 @@ mod data;
 mod database;
 mod resolve;
 mod serve;
+mod silence;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -46,6 +47,8 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Fatal> {
     let settings = command.settings;
     let action = command.action.unwrap_or(Action::Serve);
+    // The checks ask the server. The local cluster is checked when it runs.
+    let watch = settings.database_url.as_deref().map(silence::end_if_silent);
     let listener = settings.check(&action)?;
     // The document needs no database.
     if matches!(action, Action::Openapi) {
@@ -59,16 +62,20 @@ fn run(command: Command) -> Result<(), Fatal> {
     };
     let database = Database::of(&settings, &action)?;
     let url = &database.url;
+    let watch = watch.unwrap_or_else(|| silence::end_if_silent(url));
     let outcome = match action {
         Action::Serve => match listener {
-            Some(listener) => serve::serve(&settings, &database, listener),
+            Some(listener) => serve::serve(&settings, &database, listener, watch),
             None => Err("there is no socket to serve on".into()),
         },
         Action::Migrate | Action::Openapi => data::migrate(url),
         Action::Account(action) => accounts::account(url, &action),
         Action::Key(action) => accounts::key(url, &action),
         Action::EraseCustomer { account, customer, yes } => data::erase_customer(url, &account, &customer, yes),
-        Action::SandboxGateway => serve::sandbox_gateway(&settings, url),
+        Action::SandboxGateway => {
+            drop(watch);
+            serve::sandbox_gateway(&settings, url)
+        }
         Action::Sweep => data::sweep(url),
         Action::Resolve => resolve::resolve(&settings, url),
         Action::Parked => resolve::parked(url),

@@ -22,22 +22,28 @@ use actix_web::rt;
 use super::Fatal;
 use super::database::{Database, connect};
 use super::say;
+use super::silence::Watch;
 
 /// The sweeper's rest, as a multiple of the time of its last batch. So the sweeper uses at most a tenth of one connection.
 const RESTS_TIMES: u32 = 9;
 
 /// Serves the API, and keeps the local cluster alive.
-pub fn serve(settings: &Settings, database: &Database, listener: TcpListener) -> Result<(), Fatal> {
+pub fn serve(settings: &Settings, database: &Database, listener: TcpListener, start: Watch) -> Result<(), Fatal> {
     let (end, until) = mpsc::channel();
     thread::scope(|scope| {
         scope.spawn(move || database.keep_alive(&until));
-        let outcome = serve_until_told(settings, database, listener);
+        let outcome = serve_until_told(settings, database, listener, start);
         drop(end);
         outcome
     })
 }
 
-fn serve_until_told(settings: &Settings, database: &Database, listener: TcpListener) -> Result<(), Fatal> {
+fn serve_until_told(
+    settings: &Settings,
+    database: &Database,
+    listener: TcpListener,
+    start: Watch,
+) -> Result<(), Fatal> {
     let url = &database.url;
     let applied = migrate(url)?;
     log::info!("{} migrations applied", applied.len());
@@ -53,6 +59,8 @@ fn serve_until_told(settings: &Settings, database: &Database, listener: TcpListe
     let gateway: Arc<dyn Gateway> = Arc::new(HttpGateway::new(&gateway_url)?);
     let demo = settings.seeds_demo().then(|| Books::of(&gateway_url)).transpose()?;
     let db = Db::start(url, settings.db_pool_size)?;
+    // From now on the pool ends each wait.
+    drop(start);
     let banner = banner(listener.local_addr()?, settings, database, sandbox_url.as_deref());
     rt::System::new().block_on(async move {
         // The sandbox outlives the API, because external calls that are under way at the end still call the sandbox.

@@ -1,4 +1,4 @@
-//! The connection of a database thread: when it is made, trusted and closed.
+//! A connection of the pool: when it is made, trusted and closed.
 //!
 //! Guarantees: every connection has its time limits. If a connection meets
 //! [`Fault::Reconnect`](idempotency::Fault), this connection and all older connections are closed, each before its next
@@ -7,7 +7,6 @@
 //! The price: while the server is read-only, each failed write closes the connections of all threads. In return, no connection
 //! is still read-only after the fail-over.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -50,7 +49,11 @@ const CLIENT_LIMITS: [(&str, &str); 6] = [
     ("application_name", "payments"),
 ];
 
-/// What all threads know about the server.
+/// The log's words for a database that can't be connected to, and for one that accepts and does not answer.
+const AWAY: &str = "the database can't be reached";
+const SILENT: &str = "the database does not answer";
+
+/// What all work knows about the server.
 pub(super) struct Server {
     url: String,
     /// Connections of an earlier epoch are closed before their next use.
@@ -69,12 +72,16 @@ impl Server {
         }
     }
 
-    /// Whether the last try to connect failed.
-    pub fn is_unreachable(&self) -> bool {
-        lock(&self.unreachable).is_on()
+    /// Why work did not get its turn. If the database is away, all work waits for a connection.
+    pub fn no_turn(&self) -> Error {
+        if lock(&self.unreachable).is_on() {
+            Error::Unreachable("no connection within the time that work may wait".into())
+        } else {
+            Error::Overloaded
+        }
     }
 
-    /// The connection that the thread kept, if the connection is still good, else a fresh connection.
+    /// The connection that was kept, if it is still good, else a fresh connection.
     ///
     /// # Errors
     /// [`Error::Unreachable`].
@@ -104,7 +111,8 @@ impl Server {
                 }
                 Err(cause) => cause,
             };
-            let lasted = self.tell_unreachable(&cause);
+            let is_silent = cause.contains("timeout expired");
+            let lasted = self.tell_unreachable(if is_silent { SILENT } else { AWAY }, &cause);
             let pause = pauses.next().unwrap_or(max);
             if lasted + pause > CONNECT_WITHIN {
                 return Err(Error::Unreachable(cause));
@@ -122,12 +130,17 @@ impl Server {
         }
     }
 
-    fn tell_unreachable(&self, cause: &str) -> Duration {
+    /// Work was given up.
+    pub fn tell_silent(&self, after: Duration) {
+        self.tell_unreachable(SILENT, &format!("work was given up after {} s, with its connection", after.as_secs()));
+    }
+
+    fn tell_unreachable(&self, what: &str, cause: &str) -> Duration {
         let Extent { lasted, faults, is_news } = lock(&self.unreachable).fault(Instant::now());
         if is_news && faults == 1 {
-            log::error!("the database can't be reached: {cause}");
+            log::error!("{what}: {cause}");
         } else if is_news {
-            log::error!("the database can't be reached for {} s now, {faults} tries: {cause}", lasted.as_secs());
+            log::error!("{what}, for {} s now, {faults} tries: {cause}", lasted.as_secs());
         }
         lasted
     }
@@ -160,14 +173,14 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Runs work. `None` if the work panicked.
-    pub fn run<R>(&mut self, work: impl FnOnce(&mut PgConnection) -> R) -> Option<R> {
+    /// Runs work.
+    pub fn run<R>(&mut self, work: impl FnOnce(&mut PgConnection) -> R) -> R {
         self.works = self.works.wrapping_add(1);
         if self.works >= FIRST_PLANS_SERVE && self.works.is_power_of_two() {
             // If this fails, the connection is dead, and the work reports the fault.
             let _ = self.conn.batch_execute("DISCARD PLANS");
         }
-        self.watch(|conn| catch_unwind(AssertUnwindSafe(|| work(conn))).ok())
+        self.watch(work)
     }
 
     /// Whether the connection may do more work: no later fault closes it, and no transaction is open.

@@ -1,17 +1,20 @@
 //! Brings the schema up to date. Several replicas may start at once.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use diesel::connection::{Connection, SimpleConnection};
-use diesel::migration::{Migration, MigrationSource, MigrationVersion};
+use diesel::migration::{Migration, MigrationSource};
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use idempotency::CONNECTION_LIMITS;
 
 use super::with_client_limits;
 
 /// The migrations of the two crates and of this service. Diesel runs them in order of version.
 #[derive(Clone, Copy, Debug)]
-pub struct Migrations;
+struct Migrations;
 
 /// The migrations of this service.
 const OWN: EmbeddedMigrations = embed_migrations!();
@@ -26,9 +29,22 @@ impl MigrationSource<Pg> for Migrations {
     }
 }
 
+diesel::table! {
+    /// Diesel's own table, which its `has_pending_migration` would create.
+    __diesel_schema_migrations (version) {
+        version -> Text,
+    }
+}
+
 /// The advisory lock of a migration, so that replicas that start at once migrate one after the other. Any fixed number works.
 /// This number spells `migrate` in ASCII.
 const MIGRATION_LOCK: i64 = 0x006d_6967_7261_7465;
+
+/// How long a start waits while another process migrates. Orchestrators start a process that has ended again.
+const WAIT_FOR_OTHERS: Duration = Duration::from_secs(30);
+
+/// The pause between two looks whether the other process has ended its migrations. Most migrations take less.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Why the schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -39,51 +55,87 @@ pub enum MigrateError {
     /// The database refused the lock.
     #[error("can't lock the schema: {0}")]
     Lock(#[from] diesel::result::Error),
-    /// The database has a migration that this program does not know.
-    #[error(
-        "another version of this program made the database (its migration {0} is not known here): \
-         empty the local cluster with `payments reset`, or name another database in DATABASE_URL"
-    )]
-    OtherVersion(String),
+    /// Another process did not end its migrations in time.
+    #[error("another process has been migrating this database for {} s: try again when it has ended", WAIT_FOR_OTHERS.as_secs())]
+    Busy,
     /// A migration failed and was rolled back.
     #[error("a migration failed and was rolled back: {0}")]
     Migration(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Runs the pending migrations and returns their names. Blocks. Several processes may run this at once.
+/// Runs the pending migrations and returns their names. Blocks. Several processes may run this at once. Migrations that this
+/// program does not know are of a later release: a warning names them, and the schema stays as it is.
 ///
 /// # Errors
 /// [`MigrateError`].
+#[expect(clippy::disallowed_methods, reason = "before the server starts, there is nothing else to do")]
 pub fn migrate(database_url: &str) -> Result<Vec<String>, MigrateError> {
     let url = with_client_limits(database_url);
     let mut turn = PgConnection::establish(&url)?;
-    turn.transaction(|turn| {
-        // No time limits: another process waits here for as long as a migration takes. This transaction holds only the lock.
-        turn.batch_execute(
-            "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0",
-        )?;
-        // On purpose: a transaction's lock on a second connection, and not a session's lock. Behind a pooler in transaction
-        // mode, a session's lock would stay with the pooler's connection after this program has ended, and the next program
-        // would wait for ever.
-        diesel::sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(MIGRATION_LOCK).execute(turn)?;
-        let mut conn = PgConnection::establish(&url)?;
-        // If a migration waits for a lock, every request waits behind the migration. So the migration gives up as soon as a
-        // request does.
-        conn.batch_execute("SET lock_timeout = '3s'")?;
-        refuse_other_versions(&mut conn)?;
-        let done = conn.run_pending_migrations(Migrations).map_err(MigrateError::Migration)?;
-        Ok(done.iter().map(ToString::to_string).collect())
-    })
+    turn.batch_execute(CONNECTION_LIMITS)?;
+    let began = Instant::now();
+    let mut told = false;
+    loop {
+        if let Some(done) = turn.transaction(|turn| migrate_if_first(turn, &url))? {
+            return Ok(done);
+        }
+        if began.elapsed() >= WAIT_FOR_OTHERS {
+            return Err(MigrateError::Busy);
+        }
+        if !told {
+            log::info!("another process migrates this database: waiting for up to {} s", WAIT_FOR_OTHERS.as_secs());
+            told = true;
+        }
+        thread::sleep(LOOK_EVERY);
+    }
 }
 
-/// Refuses the database of another version. The operator decides what happens to such a database.
-fn refuse_other_versions(conn: &mut PgConnection) -> Result<(), MigrateError> {
-    let known = MigrationSource::<Pg>::migrations(&Migrations).map_err(MigrateError::Migration)?;
-    let applied = conn.applied_migrations().map_err(MigrateError::Migration)?;
-    let is_known =
-        |version: &MigrationVersion<'_>| known.iter().any(|migration| migration.name().version() == *version);
-    match applied.iter().find(|version| !is_known(version)) {
-        Some(version) => Err(MigrateError::OtherVersion(version.to_string())),
-        None => Ok(()),
+/// Migrates on a second connection while this transaction holds the lock. None: another process holds it.
+///
+/// A transaction's lock: behind a pooler in transaction mode, a session's lock would stay with the pooler's connection after
+/// this program has ended. It is only tried, so that a process that waits holds no connection of the pooler.
+fn migrate_if_first(turn: &mut PgConnection, url: &str) -> Result<Option<Vec<String>>, MigrateError> {
+    define_sql_function! {
+        fn pg_try_advisory_xact_lock(number: diesel::sql_types::BigInt) -> diesel::sql_types::Bool;
     }
+    if !diesel::select(pg_try_advisory_xact_lock(MIGRATION_LOCK)).get_result::<bool>(turn)? {
+        return Ok(None);
+    }
+    // This transaction waits for as long as the migrations take.
+    turn.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0")?;
+    let mut conn = PgConnection::establish(url)?;
+    // If a migration waits for a lock, every request waits behind the migration. So the migration gives up as soon as a
+    // request does. Its statements may take long.
+    conn.batch_execute(CONNECTION_LIMITS)?;
+    conn.batch_execute("SET statement_timeout = 0")?;
+    let done = conn.run_pending_migrations(Migrations).map_err(MigrateError::Migration)?;
+    let done = done.iter().map(ToString::to_string).collect();
+    let unknown = unknown_migrations(&mut conn)?;
+    if !unknown.is_empty() {
+        log::warn!("a later release has migrated this database: this release does not know {}", unknown.join(", "));
+    }
+    Ok(Some(done))
+}
+
+/// The applied migrations that this program does not know, oldest first.
+///
+/// # Errors
+/// [`MigrateError`].
+pub fn unknown_migrations(conn: &mut PgConnection) -> Result<Vec<String>, MigrateError> {
+    let known = known().map_err(MigrateError::Migration)?;
+    let mut unknown = applied(conn)?;
+    unknown.retain(|version| !known.contains(version));
+    unknown.sort();
+    Ok(unknown)
+}
+
+/// The versions of the migrations that this program knows.
+pub(super) fn known() -> diesel::migration::Result<Vec<String>> {
+    let all = MigrationSource::<Pg>::migrations(&Migrations)?;
+    Ok(all.iter().map(|migration| migration.name().version().to_string()).collect())
+}
+
+/// The versions of the migrations that the database has.
+pub(super) fn applied(conn: &mut PgConnection) -> QueryResult<Vec<String>> {
+    __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(conn)
 }

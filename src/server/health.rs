@@ -1,22 +1,12 @@
 //! Whether the process is up, and whether the process can serve.
 
-use std::time::Duration;
-
 use actix_web::HttpResponse;
 use actix_web::web::Data;
-use diesel::pg::PgConnection;
-use diesel_migrations::MigrationHarness;
-use idempotency::Failure as _;
-use tokio::time::timeout;
 
-use crate::db::{Db, Migrations};
+use crate::db::{Db, Standing};
 use crate::http::ApiError;
 use crate::http::problems::{DATABASE_UNAVAILABLE, OVERLOADED};
 use crate::process::shutdown::ShuttingDown;
-
-/// How long the database may take to answer. A connection may take two seconds. Orchestrators ask every few seconds, and a
-/// slower database serves nobody.
-const READY_WITHIN: Duration = Duration::from_secs(3);
 
 /// `GET /health/live`: the process is up.
 #[utoipa::path(get, path = "/health/live", operation_id = "getLive", tag = "Service", summary = "Is the process up?",
@@ -38,34 +28,11 @@ pub async fn ready(db: Data<Db>, draining: Data<ShuttingDown>) -> Result<HttpRes
     if draining.has_begun() {
         return Err(ApiError::new(&OVERLOADED, "this server is shutting down: send requests to another server"));
     }
-    let unavailable = |detail: &str| ApiError::new(&DATABASE_UNAVAILABLE, detail);
-    match timeout(READY_WITHIN, db.look(look)).await {
-        Err(_) => Err(unavailable("the database does not answer")),
-        Ok(Err(error)) if only_reads(&error) => Err(unavailable("the database is read-only, for example a standby")),
-        Ok(Err(error)) => Err(error),
-        Ok(Ok(Schema::Pending)) => Err(unavailable("migrations are pending: run `payments migrate`")),
-        Ok(Ok(Schema::Done)) => Ok(HttpResponse::Ok().json(serde_json::json!({"status": "ready"}))),
-    }
-}
-
-enum Schema {
-    Done,
-    Pending,
-}
-
-/// On purpose: Diesel's look at the migrations runs `CREATE TABLE IF NOT EXISTS`, so that the look fails while the database
-/// is read-only. After this failure the pool closes the connection, and the next look gets a fresh connection.
-fn look(conn: &mut PgConnection) -> Result<Schema, ApiError> {
-    match conn.has_pending_migration(Migrations) {
-        Ok(true) => Ok(Schema::Pending),
-        Ok(false) => Ok(Schema::Done),
-        Err(error) => {
-            Err(error.downcast::<diesel::result::Error>().map_or_else(ApiError::internal, |error| (*error).into()))
-        }
-    }
-}
-
-fn only_reads(error: &ApiError) -> bool {
-    use diesel::result::{DatabaseErrorKind, Error};
-    matches!(error.database_error(), Some(Error::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _)))
+    let detail = match db.standing().await {
+        Standing::Ready => return Ok(HttpResponse::Ok().json(serde_json::json!({"status": "ready"}))),
+        Standing::ReadOnly => "the database is read-only, for example a standby",
+        Standing::MigrationsPending => "migrations are pending: run `payments migrate`",
+        Standing::Away => "the database can't be reached, or does not answer",
+    };
+    Err(ApiError::new(&DATABASE_UNAVAILABLE, detail))
 }

@@ -175,6 +175,18 @@ impl Client {
         send(self.request("GET", path)).await
     }
 
+    /// Asks for readiness until the answer has this status. A look is shared for a second.
+    pub async fn eventually_ready(&self, status: u16) -> Answer {
+        let asked = std::time::Instant::now();
+        loop {
+            let answer = send(self.anonymous("GET", "/health/ready")).await;
+            if answer.status == status || asked.elapsed() > Duration::from_secs(10) {
+                return answer.expect(status);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     pub async fn put(&self, path: &str, body: Value) -> Answer {
         send(self.request("PUT", path).json(&body)).await
     }

@@ -62,6 +62,10 @@ impl Replica {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
+    }
+
     /// Waits until the process has ended.
     pub async fn end(&mut self) -> ExitStatus {
         let mut status = None;

@@ -42,7 +42,7 @@ async fn without_its_database_the_server_answers_503_and_serves_again_when_the_d
 
     allow_connections(&app, true);
     assert!(!app.order("key", "sticker", 1).await.expect(201).is_replay());
-    app.get("/health/ready").await.expect(200);
+    app.eventually_ready(200).await;
     assert_eq!(app.count("orders"), 2);
 }
 
@@ -67,7 +67,7 @@ async fn a_server_is_ready_when_its_database_is() {
         "DELETE FROM __diesel_schema_migrations WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)",
     );
 
-    app.get("/health/ready").await.expect_problem(503, "database-unavailable");
+    app.eventually_ready(503).await.expect_problem(503, "database-unavailable");
 }
 
 #[tokio::test]
@@ -119,9 +119,9 @@ async fn a_storm_survives_repeated_cuts_of_its_connections() {
 }
 
 #[tokio::test]
-async fn after_a_panic_the_thread_and_its_connection_still_work() {
+async fn after_a_panic_the_pool_still_works() {
     let url = fresh_database();
-    // One thread: if the panic ended the thread, or left its transaction open, the next work would fail.
+    // One connection: if the panic kept its turn, or left its transaction open, the next work would fail.
     let db = Db::start(&url, 1).unwrap();
 
     let panicked = db.run(NOBODY, |conn| {

@@ -1,6 +1,6 @@
 //! The database server becomes read-only, like a standby before its promotion, and then takes writes again.
 
-use crate::app::{App, Client, send};
+use crate::app::{App, Client};
 use crate::database::cut_connections;
 use crate::support::{cluster, execute};
 
@@ -30,13 +30,13 @@ async fn a_server_with_a_read_only_database_is_not_ready_and_answers_writes_with
 
     let write = app.order("key", "pro-monthly", 1).await.expect_problem(503, "database-unavailable");
     assert_eq!(write.header("Retry-After"), Some("1"));
-    let ready = send(app.anonymous("GET", "/health/ready")).await.expect_problem(503, "database-unavailable");
+    let ready = app.eventually_ready(503).await.expect_problem(503, "database-unavailable");
     assert_eq!(ready.header("Retry-After"), Some("1"));
     app.get("/v1/orders").await.expect(200);
     assert_eq!(app.count("idempotency_keys"), 1);
 
     set_read_only(&app, false);
-    send(app.anonymous("GET", "/health/ready")).await.expect(200);
+    app.eventually_ready(200).await;
     assert!(!app.order("key", "pro-monthly", 1).await.expect(201).is_replay());
 }
 

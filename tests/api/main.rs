@@ -58,6 +58,8 @@ mod refunds;
 mod resolving;
 mod retries;
 mod scripted;
+mod silence;
+mod silent_process;
 mod stale_plans;
 mod stock;
 mod verified;

@@ -1,59 +1,61 @@
-//! The program does not touch a database that another version of the program made. One line says what to do.
+//! A later release has migrated the database: this release warns, applies what it misses, and serves. So a roll-back works.
 
-use std::process::Command;
+use idempotent_payments::db::migrate;
 
-use idempotent_payments::db::{MigrateError, migrate};
+use crate::app::ACME;
+use crate::binary::{Replica, payments};
+use crate::support::{count, execute, fresh_database};
 
-use crate::support::{cluster, count, execute};
+/// A migration of a later release.
+const LATER: &str = "20990101000001";
 
-/// Makes a database of another version: this program does not know its only migration.
-fn database_of_another_version(name: &str) -> String {
-    cluster().create_database(name).unwrap();
-    let url = cluster().url(name);
+fn database_of_a_later_release() -> String {
+    let url = fresh_database();
     execute(
         &url,
-        "CREATE TABLE __diesel_schema_migrations (version varchar(50) PRIMARY KEY, run_on timestamp NOT NULL DEFAULT now()); \
-         INSERT INTO __diesel_schema_migrations (version) VALUES ('20240101000001')",
+        &format!(
+            "INSERT INTO __diesel_schema_migrations (version) VALUES ('{LATER}'); ALTER TABLE orders ADD later integer"
+        ),
     );
     url
 }
 
-fn tables(url: &str) -> i64 {
-    count(url, "pg_tables WHERE schemaname = 'public'")
+#[tokio::test]
+async fn a_server_warns_of_a_later_release_by_name_and_serves() {
+    let url = database_of_a_later_release();
+
+    let replica = Replica::start_logging(&url, "http://127.0.0.1:1", &[]);
+
+    let warning = replica.logged("later release").await;
+    assert!(warning.contains("WARN") && warning.contains(LATER), "{warning}");
+    replica.get("/health/ready").await.expect(200);
+    replica.post_as(ACME, "/v1/orders", "k", crate::app::one_item("sticker", 1)).await.expect(201);
 }
 
 #[test]
-fn a_database_of_another_version_is_refused_and_stays_as_it_is() {
-    let url = database_of_another_version("of_another_version");
-
-    let refused = migrate(&url).unwrap_err();
-
-    assert!(matches!(&refused, MigrateError::OtherVersion(version) if version == "20240101000001"), "{refused:?}");
-    assert_eq!((tables(&url), count(&url, "__diesel_schema_migrations")), (1, 1));
-    // The program accepts an empty database, and a database that this version made.
-    execute(&url, "DELETE FROM __diesel_schema_migrations");
-    assert!(migrate(&url).unwrap().len() > 1);
-    assert_eq!(migrate(&url).unwrap(), Vec::<String>::new());
-}
-
-#[test]
-fn the_command_refuses_in_one_line_that_names_the_migration_and_the_remedy() {
-    let url = database_of_another_version("of_another_version_too");
-
-    for command in ["migrate", "serve"] {
-        let ended = Command::new(env!("CARGO_BIN_EXE_payments"))
-            .arg(command)
-            .env("DATABASE_URL", &url)
-            .env("BIND", "127.0.0.1:0")
-            .env("RUST_LOG", "off")
-            .output()
-            .unwrap();
-        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
-        let said = String::from_utf8(ended.stderr).unwrap();
-        assert_eq!(said.trim_end().lines().count(), 1, "{said}");
-        for part in ["20240101000001", "another version", "DATABASE_URL"] {
-            assert!(said.contains(part), "{part} is missing in {said}");
-        }
+fn commands_run_on_the_database_of_a_later_release() {
+    let url = database_of_a_later_release();
+    for command in [&["migrate"][..], &["account", "list"], &["parked"]] {
+        let ended = payments(&url, command);
+        assert!(ended.status.success(), "{command:?}: {ended:?}");
     }
-    assert_eq!(tables(&url), 1);
+}
+
+#[test]
+fn a_missing_migration_is_applied_beside_an_unknown_one() {
+    let url = fresh_database();
+    let known = count(&url, "__diesel_schema_migrations");
+    // The order of versions does not matter: all of this release's are missing.
+    execute(
+        &url,
+        &format!(
+            "DROP SCHEMA public CASCADE; CREATE SCHEMA public; \
+             CREATE TABLE __diesel_schema_migrations (version varchar(50) PRIMARY KEY, run_on timestamp NOT NULL DEFAULT now()); \
+             INSERT INTO __diesel_schema_migrations (version) VALUES ('{LATER}')"
+        ),
+    );
+
+    assert_eq!(migrate(&url).unwrap().len(), usize::try_from(known).unwrap());
+    assert_eq!(migrate(&url).unwrap(), Vec::<String>::new());
+    assert_eq!(count(&url, "__diesel_schema_migrations"), known + 1);
 }

@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
 use crate::CLUSTER;
@@ -24,11 +25,19 @@ enum State {
     LosesNextAnswer,
     /// The proxy forwards nothing and keeps the connections open.
     Silent,
+    /// The next message with these bytes arrives at PostgreSQL. Then the proxy pauses.
+    PausesAfter(&'static [u8]),
+    /// The proxy accepts and acknowledges everything, and forwards it when the pause is over.
+    Paused,
 }
 
 struct Network {
     state: Mutex<State>,
     changed: Condvar,
+    /// The number of connections so far.
+    connections: AtomicUsize,
+    /// The pause of the connections before this number never ends.
+    forgotten: AtomicUsize,
     /// The state at the end of each answer of PostgreSQL: `I` idle, `T` inside a transaction, `E` inside a failed transaction.
     ends: Mutex<Vec<u8>>,
 }
@@ -38,8 +47,13 @@ impl Proxy {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let network =
-            Arc::new(Network { state: Mutex::new(State::Sound), changed: Condvar::new(), ends: Mutex::default() });
+        let network = Arc::new(Network {
+            state: Mutex::new(State::Sound),
+            changed: Condvar::new(),
+            connections: AtomicUsize::new(0),
+            forgotten: AtomicUsize::new(0),
+            ends: Mutex::default(),
+        });
         let shared = Arc::clone(&network);
         // This thread and the threads of the connections end with the process.
         thread::spawn(move || {
@@ -77,6 +91,32 @@ impl Proxy {
         self.network.set(State::Silent);
     }
 
+    /// From now on accepts and acknowledges everything and forwards nothing, like a paused pooler or a stopped server.
+    pub fn pause(&self) {
+        self.network.set(State::Paused);
+    }
+
+    /// Pauses when PostgreSQL has the next message with these bytes, before its answer.
+    pub fn pause_after(&self, bytes: &'static [u8]) {
+        self.network.set(State::PausesAfter(bytes));
+    }
+
+    /// Whether the message to pause after has come.
+    pub fn is_paused(&self) -> bool {
+        *self.network.state.lock().unwrap() == State::Paused
+    }
+
+    /// Ends the pause: what was held arrives.
+    pub fn resume(&self) {
+        self.network.set(State::Sound);
+    }
+
+    /// Ends the pause for new connections. The others stay silent for good.
+    pub fn resume_for_new_connections(&self) {
+        self.network.forgotten.store(self.network.connections.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.network.set(State::Sound);
+    }
+
     /// Forwards again. The connections of the silent time are reset.
     pub fn recover(&self) {
         self.network.set(State::Sound);
@@ -89,9 +129,22 @@ impl Network {
         self.changed.notify_all();
     }
 
+    /// Waits while the connection of this number is paused.
+    fn until_resumed(&self, connection: usize) -> MutexGuard<'_, State> {
+        let state = self.state.lock().unwrap();
+        let is_paused =
+            |state: &mut State| *state == State::Paused || connection < self.forgotten.load(Ordering::Relaxed);
+        self.changed.wait_while(state, is_paused).unwrap()
+    }
+
     /// Returns a state if the client's data must not go on.
-    fn sees_from_client(&self, bytes: &[u8]) -> Option<State> {
-        let mut state = self.state.lock().unwrap();
+    fn sees_from_client(&self, connection: usize, bytes: &[u8]) -> Option<State> {
+        let mut state = self.until_resumed(connection);
+        if let State::PausesAfter(these) = *state
+            && bytes.windows(these.len()).any(|window| window == these)
+        {
+            *state = State::Paused;
+        }
         if let State::LosesAnswerTo(these) = *state
             && bytes.windows(these.len()).any(|window| window == these)
         {
@@ -101,12 +154,12 @@ impl Network {
     }
 
     /// Returns a state if the server's data must not go on.
-    fn sees_from_server(&self, bytes: &[u8]) -> Option<State> {
+    fn sees_from_server(&self, connection: usize, bytes: &[u8]) -> Option<State> {
+        let mut state = self.until_resumed(connection);
         // ReadyForQuery is the last message of each answer.
         if let [.., b'Z', 0, 0, 0, 5, end] = bytes {
             self.ends.lock().unwrap().push(*end);
         }
-        let mut state = self.state.lock().unwrap();
         match *state {
             State::Silent => Some(State::Silent),
             // The client waits for this answer and has sent nothing else, so these bytes are the answer to lose.
@@ -125,12 +178,13 @@ fn forward(client: TcpStream, server: UnixStream, network: &Arc<Network>) {
     client.set_nodelay(true).unwrap();
     let (client_2, server_2) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     let (network, network_2) = (Arc::clone(network), Arc::clone(network));
+    let number = network.connections.fetch_add(1, Ordering::Relaxed);
     thread::spawn(move || {
-        let state = pump(&client, &server, |bytes| network.sees_from_client(bytes));
+        let state = pump(&client, &server, |bytes| network.sees_from_client(number, bytes));
         close(&network, state, &client, &server);
     });
     thread::spawn(move || {
-        let state = pump(&server_2, &client_2, |bytes| network_2.sees_from_server(bytes));
+        let state = pump(&server_2, &client_2, |bytes| network_2.sees_from_server(number, bytes));
         close(&network_2, state, &client_2, &server_2);
     });
 }

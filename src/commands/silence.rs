@@ -1,0 +1,63 @@
+//! Ends a command, or a start, whose database is silent: it accepts everything and never answers, and libpq waits without limit.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use diesel::connection::Connection;
+use diesel::pg::PgConnection;
+
+use crate::db::with_client_limits;
+
+/// The time between two looks. Most commands end before the first one.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a new connection may take. libpq gives up after two seconds for each address of the host.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+/// So many silent looks in a row end the process. A loaded server may miss one.
+const SILENT_LOOKS: u32 = 2;
+
+/// Watches until it is dropped.
+pub struct Watch(#[expect(dead_code, reason = "ends the watch when dropped")] mpsc::Sender<()>);
+
+/// Ends the process with one line if the database does not answer while the watch lives.
+///
+/// A migration, an erasure or a sweep may take long. So the watch does not limit the command's time: it asks over a connection of
+/// its own whether the database answers at all.
+pub fn end_if_silent(url: &str) -> Watch {
+    let (alive, ended) = mpsc::channel();
+    let url = with_client_limits(url);
+    thread::spawn(move || {
+        let mut silent = 0;
+        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_EVERY) {
+            silent = if answers(&url) { 0 } else { silent + 1 };
+            if silent == SILENT_LOOKS {
+                eprintln!("payments: the database does not answer: it accepts connections, and no statement ends");
+                end();
+            }
+        }
+    });
+    Watch(alive)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the main thread waits in libpq and can't return; nothing is to be drained"
+)]
+fn end() {
+    std::process::exit(1);
+}
+
+/// A refusal is an answer, too: the command itself meets it.
+fn answers(url: &str) -> bool {
+    let (sender, looked) = mpsc::channel();
+    let url = url.to_owned();
+    // Connecting sends a statement.
+    thread::spawn(move || sender.send(PgConnection::establish(&url).err().map(|error| error.to_string())));
+    match looked.recv_timeout(ANSWERS_WITHIN) {
+        Ok(None) => true,
+        Ok(Some(error)) => !error.contains("timeout expired"),
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,182 @@
+//! Accounts take turns at the connections. Work waits here without a thread.
+//!
+//! Guarantees:
+//! - Accounts take turns. An account with one piece of work waits for at most one piece of work of each other account.
+//! - One account never holds all connections, if there are two or more: the last free ones (one, or two of six and more) go to
+//!   accounts that hold none. So an account alone gets nearly all, and the next account still gets one, even if a locked row
+//!   blocks every connection of the first.
+//! - One account never fills the queue: alone it gets seven eighths of the places, the next account seven eighths of the rest.
+//! - Work waits for at most [`QUEUE_WAIT`]. Work whose caller has left is forgotten.
+//!
+//! Not guaranteed: that no account waits while several accounts are stuck. Of ten connections, three stuck accounts hold all.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+/// How long work waits for its turn. A client that gets 503 after two seconds still has time for another try. If work waits
+/// longer, the database or the account is stuck, and a longer wait only makes the queue longer.
+pub const QUEUE_WAIT: Duration = Duration::from_secs(2);
+
+/// The places in the queue for each connection. If a transaction takes a millisecond, work waits some 60 ms. In a longer
+/// queue, clients only time out.
+const PLACES_PER_CONNECTION: usize = 64;
+
+/// An account may wait with this many pieces of work for each place that is free.
+const WAITING_PER_FREE_PLACE: usize = 7;
+
+/// Whose turn it is. Clones share the connections.
+#[derive(Clone)]
+pub(super) struct Turns(Arc<Mutex<State>>);
+
+/// The right to use one connection. Dropped, it goes to the next.
+pub(super) struct Turn {
+    turns: Turns,
+    account_id: Uuid,
+}
+
+/// The account's part of the queue is full, or the wait was too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoTurn;
+
+struct State {
+    connections: usize,
+    /// Only accounts with work that waits or runs.
+    accounts: HashMap<Uuid, Account>,
+    /// Every account with waiting work, once. The first account has waited longest for its turn.
+    order: VecDeque<Uuid>,
+    waiting: usize,
+    running: usize,
+    /// Numbers the pieces of work.
+    next: u64,
+}
+
+#[derive(Default)]
+struct Account {
+    waiting: VecDeque<(u64, oneshot::Sender<Turn>)>,
+    running: usize,
+}
+
+impl Turns {
+    pub fn new(connections: usize) -> Self {
+        let (accounts, order) = (HashMap::new(), VecDeque::new());
+        Self(Arc::new(Mutex::new(State { connections, accounts, order, waiting: 0, running: 0, next: 0 })))
+    }
+
+    /// Waits for the account's turn.
+    pub async fn take(&self, account_id: Uuid) -> Result<Turn, NoTurn> {
+        let (sender, turn) = oneshot::channel();
+        let number = self.lock().push(account_id, sender)?;
+        let _waiting = Waiting { turns: self, account_id, number };
+        self.hand_out();
+        timeout(QUEUE_WAIT, turn).await.ok().and_then(Result::ok).ok_or(NoTurn)
+    }
+
+    /// How much work runs, and how much waits.
+    pub fn load(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.running, state.waiting)
+    }
+
+    fn hand_out(&self) {
+        loop {
+            // The lock is free when the turn is sent: if its caller has left, the turn is dropped and takes the lock.
+            let next = self.lock().next_turn();
+            let Some((account_id, sender)) = next else { return };
+            let _ = sender.send(Turn { turns: self.clone(), account_id });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that may panic runs under this lock, so the state is right even if the lock is poisoned.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.turns.lock().done(self.account_id);
+        self.turns.hand_out();
+    }
+}
+
+/// A caller in the queue. When it leaves, its work is withdrawn.
+struct Waiting<'a> {
+    turns: &'a Turns,
+    account_id: Uuid,
+    number: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.turns.lock().withdraw(self.account_id, self.number);
+    }
+}
+
+impl State {
+    fn push(&mut self, account_id: Uuid, sender: oneshot::Sender<Turn>) -> Result<u64, NoTurn> {
+        let free = self.connections * PLACES_PER_CONNECTION - self.waiting;
+        let waiting = self.accounts.get(&account_id).map_or(0, |account| account.waiting.len());
+        if waiting >= free * WAITING_PER_FREE_PLACE {
+            return Err(NoTurn);
+        }
+        self.next += 1;
+        self.accounts.entry(account_id).or_default().waiting.push_back((self.next, sender));
+        self.waiting += 1;
+        if waiting == 0 {
+            self.order.push_back(account_id);
+        }
+        Ok(self.next)
+    }
+
+    /// The search is short: every account that it passes holds at least one connection.
+    fn next_turn(&mut self) -> Option<(Uuid, oneshot::Sender<Turn>)> {
+        let free = self.connections - self.running;
+        let kept = if self.connections < 6 { 1 } else { 2 };
+        let may_run =
+            |id| free > kept || (free > 0 && self.accounts.get(id).is_some_and(|account| account.running == 0));
+        let account_id = self.order.remove(self.order.iter().position(may_run)?)?;
+        let account = self.accounts.get_mut(&account_id)?;
+        let (_, sender) = account.waiting.pop_front()?;
+        account.running += 1;
+        if !account.waiting.is_empty() {
+            self.order.push_back(account_id);
+        }
+        self.waiting -= 1;
+        self.running += 1;
+        Some((account_id, sender))
+    }
+
+    fn done(&mut self, account_id: Uuid) {
+        self.running -= 1;
+        if let Some(account) = self.accounts.get_mut(&account_id) {
+            account.running -= 1;
+        }
+        self.forget_if_idle(account_id);
+    }
+
+    /// Does nothing if the work has had its turn.
+    fn withdraw(&mut self, account_id: Uuid, number: u64) {
+        let Some(account) = self.accounts.get_mut(&account_id) else { return };
+        let Ok(place) = account.waiting.binary_search_by_key(&number, |(number, _)| *number) else { return };
+        account.waiting.remove(place);
+        self.waiting -= 1;
+        if account.waiting.is_empty() {
+            self.order.retain(|id| *id != account_id);
+            self.forget_if_idle(account_id);
+        }
+    }
+
+    fn forget_if_idle(&mut self, account_id: Uuid) {
+        if self.accounts.get(&account_id).is_some_and(|account| account.running == 0 && account.waiting.is_empty()) {
+            self.accounts.remove(&account_id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
