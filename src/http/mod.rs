@@ -2,11 +2,12 @@
 
 pub mod auth;
 mod body;
+pub mod endpoint;
 mod error;
 mod list;
 pub mod problems;
 mod shape;
 
 pub use self::body::{Checked, Id, Json, Keyed, NoBody, is_slug, printable, slug, time};
-pub use self::error::ApiError;
+pub use self::error::{ApiError, RETRY_ADVICE};
 pub use self::list::{After, By, NoFilter, Page, Paging};

@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::db::Db;
 use crate::http::ApiError;
 use crate::http::auth::Account;
+use crate::http::endpoint::{Endpoint, endpoint};
 use crate::http::{After, By, Page, Paging};
 use crate::schema::{event_feeds, events};
 use idempotency::FieldError;
@@ -33,11 +34,33 @@ use idempotency::FieldError;
 /// Events placed by one transaction at most: some 20 ms of work, so that a reader never holds the feed's lock for long.
 const PLACED_AT_ONCE: i64 = 1000;
 
+/// Every type of event, and the schema of its `data`.
+pub const EVENT_TYPES: [(&str, &str); 13] = [
+    ("charge.failed", "Charge"),
+    ("charge.succeeded", "Charge"),
+    ("entitlement.consumed", "Entitlement"),
+    ("entitlement.granted", "Entitlement"),
+    ("entitlement.revoked", "Entitlement"),
+    ("order.canceled", "Order"),
+    ("order.created", "Order"),
+    ("order.paid", "Order"),
+    ("order.refunded", "Order"),
+    ("product.created", "Product"),
+    ("product.updated", "Product"),
+    ("refund.failed", "Refund"),
+    ("refund.succeeded", "Refund"),
+];
+
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    vec![endpoint(__path_list, list)]
+}
+
 /// Writes the event of a change. `data` is the object after the change.
 ///
 /// # Errors
 /// The database's.
 pub fn record<T: Serialize>(conn: &mut PgConnection, account_id: Uuid, kind: &str, data: &T) -> Result<(), ApiError> {
+    debug_assert!(EVENT_TYPES.iter().any(|(known, _)| *known == kind), "{kind} is not among EVENT_TYPES");
     diesel::insert_into(events::table)
         .values((
             events::account_id.eq(account_id),
@@ -120,10 +143,11 @@ pub struct Filter {
 ///
 /// # Errors
 /// 422: a bad page, or a cursor that this feed never gave.
-#[utoipa::path(get, path = "/v1/events", operation_id = "listEvents", tag = "Events", summary = "The feed",
-    description = "Oldest first, in an order that never changes. Go on from the `cursor` of the last event that you have: no event appears before it later.",
+#[utoipa::path(get, path = "/v1/events", operation_id = "listEvents", tag = "Events", summary = "List events",
+    description = "Returns your events, oldest first, in an order that never changes. To go on, pass the `cursor` of the last event \
+        that you have as `after`, also if `has_more` was false: no event ever appears before it.",
     params(Paging<Cursor, By<Filter>>),
-    responses((status = 200, body = Page<Event>, description = "A page")))]
+    responses((status = 200, body = Page<Event>, description = "A page of events")))]
 pub async fn list(
     account: Account,
     paging: Paging<Cursor, By<Filter>>,

@@ -100,7 +100,7 @@ pub use connection::{CONNECTION_LIMITS, Fault, Prepared, fault, watched};
 pub use fingerprint::{FINGERPRINT_VERSION, MAX_SAFE_INTEGER, Received, escape_pointer, read_json};
 pub use key::{Address, IDEMPOTENCY_KEY, Key, MAX_KEY_LENGTH};
 pub use policy::{Failures, Policy, Scope, hours, interval, seconds};
-pub use records::{Listed, SWEEP_BATCH, Swept, list, sweep};
+pub use records::{Listed, OnRetry, SWEEP_BATCH, State, Swept, list, sweep};
 pub use reply::{Answer, IDEMPOTENCY_EXPIRES, IDEMPOTENCY_REPLAYED, MAX_BODY, Origin, Reply, ReplyTooLarge};
 pub use request::{Body, Instance, Keyed, MAX_REQUEST_BODY, parse_body, read_body};
 pub use single_flight::Flights;

@@ -12,10 +12,15 @@ use super::{Charge, Row, find, with_progress};
 use crate::db::Db;
 use crate::http::ApiError;
 use crate::http::auth::Account;
+use crate::http::endpoint::{Endpoint, endpoint};
 use crate::http::{By, Id, Page, Paging};
 use crate::schema::{charges, orders};
 use crate::shop::status::PaymentStatus;
 use external_calls::parked_references;
+
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    vec![endpoint(__path_list, list), endpoint(__path_get, get)]
+}
 
 /// The filters of the list of charges.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -39,10 +44,10 @@ pub struct Filter {
 ///
 /// # Errors
 /// 422 for a bad page or filter.
-#[utoipa::path(get, path = "/v1/charges", operation_id = "listCharges", tag = "Charges", summary = "Charges",
-    description = "Newest first.",
+#[utoipa::path(get, path = "/v1/charges", operation_id = "listCharges", tag = "Charges", summary = "List charges",
+    description = "Returns your charges, newest first.",
     params(Paging<Uuid, By<Filter>>),
-    responses((status = 200, body = Page<Charge>, description = "A page")))]
+    responses((status = 200, body = Page<Charge>, description = "A page of charges")))]
 pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(account.id, move |conn| {
@@ -86,8 +91,8 @@ fn rows(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Uuid, By<Filt
 ///
 /// # Errors
 /// 404.
-#[utoipa::path(get, path = "/v1/charges/{id}", operation_id = "getCharge", tag = "Charges", summary = "A charge",
-    description = "As it is now.",
+#[utoipa::path(get, path = "/v1/charges/{id}", operation_id = "getCharge", tag = "Charges", summary = "Retrieve a charge",
+    description = "Returns the charge as it is now.",
     params(Id),
     responses((status = 200, body = Charge, description = "The charge")))]
 pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
