@@ -6,7 +6,7 @@ use std::any::type_name;
 use actix_web::dev::Handler;
 use actix_web::guard::{Any, Get, Head};
 use actix_web::{FromRequest, Responder, Route, web};
-use utoipa::__dev::SchemaReferences;
+use utoipa::__dev::{SchemaReferences, Tags};
 use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterIn};
 use utoipa::openapi::{RefOr, Schema};
 
@@ -42,7 +42,7 @@ pub struct Described {
 /// In a debug build, if the two names belong to different handlers.
 pub fn endpoint<P, F, Args>(_: P, handler: F) -> Endpoint
 where
-    P: utoipa::Path + SchemaReferences,
+    P: utoipa::Path + SchemaReferences + Tags<'static>,
     F: Handler<Args> + Send + Sync,
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
@@ -55,12 +55,14 @@ where
     };
     let mut schemas = Vec::new();
     P::schemas(&mut schemas);
+    let mut operation = P::operation();
+    operation.tags = Some(P::tags().into_iter().map(str::to_owned).collect());
     Endpoint {
         method,
         path: P::path(),
         policy: None,
         decides: Vec::new(),
-        described: Some(Described { operation: P::operation(), schemas }),
+        described: Some(Described { operation, schemas }),
         route: Box::new(move || route().to(handler.clone())),
     }
 }

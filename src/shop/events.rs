@@ -35,7 +35,7 @@ use idempotency::FieldError;
 const PLACED_AT_ONCE: i64 = 1000;
 
 /// Every type of event, and the schema of its `data`.
-pub const EVENT_TYPES: [(&str, &str); 13] = [
+pub const EVENT_TYPES: &[(&str, &str)] = &[
     ("charge.failed", "Charge"),
     ("charge.succeeded", "Charge"),
     ("entitlement.consumed", "Entitlement"),
