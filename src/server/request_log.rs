@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderValue, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage, HttpResponse};
@@ -36,9 +36,14 @@ pub(super) async fn frame(
     let id = names.id;
     let started = Instant::now();
     request.extensions_mut().insert(Instance(id));
+    let offers_upgrade = request.head().upgrade();
     let answered = logging::of_request(id, next.call(request)).await?;
     let mut response = with_problem(answered.map_into_boxed_body(), id);
     let is_stored_problem = response.status().as_u16() >= 400 && response.response().extensions().contains::<Origin>();
+    if offers_upgrade {
+        // The server keeps to HTTP/1.1, and actix closes a connection whose client offered another protocol. The client must know.
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if is_stored_problem {

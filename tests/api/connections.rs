@@ -87,6 +87,7 @@ async fn an_offer_of_another_protocol_gets_its_answer_and_a_closed_connection() 
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 201 ") && answer.contains("\"created_at\""), "{key}: {answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{key}: {answer}");
         assert!(app.order(key, "sticker", 1).await.expect(201).is_replay());
     }
 }
@@ -98,15 +99,13 @@ async fn a_body_in_chunks_is_the_same_request_as_the_body_with_its_length() {
     let customer = "connection: upgrade, upgrade";
     let body = json!({"customer": customer, "items": [{"sku": "sticker", "quantity": 1}]}).to_string();
     let cuts: Vec<_> = body.match_indices("upgrade").map(|(at, _)| at).chain([body.len()]).collect();
-    let (mut chunks, mut from) = (String::new(), 0);
-    for to in cuts {
-        chunks += &format!("{:x}\r\n{}\r\n", to - from, &body[from..to]);
-        from = to;
-    }
+    let begins = [0].into_iter().chain(cuts.iter().copied());
+    let chunks: Vec<_> = begins.zip(&cuts).map(|(from, to)| &body[from..*to]).collect();
+    let chunks: Vec<_> = chunks.iter().map(|chunk| format!("{:x}\r\n{chunk}\r\n", chunk.len())).collect();
     let length = format!("Content-Length: {}", body.len());
     let chunked = head("key", body.len(), "").replace(&length, "Transfer-Encoding: chunked");
     let mut stream = connect(&app);
-    stream.write_all(format!("{chunked}{chunks}0\r\n\r\n").as_bytes()).unwrap();
+    stream.write_all(format!("{chunked}{}0\r\n\r\n", chunks.concat()).as_bytes()).unwrap();
 
     let answer = read_to(&mut stream, "\"created_at\"");
 

@@ -26,6 +26,7 @@ mod connections;
 mod crashes;
 mod database;
 mod dev_postgres;
+mod documented_bodies;
 mod entitlements;
 mod epochs;
 mod errors;
