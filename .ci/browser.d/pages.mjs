@@ -2,7 +2,7 @@
 
 import { accessible, check, equal, open } from "./browser.mjs";
 
-const TEXTS = ["/problems", "/problems/card-declined", "/problems/unheard-of", "/policies", "/source/idempotency/mod.rs"];
+const TEXTS = ["/problems", "/problems/card-declined", "/problems/unheard-of", "/policies", "/source/crates/idempotency/src/lib.rs"];
 
 export async function texts(browser, base, look) {
   const isMissing = (message) => message.location().url.endsWith("/problems/unheard-of");

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use self::args::{Action, Command, Wrong};
 use self::database::Database;
 use crate::process::logging;
-use crate::server::openapi;
+use crate::server::{api, openapi};
 
 /// An error that ends the process. The process prints the error as one line.
 type Fatal = Box<dyn std::error::Error>;
@@ -52,7 +52,7 @@ fn run(command: Command) -> Result<(), Fatal> {
     let listener = settings.check(&action)?;
     // The document needs no database.
     if matches!(action, Action::Openapi) {
-        return say(format_args!("{:#}", openapi::document()));
+        return say(format_args!("{:#}", openapi::document(&api())));
     }
     // Dropped when everything else has ended: the drop sends the last spans.
     #[cfg(feature = "otel")]

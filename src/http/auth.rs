@@ -84,7 +84,11 @@ pub async fn authenticate(
 
 async fn account_of(request: &ServiceRequest) -> Result<Account, ApiError> {
     let refused = |detail: &str| ApiError::new(&UNAUTHORIZED, detail);
-    let header = request.headers().get(AUTHORIZATION).ok_or_else(|| refused("the Authorization header is missing"))?;
+    let mut headers = request.headers().get_all(AUTHORIZATION);
+    let header = headers.next().ok_or_else(|| refused("the Authorization header is missing"))?;
+    if headers.next().is_some() {
+        return Err(refused("the Authorization header was sent more than once"));
+    }
     let key = header
         .to_str()
         .ok()

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
@@ -18,6 +18,9 @@ use crate::http::problems::{self, Kind, Problem, Retry};
 use idempotency::{self, Failure, Fault, FieldError, Reply};
 
 const PROBLEM_JSON: &str = "application/problem+json";
+
+/// The member `retry` of a problem as a header, for a client that reads no bodies of errors.
+pub const RETRY_ADVICE: HeaderName = HeaderName::from_static("retry-advice");
 
 /// `Retry-After` in seconds. Most transient problems pass within one second, and a client that waits less only polls.
 const RETRY_AFTER_SECONDS: &str = "1";
@@ -123,6 +126,7 @@ impl ApiError {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }
         let retry = self.problem.retry(false);
+        response.insert_header((RETRY_ADVICE, retry.as_str()));
         if retry == Retry::Again {
             response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS));
         }

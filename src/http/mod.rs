@@ -3,6 +3,7 @@
 pub mod auth;
 mod body;
 mod document;
+pub mod endpoint;
 mod error;
 mod faults;
 mod forms;
@@ -13,7 +14,7 @@ pub mod rules;
 
 pub use self::body::{Id, Json, NoBody};
 pub use self::document::{Document, referred, schema_of};
-pub use self::error::ApiError;
+pub use self::error::{ApiError, RETRY_ADVICE};
 pub use self::faults::Faults;
 pub use self::list::{After, By, NoFilter, Page, Paging, no_parameters};
 pub(crate) use self::object::object;

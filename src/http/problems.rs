@@ -2,7 +2,6 @@
 //! data.
 
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use idempotency::{Failures, Policy};
 
@@ -26,11 +25,12 @@ pub struct Problem {
 /// When a problem arises, and what that means for the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Before the endpoint's body runs: nothing is stored, the key is free.
+    /// Before the endpoint's work runs: nothing is stored, and the key is free.
     Before,
     /// The key belongs to another request: nothing is stored, and the other request's reply stays.
     Reused,
-    /// The body's final decision: stored if the policy caches failures.
+    /// The final decision of the endpoint's work: stored if the policy caches failures. The same problem may also arise before
+    /// the work runs, as [`Kind::Before`]: an invalid body, or a path id that no resource can have.
     Final,
     /// The cause passes: never stored.
     Transient,
@@ -43,29 +43,28 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The end of a sentence that begins with "It arises".
+    /// When a problem of this kind arises, in a sentence for a person.
     #[must_use]
     pub const fn for_a_person(self) -> &'static str {
         match self {
-            Self::Before => "before the request took effect; nothing was stored, and the key is still free",
+            Self::Before => "Before the request takes effect. Nothing is stored, and the key is still free.",
             Self::Reused => {
-                "before the request took effect; nothing was stored, and the key stays with the first request"
+                "Before the request takes effect. Nothing is stored, and the key stays with the first request."
             }
             Self::Final => {
-                "in the request itself; if the endpoint caches failures, a retry with the same key gets this answer for a while"
+                "When the request is carried out or checked. If the endpoint caches failures and had begun to carry it out, a \
+                 retry with the same key gets this answer for a while."
             }
-            Self::Transient => {
-                "because of a state that passes; the answer is never stored, and the client may send the same key again"
-            }
-            Self::Outcome => "as the outcome of the request; a retry with the same key gets the same answer",
-            Self::Late => "after the key expired; the same key gets this answer from now on",
-            Self::Broken => "on our side; the answer is never stored, and the client should send the same key again",
+            Self::Transient => "Because of a state that passes. The answer is never stored.",
+            Self::Outcome => "As the outcome of the request. A retry with the same key gets the same answer.",
+            Self::Late => "After the key has expired. From then on, the key always gets this answer.",
+            Self::Broken => "On our side. The answer is never stored.",
         }
     }
 }
 
-/// What the client should do next: the member `retry` of every problem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+/// What the client should do next: the member `retry` of every problem, and the header `Retry-Advice`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Retry {
     /// Send the same request with the same key, after Retry-After.
@@ -98,7 +97,9 @@ impl Retry {
     pub const fn for_a_person(self) -> &'static str {
         match self {
             Self::Again => "Send the same request with the same key, after Retry-After.",
-            Self::Fix => "Change something first: the request, or the state that it met. The key was not used up.",
+            Self::Fix => {
+                "Change something first: the request, or the state that it met. This sending did not use the key."
+            }
             Self::NewKey => "Treat it as the answer. Another attempt is a new decision and needs a new key.",
             Self::Never => "Don't send it again. Look at the resource that the problem names.",
         }
@@ -118,7 +119,7 @@ impl Problem {
         }
     }
 
-    /// What the client should do if the body decides on this problem under this policy.
+    /// What the client should do if the endpoint's work decides on this problem under this policy.
     #[must_use]
     pub const fn retry_under(&self, policy: &Policy) -> Retry {
         self.retry(matches!(policy.failures, Failures::CacheFailures { .. }))
@@ -138,64 +139,64 @@ macro_rules! problems {
 problems! {
     KEY_MISSING = "idempotency-key-missing", 400, Before, "Idempotency key missing",
         "This endpoint needs an Idempotency-Key header, and the request has none.",
-        "Make one key for each operation, for example a random UUID. Send the key with the request, and keep the key for retries.";
+        "Make one key for each operation, for example a random UUID. Send it with the request, and keep it for retries.";
     KEY_INVALID = "idempotency-key-invalid", 400, Before, "Idempotency key invalid",
         "The Idempotency-Key header is empty, longer than 255 characters, malformed, or was sent more than once.",
         "Send one key of 1 to 255 visible ASCII characters, bare or as a quoted string.";
     MALFORMED_REQUEST = "malformed-request", 400, Before, "Malformed request",
-        "The server can't read the request: the body is not JSON, or the body has a member twice.",
-        "Correct what the detail names. The key was not used.";
+        "The server can't read the request: the body is not JSON, a member appears twice, or a header is malformed.",
+        "Correct what the detail names.";
     UNAUTHORIZED = "unauthorized", 401, Before, "Unauthorized",
-        "The request has no API key, or the API key is unknown or revoked.",
-        "Send Authorization: Bearer with an API key of your account.";
+        "The request has no API key, more than one, or one that is unknown or revoked.",
+        "Send one header Authorization: Bearer with an API key of your account.";
     CARD_DECLINED = "card-declined", 402, Outcome, "Card declined",
-        "The payment method was declined. The order is still unpaid and no money moved.",
-        "Ask for another payment method and charge with a new key. The same key gets this answer again.";
+        "The payment method was declined. No money moved, and the order is still unpaid.",
+        "Ask your customer for another payment method, and charge it with a new key. The same key gets this answer again.";
     GATEWAY_FAILED = "gateway-failed", 402, Outcome, "Gateway failed",
-        "The gateway refused the call or failed for good. No money moved.",
+        "The gateway refused the payment or the refund, or failed for good. No money moved.",
         "Try again with a new key. The same key gets this answer again.";
     NOT_FOUND = "not-found", 404, Final, "Not found",
-        "There is no such resource, or the resource belongs to another account.",
+        "The resource does not exist, or belongs to another account.",
         "Check the path and the id.";
     METHOD_NOT_ALLOWED = "method-not-allowed", 405, Before, "Method not allowed",
         "The path exists, but not with this method.",
         "Use one of the methods in the Allow header.";
     REQUEST_TIMEOUT = "request-timeout", 408, Transient, "Request timeout",
-        "The request's body did not arrive whole within 10 seconds. Nothing was done.",
+        "The body of the request did not arrive within 10 seconds. Nothing was done.",
         "Send the same request with the same key again.";
     OUT_OF_STOCK = "out-of-stock", 409, Final, "Out of stock",
         "The product has less stock than the request needs.",
-        "Order less, or try again when the product is restocked.";
+        "Order fewer units, or try again after the product is restocked.";
     ORDER_NOT_PAYABLE = "order-not-payable", 409, Final, "Order not payable",
-        "The order is paid, canceled or refunded already.",
-        "Look at the order. Don't charge it again.";
+        "The order is already paid, canceled or refunded.",
+        "Look at the order, and don't charge it again.";
     ORDER_NOT_CANCELABLE = "order-not-cancelable", 409, Final, "Order not cancelable",
         "Only a pending order can be canceled.",
-        "Refund a paid order's charge instead.";
+        "To undo a paid order, refund its charge.";
     REFUND_EXCEEDS_CHARGE = "refund-exceeds-charge", 409, Final, "Refund exceeds charge",
         "The amount is more than what is left of the charge.",
-        "Refund at most amount minus amount_refunded.";
+        "Refund at most the charge's amount minus its amount_refunded.";
     CHARGE_NOT_REFUNDABLE = "charge-not-refundable", 409, Final, "Charge not refundable",
-        "The charge did not succeed, or is refunded in full.",
+        "The charge did not succeed, or is already refunded in full.",
         "Look at the charge and its refunds.";
     QUOTA_EXCEEDED = "quota-exceeded", 409, Final, "Quota exceeded",
         "The entitlement has fewer units left than the request asks for. Nothing was consumed.",
-        "Consume less, or grant more. After a minute, a retry with the same key runs again.";
+        "Consume fewer units, or grant more. The same key gets this answer again for a minute, and then runs again.";
     ENTITLEMENT_INACTIVE = "entitlement-inactive", 409, Final, "Entitlement inactive",
         "The entitlement is expired or revoked.",
         "Use another entitlement of the customer.";
     PAYMENT_IN_PROGRESS = "payment-in-progress", 409, Transient, "Payment in progress",
-        "The outcome of a payment or refund is not known yet, and this request depends on the outcome.",
-        "Wait as Retry-After says and send the same request with the same key.";
+        "The request depends on a payment or a refund whose outcome is not known yet.",
+        "Wait as Retry-After says, and send the same request with the same key.";
     REQUEST_IN_FLIGHT = "idempotency-request-in-flight", 409, Transient, "Request in flight",
         "The first request with this key is still running.",
-        "Wait as Retry-After says and send the same request with the same key.";
+        "Wait as Retry-After says, and send the same request with the same key.";
     KEY_EXPIRED = "idempotency-key-expired", 409, Late, "Idempotency key expired",
-        "The key's reply is no longer stored, but the request took effect. The request does not run again.",
+        "The request took effect long ago, and its reply is no longer stored. It does not run again.",
         "Look at the resource that the problem names. Use a new key for a new request.";
     PRECONDITION_FAILED = "precondition-failed", 412, Before, "Precondition failed",
-        "If-Match names another version: the resource was changed, or does not exist. The request changed nothing.",
-        "Get the resource, look at the change, and decide again with the new ETag.";
+        "If-Match names another version than the current one, or the resource does not exist. Nothing was changed.",
+        "Get the resource, look at what changed, and decide again with its new ETag.";
     PAYLOAD_TOO_LARGE = "payload-too-large", 413, Before, "Payload too large",
         "The body is larger than 64 KiB.",
         "Send less in one request.";
@@ -205,22 +206,22 @@ problems! {
     KEY_REUSED = "idempotency-key-reused", 422, Reused, "Idempotency key reused",
         "The key was used with another request: another body, or another endpoint of the same key space.",
         "Use a new key for a new request, and the same body for a retry.";
-    INVALID_REQUEST = "invalid-request", 422, Before, "Invalid request",
-        "The request has the wrong shape. The member errors names each fault with a JSON pointer.",
-        "Correct each fault. The key was not used.";
+    INVALID_REQUEST = "invalid-request", 422, Final, "Invalid request",
+        "A member of the body or a parameter is missing, unknown or has a wrong value. The member errors names each fault.",
+        "Correct each fault.";
     UNKNOWN_PRODUCT = "unknown-product", 422, Final, "Unknown product",
         "The order names a SKU that is not in the catalogue.",
         "Check the SKU, or PUT the product first.";
     MIXED_CURRENCIES = "mixed-currencies", 422, Final, "Mixed currencies",
         "The order's products have different currencies.",
-        "Make one order for each currency.";
+        "Create one order for each currency.";
     INTERNAL = "internal", 500, Broken, "Internal error",
-        "Something broke on our side. The work of the request was rolled back, or a retry with the same key finds its reply.",
+        "Something broke on our side. The request took no effect, or a retry with the same key finds its reply.",
         "Send the same request with the same key again. If the problem stays, tell us the X-Request-Id.";
     OVERLOADED = "overloaded", 503, Broken, "Overloaded",
-        "Too many requests are waiting. The server refused this request before it changed anything.",
-        "Wait as Retry-After says and send the same request with the same key.";
+        "Too many requests are waiting. The server refused this one before it changed anything.",
+        "Wait as Retry-After says, and send the same request with the same key.";
     DATABASE_UNAVAILABLE = "database-unavailable", 503, Broken, "Database unavailable",
-        "The database can't be reached or took too long. The work was rolled back, or a retry with the same key finds its reply.",
-        "Wait as Retry-After says and send the same request with the same key.";
+        "The database can't be reached or took too long. The request took no effect, or a retry with the same key finds its reply.",
+        "Wait as Retry-After says, and send the same request with the same key.";
 }

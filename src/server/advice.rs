@@ -1,109 +1,105 @@
-//! The problems that the body of each endpoint may decide on, and the value of `retry` that follows. The OpenAPI document, the
-//! problem pages and docs/errors.md are made of this data.
-//!
-//! Not listed: the problems that follow from a route and its policy, for example a missing key or a 503.
+//! The problems of each endpoint, and the values of `retry` that follow. The OpenAPI document, the problem pages and the table in
+//! docs/errors.md are made of this data.
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 
+use utoipa::openapi::path::ParameterIn;
+
+use super::table::Table;
+use crate::http::endpoint::{Api, Endpoint};
 use crate::http::problems::{
-    ALL, CARD_DECLINED, CHARGE_NOT_REFUNDABLE, DATABASE_UNAVAILABLE, ENTITLEMENT_INACTIVE, GATEWAY_FAILED,
-    INVALID_REQUEST, KEY_EXPIRED, Kind, MIXED_CURRENCIES, NOT_FOUND, ORDER_NOT_CANCELABLE, ORDER_NOT_PAYABLE,
-    OUT_OF_STOCK, PAYMENT_IN_PROGRESS, PRECONDITION_FAILED, Problem, QUOTA_EXCEEDED, REFUND_EXCEEDS_CHARGE, Retry,
-    UNKNOWN_PRODUCT,
+    ALL, DATABASE_UNAVAILABLE, INTERNAL, INVALID_REQUEST, KEY_INVALID, KEY_MISSING, KEY_REUSED, Kind,
+    MALFORMED_REQUEST, METHOD_NOT_ALLOWED, NOT_FOUND, OVERLOADED, PAYLOAD_TOO_LARGE, Problem, REQUEST_IN_FLIGHT,
+    REQUEST_TIMEOUT, Retry, UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE,
 };
-use crate::server::policies;
 
-/// The problems of each route. A route is a method and a path template.
-static DECIDED: &[(&str, &[&Problem])] = &[
-    ("PUT /v1/products/{sku}", &[&OUT_OF_STOCK, &PRECONDITION_FAILED]),
-    ("POST /v1/orders", &[&OUT_OF_STOCK, &UNKNOWN_PRODUCT, &MIXED_CURRENCIES]),
-    ("POST /v1/orders/{id}/cancel", &[&NOT_FOUND, &ORDER_NOT_CANCELABLE, &PAYMENT_IN_PROGRESS]),
-    (
-        "POST /v1/charges",
-        &[&CARD_DECLINED, &GATEWAY_FAILED, &NOT_FOUND, &ORDER_NOT_PAYABLE, &PAYMENT_IN_PROGRESS, &KEY_EXPIRED],
-    ),
-    (
-        "POST /v1/charges/{id}/refunds",
-        &[
-            &GATEWAY_FAILED,
-            &NOT_FOUND,
-            &CHARGE_NOT_REFUNDABLE,
-            &REFUND_EXCEEDS_CHARGE,
-            &PAYMENT_IN_PROGRESS,
-            &KEY_EXPIRED,
-        ],
-    ),
-    ("POST /v1/entitlements", &[&INVALID_REQUEST]),
-    ("POST /v1/entitlements/{id}/consume", &[&NOT_FOUND, &QUOTA_EXCEEDED, &ENTITLEMENT_INACTIVE]),
-    ("POST /v1/entitlements/{id}/revoke", &[&NOT_FOUND, &ENTITLEMENT_INACTIVE]),
-    ("GET /health/ready", &[&DATABASE_UNAVAILABLE]),
-];
-
-/// The problems that the body of this route may decide on.
+/// The problems that an endpoint may answer with: those that its handler decides on, and those that follow from its route, its
+/// parameters and its policy.
 #[must_use]
-pub fn decided_at(route: &str) -> &'static [&'static Problem] {
-    DECIDED.iter().find(|(of, _)| *of == route).map_or(&[], |(_, problems)| problems)
+pub fn problems_at(endpoint: &Endpoint) -> Vec<&'static Problem> {
+    let mut problems = endpoint.decides.clone();
+    if endpoint.takes(&ParameterIn::Path) {
+        problems.push(&NOT_FOUND);
+    }
+    if endpoint.takes_body() {
+        problems.extend([&MALFORMED_REQUEST, &REQUEST_TIMEOUT, &PAYLOAD_TOO_LARGE, &UNSUPPORTED_MEDIA_TYPE]);
+    }
+    if endpoint.policy.is_some() {
+        problems.extend([&KEY_MISSING, &KEY_INVALID, &KEY_REUSED, &REQUEST_IN_FLIGHT]);
+    }
+    if endpoint.is_secured() {
+        // An unknown query parameter is an invalid request, too.
+        problems.extend([&INVALID_REQUEST, &UNAUTHORIZED, &INTERNAL, &OVERLOADED, &DATABASE_UNAVAILABLE]);
+    }
+    problems.push(&METHOD_NOT_ALLOWED);
+    let mut once: Vec<&Problem> = Vec::new();
+    for problem in problems {
+        if !once.iter().any(|known| known.slug == problem.slug) {
+            once.push(problem);
+        }
+    }
+    once
 }
 
-/// The values that `retry` of a problem may have at this route. If the policy stores failures, a 404 has two values: a path
-/// id that is no UUID is refused before the body, and that refusal is not stored.
+/// The values that `retry` of a problem may have at an endpoint. There are two if the handler decides on a problem that also
+/// arises before it runs, and the policy stores failures: only the handler's decision is stored.
 #[must_use]
-pub fn retries_at(route: &str, problem: &Problem) -> Vec<Retry> {
+pub fn retries_at(endpoint: &Endpoint, problem: &Problem) -> Vec<Retry> {
     let unstored = problem.retry(false);
-    let Some(policy) = policies::of_route(route) else { return vec![unstored] };
-    let decided = problem.retry_under(policy);
-    match decided_at(route).iter().any(|own| own.slug == problem.slug) {
-        false => vec![unstored],
-        true if problem.slug == NOT_FOUND.slug && decided != unstored && route.contains("{id}") => {
-            vec![decided, unstored]
-        }
-        true => vec![decided],
+    let Some(policy) = &endpoint.policy else { return vec![unstored] };
+    if !endpoint.decides.iter().any(|own| own.slug == problem.slug) {
+        return vec![unstored];
     }
+    let decided = problem.retry_under(policy);
+    let also_before = match problem.slug {
+        slug if slug == INVALID_REQUEST.slug => endpoint.takes_body(),
+        slug if slug == NOT_FOUND.slug => endpoint.takes(&ParameterIn::Path),
+        _ => false,
+    };
+    if also_before && decided != unstored { vec![decided, unstored] } else { vec![decided] }
 }
 
 /// The values of `retry` of a problem, each with its routes. A value without routes holds at every route.
 #[must_use]
-pub fn retries(problem: &Problem) -> Vec<(Retry, Vec<&'static str>)> {
-    let mut advice: Vec<(Retry, Vec<&str>)> = Vec::new();
-    for (route, _) in DECIDED.iter().filter(|(_, decided)| decided.iter().any(|own| own.slug == problem.slug)) {
-        let retry = retries_at(route, problem)[0];
-        match advice.iter_mut().find(|(same, _)| *same == retry) {
-            Some((_, routes)) => routes.push(route),
-            None => advice.push((retry, vec![route])),
-        }
+pub fn retries(api: &Api, problem: &Problem) -> Vec<(Retry, Vec<String>)> {
+    let mut advice: BTreeMap<Retry, Vec<String>> = BTreeMap::new();
+    for endpoint in api.endpoints.iter().filter(|one| one.decides.iter().any(|own| own.slug == problem.slug)) {
+        advice.entry(retries_at(endpoint, problem)[0]).or_default().push(endpoint.name());
     }
-    match advice.as_mut_slice() {
-        [] => vec![(problem.retry(false), Vec::new())],
-        [(_, routes)] => {
-            routes.clear();
-            advice
-        }
-        _ => {
-            advice.sort();
-            advice
-        }
+    // These two arise before the handler, too.
+    if advice.is_empty() || problem.slug == NOT_FOUND.slug || problem.slug == INVALID_REQUEST.slug {
+        advice.entry(problem.retry(false)).or_default().push("everywhere else".to_owned());
     }
+    if advice.len() == 1 {
+        advice.values_mut().for_each(Vec::clear);
+    }
+    advice.into_iter().collect()
 }
 
-/// The table in docs/errors.md.
+/// Every problem as a table, one row each.
 #[must_use]
-pub fn markdown() -> String {
-    let mut table = String::from(
-        "| problem | status | `retry` | what it means | what to do | kept for retries |\n|---|---|---|---|---|---|\n",
-    );
-    for problem in ALL {
-        let Problem { slug, status, kind, meaning, remedy, .. } = problem;
-        let kept = match kind {
-            Kind::Before | Kind::Reused => "no: the body did not run",
+pub fn table(api: &Api) -> Table {
+    let row = |problem: &&Problem| {
+        let kept = match problem.kind {
+            Kind::Before | Kind::Reused => "no: the request did not run",
             Kind::Final => "if the endpoint caches failures",
             Kind::Transient => "no: the cause passes",
             Kind::Outcome => "yes, with the charge or refund",
             Kind::Late => "no, but every retry gets it again",
             Kind::Broken => "no, never",
         };
-        let said: Vec<_> = retries(problem).into_iter().map(|(retry, _)| format!("`{}`", retry.as_str())).collect();
-        // Writing to a string can't fail.
-        let _ = writeln!(table, "| `{slug}` | {status} | {} | {meaning} | {remedy} | {kept} |", said.join(" or "));
+        let said: Vec<_> = retries(api, problem).iter().map(|(retry, _)| format!("`{}`", retry.as_str())).collect();
+        vec![
+            format!("`{}`", problem.slug),
+            problem.status.to_string(),
+            said.join(" or "),
+            problem.meaning.to_owned(),
+            problem.remedy.to_owned(),
+            kept.to_owned(),
+        ]
+    };
+    Table {
+        columns: &["problem", "status", "`retry`", "what it means", "what to do", "stored for retries"],
+        rows: ALL.iter().map(row).collect(),
     }
-    table
 }

@@ -3,7 +3,8 @@
 use actix_cors::Cors;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER};
 
-use super::request_id::X_REQUEST_ID;
+use super::request_id::{TRACEPARENT, TRACESTATE, X_REQUEST_ID};
+use crate::http::RETRY_ADVICE;
 use idempotency::{IDEMPOTENCY_EXPIRES, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
 
 /// For how many seconds a browser keeps a preflight's answer: an hour. Chromium keeps an answer for two hours at most.
@@ -16,8 +17,24 @@ pub(super) fn cors(origins: Vec<String>) -> Cors {
             origin.to_str().is_ok_and(|origin| origins.iter().any(|allowed| is_allowed(origin, allowed)))
         })
         .allowed_methods(["GET", "HEAD", "POST", "PUT"])
-        .allowed_headers([AUTHORIZATION, CONTENT_TYPE, IDEMPOTENCY_KEY, IF_MATCH])
-        .expose_headers([IDEMPOTENCY_REPLAYED, IDEMPOTENCY_EXPIRES, LOCATION, RETRY_AFTER, X_REQUEST_ID, ETAG])
+        .allowed_headers([
+            AUTHORIZATION,
+            CONTENT_TYPE,
+            IDEMPOTENCY_KEY,
+            IF_MATCH,
+            X_REQUEST_ID,
+            TRACEPARENT,
+            TRACESTATE,
+        ])
+        .expose_headers([
+            IDEMPOTENCY_REPLAYED,
+            IDEMPOTENCY_EXPIRES,
+            RETRY_ADVICE,
+            LOCATION,
+            RETRY_AFTER,
+            ETAG,
+            X_REQUEST_ID,
+        ])
         .max_age(PREFLIGHT_MAX_AGE)
 }
 

@@ -5,13 +5,18 @@ use actix_web::web::Data;
 
 use crate::db::{Db, Standing};
 use crate::http::ApiError;
+use crate::http::endpoint::{Endpoint, endpoint};
 use crate::http::problems::{DATABASE_UNAVAILABLE, OVERLOADED};
 use crate::process::shutdown::ShuttingDown;
 
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    vec![endpoint(__path_live, live), endpoint(__path_ready, ready).decides([&DATABASE_UNAVAILABLE, &OVERLOADED])]
+}
+
 /// `GET /health/live`: the process is up.
-#[utoipa::path(get, path = "/health/live", operation_id = "getLive", tag = "Service", summary = "Is the process up?",
-    description = "Answers 200 while the process runs.",
-    responses((status = 200, body = Object, description = "The process is up")))]
+#[utoipa::path(get, path = "/health/live", operation_id = "getLive", tag = "Service", summary = "Check liveness",
+    description = "Answers 200 for as long as the process runs.",
+    responses((status = 200, body = Object, description = "The process runs")))]
 pub async fn live() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({"status": "live"}))
 }
@@ -21,9 +26,9 @@ pub async fn live() -> HttpResponse {
 ///
 /// # Errors
 /// 503.
-#[utoipa::path(get, path = "/health/ready", operation_id = "getReady", tag = "Service", summary = "Can the server take requests?",
-    description = "The database answers, takes writes, and has every migration.",
-    responses((status = 200, body = Object, description = "The server can take requests")))]
+#[utoipa::path(get, path = "/health/ready", operation_id = "getReady", tag = "Service", summary = "Check readiness",
+    description = "Answers 200 if the database answers, accepts writes and has every migration. After SIGTERM, answers 503.",
+    responses((status = 200, body = Object, description = "The server accepts requests")))]
 pub async fn ready(db: Data<Db>, draining: Data<ShuttingDown>) -> Result<HttpResponse, ApiError> {
     if draining.has_begun() {
         return Err(ApiError::new(&OVERLOADED, "this server is shutting down: send requests to another server"));

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::db::{Db, NOBODY};
 use crate::http::ApiError;
+use crate::http::endpoint::{Endpoint, endpoint};
 use crate::shop::payments::Resolver;
 use external_calls;
 
@@ -60,13 +61,17 @@ impl Metrics {
     }
 }
 
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    vec![endpoint(__path_page, page)]
+}
+
 /// `GET /metrics`
 ///
 /// # Errors
 /// 500, for a defect.
-#[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = "Service", summary = "For Prometheus",
-    description = "Requests and key outcomes by route, the pool, the resolver.",
-    responses((status = 200, body = String, description = "The text format", content_type = "text/plain")))]
+#[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = "Service", summary = "Retrieve metrics",
+    description = "Returns metrics for Prometheus: requests and key outcomes by route, the database pool, the resolver.",
+    responses((status = 200, body = String, description = "The metrics in Prometheus' text format", content_type = "text/plain")))]
 pub async fn page(metrics: Data<Metrics>, db: Data<Db>, resolver: Data<Resolver>) -> Result<HttpResponse, ApiError> {
     let now = snapshot(&db, &resolver).await.map_err(ApiError::internal)?;
     let mut families = metrics.registry.gather();

@@ -6,8 +6,11 @@ use uuid::Uuid;
 /// The id of this request. The log shows the same id.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The header of W3C Trace Context.
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The trace and the span of the client (W3C Trace Context).
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// What the tracing systems on the way add to `traceparent`.
+pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The longest name that a client may give its request, in characters. Three UUIDs fit, and the log line stays short.
 const LONGEST: usize = 128;

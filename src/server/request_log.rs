@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, HeaderValue, LOCATION};
+use actix_web::http::header::{ALLOW, HeaderValue, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage, HttpResponse};
@@ -17,9 +17,9 @@ use log::kv::Value;
 use uuid::Uuid;
 
 use super::request_id::{Names, X_REQUEST_ID};
-use crate::http::ApiError;
 use crate::http::auth::Account;
-use crate::http::problems::{self, KEY_REUSED, METHOD_NOT_ALLOWED, NOT_FOUND, Problem, REQUEST_IN_FLIGHT};
+use crate::http::problems::{self, KEY_REUSED, METHOD_NOT_ALLOWED, NOT_FOUND, Problem, REQUEST_IN_FLIGHT, Retry};
+use crate::http::{ApiError, RETRY_ADVICE};
 use crate::process::logging;
 use crate::server::metrics::Metrics;
 use idempotency::{self, Instance, Key, Origin};
@@ -36,8 +36,21 @@ pub(super) async fn frame(
     let id = names.id;
     let started = Instant::now();
     request.extensions_mut().insert(Instance(id));
+    let offers_upgrade = request.head().upgrade();
     let answered = logging::of_request(id, next.call(request)).await?;
     let mut response = with_problem(answered.map_into_boxed_body(), id);
+    let is_stored_problem = response.status().as_u16() >= 400 && response.response().extensions().contains::<Origin>();
+    if offers_upgrade {
+        // The server keeps to HTTP/1.1, and actix closes a connection whose client offered another protocol. The client must know.
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if is_stored_problem {
+        // A record has the body, but not this header. A policy stores only final failures and declines, and another attempt
+        // after one of these needs a new key.
+        headers.insert(RETRY_ADVICE, HeaderValue::from_static(Retry::NewKey.as_str()));
+    }
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }

@@ -6,6 +6,7 @@ use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderMap, HeaderName};
 use actix_web::middleware::Next;
+use actix_web::web::Data;
 use actix_web::{Error, HttpMessage};
 use opentelemetry::propagation::Extractor;
 use opentelemetry::trace::{FutureExt, SpanKind, TraceContextExt, Tracer};
@@ -13,8 +14,8 @@ use opentelemetry::{Context, KeyValue, global};
 
 use super::request_id::single;
 use super::request_log::{PATH_SHOWN, asked_by_machines, key_outcome, problem_slug};
+use crate::http::endpoint::Api;
 use crate::process::traces::{SCOPE, fail};
-use crate::server::policies;
 use idempotency::Instance;
 
 /// Serves the request in a span. A route that machines ask every few seconds gets no span.
@@ -47,8 +48,9 @@ fn begin(request: &ServiceRequest, route: Option<String>) -> Context {
         name = format!("{method} {route}");
         attributes.push(KeyValue::new("http.route", route));
     }
-    if let Some(policy) = policies::of_route(&name) {
-        attributes.push(KeyValue::new("idempotency.scope", policies::word(policy.scope)));
+    let api = request.app_data::<Data<Api>>();
+    if let Some(policy) = api.and_then(|api| api.policies().find(|policy| policy.route == name)) {
+        attributes.push(KeyValue::new("idempotency.scope", policy.scope.as_str()));
     }
     let tracer = global::tracer(SCOPE);
     let span = tracer.span_builder(name).with_kind(SpanKind::Server).with_attributes(attributes);

@@ -1,143 +1,93 @@
-//! Every route on one screen.
+//! The router, made of the endpoints that each feature lists.
 
+use std::collections::BTreeMap;
 use std::future::ready;
 
-use actix_web::dev::Handler;
-use actix_web::guard::{Any, Get, Head};
 use actix_web::http::Method;
+use actix_web::http::header::ALLOW;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig, resource};
-use actix_web::{FromRequest, HttpResponse, Resource, Responder, Route};
+use actix_web::{HttpResponse, Route};
+use utoipa::openapi::path::ParameterIn;
 
-use super::methods::{no_query, options};
+use super::no_query::no_query;
 use crate::http::ApiError;
 use crate::http::auth::authenticate;
+use crate::http::endpoint::{Api, Endpoint};
 use crate::http::problems::NOT_FOUND;
 use crate::server::{health, idempotency_keys, metrics, openapi, pages, policies};
 use crate::shop::{charges, entitlements, events, orders, payments, products, refunds};
 
-/// Every route. Only `bench` builds have one more.
-fn screen() -> Vec<Path> {
-    vec![
-        path("/v1/products").list(products::list),
-        path("/v1/products/{sku}").get(products::get).put(products::put),
-        path("/v1/orders").list(orders::list).post(orders::create),
-        path("/v1/orders/{id}").get(orders::get),
-        path("/v1/orders/{id}/cancel").post(orders::cancel),
-        path("/v1/charges").list(charges::reads::list).post(payments::create_charge),
-        path("/v1/charges/{id}").get(charges::reads::get),
-        path("/v1/charges/{id}/refunds").list(refunds::reads::list).post(payments::create_refund),
-        path("/v1/refunds/{id}").get(refunds::reads::get),
-        path("/v1/entitlements").list(entitlements::reads::list).post(entitlements::grant),
-        path("/v1/entitlements/{id}").get(entitlements::reads::get),
-        path("/v1/entitlements/{id}/consume").post(entitlements::consume),
-        path("/v1/entitlements/{id}/revoke").post(entitlements::revoke),
-        path("/v1/events").list(events::list),
-        path("/v1/idempotency-keys").list(idempotency_keys::list),
-        path("/v1/policies").get(policies::list),
-        path("/").open(pages::home),
-        path("/docs").open(pages::docs),
-        path("/docs/{file}").open(pages::docs_file),
-        path("/openapi.json").open(openapi::json),
-        path("/metrics").open(metrics::page),
-        path("/health/live").open(health::live),
-        path("/health/ready").open(health::ready),
-        path("/problems").open(pages::problem_list),
-        path("/problems/{slug}").open(pages::problem),
-        path("/policies").open(pages::policies),
-    ]
+/// The endpoints of the API, as the OpenAPI document describes them.
+#[must_use]
+pub fn api() -> Api {
+    let features = [
+        products::endpoints(),
+        orders::endpoints(),
+        payments::endpoints(),
+        charges::reads::endpoints(),
+        refunds::reads::endpoints(),
+        entitlements::endpoints(),
+        entitlements::reads::endpoints(),
+        events::endpoints(),
+        idempotency_keys::endpoints(),
+        policies::endpoints(),
+        health::endpoints(),
+        metrics::endpoints(),
+        openapi::endpoints(),
+    ];
+    Api { endpoints: features.into_iter().flatten().collect() }
 }
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    for path in screen() {
-        config.service(path.with_options());
+/// The endpoints of the API, and the pages for people.
+pub(super) fn all(demo: bool) -> Api {
+    let mut api = api();
+    api.endpoints.extend(pages::endpoints(demo));
+    api
+}
+
+/// Registers every endpoint. Each path answers OPTIONS, too, and 405 with `Allow` for other methods.
+pub(super) fn routes(config: &mut ServiceConfig, api: &Api) {
+    let mut paths: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
+    for endpoint in &api.endpoints {
+        paths.entry(&endpoint.path).or_default().push(endpoint);
+    }
+    for (path, endpoints) in paths {
+        let mut resource = resource(path);
+        let mut allow = Vec::new();
+        for endpoint in endpoints {
+            resource = resource.route(checked(endpoint));
+            allow.push(endpoint.method);
+        }
+        config.service(resource.route(options(allow)));
     }
     #[cfg(feature = "bench")]
-    config.service(path("/bench/orders").post(orders::create_without_key).resource);
+    config.service(
+        resource("/bench/orders").route(web::post().to(orders::create_without_key).wrap(from_fn(authenticate))),
+    );
     config.default_service(web::to(nothing_here));
 }
 
-/// Every route as (method, path template). The documentation must describe every route.
-#[must_use]
-pub fn routed() -> Vec<(&'static str, &'static str)> {
-    let methods_of = |path: Path| path.methods.into_iter().map(move |method| (method, path.template));
-    screen().into_iter().flat_map(methods_of).collect()
-}
-
-/// A path with its methods.
-struct Path {
-    template: &'static str,
-    methods: Vec<&'static str>,
-    resource: Resource,
-}
-
-fn path(template: &'static str) -> Path {
-    Path { template, methods: Vec::new(), resource: resource(template) }
-}
-
-impl Path {
-    /// GET and HEAD of a list. The handler reads the query parameters.
-    fn list<F, Args>(self, handler: F) -> Self
-    where
-        F: Handler<Args>,
-        Args: FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
-        self.with("GET", reading().to(handler).wrap(from_fn(authenticate)))
-    }
-
-    /// GET and HEAD. The server refuses query parameters.
-    fn get<F, Args>(self, handler: F) -> Self
-    where
-        F: Handler<Args>,
-        Args: FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
-        self.with("GET", reading().to(handler).wrap(from_fn(no_query)).wrap(from_fn(authenticate)))
-    }
-
-    /// GET and HEAD without authentication.
-    fn open<F, Args>(self, handler: F) -> Self
-    where
-        F: Handler<Args>,
-        Args: FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
-        self.with("GET", reading().to(handler))
-    }
-
-    fn put<F, Args>(self, handler: F) -> Self
-    where
-        F: Handler<Args>,
-        Args: FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
-        self.with("PUT", web::put().to(handler).wrap(from_fn(no_query)).wrap(from_fn(authenticate)))
-    }
-
-    fn post<F, Args>(self, handler: F) -> Self
-    where
-        F: Handler<Args>,
-        Args: FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
-        self.with("POST", web::post().to(handler).wrap(from_fn(no_query)).wrap(from_fn(authenticate)))
-    }
-
-    /// The resource, with an answer to OPTIONS.
-    fn with_options(self) -> Resource {
-        let methods = self.methods;
-        self.resource.route(web::method(Method::OPTIONS).to(move || ready(options(&methods))))
-    }
-
-    fn with(mut self, method: &'static str, route: Route) -> Self {
-        self.methods.push(method);
-        Self { resource: self.resource.route(route), ..self }
+/// The endpoint behind the checks that come before its handler.
+fn checked(endpoint: &Endpoint) -> Route {
+    match endpoint.route() {
+        route if !endpoint.is_secured() => route,
+        // The handler reads the parameters, and refuses unknown ones.
+        route if endpoint.takes(&ParameterIn::Query) => route.wrap(from_fn(authenticate)),
+        route => route.wrap(from_fn(no_query)).wrap(from_fn(authenticate)),
     }
 }
 
-fn reading() -> Route {
-    web::route().guard(Any(Get()).or(Head()))
+/// Answers an OPTIONS request that is no browser's preflight.
+fn options(mut allow: Vec<&'static str>) -> Route {
+    allow.sort_unstable();
+    if allow.contains(&"GET") {
+        allow.push("HEAD");
+    }
+    allow.push("OPTIONS");
+    let allow = allow.join(", ");
+    let answer = move || ready(HttpResponse::NoContent().insert_header((ALLOW, allow.as_str())).finish());
+    web::method(Method::OPTIONS).to(answer)
 }
 
 async fn nothing_here() -> Result<HttpResponse, ApiError> {

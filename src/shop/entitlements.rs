@@ -22,7 +22,8 @@ use crate::db::Db;
 use crate::http::ApiError;
 use crate::http::Keyed;
 use crate::http::auth::Account;
-use crate::http::problems::{ENTITLEMENT_INACTIVE, QUOTA_EXCEEDED};
+use crate::http::endpoint::{Endpoint, endpoint};
+use crate::http::problems::{ENTITLEMENT_INACTIVE, INVALID_REQUEST, NOT_FOUND, QUOTA_EXCEEDED};
 use crate::http::rules::{Int, int, slug, time};
 use crate::http::{Id, NoBody, object};
 use crate::schema::entitlements;
@@ -57,6 +58,18 @@ pub const REVOKE_ENTITLEMENT: Policy = Policy {
     success_ttl: hours(24),
     wait: seconds(5),
 };
+
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    vec![
+        endpoint(__path_grant, grant).keyed(GRANT_ENTITLEMENT).decides([&INVALID_REQUEST]),
+        endpoint(__path_consume, consume).keyed(CONSUME_ENTITLEMENT).decides([
+            &NOT_FOUND,
+            &QUOTA_EXCEEDED,
+            &ENTITLEMENT_INACTIVE,
+        ]),
+        endpoint(__path_revoke, revoke).keyed(REVOKE_ENTITLEMENT).decides([&NOT_FOUND, &ENTITLEMENT_INACTIVE]),
+    ]
+}
 
 /// The units of one entitlement: at most 10,000 of a product that grants 1,000,000,000. A constraint of the table says the same.
 const UNITS: Int<i64> = int(1, 10_000_000_000_000);
@@ -120,8 +133,8 @@ pub struct Entitlement {
 ///
 /// # Errors
 /// 422: `expires_at` is in the past. The errors of the idempotency key.
-#[utoipa::path(post, path = "/v1/entitlements", operation_id = "grantEntitlement", tag = "Entitlements", summary = "Grant by hand",
-    description = "Payment grants by itself.",
+#[utoipa::path(post, path = "/v1/entitlements", operation_id = "grantEntitlement", tag = "Entitlements", summary = "Grant an entitlement",
+    description = "Grants a customer the use of a feature. A payment grants what its products say by itself.",
     request_body = NewEntitlement,
     responses((status = 201, body = Entitlement, description = "The entitlement")))]
 pub async fn grant(account: Account, request: Keyed<NewEntitlement>, db: Data<Db>) -> Result<Answer, ApiError> {
@@ -162,11 +175,11 @@ fn insert(conn: &mut PgConnection, account_id: Uuid, new: &NewEntitlement) -> Re
 ///
 /// # Errors
 /// 404; 409 quota-exceeded, entitlement-inactive. The errors of the idempotency key.
-#[utoipa::path(post, path = "/v1/entitlements/{id}/consume", operation_id = "consumeEntitlement", tag = "Entitlements", summary = "Use up units",
-    description = "Exact, however many ask at once. An unlimited entitlement only counts.",
+#[utoipa::path(post, path = "/v1/entitlements/{id}/consume", operation_id = "consumeEntitlement", tag = "Entitlements", summary = "Consume units",
+    description = "Consumes units of an entitlement. The count is exact, however many requests come at once. An unlimited entitlement only counts.",
     params(Id),
     request_body = Consumption,
-    responses((status = 200, body = Entitlement, description = "The entitlement after it")))]
+    responses((status = 200, body = Entitlement, description = "The entitlement after the consumption")))]
 pub async fn consume(account: Account, id: Id, request: Keyed<Consumption>, db: Data<Db>) -> Result<Answer, ApiError> {
     CONSUME_ENTITLEMENT
         .run(&**db, account.id, request.on(id.0), move |conn, consumption| {
@@ -202,11 +215,11 @@ fn use_up(conn: &mut PgConnection, account_id: Uuid, id: Uuid, units: i64) -> Re
 ///
 /// # Errors
 /// 404. 409 entitlement-inactive: revoked already. The errors of the idempotency key.
-#[utoipa::path(post, path = "/v1/entitlements/{id}/revoke", operation_id = "revokeEntitlement", tag = "Entitlements", summary = "Revoke",
-    description = "For good.",
+#[utoipa::path(post, path = "/v1/entitlements/{id}/revoke", operation_id = "revokeEntitlement", tag = "Entitlements", summary = "Revoke an entitlement",
+    description = "Revokes an entitlement for good.",
     params(Id),
     request_body = Option<NoBody>,
-    responses((status = 200, body = Entitlement, description = "The entitlement, revoked")))]
+    responses((status = 200, body = Entitlement, description = "The revoked entitlement")))]
 pub async fn revoke(account: Account, id: Id, request: Keyed<NoBody>, db: Data<Db>) -> Result<Answer, ApiError> {
     REVOKE_ENTITLEMENT
         .run(&**db, account.id, request.on(id.0), move |conn, _| {

@@ -24,6 +24,7 @@ use uuid::Uuid;
 use crate::db::Db;
 use crate::http::ApiError;
 use crate::http::auth::Account;
+use crate::http::endpoint::{Endpoint, endpoint};
 use crate::http::rules::{Form, one_of, slug};
 use crate::http::{After, By, Page, Paging, object};
 use crate::schema::{event_feeds, events};
@@ -32,28 +33,33 @@ use idempotency::FieldError;
 /// Events placed by one transaction at most: some 20 ms of work, so that a reader never holds the feed's lock for long.
 const PLACED_AT_ONCE: i64 = 1000;
 
-/// Every type of event. More may be added, so a client skips types that it doesn't know.
-const TYPES: &[&str] = &[
-    "order.created",
-    "order.paid",
-    "order.canceled",
-    "order.refunded",
-    "charge.succeeded",
-    "charge.failed",
-    "refund.succeeded",
-    "refund.failed",
-    "entitlement.granted",
-    "entitlement.consumed",
-    "entitlement.revoked",
-    "product.updated",
+/// Every type of event, and the schema of its `data`.
+pub const EVENT_TYPES: &[(&str, &str)] = &[
+    ("charge.failed", "Charge"),
+    ("charge.succeeded", "Charge"),
+    ("entitlement.consumed", "Entitlement"),
+    ("entitlement.granted", "Entitlement"),
+    ("entitlement.revoked", "Entitlement"),
+    ("order.canceled", "Order"),
+    ("order.created", "Order"),
+    ("order.paid", "Order"),
+    ("order.refunded", "Order"),
+    ("product.created", "Product"),
+    ("product.updated", "Product"),
+    ("refund.failed", "Refund"),
+    ("refund.succeeded", "Refund"),
 ];
+
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    vec![endpoint(__path_list, list)]
+}
 
 /// Writes the event of a change. `data` is the object after the change.
 ///
 /// # Errors
 /// The database's.
 pub fn record<T: Serialize>(conn: &mut PgConnection, account_id: Uuid, kind: &str, data: &T) -> Result<(), ApiError> {
-    debug_assert!(TYPES.contains(&kind), "no client could ask for events of type {kind}");
+    debug_assert!(EVENT_TYPES.iter().any(|(known, _)| *known == kind), "{kind} is not among EVENT_TYPES");
     diesel::insert_into(events::table)
         .values((
             events::account_id.eq(account_id),
@@ -119,7 +125,7 @@ object! {
     /// The filters of the feed.
     pub struct Filter {
         /// Only events of this type.
-        r#type: Option<&'static str> = one_of(TYPES, |name| name),
+        r#type: Option<(&'static str, &'static str)> = one_of(EVENT_TYPES, |(name, _)| name),
         /// Only events of this object: an id, or the SKU of a product.
         object_id: Option<String> = slug(),
     }
@@ -129,10 +135,11 @@ object! {
 ///
 /// # Errors
 /// 422: a bad page, or a cursor that this feed never gave.
-#[utoipa::path(get, path = "/v1/events", operation_id = "listEvents", tag = "Events", summary = "The feed",
-    description = "Oldest first, in an order that never changes. Go on from the `cursor` of the last event that you have: no event appears before it later.",
+#[utoipa::path(get, path = "/v1/events", operation_id = "listEvents", tag = "Events", summary = "List events",
+    description = "Returns your events, oldest first, in an order that never changes. To go on, pass the `cursor` of the last event \
+        that you have as `after`, also if `has_more` was false: no event ever appears before it.",
     params(Paging<Cursor, By<Filter>>),
-    responses((status = 200, body = Page<Event>, description = "A page")))]
+    responses((status = 200, body = Page<Event>, description = "A page of events")))]
 pub async fn list(
     account: Account,
     paging: Paging<Cursor, By<Filter>>,
@@ -164,8 +171,8 @@ fn placed(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Cursor, By<
         .into_boxed();
     let mut query = paging.filter.within(query, events::created_at);
     let Filter { r#type, object_id } = &paging.filter.filter;
-    if let Some(name) = r#type {
-        query = query.filter(events::type_.eq(name));
+    if let Some((name, _)) = r#type {
+        query = query.filter(events::type_.eq(*name));
     }
     if let Some(object_id) = object_id {
         let member = |name: &'static str| events::data.retrieve_as_text(name);

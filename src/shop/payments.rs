@@ -17,6 +17,11 @@ use crate::http::ApiError;
 use crate::http::Id;
 use crate::http::Keyed;
 use crate::http::auth::Account;
+use crate::http::endpoint::{Endpoint, endpoint};
+use crate::http::problems::{
+    CARD_DECLINED, CHARGE_NOT_REFUNDABLE, GATEWAY_FAILED, INVALID_REQUEST, KEY_EXPIRED, NOT_FOUND, ORDER_NOT_PAYABLE,
+    PAYMENT_IN_PROGRESS, REFUND_EXCEEDS_CHARGE,
+};
 use crate::process::failpoint::failpoint;
 use crate::shop::charges::{self, CREATE_CHARGE, Charge, NewCharge};
 use crate::shop::refunds::{self, CREATE_REFUND, NewRefund, Refund};
@@ -26,15 +31,39 @@ use idempotency::{Answer, FieldError, Policy, Reply};
 /// Resolves charges and refunds.
 pub type Resolver = external_calls::Resolver<Payments, Db>;
 
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    vec![
+        endpoint(__path_create_charge, create_charge).keyed(CREATE_CHARGE).decides([
+            &CARD_DECLINED,
+            &GATEWAY_FAILED,
+            &INVALID_REQUEST,
+            &NOT_FOUND,
+            &ORDER_NOT_PAYABLE,
+            &PAYMENT_IN_PROGRESS,
+            &KEY_EXPIRED,
+        ]),
+        endpoint(__path_create_refund, create_refund).keyed(CREATE_REFUND).decides([
+            &GATEWAY_FAILED,
+            &INVALID_REQUEST,
+            &NOT_FOUND,
+            &CHARGE_NOT_REFUNDABLE,
+            &REFUND_EXCEEDS_CHARGE,
+            &PAYMENT_IN_PROGRESS,
+            &KEY_EXPIRED,
+        ]),
+    ]
+}
+
 /// `POST /v1/charges`: 201 if the charge succeeded, 402 if it was declined, 202 while the outcome is unknown.
 ///
 /// # Errors
 /// 404: no such order. 409 order-not-payable, payment-in-progress, idempotency-key-expired. 422: the gateway doesn't accept
 /// the payment method. The errors of the idempotency key.
-#[utoipa::path(post, path = "/v1/charges", operation_id = "createCharge", tag = "Charges", summary = "Pay an order",
-    description = "Pays the whole of a pending order. 202 while the outcome is not known: send the same request with the same key again.",
+#[utoipa::path(post, path = "/v1/charges", operation_id = "createCharge", tag = "Charges", summary = "Create a charge",
+    description = "Pays the whole of a pending order. The answer is 201 if the payment succeeded, 402 if it was declined, and 202 \
+        while its outcome is not known.",
     request_body = NewCharge,
-    responses((status = 201, body = Charge, description = "It succeeded"), (status = 202, body = Charge, description = "Still processing")))]
+    responses((status = 201, body = Charge, description = "The charge succeeded"), (status = 202, body = Charge, description = "The charge is processing")))]
 pub async fn create_charge(
     account: Account,
     request: Keyed<NewCharge>,
@@ -65,11 +94,12 @@ pub async fn create_charge(
 /// # Errors
 /// 404: no such charge. 409 charge-not-refundable, refund-exceeds-charge, payment-in-progress, idempotency-key-expired. The
 /// errors of the idempotency key.
-#[utoipa::path(post, path = "/v1/charges/{id}/refunds", operation_id = "createRefund", tag = "Refunds", summary = "Refund a charge",
-    description = "Part of it, or all that is left. 202 while the outcome is not known.",
+#[utoipa::path(post, path = "/v1/charges/{id}/refunds", operation_id = "createRefund", tag = "Refunds", summary = "Create a refund",
+    description = "Refunds a part of a charge, or all that is left of it. The answer is 202 while the outcome is not known. A full \
+        refund revokes what the payment granted.",
     params(Id),
     request_body = Option<NewRefund>,
-    responses((status = 201, body = Refund, description = "It succeeded"), (status = 202, body = Refund, description = "Still processing")))]
+    responses((status = 201, body = Refund, description = "The refund succeeded"), (status = 202, body = Refund, description = "The refund is processing")))]
 pub async fn create_refund(
     account: Account,
     charge: Id,

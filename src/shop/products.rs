@@ -23,20 +23,29 @@ pub use self::terms::{Grants, MAX_UNIT_AMOUNT, Product, ProductTerms};
 use crate::db::Db;
 use crate::http::ApiError;
 use crate::http::auth::Account;
-use crate::http::problems::OUT_OF_STOCK;
+use crate::http::endpoint::{Endpoint, endpoint};
+use crate::http::problems::{OUT_OF_STOCK, PRECONDITION_FAILED};
 use crate::http::rules::is_slug;
 use crate::http::{By, Json, NoFilter, Page, Paging};
 use crate::schema::products;
 use crate::shop::events;
 
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    vec![
+        endpoint(__path_list, list),
+        endpoint(__path_get, get),
+        endpoint(__path_put, put).decides([&OUT_OF_STOCK, &PRECONDITION_FAILED]),
+    ]
+}
+
 /// `GET /v1/products`
 ///
 /// # Errors
 /// 422 for a bad page.
-#[utoipa::path(get, path = "/v1/products", operation_id = "listProducts", tag = "Products", summary = "The catalogue",
-    description = "By SKU.",
+#[utoipa::path(get, path = "/v1/products", operation_id = "listProducts", tag = "Products", summary = "List products",
+    description = "Returns your catalogue, ordered by SKU.",
     params(Paging<String, By<NoFilter>>),
-    responses((status = 200, body = Page<Product>, description = "A page")))]
+    responses((status = 200, body = Page<Product>, description = "A page of products")))]
 pub async fn list(
     account: Account,
     paging: Paging<String, By<NoFilter>>,
@@ -61,8 +70,8 @@ pub async fn list(
 ///
 /// # Errors
 /// 404.
-#[utoipa::path(get, path = "/v1/products/{sku}", operation_id = "getProduct", tag = "Products", summary = "A product",
-    description = "As it is now.",
+#[utoipa::path(get, path = "/v1/products/{sku}", operation_id = "getProduct", tag = "Products", summary = "Retrieve a product",
+    description = "Returns the product as it is now. Its `ETag` names this version.",
     params(("sku" = String, Path, description = "The product's SKU", example = "sticker")),
     responses((status = 200, body = Product, description = "The product")))]
 pub async fn get(account: Account, sku: Path<String>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
@@ -81,15 +90,16 @@ pub async fn get(account: Account, sku: Path<String>, db: Data<Db>) -> Result<Ht
 ///
 /// # Errors
 /// 409 out-of-stock: `stock` is lower than `reserved`. 412: the product is not the version that `If-Match` names.
-#[utoipa::path(put, path = "/v1/products/{sku}", operation_id = "putProduct", tag = "Products", summary = "Say how a product shall be",
-    description = "Makes it where it is new. Sets the total of the stock, never what is reserved, so a late retry never oversells. \
-        With `If-Match`, a late PUT can't undo a newer one. A PUT whose terms the product has already succeeds all the same.",
+#[utoipa::path(put, path = "/v1/products/{sku}", operation_id = "putProduct", tag = "Products", summary = "Create or replace a product",
+    description = "Creates the product, or replaces its terms. `stock` is the total that you ever had, and no request sets `reserved`, \
+        so a late retry never oversells. Send `If-Match` to keep a late PUT from undoing a newer one. A PUT of the terms that the \
+        product already has always succeeds.",
     params(
         ("sku" = String, Path, description = "The product's SKU", example = "mug"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "The `ETag` that the change is based on; `*` for any", example = "*"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "The `ETag` of the version that you changed, or `*` for any version", example = "*"),
     ),
     request_body = ProductTerms,
-    responses((status = 201, body = Product, description = "It is new"), (status = 200, body = Product, description = "It was there")))]
+    responses((status = 201, body = Product, description = "The product was created"), (status = 200, body = Product, description = "The product was replaced, or has these terms already")))]
 pub async fn put(
     account: Account,
     sku: Path<String>,
@@ -160,7 +170,7 @@ pub(crate) fn insert(
         .get_result(conn)
         .optional()?;
     if let Some(row) = &row {
-        events::record(conn, account_id, "product.updated", &Product::from(row.clone()))?;
+        events::record(conn, account_id, "product.created", &Product::from(row.clone()))?;
     }
     Ok(row)
 }

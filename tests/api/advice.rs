@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 
 use idempotency::Failures;
-use idempotent_payments::http::problems::{self, Kind, NOT_FOUND, Retry};
-use idempotent_payments::server::advice;
-use idempotent_payments::server::openapi;
-use idempotent_payments::server::policies;
+use idempotent_payments::http::problems::{self, INVALID_REQUEST, Kind, NOT_FOUND, Retry};
+use idempotent_payments::server::{api, openapi};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -26,20 +24,24 @@ fn by_contract(kind: Kind, failures: Failures) -> Retry {
 #[test]
 fn every_problem_of_every_endpoint_is_documented_with_its_advice() {
     let mut walked = BTreeSet::new();
-    for policy in policies::ALL {
+    let api = api();
+    let document = openapi::document(&api);
+    for endpoint in &api.endpoints {
+        let Some(policy) = endpoint.policy else { continue };
         let (method, path) = policy.route.split_once(' ').unwrap();
-        let responses = &openapi::document()["paths"][path][method.to_lowercase()]["responses"];
+        let responses = &document["paths"][path][method.to_lowercase()]["responses"];
         for (_, response) in responses.as_object().unwrap() {
             for told in response["x-problems"].as_array().into_iter().flatten() {
                 let slug = told["type"].as_str().unwrap().strip_prefix("/problems/").unwrap();
                 let problem = problems::ALL.iter().find(|problem| problem.slug == slug).unwrap();
                 let mut expected = vec![json!(by_contract(problem.kind, policy.failures))];
-                // The API checks the path's id before the body, and does not store this refusal.
-                if slug == NOT_FOUND.slug && path.contains("{id}") && expected != ["fix"] {
+                // The API checks the path's id and the shape of the body first, and does not store these refusals.
+                let before = slug == NOT_FOUND.slug && path.contains("{id}") || slug == INVALID_REQUEST.slug;
+                if before && expected != ["fix"] {
                     expected.push(json!("fix"));
                 }
                 // Only a decision of the body is stored.
-                let decided = advice::decided_at(policy.route).iter().any(|own| own.slug == slug);
+                let decided = endpoint.decides.iter().any(|own| own.slug == slug);
                 if !decided && problem.kind == Kind::Final {
                     expected = vec![json!("fix")];
                 }
@@ -63,6 +65,7 @@ async fn twice(app: &Client, path: &str, body: Value) -> (Answer, Answer) {
     (app.post(path, &key, body.clone()).await, app.post(path, &key, body).await)
 }
 
+/// [`Answer::problem`] compares the header with the member.
 fn advises(answer: &Answer, slug: &str, retry: &str) {
     assert_eq!((answer.problem().as_str(), answer.json()["retry"].as_str()), (slug, Some(retry)), "{answer:?}");
 }
@@ -76,8 +79,10 @@ async fn a_stored_final_failure_advises_a_new_key_and_one_that_is_not_stored_adv
     let entitlement = app.post("/v1/entitlements", "e", grant).await.expect(201).json();
     let entitlement = format!("/v1/entitlements/{}", entitlement["id"].as_str().unwrap());
     let paying = json!({"order_id": order, "payment_method": "pm_card_declined"});
+    let unknown_method = json!({"order_id": order, "payment_method": "pm_card_unheard_of"});
     let kept = [
         ("/v1/charges".to_owned(), paying, "card-declined"),
+        ("/v1/charges".to_owned(), unknown_method, "invalid-request"),
         ("/v1/charges".to_owned(), json!({"order_id": nobody, "payment_method": "pm_card_visa"}), "not-found"),
         (format!("/v1/charges/{nobody}/refunds"), json!({}), "not-found"),
         (format!("/v1/entitlements/{nobody}/consume"), json!({"units": 1}), "not-found"),
@@ -91,7 +96,9 @@ async fn a_stored_final_failure_advises_a_new_key_and_one_that_is_not_stored_adv
 
     app.post(&format!("{entitlement}/revoke"), "r", json!({})).await.expect(200);
     app.post(&format!("/v1/orders/{order}/cancel"), "c", json!({})).await.expect(200);
+    let past = json!({"customer": "ada", "feature": "x", "expires_at": "2020-01-01T00:00:00Z"});
     let free = [
+        ("/v1/entitlements".to_owned(), past, "invalid-request"),
         ("/v1/orders".to_owned(), one_item("sticker", 11), "out-of-stock"),
         ("/v1/orders".to_owned(), one_item("unheard-of", 1), "unknown-product"),
         (format!("/v1/orders/{nobody}/cancel"), json!({}), "not-found"),

@@ -275,6 +275,9 @@ impl Answer {
         let retry = json["retry"].as_str().unwrap_or_else(|| panic!("retry is missing in {self:?}"));
         assert!(["again", "fix", "new-key", "never"].contains(&retry), "{self:?}");
         assert_eq!(retry == "again", self.header("Retry-After").is_some(), "{self:?}");
+        // A client that reads no bodies of errors reads the header.
+        assert_eq!(self.header("Retry-Advice"), Some(retry), "{self:?}");
+        assert_eq!(self.header("X-Content-Type-Options"), Some("nosniff"), "{self:?}");
         for secret in ["SELECT", "INSERT", "UPDATE ", "relation", "constraint", "diesel", "socket", ".rs", "/tmp"] {
             assert!(!self.body.contains(secret), "{secret} leaks in {self:?}");
         }

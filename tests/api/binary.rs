@@ -45,6 +45,24 @@ impl Replica {
         Self::launch("", command.env("BIND", "127.0.0.1:0").env("SANDBOX_BIND", "127.0.0.1:0"))
     }
 
+    /// Starts a replica that may have this many descriptors.
+    pub fn start_limited(database: &str, command: &Command, descriptors: u32) -> Self {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")).arg(command.get_program());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        Self::launch(database, &mut shell)
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     fn launch(database: &str, command: &mut Command) -> Self {
         let mut process = command.arg("serve").stdout(Stdio::piped()).spawn().unwrap();
         let mut output = BufReader::new(process.stdout.take().unwrap());
@@ -173,7 +191,8 @@ pub fn bare() -> Command {
     command
 }
 
-fn command(database: &str, gateway: &str) -> Command {
+/// The binary on this database and this gateway.
+pub fn command(database: &str, gateway: &str) -> Command {
     let mut command = bare();
     command.env("DATABASE_URL", database).env("GATEWAY_URL", gateway).env("BIND", "127.0.0.1:0");
     // A small pool, because many processes run at once.

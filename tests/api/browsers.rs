@@ -18,8 +18,9 @@ async fn preflight(app: &Client, origin: &str, headers: &str) -> reqwest::Respon
 #[tokio::test]
 async fn a_page_of_an_allowed_origin_may_send_a_key_and_read_the_headers() {
     let app = App::start_with_pool(2).await;
+    let asked_headers = "authorization,content-type,idempotency-key,if-match,x-request-id,traceparent,tracestate";
     for origin in [SHOP, "http://localhost:5173"] {
-        let asked = preflight(&app, origin, "authorization,content-type,idempotency-key").await;
+        let asked = preflight(&app, origin, asked_headers).await;
         assert_eq!(
             (
                 asked.status().as_u16(),
@@ -37,7 +38,15 @@ async fn a_page_of_an_allowed_origin_may_send_a_key_and_read_the_headers() {
         for answer in answers {
             assert_eq!(allowed(&answer), Some(origin), "{answer:?}");
             let exposed = answer.header("Access-Control-Expose-Headers").unwrap().to_ascii_lowercase();
-            for name in ["idempotency-replayed", "idempotency-expires", "location", "retry-after", "x-request-id"] {
+            for name in [
+                "idempotency-replayed",
+                "idempotency-expires",
+                "retry-advice",
+                "location",
+                "retry-after",
+                "etag",
+                "x-request-id",
+            ] {
                 assert!(exposed.contains(name), "{name} is not among {exposed}");
             }
         }
@@ -69,6 +78,7 @@ async fn options_lists_the_methods_of_a_path() {
         ("/v1/products/mug", json!("GET, PUT, HEAD, OPTIONS")),
         ("/v1/orders/7/cancel", json!("POST, OPTIONS")),
         ("/health/live", json!("GET, HEAD, OPTIONS")),
+        ("/assets/base.css", json!("GET, HEAD, OPTIONS")),
     ];
     for (path, methods) in vectors {
         let answer = send(app.anonymous("OPTIONS", path)).await.expect(204);

@@ -127,14 +127,20 @@ async fn a_lost_reply_is_a_202_and_a_201_on_a_retry() {
 }
 
 #[tokio::test]
-async fn a_payment_method_that_is_not_accepted_leaves_the_key_free() {
+async fn a_payment_method_that_is_not_accepted_is_the_answer_for_its_key() {
     let app = App::start().await;
     let order = app.pending_order().await;
 
     let refused = app.pay("k", &order, "pm_card_unheard_of").await.expect_problem(422, "invalid-request");
 
-    assert_eq!(refused.json()["errors"][0]["pointer"], "/payment_method");
-    app.pay("k", &order, "pm_card_visa").await.expect(201);
+    assert_eq!(
+        (&refused.json()["errors"][0]["pointer"], &refused.json()["retry"]),
+        (&"/payment_method".into(), &"new-key".into())
+    );
+    let again = app.pay("k", &order, "pm_card_unheard_of").await;
+    assert_eq!((again.is_replay(), again.reply()), (true, refused.reply()));
+    app.pay("k", &order, "pm_card_visa").await.expect_problem(422, "idempotency-key-reused");
+    app.pay("another", &order, "pm_card_visa").await.expect(201);
 }
 
 #[tokio::test]

@@ -1,13 +1,16 @@
-//! Connections of real clients: a slow body, an offer of another protocol, an idle connection, and many requests on one
-//! connection.
+//! Connections of real clients: a slow body, an offer of another protocol, idle connections, clients that read nothing, and
+//! many requests on one connection.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::app::{ACME, App, Client, one_item};
-use crate::binary::Replica;
-use crate::support;
+use serde_json::json;
+
+use crate::app::{ACME, App, Client, one_item, send};
+use crate::binary::{Replica, command};
+use crate::support::{self, eventually};
 
 fn connect(app: &Client) -> TcpStream {
     let stream = TcpStream::connect(app.base.trim_start_matches("http://")).unwrap();
@@ -70,36 +73,120 @@ async fn a_client_that_is_still_sending_too_large_a_body_reads_the_answer_and_is
     }
 }
 
+/// Java's client offers h2c with each first request. The server answers in HTTP/1.1 and closes the connection.
 #[tokio::test]
-async fn an_offer_of_another_protocol_is_ignored_and_the_connection_stays_usable() {
+async fn an_offer_of_another_protocol_gets_its_answer_and_a_closed_connection() {
     let app = App::start_with_pool(2).await;
     let body = one_item("sticker", 1).to_string();
-    let mut stream = connect(&app);
     for (key, offer) in [
         ("java", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQBAAAAAAIAAAAA\r\n"),
         ("curl", "Connection: keep-alive, Upgrade\r\nupgrade: h2c\r\n"),
-        ("websocket", "connection:upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"),
-        ("none", ""),
     ] {
+        let mut stream = connect(&app);
         stream.write_all(format!("{}{body}", head(key, body.len(), offer)).as_bytes()).unwrap();
-        let answer = read_to(&mut stream, "\"created_at\"");
-        assert!(answer.starts_with("HTTP/1.1 201 "), "{key}: {answer}");
-        assert!(!answer.to_ascii_lowercase().contains("\r\nconnection:"), "{key}: {answer}");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201 ") && answer.contains("\"created_at\""), "{key}: {answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{key}: {answer}");
         assert!(app.order(key, "sticker", 1).await.expect(201).is_replay());
     }
 }
 
+/// The chunks divide the JSON so that each text with `upgrade` begins a chunk, and with it a line.
 #[tokio::test]
-async fn a_body_that_contains_upgrade_headers_arrives_unchanged() {
+async fn a_body_in_chunks_is_the_same_request_as_the_body_with_its_length() {
     let app = App::start_with_pool(2).await;
     let customer = "connection: upgrade, upgrade";
-    let body = format!("{{\n\"items\":\n[{{\"sku\":\"sticker\",\n\"quantity\":1}}],\n\"customer\":\n\"{customer}\"}}");
+    let body = json!({"customer": customer, "items": [{"sku": "sticker", "quantity": 1}]}).to_string();
+    let cuts: Vec<_> = body.match_indices("upgrade").map(|(at, _)| at).chain([body.len()]).collect();
+    let begins = [0].into_iter().chain(cuts.iter().copied());
+    let chunks: Vec<_> = begins.zip(&cuts).map(|(from, to)| &body[from..*to]).collect();
+    let chunks: Vec<_> = chunks.iter().map(|chunk| format!("{:x}\r\n{chunk}\r\n", chunk.len())).collect();
+    let length = format!("Content-Length: {}", body.len());
+    let chunked = head("key", body.len(), "").replace(&length, "Transfer-Encoding: chunked");
     let mut stream = connect(&app);
-    stream.write_all(format!("{}{body}", head("key", body.len(), "")).as_bytes()).unwrap();
+    stream.write_all(format!("{chunked}{}0\r\n\r\n", chunks.concat()).as_bytes()).unwrap();
 
     let answer = read_to(&mut stream, "\"created_at\"");
 
-    assert!(answer.contains(&format!("\"customer\":\"{customer}\"")), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    let whole = app.request("POST", "/v1/orders").header("Idempotency-Key", "key");
+    let again = send(whole.header("Content-Type", "application/json").body(body)).await.expect(201);
+    assert!(again.is_replay() && answer.ends_with(&again.body), "{answer} {again:?}");
+    assert_eq!(again.json()["customer"], customer);
+}
+
+/// With 256 descriptors, clients may have 128 of them.
+#[tokio::test]
+async fn idle_connections_leave_descriptors_for_the_database() {
+    let database = support::fresh_database();
+    let replica = Replica::start_limited(&database, &command(&database, "http://127.0.0.1:9"), 256);
+    let mut talking = connect(&replica);
+    let ask = "GET /health/live HTTP/1.1\r\nHost: api\r\n\r\n";
+    talking.write_all(ask.as_bytes()).unwrap();
+    read_to(&mut talking, "live");
+    // The kernel takes them all, and the server takes as many as it may have.
+    let idle: Vec<_> = (0..300).map(|_| connect(&replica)).collect();
+    // The last of them waits in the listener's queue, so all that the server accepts is accepted.
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", replica.id())).unwrap().count();
+    eventually("the server accepts as many as it may", || descriptors() > 120).await;
+
+    let order = one_item("sticker", 1).to_string();
+    for key in ["a", "b", "c"] {
+        talking.write_all(format!("{}{order}", head(key, order.len(), "")).as_bytes()).unwrap();
+        let answer = read_to(&mut talking, "\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    }
+
+    assert!(descriptors() < 200, "{} descriptors", descriptors());
+    drop(idle);
+    replica.order("d", "sticker", 1).await.expect(201);
+}
+
+/// This test takes some twenty seconds: the kernel keeps unread data for twenty seconds.
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_let_go() {
+    let database = support::fresh_database();
+    let replica = Replica::start_logging(&database, "http://127.0.0.1:9", &[]);
+    let ask = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: api\r\n\r\n".repeat(8);
+    let mut streams: Vec<_> = (0..20).map(|_| connect(&replica)).collect();
+    for stream in &mut streams {
+        stream.write_all(ask.as_bytes()).unwrap();
+    }
+    let mut held = BTreeSet::new();
+    eventually("the server has accepted all", || {
+        held = accepted(&streams).intersection(&sockets(&replica)).cloned().collect();
+        held.len() == streams.len()
+    })
+    .await;
+
+    let since = Instant::now();
+    while !held.is_disjoint(&sockets(&replica)) {
+        let left = held.intersection(&sockets(&replica)).count();
+        assert!(since.elapsed() < Duration::from_secs(60), "{left} connections are held");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+
+    assert!(since.elapsed() > Duration::from_secs(10), "let go after {:?}", since.elapsed());
+    replica.get("/v1/orders").await.expect(200);
+}
+
+/// The sockets of the server's process, such as `socket:[4711]`.
+fn sockets(replica: &Replica) -> BTreeSet<String> {
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", replica.id())).unwrap();
+    let targets = descriptors.filter_map(|descriptor| std::fs::read_link(descriptor.ok()?.path()).ok());
+    targets.map(|target| target.to_string_lossy().into_owned()).collect()
+}
+
+/// The server's ends of these connections, by the kernel's table.
+fn accepted(clients: &[TcpStream]) -> BTreeSet<String> {
+    let ports: Vec<_> = clients.iter().map(|client| format!(":{:04X}", client.local_addr().unwrap().port())).collect();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+    // The columns: number, local address, remote address, .. and the tenth is the inode.
+    rows.filter(|row| ports.iter().any(|port| row[2].ends_with(port)))
+        .map(|row| format!("socket:[{}]", row[9]))
+        .collect()
 }
 
 /// The server checks idle connections in steps, so a connection may live for up to twice the setting.

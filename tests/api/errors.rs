@@ -10,7 +10,7 @@ use idempotent_payments::http::problems;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::app::{App, one_item, send};
+use crate::app::{ACME, App, GLOBEX, one_item, send};
 use crate::support::{connect, execute};
 
 #[tokio::test]
@@ -32,6 +32,7 @@ async fn a_405_lists_the_methods_of_the_path() {
         ("POST", "/v1/products", &["GET", "HEAD", "OPTIONS"]),
         ("POST", "/health/live", &["GET", "HEAD", "OPTIONS"]),
         ("POST", "/problems/internal", &["GET", "HEAD", "OPTIONS"]),
+        ("POST", "/assets/base.css", &["GET", "HEAD", "OPTIONS"]),
     ];
 
     for (method, path, allowed) in vectors {
@@ -46,9 +47,11 @@ async fn a_405_lists_the_methods_of_the_path() {
 async fn head_answers_as_get_without_a_body() {
     let app = App::start_with_pool(2).await;
 
-    for path in ["/v1/orders", "/v1/products/sticker", "/health/live", "/problems/internal"] {
-        let answer = send(app.request("HEAD", path)).await.expect(200);
-        assert_eq!(answer.body, "");
+    let pages = ["/", "/docs", "/docs/swagger-ui.css", "/problems/internal", "/policies", "/assets/base.css"];
+    for path in ["/v1/orders", "/v1/products/sticker", "/health/live", "/openapi.json"].into_iter().chain(pages) {
+        let (got, asked) = (send(app.request("GET", path)).await, send(app.request("HEAD", path)).await.expect(200));
+        assert_eq!((asked.body.as_str(), asked.header("Content-Type")), ("", got.header("Content-Type")), "{path}");
+        assert_eq!(asked.header("X-Content-Type-Options"), Some("nosniff"), "{path}");
     }
 }
 
@@ -76,6 +79,32 @@ async fn checks_come_in_the_order_of_the_contract() {
 
     assert_eq!(app.rows(), before);
     app.order("key", "sticker", 1).await.expect(201);
+}
+
+#[tokio::test]
+async fn authorization_that_is_sent_twice_is_refused() {
+    let app = App::start_with_pool(2).await;
+    let once = || app.request("GET", "/v1/orders");
+
+    send(once()).await.expect(200);
+    for other in [ACME, GLOBEX, "unheard-of"] {
+        let twice = once().header("Authorization", format!("Bearer {other}"));
+        send(twice).await.expect_problem(401, "unauthorized");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_reads_no_parameters_refuses_them_and_names_at_most_twenty() {
+    let app = App::start_with_pool(2).await;
+    let many: Vec<_> = (0..30).map(|number| format!("p{number:02}=1")).collect();
+
+    for path in ["/v1/policies?x=1", "/v1/orders/019a0000-0000-7000-8000-000000000000?x"] {
+        let answer = app.get(path).await.expect_problem(422, "invalid-request");
+        assert_eq!(answer.pointers(), ["/x"], "{path}");
+    }
+    let answer = app.get(&format!("/v1/policies?{}", many.join("&"))).await.expect_problem(422, "invalid-request");
+    assert_eq!(answer.pointers().len(), 20);
+    app.get("/v1/policies?").await.expect(200);
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ async fn each_change_is_one_event_with_the_object_after_the_change() {
     let mut seen = Vec::new();
     poll(&app, &mut seen).await;
     let types: Vec<_> = seen.iter().map(|event| event["type"].as_str().unwrap()).collect();
-    let catalogue = ["product.updated"; 3];
+    let catalogue = ["product.created"; 3];
     let changes = [
         "order.created",
         "charge.succeeded",

@@ -25,6 +25,7 @@ mod client_gone;
 mod connections;
 mod crashes;
 mod database;
+mod documented_bodies;
 mod entitlements;
 mod epochs;
 mod errors;

@@ -33,7 +33,7 @@ fn links(html: &str) -> Vec<String> {
 async fn no_page_may_load_from_another_host_or_run_inline_code() {
     let app = App::start_with_demo().await;
 
-    for path in PAGES.into_iter().chain(["/problems/unheard-of", "/source/idempotency/mod.rs"]) {
+    for path in PAGES.into_iter().chain(["/problems/unheard-of", "/source/crates/idempotency/src/lib.rs"]) {
         let answer = page(&app, path).await;
         let csp = answer.header("Content-Security-Policy").unwrap_or_else(|| panic!("{path} has no policy"));
         assert!(csp.contains("default-src 'none'") && csp.contains("script-src 'self'"), "{path}: {csp}");
@@ -65,9 +65,15 @@ async fn a_page_that_the_browser_has_is_not_sent_again() {
 async fn all_pages_carry_one_header_and_no_dead_link() {
     let app = App::start_with_demo().await;
 
-    for path in
-        ["/", "/docs", "/problems", "/problems/internal", "/problems/unheard-of", "/policies", "/source/orders/mod.rs"]
-    {
+    for path in [
+        "/",
+        "/docs",
+        "/problems",
+        "/problems/internal",
+        "/problems/unheard-of",
+        "/policies",
+        "/source/src/shop/orders/mod.rs",
+    ] {
         let html = page(&app, path).await.body;
         for entry in ["href=\"/\"", "href=\"/docs\"", "href=\"/problems\"", "href=\"/policies\""] {
             assert!(html.contains(entry), "{path} lacks {entry}");
@@ -110,7 +116,7 @@ async fn the_policies_page_has_a_row_for_each_policy() {
     let app = App::start().await;
 
     let html = page(&app, "/policies").await.expect(200).body;
-    for policy in idempotent_payments::server::policies::ALL {
+    for policy in idempotent_payments::server::api().policies() {
         assert!(html.contains(&format!("<code>{}</code>", policy.route)), "{} is missing", policy.route);
     }
     // The playground links to these ids of rows and guarantees.
@@ -130,7 +136,7 @@ async fn without_the_demo_the_front_page_is_small_and_there_are_no_books_and_no_
     for link in ["/docs", "/problems", "/policies"] {
         assert!(home.contains(&format!("href=\"{link}\"")), "{home}");
     }
-    for path in ["/demo/gateway/captures?reference=x", "/source/idempotency/mod.rs"] {
+    for path in ["/demo/gateway/captures?reference=x", "/source/crates/idempotency/src/lib.rs"] {
         send(app.anonymous("GET", path)).await.expect_problem(404, "not-found");
     }
 }
@@ -180,7 +186,14 @@ async fn every_file_that_the_playground_links_exists() {
         }
     }
     assert!(files >= 8, "{files} links were found");
-    for outside in ["../Cargo.toml", "..%2FCargo.toml", "schema.sql", "pages/assets/home.html"] {
+    for outside in [
+        "Cargo.toml",
+        "src/../Cargo.toml",
+        "src%2F..%2FCargo.toml",
+        "src/schema.sql",
+        "src/server/pages/assets/home.html",
+        "crates/idempotency/Cargo.toml",
+    ] {
         assert_eq!(page(&app, &format!("/source/{outside}")).await.status, 404, "{outside}");
     }
 }

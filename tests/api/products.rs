@@ -28,14 +28,15 @@ async fn a_put_makes_a_product_and_a_second_one_changes_it() {
 #[tokio::test]
 async fn a_put_writes_its_event_unless_it_changes_nothing() {
     let app = App::start_with_pool(2).await;
-    let events = || app.count("events WHERE type = 'product.updated' AND data->>'sku' = 'mug'");
+    let count = |kind: &str| app.count(&format!("events WHERE type = '{kind}' AND data->>'sku' = 'mug'"));
+    let events = || (count("product.created"), count("product.updated"));
 
     let made = app.product("mug", 10).await.expect(201);
-    assert_eq!(events(), 1);
+    assert_eq!(events(), (1, 0));
     let unchanged = app.product("mug", 10).await.expect(200);
-    assert_eq!((events(), unchanged.json()), (1, made.json()));
+    assert_eq!((events(), unchanged.json()), ((1, 0), made.json()));
     app.product("mug", 11).await.expect(200);
-    assert_eq!(events(), 2);
+    assert_eq!(events(), (1, 1));
 
     let latest =
         number(&app.database, "max((data->>'stock')::int)::bigint AS n FROM events WHERE data->>'sku' = 'mug'");

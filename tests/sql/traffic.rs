@@ -6,7 +6,7 @@ use std::sync::Arc;
 use diesel::Connection;
 use diesel::pg::PgConnection;
 use idempotent_payments::http::auth;
-use idempotent_payments::server::openapi;
+use idempotent_payments::server::{api, openapi};
 use idempotent_payments::shop::{demo, erasure};
 use serde_json::{Value, json};
 
@@ -144,7 +144,8 @@ async fn unrecordable_outcomes(database: &str) {
 
 /// Reads each list without parameters, with each of its parameters, and with all parameters.
 async fn lists(app: &Client, charge: &str) {
-    let templates = openapi::document()["paths"].as_object().unwrap().iter();
+    let document = openapi::document(&api());
+    let templates = document["paths"].as_object().unwrap().iter();
     for (template, parameters) in templates.map(|(path, item)| (path, &item["get"]["parameters"])) {
         let parameters = parameters.as_array().map_or(&[][..], Vec::as_slice);
         if !parameters.iter().any(|parameter| parameter["name"] == "limit") {
@@ -153,7 +154,7 @@ async fn lists(app: &Client, charge: &str) {
         let path = template.replace("{id}", charge);
         let page = app.get(&path).await.expect(200).json();
         let in_query = parameters.iter().filter(|parameter| parameter["in"] == "query");
-        let query: Vec<_> = in_query.map(|parameter| one_of(parameter, &page["data"][0])).collect();
+        let query: Vec<_> = in_query.map(|parameter| one_of(&document, parameter, &page["data"][0])).collect();
         for part in &query {
             app.get(&format!("{path}?{part}")).await.expect(200);
         }
@@ -164,11 +165,11 @@ async fn lists(app: &Client, charge: &str) {
 }
 
 /// A query parameter with a value that its schema allows. `item` is an item of the list, for `after`.
-fn one_of(parameter: &Value, item: &Value) -> String {
+fn one_of(document: &Value, parameter: &Value, item: &Value) -> String {
     let name = parameter["name"].as_str().unwrap();
     let mut schema = &parameter["schema"];
     while let Some(reference) = schema["$ref"].as_str() {
-        schema = openapi::document().pointer(reference.trim_start_matches('#')).unwrap();
+        schema = document.pointer(reference.trim_start_matches('#')).unwrap();
     }
     let after = ["cursor", "id", "sku"].iter().find_map(|member| item[member].as_str());
     let example = [&parameter["example"], &schema["example"], &schema["enum"][0]].into_iter().find_map(Value::as_str);

@@ -71,7 +71,7 @@ pub use fingerprint::Received;
 pub use json::{MAX_FAULTS, MAX_SAFE_INTEGER, escape_pointer, parse_body, read_json};
 pub use key::{Address, Key, MAX_KEY_LENGTH};
 pub use policy::{Failures, Policy, Scope, hours, interval, seconds};
-pub use records::{Listed, SWEEP_BATCH, Swept, list, rewrite_replies, sweep};
+pub use records::{Listed, OnRetry, SWEEP_BATCH, State, Swept, list, rewrite_replies, sweep};
 pub use reply::{Answer, MAX_BODY, Origin, Reply, ReplyTooLarge};
 pub use request::{Keyed, MAX_REQUEST_BODY};
 pub use single_flight::SingleFlight;

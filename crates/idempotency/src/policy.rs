@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use diesel::pg::data_types::PgInterval;
+use serde::{Serialize, Serializer};
 
 use crate::error::Error;
 
 /// An endpoint's promise to clients that retry. One constant drives the handler, the policy table and the documentation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Policy {
     /// Method and path template, such as `POST /v1/orders`.
     pub route: &'static str,
@@ -17,33 +19,59 @@ pub struct Policy {
     /// What happens to a final failure of the body.
     pub failures: Failures,
     /// How long a success is replayed, from when it became final.
+    #[serde(rename = "success_ttl_seconds", serialize_with = "in_seconds")]
+    #[cfg_attr(feature = "utoipa", schema(value_type = u64))]
     pub success_ttl: Duration,
     /// How long a duplicate waits for the request in flight, or for a provisional reply to be finalized. Then the answer is 409
     /// with Retry-After, or the 202 again. Five seconds outlast nearly every request, and clients wait for some ten seconds.
+    #[serde(rename = "wait_seconds", serialize_with = "in_seconds")]
+    #[cfg_attr(feature = "utoipa", schema(value_type = u64))]
     pub wait: Duration,
 }
 
 /// Where a key is unique: the same key in two scopes names two requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum Scope {
     /// All routes with this scope share one key space: a key of one route can't be used at another route.
     Account,
     /// Each route has a key space.
     Route,
-    /// Each route and its path ids have a key space. The handler names the ids: see [`Keyed::on`](super::Keyed::on).
+    /// Each route with its path ids has a key space.
     Resource,
 }
 
 /// What happens to a *final* failure of the body. A success is always stored. A transient failure and a 5xx never are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum Failures {
     /// A failure leaves nothing, and the key is free. A retry runs the body again.
     SuccessOnly,
     /// A failure leaves no business writes. Its reply is stored, and replayed for `failure_ttl`.
     CacheFailures {
         /// How long a failure is replayed, from when it became final.
+        #[serde(rename = "failure_ttl_seconds", serialize_with = "in_seconds")]
+        #[cfg_attr(feature = "utoipa", schema(value_type = u64))]
         failure_ttl: Duration,
     },
+}
+
+fn in_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(duration.as_secs())
+}
+
+impl Scope {
+    /// The scope in one word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Account => "account",
+            Self::Route => "route",
+            Self::Resource => "resource",
+        }
+    }
 }
 
 impl Policy {

@@ -10,34 +10,89 @@ use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Bool, Text, Timestamptz, Uuid as SqlUuid};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::key::Address;
 use crate::schema::idempotency_keys;
 
-/// A record for support, without its reply and its fingerprint.
-#[derive(Clone, Debug, Queryable)]
+/// A record for support, without its reply and its fingerprint: whoever asks for records may not be allowed to see replies.
+#[derive(Clone, Debug, Queryable, Serialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema), schema(as = IdempotencyKey))]
 pub struct Listed {
     /// The record's id: a UUIDv7 of the time at which its request arrived.
     pub id: Uuid,
-    /// The client's key.
+    /// The client's key, without quotes.
     pub key: String,
-    /// The key space.
+    /// The key space: `account`, a route, or a route with its ids.
     pub scope: String,
-    /// The route of the request that made the record.
+    /// The route of the first request with the key.
     pub route: String,
-    /// The id of the request that made the record.
-    pub request_id: Uuid,
-    /// The reply's `Location`.
-    pub location: Option<String>,
-    /// The reply's HTTP status.
+    /// The state of the record.
+    #[diesel(deserialize_as = Option<bool>)]
+    pub state: State,
+    /// The HTTP status of the reply.
     pub status: i16,
-    /// When the transaction began that made the record.
+    /// The reply's `Location`: the resource that the request created. Null if the reply has none.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub location: Option<String>,
+    /// The `X-Request-Id` of the first request with the key. The log has a line with this id.
+    pub request_id: Uuid,
+    /// What a request with this key gets now.
+    #[diesel(deserialize_as = Option<bool>)]
+    pub on_retry: OnRetry,
+    /// When the first request with the key ran.
     pub created_at: DateTime<Utc>,
-    /// None while the reply is provisional.
+    /// Until when the reply is replayed. Null while the reply is provisional.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub expires_at: Option<DateTime<Utc>>,
-    /// By the database's clock. None while the reply is provisional.
-    pub expired: Option<bool>,
+}
+
+/// The state of a record, by the database's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub enum State {
+    /// The reply is a 202 until the outcome is known.
+    Provisional,
+    /// The reply is replayed.
+    Final,
+    /// The key is free again, and the record is about to be deleted.
+    Expired,
+}
+
+/// What a request with a key gets now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub enum OnRetry {
+    /// The same request gets the reply again. Another request is refused.
+    Replays,
+    /// The same request gets 202 until the outcome is known, and then the outcome.
+    Waits,
+    /// The key is free, and a request runs. A key that made an external call is refused, because the call is never made again.
+    Runs,
+}
+
+/// Whether the record is expired. None: the record has no expiry yet.
+impl From<Option<bool>> for State {
+    fn from(expired: Option<bool>) -> Self {
+        match expired {
+            None => Self::Provisional,
+            Some(false) => Self::Final,
+            Some(true) => Self::Expired,
+        }
+    }
+}
+
+impl From<Option<bool>> for OnRetry {
+    fn from(expired: Option<bool>) -> Self {
+        match expired.into() {
+            State::Provisional => Self::Waits,
+            State::Final => Self::Replays,
+            State::Expired => Self::Runs,
+        }
+    }
 }
 
 /// Up to `rows` records of an account, newest first. With `key`, only the key's records. With `after`, only older records.
@@ -54,6 +109,7 @@ pub fn list(
     after: Option<Uuid>,
     rows: i64,
 ) -> QueryResult<Vec<Listed>> {
+    let expired = || idempotency_keys::expires_at.le(diesel::dsl::now.into_sql::<Timestamptz>().nullable());
     let mut query = idempotency_keys::table
         .filter(idempotency_keys::account_id.eq(account_id))
         // On purpose: this condition is always true. PostgreSQL uses the partial index only for queries that state it, and
@@ -64,12 +120,13 @@ pub fn list(
             idempotency_keys::key,
             idempotency_keys::scope,
             idempotency_keys::route,
-            idempotency_keys::request_id,
-            idempotency_keys::location,
+            expired(),
             idempotency_keys::status,
+            idempotency_keys::location,
+            idempotency_keys::request_id,
+            expired(),
             idempotency_keys::created_at,
             idempotency_keys::expires_at,
-            idempotency_keys::expires_at.le(diesel::dsl::now.into_sql::<Timestamptz>().nullable()),
         ))
         .into_boxed();
     if let Some(key) = key {

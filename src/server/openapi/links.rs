@@ -15,13 +15,6 @@ const LEADS: &[(&str, &str, &[&str])] = &[
 /// The links of a response.
 pub fn of(operation: &str, status: &str) -> Value {
     let leads = LEADS.iter().find(|(from, on, _)| *from == operation && *on == status).map_or(&[][..], |lead| lead.2);
-    let mut links: serde_json::Map<_, _> = leads
-        .iter()
-        .map(|&to| (to.to_owned(), json!({"operationId": to, "parameters": {"id": "$response.body#/id"}})))
-        .collect();
-    if (operation, status) == ("createOrder", "201") {
-        let body = json!({"order_id": "$response.body#/id", "payment_method": "pm_card_visa"});
-        links.insert("payOrder".to_owned(), json!({"operationId": "createCharge", "requestBody": body}));
-    }
-    Value::Object(links)
+    let link = |to: &&str| ((*to).to_owned(), json!({"operationId": to, "parameters": {"id": "$response.body#/id"}}));
+    Value::Object(leads.iter().map(link).collect())
 }

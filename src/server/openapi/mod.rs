@@ -1,69 +1,91 @@
-//! The OpenAPI 3.1 document, made from the code.
+//! The OpenAPI 3.1 document, made of the endpoints.
 //!
-//! Each handler's `#[utoipa::path]` describes the operation. Each wire type's `ToSchema` describes members and ranges.
-//! `complete.rs` adds what follows from the route and its policy: problems by status, headers, the key's parameter,
-//! `x-idempotency`. So no data of another file is repeated here.
+//! Each handler's `#[utoipa::path]` describes the operation. Each type's `ToSchema` describes members and ranges. `operation.rs`
+//! adds what follows from the route and its policy: problems by status, headers, the key's parameter, `x-idempotency`.
 
-mod complete;
 mod headers;
 mod links;
+mod operation;
 mod problem;
-
-use std::sync::LazyLock;
+mod schemas;
 
 use actix_web::HttpResponse;
-use serde_json::Value;
+use actix_web::web::Data;
+use serde_json::{Value, json};
 use utoipa::OpenApi;
 
-use crate::server::{health, idempotency_keys, metrics, pages, policies};
-use crate::shop::{charges, entitlements, events, orders, payments, products, refunds};
+use self::headers::headers;
+use self::operation::operation;
+use self::schemas::schemas;
+use crate::http::endpoint::{Api, Endpoint, endpoint};
 
-/// The document as the macros make it.
+/// What the document says about the API as a whole.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Idempotent payments",
-        description = "Orders, charges, refunds and entitlements that a client can retry without fear: a request with an \
+        description = "Orders, charges, refunds and entitlements that a client can retry without fear. A request with an \
             `Idempotency-Key` takes effect once, and a retry gets the first final reply byte for byte. Each operation \
-            says in `x-idempotency` what a retry does. All errors are RFC 9457 problem documents; `type` is a page that \
-            says what to do.",
-        contact(name = "Idempotent payments", url = "https://example.com/idempotent-payments"),
+            says in `x-idempotency` what a retry does. Every error is a problem document (RFC 9457), and its `retry` says \
+            what to do next.",
+        contact(name = "Idempotent payments"),
     ),
     servers((url = "/", description = "This server")),
-    paths(
-        products::list, products::get, products::put,
-        orders::list, orders::create, orders::get, orders::cancel,
-        charges::reads::list, payments::create_charge, charges::reads::get,
-        refunds::reads::list, payments::create_refund, refunds::reads::get,
-        entitlements::reads::list, entitlements::grant, entitlements::reads::get, entitlements::consume, entitlements::revoke,
-        events::list, idempotency_keys::list, policies::list,
-        health::live, health::ready, metrics::page, json, pages::home, pages::docs, pages::docs_file, pages::problem_list, pages::problem, pages::policies,
-    ),
     tags(
         (name = "Products", description = "The catalogue. PUT is idempotent by itself and needs no key."),
-        (name = "Orders", description = "Made at the catalogue's prices, paid by a charge, canceled while pending."),
-        (name = "Charges", description = "The payment of an order through the gateway. A charge is resolved even if the gateway's answer was lost."),
-        (name = "Refunds", description = "A refund gives back part or all of a charge."),
+        (name = "Orders", description = "An order is made at the catalogue's prices, paid by a charge, and can be canceled while it is pending."),
+        (name = "Charges", description = "A charge pays an order through the gateway. Its outcome becomes known even if the gateway's answer is lost."),
+        (name = "Refunds", description = "A refund returns part or all of a charge."),
         (name = "Entitlements", description = "What a customer may use: granted, consumed, revoked."),
-        (name = "Events", description = "One event for each change, in an order that a poller can trust."),
+        (name = "Events", description = "One event for each change, in an order that never changes."),
         (name = "Idempotency", description = "What became of a key, and what each endpoint does with a retry."),
-        (name = "Service", description = "Health, metrics and documentation. No authentication."),
+        (name = "Service", description = "Health, metrics and this document. No authentication."),
     )
 )]
 struct Described;
 
-static DOCUMENT: LazyLock<Value> = LazyLock::new(|| complete::complete(&Described::openapi()));
+/// The document of the server that runs.
+pub struct Document(Value);
+
+impl Document {
+    /// Describes these endpoints.
+    #[must_use]
+    pub fn of(api: &Api) -> Self {
+        Self(document(api))
+    }
+}
 
 /// The document.
 #[must_use]
-pub fn document() -> &'static Value {
-    &DOCUMENT
+pub fn document(api: &Api) -> Value {
+    // Strings, maps and numbers always serialize.
+    let mut document = serde_json::to_value(Described::openapi()).unwrap_or_default();
+    // The licence is an expression of two licences, so no single page describes it.
+    document["info"]["license"] = json!({"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"});
+    document["components"] = json!({
+        "schemas": schemas(api),
+        "headers": headers(),
+        "securitySchemes": {"apiKey": {
+            "type": "http", "scheme": "bearer",
+            "description": "An API key, such as `sk_demo_acme` of the demo. `payments account create NAME` makes one.",
+        }},
+    });
+    for endpoint in &api.endpoints {
+        if let Some(described) = &endpoint.described {
+            document["paths"][&endpoint.path][endpoint.method.to_ascii_lowercase()] = operation(endpoint, described);
+        }
+    }
+    document
+}
+
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    vec![endpoint(__path_json, self::json)]
 }
 
 /// `GET /openapi.json`
 #[utoipa::path(get, path = "/openapi.json", operation_id = "getOpenApi", tag = "Service",
-    summary = "This document", description = "OpenAPI 3.1, made from the code that runs.",
+    summary = "Retrieve this document", description = "Returns the API's description in OpenAPI 3.1.",
     responses((status = 200, body = Value, description = "The document", content_type = "application/json")))]
-pub async fn json() -> HttpResponse {
-    HttpResponse::Ok().json(document())
+pub async fn json(document: Data<Document>) -> HttpResponse {
+    HttpResponse::Ok().json(&document.0)
 }

@@ -3,26 +3,28 @@
 use serde_json::{Map, Value, json};
 
 use super::headers::header_ref;
+use crate::http::endpoint::Endpoint;
 use crate::http::problems::{
     CARD_DECLINED, GATEWAY_FAILED, INVALID_REQUEST, KEY_EXPIRED, Kind, OUT_OF_STOCK, Problem, QUOTA_EXCEEDED,
     REFUND_EXCEEDS_CHARGE, Retry, UNKNOWN_PRODUCT,
 };
-use crate::server::{advice, policies};
+use crate::server::advice;
 
 /// An id for examples.
 const EXAMPLE_ID: &str = "0199a3c4-5b6d-7e8f-9a0b-1c2d3e4f5a6b";
 
-/// On purpose: one schema for all problems, so that client generators keep the schema, and a client can read a problem that is
-/// new.
-pub(super) fn problem_response(status: u16, problems: &[&Problem], route: &str) -> Value {
+/// All problems have one schema, so that generators keep it and a client can read a problem that is new.
+pub(super) fn problem_response(status: u16, problems: &[&Problem], endpoint: &Endpoint) -> Value {
     let lines: Vec<_> = problems.iter().map(|problem| format!("`{}`: {}", problem.slug, problem.meaning)).collect();
     let examples: Map<_, _> = problems
         .iter()
-        .map(|problem| (problem.slug.to_owned(), json!({"summary": problem.title, "value": example(problem, route)})))
+        .map(|problem| {
+            (problem.slug.to_owned(), json!({"summary": problem.title, "value": example(problem, endpoint)}))
+        })
         .collect();
-    let mut names = vec!["X-Request-Id"];
+    let mut names = vec!["X-Request-Id", "Retry-Advice"];
     let kept = |problem: &&Problem| matches!(problem.kind, Kind::Final | Kind::Outcome);
-    if policies::of_route(route).is_some() && problems.iter().any(kept) {
+    if endpoint.policy.is_some() && problems.iter().any(kept) {
         names.extend(["Idempotency-Replayed", "Idempotency-Expires"]);
     }
     match status {
@@ -36,7 +38,7 @@ pub(super) fn problem_response(status: u16, problems: &[&Problem], route: &str) 
     let headers: Map<_, _> = names.into_iter().map(|name| (name.to_owned(), header_ref(name))).collect();
     let told: Vec<_> = problems
         .iter()
-        .map(|problem| json!({"type": format!("/problems/{}", problem.slug), "retry": advice::retries_at(route, problem)}))
+        .map(|problem| json!({"type": format!("/problems/{}", problem.slug), "retry": advice::retries_at(endpoint, problem)}))
         .collect();
     json!({
         "description": lines.join("\n\n"),
@@ -54,7 +56,7 @@ fn extensions(problem: &Problem) -> Value {
     let url = format!("/v1/charges/{EXAMPLE_ID}");
     match problem.slug {
         slug if slug == INVALID_REQUEST.slug => {
-            json!({"errors": [{"pointer": "/items/0/quantity", "detail": "lower than 1"}]})
+            json!({"errors": [{"pointer": "/items/0/quantity", "detail": "must be at least 1"}]})
         }
         slug if slug == CARD_DECLINED.slug => {
             json!({"decline_code": "card_declined", "charge_id": EXAMPLE_ID, "instance": url})
@@ -68,14 +70,14 @@ fn extensions(problem: &Problem) -> Value {
     }
 }
 
-fn example(problem: &Problem, route: &str) -> Value {
+fn example(problem: &Problem, endpoint: &Endpoint) -> Value {
     let mut example = json!({
         "type": format!("/problems/{}", problem.slug),
         "title": problem.title,
         "status": problem.status,
         "detail": problem.meaning,
         "instance": "urn:uuid:0e9f1a3c-7f5b-4f0e-8a55-2f4d3c2b1a09",
-        "retry": advice::retries_at(route, problem)[0],
+        "retry": advice::retries_at(endpoint, problem)[0],
     });
     if let (Some(example), Value::Object(more)) = (example.as_object_mut(), extensions(problem)) {
         example.extend(more);
@@ -91,34 +93,34 @@ pub(super) fn problem_schema() -> Value {
         "description": "An RFC 9457 problem document.",
         "required": ["type", "title", "status", "detail", "instance", "retry"],
         "properties": {
-            "type": {"type": "string", "format": "uri-reference", "description": "The problem's type: the path of its page. Decide by this member."},
-            "title": text("A short name for a person."),
+            "type": {"type": "string", "format": "uri-reference", "description": "The type of the problem, and the path of its page. Show it to people, log it, count it. Decide by `retry` what to do next."},
+            "title": text("The problem's name, for a person."),
             "status": {"type": "integer", "minimum": 400, "maximum": 599, "description": "The HTTP status."},
-            "detail": text("What is particular to this occurrence, for a person."),
+            "detail": text("What happened this time, for a person."),
             "instance": {"type": "string", "format": "uri-reference",
-                "description": "This occurrence: the request's id, or the URL of a charge or refund."},
+                "description": "This occurrence: the id of the request, or the URL of a charge or refund."},
             "retry": {"$ref": "#/components/schemas/Retry"},
             "errors": {
-                "type": "array", "description": "The faults of the request. Only with invalid-request.",
+                "type": "array", "description": "What is wrong with the request: at most 20 faults. Only with invalid-request.",
                 "items": {
                     "type": "object", "required": ["pointer", "detail"],
                     "properties": {
-                        "pointer": text("JSON pointer to the member. If the member is missing: to the place of the member."),
+                        "pointer": text("A JSON pointer to the member, also to one that is missing."),
                         "detail": text("What is wrong with the member."),
                     },
                 },
             },
             "sku": text("The product in question."),
-            "available": {"type": "integer", "description": "The amount or number that is available."},
+            "available": {"type": "integer", "description": "How much is available."},
             "decline_code": text("Why the payment method was declined."),
             "charge_id": id("The charge that failed."),
             "refund_id": id("The refund that failed."),
-            "resource": text("The URL of the resource that the expired key made."),
+            "resource": text("The URL of the resource that the request with the expired key created."),
         },
     })
 }
 
 pub(super) fn retry_schema() -> Value {
     let lines = Retry::ALL.map(|retry| format!("- `{}`: {}", retry.as_str(), retry.for_a_person()));
-    json!({"type": "string", "enum": Retry::ALL, "description": format!("What to do next.\n\n{}", lines.join("\n"))})
+    json!({"type": "string", "enum": Retry::ALL, "description": format!("What to do next. Decide by this member.\n\n{}", lines.join("\n"))})
 }

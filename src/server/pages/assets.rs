@@ -27,7 +27,17 @@ struct Assets;
 #[derive(RustEmbed)]
 #[folder = "src"]
 #[include = "*.rs"]
-struct Sources;
+struct Service;
+
+#[derive(RustEmbed)]
+#[folder = "crates/idempotency/src"]
+#[include = "*.rs"]
+struct Idempotency;
+
+#[derive(RustEmbed)]
+#[folder = "crates/external-calls/src"]
+#[include = "*.rs"]
+struct ExternalCalls;
 
 /// A file of `src/server/pages/assets`.
 pub fn file(name: &str) -> Option<Cow<'static, [u8]>> {
@@ -40,9 +50,16 @@ pub fn text(name: &str) -> Result<String, ApiError> {
     String::from_utf8(bytes.into_owned()).map_err(ApiError::internal)
 }
 
-/// A Rust file of `src`.
-pub fn source(name: &str) -> Option<String> {
-    String::from_utf8(Sources::get(name)?.data.into_owned()).ok()
+/// A Rust file of the service or of its two crates, by its path in the repository.
+pub fn source(path: &str) -> Option<String> {
+    let file = if let Some(name) = path.strip_prefix("src/") {
+        Service::get(name)
+    } else if let Some(name) = path.strip_prefix("crates/idempotency/src/") {
+        Idempotency::get(name)
+    } else {
+        ExternalCalls::get(path.strip_prefix("crates/external-calls/src/")?)
+    };
+    String::from_utf8(file?.data.into_owned()).ok()
 }
 
 /// The media type, by the end of the file's name.

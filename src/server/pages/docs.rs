@@ -19,22 +19,11 @@ const HEAD: &str = "<link rel=\"stylesheet\" href=\"/docs/swagger-ui.css\">\
 const MAIN: &str = "<main id=\"main\" class=\"docs\"><noscript><p>This page needs JavaScript. \
      <a href=\"/openapi.json\">/openapi.json</a> has the same content.</p></noscript><div id=\"swagger-ui\"></div></main>";
 
-/// `GET /docs`
-#[utoipa::path(get, path = "/docs", operation_id = "getDocs", tag = "Service", summary = "The interactive API docs",
-    description = "Swagger UI, served from this binary.",
-    responses((status = 200, body = String, description = "The page", content_type = "text/html")))]
 pub async fn docs(request: HttpRequest) -> HttpResponse {
     page(&request, Place::Docs, "API docs", HEAD, MAIN)
 }
 
-/// `GET /docs/{file}`
-///
-/// # Errors
-/// 404.
-#[utoipa::path(get, path = "/docs/{file}", operation_id = "getDocsFile", tag = "Service",
-    summary = "A file of the documentation's page", description = "Scripts and styles of `/docs`.",
-    params(("file" = String, Path, description = "The file's name", example = "swagger-ui.css")),
-    responses((status = 200, body = String, description = "The file", content_type = "*/*")))]
+/// A script or a style of `/docs`.
 pub async fn docs_file(request: HttpRequest, name: Path<String>) -> Result<HttpResponse, ApiError> {
     let nothing = || ApiError::new(&NOT_FOUND, "the documentation has no such file");
     // Swagger UI's own page and its script are left out: `HEAD` and `assets/docs.js` replace them.

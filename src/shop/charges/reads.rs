@@ -11,12 +11,17 @@ use super::{Charge, Row, find, with_progress};
 use crate::db::Db;
 use crate::http::ApiError;
 use crate::http::auth::Account;
+use crate::http::endpoint::{Endpoint, endpoint};
 use crate::http::rules::{boolean, one_of, uuid};
 use crate::http::{By, Id, Page, Paging, object};
 use crate::schema::{charges, orders};
 use crate::shop::CUSTOMER;
 use crate::shop::status::PaymentStatus;
 use external_calls::parked_references;
+
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    vec![endpoint(__path_list, list), endpoint(__path_get, get)]
+}
 
 object! {
     /// The filters of the list of charges.
@@ -36,10 +41,10 @@ object! {
 ///
 /// # Errors
 /// 422 for a bad page or filter.
-#[utoipa::path(get, path = "/v1/charges", operation_id = "listCharges", tag = "Charges", summary = "Charges",
-    description = "Newest first.",
+#[utoipa::path(get, path = "/v1/charges", operation_id = "listCharges", tag = "Charges", summary = "List charges",
+    description = "Returns your charges, newest first.",
     params(Paging<Uuid, By<Filter>>),
-    responses((status = 200, body = Page<Charge>, description = "A page")))]
+    responses((status = 200, body = Page<Charge>, description = "A page of charges")))]
 pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(account.id, move |conn| {
@@ -84,8 +89,8 @@ fn rows(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Uuid, By<Filt
 ///
 /// # Errors
 /// 404.
-#[utoipa::path(get, path = "/v1/charges/{id}", operation_id = "getCharge", tag = "Charges", summary = "A charge",
-    description = "As it is now.",
+#[utoipa::path(get, path = "/v1/charges/{id}", operation_id = "getCharge", tag = "Charges", summary = "Retrieve a charge",
+    description = "Returns the charge as it is now.",
     params(Id),
     responses((status = 200, body = Charge, description = "The charge")))]
 pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {

@@ -10,10 +10,15 @@ use super::{Entitlement, no_entitlement};
 use crate::db::Db;
 use crate::http::ApiError;
 use crate::http::auth::Account;
+use crate::http::endpoint::{Endpoint, endpoint};
 use crate::http::rules::slug;
 use crate::http::{By, Id, Page, Paging, object};
 use crate::schema::entitlements;
 use crate::shop::CUSTOMER;
+
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    vec![endpoint(__path_list, list), endpoint(__path_get, get)]
+}
 
 object! {
     /// The filters of the list of entitlements.
@@ -29,10 +34,10 @@ object! {
 ///
 /// # Errors
 /// 422 for a bad page, customer or feature.
-#[utoipa::path(get, path = "/v1/entitlements", operation_id = "listEntitlements", tag = "Entitlements", summary = "Entitlements",
-    description = "Newest first.",
+#[utoipa::path(get, path = "/v1/entitlements", operation_id = "listEntitlements", tag = "Entitlements", summary = "List entitlements",
+    description = "Returns your customers' entitlements, newest first.",
     params(Paging<Uuid, By<Filter>>),
-    responses((status = 200, body = Page<Entitlement>, description = "A page")))]
+    responses((status = 200, body = Page<Entitlement>, description = "A page of entitlements")))]
 pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(account.id, move |conn| {
@@ -64,8 +69,8 @@ pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<D
 ///
 /// # Errors
 /// 404.
-#[utoipa::path(get, path = "/v1/entitlements/{id}", operation_id = "getEntitlement", tag = "Entitlements", summary = "An entitlement",
-    description = "As it is now.",
+#[utoipa::path(get, path = "/v1/entitlements/{id}", operation_id = "getEntitlement", tag = "Entitlements", summary = "Retrieve an entitlement",
+    description = "Returns the entitlement as it is now.",
     params(Id),
     responses((status = 200, body = Entitlement, description = "The entitlement")))]
 pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {

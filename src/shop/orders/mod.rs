@@ -26,7 +26,10 @@ use crate::db::Db;
 use crate::http::ApiError;
 use crate::http::Keyed;
 use crate::http::auth::Account;
-use crate::http::problems::{ORDER_NOT_CANCELABLE, PAYMENT_IN_PROGRESS};
+use crate::http::endpoint::{Endpoint, endpoint};
+use crate::http::problems::{
+    MIXED_CURRENCIES, NOT_FOUND, ORDER_NOT_CANCELABLE, OUT_OF_STOCK, PAYMENT_IN_PROGRESS, UNKNOWN_PRODUCT,
+};
 use crate::http::rules::one_of;
 use crate::http::{By, Id, NoBody, Page, Paging, object};
 use crate::schema::{charges, orders};
@@ -52,6 +55,23 @@ pub const CANCEL_ORDER: Policy = Policy {
     wait: seconds(5),
 };
 
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    vec![
+        endpoint(__path_create, create).keyed(CREATE_ORDER).decides([
+            &OUT_OF_STOCK,
+            &UNKNOWN_PRODUCT,
+            &MIXED_CURRENCIES,
+        ]),
+        endpoint(__path_list, list),
+        endpoint(__path_get, get),
+        endpoint(__path_cancel, cancel).keyed(CANCEL_ORDER).decides([
+            &NOT_FOUND,
+            &ORDER_NOT_CANCELABLE,
+            &PAYMENT_IN_PROGRESS,
+        ]),
+    ]
+}
+
 object! {
     /// The filters of the list of orders.
     pub struct Filter {
@@ -66,10 +86,10 @@ object! {
 ///
 /// # Errors
 /// 422 unknown-product, mixed-currencies; 409 out-of-stock. The errors of the idempotency key.
-#[utoipa::path(post, path = "/v1/orders", operation_id = "createOrder", tag = "Orders", summary = "Make an order",
-    description = "The order gets the catalogue's current prices. If a product has a stock, the order reserves its units. A retry must send the same key.",
+#[utoipa::path(post, path = "/v1/orders", operation_id = "createOrder", tag = "Orders", summary = "Create an order",
+    description = "Creates a pending order at the catalogue's current prices, and reserves its units of products with a stock.",
     request_body = NewOrder,
-    responses((status = 201, body = Order, description = "The order, pending")))]
+    responses((status = 201, body = Order, description = "The order")))]
 pub async fn create(account: Account, request: Keyed<NewOrder>, db: Data<Db>) -> Result<Answer, ApiError> {
     CREATE_ORDER
         .run(&**db, account.id, request, move |conn, new| {
@@ -100,10 +120,10 @@ pub async fn create_without_key(
 ///
 /// # Errors
 /// 422 for a bad page.
-#[utoipa::path(get, path = "/v1/orders", operation_id = "listOrders", tag = "Orders", summary = "Orders",
-    description = "Newest first.",
+#[utoipa::path(get, path = "/v1/orders", operation_id = "listOrders", tag = "Orders", summary = "List orders",
+    description = "Returns your orders, newest first.",
     params(Paging<Uuid, By<Filter>>),
-    responses((status = 200, body = Page<Order>, description = "A page")))]
+    responses((status = 200, body = Page<Order>, description = "A page of orders")))]
 pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(account.id, move |conn| {
@@ -131,8 +151,8 @@ pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<D
 ///
 /// # Errors
 /// 404.
-#[utoipa::path(get, path = "/v1/orders/{id}", operation_id = "getOrder", tag = "Orders", summary = "An order",
-    description = "As it is now.",
+#[utoipa::path(get, path = "/v1/orders/{id}", operation_id = "getOrder", tag = "Orders", summary = "Retrieve an order",
+    description = "Returns the order as it is now.",
     params(Id),
     responses((status = 200, body = Order, description = "The order")))]
 pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
@@ -149,11 +169,11 @@ pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse,
 ///
 /// # Errors
 /// 404; 409 order-not-cancelable, payment-in-progress. The errors of the idempotency key.
-#[utoipa::path(post, path = "/v1/orders/{id}/cancel", operation_id = "cancelOrder", tag = "Orders", summary = "Cancel a pending order",
-    description = "Gives its stock back.",
+#[utoipa::path(post, path = "/v1/orders/{id}/cancel", operation_id = "cancelOrder", tag = "Orders", summary = "Cancel an order",
+    description = "Cancels a pending order and returns its reserved units to the stock. A paid order can't be canceled: refund its charge.",
     params(Id),
     request_body = Option<NoBody>,
-    responses((status = 200, body = Order, description = "The order, canceled")))]
+    responses((status = 200, body = Order, description = "The canceled order")))]
 pub async fn cancel(account: Account, id: Id, request: Keyed<NoBody>, db: Data<Db>) -> Result<Answer, ApiError> {
     CANCEL_ORDER
         .run(&**db, account.id, request.on(id.0), move |conn, _| {

@@ -11,11 +11,16 @@ use super::{Refund, Row};
 use crate::db::Db;
 use crate::http::ApiError;
 use crate::http::auth::Account;
+use crate::http::endpoint::{Endpoint, endpoint};
 use crate::http::{By, Id, NoFilter, Page, Paging};
 use crate::schema::{charges as charges_table, refunds};
 use crate::shop::charges;
 use crate::shop::status::PaymentStatus;
 use external_calls::progress;
+
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    vec![endpoint(__path_list, list), endpoint(__path_get, get)]
+}
 
 /// A refund now.
 ///
@@ -46,10 +51,10 @@ fn with_progress(conn: &mut PgConnection, account_id: Uuid, rows: Vec<Row>) -> Q
 ///
 /// # Errors
 /// 404 for the charge; 422 for a bad page.
-#[utoipa::path(get, path = "/v1/charges/{id}/refunds", operation_id = "listRefunds", tag = "Refunds", summary = "Refunds of a charge",
-    description = "Newest first.",
+#[utoipa::path(get, path = "/v1/charges/{id}/refunds", operation_id = "listRefunds", tag = "Refunds", summary = "List the refunds of a charge",
+    description = "Returns the refunds of a charge, newest first.",
     params(Id, Paging<Uuid, By<NoFilter>>),
-    responses((status = 200, body = Page<Refund>, description = "A page")))]
+    responses((status = 200, body = Page<Refund>, description = "A page of refunds")))]
 pub async fn list(
     account: Account,
     charge: Id,
@@ -86,8 +91,8 @@ pub async fn list(
 ///
 /// # Errors
 /// 404.
-#[utoipa::path(get, path = "/v1/refunds/{id}", operation_id = "getRefund", tag = "Refunds", summary = "A refund",
-    description = "As it is now.",
+#[utoipa::path(get, path = "/v1/refunds/{id}", operation_id = "getRefund", tag = "Refunds", summary = "Retrieve a refund",
+    description = "Returns the refund as it is now.",
     params(Id),
     responses((status = 200, body = Refund, description = "The refund")))]
 pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {

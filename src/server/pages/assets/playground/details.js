@@ -6,8 +6,8 @@ import { curl, json } from "./run.js";
 
 /** The source file of each endpoint. */
 const FILES = [
-  [/^.v1.charges.*refunds/, "refunds.rs"], [/^.v1.charges/, "charges.rs"], [/^.v1.entitlements/, "entitlements.rs"],
-  [/^.v1.products/, "products.rs"], [/^.v1.orders/, "orders/mod.rs"],
+  [/^.v1.charges.*refunds/, "src/shop/refunds.rs"], [/^.v1.charges/, "src/shop/charges.rs"], [/^.v1.entitlements/, "src/shop/entitlements.rs"],
+  [/^.v1.products/, "src/shop/products.rs"], [/^.v1.orders/, "src/shop/orders/mod.rs"],
 ];
 
 class RequestDetails extends HTMLElement {
@@ -104,6 +104,6 @@ function rules(request) {
   const type = json(request).type;
   return h("p", { class: "rules" },
     policy && h("a", { href: policy }, "Its policy"),
-    file && h("a", { href: `/source/${file}` }, `src/${file}`),
+    file && h("a", { href: `/source/${file}` }, file),
     type?.startsWith("/problems/") && h("a", { href: type }, "What the problem means"));
 }

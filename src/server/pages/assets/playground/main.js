@@ -64,7 +64,7 @@ function links() {
   return [
     "Behind it: ",
     ...shows.map(([id, what]) => link(`/policies#${id}`, id.startsWith("g") ? `guarantee ${id.toUpperCase()}, ${what}` : what)),
-    link(`/source/${file}`, `src/${file}`),
+    link(`/source/${file}`, file),
   ];
 }
 

@@ -5,7 +5,7 @@ import { fresh, json, pause } from "./run.js";
 /** The time between two clicks of an impatient person, in ms. Some answers take longer, so clicks overlap. */
 const BETWEEN_CLICKS = 60;
 
-/** How often a client asks again after a 202. The settler needs one or two leases. Each round waits for Retry-After. */
+/** How often a client asks again after a 202. The resolver needs one or two leases. Each round waits for Retry-After. */
 const MOST_RETRIES = 30;
 
 const order = (customer, sku = "pro-monthly") => ({ customer, items: [{ sku, quantity: 1 }] });
@@ -116,7 +116,7 @@ export const SCENES = [
     see: "ten orders and ten charges: EUR 49.00 is taken ten times.",
     play: (run) => tenClicks(run, (click) => `click-${click + 1}-${run.name}`),
     promise: (run, ledger) => ledger.orders.length === 10 && ledger.charges.length === 10 && captured(ledger) === 10,
-    preview: clicksPreview("again"), shows: [["g1", "what a key is for"]], file: "orders/mod.rs",
+    preview: clicksPreview("again"), shows: [["g1", "what a key is for"]], file: "src/shop/orders/mod.rs",
   },
   {
     id: "one-key", title: "With one key", wants: 1, purchase: true,
@@ -124,7 +124,7 @@ export const SCENES = [
     see: "one order, one charge, nine replays: EUR 49.00 is taken once.",
     play: (run) => tenClicks(run, () => `purchase-${run.name}`),
     promise: (run, ledger) => ledger.orders.length === 1 && ledger.charges.length === 1 && captured(ledger) === 1,
-    preview: clicksPreview("replayed"), shows: [["g1", "at most once"], ["g8", "how duplicates wait"]], file: "idempotency/mod.rs",
+    preview: clicksPreview("replayed"), shows: [["g1", "at most once"], ["g8", "how duplicates wait"]], file: "crates/idempotency/src/lib.rs",
   },
   {
     id: "lost-answer", title: "The answer is lost", wants: 1,
@@ -133,16 +133,16 @@ export const SCENES = [
     play: lostAnswer, adds: sameBytes,
     promise: (run, ledger) => captured(ledger) === 1 && sameBytes(run) !== "" && statuses(run, "pay again", "and again") === "201,201",
     preview: [bar("order", 0, 30, "aside"), bar("pay", 30, 110, "lost"), bar("pay again", 360, 375, "replayed", 201), bar("and again", 625, 640, "replayed", 201)],
-    shows: [["g3", "the first reply again"]], file: "idempotency/reply.rs",
+    shows: [["g3", "the first reply again"]], file: "crates/idempotency/src/reply.rs",
   },
   {
     id: "lost-gateway-answer", title: "The gateway’s answer is lost", wants: 1,
     says: "The gateway takes the money. The gateway’s answer never arrives.",
-    see: "202 and a provisional record, then the settler asks the gateway, then 201 and one capture. This takes some ten seconds.",
+    see: "202 and a provisional record, then the resolver asks the gateway, then 201 and one capture. This takes some ten seconds.",
     play: lostGatewayAnswer,
     promise: (run, ledger) => run.requests.some((request) => request.status === 202) && run.requests.at(-1).status === 201 && captured(ledger) === 1,
     preview: [bar("order", 0, 60, "aside"), bar("pay", 60, 4100, "flight", 202), bar("retry 1", 5100, 5200, "flight", 202), bar("retry 2", 6200, 6300, "flight", 202), bar("retry 3", 7300, 7400, "replayed", 201)],
-    shows: [["g5", "no charge lost"]], file: "settlement/mod.rs",
+    shows: [["g5", "no charge lost"]], file: "crates/external-calls/src/lib.rs",
   },
   {
     id: "failures", title: "Failures", wants: 0,
@@ -154,7 +154,7 @@ export const SCENES = [
     promise: (run, ledger) => statuses(run, "order a mug", "pay canceled", "order again", "pay again") === "409,409,201,409" && captured(ledger) === 0
       && of(run, "pay again")[0].outcome === "replayed" && of(run, "order again")[0].outcome === "fresh",
     preview: [bar("prepare", 0, 70, "aside"), bar("order a mug", 80, 100, "refused", 409), bar("pay canceled", 105, 130, "refused", 409), bar("restock", 430, 450, "aside", 200), bar("order again", 750, 775, "fresh", 201), bar("pay again", 780, 795, "replayed", 409)],
-    shows: [["failures", "the two policies"]], file: "idempotency/policy.rs",
+    shows: [["failures", "the two policies"]], file: "crates/idempotency/src/policy.rs",
   },
   {
     id: "another-request", title: "Another request", wants: 1,
@@ -164,11 +164,11 @@ export const SCENES = [
     promise: (run, ledger) => statuses(run, "order Pro", "order credits") === "201,422" && unchanged(run) !== "" && captured(ledger) === 1
       && ["201,409", "409,201"].includes(statuses(run, "pay, key A", "pay, key B")),
     preview: [bar("order Pro", 0, 25, "fresh", 201), bar("order credits", 230, 240, "refused", 422), bar("pay, key A", 440, 500, "fresh", 201), bar("pay, key B", 440, 460, "refused", 409)],
-    shows: [["g4", "another request"], ["g6", "two keys, one order"]], file: "idempotency/fingerprint.rs",
+    shows: [["g4", "another request"], ["g6", "two keys, one order"]], file: "crates/idempotency/src/fingerprint.rs",
   },
 ];
 
 export const FREE_PLAY = {
   id: "free-play", title: "Free play", wants: null, says: "Your own request. The page sends copies with a pause between, and drops some answers.",
-  see: "the real answers of this server.", preview: [], shows: [["g1", "all guarantees"]], file: "idempotency/mod.rs",
+  see: "the real answers of this server.", preview: [], shows: [["g1", "all guarantees"]], file: "crates/idempotency/src/lib.rs",
 };
