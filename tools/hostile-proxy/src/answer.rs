@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::http::{Answer, Headers, header};
-use crate::table::{End, Framing, Made, Place, Sending};
+use crate::table::{End, Framing, Made, Place, Sending, Stray};
 
 /// How much of an endless answer a client may read. A client with a limit stops far below, also with large socket buffers.
 const TOO_MUCH: usize = 64 << 20;
@@ -66,7 +66,7 @@ pub async fn deliver(socket: &mut TcpStream, answer: Answer, sending: &Sending, 
     if sending.framing == Framing::Endless {
         return endless(socket, &head, greedy).await;
     }
-    if sending.stray {
+    if sending.stray == Some(Stray::AtOnce) {
         // In one write, so that a client may read both answers at once.
         bytes = bytes.repeat(2);
     }

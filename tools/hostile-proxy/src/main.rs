@@ -12,6 +12,7 @@ mod table;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -132,17 +133,23 @@ impl Target {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    match Cli::parse().command {
+async fn main() -> ExitCode {
+    let done = match Cli::parse().command {
         Command::Run(command) => run_all(&command).await,
         Command::Serve(command) => serve(command).await,
-        Command::List(table) => {
-            for case in table.read()? {
-                println!("{:28} {}", case.name, case.what);
-            }
-            Ok(())
-        }
+        Command::List(table) => list(&table),
+    };
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    // One line: what a person can act on, without a stack.
+    eprintln!("hostile-proxy: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn list(table: &Table) -> Result<()> {
+    for case in table.read()? {
+        println!("{:28} {}", case.name, case.what);
     }
+    Ok(())
 }
 
 async fn run_all(command: &Run) -> Result<()> {

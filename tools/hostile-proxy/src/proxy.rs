@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinHandle;
@@ -13,7 +14,7 @@ use tokio::time::{Duration, sleep};
 
 use crate::answer::{After, deliver, hang};
 use crate::http::{self, Answer, Request, header};
-use crate::table::{Forward, Sending};
+use crate::table::{Forward, Sending, Stray};
 
 /// What the proxy saw of one key.
 #[derive(Debug)]
@@ -128,21 +129,26 @@ impl Proxy {
     }
 
     async fn serve(self: Arc<Self>, mut socket: TcpStream) {
-        let mut buffer = Vec::new();
+        let (mut buffer, mut stray) = (Vec::new(), None);
         // An error is a client that left, or no HTTP: the connection ends.
         while let Ok(Some(request)) = http::read_request(&mut socket, &mut buffer).await {
-            match self.exchange(&mut socket, request).await {
-                Ok(true) => {}
-                _ => return,
+            let last = header(&request.headers, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+            match self.exchange(&mut socket, request, &mut stray).await {
+                Ok(true) if !last => {}
+                // The client knows how this ended, also if closing fails.
+                _ => return drop(socket.shutdown().await),
             }
         }
     }
 
     /// Handles one request. True when the connection can be used again.
-    async fn exchange(&self, socket: &mut TcpStream, request: Request) -> Result<bool> {
+    async fn exchange(&self, socket: &mut TcpStream, request: Request, stray: &mut Option<Answer>) -> Result<bool> {
         let (decision, index) = self.count(&request);
         let sending = decision.plan.get(index).cloned().unwrap_or_default();
         let own = self.forward(request, sending.forward).await?;
+        if let Some(stray) = stray.take() {
+            deliver(socket, stray, &Sending::default(), &decision.greedy).await?;
+        }
         if let (0, Some(answer)) = (index, &own) {
             let _ = decision.first.set(answer.clone());
         }
@@ -154,6 +160,7 @@ impl Proxy {
             (None, None) => return Ok(self.hang(socket).await),
         };
         sleep(Duration::from_millis(sending.wait_ms)).await;
+        *stray = (sending.stray == Some(Stray::Next)).then(|| answer.clone());
         match deliver(socket, answer, &sending, &decision.greedy).await? {
             After::Reuse => Ok(true),
             After::Close => Ok(false),

@@ -93,8 +93,7 @@ pub struct Sending {
     #[serde(default)]
     pub end: End,
     /// A copy of the answer follows on the same connection.
-    #[serde(default)]
-    pub stray: bool,
+    pub stray: Option<Stray>,
 }
 
 /// When the request reaches the API.
@@ -122,6 +121,15 @@ pub struct Made {
     /// A string is sent as it is, everything else as JSON.
     #[serde(default)]
     pub body: Value,
+}
+
+/// When a copy of an answer follows.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stray {
+    AtOnce,
+    /// In place of the answer to the next request on the connection.
+    Next,
 }
 
 /// How the end of the body is marked.
