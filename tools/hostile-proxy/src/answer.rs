@@ -17,8 +17,8 @@ use crate::table::{End, Framing, Made, Place, Sending, Stray};
 /// How much of an endless answer a client may read. A client with a limit stops far below, also with large socket buffers.
 const TOO_MUCH: usize = 64 << 20;
 
-/// The pause between two bytes of a dripping answer: shorter than any limit for a single read.
-const DRIP: Duration = Duration::from_millis(100);
+/// The pause between two bytes of a dripping answer: shorter than any limit for a single read, and some 40 s for the shortest body.
+const DRIP: Duration = Duration::from_millis(200);
 
 /// The longest hang. A client without a limit fails its case by then.
 const HANG: Duration = Duration::from_secs(120);
@@ -104,7 +104,7 @@ fn render(answer: Answer, sending: &Sending, close: bool) -> Result<(Vec<u8>, Ve
         body.splice(0..0, std::iter::repeat_n(b' ', sending.padding));
     }
     if sending.gzip {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(&body)?;
         body = encoder.finish()?;
         set(&mut headers, "Content-Encoding", "gzip");

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 
 use crate::table::Outcome;
 
-/// How long a client may take for one decision. The slowest case takes some 12 s with the limits below.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a client may take for one decision: its deadline, the last answer, and 3 s for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(15 + 2 + 3);
 
 /// The limits that the client is asked to keep, so that a case takes seconds. The three variables stand in docs/clients.md.
 const LIMITS: [(&str, &str); 3] = [("ANSWER_SECONDS", "2"), ("PAUSE_SECONDS", "1"), ("DEADLINE_SECONDS", "15")];
@@ -80,7 +80,7 @@ impl Client {
 
     pub async fn report(&mut self) -> Result<Report> {
         let line =
-            timeout(PATIENCE, self.output.next_line()).await.context("the client says nothing for a minute")??;
+            timeout(PATIENCE, self.output.next_line()).await.context("the client is far beyond its deadline")??;
         let Some(line) = line else { bail!("the client has ended without a word") };
         serde_json::from_str(&line).with_context(|| format!("the client said: {line}"))
     }

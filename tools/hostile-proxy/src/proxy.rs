@@ -20,10 +20,10 @@ use crate::table::{Forward, Sending, Stray};
 #[derive(Debug)]
 pub struct Decision {
     plan: Arc<[Sending]>,
-    body: Vec<u8>,
+    request: Vec<u8>,
     sendings: AtomicUsize,
     first: OnceCell<Answer>,
-    /// A sending had another body than the first one.
+    /// A sending had another method, path or body than the first one.
     changed: AtomicBool,
     /// The client read an endless answer to the end.
     greedy: AtomicBool,
@@ -34,7 +34,7 @@ impl Decision {
     pub fn wrong(&self) -> Option<String> {
         let sendings = self.sendings.load(Ordering::Relaxed);
         if self.changed.load(Ordering::Relaxed) {
-            return Some("two sendings of one key had different bodies".to_owned());
+            return Some("two sendings of one key had different methods, paths or bodies".to_owned());
         }
         if self.greedy.load(Ordering::Relaxed) {
             return Some("the client has no limit on the size of an answer".to_owned());
@@ -177,10 +177,11 @@ impl Proxy {
 
     /// The decision of a request, and how many sendings it had before.
     fn count(&self, request: &Request) -> (Arc<Decision>, usize) {
+        let told = [request.method.as_bytes(), request.path.as_bytes(), &request.body].join(&b' ');
         let fresh = |plan| {
             Arc::new(Decision {
                 plan,
-                body: request.body.clone(),
+                request: told.clone(),
                 sendings: AtomicUsize::new(0),
                 first: OnceCell::new(),
                 changed: AtomicBool::new(false),
@@ -191,7 +192,7 @@ impl Proxy {
         let key = key.trim_matches('"').to_owned();
         let decision =
             Arc::clone(lock(&self.decisions).entry(key).or_insert_with(|| fresh(Arc::clone(&lock(&self.plan)))));
-        if decision.body != request.body {
+        if decision.request != told {
             decision.changed.store(true, Ordering::Relaxed);
         }
         let index = decision.sendings.fetch_add(1, Ordering::Relaxed);

@@ -86,7 +86,7 @@ pub struct Sending {
     /// Spaces before the body, in bytes.
     #[serde(default)]
     pub padding: usize,
-    /// One byte every 100 ms, from here on.
+    /// One byte every 200 ms, from here on.
     pub drip: Option<Place>,
     /// Where the answer ends too early.
     pub cut: Option<Place>,
