@@ -81,7 +81,7 @@ public record Client(String base, String apiKey, Client.Store store, Client.Limi
         }
     }
 
-    /** A row of the table in decisions.sql for each decision. `connect` gives a connection that commits each statement. */
+    /** A row of the table in docs/clients.md for each decision. `connect` gives a connection that commits each statement. */
     public record SqlStore(Callable<Connection> connect) implements Store {
         public Begun begin(String decision, String request) throws Exception {
             try (var connection = connect.call(); var insert = connection.prepareStatement("""

@@ -71,7 +71,7 @@ export class FileStore implements Store {
   }
 }
 
-/** A row of the table in decisions.sql for each decision. `query` is a pool's or a client's of `pg`, outside any transaction. */
+/** A row of the table in docs/clients.md for each decision. `query` is a pool's or a client's of `pg`, outside any transaction. */
 export class SqlStore implements Store {
   constructor(private query: (text: string, values: unknown[]) => Promise<{ rows: any[] }>) {}
 

@@ -89,7 +89,7 @@ class FileStore:
 
 
 class SqlStore:
-    """A row of the table in decisions.sql for each decision. `connect` gives a connection whose `with` commits: a pool's, in your service."""
+    """A row of the table in docs/clients.md for each decision. `connect` gives a connection whose `with` commits: a pool's, in your service."""
 
     def __init__(self, connect):
         self.connect = connect

@@ -158,3 +158,29 @@ fn unchunk(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>> {
         at = start + size + 2;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunked_body_is_whole_only_with_its_last_chunk() {
+        let wire = b"3;name=\"x\"\r\nabc\r\n2\r\nde\r\n0\r\n\r\nGET";
+        let end = wire.len() - 3;
+        assert_eq!(unchunk(wire).unwrap(), Some((b"abcde".to_vec(), end)));
+        for cut in 0..end {
+            assert_eq!(unchunk(&wire[..cut]).unwrap(), None, "cut at {cut}");
+        }
+        assert!(unchunk(b"ffffffff\r\n").is_err() && unchunk(b"x\r\n").is_err());
+    }
+
+    #[test]
+    fn an_answer_that_breaks_off_is_an_error() {
+        let wire = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\nA: b\r\n\r\n{}";
+        let answer = parse_answer(wire).unwrap();
+        assert_eq!((answer.status, answer.headers.len(), answer.body.as_slice()), (200, 1, &b"{}"[..]));
+        for cut in 0..wire.len() {
+            assert!(parse_answer(&wire[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+}

@@ -68,17 +68,26 @@ struct Table {
 #[derive(Args, Debug)]
 struct Target {
     /// The API
-    #[arg(long, env = "API_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    api: String,
-    /// A key of a test account. Products, orders, charges and refunds are made in it
-    #[arg(long, env = "API_KEY", value_name = "KEY", default_value = "sk_demo_acme", hide_env_values = true)]
-    api_key: String,
+    #[arg(long = "api", env = "API_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+}
+
+impl Target {
+    fn address(&self) -> Result<SocketAddr> {
+        let name = self.url.strip_prefix("http://").context("--api must begin with http://")?.trim_end_matches('/');
+        let name = if name.contains(':') { name.to_owned() } else { format!("{name}:80") };
+        let address = name.to_socket_addrs().ok().and_then(|mut all| all.next());
+        address.with_context(|| format!("--api: can't find {name}"))
+    }
 }
 
 #[derive(Args, Debug)]
 struct Run {
     #[command(flatten)]
     target: Target,
+    /// A key of a test account. Products, orders, charges and refunds are made in it
+    #[arg(long, env = "API_KEY", value_name = "KEY", default_value = "sk_demo_acme", hide_env_values = true)]
+    api_key: String,
     #[command(flatten)]
     table: Table,
     /// Also give so many decisions to two processes at once
@@ -108,7 +117,7 @@ struct Serve {
     /// Where the proxy listens
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
     listen: SocketAddr,
-    /// When the requests that a case holds back go on, in seconds after the proxy got them
+    /// Every so many seconds, the requests that a case holds back go on
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     release: u64,
 }
@@ -120,15 +129,6 @@ impl Table {
             None => table::TABLE.to_owned(),
         };
         table::read(&text, &self.cases)
-    }
-}
-
-impl Target {
-    fn api(&self) -> Result<Api> {
-        let name = self.api.strip_prefix("http://").context("--api must begin with http://")?.trim_end_matches('/');
-        let name = if name.contains(':') { name.to_owned() } else { format!("{name}:80") };
-        let address = name.to_socket_addrs().ok().and_then(|mut all| all.next());
-        Ok(Api { address: address.with_context(|| format!("--api: can't find {name}"))?, key: self.api_key.clone() })
     }
 }
 
@@ -153,7 +153,7 @@ fn list(table: &Table) -> Result<()> {
 }
 
 async fn run_all(command: &Run) -> Result<()> {
-    let api = command.target.api()?;
+    let api = Api { address: command.target.address()?, key: command.api_key.clone() };
     let (proxy, base) = Proxy::start(api.address, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let program = Program { command: command.client.clone(), base, api_key: api.key.clone() };
     let cases = if command.no_cases { Vec::new() } else { command.table.read()? };
@@ -189,7 +189,7 @@ async fn run_all(command: &Run) -> Result<()> {
 async fn serve(command: Serve) -> Result<()> {
     let table = Table { cases: vec![command.case], table: command.table };
     let case = table.read()?.pop().context("no such case")?;
-    let (proxy, base) = Proxy::start(command.target.api()?.address, command.listen).await?;
+    let (proxy, base) = Proxy::start(command.target.address()?, command.listen).await?;
     proxy.plan(&case.sendings);
     println!("{} on http://{base}: {}", case.name, case.what);
     proxy.release_every(std::time::Duration::from_secs(command.release)).await

@@ -184,3 +184,20 @@ pub fn read(text: &str, names: &[String]) -> Result<Vec<Case>> {
     }
     Ok(cases.into_iter().filter(|case| names.is_empty() || names.contains(&case.name)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn the_table_has_each_name_once_and_knows_no_other() {
+        let cases = read(TABLE, &[]).unwrap();
+        let names: HashSet<_> = cases.iter().map(|case| &case.name).collect();
+        assert_eq!(names.len(), cases.len());
+        assert!(cases.iter().all(|case| !case.outcomes.is_empty() && !case.what.is_empty()));
+        assert_eq!(read(TABLE, &["late".to_owned()]).unwrap().len(), 1);
+        assert!(read(TABLE, &["lat".to_owned()]).is_err());
+    }
+}

@@ -104,7 +104,7 @@ fn whole(text: &str) -> Option<(&str, &str)> {
     (key.len() == 36 && request.len() == 64).then_some((key, request))
 }
 
-/// A row of the table in decisions.sql for each decision. The connection has no open transaction.
+/// A row of the table in docs/clients.md for each decision. The connection has no open transaction.
 pub struct SqlStore(pub tokio_postgres::Client);
 
 impl Store for SqlStore {
