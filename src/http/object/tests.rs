@@ -1,10 +1,12 @@
 //! Objects are read whole, with bounded work, and documented as they are read.
 
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use utoipa::{PartialSchema, ToSchema};
+use uuid::Uuid;
 
 use super::*;
-use crate::http::rules::{boolean, int, list, nested, text};
+use crate::http::rules::{boolean, int, list, nested, one_of, slug, text, time, uuid};
 
 object! {
     struct Parcel {
@@ -127,4 +129,34 @@ fn the_schema_says_what_is_read() {
     let mut referred = Vec::new();
     Parcel::schemas(&mut referred);
     assert_eq!(json!(referred[0]), json!(["Part", part]));
+}
+
+#[test]
+#[expect(dead_code, reason = "the struct is never made")]
+fn no_fault_repeats_the_value() {
+    object! {
+        struct Every {
+            text: String = text(5),
+            int: i64 = int(1, 9),
+            boolean: bool = boolean(),
+            slug: String = slug(),
+            uuid: Uuid = uuid(),
+            time: DateTime<Utc> = time(),
+            word: &'static str = one_of(&["a", "b"], |word| word),
+            part: Part = nested::<Part>(),
+            parts: Vec<Part> = list(1, 9, ("name", |part: &Part| &part.name)),
+        }
+    }
+    let members = Document::of::<Every>().into_members();
+    let values =
+        [json!("secret secret"), json!(["secret"]), json!({"name": "secret secret"}), json!(-987_654), json!(9876.54)];
+    for value in values {
+        let body: Map<_, _> = members.iter().map(|member| (member.name.to_owned(), value.clone())).collect();
+        let faults = checked_body::<Every>(&body.into()).unwrap_err();
+        // No value is right for any member: each has a fault, or has one inside.
+        assert_eq!(faults.len(), 9, "{faults:?}");
+        for fault in faults {
+            assert!(!["secret", "9876"].iter().any(|part| fault.detail.contains(part)), "{fault:?}");
+        }
+    }
 }
