@@ -29,7 +29,7 @@ const EMPTY: [(&str, &str); 12] = [
         "charges and refunds still processing",
         "(SELECT FROM charges WHERE status = 'processing' UNION ALL SELECT FROM refunds WHERE status = 'processing') odd",
     ),
-    ("external calls still open", "external calls WHERE resolved_at IS NULL"),
+    ("external calls still open", "external_calls WHERE resolved_at IS NULL"),
     (
         "external calls without their charge or refund",
         "(SELECT account_id, reference FROM external_calls EXCEPT ALL (SELECT account_id, reference FROM charges \

@@ -85,7 +85,7 @@ async fn a_gateway_that_asks_to_wait_gets_no_call_until_then() {
 
         assert_eq!(gateway.sendings(), 1, "{status} {retry_after}");
         assert_eq!(
-            app.count("external calls WHERE next_attempt_at > now() + interval '25 seconds'"),
+            app.count("external_calls WHERE next_attempt_at > now() + interval '25 seconds'"),
             1,
             "{retry_after}"
         );

@@ -67,7 +67,7 @@ async fn a_resumed_external_call_that_stays_unknown_is_parked_again() {
     let pass = app.resolver(away()).pass(true).await.unwrap();
 
     assert_eq!((pass.taken, pass.resolved), (1, 0));
-    assert_eq!(app.count("external calls WHERE parked_at IS NOT NULL AND attempts = 21"), 1);
+    assert_eq!(app.count("external_calls WHERE parked_at IS NOT NULL AND attempts = 21"), 1);
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_holder
     hold.let_go();
 
     request.await.unwrap().expect(202);
-    assert_eq!(app.count("external calls WHERE resolved_at IS NULL AND attempts = 2"), 1);
+    assert_eq!(app.count("external_calls WHERE resolved_at IS NULL AND attempts = 2"), 1);
     assert_nothing_is_paid(&app);
 }
 
@@ -116,7 +116,7 @@ async fn a_holder_of_a_refund_that_slept_past_its_lease_writes_nothing_either() 
     let (refund, ()) = tokio::join!(app.refund("k", &charge, None), meanwhile);
 
     refund.expect(202);
-    assert_eq!(app.count("external calls WHERE resolved_at IS NULL AND attempts = 2"), 1);
+    assert_eq!(app.count("external_calls WHERE resolved_at IS NULL AND attempts = 2"), 1);
     assert_eq!((app.count("orders WHERE status = 'paid'"), app.events("refund.succeeded")), (1, 0));
     assert_eq!(app.count("entitlements WHERE revoked_at IS NULL"), 1);
 }
@@ -138,7 +138,7 @@ async fn only_one_holder_has_the_lease() {
 #[tokio::test]
 async fn the_first_lease_and_the_next_last_fifteen_seconds() {
     let (app, hold, request) = charge_under_way().await;
-    assert_eq!(app.count("external calls WHERE next_attempt_at = created_at + interval '15 seconds'"), 1);
+    assert_eq!(app.count("external_calls WHERE next_attempt_at = created_at + interval '15 seconds'"), 1);
     app.let_leases_end();
     let (gateway, next_hold) = held();
     let resolver = app.resolver(gateway);
@@ -147,7 +147,7 @@ async fn the_first_lease_and_the_next_last_fifteen_seconds() {
 
     // `unanswered_at` is the time at which the holder took the lease.
     let whole = "attempts = 2 AND next_attempt_at = unanswered_at + interval '15 seconds'";
-    assert_eq!(app.count(&format!("external calls WHERE {whole}")), 1);
+    assert_eq!(app.count(&format!("external_calls WHERE {whole}")), 1);
 
     next_hold.let_go();
     assert_eq!(next.await.unwrap().resolved, 1);

@@ -13,7 +13,7 @@ async fn a_retry_after_is_heeded_with_no_quick_repeat_and_no_look() {
 
         assert_eq!((office.provider.sendings().len(), office.provider.looks()), (1, 0), "{status}");
         let after_it = "next_attempt_at > now() + interval '28 seconds'";
-        assert_eq!(office.count(&format!("external calls WHERE {after_it}")), 1, "{status}");
+        assert_eq!(office.count(&format!("external_calls WHERE {after_it}")), 1, "{status}");
         office.let_leases_end();
         assert_eq!(office.pass().await.resolved, 1);
         office.assert_paid_once("k", fine).await;
@@ -26,7 +26,7 @@ async fn a_retry_after_of_days_is_heeded_for_ten_minutes() {
     office.unknown_payment("k", Does::AskToWait(503, 1_000_000)).await;
 
     let ten_minutes = "now() + interval '9 minutes' AND now() + interval '11 minutes'";
-    assert_eq!(office.count(&format!("external calls WHERE next_attempt_at BETWEEN {ten_minutes}")), 1);
+    assert_eq!(office.count(&format!("external_calls WHERE next_attempt_at BETWEEN {ten_minutes}")), 1);
 }
 
 /// The pauses are 2 s, 4 s, 8 s, each with up to a quarter more.
@@ -38,7 +38,7 @@ async fn the_pause_doubles_with_each_attempt() {
         // `unanswered_at` is the time at which the holder gave the lease back.
         let wait = format!("interval '{pause} seconds' AND interval '{pause} seconds' * 1.25");
         let due = format!("attempts = {attempts} AND next_attempt_at - unanswered_at BETWEEN {wait}");
-        assert_eq!(office.count(&format!("external calls WHERE {due}")), 1, "{attempts}");
+        assert_eq!(office.count(&format!("external_calls WHERE {due}")), 1, "{attempts}");
         office.provider.script("k", [Does::Answer(429)]);
         office.let_leases_end();
         assert_eq!(office.pass().await.taken, 1);

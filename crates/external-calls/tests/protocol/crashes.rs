@@ -38,6 +38,6 @@ async fn a_crash_leaves_the_external_call_alone_for_no_longer_than_a_lease() {
 
     assert_eq!(office.pay("k", fine).await.status, 202);
 
-    assert_eq!(office.count("external calls WHERE next_attempt_at = created_at + interval '5 seconds'"), 1);
+    assert_eq!(office.count("external_calls WHERE next_attempt_at = created_at + interval '5 seconds'"), 1);
     assert_eq!(office.another_process().pass().await.taken, 0, "the dead holder's lease still runs");
 }

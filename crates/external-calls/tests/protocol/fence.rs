@@ -35,7 +35,7 @@ async fn a_holder_that_slept_past_its_lease_writes_nothing_over_the_next_ones_ou
 
     // The first holder answers with the outcome that the next holder recorded.
     assert_eq!(request.await.unwrap().status, 201);
-    assert_eq!(office.count("external calls WHERE attempts = 2"), 1);
+    assert_eq!(office.count("external_calls WHERE attempts = 2"), 1);
     office.assert_paid_once("k", fine).await;
 }
 
@@ -52,7 +52,7 @@ async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_holder
 
     assert_eq!(request.await.unwrap().status, 202);
     assert_eq!((office.count("receipts"), office.status(fine).as_str()), (0, "paying"));
-    assert_eq!(office.count("external calls WHERE resolved_at IS NULL AND attempts = 2"), 1);
+    assert_eq!(office.count("external_calls WHERE resolved_at IS NULL AND attempts = 2"), 1);
     office.provider.release();
     next.await.unwrap();
     office.let_leases_end();
@@ -74,14 +74,14 @@ async fn a_holder_that_lost_its_lease_and_fails_does_not_shorten_the_next_lease(
     assert_eq!(request.await.unwrap().status, 202);
     // If the first holder gave back its lease, the external call would be due 2 s to 2.5 s later.
     let next_ones = "attempts = 2 AND next_attempt_at > now() + interval '3 seconds'";
-    assert_eq!(office.count(&format!("external calls WHERE {next_ones}")), 1);
+    assert_eq!(office.count(&format!("external_calls WHERE {next_ones}")), 1);
     assert_eq!(next.await.unwrap().resolved, 0);
 }
 
 #[tokio::test]
 async fn the_first_lease_and_the_next_last_as_long_as_the_limits_say() {
     let (office, _, request) = payment_under_way(Does::HoldThenAnswer(429)).await;
-    assert_eq!(office.count("external calls WHERE next_attempt_at = created_at + interval '5 seconds'"), 1);
+    assert_eq!(office.count("external_calls WHERE next_attempt_at = created_at + interval '5 seconds'"), 1);
     office.let_leases_end();
     office.provider.script("AB-1", [Does::HoldThenAnswer(429)]);
     let another = office.another_process();
@@ -89,7 +89,7 @@ async fn the_first_lease_and_the_next_last_as_long_as_the_limits_say() {
     office.provider.until_sent(2).await;
     // `unanswered_at` is the time at which the holder took the lease.
     let whole = "attempts = 2 AND next_attempt_at = unanswered_at + interval '5 seconds'";
-    assert_eq!(office.count(&format!("external calls WHERE {whole}")), 1);
+    assert_eq!(office.count(&format!("external_calls WHERE {whole}")), 1);
     office.provider.release();
     office.provider.release();
     request.await.unwrap();
@@ -156,7 +156,7 @@ async fn if_two_resolvers_see_a_due_external_call_only_one_takes_it() {
     turns.add_permits(100);
 
     assert_eq!(late.await.unwrap().taken, 0);
-    assert_eq!((office.provider.sendings().len(), office.count("external calls WHERE attempts = 2")), (2, 1));
+    assert_eq!((office.provider.sendings().len(), office.count("external_calls WHERE attempts = 2")), (2, 1));
 }
 
 /// If the holder sent its call now, the call would be younger than the row says. A refusal of the next holder's call could then
@@ -168,7 +168,7 @@ async fn a_holder_that_was_suspended_past_its_lease_does_not_send() {
     let url = office.url.clone();
     office.hook.once(At::Step(Step::Started), move || {
         // The holder is suspended until the lease is over by the database's clock.
-        while count(&url, "external calls WHERE next_attempt_at > now()") > 0 {
+        while count(&url, "external_calls WHERE next_attempt_at > now()") > 0 {
             std::thread::yield_now();
         }
     });

@@ -9,7 +9,7 @@ use external_calls::Step;
 /// No outcome is recorded, and the fine is still `paying`.
 fn assert_undecided(office: &Office, fine: i64) {
     assert_eq!((office.count("receipts"), office.status(fine).as_str()), (0, "paying"));
-    assert_eq!(office.count("external calls WHERE resolved_at IS NULL"), 1);
+    assert_eq!(office.count("external_calls WHERE resolved_at IS NULL"), 1);
 }
 
 #[tokio::test]

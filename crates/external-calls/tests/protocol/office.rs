@@ -122,7 +122,7 @@ impl<const SLOW: bool> Office<SLOW> {
     pub async fn assert_paid_once(&self, key: &str, fine: i64) {
         assert_eq!(self.provider.books().len(), 1, "payments at the provider");
         assert_eq!((self.count("receipts"), self.status(fine).as_str()), (1, "paid"));
-        assert_eq!(self.count("external calls WHERE resolved_at IS NOT NULL"), 1);
+        assert_eq!(self.count("external_calls WHERE resolved_at IS NOT NULL"), 1);
         let retries = [self.pay(key, fine).await, self.pay(key, fine).await];
         for retry in &retries {
             assert_eq!((retry.status, retry.is_replay()), (201, true));

@@ -75,7 +75,7 @@ async fn a_lease_that_cannot_be_taken_is_counted_and_is_no_attempt() {
     let pass = office.pass().await;
 
     assert_eq!((pass.taken, pass.resolved, unknown()), (0, 0, before + 1));
-    assert_eq!(office.count("external calls WHERE attempts = 1"), 1);
+    assert_eq!(office.count("external_calls WHERE attempts = 1"), 1);
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn a_resumed_external_call_that_stays_unknown_is_parked_again() {
 
     assert_eq!((resumed.taken, resumed.resolved), (1, 0));
     let again = format!("parked_at IS NOT NULL AND attempts = {}", QUICK.max_attempts + 1);
-    assert_eq!(office.count(&format!("external calls WHERE {again}")), 1);
+    assert_eq!(office.count(&format!("external_calls WHERE {again}")), 1);
 }
 
 /// For example another release wrote the call in another way.

@@ -88,7 +88,7 @@ async fn after_a_lost_answer_to_the_second_commit_the_outcome_is_found() {
     assert!(paid.header("Idempotency-Expires").is_some());
     office.assert_paid_once("k", fine).await;
     assert_eq!(office.provider.sendings().len(), 1);
-    assert_eq!(office.count("external calls WHERE attempts = 1"), 1);
+    assert_eq!(office.count("external_calls WHERE attempts = 1"), 1);
     let Counts { resolved, unknown, .. } = office.resolver.counts();
     assert_eq!(
         (resolved.load(Ordering::Relaxed), unknown.load(Ordering::Relaxed)),
@@ -115,7 +115,7 @@ async fn a_connection_killed_at_the_second_commit_records_the_outcome_again_and_
 
     assert_eq!((paid.status, paid.is_replay()), (201, false));
     office.assert_paid_once("k", fine).await;
-    assert_eq!((office.provider.sendings().len(), office.count("external calls WHERE attempts = 1")), (1, 1));
+    assert_eq!((office.provider.sendings().len(), office.count("external_calls WHERE attempts = 1")), (1, 1));
 }
 
 /// An office that reaches its database through a proxy that can fail.
@@ -188,8 +188,8 @@ async fn an_outcome_without_its_provisional_record_is_not_recorded_and_ends_up_p
             assert_eq!((pass.taken, pass.resolved), (1, 0), "{loss}");
             assert_eq!((office.count("receipts"), office.status(fine).as_str()), (0, "paying"), "{loss}");
             let open = "resolved_at IS NULL AND next_attempt_at > now() + interval '1 second'";
-            assert_eq!(office.count(&format!("external calls WHERE {open} AND attempts = {attempts}")), 1, "{loss}");
-            assert_eq!(office.count("external calls WHERE parked_at IS NOT NULL"), parked, "{loss}");
+            assert_eq!(office.count(&format!("external_calls WHERE {open} AND attempts = {attempts}")), 1, "{loss}");
+            assert_eq!(office.count("external_calls WHERE parked_at IS NOT NULL"), parked, "{loss}");
         }
     }
 }
