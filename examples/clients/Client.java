@@ -69,7 +69,7 @@ public class Client {
         var charge = pay(run, "a", member(made, "id"), "pm_card_lost_reply");
         System.out.println("lost reply " + charge.statusCode() + " " + member(charge, "status"));
         String second = member(order(run, "b", "pro-monthly", 1), "id");
-        var declined = pay(run, "b", second, "pm_card_declined");
+        var declined = pay(run, "b", second, "pm_card_visa_chargeDeclined");
         System.out.println("declined " + declined.statusCode() + " " + member(declined, "type") + " " + member(declined, "retry"));
         var another = pay(run, "b with another card", second, "pm_card_visa"); // a new decision needs a new key
         System.out.println("another card " + another.statusCode() + " " + member(another, "status"));

@@ -52,7 +52,7 @@ console.log("order", made.status, made.body.status);
 const charge = await pay("a", made.body.id, "pm_card_lost_reply");
 console.log("lost reply", charge.status, charge.body.status);
 const second = await order("b", "pro-monthly", 1);
-const declined = await pay("b", second.body.id, "pm_card_declined");
+const declined = await pay("b", second.body.id, "pm_card_visa_chargeDeclined");
 console.log("declined", declined.status, declined.body.type, declined.body.retry);
 const another = await pay("b with another card", second.body.id, "pm_card_visa"); // a new decision needs a new key
 console.log("another card", another.status, another.body.status);

@@ -51,7 +51,7 @@ if __name__ == "__main__":
     status, charge = pay("a", made["id"], "pm_card_lost_reply")
     print("lost reply", status, charge["status"])
     status, second = order("b", "pro-monthly", 1)
-    status, declined = pay("b", second["id"], "pm_card_declined")
+    status, declined = pay("b", second["id"], "pm_card_visa_chargeDeclined")
     print("declined", status, declined["type"], declined["retry"])
     status, charge = pay("b with another card", second["id"], "pm_card_visa")  # a new decision needs a new key
     print("another card", status, charge["status"])

@@ -102,7 +102,7 @@ fn main() -> io::Result<()> {
     let charge = pay("a", &made.body, "pm_card_lost_reply")?;
     println!("lost reply {} {}", charge.status, text(&charge.body["status"]));
     let second = order("b", "pro-monthly", 1)?;
-    let declined = pay("b", &second.body, "pm_card_declined")?;
+    let declined = pay("b", &second.body, "pm_card_visa_chargeDeclined")?;
     println!("declined {} {} {}", declined.status, text(&declined.body["type"]), text(&declined.body["retry"]));
     // A new decision needs a new key.
     let another = pay("b with another card", &second.body, "pm_card_visa")?;

@@ -4,6 +4,7 @@ mod accounts;
 pub mod args;
 mod data;
 mod database;
+pub mod gateway;
 mod resolve;
 mod serve;
 
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 
 use self::args::{Action, Command, Wrong};
 use self::database::Database;
+use crate::gateway::install_tls;
 use crate::process::logging;
 use crate::server::openapi;
 
@@ -28,6 +30,7 @@ pub fn main() -> ExitCode {
         Ok(command) => command,
         Err(code) => return code,
     };
+    install_tls();
     logging::init(&command.settings.rust_log, command.settings.log_format);
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,

@@ -37,6 +37,7 @@ pub use self::routes::routed;
 use self::routes::routes;
 use self::upgrade::WithoutOffers;
 use crate::db::Db;
+use crate::gateway::webhook::Secrets;
 use crate::http::auth::KnownKeys;
 use crate::process::shutdown::ShuttingDown;
 use crate::shop::payments::Resolver;
@@ -61,6 +62,8 @@ pub struct State {
     pub known_keys: KnownKeys,
     /// Calls the gateway, and resolves.
     pub resolver: Resolver,
+    /// The secrets of the gateway's webhook. Without one there is no such route.
+    pub webhook_secrets: Secrets,
     /// The gateway's books for the playground: only with the demo.
     pub demo: Option<pages::Books>,
     /// The web origins that may call: `scheme://host[:port]`, or with `:*` for any port.
@@ -88,6 +91,7 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
             .app_data(Data::new(state.known_keys))
             .app_data(Data::new(state.resolver))
             .app_data(Data::new(metrics.clone()))
+            .app_data(Data::new(state.webhook_secrets.clone()))
             .app_data(Data::new(state.demo.clone()))
             .app_data(Data::new(state.draining))
             .wrap(from_fn(frame));

@@ -14,7 +14,7 @@ use crate::http::ApiError;
 use crate::http::auth::authenticate;
 use crate::http::problems::NOT_FOUND;
 use crate::server::{health, idempotency_keys, metrics, openapi, pages, policies};
-use crate::shop::{charges, entitlements, events, orders, payments, products, refunds};
+use crate::shop::{charges, entitlements, events, orders, payments, products, refunds, webhooks};
 
 /// Every route. Only `bench` builds have one more.
 fn screen() -> Vec<Path> {
@@ -35,6 +35,7 @@ fn screen() -> Vec<Path> {
         path("/v1/events").list(events::list),
         path("/v1/idempotency-keys").list(idempotency_keys::list),
         path("/v1/policies").get(policies::list),
+        path("/webhooks/stripe").signed(webhooks::stripe),
         path("/").open(pages::home),
         path("/docs").open(pages::docs),
         path("/docs/{file}").open(pages::docs_file),
@@ -104,6 +105,16 @@ impl Path {
         F::Output: Responder + 'static,
     {
         self.with("GET", reading().to(handler))
+    }
+
+    /// POST without an API key: the handler checks the sender's signature.
+    fn signed<F, Args>(self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.with("POST", web::post().to(handler).wrap(from_fn(no_query)))
     }
 
     fn put<F, Args>(self, handler: F) -> Self

@@ -7,6 +7,8 @@ pub mod erasure;
 pub mod events;
 pub mod orders;
 pub mod payments;
+mod processing;
 pub mod products;
 pub mod refunds;
 pub mod status;
+pub mod webhooks;

@@ -154,7 +154,9 @@ pub fn bare() -> Command {
         "DEMO",
         "DEV_POSTGRES_DIR",
         "SHUTDOWN_DELAY",
+        "GATEWAY_KEY",
         "GATEWAY_URL",
+        "GATEWAY_WEBHOOK_SECRET",
         "KEEP_ALIVE",
         "LOG_FORMAT",
         "SANDBOX_BIND",
@@ -171,7 +173,8 @@ pub fn bare() -> Command {
 
 fn command(database: &str, gateway: &str) -> Command {
     let mut command = bare();
-    command.env("DATABASE_URL", database).env("GATEWAY_URL", gateway).env("BIND", "127.0.0.1:0");
+    command.env("DATABASE_URL", database).env("BIND", "127.0.0.1:0");
+    command.env("GATEWAY_URL", gateway).env("GATEWAY_KEY", "sk_test_sandbox");
     // A small pool, because many processes run at once.
     command.env("DB_POOL_SIZE", "4");
     command

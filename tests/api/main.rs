@@ -16,6 +16,7 @@ mod support {
 mod accounts;
 mod advice;
 mod app;
+mod at_the_gateway;
 mod bad_input;
 mod binary;
 mod browsers;

@@ -38,8 +38,8 @@ async fn each_method_that_answers_is_known_at_once() {
         ("pm_card_visa", Outcome::Succeeded, "succeeded"),
         ("pm_card_slow", Outcome::Succeeded, "succeeded"),
         ("pm_card_gateway_error", Outcome::Succeeded, "succeeded"),
-        ("pm_card_declined", declined("card_declined"), "card_declined"),
-        ("pm_card_insufficient_funds", declined("insufficient_funds"), "insufficient_funds"),
+        ("pm_card_visa_chargeDeclined", declined("card_declined"), "card_declined"),
+        ("pm_card_visa_chargeDeclinedInsufficientFunds", declined("insufficient_funds"), "insufficient_funds"),
         ("pm_card_sticky_error", Outcome::Failed, "error"),
     ] {
         let reference = fresh_reference();

@@ -28,7 +28,7 @@ async fn visa_captures_once_and_replays_the_same_bytes() {
 async fn declines_are_402_written_down_once_and_replayed() {
     let sandbox = Sandbox::start();
     for (payment_method, code) in
-        [("pm_card_declined", "card_declined"), ("pm_card_insufficient_funds", "insufficient_funds")]
+        [("pm_card_visa_chargeDeclined", "card_declined"), ("pm_card_visa_chargeDeclinedInsufficientFunds", "insufficient_funds")]
     {
         let reference = fresh_reference();
         let first = sandbox.capture(&reference, 500, payment_method).await;

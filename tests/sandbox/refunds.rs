@@ -43,7 +43,7 @@ async fn only_a_capture_that_succeeded_is_refunded() {
     let reference = fresh_reference();
     assert_eq!(sandbox.refund(&reference, &fresh_reference(), 1).await.status, 422);
     for payment_method in
-        ["pm_card_declined", "pm_card_insufficient_funds", "pm_card_sticky_error", "pm_card_gateway_error"]
+        ["pm_card_visa_chargeDeclined", "pm_card_visa_chargeDeclinedInsufficientFunds", "pm_card_sticky_error", "pm_card_gateway_error"]
     {
         let capture = fresh_reference();
         sandbox.capture(&capture, 500, payment_method).await;

@@ -80,7 +80,7 @@ async fn entitlements(app: &Client) {
 /// Charges and refunds whose outcome is known at once. Returns a charge with a refund.
 async fn payments(app: &Client) -> String {
     let order = app.order("to-pay", "pro-monthly", 1).await.expect(201).id();
-    app.pay("declined", &order, "pm_card_declined").await.expect_problem(402, "card-declined");
+    app.pay("declined", &order, "pm_card_visa_chargeDeclined").await.expect_problem(402, "card-declined");
     let charge = app.pay("paid", &order, "pm_card_visa").await.expect(201).id();
     app.pay("paid", &order, "pm_card_visa").await.expect(201);
     app.pay("again", &order, "pm_card_visa").await.expect_problem(409, "order-not-payable");

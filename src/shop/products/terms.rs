@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
+use crate::gateway::currency;
 use crate::http::{printable, slug};
 use crate::schema::products;
 
@@ -52,7 +53,7 @@ pub struct ProductTerms {
     #[schema(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "Mug")]
     name: String,
     /// Minor units of the currency.
-    #[garde(range(min = 1, max = MAX_UNIT_AMOUNT))]
+    #[garde(range(min = 1, max = MAX_UNIT_AMOUNT), custom(expressible(&self.currency)))]
     #[schema(minimum = 1, maximum = 99_999_999, example = 1200)]
     unit_amount: i64,
     /// ISO 4217.
@@ -66,6 +67,17 @@ pub struct ProductTerms {
     pub(super) stock: Option<i64>,
     #[garde(dive)]
     grants: Option<Grants>,
+}
+
+/// The gateway can't express every amount of every currency.
+fn expressible(currency: &Currency) -> impl FnOnce(&i64, &()) -> garde::Result + '_ {
+    move |amount, ()| {
+        let code = currency.code();
+        match currency::to_gateway(*amount, code) {
+            Some(_) => Ok(()),
+            None => Err(garde::Error::new(format!("the gateway takes only multiples of {} in {code}", currency::step(code)))),
+        }
+    }
 }
 
 /// For serde, with an error in words for a client.
