@@ -78,7 +78,10 @@ impl Object {
             Call::Payment(_) => ("payment_intent", None),
             Call::Refund(refund) => ("refund", Some(refund.payment_intent.as_str())),
         };
-        if self.object != kind || !self.is_of(reference) || of.is_some_and(|of| self.payment_intent.as_deref() != Some(of)) {
+        if self.object != kind
+            || !self.is_of(reference)
+            || of.is_some_and(|of| self.payment_intent.as_deref() != Some(of))
+        {
             return Err(not_understood("it is about another call"));
         }
         let is_same_money = self.currency.eq_ignore_ascii_case(call.currency())

@@ -61,9 +61,8 @@ mod tests {
     use super::*;
 
     /// Stripe's zero-decimal currencies, except the special cases: <https://docs.stripe.com/currencies#zero-decimal>.
-    const ZERO_DECIMAL: [&str; 15] = [
-        "BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF",
-    ];
+    const ZERO_DECIMAL: [&str; 15] =
+        ["BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF"];
 
     #[test]
     fn amounts_are_converted_both_ways() {

@@ -20,7 +20,6 @@ use uuid::Uuid;
 
 use external_calls::{CallError, Limits, Sent};
 
-
 /// The time limits of the calls. The client keeps to them, and the crate `external-calls` counts on them.
 pub const LIMITS: Limits = Limits::DEFAULT;
 

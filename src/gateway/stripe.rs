@@ -172,9 +172,7 @@ fn form(reference: &str, call: Call<'_>, amount: i64) -> Vec<(&'static str, Stri
             ];
             (form, payment.account_id)
         }
-        Call::Refund(refund) => {
-            (vec![amount, ("payment_intent", refund.payment_intent.clone())], refund.account_id)
-        }
+        Call::Refund(refund) => (vec![amount, ("payment_intent", refund.payment_intent.clone())], refund.account_id),
     };
     form.push(("metadata[reference]", reference.to_owned()));
     form.push(("metadata[account]", account_id.to_string()));

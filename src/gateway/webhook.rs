@@ -38,7 +38,11 @@ impl Secrets {
             let rest = secret.strip_prefix("whsec_");
             rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic()))
         };
-        if (1..=2).contains(&secrets.len()) && secrets.iter().all(is_right) { Ok(Self(secrets)) } else { Err(WrongSecrets) }
+        if (1..=2).contains(&secrets.len()) && secrets.iter().all(is_right) {
+            Ok(Self(secrets))
+        } else {
+            Err(WrongSecrets)
+        }
     }
 
     /// Without a secret there is no endpoint.
@@ -60,7 +64,8 @@ impl Secrets {
         if now.as_secs().abs_diff(seconds) > TOLERANCE.as_secs() {
             return Err(BadSignature);
         }
-        let signatures = || parts().filter(|(name, _)| *name == "v1").filter_map(|(_, hex)| bytes(hex)).take(SIGNATURES);
+        let signatures =
+            || parts().filter(|(name, _)| *name == "v1").filter_map(|(_, hex)| bytes(hex)).take(SIGNATURES);
         let is_signed = |secret: &String| {
             let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return false };
             mac.update(time.as_bytes());
@@ -121,7 +126,8 @@ impl Event {
         let event: Self = serde_json::from_slice(body).ok()?;
         let metadata = event.data.object.metadata?;
         // A reference is a SHA-256 in hex. Anything else is somebody else's.
-        let reference = metadata.reference.filter(|text| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        let reference =
+            metadata.reference.filter(|text| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()))?;
         Some((metadata.account?, reference))
     }
 }

@@ -133,7 +133,8 @@ pub(crate) fn insert(
         return Err(ApiError::new(&ORDER_NOT_PAYABLE, format!("the order is {}", order.status.as_str())));
     }
     if currency::to_gateway(order.amount, &order.currency).is_none() {
-        let detail = format!("the gateway takes only multiples of {} in {}", currency::step(&order.currency), order.currency);
+        let detail =
+            format!("the gateway takes only multiples of {} in {}", currency::step(&order.currency), order.currency);
         return Err(ApiError::invalid(&[FieldError { pointer: "/order_id".to_owned(), detail }]));
     }
     let charge: Option<Charge> = diesel::insert_into(charges::table)
@@ -154,7 +155,8 @@ pub(crate) fn insert(
         .returning(Charge::as_returning())
         .get_result(conn)
         .optional()?;
-    let mut charge = charge.ok_or_else(|| ApiError::new(&PAYMENT_IN_PROGRESS, "a payment of this order is under way"))?;
+    let mut charge =
+        charge.ok_or_else(|| ApiError::new(&PAYMENT_IN_PROGRESS, "a payment of this order is under way"))?;
     charge.processing = Some(Progress::first(charge.created_at, &Payments::LIMITS));
     let payment = Payment {
         account_id,

@@ -126,10 +126,14 @@ pub(crate) fn insert(
     let charge = charges::lock(conn, account_id, charge_id)?;
     let amount = refundable(conn, account_id, &charge, new.amount)?;
     let Some(payment_intent) = charge.gateway_id else {
-        return Err(ApiError::new(&CHARGE_NOT_REFUNDABLE, "the charge was made by version 0.1.0, with another gateway"));
+        return Err(ApiError::new(
+            &CHARGE_NOT_REFUNDABLE,
+            "the charge was made by version 0.1.0, with another gateway",
+        ));
     };
     if currency::to_gateway(amount, &charge.currency).is_none() {
-        let detail = format!("the gateway takes only multiples of {} in {}", currency::step(&charge.currency), charge.currency);
+        let detail =
+            format!("the gateway takes only multiples of {} in {}", currency::step(&charge.currency), charge.currency);
         return Err(ApiError::invalid(&[FieldError { pointer: "/amount".to_owned(), detail }]));
     }
     add_refunded(conn, account_id, charge_id, amount)?;

@@ -63,7 +63,10 @@ async fn payment_grants_units_times_quantity_of_each_granting_item() {
 #[tokio::test]
 async fn a_declined_card_is_a_402_whose_replay_is_the_same() {
     let app = App::start().await;
-    for (card, code) in [("pm_card_visa_chargeDeclined", "generic_decline"), ("pm_card_visa_chargeDeclinedInsufficientFunds", "insufficient_funds")] {
+    for (card, code) in [
+        ("pm_card_visa_chargeDeclined", "generic_decline"),
+        ("pm_card_visa_chargeDeclinedInsufficientFunds", "insufficient_funds"),
+    ] {
         let order = app.pending_order().await;
 
         let declined = app.pay(card, &order, card).await.expect_problem(402, "card-declined");

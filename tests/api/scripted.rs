@@ -152,9 +152,8 @@ async fn pay(gateway: Data<Scripted>, call: Form<Parameters>) -> HttpResponse {
             });
             HttpResponse::Ok().json(captured.await.unwrap())
         }
-        Some(Does::Answer(code)) => {
-            HttpResponse::build(status(code)).json(json!({"error": {"type": "invalid_request_error", "code": "scripted"}}))
-        }
+        Some(Does::Answer(code)) => HttpResponse::build(status(code))
+            .json(json!({"error": {"type": "invalid_request_error", "code": "scripted"}})),
         Some(Does::AskToWait(code, when)) => {
             HttpResponse::build(status(code)).insert_header(("Retry-After", when)).finish()
         }

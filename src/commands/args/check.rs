@@ -89,9 +89,11 @@ impl Settings {
                 Err(Wrong::new("GATEWAY_URL", "", right))
             }
             (Some(_), None) => Err(Wrong::new("GATEWAY_KEY", "", WrongKey.to_string())),
-            (Some(_), Some(key)) if key.is_live() && self.seeds_demo() => {
-                Err(Wrong::new("GATEWAY_KEY", HIDDEN, "a live key can't be used with the demo, whose API keys everybody knows"))
-            }
+            (Some(_), Some(key)) if key.is_live() && self.seeds_demo() => Err(Wrong::new(
+                "GATEWAY_KEY",
+                HIDDEN,
+                "a live key can't be used with the demo, whose API keys everybody knows",
+            )),
             (Some(url), Some(key)) => match Stripe::new(url, key) {
                 Ok(_) => Ok(()),
                 Err(error) => Err(Wrong::new("GATEWAY_URL", url, error.to_string())),

@@ -110,9 +110,15 @@ const PAYMENT_METHODS: [(&str, &str); 8] = [
     ("pm_card_visa", "succeeds."),
     ("pm_card_visa_chargeDeclined", "is declined: 402 card-declined."),
     ("pm_card_visa_chargeDeclinedInsufficientFunds", "is declined for lack of money: 402 card-declined."),
-    ("pm_card_threeDSecure2Required", "needs the customer's answer, and is declined with authentication_required: 402 card-declined."),
+    (
+        "pm_card_threeDSecure2Required",
+        "needs the customer's answer, and is declined with authentication_required: 402 card-declined.",
+    ),
     ("pm_card_slow", "succeeds after 3 seconds."),
-    ("pm_card_lost_reply", "succeeds, but the gateway's first answer is lost: 202, and 201 on a retry with the same key."),
+    (
+        "pm_card_lost_reply",
+        "succeeds, but the gateway's first answer is lost: 202, and 201 on a retry with the same key.",
+    ),
     ("pm_card_gateway_error", "succeeds after two errors of the gateway."),
     ("pm_card_sticky_error", "meets an error that the gateway has stored: 202, until the gateway forgets its key."),
 ];

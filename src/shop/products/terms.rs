@@ -75,7 +75,10 @@ fn expressible(currency: &Currency) -> impl FnOnce(&i64, &()) -> garde::Result +
         let code = currency.code();
         match currency::to_gateway(*amount, code) {
             Some(_) => Ok(()),
-            None => Err(garde::Error::new(format!("the gateway takes only multiples of {} in {code}", currency::step(code)))),
+            None => Err(garde::Error::new(format!(
+                "the gateway takes only multiples of {} in {code}",
+                currency::step(code)
+            ))),
         }
     }
 }

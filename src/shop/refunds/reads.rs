@@ -20,7 +20,8 @@ use crate::shop::processing::with_progress;
 /// # Errors
 /// 404.
 pub(crate) fn find(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Refund, ApiError> {
-    let row: Option<Refund> = refunds::table.find((account_id, id)).select(Refund::as_select()).first(conn).optional()?;
+    let row: Option<Refund> =
+        refunds::table.find((account_id, id)).select(Refund::as_select()).first(conn).optional()?;
     let mut refunds = with_progress(conn, account_id, row.into_iter().collect())?;
     refunds.pop().ok_or_else(|| ApiError::not_found("refund"))
 }

@@ -140,12 +140,9 @@ pub fn enter_refund(conn: &mut PgConnection, new: &NewRefund) -> Result<Result<R
         let message = format!("This PaymentIntent ({}) does not have a successful charge to refund.", intent.id);
         return refused("payment_intent", None, message);
     }
-    let earlier: Vec<Refund> = refunds::table
-        .filter(refunds::payment_intent.eq(&intent.id))
-        .select(Refund::as_select())
-        .load(conn)?;
-    let given_back: i64 =
-        earlier.iter().filter(|refund| refund.status() != "failed").map(|refund| refund.amount).sum();
+    let earlier: Vec<Refund> =
+        refunds::table.filter(refunds::payment_intent.eq(&intent.id)).select(Refund::as_select()).load(conn)?;
+    let given_back: i64 = earlier.iter().filter(|refund| refund.status() != "failed").map(|refund| refund.amount).sum();
     let left = intent.amount - given_back;
     if left == 0 {
         let message = "The charge has already been refunded.".to_owned();

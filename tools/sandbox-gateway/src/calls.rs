@@ -52,7 +52,11 @@ impl Call {
             return Err(Refusal::parameter("currency", None, format!("Invalid currency: {currency}.")));
         }
         if !form.truth("confirm")? {
-            return Err(Refusal::parameter("confirm", None, "The sandbox makes only PaymentIntents with confirm=true."));
+            return Err(Refusal::parameter(
+                "confirm",
+                None,
+                "The sandbox makes only PaymentIntents with confirm=true.",
+            ));
         }
         let payment_method = form.take("payment_method").ok_or_else(|| Refusal::missing("payment_method"))?;
         let Some(card) = Card::of(&payment_method) else {
@@ -88,9 +92,15 @@ impl Call {
 fn amount(text: String) -> Result<i64, Refusal> {
     match text.parse() {
         Ok(amount @ 1..=LARGEST_AMOUNT) => Ok(amount),
-        Ok(..=0) => Err(Refusal::parameter("amount", Some("parameter_invalid_integer"), "This value must be greater than or equal to 1.")),
+        Ok(..=0) => Err(Refusal::parameter(
+            "amount",
+            Some("parameter_invalid_integer"),
+            "This value must be greater than or equal to 1.",
+        )),
         Ok(_) => Err(Refusal::parameter("amount", Some("amount_too_large"), "The amount is too large.")),
-        Err(_) => Err(Refusal::parameter("amount", Some("parameter_invalid_integer"), format!("Invalid integer: {text}"))),
+        Err(_) => {
+            Err(Refusal::parameter("amount", Some("parameter_invalid_integer"), format!("Invalid integer: {text}")))
+        }
     }
 }
 

@@ -13,7 +13,8 @@ impl Form {
     /// If the text is not form-encoded, or if it has a scalar parameter twice.
     pub fn parse(text: &[u8]) -> Result<Self, Refusal> {
         let wrong = |message: String| Refusal::parameter("", None, message);
-        let pairs: Vec<(String, String)> = serde_urlencoded::from_bytes(text).map_err(|error| wrong(error.to_string()))?;
+        let pairs: Vec<(String, String)> =
+            serde_urlencoded::from_bytes(text).map_err(|error| wrong(error.to_string()))?;
         let pairs: Vec<_> = pairs.into_iter().map(|(name, value)| (without_index(name), value)).collect();
         let mut names: Vec<_> = pairs.iter().map(|(name, _)| name).filter(|name| !name.ends_with("[]")).collect();
         names.sort();
@@ -77,7 +78,9 @@ impl Form {
 /// `a[0]` as `a[]`.
 fn without_index(name: String) -> String {
     match name.strip_suffix(']').and_then(|rest| rest.rsplit_once('[')) {
-        Some((list, index)) if !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit()) && !list.contains('[') => {
+        Some((list, index))
+            if !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit()) && !list.contains('[') =>
+        {
             format!("{list}[]")
         }
         _ => name,

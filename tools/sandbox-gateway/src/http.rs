@@ -83,15 +83,19 @@ pub async fn nothing_here() -> Result<HttpResponse, Refusal> {
 }
 
 /// Carries out the call, or finds its stored answer. Then delivers the answer in the way of the card.
-async fn answer(request: &HttpRequest, text: String, call: Call, sandbox: Data<Sandbox>) -> Result<HttpResponse, Refusal> {
+async fn answer(
+    request: &HttpRequest,
+    text: String,
+    call: Call,
+    sandbox: Data<Sandbox>,
+) -> Result<HttpResponse, Refusal> {
     let key = idempotency_key(request)?;
     let place = match &key {
         Some(key) => Some(sandbox.in_flight.enter(key).ok_or(Refusal::Overlap)?),
         None => None,
     };
     let (key_ttl, sent_key) = (sandbox.key_ttl, key.clone());
-    let answer =
-        sandbox.query(move |conn| keys::carry_out(conn, sent_key.as_deref(), key_ttl, &text, &call)).await?;
+    let answer = sandbox.query(move |conn| keys::carry_out(conn, sent_key.as_deref(), key_ttl, &text, &call)).await?;
     if let Some(made) = answer.made {
         sandbox.tell(made);
     }
@@ -127,7 +131,8 @@ fn hang_up() -> HttpResponse {
 }
 
 fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Refusal> {
-    let wrong = || Refusal::parameter("Idempotency-Key", None, "Idempotency-Key must be one header of 1 to 255 characters.");
+    let wrong =
+        || Refusal::parameter("Idempotency-Key", None, "Idempotency-Key must be one header of 1 to 255 characters.");
     let mut sent = request.headers().get_all("Idempotency-Key");
     match (sent.next(), sent.next()) {
         (None, _) => Ok(None),

@@ -116,7 +116,14 @@ pub fn carry_out(
                 return Err(Refusal::KeyReused);
             }
             if let (Some(status), Some(body)) = (known.status, known.body) {
-                return Ok(Answer { status, body, delivery: Delivery::Prompt, is_stored: true, is_replay: true, made: None });
+                return Ok(Answer {
+                    status,
+                    body,
+                    delivery: Delivery::Prompt,
+                    is_stored: true,
+                    is_replay: true,
+                    made: None,
+                });
             }
             calls = known.calls;
         }
@@ -156,7 +163,9 @@ fn store(conn: &mut PgConnection, key: &str, answer: &Answer) -> QueryResult<()>
 /// Does what the card stands for. An answer that is not stored leaves only the count.
 fn carry_out_payment(conn: &mut PgConnection, new: &NewPayment, calls: i32) -> QueryResult<Answer> {
     let delivery = match new.card {
-        Card::GatewayError if calls <= FAILING_CALLS => return Ok(gateway_error("the sandbox failed; try again", false)),
+        Card::GatewayError if calls <= FAILING_CALLS => {
+            return Ok(gateway_error("the sandbox failed; try again", false));
+        }
         Card::StickyError => return Ok(gateway_error("the sandbox failed this call for good", true)),
         Card::Slow => Delivery::Slow,
         Card::LostReply => Delivery::Lost,

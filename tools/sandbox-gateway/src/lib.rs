@@ -149,15 +149,16 @@ pub fn start(config: Config) -> Result<Running, Error> {
         client: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build()?,
     });
     let bind_error = |source| Error::Bind { bind: config.bind, source };
-    let listening = HttpServer::new(move || App::new().app_data(sandbox.clone()).configure(routes).wrap(from_fn(http::frame)))
-        .workers(WORKERS)
-        .keep_alive(KEEP_ALIVE)
-        // If the client leaves, its call ends, and no longer overlaps the next call.
-        .h1_allow_half_closed(false)
-        .shutdown_timeout(SHUTDOWN_TIMEOUT)
-        .disable_signals()
-        .bind(config.bind)
-        .map_err(bind_error)?;
+    let listening =
+        HttpServer::new(move || App::new().app_data(sandbox.clone()).configure(routes).wrap(from_fn(http::frame)))
+            .workers(WORKERS)
+            .keep_alive(KEEP_ALIVE)
+            // If the client leaves, its call ends, and no longer overlaps the next call.
+            .h1_allow_half_closed(false)
+            .shutdown_timeout(SHUTDOWN_TIMEOUT)
+            .disable_signals()
+            .bind(config.bind)
+            .map_err(bind_error)?;
     let addr = listening.addrs().first().copied().unwrap_or(config.bind);
     let server = listening.run();
     let handle = server.handle();

@@ -36,7 +36,8 @@ impl Listing {
         let mut time = |name: &str, more: i64| -> Result<Option<DateTime<Utc>>, Refusal> {
             let Some(text) = form.take(name) else { return Ok(None) };
             // Times have whole seconds, so "later than" is "from the next second on".
-            let at = text.parse::<i64>().ok().and_then(|seconds| DateTime::from_timestamp(seconds.checked_add(more)?, 0));
+            let at =
+                text.parse::<i64>().ok().and_then(|seconds| DateTime::from_timestamp(seconds.checked_add(more)?, 0));
             at.map(Some).ok_or_else(|| Refusal::parameter(name, None, format!("Invalid timestamp: {text}")))
         };
         let from = time("created[gte]", 0)?.max(time("created[gt]", 1)?);
