@@ -14,7 +14,7 @@ pub struct Key(String);
 
 /// The text is no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it must be a secret key (sk_test_.., sk_live_..) or a restricted key (rk_test_.., rk_live_..)")]
+#[error("it must be an API key of Stripe: sk_test_.., sk_live_.., rk_test_.. or rk_live_..")]
 pub struct WrongKey;
 
 /// Where the money is. A database remembers it, so that charges of one mode never meet the gateway of another.

@@ -19,7 +19,7 @@ pub struct Secrets(Vec<String>);
 
 /// The text is no secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it must be the endpoint's signing secret (whsec_..), or two with a comma while one is rotated")]
+#[error("it must be what Stripe shows for the endpoint, whsec_.., or two of them with a comma")]
 pub struct WrongSecrets;
 
 /// The event was not signed with one of the secrets, or a while ago.

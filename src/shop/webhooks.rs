@@ -31,10 +31,6 @@ pub static DIFFERENCES: AtomicU64 = AtomicU64::new(0);
 ///
 /// # Errors
 /// 400 malformed-request for a bad signature. 404 if no secret is configured. 503 if the event can't be looked into now.
-#[utoipa::path(post, path = "/webhooks/stripe", operation_id = "receiveStripeEvent", tag = "Service", summary = "Stripe's events",
-    description = "Only Stripe calls this. A signed event makes the resolver look at the charge or refund at once, and is not believed.",
-    request_body(content = serde_json::Value, description = "Stripe's event"),
-    responses((status = 200, description = "Taken")))]
 pub async fn stripe(
     request: HttpRequest,
     body: Payload,

@@ -63,6 +63,7 @@ mod scripted;
 mod stale_plans;
 mod stock;
 mod verified;
+mod webhooks;
 mod wrong_settings;
 
 fn prepare_template(url: &str) {

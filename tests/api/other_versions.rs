@@ -45,6 +45,8 @@ fn the_command_refuses_in_one_line_that_names_the_migration_and_the_remedy() {
             .arg(command)
             .env("DATABASE_URL", &url)
             .env("BIND", "127.0.0.1:0")
+            .env("GATEWAY_URL", "http://127.0.0.1:1")
+            .env("GATEWAY_KEY", "sk_test_sandbox")
             .env("RUST_LOG", "off")
             .output()
             .unwrap();

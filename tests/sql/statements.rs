@@ -17,27 +17,29 @@ const DATABASE: &str = "SQL_TEST_DATABASE_URL";
 const SESSION: [&str; 7] = ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET ", "DISCARD PLANS"];
 
 /// The statements that cross accounts, each with the reason why it may.
-const OVER_ALL_ACCOUNTS: [(&str, &str); 5] = [
+const OVER_ALL_ACCOUNTS: [(&str, &str); 7] = [
     (
         "SELECT idempotency_keys.account_id, ctid::text FROM idempotency_keys WHERE (idempotency_keys.expires_at <= ",
         "the sweeper looks for candidates without a lock, then locks and deletes them account by account",
     ),
     (
-        "FROM external_calls WHERE (((external calls.resolved_at IS NULL) AND (external calls.next_attempt_at <= ",
+        "FROM external_calls WHERE (((external_calls.resolved_at IS NULL) AND (external_calls.next_attempt_at <= ",
         "the resolver looks for due external calls without a lock, then takes their leases account by account",
     ),
     (
-        "FROM external_calls WHERE ((external calls.resolved_at IS NULL) AND ((external calls.next_attempt_at <= ",
+        "FROM external_calls WHERE ((external_calls.resolved_at IS NULL) AND ((external_calls.next_attempt_at <= ",
         "the same look, when a person resumes parked external calls",
     ),
     (
-        "SELECT COUNT(*) FROM external_calls WHERE ((external calls.resolved_at IS NULL) AND ",
+        "SELECT COUNT(*) FROM external_calls WHERE ((external_calls.resolved_at IS NULL) AND ",
         "a gauge for the person on call",
     ),
     (
-        "external calls.created_at FROM external_calls WHERE ((external calls.resolved_at IS NULL) AND (external calls.parked_at IS NOT NULL)",
+        "external_calls.created_at FROM external_calls WHERE ((external_calls.resolved_at IS NULL) AND (external_calls.parked_at IS NOT NULL)",
         "the list for the person on call",
     ),
+    ("INSERT INTO gateway_mode (", "the mode of the gateway, of the whole database"),
+    ("SELECT gateway_mode.mode FROM gateway_mode", "the mode of the gateway, of the whole database"),
 ];
 
 /// Every node holds these tables. They map an API key to an account, so no statement can filter them by account.

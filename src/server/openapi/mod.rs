@@ -16,7 +16,7 @@ use serde_json::Value;
 use utoipa::OpenApi;
 
 use crate::server::{health, idempotency_keys, metrics, pages, policies};
-use crate::shop::{charges, entitlements, events, orders, payments, products, refunds, webhooks};
+use crate::shop::{charges, entitlements, events, orders, payments, products, refunds};
 
 /// The document as the macros make it.
 #[derive(OpenApi)]
@@ -37,7 +37,7 @@ use crate::shop::{charges, entitlements, events, orders, payments, products, ref
         refunds::reads::list, payments::create_refund, refunds::reads::get,
         entitlements::reads::list, entitlements::grant, entitlements::reads::get, entitlements::consume, entitlements::revoke,
         events::list, idempotency_keys::list, policies::list,
-        webhooks::stripe, health::live, health::ready, metrics::page, json, pages::home, pages::docs, pages::docs_file, pages::problem_list, pages::problem, pages::policies,
+        health::live, health::ready, metrics::page, json, pages::home, pages::docs, pages::docs_file, pages::problem_list, pages::problem, pages::policies,
     ),
     tags(
         (name = "Products", description = "The catalogue. PUT is idempotent by itself and needs no key."),

@@ -57,9 +57,11 @@ fn extensions(problem: &Problem) -> Value {
             json!({"errors": [{"pointer": "/items/0/quantity", "detail": "lower than 1"}]})
         }
         slug if slug == CARD_DECLINED.slug => {
-            json!({"decline_code": "card_declined", "charge_id": EXAMPLE_ID, "instance": url})
+            json!({"decline_code": "generic_decline", "charge_id": EXAMPLE_ID, "instance": url})
         }
-        slug if slug == GATEWAY_FAILED.slug => json!({"charge_id": EXAMPLE_ID, "instance": url}),
+        slug if slug == GATEWAY_FAILED.slug => {
+            json!({"failure_code": "resource_missing", "charge_id": EXAMPLE_ID, "instance": url})
+        }
         slug if slug == KEY_EXPIRED.slug => json!({"resource": url}),
         slug if slug == OUT_OF_STOCK.slug => json!({"sku": "sticker", "available": 3}),
         slug if slug == UNKNOWN_PRODUCT.slug => json!({"sku": "stickers"}),
@@ -111,6 +113,7 @@ pub(super) fn problem_schema() -> Value {
             "sku": text("The product in question."),
             "available": {"type": "integer", "description": "The amount or number that is available."},
             "decline_code": text("Why the payment method was declined."),
+            "failure_code": text("Why the gateway failed the call: its own code, or gateway_failed."),
             "charge_id": id("The charge that failed."),
             "refund_id": id("The refund that failed."),
             "resource": text("The URL of the resource that the expired key made."),
