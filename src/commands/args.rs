@@ -143,6 +143,10 @@ pub struct Settings {
     /// Seconds until the sandbox gateway forgets a key. Real gateways keep a key for a day
     #[arg(long, env, global = true, default_value = "86400", value_parser = values::seconds::<1, 86_400>)]
     pub sandbox_key_ttl: Duration,
+    /// Where a sandbox gateway that runs alone sends its events, for example `http://127.0.0.1:8080/webhooks/stripe`. They are
+    /// signed with `GATEWAY_WEBHOOK_SECRET`
+    #[arg(long, env, global = true, value_parser = values::gateway_url)]
+    pub sandbox_webhook_url: Option<String>,
     /// Database connections, each with a thread
     #[arg(long, env, global = true, default_value = "10", value_parser = values::pool_size)]
     pub db_pool_size: u32,

@@ -123,7 +123,9 @@ pub fn sandbox_config(
 }
 
 pub fn sandbox_gateway(settings: &Settings, url: &str) -> Result<(), Fatal> {
-    let sandbox = sandbox_gateway::start(sandbox_config(settings, url, None))?;
+    let webhook = settings.sandbox_webhook_url.clone().zip(settings.webhook_secrets.first());
+    let webhook = webhook.map(|(url, secret)| sandbox_gateway::Webhook { url, secret: secret.to_owned() });
+    let sandbox = sandbox_gateway::start(sandbox_config(settings, url, webhook))?;
     say(format_args!("the sandbox gateway listens on http://{}", sandbox.addr))?;
     rt::System::new().block_on(async move {
         let handle = sandbox.handle;

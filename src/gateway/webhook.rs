@@ -45,6 +45,12 @@ impl Secrets {
         }
     }
 
+    /// The first secret, with which a sandbox signs.
+    #[must_use]
+    pub fn first(&self) -> Option<&str> {
+        self.0.first().map(String::as_str)
+    }
+
     /// Without a secret there is no endpoint.
     #[must_use]
     pub fn is_empty(&self) -> bool {

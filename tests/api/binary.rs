@@ -161,6 +161,7 @@ pub fn bare() -> Command {
         "LOG_FORMAT",
         "SANDBOX_BIND",
         "SANDBOX_KEY_TTL",
+        "SANDBOX_WEBHOOK_URL",
         "SWEEP_INTERVAL",
     ];
     for setting in settings {

@@ -77,6 +77,16 @@ impl Settings {
         if matches!(action, Action::Serve | Action::Resolve) {
             self.check_gateway()?;
         }
+        if matches!(action, Action::SandboxGateway)
+            && let Some(url) = &self.sandbox_webhook_url
+            && self.webhook_secrets.is_empty()
+        {
+            return Err(Wrong::new(
+                "SANDBOX_WEBHOOK_URL",
+                url,
+                "GATEWAY_WEBHOOK_SECRET must be set, to sign the events",
+            ));
+        }
         Ok(listener)
     }
 
