@@ -155,6 +155,7 @@ class Server(Program):
             variables["SANDBOX_BIND"] = f"127.0.0.1:{sandbox}"
         else:
             variables["GATEWAY_URL"] = f"http://127.0.0.1:{gateway.port}"
+            variables["GATEWAY_KEY"] = "sk_test_bench"
         # RUST_LOG=warn, because the bench would also measure one log line for each request.
         super().__init__([RELEASE / "payments"], port, "/health/ready", DATABASE_URL=database.url, DEMO="true", RUST_LOG="warn",
                          DB_POOL_SIZE=str(pool), BIND=f"127.0.0.1:{port}", **variables)

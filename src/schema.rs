@@ -34,6 +34,8 @@ diesel::table! {
         idempotency_key -> Varchar,
         request_id -> Uuid,
         created_at -> Timestamptz,
+        #[max_length = 255]
+        gateway_id -> Nullable<Varchar>,
     }
 }
 
@@ -67,6 +69,14 @@ diesel::table! {
         #[sql_name = "type"]
         type_ -> Text,
         data -> Json,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    gateway_mode (only_row) {
+        only_row -> Bool,
+        mode -> Text,
         created_at -> Timestamptz,
     }
 }
@@ -116,6 +126,9 @@ diesel::table! {
         idempotency_key -> Varchar,
         request_id -> Uuid,
         created_at -> Timestamptz,
+        #[max_length = 255]
+        gateway_id -> Nullable<Varchar>,
+        failure_code -> Nullable<Text>,
     }
 }
 
@@ -128,6 +141,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     entitlements,
     event_feeds,
     events,
+    gateway_mode,
     orders,
     products,
     refunds,

@@ -134,7 +134,7 @@ export async function freePlay(browser, base, look) {
   check(/^12 requests: (1 fresh, )?(9|10) replayed, 2 lost\. 1 order, 1 charge, EUR 49\.00 taken once\.$/.test(says), `${name}, free play: ${says}`);
   const records = await api(base, `/v1/idempotency-keys?key=${key}`, "globex");
   equal(records.data.length, 1, `${name}, free play: one record of the key`);
-  await page.selectOption("#free-card", "pm_card_declined");
+  await page.selectOption("#free-card", "pm_card_visa_chargeDeclined");
   await page.click(".new-key");
   check((await page.inputValue("#free-key")) !== key, `${name}, free play: a new key on demand`);
   await page.fill("#free-copies", "2");

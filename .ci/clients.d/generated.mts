@@ -26,7 +26,7 @@ const advice: "again" | "fix" | "new-key" | "never" = problem.retry;
 assert.deepEqual([problem.type, advice, problem.available], ["/problems/out-of-stock", "fix", 10]);
 const charge = await api.POST("/v1/charges", {
   params: { header: { "Idempotency-Key": randomUUID() } },
-  body: { order_id: first.data!.id, payment_method: "pm_card_declined" },
+  body: { order_id: first.data!.id, payment_method: "pm_card_visa_chargeDeclined" },
 });
 assert.equal(charge.error!.retry, "new-key");
 console.log("generated TypeScript client: an order, its replay, and problems with their advice");

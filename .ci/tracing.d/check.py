@@ -6,6 +6,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.parse
 
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -29,8 +30,10 @@ def gateway(seen):
 
     def answer(path, headers, body):
         seen.append((path, headers["traceparent"]))
-        call = json.loads(body)
-        return 201, json.dumps(call | {"outcome": "succeeded"}).encode()
+        call = dict(urllib.parse.parse_qsl(body.decode()))
+        intent = {"id": "pi_1", "object": "payment_intent", "status": "succeeded", "amount": int(call["amount"]),
+                  "currency": call["currency"], "metadata": {"reference": call["metadata[reference]"]}}
+        return 200, json.dumps(intent).encode()
 
     return answer
 
@@ -78,7 +81,7 @@ def the_life_of_a_key():
     # The queue is never sent by time: what arrives was sent by the drain.
     later = {"OTEL_BSP_SCHEDULE_DELAY": "3600000"}
     with listening(receiver(bodies)) as collector, listening(gateway(calls)) as bank:
-        with program(OTEL_EXPORTER_OTLP_ENDPOINT=collector, GATEWAY_URL=bank, **later) as api:
+        with program(OTEL_EXPORTER_OTLP_ENDPOINT=collector, GATEWAY_URL=bank, GATEWAY_KEY="sk_test_bank", **later) as api:
             assert api.exports()
             post = lambda number, path, body, key=KEY: api.send("POST", path, body, Idempotency_Key=key, traceparent=traceparent(number))
             answers = {
@@ -118,16 +121,16 @@ def the_life_of_a_key():
         assert span.kind == Span.SPAN_KIND_SERVER and span.end_time_unix_nano > span.start_time_unix_nano, span
     request, call = of_trace(spans, 4)
     host, port = bank.removeprefix("http://").split(":")
-    assert call.name == "POST /captures" and call.kind == Span.SPAN_KIND_CLIENT, call
+    assert call.name == "POST /v1/payment_intents" and call.kind == Span.SPAN_KIND_CLIENT, call
     assert call.parent_span_id == request.span_id, "the call lies below its request"
     assert attributes(call) == {
-        "http.request.method": "POST", "url.full": f"{bank}/captures", "server.address": host, "server.port": int(port),
-        "http.response.status_code": 201,
+        "http.request.method": "POST", "url.full": f"{bank}/v1/payment_intents", "server.address": host, "server.port": int(port),
+        "http.response.status_code": 200,
     }, attributes(call)
-    assert calls == [("/captures", f"00-{4:032x}-{call.span_id.hex()}-01")], calls
+    assert calls == [("/v1/payment_intents", f"00-{4:032x}-{call.span_id.hex()}-01")], calls
     # Six traces of clients, one call, and the request without a trace; neither probes nor what a client does not sample.
     assert len(spans) == 8, [span.name for span in spans]
-    secrets = [KEY, CUSTOMER, "sk_demo_acme", "pm_card_visa"]
+    secrets = [KEY, CUSTOMER, "sk_demo_acme", "sk_test_bank", "pm_card_visa"]
     for secret in secrets:
         assert not any(secret.encode() in body for body in bodies), f"{secret} was sent to the collector"
     print(f"{len(spans)} spans hold: names, parents, outcomes, and none of {secrets}")

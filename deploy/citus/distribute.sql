@@ -10,7 +10,7 @@ DECLARE
     name text;
 BEGIN
     -- Small, read by every request before the account is known: a copy on every node.
-    FOREACH name IN ARRAY ARRAY['accounts', 'api_keys'] LOOP
+    FOREACH name IN ARRAY ARRAY['accounts', 'api_keys', 'gateway_mode'] LOOP
         IF NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = name::regclass AND repmodel = 't') THEN
             PERFORM create_reference_table(name);
         END IF;

@@ -109,11 +109,15 @@ pub fn check(world: &World, outcomes: &BTreeMap<(Kind, u16), u64>) -> Result<Vec
         findings.push(Finding::new(what, count(&mut payments, from)?));
     }
     for (what, table, book) in [
-        ("captures that differ from succeeded charges", "charges", "captures"),
+        ("payments that differ from succeeded charges", "charges", "payment_intents"),
         ("gateway refunds that differ from ours", "refunds", "refunds"),
     ] {
         let ours = moved(&mut payments, &format!("{table} WHERE status = 'succeeded'"))?;
-        let theirs = moved(&mut gateway, &format!("sandbox.{book} WHERE outcome = 'succeeded'"))?;
+        // A reference is in the metadata at the gateway, as at Stripe.
+        let theirs = format!(
+            "(SELECT metadata->>'reference' AS reference, amount FROM sandbox.{book} WHERE status = 'succeeded') t"
+        );
+        let theirs = moved(&mut gateway, &theirs)?;
         findings.push(Finding::new(what, differences(&ours, &theirs)));
     }
     for (what, kind, statuses, table) in [

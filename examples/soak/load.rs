@@ -17,8 +17,8 @@ const API_KEYS: [&str; 2] = ["sk_demo_acme", "sk_demo_globex"];
 /// Payment methods with their weights: most payments succeed, and each kind of failure happens all the time.
 const CARDS: [(&str, u32); 7] = [
     ("pm_card_visa", 66),
-    ("pm_card_declined", 7),
-    ("pm_card_insufficient_funds", 4),
+    ("pm_card_visa_chargeDeclined", 7),
+    ("pm_card_visa_chargeDeclinedInsufficientFunds", 4),
     ("pm_card_slow", 5),
     ("pm_card_lost_reply", 7),
     ("pm_card_gateway_error", 7),

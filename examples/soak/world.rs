@@ -275,6 +275,7 @@ fn services(payments: &str, gateway_database: String) -> Result<Vec<Service>, Fa
         arguments: vec![
             ("DATABASE_URL", payments.to_owned()),
             ("GATEWAY_URL", format!("http://{gateway}")),
+            ("GATEWAY_KEY", "sk_test_sandbox".to_owned()),
             ("BIND", address.to_string()),
             ("DEMO", "true".to_owned()),
         ],

@@ -15,8 +15,11 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
+use self::check::HIDDEN;
 pub use self::check::{SANDBOX_CONNECTIONS, Wrong, check_server};
 pub use self::values::Origins;
+use crate::gateway::Key;
+use crate::gateway::webhook::Secrets;
 use crate::process::logging::Format;
 
 /// Payments that can be retried: orders, charges, refunds and entitlements behind idempotency keys.
@@ -122,15 +125,28 @@ pub struct Settings {
     /// The directory of the local cluster. The default is in the home directory, for root below /var/tmp
     #[arg(long, env, global = true)]
     pub dev_postgres_dir: Option<PathBuf>,
-    /// The payment gateway. Without this URL, the program starts a sandbox gateway
+    /// The payment gateway: <https://api.stripe.com>, or a server that speaks Stripe's API. With the demo, the default is a
+    /// sandbox gateway that the program starts. Its key is read from the variable `GATEWAY_KEY` (`sk_..` or `rk_..`), and the
+    /// signing secret of its webhook from `GATEWAY_WEBHOOK_SECRET` (one, or two with a comma): a flag would show them to
+    /// everybody who lists the processes
     #[arg(long, env, global = true, value_parser = values::gateway_url)]
     pub gateway_url: Option<String>,
+    /// The gateway's key: only from the environment.
+    #[arg(skip)]
+    pub gateway_key: Option<Key>,
+    /// The signing secrets of the webhook: only from the environment.
+    #[arg(skip)]
+    pub webhook_secrets: Secrets,
     /// The address on which the sandbox gateway listens
     #[arg(long, env, global = true, default_value = "127.0.0.1:8081", value_parser = values::address)]
     pub sandbox_bind: SocketAddr,
     /// Seconds until the sandbox gateway forgets a key. Real gateways keep a key for a day
     #[arg(long, env, global = true, default_value = "86400", value_parser = values::seconds::<1, 86_400>)]
     pub sandbox_key_ttl: Duration,
+    /// Where a sandbox gateway that runs alone sends its events, for example `http://127.0.0.1:8080/webhooks/stripe`. They are
+    /// signed with `GATEWAY_WEBHOOK_SECRET`
+    #[arg(long, env, global = true, value_parser = values::gateway_url)]
+    pub sandbox_webhook_url: Option<String>,
     /// Database connections, each with a thread
     #[arg(long, env, global = true, default_value = "10", value_parser = values::pool_size)]
     pub db_pool_size: u32,
@@ -158,6 +174,20 @@ pub struct Settings {
 }
 
 impl Settings {
+    fn read_secrets(&mut self) -> Result<(), Wrong> {
+        let variable = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        if let Some(text) = variable("GATEWAY_KEY") {
+            let key = Key::parse(&text).map_err(|wrong| Wrong::new("GATEWAY_KEY", HIDDEN, wrong.to_string()))?;
+            self.gateway_key = Some(key);
+        }
+        // Compose files pass a variable that is not set as an empty variable. Without a secret there is no webhook.
+        if let Some(text) = variable("GATEWAY_WEBHOOK_SECRET").filter(|text| !text.is_empty()) {
+            self.webhook_secrets = Secrets::parse(&text)
+                .map_err(|wrong| Wrong::new("GATEWAY_WEBHOOK_SECRET", HIDDEN, wrong.to_string()))?;
+        }
+        Ok(())
+    }
+
     /// Whether the process seeds the demo.
     #[must_use]
     pub fn seeds_demo(&self) -> bool {
@@ -193,6 +223,10 @@ impl Command {
         let settings = &mut command.settings;
         settings.database_url.take_if(|url| url.trim().is_empty());
         settings.dev_postgres_dir.take_if(|dir| dir.as_os_str().is_empty());
+        settings.read_secrets().map_err(|wrong| {
+            eprintln!("payments: {wrong}");
+            ExitCode::from(2)
+        })?;
         Ok(command)
     }
 }

@@ -4,6 +4,7 @@ mod accounts;
 pub mod args;
 mod data;
 mod database;
+pub mod gateway;
 mod resolve;
 mod serve;
 mod silence;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 
 use self::args::{Action, Command, Wrong};
 use self::database::Database;
+use crate::gateway::install_tls;
 use crate::process::logging;
 use crate::server::{api, openapi};
 
@@ -29,6 +31,7 @@ pub fn main() -> ExitCode {
         Ok(command) => command,
         Err(code) => return code,
     };
+    install_tls();
     logging::init(&command.settings.rust_log, command.settings.log_format);
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::commands::args::Settings;
 use crate::db::{Db, migrate};
-use crate::gateway::HttpGateway;
 use crate::shop::payments::{Payments, Resolver};
 use actix_web::rt;
 
 use super::Fatal;
 use super::database::connect;
+use super::gateway::{InUse, remember_mode};
 use super::say;
 use super::serve::sandbox_config;
 
@@ -19,18 +19,19 @@ use super::serve::sandbox_config;
 pub fn resolve(settings: &Settings, url: &str) -> Result<(), Fatal> {
     migrate(url)?;
     rt::System::new().block_on(async move {
-        let gateway_url = if let Some(url) = &settings.gateway_url {
-            url.clone()
+        let gateway = if let Some(gateway) = InUse::of(settings) {
+            gateway
         } else {
-            match sandbox_gateway::start(sandbox_config(settings, url)) {
+            match sandbox_gateway::start(sandbox_config(settings, url, None)) {
                 Ok(sandbox) => drop(rt::spawn(sandbox.server)),
                 Err(sandbox_gateway::Error::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {}
                 Err(error) => return Err(error.into()),
             }
-            format!("http://{}", settings.sandbox_bind)
+            InUse::sandbox(format!("http://{}", settings.sandbox_bind))
         };
+        remember_mode(&mut connect(url)?, gateway.mode())?;
         let db = Db::start(url, settings.db_pool_size)?;
-        let resolver = Resolver::new(Payments(Arc::new(HttpGateway::new(&gateway_url)?)), db.clone());
+        let resolver = Resolver::new(Payments(Arc::new(gateway.client()?)), db.clone());
         let pass = resolver.pass(true).await?;
         say(format_args!("{} charges and refunds taken, {} resolved", pass.taken, pass.resolved))?;
         rt::task::spawn_blocking(move || db.close()).await?;

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::commands::args::{SANDBOX_CONNECTIONS, Settings};
 use crate::db::{Db, NOBODY, migrate};
-use crate::gateway::{Gateway, HttpGateway};
+use crate::gateway::Gateway;
+use crate::gateway::webhook::Secrets;
 use crate::http::ApiError;
 use crate::http::auth::KnownKeys;
 use crate::process::shutdown::{ShuttingDown, end_when_told};
@@ -21,6 +22,7 @@ use actix_web::rt;
 
 use super::Fatal;
 use super::database::{Database, connect};
+use super::gateway::{InUse, remember_mode};
 use super::say;
 use super::silence::Watch;
 
@@ -50,14 +52,20 @@ fn serve_until_told(
     if settings.seeds_demo() {
         demo::seed(&mut connect(url)?).map_err(|error| format!("can't seed the demo: {error}"))?;
     }
-    let sandbox = match settings.gateway_url {
-        Some(_) => None,
-        None => Some(sandbox_gateway::start(sandbox_config(settings, url))?),
+    let mut webhook_secrets = settings.webhook_secrets.clone();
+    let (in_use, sandbox) = match InUse::of(settings) {
+        Some(in_use) => (in_use, None),
+        None => {
+            let (secrets, webhook) = own_webhook(listener.local_addr()?)?;
+            webhook_secrets = secrets;
+            let sandbox = sandbox_gateway::start(sandbox_config(settings, url, Some(webhook)))?;
+            (InUse::sandbox(format!("http://{}", sandbox.addr)), Some(sandbox))
+        }
     };
-    let sandbox_url = sandbox.as_ref().map(|sandbox| format!("http://{}", sandbox.addr));
-    let gateway_url = settings.gateway_url.clone().or_else(|| sandbox_url.clone()).unwrap_or_default();
-    let gateway: Arc<dyn Gateway> = Arc::new(HttpGateway::new(&gateway_url)?);
-    let demo = settings.seeds_demo().then(|| Books::of(&gateway_url)).transpose()?;
+    let sandbox_url = sandbox.as_ref().map(|_| in_use.url.clone());
+    remember_mode(&mut connect(url)?, in_use.mode())?;
+    let gateway: Arc<dyn Gateway> = Arc::new(in_use.client()?);
+    let demo = settings.seeds_demo().then(|| Books::of(&in_use.url, &in_use.key)).transpose()?;
     let db = Db::start(url, settings.db_pool_size)?;
     // From now on the pool ends each wait.
     drop(start);
@@ -75,6 +83,7 @@ fn serve_until_told(
             keep_alive: settings.keep_alive,
             draining: draining.clone(),
             demo,
+            webhook_secrets,
         };
         let server = server::serve(listener, state)?;
         let cut = end_when_told(server.handle(), draining, settings.shutdown_delay);
@@ -98,17 +107,33 @@ fn serve_until_told(
     })
 }
 
-pub fn sandbox_config(settings: &Settings, url: &str) -> sandbox_gateway::Config {
+/// The demo's own webhook, with a secret that only this process and its sandbox know.
+fn own_webhook(api: SocketAddr) -> Result<(Secrets, sandbox_gateway::Webhook), Fatal> {
+    let secret = format!("whsec_{}", uuid::Uuid::new_v4().simple());
+    // A server that listens on all addresses is reached on this machine's.
+    let host = if api.ip().is_unspecified() { format!("127.0.0.1:{}", api.port()) } else { api.to_string() };
+    let url = format!("http://{host}/webhooks/stripe");
+    Ok((Secrets::parse(&secret)?, sandbox_gateway::Webhook { url, secret }))
+}
+
+pub fn sandbox_config(
+    settings: &Settings,
+    url: &str,
+    webhook: Option<sandbox_gateway::Webhook>,
+) -> sandbox_gateway::Config {
     sandbox_gateway::Config {
         database_url: url.to_owned(),
         bind: settings.sandbox_bind,
         key_ttl: settings.sandbox_key_ttl,
         pool_size: SANDBOX_CONNECTIONS,
+        webhook,
     }
 }
 
 pub fn sandbox_gateway(settings: &Settings, url: &str) -> Result<(), Fatal> {
-    let sandbox = sandbox_gateway::start(sandbox_config(settings, url))?;
+    let webhook = settings.sandbox_webhook_url.clone().zip(settings.webhook_secrets.first());
+    let webhook = webhook.map(|(url, secret)| sandbox_gateway::Webhook { url, secret: secret.to_owned() });
+    let sandbox = sandbox_gateway::start(sandbox_config(settings, url, webhook))?;
     say(format_args!("the sandbox gateway listens on http://{}", sandbox.addr))?;
     rt::System::new().block_on(async move {
         let handle = sandbox.handle;
@@ -160,7 +185,7 @@ fn banner(address: SocketAddr, settings: &Settings, database: &Database, sandbox
     row("page", &format!("http://{address}/"));
     row("documentation", &format!("http://{address}/docs"));
     if let Some(sandbox) = sandbox {
-        row("gateway's books", &format!("{sandbox}/captures and {sandbox}/refunds"));
+        row("gateway's books", &format!("curl {sandbox}/v1/payment_intents -u sk_test_sandbox:"));
     }
     if settings.seeds_demo() {
         let keys = demo::keys().map(|(name, key)| format!("{key} ({name})"));

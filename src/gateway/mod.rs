@@ -1,25 +1,36 @@
-//! The payment gateway: its calls and their outcomes.
+//! The payment gateway: its calls and their outcomes. There is one client, [`Stripe`], and it speaks Stripe's HTTP API.
 //!
 //! Guarantees: an implementation sends each call once. An implementation returns an [`Outcome`] only if the gateway's answer is
 //! fully understood and agrees with the call. Everything else is a [`CallError`].
 //!
-//! Not decided here: when a call is sent, sent again or looked up. `external call/learn.rs` decides that.
+//! Not decided here: when a call is sent, sent again or looked up. The crate `external-calls` decides that.
 //!
 //! Don't call these functions inside a database transaction: the transaction would hold its locks while the network waits.
 
-mod http;
+mod answer;
+pub mod currency;
+mod key;
+mod look;
+mod stripe;
+pub mod webhook;
 
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use external_calls::CallError;
+use external_calls::{CallError, Limits, Sent};
 
-pub use http::{HttpGateway, InvalidGatewayUrl, PAYMENT_METHODS};
+/// The time limits of the calls. The client keeps to them, and the crate `external-calls` counts on them.
+pub const LIMITS: Limits = Limits::DEFAULT;
 
-/// Takes money from a card.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Capture {
-    /// The capture's name on both sides, and its idempotency key. Unique for ever: derived, and never made again.
-    pub reference: String,
+pub use key::{Key, Mode, WrongKey};
+pub use stripe::{InvalidGatewayUrl, STRIPE_VERSION, Stripe, install_tls};
+
+/// A payment from a card: a PaymentIntent that is made and confirmed in one call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payment {
+    /// The account that asks for the payment, for the event that Stripe sends about it.
+    pub account_id: Uuid,
     /// In minor units of `currency`, at least 1.
     pub amount: i64,
     /// ISO 4217, three capital letters.
@@ -28,84 +39,81 @@ pub struct Capture {
     pub payment_method: String,
 }
 
-/// Gives back all or part of a capture.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Gives back all or part of a payment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refund {
-    /// The refund's name on both sides, and its idempotency key. Never the capture's reference.
-    pub reference: String,
-    /// The reference of the capture that is refunded.
-    pub capture: String,
-    /// In minor units of the capture's currency, at least 1.
+    /// The account that asks for the refund.
+    pub account_id: Uuid,
+    /// The id of the PaymentIntent that is refunded.
+    pub payment_intent: String,
+    /// In minor units of the payment's currency, at least 1.
     pub amount: i64,
-    /// The capture's currency. The call does not send it, and the answer must agree with it.
+    /// The payment's currency. The call does not send it, and the answer must agree with it.
     pub currency: String,
 }
 
 /// A call that moves money, as it is sent every time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Call {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call<'a> {
     /// Takes money.
-    Capture(Capture),
+    Payment(&'a Payment),
     /// Gives money back.
-    Refund(Refund),
+    Refund(&'a Refund),
 }
 
-/// The final outcome of a call. Sending the call again changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The money moved, once.
-    Succeeded,
-    /// The card's issuer said no, and no money moved.
-    Declined {
-        /// The issuer's reason, such as `card_declined` or `insufficient_funds`.
-        decline_code: String,
-    },
-    /// The gateway refused the call or failed it for good, and no money moved.
-    Failed,
-}
-
-/// A payment gateway. Implementations send each call once. Only the external call module repeats a call.
-pub trait Gateway: Send + Sync + 'static {
-    /// Whether this client can send a payment method of this name. Decided without a call.
-    fn accepts(&self, payment_method: &str) -> bool;
-
-    /// Sends a capture under the idempotency key `capture.reference`.
-    fn capture<'a>(&'a self, capture: &'a Capture) -> BoxFuture<'a, Result<Outcome, CallError>>;
-
-    /// Sends a refund under the idempotency key `refund.reference`.
-    fn refund<'a>(&'a self, refund: &'a Refund) -> BoxFuture<'a, Result<Outcome, CallError>>;
-
-    /// Looks up the outcome of a call in the gateway's books. `None`: the gateway has not carried out the call, but the call may
-    /// be under way. If the books have the reference with another amount, the result is [`CallError::NoAnswer`], so that
-    /// nothing is resolved and nothing is sent.
-    fn find<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Option<Outcome>, CallError>>;
-}
-
-impl Call {
-    /// The reference, which is the idempotency key too.
+impl<'a> Call<'a> {
+    /// In minor units.
     #[must_use]
-    pub fn reference(&self) -> &str {
+    pub fn amount(self) -> i64 {
         match self {
-            Call::Capture(capture) => &capture.reference,
-            Call::Refund(refund) => &refund.reference,
+            Self::Payment(payment) => payment.amount,
+            Self::Refund(refund) => refund.amount,
         }
     }
 
     /// ISO 4217.
     #[must_use]
-    pub fn currency(&self) -> &str {
+    pub fn currency(self) -> &'a str {
         match self {
-            Call::Capture(capture) => &capture.currency,
-            Call::Refund(refund) => &refund.currency,
+            Self::Payment(payment) => &payment.currency,
+            Self::Refund(refund) => &refund.currency,
         }
     }
+}
 
-    /// In minor units.
-    #[must_use]
-    pub fn amount(&self) -> i64 {
-        match self {
-            Call::Capture(capture) => capture.amount,
-            Call::Refund(refund) => refund.amount,
-        }
-    }
+/// The final outcome of a call. Sending the call again changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The id of the PaymentIntent or of the refund. None: the gateway refused the call, and made no object.
+    pub gateway_id: Option<String>,
+    /// What became of the money.
+    pub end: End,
+}
+
+/// What became of the money.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The money moved, once.
+    Succeeded,
+    /// The card's issuer said no, and no money moved.
+    Declined {
+        /// The issuer's reason, such as `generic_decline` or `insufficient_funds`.
+        decline_code: String,
+    },
+    /// The gateway refused the call or failed it for good, and no money moved.
+    Failed {
+        /// The gateway's reason, such as `resource_missing`.
+        code: Option<String>,
+    },
+}
+
+/// A payment gateway. Implementations send each call once. Only the crate `external-calls` repeats a call.
+pub trait Gateway: Send + Sync + 'static {
+    /// Sends a call, with the reference as its idempotency key.
+    fn send<'a>(&'a self, reference: &'a str, call: Call<'a>) -> BoxFuture<'a, Result<Outcome, CallError>>;
+
+    /// Looks up the outcome of a call in the gateway's books. `None`: the gateway has not carried out the call, but the call may
+    /// be under way. If the books have the reference with another amount, the result is [`CallError::NoAnswer`], so that
+    /// nothing is resolved and nothing is sent.
+    fn look_up<'a>(&'a self, sent: &'a Sent, call: Call<'a>) -> BoxFuture<'a, Result<Option<Outcome>, CallError>>;
 }

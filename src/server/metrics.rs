@@ -14,6 +14,7 @@ use crate::db::{Db, NOBODY};
 use crate::http::ApiError;
 use crate::http::endpoint::{Endpoint, endpoint};
 use crate::shop::payments::Resolver;
+use crate::shop::webhooks::DIFFERENCES;
 use external_calls;
 
 /// In seconds. Most requests take milliseconds. A duplicate waits up to 5 s, a charge up to 6 s. The last bucket is for
@@ -100,6 +101,12 @@ async fn snapshot(db: &Db, resolver: &Resolver) -> prometheus::Result<Registry> 
         "resolver_parked_total",
         "Times that a charge or refund was parked.",
         counts.parked.load(Ordering::Relaxed),
+    )?;
+    counter(
+        &registry,
+        "gateway_differences_total",
+        "Resolved charges and refunds that the gateway sees otherwise.",
+        DIFFERENCES.load(Ordering::Relaxed),
     )?;
     // If the database is away, only this series is missing. The other series are still worth a scrape.
     if let Ok(parked) = db.read(NOBODY, |conn| external_calls::parked_count(conn).map_err(ApiError::from)).await {

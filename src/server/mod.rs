@@ -36,6 +36,7 @@ use self::request_log::frame;
 pub use self::routes::api;
 use self::routes::{all, routes};
 use crate::db::Db;
+use crate::gateway::webhook::Secrets;
 use crate::http::auth::KnownKeys;
 use crate::process::shutdown::ShuttingDown;
 use crate::shop::payments::Resolver;
@@ -59,6 +60,8 @@ pub struct State {
     pub known_keys: KnownKeys,
     /// Calls the gateway, and resolves.
     pub resolver: Resolver,
+    /// The secrets of the gateway's webhook. Without one there is no such route.
+    pub webhook_secrets: Secrets,
     /// The gateway's books for the playground: only with the demo.
     pub demo: Option<pages::Books>,
     /// The web origins that may call: `scheme://host[:port]`, or with `:*` for any port.
@@ -86,6 +89,7 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
             .app_data(Data::new(state.known_keys))
             .app_data(Data::new(state.resolver))
             .app_data(Data::new(state.demo))
+            .app_data(Data::new(state.webhook_secrets))
             .app_data(Data::new(state.draining))
             .app_data(metrics.clone())
             .app_data(api.clone())

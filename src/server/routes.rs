@@ -16,7 +16,7 @@ use crate::http::auth::authenticate;
 use crate::http::endpoint::{Api, Endpoint};
 use crate::http::problems::NOT_FOUND;
 use crate::server::{health, idempotency_keys, metrics, openapi, pages, policies};
-use crate::shop::{charges, entitlements, events, orders, payments, products, refunds};
+use crate::shop::{charges, entitlements, events, orders, payments, products, refunds, webhooks};
 
 /// The endpoints of the API, as the OpenAPI document describes them.
 #[must_use]
@@ -61,6 +61,12 @@ pub(super) fn routes(config: &mut ServiceConfig, api: &Api) {
         }
         config.service(resource.route(options(allow)));
     }
+    // Only Stripe calls it, so the OpenAPI document does not describe it.
+    config.service(
+        resource("/webhooks/stripe")
+            .route(web::post().to(webhooks::stripe).wrap(from_fn(no_query)))
+            .route(options(vec!["POST"])),
+    );
     #[cfg(feature = "bench")]
     config.service(
         resource("/bench/orders").route(web::post().to(orders::create_without_key).wrap(from_fn(authenticate))),

@@ -10,16 +10,18 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::gateway::Outcome;
+use crate::gateway::{End, Outcome, Payment, currency};
 use crate::http::ApiError;
 use crate::http::object;
 use crate::http::problems::{CARD_DECLINED, GATEWAY_FAILED, ORDER_NOT_PAYABLE, PAYMENT_IN_PROGRESS};
 use crate::http::rules::{text, uuid};
 use crate::schema::charges;
+use crate::shop::payments::{NO_CODE, Payments};
+use crate::shop::processing::{NoColumn, Processed, Unset, no_column, with_progress};
 use crate::shop::status::{OrderStatus, PaymentStatus};
 use crate::shop::{entitlements, events, orders};
-use external_calls::{Limits, MadeBy, Progress, progress};
-use idempotency::{Failure, Failures, Policy, Prepared, Reply, Scope, hours, seconds};
+use external_calls::{ExternalSystem as _, MadeBy, Progress};
+use idempotency::{Failure, Failures, FieldError, Policy, Prepared, Reply, Scope, hours, seconds};
 
 /// A retry must never send a declined card to the bank a second time, so failures are kept.
 pub const CREATE_CHARGE: Policy = Policy {
@@ -41,8 +43,9 @@ object! {
     }
 }
 
-/// A charge, as the API shows it.
-#[derive(Debug, Serialize, ToSchema)]
+/// A charge, as the API shows it and as the table has it.
+#[derive(Debug, Serialize, ToSchema, Queryable, Selectable)]
+#[diesel(table_name = charges, check_for_backend(diesel::pg::Pg))]
 pub struct Charge {
     /// UUIDv7.
     pub id: Uuid,
@@ -61,10 +64,14 @@ pub struct Charge {
     /// Why the charge failed. Null if it did not fail.
     #[schema(required)]
     pub failure_code: Option<String>,
-    /// The gateway's name for the charge.
+    /// The charge's name at the gateway: `metadata[reference]` of its PaymentIntent.
     pub reference: String,
+    /// The PaymentIntent. Null until it is known, and if the gateway made none.
+    #[schema(required)]
+    pub gateway_id: Option<String>,
     /// How far the external call is. Null when the charge is final.
     #[schema(required)]
+    #[diesel(select_expression = no_column(), select_expression_type = NoColumn, deserialize_as = Unset)]
     pub processing: Option<Progress>,
     /// The key of the request that made the charge.
     pub idempotency_key: String,
@@ -74,68 +81,29 @@ pub struct Charge {
     pub created_at: DateTime<Utc>,
 }
 
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = charges, check_for_backend(diesel::pg::Pg))]
-pub(crate) struct Row {
-    pub id: Uuid,
-    pub order_id: Uuid,
-    pub status: PaymentStatus,
-    pub amount: i64,
-    pub currency: String,
-    pub payment_method: String,
-    pub amount_refunded: i64,
-    pub failure_code: Option<String>,
-    pub reference: String,
-    idempotency_key: String,
-    request_id: Uuid,
-    created_at: DateTime<Utc>,
-}
+impl Processed for Charge {
+    fn open_call(&self) -> Option<&str> {
+        (self.status == PaymentStatus::Processing).then_some(&self.reference)
+    }
 
-impl Row {
-    fn into_charge(self, processing: Option<Progress>) -> Charge {
-        Charge {
-            id: self.id,
-            order_id: self.order_id,
-            status: self.status,
-            amount: self.amount,
-            currency: self.currency,
-            payment_method: self.payment_method,
-            amount_refunded: self.amount_refunded,
-            failure_code: self.failure_code,
-            reference: self.reference,
-            processing,
-            idempotency_key: self.idempotency_key,
-            request_id: self.request_id,
-            created_at: self.created_at,
-        }
+    fn show(&mut self, processing: Progress) {
+        self.processing = Some(processing);
+    }
+
+    fn reload(&self, conn: &mut PgConnection, account_id: Uuid) -> QueryResult<Self> {
+        charges::table.find((account_id, self.id)).select(Self::as_select()).first(conn)
     }
 }
 
 /// The call to the gateway, and the ids that `apply` needs: stored with the external call.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Capture {
-    /// The charge that the capture is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChargeCall {
+    /// The charge.
     pub charge_id: Uuid,
     /// The order that the charge pays.
     pub order_id: Uuid,
-    /// In minor units.
-    pub amount: i64,
-    /// ISO 4217.
-    pub currency: String,
-    /// The name of the stored payment method at the gateway.
-    pub payment_method: String,
-}
-
-impl From<&Charge> for Capture {
-    fn from(charge: &Charge) -> Self {
-        Self {
-            charge_id: charge.id,
-            order_id: charge.order_id,
-            amount: charge.amount,
-            currency: charge.currency.clone(),
-            payment_method: charge.payment_method.clone(),
-        }
-    }
+    /// What is sent.
+    pub payment: Payment,
 }
 
 /// The path of a charge.
@@ -152,12 +120,17 @@ pub(crate) fn insert(
     account_id: Uuid,
     made_by: &MadeBy,
     new: &NewCharge,
-) -> Result<Charge, ApiError> {
+) -> Result<(Charge, ChargeCall), ApiError> {
     let order = orders::lock(conn, account_id, new.order_id)?;
     if order.status != OrderStatus::Pending {
         return Err(ApiError::new(&ORDER_NOT_PAYABLE, format!("the order is {}", order.status.as_str())));
     }
-    let row: Option<Row> = diesel::insert_into(charges::table)
+    if currency::to_gateway(order.amount, &order.currency).is_none() {
+        let detail =
+            format!("the gateway takes only multiples of {} in {}", currency::step(&order.currency), order.currency);
+        return Err(ApiError::invalid(&[FieldError { pointer: "/order_id".to_owned(), detail }]));
+    }
+    let charge: Option<Charge> = diesel::insert_into(charges::table)
         .values((
             charges::account_id.eq(account_id),
             charges::id.eq(Uuid::now_v7()),
@@ -172,12 +145,20 @@ pub(crate) fn insert(
         ))
         // The order is locked and pending, and an order has one live charge. So a conflict means a payment under way.
         .on_conflict_do_nothing()
-        .returning(Row::as_returning())
+        .returning(Charge::as_returning())
         .get_result(conn)
         .optional()?;
-    let row = row.ok_or_else(|| ApiError::new(&PAYMENT_IN_PROGRESS, "a payment of this order is under way"))?;
-    let begun = Progress::first(row.created_at, &Limits::DEFAULT);
-    Ok(row.into_charge(Some(begun)))
+    let mut charge =
+        charge.ok_or_else(|| ApiError::new(&PAYMENT_IN_PROGRESS, "a payment of this order is under way"))?;
+    charge.processing = Some(Progress::first(charge.created_at, &Payments::LIMITS));
+    let payment = Payment {
+        account_id,
+        amount: charge.amount,
+        currency: charge.currency.clone(),
+        payment_method: charge.payment_method.clone(),
+    };
+    let call = ChargeCall { charge_id: charge.id, order_id: charge.order_id, payment };
+    Ok((charge, call))
 }
 
 /// The second transaction: writes the outcome of the charge, with the order, its entitlements and the events.
@@ -187,48 +168,55 @@ pub(crate) fn insert(
 pub(crate) fn apply(
     conn: &mut PgConnection,
     account_id: Uuid,
-    call: &Capture,
+    call: &ChargeCall,
     outcome: &Outcome,
 ) -> Result<Reply, ApiError> {
     orders::lock(conn, account_id, call.order_id)?;
-    let Some((code, problem)) = failure(call.charge_id, outcome) else {
-        let charge = set_outcome(conn, account_id, call.charge_id, PaymentStatus::Succeeded, None)?;
-        let order = orders::set_status(conn, account_id, call.order_id, OrderStatus::Paid)?;
-        entitlements::grant_of_order(conn, account_id, &order)?;
-        return Ok(Reply::created(location(call.charge_id), &charge)?);
-    };
-    set_outcome(conn, account_id, call.charge_id, PaymentStatus::Failed, Some(&code))?;
-    // The problem's instance is the charge's path, so no request's id is needed.
-    Ok(problem.reply(Uuid::nil()))
+    let failure = failure(call.charge_id, &outcome.end);
+    let code = failure.as_ref().map(|(code, _)| code.as_str());
+    let charge = set_outcome(conn, account_id, call.charge_id, outcome.gateway_id.as_deref(), code)?;
+    if let Some((_, problem)) = failure {
+        // The problem's instance is the charge's path, so no request's id is needed.
+        return Ok(problem.reply(Uuid::nil()));
+    }
+    let order = orders::set_status(conn, account_id, call.order_id, OrderStatus::Paid)?;
+    entitlements::grant_of_order(conn, account_id, &order)?;
+    Ok(Reply::created(location(call.charge_id), &charge)?)
 }
 
 fn set_outcome(
     conn: &mut PgConnection,
     account_id: Uuid,
     id: Uuid,
-    status: PaymentStatus,
+    gateway_id: Option<&str>,
     failure_code: Option<&str>,
 ) -> Result<Charge, ApiError> {
+    let status = if failure_code.is_some() { PaymentStatus::Failed } else { PaymentStatus::Succeeded };
     let processing = charges::table.find((account_id, id)).filter(charges::status.eq(PaymentStatus::Processing));
-    let outcome = diesel::update(processing).set((charges::status.eq(status), charges::failure_code.eq(failure_code)));
-    let row: Row = Prepared(outcome.returning(Row::as_returning())).get_result(conn)?;
-    let charge = row.into_charge(None);
+    let outcome = diesel::update(processing).set((
+        charges::status.eq(status),
+        charges::gateway_id.eq(gateway_id),
+        charges::failure_code.eq(failure_code),
+    ));
+    let charge: Charge = Prepared(outcome.returning(Charge::as_returning())).get_result(conn)?;
     events::record(conn, account_id, &format!("charge.{}", status.as_str()), &charge)?;
     Ok(charge)
 }
 
 /// The failure code and the problem of an outcome that is not a success.
-fn failure(id: Uuid, outcome: &Outcome) -> Option<(String, ApiError)> {
-    let (code, problem) = match outcome {
-        Outcome::Succeeded => return None,
-        Outcome::Declined { decline_code } => {
+fn failure(id: Uuid, end: &End) -> Option<(String, ApiError)> {
+    let (code, problem) = match end {
+        End::Succeeded => return None,
+        End::Declined { decline_code } => {
             let detail = format!("the payment method was declined: {decline_code}");
             let problem = ApiError::new(&CARD_DECLINED, detail).with("decline_code", decline_code.as_str());
             (decline_code.clone(), problem)
         }
-        Outcome::Failed => {
+        End::Failed { code } => {
             let detail = "the gateway refused the payment or failed for good; no money moved";
-            ("gateway_failed".to_owned(), ApiError::new(&GATEWAY_FAILED, detail))
+            let code = code.clone().unwrap_or_else(|| NO_CODE.to_owned());
+            let problem = ApiError::new(&GATEWAY_FAILED, detail).with("failure_code", code.as_str());
+            (code, problem)
         }
     };
     Some((code, problem.with("charge_id", id.to_string()).at(location(id))))
@@ -238,8 +226,8 @@ fn failure(id: Uuid, outcome: &Outcome) -> Option<(String, ApiError)> {
 ///
 /// # Errors
 /// 404.
-pub(crate) fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Row, ApiError> {
-    let row = charges::table.find((account_id, id)).select(Row::as_select()).for_update().first(conn).optional()?;
+pub(crate) fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Charge, ApiError> {
+    let row = charges::table.find((account_id, id)).select(Charge::as_select()).for_update().first(conn).optional()?;
     row.ok_or_else(no_charge)
 }
 
@@ -248,24 +236,9 @@ pub(crate) fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Resul
 /// # Errors
 /// 404.
 pub(crate) fn find(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Charge, ApiError> {
-    let row: Option<Row> = charges::table.find((account_id, id)).select(Row::as_select()).first(conn).optional()?;
+    let row = charges::table.find((account_id, id)).select(Charge::as_select()).first(conn).optional()?;
     let mut charges = with_progress(conn, account_id, row.into_iter().collect())?;
     charges.pop().ok_or_else(no_charge)
-}
-
-fn with_progress(conn: &mut PgConnection, account_id: Uuid, rows: Vec<Row>) -> QueryResult<Vec<Charge>> {
-    let processing = rows.iter().filter(|row| row.status == PaymentStatus::Processing);
-    let references: Vec<_> = processing.map(|row| row.reference.as_str()).collect();
-    let open = progress(conn, account_id, &references)?;
-    let shown = |row: Row| match open.get(&row.reference).copied() {
-        // The charge was resolved between the two statements, so the row is final by now.
-        None if row.status == PaymentStatus::Processing => {
-            let row: Row = charges::table.find((account_id, row.id)).select(Row::as_select()).first(conn)?;
-            Ok(row.into_charge(None))
-        }
-        progress => Ok(row.into_charge(progress)),
-    };
-    rows.into_iter().map(shown).collect()
 }
 
 /// 404.

@@ -7,9 +7,11 @@ pub mod erasure;
 pub mod events;
 pub mod orders;
 pub mod payments;
+mod processing;
 pub mod products;
 pub mod refunds;
 pub mod status;
+pub mod webhooks;
 
 use crate::http::rules::{Text, text};
 

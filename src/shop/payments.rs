@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::db::Db;
-use crate::gateway::{self, Gateway, Outcome};
+use crate::gateway::{self, End, Gateway, Outcome};
 use crate::http::ApiError;
 use crate::http::Id;
 use crate::http::Keyed;
@@ -23,10 +23,13 @@ use crate::http::problems::{
     PAYMENT_IN_PROGRESS, REFUND_EXCEEDS_CHARGE,
 };
 use crate::process::failpoint::failpoint;
-use crate::shop::charges::{self, CREATE_CHARGE, Charge, NewCharge};
-use crate::shop::refunds::{self, CREATE_REFUND, NewRefund, Refund};
-use external_calls::{self, CallError, ExternalSystem, MadeBy, Started, Step};
-use idempotency::{Answer, FieldError, Policy, Reply};
+use crate::shop::charges::{self, CREATE_CHARGE, Charge, ChargeCall, NewCharge};
+use crate::shop::refunds::{self, CREATE_REFUND, NewRefund, Refund, RefundCall};
+use external_calls::{self, CallError, ExternalSystem, Limits, MadeBy, Sent, Started, Step};
+use idempotency::{Answer, Policy, Reply};
+
+/// The failure code where the gateway gives none.
+pub(crate) const NO_CODE: &str = "gateway_failed";
 
 /// Resolves charges and refunds.
 pub type Resolver = external_calls::Resolver<Payments, Db>;
@@ -36,7 +39,6 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         endpoint(__path_create_charge, create_charge).keyed(CREATE_CHARGE).decides([
             &CARD_DECLINED,
             &GATEWAY_FAILED,
-            &INVALID_REQUEST,
             &NOT_FOUND,
             &ORDER_NOT_PAYABLE,
             &PAYMENT_IN_PROGRESS,
@@ -71,18 +73,11 @@ pub async fn create_charge(
 ) -> Result<Answer, ApiError> {
     failpoint("before-claim");
     let made_by = MadeBy::of(&request, account.id, &CREATE_CHARGE)?;
-    let gateway = Arc::clone(&resolver.system().0);
     let answer = resolver
         .run(CREATE_CHARGE, account.id, request, move |conn, new| {
             failpoint("after-claim");
-            // On purpose: inside the body, so that a retry still gets its reply after the gateway stops accepting the method.
-            if !gateway.accepts(&new.payment_method) {
-                let detail = "the gateway does not accept this payment method".to_owned();
-                return Err(ApiError::invalid(&[FieldError { pointer: "/payment_method".to_owned(), detail }]));
-            }
-            let charge = charges::insert(conn, account.id, &made_by, new)?;
-            let call = Call::Capture((&charge).into());
-            Ok(Started { call, location: charges::location(charge.id), body: json(&charge)? })
+            let (charge, call) = charges::insert(conn, account.id, &made_by, new)?;
+            Ok(Started { call: Call::Charge(call), location: charges::location(charge.id), body: json(&charge)? })
         })
         .await?;
     failpoint("before-answer");
@@ -113,7 +108,7 @@ pub async fn create_refund(
         .run(CREATE_REFUND, account.id, request, move |conn, new| {
             failpoint("after-claim");
             let (refund, call) = refunds::insert(conn, account.id, &made_by, charge.0, new)?;
-            Ok(Started { call: Call::GiveBack(call), location: refunds::location(refund.id), body: json(&refund)? })
+            Ok(Started { call: Call::Refund(call), location: refunds::location(refund.id), body: json(&refund)? })
         })
         .await?;
     failpoint("before-answer");
@@ -125,30 +120,21 @@ fn json<T: Serialize>(body: &T) -> Result<Bytes, ApiError> {
 }
 
 /// A call to the gateway, as it is stored with its external call.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Call {
     /// Of a charge.
-    Capture(charges::Capture),
+    Charge(ChargeCall),
     /// Of a refund.
-    GiveBack(refunds::GiveBack),
+    Refund(RefundCall),
 }
 
 impl Call {
-    /// The call in the gateway's types.
-    fn to_gateway(&self, reference: &str) -> gateway::Call {
-        match self.clone() {
-            Self::Capture(charges::Capture { amount, currency, payment_method, .. }) => {
-                gateway::Call::Capture(gateway::Capture {
-                    reference: reference.to_owned(),
-                    amount,
-                    currency,
-                    payment_method,
-                })
-            }
-            Self::GiveBack(refunds::GiveBack { capture, amount, currency, .. }) => {
-                gateway::Call::Refund(gateway::Refund { reference: reference.to_owned(), capture, amount, currency })
-            }
+    /// What is sent.
+    fn sent(&self) -> gateway::Call<'_> {
+        match self {
+            Self::Charge(call) => gateway::Call::Payment(&call.payment),
+            Self::Refund(call) => gateway::Call::Refund(&call.refund),
         }
     }
 }
@@ -166,26 +152,25 @@ impl ExternalSystem for Payments {
     /// time until the call arrives.
     const KEY_LIFETIME: Duration = Duration::from_secs(23 * 60 * 60);
 
+    const LIMITS: Limits = gateway::LIMITS;
+
     fn policy(&self, call: &Call) -> Policy {
         match call {
-            Call::Capture(_) => CREATE_CHARGE,
-            Call::GiveBack(_) => CREATE_REFUND,
+            Call::Charge(_) => CREATE_CHARGE,
+            Call::Refund(_) => CREATE_REFUND,
         }
     }
 
     async fn send(&self, reference: &str, call: &Call) -> Result<Outcome, CallError> {
-        match call.to_gateway(reference) {
-            gateway::Call::Capture(capture) => self.0.capture(&capture).await,
-            gateway::Call::Refund(refund) => self.0.refund(&refund).await,
-        }
+        self.0.send(reference, call.sent()).await
     }
 
-    async fn look_up(&self, reference: &str, call: &Call) -> Result<Option<Outcome>, CallError> {
-        self.0.find(&call.to_gateway(reference)).await
+    async fn look_up(&self, sent: &Sent, call: &Call) -> Result<Option<Outcome>, CallError> {
+        self.0.look_up(sent, call.sent()).await
     }
 
-    fn refused(&self, _: &Call, _: u16) -> Outcome {
-        Outcome::Failed
+    fn refused(&self, _: &Call, _: u16, code: Option<&str>) -> Outcome {
+        Outcome { gateway_id: None, end: End::Failed { code: code.map(str::to_owned) } }
     }
 
     fn apply(
@@ -196,15 +181,15 @@ impl ExternalSystem for Payments {
         outcome: &Outcome,
     ) -> Result<Reply, ApiError> {
         match call {
-            Call::Capture(capture) => charges::apply(conn, account_id, capture, outcome),
-            Call::GiveBack(refund) => refunds::apply(conn, account_id, refund, outcome),
+            Call::Charge(charge) => charges::apply(conn, account_id, charge, outcome),
+            Call::Refund(refund) => refunds::apply(conn, account_id, refund, outcome),
         }
     }
 
     fn pending(&self, conn: &mut PgConnection, account_id: Uuid, call: &Call) -> Result<Bytes, ApiError> {
         match call {
-            Call::Capture(capture) => json(&charges::find(conn, account_id, capture.charge_id)?),
-            Call::GiveBack(refund) => json(&refunds::find(conn, account_id, refund.refund_id)?),
+            Call::Charge(charge) => json(&charges::find(conn, account_id, charge.charge_id)?),
+            Call::Refund(refund) => json(&refunds::find(conn, account_id, refund.refund_id)?),
         }
     }
 

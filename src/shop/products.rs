@@ -108,6 +108,7 @@ pub async fn put(
     db: Data<Db>,
 ) -> Result<HttpResponse, ApiError> {
     let sku = known_form(sku)?;
+    terms.0.check_expressible()?;
     let location = format!("/v1/products/{sku}");
     let if_match = IfMatch::of(&request)?;
     let (row, is_new) = db

@@ -14,17 +14,19 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 pub(crate) use self::reads::find;
-use crate::gateway::Outcome;
+use crate::gateway::{self, End, Outcome, currency};
 use crate::http::ApiError;
 use crate::http::object;
 use crate::http::problems::{CHARGE_NOT_REFUNDABLE, GATEWAY_FAILED, PAYMENT_IN_PROGRESS, REFUND_EXCEEDS_CHARGE};
 use crate::http::rules::int;
 use crate::schema::{charges as charges_table, refunds};
 use crate::shop::charges;
+use crate::shop::payments::{NO_CODE, Payments};
+use crate::shop::processing::{NoColumn, Processed, Unset, no_column};
 use crate::shop::status::{OrderStatus, PaymentStatus};
 use crate::shop::{entitlements, events, orders};
-use external_calls::{Limits, MadeBy, Progress};
-use idempotency::{Failure, Failures, MAX_SAFE_INTEGER, Policy, Prepared, Reply, Scope, hours, seconds};
+use external_calls::{ExternalSystem as _, MadeBy, Progress};
+use idempotency::{Failure, Failures, FieldError, MAX_SAFE_INTEGER, Policy, Prepared, Reply, Scope, hours, seconds};
 
 /// As for charges: a retry must not change the outcome of a refund, so failures are kept.
 pub const CREATE_REFUND: Policy = Policy {
@@ -44,8 +46,9 @@ object! {
     }
 }
 
-/// A refund, as the API shows it.
-#[derive(Debug, Serialize, ToSchema)]
+/// A refund, as the API shows it and as the table has it.
+#[derive(Debug, Serialize, ToSchema, Queryable, Selectable)]
+#[diesel(table_name = refunds, check_for_backend(diesel::pg::Pg))]
 pub struct Refund {
     /// UUIDv7.
     pub id: Uuid,
@@ -57,10 +60,17 @@ pub struct Refund {
     pub amount: i64,
     /// ISO 4217.
     pub currency: String,
-    /// The gateway's name for the refund.
+    /// The refund's name at the gateway: its `metadata[reference]` there.
     pub reference: String,
+    /// The refund at the gateway. Null until it is known, and if the gateway made none.
+    #[schema(required)]
+    pub gateway_id: Option<String>,
+    /// Why the refund failed. Null if it did not fail.
+    #[schema(required)]
+    pub failure_code: Option<String>,
     /// How far the external call is. Null when the refund is final.
     #[schema(required)]
+    #[diesel(select_expression = no_column(), select_expression_type = NoColumn, deserialize_as = Unset)]
     pub processing: Option<Progress>,
     /// The key of the request that made the refund.
     pub idempotency_key: String,
@@ -70,52 +80,31 @@ pub struct Refund {
     pub created_at: DateTime<Utc>,
 }
 
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = refunds, check_for_backend(diesel::pg::Pg))]
-struct Row {
-    id: Uuid,
-    charge_id: Uuid,
-    status: PaymentStatus,
-    amount: i64,
-    currency: String,
-    reference: String,
-    idempotency_key: String,
-    request_id: Uuid,
-    created_at: DateTime<Utc>,
-}
+impl Processed for Refund {
+    fn open_call(&self) -> Option<&str> {
+        (self.status == PaymentStatus::Processing).then_some(&self.reference)
+    }
 
-impl Row {
-    fn into_refund(self, processing: Option<Progress>) -> Refund {
-        Refund {
-            id: self.id,
-            charge_id: self.charge_id,
-            status: self.status,
-            amount: self.amount,
-            currency: self.currency,
-            reference: self.reference,
-            processing,
-            idempotency_key: self.idempotency_key,
-            request_id: self.request_id,
-            created_at: self.created_at,
-        }
+    fn show(&mut self, processing: Progress) {
+        self.processing = Some(processing);
+    }
+
+    fn reload(&self, conn: &mut PgConnection, account_id: Uuid) -> QueryResult<Self> {
+        refunds::table.find((account_id, self.id)).select(Self::as_select()).first(conn)
     }
 }
 
 /// The call to the gateway, and the ids that `apply` needs: stored with the external call.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct GiveBack {
-    /// The refund that the call is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundCall {
+    /// The refund.
     pub refund_id: Uuid,
     /// The charge that is refunded.
     pub charge_id: Uuid,
     /// The order that the charge paid.
     pub order_id: Uuid,
-    /// The reference of the capture.
-    pub capture: String,
-    /// In minor units.
-    pub amount: i64,
-    /// ISO 4217, the charge's.
-    pub currency: String,
+    /// What is sent.
+    pub refund: gateway::Refund,
 }
 
 /// The path of a refund.
@@ -133,11 +122,22 @@ pub(crate) fn insert(
     made_by: &MadeBy,
     charge_id: Uuid,
     new: &NewRefund,
-) -> Result<(Refund, GiveBack), ApiError> {
+) -> Result<(Refund, RefundCall), ApiError> {
     let charge = charges::lock(conn, account_id, charge_id)?;
     let amount = refundable(conn, account_id, &charge, new.amount)?;
+    let Some(payment_intent) = charge.gateway_id else {
+        return Err(ApiError::new(
+            &CHARGE_NOT_REFUNDABLE,
+            "the charge was made by version 0.1.0, with another gateway",
+        ));
+    };
+    if currency::to_gateway(amount, &charge.currency).is_none() {
+        let detail =
+            format!("the gateway takes only multiples of {} in {}", currency::step(&charge.currency), charge.currency);
+        return Err(ApiError::invalid(&[FieldError { pointer: "/amount".to_owned(), detail }]));
+    }
     add_refunded(conn, account_id, charge_id, amount)?;
-    let row: Row = diesel::insert_into(refunds::table)
+    let mut refund: Refund = diesel::insert_into(refunds::table)
         .values((
             refunds::account_id.eq(account_id),
             refunds::id.eq(Uuid::now_v7()),
@@ -149,25 +149,23 @@ pub(crate) fn insert(
             refunds::idempotency_key.eq(&made_by.key),
             refunds::request_id.eq(made_by.request_id),
         ))
-        .returning(Row::as_returning())
+        .returning(Refund::as_returning())
         .get_result(conn)?;
-    let call = GiveBack {
-        refund_id: row.id,
+    let call = RefundCall {
+        refund_id: refund.id,
         charge_id,
         order_id: charge.order_id,
-        capture: charge.reference,
-        amount,
-        currency: charge.currency,
+        refund: gateway::Refund { account_id, payment_intent, amount, currency: charge.currency },
     };
-    let begun = Progress::first(row.created_at, &Limits::DEFAULT);
-    Ok((row.into_refund(Some(begun)), call))
+    refund.processing = Some(Progress::first(refund.created_at, &Payments::LIMITS));
+    Ok((refund, call))
 }
 
 /// The amount to refund of a locked charge.
 fn refundable(
     conn: &mut PgConnection,
     account_id: Uuid,
-    charge: &charges::Row,
+    charge: &charges::Charge,
     amount: Option<i64>,
 ) -> Result<i64, ApiError> {
     let in_progress = |what: &str| ApiError::new(&PAYMENT_IN_PROGRESS, what.to_owned());
@@ -218,17 +216,21 @@ fn add_refunded(conn: &mut PgConnection, account_id: Uuid, charge_id: Uuid, amou
 pub(crate) fn apply(
     conn: &mut PgConnection,
     account_id: Uuid,
-    call: &GiveBack,
+    call: &RefundCall,
     outcome: &Outcome,
 ) -> Result<Reply, ApiError> {
     orders::lock(conn, account_id, call.order_id)?;
     let charge = charges::lock(conn, account_id, call.charge_id)?;
-    if *outcome != Outcome::Succeeded {
-        set_outcome(conn, account_id, call.refund_id, PaymentStatus::Failed)?;
-        add_refunded(conn, account_id, call.charge_id, -call.amount)?;
-        return Ok(failed(call.refund_id).reply(Uuid::nil()));
+    let code = match &outcome.end {
+        End::Succeeded => None,
+        End::Declined { decline_code } => Some(decline_code.as_str()),
+        End::Failed { code } => Some(code.as_deref().unwrap_or(NO_CODE)),
+    };
+    let refund = set_outcome(conn, account_id, call.refund_id, outcome.gateway_id.as_deref(), code)?;
+    if let Some(code) = code {
+        add_refunded(conn, account_id, call.charge_id, -call.refund.amount)?;
+        return Ok(failed(call.refund_id, code).reply(Uuid::nil()));
     }
-    let refund = set_outcome(conn, account_id, call.refund_id, PaymentStatus::Succeeded)?;
     // A refund that is still under way may fail, so the charge is not yet refunded whole.
     if charge.amount_refunded == charge.amount && processing_amount(conn, account_id, charge.id)? == 0 {
         orders::set_status(conn, account_id, call.order_id, OrderStatus::Refunded)?;
@@ -237,18 +239,29 @@ pub(crate) fn apply(
     Ok(Reply::created(location(call.refund_id), &refund)?)
 }
 
-fn set_outcome(conn: &mut PgConnection, account_id: Uuid, id: Uuid, status: PaymentStatus) -> Result<Refund, ApiError> {
+fn set_outcome(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    id: Uuid,
+    gateway_id: Option<&str>,
+    failure_code: Option<&str>,
+) -> Result<Refund, ApiError> {
+    let status = if failure_code.is_some() { PaymentStatus::Failed } else { PaymentStatus::Succeeded };
     let processing = refunds::table.find((account_id, id)).filter(refunds::status.eq(PaymentStatus::Processing));
-    let outcome = diesel::update(processing).set(refunds::status.eq(status));
-    let row: Row = Prepared(outcome.returning(Row::as_returning())).get_result(conn)?;
-    let refund = row.into_refund(None);
+    let outcome = diesel::update(processing).set((
+        refunds::status.eq(status),
+        refunds::gateway_id.eq(gateway_id),
+        refunds::failure_code.eq(failure_code),
+    ));
+    let refund: Refund = Prepared(outcome.returning(Refund::as_returning())).get_result(conn)?;
     events::record(conn, account_id, &format!("refund.{}", status.as_str()), &refund)?;
     Ok(refund)
 }
 
-fn failed(id: Uuid) -> ApiError {
+fn failed(id: Uuid, code: &str) -> ApiError {
     // The problem's instance is the refund's path, so no request's id is needed.
     ApiError::new(&GATEWAY_FAILED, "the gateway refused the refund or failed for good; no money moved")
+        .with("failure_code", code)
         .with("refund_id", id.to_string())
         .at(location(id))
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use idempotent_payments::db::Db;
-use idempotent_payments::gateway::{Gateway, HttpGateway};
+use idempotent_payments::gateway::webhook::Secrets;
+use idempotent_payments::gateway::{Gateway, Key, Stripe, install_tls};
 use idempotent_payments::http::auth::KnownKeys;
 use idempotent_payments::process::shutdown::ShuttingDown;
 use idempotent_payments::server::pages::Books;
@@ -23,6 +24,8 @@ pub const ACME: &str = "sk_demo_acme";
 /// A page of this origin may call the API.
 pub const SHOP: &str = "https://shop.example";
 pub const GLOBEX: &str = "sk_demo_globex";
+/// The gateway signs its events with this secret.
+pub const WEBHOOK_SECRET: &str = "whsec_test";
 
 /// A server on its own port, and a client of this server.
 pub struct App {
@@ -70,8 +73,9 @@ impl App {
 
     /// Starts a server with the playground and with a gateway at this URL.
     pub fn start_with_demo_of(gateway: &str) -> Self {
-        let books = Books::of(gateway).unwrap();
-        Self::serve(support::fresh_database(), 4, Arc::new(HttpGateway::new(gateway).unwrap()), None, Some(books))
+        let key = Key::of_sandbox();
+        let books = Books::of(gateway, &key).unwrap();
+        Self::serve(support::fresh_database(), 4, Arc::new(Stripe::new(gateway, &key).unwrap()), None, Some(books))
     }
 
     fn start_sandboxed(database: String, pool_size: u32, demo: bool) -> Self {
@@ -80,11 +84,13 @@ impl App {
             bind: "127.0.0.1:0".parse().unwrap(),
             key_ttl: Duration::from_secs(24 * 60 * 60),
             pool_size: 4,
+            webhook: None,
         })
         .unwrap();
         let url = format!("http://{}", sandbox.addr);
-        let gateway = Arc::new(HttpGateway::new(&url).unwrap());
-        let demo = demo.then(|| Books::of(&url).unwrap());
+        let key = Key::of_sandbox();
+        let gateway = Arc::new(Stripe::new(&url, &key).unwrap());
+        let demo = demo.then(|| Books::of(&url, &key).unwrap());
         Self::serve(database, pool_size, gateway, Some(sandbox.server), demo)
     }
 
@@ -121,6 +127,7 @@ impl App {
                     known_keys: KnownKeys::default(),
                     resolver,
                     demo,
+                    webhook_secrets: Secrets::parse(WEBHOOK_SECRET).unwrap(),
                     cors_origins: vec![SHOP.to_owned(), "http://localhost:*".to_owned()],
                     keep_alive: Duration::from_secs(75),
                     draining: ShuttingDown::default(),
@@ -145,6 +152,7 @@ impl Deref for App {
 impl Client {
     /// A client of any server.
     pub fn of(base: String, database: String) -> Self {
+        install_tls();
         Self { base, database, http: reqwest::Client::new() }
     }
 

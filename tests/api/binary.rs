@@ -176,11 +176,14 @@ pub fn bare() -> Command {
         "DEMO",
         "DEV_POSTGRES_DIR",
         "SHUTDOWN_DELAY",
+        "GATEWAY_KEY",
         "GATEWAY_URL",
+        "GATEWAY_WEBHOOK_SECRET",
         "KEEP_ALIVE",
         "LOG_FORMAT",
         "SANDBOX_BIND",
         "SANDBOX_KEY_TTL",
+        "SANDBOX_WEBHOOK_URL",
         "SWEEP_INTERVAL",
     ];
     for setting in settings {
@@ -194,7 +197,8 @@ pub fn bare() -> Command {
 /// The binary on this database and this gateway.
 pub fn command(database: &str, gateway: &str) -> Command {
     let mut command = bare();
-    command.env("DATABASE_URL", database).env("GATEWAY_URL", gateway).env("BIND", "127.0.0.1:0");
+    command.env("DATABASE_URL", database).env("BIND", "127.0.0.1:0");
+    command.env("GATEWAY_URL", gateway).env("GATEWAY_KEY", "sk_test_sandbox");
     // A small pool, because many processes run at once.
     command.env("DB_POOL_SIZE", "4");
     command

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use diesel::connection::{Connection, SimpleConnection};
 use idempotent_payments::db::{Db, NOBODY};
-use idempotent_payments::gateway::HttpGateway;
+use idempotent_payments::gateway::{Key, Stripe};
 use idempotent_payments::http::ApiError;
 
 use crate::app::{App, Client, send};
@@ -48,7 +48,7 @@ async fn without_its_database_the_server_answers_503_and_serves_again_when_the_d
 
 #[tokio::test]
 async fn a_server_that_never_had_a_database_still_answers() {
-    let nobody = Arc::new(HttpGateway::new("http://127.0.0.1:1").unwrap());
+    let nobody = Arc::new(Stripe::new("http://127.0.0.1:1", &Key::of_sandbox()).unwrap());
     let app = App::start_without_resolver("postgresql://payments@%2Fnowhere/payments".into(), nobody);
 
     app.order("key", "sticker", 1).await.expect_problem(503, "database-unavailable");

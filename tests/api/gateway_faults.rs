@@ -51,7 +51,7 @@ async fn a_capture_that_is_refused_at_its_first_sending_has_failed_at_once() {
 
     app.pay("k", &order, "pm_card_visa").await.expect_problem(402, "gateway-failed");
 
-    assert_eq!(app.count("charges WHERE status = 'failed' AND failure_code = 'gateway_failed'"), 1);
+    assert_eq!(app.count("charges WHERE status = 'failed' AND failure_code = 'scripted'"), 1);
     app.pay("another", &order, "pm_card_visa").await.expect(201);
     assert_eq!(gateway.captures(), 1);
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use external_calls::CallError;
+use external_calls::{CallError, Sent};
 use futures_util::future::BoxFuture;
 use idempotent_payments::db::Db;
-use idempotent_payments::gateway::{Call, Capture, Gateway, HttpGateway, Outcome, Refund};
+use idempotent_payments::gateway::{Call, End, Gateway, Outcome, Stripe};
 use idempotent_payments::shop::payments::{Payments, Resolver};
 use tokio::sync::Semaphore;
 
@@ -18,22 +18,30 @@ struct Answering<F>(F);
 
 impl<F, A> Gateway for Answering<F>
 where
-    F: Fn(Call) -> A + Send + Sync + 'static,
+    F: Fn() -> A + Send + Sync + 'static,
     A: Future<Output = Learnt> + Send + 'static,
 {
-    fn accepts(&self, _: &str) -> bool {
-        true
+    fn send<'a>(&'a self, _: &'a str, _: Call<'a>) -> BoxFuture<'a, Learnt> {
+        Box::pin((self.0)())
     }
 
-    fn capture<'a>(&'a self, capture: &'a Capture) -> BoxFuture<'a, Learnt> {
-        Box::pin((self.0)(Call::Capture(capture.clone())))
+    fn look_up<'a>(&'a self, _: &'a Sent, _: Call<'a>) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
+        Box::pin(async { Err(silence()) })
+    }
+}
+
+/// A gateway that gets every call but loses every answer.
+struct Unheard(Stripe);
+
+impl Gateway for Unheard {
+    fn send<'a>(&'a self, reference: &'a str, call: Call<'a>) -> BoxFuture<'a, Learnt> {
+        Box::pin(async move {
+            self.0.send(reference, call).await.unwrap();
+            Err(silence())
+        })
     }
 
-    fn refund<'a>(&'a self, refund: &'a Refund) -> BoxFuture<'a, Learnt> {
-        Box::pin((self.0)(Call::Refund(refund.clone())))
-    }
-
-    fn find<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
+    fn look_up<'a>(&'a self, _: &'a Sent, _: Call<'a>) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
         Box::pin(async { Err(silence()) })
     }
 }
@@ -42,35 +50,24 @@ fn silence() -> CallError {
     CallError::NoAnswer { reason: "the test's gateway does not answer".to_owned() }
 }
 
+fn outcome(end: End) -> Outcome {
+    Outcome { gateway_id: Some("pi_test".to_owned()), end }
+}
+
 /// A gateway that nobody can reach.
 pub fn away() -> Arc<dyn Gateway> {
-    Arc::new(Answering(|_| async { Err(silence()) }))
+    Arc::new(Answering(|| async { Err(silence()) }))
 }
 
 /// A gateway that gets every call but loses every answer.
-pub fn unheard(gateway: HttpGateway) -> Arc<dyn Gateway> {
-    let gateway = Arc::new(gateway);
-    Arc::new(Answering(move |call| {
-        let gateway = Arc::clone(&gateway);
-        async move {
-            match call {
-                Call::Capture(capture) => gateway.capture(&capture).await.unwrap(),
-                Call::Refund(refund) => gateway.refund(&refund).await.unwrap(),
-            };
-            Err(silence())
-        }
-    }))
-}
-
-/// A gateway that takes every payment method, and captures.
-pub fn capturing() -> Arc<dyn Gateway> {
-    Arc::new(Answering(|_| std::future::ready(Ok(Outcome::Succeeded))))
+pub fn unheard(gateway: Stripe) -> Arc<dyn Gateway> {
+    Arc::new(Unheard(gateway))
 }
 
 /// A gateway that declines every card.
 pub fn declining() -> Arc<dyn Gateway> {
-    let decline = || Outcome::Declined { decline_code: "card_declined".to_owned() };
-    Arc::new(Answering(move |_| std::future::ready(Ok(decline()))))
+    let decline = || outcome(End::Declined { decline_code: "generic_decline".to_owned() });
+    Arc::new(Answering(move || std::future::ready(Ok(decline()))))
 }
 
 /// Controls a gateway whose calls wait. When the test lets a call go, the call succeeds.
@@ -84,12 +81,12 @@ pub struct Hold {
 pub fn held() -> (Arc<dyn Gateway>, Hold) {
     let hold = Hold { called: Arc::new(Semaphore::new(0)), let_go: Arc::new(Semaphore::new(0)) };
     let Hold { called, let_go } = hold.clone();
-    let gateway = Answering(move |_| {
+    let gateway = Answering(move || {
         let (called, let_go) = (Arc::clone(&called), Arc::clone(&let_go));
         async move {
             called.add_permits(1);
             let_go.acquire().await.unwrap().forget();
-            Ok(Outcome::Succeeded)
+            Ok(outcome(End::Succeeded))
         }
     });
     (Arc::new(gateway), hold)

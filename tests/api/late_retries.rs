@@ -49,13 +49,13 @@ async fn a_late_retry_of_a_charge_names_the_charge_and_captures_nothing() {
 async fn a_late_retry_of_a_declined_charge_does_not_try_the_card_again() {
     let app = App::start().await;
     let order = app.pending_order().await;
-    let declined = app.pay("k", &order, "pm_card_declined").await.expect(402).json();
+    let declined = app.pay("k", &order, "pm_card_visa_chargeDeclined").await.expect(402).json();
     app.execute("DELETE FROM idempotency_keys");
 
-    let late = app.pay("k", &order, "pm_card_declined").await;
+    let late = app.pay("k", &order, "pm_card_visa_chargeDeclined").await;
 
     assert_refused_for_good(late, declined["instance"].as_str().unwrap());
-    assert_eq!(app.count("sandbox.captures"), 1);
+    assert_eq!(app.count("sandbox.payment_intents"), 1);
 }
 
 #[tokio::test]

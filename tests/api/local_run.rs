@@ -53,7 +53,7 @@ async fn a_local_run_prints_what_to_try_survives_a_killed_postgresql_and_can_be_
     replica.terminate();
     assert_eq!(replica.end().await.code(), Some(0));
     let banner = replica.said();
-    let shown = ["/docs", "/captures", "sk_demo_acme", "sk_demo_globex", "Ctrl-C", cluster.to_str().unwrap()];
+    let shown = ["/docs", "/v1/payment_intents", "sk_demo_acme", "sk_demo_globex", "Ctrl-C", cluster.to_str().unwrap()];
     for part in shown {
         assert!(banner.contains(part), "{part} is not in: {banner}");
     }

@@ -46,7 +46,7 @@ async fn a_line_names_the_request_the_key_and_the_resource() {
     // The line of a read names its resource, and the line of a declined card names the charge.
     replica.get(resource).await.expect(200);
     assert!(replica.logged("GET /v1/orders/{id}").await.contains(&format!("resource={resource}")));
-    let charge = json!({"order_id": order.json()["id"], "payment_method": "pm_card_declined"});
+    let charge = json!({"order_id": order.json()["id"], "payment_method": "pm_card_visa_chargeDeclined"});
     let declined = replica.post("/v1/charges", "c", charge).await.expect(402).json();
     let instance = declined["instance"].as_str().unwrap();
     assert!(replica.logged("POST /v1/charges").await.contains(&format!("resource={instance}")));

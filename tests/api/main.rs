@@ -16,6 +16,7 @@ mod support {
 mod accounts;
 mod advice;
 mod app;
+mod at_the_gateway;
 mod bad_input;
 mod binary;
 mod browsers;
@@ -64,6 +65,7 @@ mod silent_process;
 mod stale_plans;
 mod stock;
 mod verified;
+mod webhooks;
 mod wrong_settings;
 
 fn prepare_template(url: &str) {

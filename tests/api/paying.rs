@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use diesel::connection::SimpleConnection;
-use idempotent_payments::gateway::HttpGateway;
+use idempotent_payments::gateway::{Key, Stripe};
 use serde_json::json;
 
 use crate::app::{Answer, Client};
@@ -75,7 +75,7 @@ impl Client {
 
     /// The succeeded captures in the books of the sandbox that `App::start` runs.
     pub fn captures(&self) -> i64 {
-        self.count("sandbox.captures WHERE outcome = 'succeeded'")
+        self.count("sandbox.payment_intents WHERE status = 'succeeded'")
     }
 }
 
@@ -122,24 +122,25 @@ impl Sandbox {
             bind: "127.0.0.1:0".parse().unwrap(),
             key_ttl,
             pool_size: 4,
+            webhook: None,
         };
         let sandbox = sandbox_gateway::start(config).unwrap();
         std::thread::spawn(move || actix_web::rt::System::new().block_on(sandbox.server));
         Self { url: format!("http://{}", sandbox.addr), database, server: sandbox.handle }
     }
 
-    pub fn gateway(&self) -> HttpGateway {
-        HttpGateway::new(&self.url).unwrap()
+    pub fn gateway(&self) -> Stripe {
+        Stripe::new(&self.url, &Key::of_sandbox()).unwrap()
     }
 
     /// The succeeded captures in the gateway's books.
     pub fn captures(&self) -> i64 {
-        support::count(&self.database, "sandbox.captures WHERE outcome = 'succeeded'")
+        support::count(&self.database, "sandbox.payment_intents WHERE status = 'succeeded'")
     }
 
     /// The succeeded refunds in the gateway's books.
     pub fn refunds(&self) -> i64 {
-        support::count(&self.database, "sandbox.refunds WHERE outcome = 'succeeded'")
+        support::count(&self.database, "sandbox.refunds WHERE status = 'succeeded'")
     }
 }
 

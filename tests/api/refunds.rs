@@ -70,7 +70,7 @@ async fn a_refund_above_the_rest_is_refused_and_the_refusal_is_stored() {
 async fn a_failed_or_unknown_charge_is_not_refunded() {
     let app = App::start().await;
     let order = app.pending_order().await;
-    let declined = app.pay("k", &order, "pm_card_declined").await.expect(402);
+    let declined = app.pay("k", &order, "pm_card_visa_chargeDeclined").await.expect(402);
     let charge = declined.json()["charge_id"].as_str().unwrap().to_owned();
 
     app.refund("k", &charge, None).await.expect_problem(409, "charge-not-refundable");
@@ -86,8 +86,8 @@ async fn a_refund_that_the_gateway_refuses_puts_its_amount_back() {
     let charge = app.paid_charge().await;
     // Somebody refunded at the gateway by hand, so the gateway refuses our refund.
     app.execute(
-        "INSERT INTO sandbox.refunds (reference, capture, amount, currency, outcome) \
-         SELECT 'by-hand', reference, amount - 100, currency, 'succeeded' FROM sandbox.captures",
+        "INSERT INTO sandbox.refunds (payment_intent, amount, currency, status, metadata) \
+         SELECT id, amount - 100, currency, 'succeeded', '{}' FROM sandbox.payment_intents",
     );
 
     let failed = app.refund("k", &charge, None).await.expect_problem(402, "gateway-failed");

@@ -35,7 +35,11 @@ fn assert_nothing_is_paid(app: &App) {
 async fn every_retry_gets_the_reply_that_the_resolver_recorded() {
     let (app, sandbox) = (App::start_without_resolver(fresh_database(), away()), Sandbox::start());
     let resolver = app.resolver(std::sync::Arc::new(sandbox.gateway()));
-    for (card, status) in [("pm_card_visa", 201), ("pm_card_declined", 402), ("pm_card_sticky_error", 402)] {
+    for (card, status) in [
+        ("pm_card_visa", 201),
+        ("pm_card_visa_chargeDeclined", 402),
+        ("pm_card_visa_chargeDeclinedInsufficientFunds", 402),
+    ] {
         let order = app.pending_order().await;
         let charge = app.pay(card, &order, card).await.expect(202).id();
         assert_eq!(resolver.pass(false).await.unwrap().taken, 0, "the external call is not due yet");

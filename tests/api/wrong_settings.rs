@@ -37,7 +37,12 @@ fn a_value_of_the_wrong_form_is_refused_with_the_right_form() {
         ("GATEWAY_URL", ":::", "http://"),
         ("GATEWAY_URL", "", "http://"),
         ("GATEWAY_URL", "http://", "http://"),
-        ("GATEWAY_URL", "https://pay.example.com", "no TLS"),
+        ("GATEWAY_URL", "https://user@pay.example.com", "http://"),
+        ("GATEWAY_KEY", "secret", "sk_test_"),
+        ("GATEWAY_KEY", "", "sk_test_"),
+        ("GATEWAY_KEY", "pk_live_secret", "sk_test_"),
+        ("GATEWAY_WEBHOOK_SECRET", "secret", "whsec_"),
+        ("GATEWAY_WEBHOOK_SECRET", "whsec_a,whsec_b,whsec_secret", "whsec_"),
         ("GATEWAY_URL", "ftp://pay.example.com", "http://"),
         ("SANDBOX_BIND", "localhost:8081", "an IP address and a port"),
         ("SANDBOX_KEY_TTL", "0", "from 1 to 86400"),
@@ -129,4 +134,70 @@ fn a_command_whose_reader_leaves_ends_without_an_error() {
 
     let end = process.wait_with_output().unwrap();
     assert_eq!((end.status.code(), end.stderr.as_slice()), (Some(0), b"".as_slice()));
+}
+
+/// Without the demo, a guess about the gateway would resolve real charges at a gateway that knows nothing of them.
+#[test]
+fn without_the_demo_no_gateway_is_guessed() {
+    let database = fresh_database();
+    let database = [("DATABASE_URL", database.as_str())];
+    let text = refused("GATEWAY_URL", "", &database);
+    assert!(text.contains("http://"), "{text}");
+    for action in ["serve", "resolve"] {
+        for (set, names) in [
+            (None, "GATEWAY_URL"),
+            (Some(("GATEWAY_KEY", "sk_test_secret")), "GATEWAY_URL"),
+            (Some(("GATEWAY_URL", "https://api.stripe.com")), "GATEWAY_KEY"),
+        ] {
+            let mut command = bare();
+            command.envs(database).envs(set).env("BIND", "127.0.0.1:0").arg(action);
+            let Output { status, stderr, .. } = command.output().unwrap();
+            let text = String::from_utf8(stderr).unwrap();
+            assert_eq!(status.code(), Some(2), "{action} {set:?}: {text}");
+            assert!(
+                text.starts_with(&format!("payments: {names}=\"\" is wrong")) && !text.contains("secret"),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_live_key_goes_over_no_clear_text_and_meets_no_demo() {
+    let live = [("GATEWAY_KEY", "sk_live_secret")];
+    let text = refused(
+        "GATEWAY_URL",
+        "http://127.0.0.1:8081",
+        &[live[0], ("DEMO", "false"), ("DATABASE_URL", &fresh_database())],
+    );
+    assert!(text.contains("https") && !text.contains("secret"), "{text}");
+    let mut command = bare();
+    let untouched = tempfile::tempdir().unwrap();
+    command.env("DEV_POSTGRES_DIR", untouched.path().join("cluster")).env("BIND", "127.0.0.1:0");
+    command.envs(live).env("GATEWAY_URL", "https://api.stripe.com").arg("serve");
+    let Output { status, stderr, .. } = command.output().unwrap();
+    let text = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(2), "{text}");
+    assert!(text.starts_with("payments: GATEWAY_KEY=\"..\" is wrong") && text.contains("demo"), "{text}");
+}
+
+#[test]
+fn a_database_remembers_its_gateways_mode_and_refuses_another() {
+    let database = fresh_database();
+    let resolve = |url: &str, key: &str| {
+        let mut command = bare();
+        command.env("DATABASE_URL", &database).env("GATEWAY_URL", url).env("GATEWAY_KEY", key).arg("resolve");
+        command.output().unwrap()
+    };
+    assert!(resolve("http://127.0.0.1:1", "sk_test_secret").status.success());
+    for (url, key, mode) in
+        [("https://api.stripe.com", "sk_test_secret", "test"), ("https://api.stripe.com", "rk_live_secret", "live")]
+    {
+        let Output { status, stderr, .. } = resolve(url, key);
+        let text = String::from_utf8(stderr).unwrap();
+        assert!(!status.success() && text.lines().count() == 1, "{text}");
+        assert!(text.contains("in sandbox mode") && text.contains(&format!("in {mode} mode")), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+    assert!(resolve("http://127.0.0.1:2", "sk_test_other").status.success());
 }

@@ -1,40 +1,44 @@
-//! How the HTTP client reads a gateway's answers, good and bad.
+//! How the client reads Stripe's answers, good and bad.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use actix_web::http::StatusCode;
 use actix_web::web::Bytes;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use external_calls::{CallError, StillUnknown};
-use idempotent_payments::gateway::{Call, Capture, Gateway, HttpGateway, InvalidGatewayUrl, Outcome};
-use serde_json::json;
+use external_calls::CallError;
+use idempotent_payments::gateway::{Call, End, Gateway as _, InvalidGatewayUrl, Key, Outcome, Stripe};
+use serde_json::{Value, json};
 
-use crate::find_outcome;
+use crate::payment;
 
-/// A gateway that gives every request the same answer, and counts the requests.
-struct Fixed {
-    gateway: HttpGateway,
-    calls: Arc<AtomicUsize>,
+/// A gateway that gives every request the same answer, and keeps the requests.
+pub struct Fixed {
+    pub gateway: Stripe,
+    pub calls: Arc<AtomicUsize>,
+    /// The last request's head and body.
+    pub last: Arc<Mutex<String>>,
 }
 
 impl Fixed {
-    fn start(status: u16, body: impl Into<Bytes>) -> Self {
-        Self::start_with(status, body.into(), None)
+    pub fn start(status: u16, body: impl Into<Bytes>) -> Self {
+        Self::start_with(status, body, &[])
     }
 
-    fn start_with(status: u16, body: Bytes, retry_after: Option<String>) -> Self {
-        let calls = Arc::new(AtomicUsize::new(0));
-        let counted = calls.clone();
+    pub fn start_with(status: u16, body: impl Into<Bytes>, headers: &[(&str, &str)]) -> Self {
+        let (calls, last, body) = (Arc::new(AtomicUsize::new(0)), Arc::<Mutex<String>>::default(), body.into());
+        let headers: Vec<_> = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let (counted, kept) = (calls.clone(), last.clone());
         let server = HttpServer::new(move || {
-            let (body, counted, retry_after) = (body.clone(), counted.clone(), retry_after.clone());
-            App::new().default_service(web::to(move |request: HttpRequest| {
+            let (body, headers, counted, kept) = (body.clone(), headers.clone(), counted.clone(), kept.clone());
+            App::new().default_service(web::to(move |request: HttpRequest, sent: Bytes| {
                 counted.fetch_add(1, Ordering::SeqCst);
+                *kept.lock().unwrap() = format!("{request:?}{}", String::from_utf8_lossy(&sent));
                 let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap());
                 response.insert_header(("Location", request.path()));
-                if let Some(retry_after) = &retry_after {
-                    response.insert_header(("Retry-After", retry_after.as_str()));
+                for (name, value) in &headers {
+                    response.insert_header((name.as_str(), value.as_str()));
                 }
                 let response = response.body(body.clone());
                 async move { response }
@@ -44,82 +48,120 @@ impl Fixed {
         .disable_signals()
         .bind("127.0.0.1:0")
         .unwrap();
-        let gateway = HttpGateway::new(&format!("http://{}", server.addrs()[0])).unwrap();
+        let gateway = Stripe::new(&format!("http://{}", server.addrs()[0]), &Key::of_sandbox()).unwrap();
         tokio::spawn(server.run());
-        Self { gateway, calls }
+        Self { gateway, calls, last }
     }
 
-    async fn capture(&self) -> Result<Outcome, CallError> {
-        self.gateway.capture(&capture()).await
-    }
-}
-
-fn capture() -> Capture {
-    Capture {
-        reference: "ours".to_owned(),
-        amount: 500,
-        currency: "EUR".to_owned(),
-        payment_method: "pm_card_visa".to_owned(),
+    async fn pay(&self) -> Result<Outcome, CallError> {
+        self.gateway.send("ours", Call::Payment(&payment(500, "pm_card_visa"))).await
     }
 }
 
-fn entry(reference: &str, amount: i64, outcome: &str) -> String {
-    json!({ "reference": reference, "amount": amount, "currency": "EUR", "outcome": outcome, "new": 1 }).to_string()
+/// A PaymentIntent of our call.
+pub fn intent(status: &str) -> Value {
+    json!({
+        "id": "pi_1", "object": "payment_intent", "amount": 500, "currency": "eur", "status": status,
+        "metadata": {"reference": "ours", "account": "a"}, "last_payment_error": null, "new_member": 1,
+    })
+}
+
+pub fn changed(mut object: Value, pointer: &str, value: impl Into<Value>) -> Value {
+    *object.pointer_mut(pointer).unwrap() = value.into();
+    object
+}
+
+fn card_error(code: &str, decline_code: Option<&str>) -> Value {
+    let error = json!({"type": "card_error", "code": code, "decline_code": decline_code, "message": "no"});
+    let declined = changed(intent("requires_payment_method"), "/last_payment_error", error.clone());
+    let mut error = error;
+    error["payment_intent"] = declined;
+    json!({"error": error})
+}
+
+#[tokio::test]
+async fn a_payment_goes_out_in_stripes_form_and_its_key_is_a_header() {
+    let gateway = Fixed::start(200, intent("succeeded").to_string());
+    let succeeded = Outcome { gateway_id: Some("pi_1".to_owned()), end: End::Succeeded };
+    assert_eq!(gateway.pay().await, Ok(succeeded));
+
+    let sent = gateway.last.lock().unwrap().to_ascii_lowercase();
+    for part in [
+        "post:/v1/payment_intents",
+        "\"idempotency-key\": \"ours\"",
+        "\"stripe-version\": \"2026-10-28.endive\"",
+        "application/x-www-form-urlencoded",
+        "amount=500&currency=eur&payment_method=pm_card_visa&confirm=true&error_on_requires_action=true",
+        "&payment_method_types%5b%5d=card&metadata%5breference%5d=ours&metadata%5baccount%5d=00000000-",
+    ] {
+        assert!(sent.contains(part), "{part} is not in {sent}");
+    }
 }
 
 #[tokio::test]
 async fn an_answer_that_is_not_fully_understood_counts_as_no_answer() {
+    let good = || intent("succeeded");
+    let declined = || card_error("card_declined", Some("generic_decline"));
     for (status, body) in [
-        (201, String::new()),
-        (201, "<html>".to_owned()),
-        (201, entry("another", 500, "succeeded")),
-        (201, entry("ours", 501, "succeeded")),
-        (201, entry("ours", 500, "pending")),
-        (201, entry("ours", 500, "succeeded").replace("EUR", "USD")),
-        (201, entry("ours", 500, "card_declined")),
-        (200, entry("ours", 500, "card_declined")),
-        (201, entry("ours", 500, "error")),
-        (402, entry("ours", 500, "succeeded")),
-        (402, entry("ours", 500, "error")),
-        (201, format!("{}{}", entry("ours", 500, "succeeded"), " ".repeat(70_000))),
-        (202, entry("ours", 500, "succeeded")),
-        (402, "{}".to_owned()),
+        (200, String::new()),
+        (200, "<html>".to_owned()),
+        (200, changed(good(), "/metadata/reference", "another").to_string()),
+        (200, changed(good(), "/metadata", json!({})).to_string()),
+        (200, changed(good(), "/amount", 501).to_string()),
+        (200, changed(good(), "/currency", "usd").to_string()),
+        (200, changed(good(), "/object", "charge").to_string()),
+        (200, format!("{}{}", good(), " ".repeat(70_000))),
+        (201, good().to_string()),
+        (202, good().to_string()),
         (307, String::new()),
+        (402, "{}".to_owned()),
+        (402, good().to_string()),
+        (402, changed(declined(), "/error/payment_intent/metadata/reference", "another").to_string()),
+        (402, changed(declined(), "/error/payment_intent/amount", 501).to_string()),
+        (402, changed(declined(), "/error/payment_intent/status", "succeeded").to_string()),
+        (402, changed(declined(), "/error/payment_intent", Value::Null).to_string()),
+        // A proxy's refusal is not Stripe's.
+        (400, "<html>Bad Request</html>".to_owned()),
+        (413, String::new()),
     ] {
         let gateway = Fixed::start(status, body.clone());
-        let outcome = gateway.capture().await;
+        let outcome = gateway.pay().await;
         assert!(matches!(outcome, Err(CallError::NoAnswer { .. })), "{status} {body:.80}: {outcome:?}");
         assert_eq!(gateway.calls.load(Ordering::SeqCst), 1, "{status} {body:.80}");
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_agrees_with_the_call_counts_for_each_outcome() {
-    let declined = |code: &str| Outcome::Declined { decline_code: code.to_owned() };
-    for (status, outcome, taken) in [
-        (201, "succeeded", Outcome::Succeeded),
-        (200, "succeeded", Outcome::Succeeded),
-        (402, "card_declined", declined("card_declined")),
-        (402, "insufficient_funds", declined("insufficient_funds")),
+async fn a_decline_has_the_issuers_code_or_the_errors() {
+    for (code, decline_code, told) in [
+        ("card_declined", Some("insufficient_funds"), "insufficient_funds"),
+        ("expired_card", None, "expired_card"),
+        ("authentication_required", Some("authentication_required"), "authentication_required"),
     ] {
-        let gateway = Fixed::start(status, entry("ours", 500, outcome));
-        assert_eq!(gateway.capture().await, Ok(taken), "{status} {outcome}");
+        let outcome = Fixed::start(402, card_error(code, decline_code).to_string()).pay().await;
+        let end = End::Declined { decline_code: told.to_owned() };
+        assert_eq!(outcome, Ok(Outcome { gateway_id: Some("pi_1".to_owned()), end }));
+    }
+}
+
+#[tokio::test]
+async fn a_payment_that_has_not_succeeded_has_no_outcome_yet() {
+    for status in
+        ["processing", "requires_action", "requires_capture", "requires_payment_method", "canceled", "brand_new"]
+    {
+        let outcome = Fixed::start(200, intent(status).to_string()).pay().await;
+        assert_eq!(outcome, Err(CallError::Pending { id: "pi_1".to_owned() }), "{status}");
     }
 }
 
 #[tokio::test]
 async fn an_answer_with_invalid_utf_8_in_an_unread_member_counts_as_no_answer() {
-    let mut body = entry("ours", 500, "succeeded").replace("\"new\":1", "\"new\":\"?\"").into_bytes();
+    let mut body = intent("succeeded").to_string().replace("\"new_member\":1", "\"new_member\":\"?\"").into_bytes();
     let at = body.iter().position(|byte| *byte == b'?').unwrap();
     body[at] = 0xff;
     assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok(), "the JSON parser alone accepts the body");
-    let books = [b"[".as_slice(), body.as_slice(), b"]".as_slice()].concat();
-
-    let answered = Fixed::start(201, body).capture().await;
-    let found = Fixed::start(200, books).gateway.find(&Call::Capture(capture())).await;
-
+    let answered = Fixed::start(200, body).pay().await;
     assert!(matches!(answered, Err(CallError::NoAnswer { .. })), "{answered:?}");
-    assert!(matches!(found, Err(CallError::NoAnswer { .. })), "{found:?}");
 }
 
 #[tokio::test]
@@ -130,9 +172,9 @@ async fn a_retry_after_is_read_as_seconds_and_as_a_date() {
         [("30".to_owned(), 30, 30), ("0".to_owned(), 0, 0), (date(Duration::from_secs(90)), 80, 90), (long_past, 0, 0)]
     {
         for status in [429, 503, 403] {
-            let gateway = Fixed::start_with(status, Bytes::new(), Some(text.clone()));
+            let gateway = Fixed::start_with(status, Bytes::new(), &[("Retry-After", &text)]);
             let Err(CallError::Later { retry_after, .. } | CallError::ServerError { retry_after, .. }) =
-                gateway.capture().await
+                gateway.pay().await
             else {
                 panic!("{status} {text}")
             };
@@ -141,75 +183,62 @@ async fn a_retry_after_is_read_as_seconds_and_as_a_date() {
         }
     }
     for nonsense in ["soon", "-1", "1.5", ""] {
-        let gateway = Fixed::start_with(503, Bytes::new(), Some(nonsense.to_owned()));
-        let found = gateway.capture().await;
-        assert_eq!(found, Err(CallError::ServerError { status: 503, retry_after: None }), "{nonsense}");
+        let found = Fixed::start_with(503, Bytes::new(), &[("Retry-After", nonsense)]).pay().await;
+        assert_eq!(found, Err(CallError::ServerError { status: 503, retry_after: None, stored: false }), "{nonsense}");
     }
 }
 
 #[tokio::test]
 async fn each_status_has_its_error_and_the_client_never_repeats_a_call() {
-    for (status, error) in [
-        (400, CallError::Refused { status: 400 }),
-        (422, CallError::Refused { status: 422 }),
-        (401, CallError::Later { status: 401, retry_after: None }),
-        (403, CallError::Later { status: 403, retry_after: None }),
-        (404, CallError::Later { status: 404, retry_after: None }),
-        (405, CallError::Later { status: 405, retry_after: None }),
-        (408, CallError::Later { status: 408, retry_after: None }),
-        (409, CallError::Later { status: 409, retry_after: None }),
-        (425, CallError::Later { status: 425, retry_after: None }),
-        (429, CallError::Later { status: 429, retry_after: None }),
-        (500, CallError::ServerError { status: 500, retry_after: None }),
-        (503, CallError::ServerError { status: 503, retry_after: None }),
+    let refusal = |kind: &str, code: Option<&str>| json!({"error": {"type": kind, "code": code}}).to_string();
+    let missing = refusal("invalid_request_error", Some("resource_missing"));
+    let later = |status| CallError::Later { status, retry_after: None };
+    let refused = |status, code: Option<&str>| CallError::Refused { status, code: code.map(str::to_owned) };
+    let broken = |status, stored| CallError::ServerError { status, retry_after: None, stored };
+    for (status, body, headers, error) in [
+        (400, missing.clone(), &[][..], refused(400, Some("resource_missing"))),
+        (400, refusal("invalid_request_error", None), &[], refused(400, None)),
+        (400, refusal("invalid_request_error", Some("lock_timeout")), &[], later(400)),
+        (402, refusal("invalid_request_error", Some("x")), &[], refused(402, Some("x"))),
+        (422, missing.clone(), &[], refused(422, Some("resource_missing"))),
+        (401, missing.clone(), &[], later(401)),
+        (403, missing.clone(), &[], later(403)),
+        (404, missing.clone(), &[], later(404)),
+        (405, String::new(), &[], later(405)),
+        (408, String::new(), &[], later(408)),
+        (409, refusal("invalid_request_error", Some("idempotency_key_in_use")), &[], later(409)),
+        (425, String::new(), &[], later(425)),
+        (429, refusal("invalid_request_error", Some("lock_timeout")), &[], later(429)),
+        (500, refusal("api_error", None), &[], broken(500, false)),
+        (500, refusal("api_error", None), &[("Stripe-Should-Retry", "true")], broken(500, false)),
+        (500, refusal("api_error", None), &[("Stripe-Should-Retry", "false")], broken(500, true)),
+        (500, refusal("api_error", None), &[("Idempotent-Replayed", "true")], broken(500, true)),
+        (503, String::new(), &[], broken(503, false)),
     ] {
-        let gateway = Fixed::start(status, entry("ours", 500, "succeeded"));
-        assert_eq!(gateway.capture().await, Err(error));
+        let gateway = Fixed::start_with(status, body.clone(), headers);
+        assert_eq!(gateway.pay().await, Err(error), "{status} {body} {headers:?}");
         assert_eq!(gateway.calls.load(Ordering::SeqCst), 1, "{status}");
     }
-}
-
-#[tokio::test]
-async fn the_books_are_read_for_this_reference_only_and_a_success_in_them_counts() {
-    let line = |outcome| entry("ours", 500, outcome);
-    let succeeded = Ok(Some(Outcome::Succeeded));
-    let declined = Ok(Some(Outcome::Declined { decline_code: "card_declined".to_owned() }));
-    for (lines, found) in [
-        (vec![], Ok(None)),
-        (vec![entry("another", 500, "succeeded")], Ok(None)),
-        (vec![line("card_declined")], declined),
-        (vec![line("error")], Ok(Some(Outcome::Failed))),
-        (vec![line("succeeded"), line("card_declined")], succeeded.clone()),
-        (vec![line("succeeded"), line("succeeded")], succeeded),
-    ] {
-        let gateway = Fixed::start(200, format!("[{}]", lines.join(",")));
-        assert_eq!(gateway.gateway.find(&Call::Capture(capture())).await, found, "{lines:?}");
-    }
-}
-
-/// For example a key was used, the database was restored from before, and the key was used again for another amount.
-#[tokio::test]
-async fn books_with_another_amount_for_the_reference_resolve_nothing_and_nothing_is_sent() {
-    for outcome in ["succeeded", "card_declined", "error"] {
-        assert_resolves_nothing(&entry("ours", 501, outcome)).await;
-        assert_resolves_nothing(&entry("ours", 500, outcome).replace("EUR", "USD")).await;
-    }
-}
-
-async fn assert_resolves_nothing(line: &str) {
-    let gateway = Fixed::start(200, format!("[{line}]"));
-    let found = find_outcome(&gateway.gateway, &Call::Capture(capture()), true).await;
-    assert!(matches!(found, Err(StillUnknown { error: CallError::NoAnswer { .. }, .. })), "{line}: {found:?}");
-    assert_eq!(gateway.calls.load(Ordering::SeqCst), 1, "{line}: only the look");
+    let other = Fixed::start(400, refusal("idempotency_error", None)).pay().await;
+    assert!(matches!(other, Err(CallError::OtherCall { .. })), "{other:?}");
 }
 
 #[tokio::test]
 async fn a_url_that_cannot_be_called_is_refused_at_once() {
-    for (url, scheme) in [("https://pay.example", true), ("127.0.0.1:8081", false), ("", false), ("http://a/?b", false)]
-    {
-        match HttpGateway::new(url).err() {
-            Some(InvalidGatewayUrl::Scheme) => assert!(scheme, "{url}"),
-            Some(InvalidGatewayUrl::Malformed(_)) => assert!(!scheme, "{url}"),
+    let (test, live) = (Key::of_sandbox(), Key::parse("sk_live_x").unwrap());
+    assert!(Stripe::new("https://api.stripe.com", &live).is_ok());
+    assert!(Stripe::new("https://api.stripe.com/", &test).is_ok());
+    for (url, key) in [
+        ("ftp://pay.example", &test),
+        ("127.0.0.1:8081", &test),
+        ("", &test),
+        ("http://a/?b", &test),
+        ("http://127.0.0.1:8081", &live),
+    ] {
+        match Stripe::new(url, key).err() {
+            Some(InvalidGatewayUrl::Scheme) => assert!(url.starts_with("ftp") || url.starts_with("127"), "{url}"),
+            Some(InvalidGatewayUrl::Malformed(_)) => assert!(!url.contains("8081") || url.starts_with("127"), "{url}"),
+            Some(InvalidGatewayUrl::LiveKeyInClear) => assert!(key.is_live(), "{url}"),
             other => panic!("{url}: {other:?}"),
         }
     }

@@ -12,7 +12,10 @@ mod support {
 }
 
 mod answers;
+mod events;
 mod keys;
+mod lists;
+mod looks;
 mod outcomes;
 mod payment_methods;
 mod refunds;
@@ -22,13 +25,17 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
-use external_calls::{self, Sending, StillUnknown};
-use idempotent_payments::gateway::{self, HttpGateway, Outcome};
-use idempotent_payments::shop::payments::{self, Payments};
-use idempotent_payments::shop::{charges, refunds as refunds_of};
-use reqwest::{Client, StatusCode};
+use chrono::Utc;
+use external_calls::{self, CallError, Sending, Sent, StillUnknown};
+use idempotent_payments::gateway::{self, End, Gateway, Key, Outcome, Payment, Stripe, install_tls};
+use idempotent_payments::shop::charges::ChargeCall;
+use idempotent_payments::shop::payments::{Call, Payments};
+use idempotent_payments::shop::refunds::RefundCall;
+use reqwest::Client;
+use reqwest::header::HeaderMap;
 use sandbox_gateway::{self, Config};
-use serde_json::{Value, json};
+use serde_json::Value;
+use uuid::Uuid;
 
 /// The database of these tests.
 fn database_url() -> String {
@@ -39,8 +46,13 @@ fn database_url() -> String {
 /// Nothing to prepare: the sandbox makes its tables itself.
 fn prepare_template(_: &str) {}
 
-/// The time to live of keys at real gateways. If a test does not set another time, the sandbox forgets no key during the test.
+/// The time to live of keys at Stripe. If a test does not set another time, the sandbox forgets no key during the test.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+const KEY: &str = "sk_test_any";
+
+/// The parameters of a request.
+type Form = Vec<(&'static str, String)>;
 
 /// A sandbox on its own port. It ends with the test's runtime.
 struct Sandbox {
@@ -49,16 +61,38 @@ struct Sandbox {
     client: Client,
 }
 
-/// An answer: its status and its whole body.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An answer: its status and its whole body. The headers don't count when answers are compared.
+#[derive(Clone, Debug)]
 struct Answer {
-    status: StatusCode,
+    status: u16,
+    headers: HeaderMap,
     body: String,
+}
+
+impl PartialEq for Answer {
+    fn eq(&self, other: &Self) -> bool {
+        (self.status, &self.body) == (other.status, &other.body)
+    }
 }
 
 impl Answer {
     fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{self:?} is not JSON: {error}"))
+    }
+
+    fn id(&self) -> String {
+        self.json()["id"].as_str().unwrap_or_else(|| panic!("no id in {self:?}")).to_owned()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The type and the code of the error.
+    fn error(&self) -> (String, Option<String>) {
+        let error = &self.json()["error"];
+        assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{self:?}");
+        (error["type"].as_str().unwrap().to_owned(), error["code"].as_str().map(str::to_owned))
     }
 }
 
@@ -68,8 +102,13 @@ impl Sandbox {
     }
 
     fn start_with(key_ttl: Duration, bind: SocketAddr) -> Self {
-        let running =
-            sandbox_gateway::start(Config { database_url: database_url(), bind, key_ttl, pool_size: 4 }).unwrap();
+        let config = Config { database_url: database_url(), bind, key_ttl, pool_size: 4, webhook: None };
+        Self::run(config)
+    }
+
+    fn run(config: Config) -> Self {
+        install_tls();
+        let running = sandbox_gateway::start(config).unwrap();
         tokio::spawn(running.server);
         Self { addr: running.addr, handle: running.handle, client: Client::new() }
     }
@@ -83,67 +122,144 @@ impl Sandbox {
         format!("http://{}", self.addr)
     }
 
-    async fn try_post(&self, path: &str, key: &str, body: &Value) -> reqwest::Result<Answer> {
-        let request = self.client.post(format!("{}{path}", self.url())).header("Idempotency-Key", key).json(body);
-        let response = request.send().await?;
-        Ok(Answer { status: response.status(), body: response.text().await? })
+    /// The API's client for this sandbox.
+    fn gateway(&self) -> Stripe {
+        Stripe::new(&self.url(), &Key::parse(KEY).unwrap()).unwrap()
     }
 
-    async fn post(&self, path: &str, key: &str, body: &Value) -> Answer {
-        self.try_post(path, key, body).await.unwrap()
+    async fn try_post(&self, path: &str, key: &str, form: &Form) -> reqwest::Result<Answer> {
+        let request = self.client.post(format!("{}{path}", self.url())).bearer_auth(KEY);
+        answer(request.header("Idempotency-Key", key).form(form)).await
     }
 
-    /// Sends a capture under its reference as the key.
-    async fn capture(&self, reference: &str, amount: i64, payment_method: &str) -> Answer {
-        self.post("/captures", reference, &capture_body(reference, amount, payment_method)).await
+    async fn post(&self, path: &str, key: &str, form: &Form) -> Answer {
+        self.try_post(path, key, form).await.unwrap()
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        answer(self.client.get(format!("{}{path}", self.url())).bearer_auth(KEY)).await.unwrap()
+    }
+
+    /// Sends a payment under its reference as the key.
+    async fn pay(&self, reference: &str, amount: i64, payment_method: &str) -> Answer {
+        self.post("/v1/payment_intents", reference, &payment_form(reference, amount, payment_method)).await
+    }
+
+    /// Pays, and returns the PaymentIntent's id.
+    async fn paid(&self, amount: i64) -> String {
+        let paid = self.pay(&fresh_reference(), amount, "pm_card_visa").await;
+        assert_eq!(paid.status, 200);
+        paid.id()
     }
 
     /// Sends a refund under its reference as the key.
-    async fn refund(&self, reference: &str, capture: &str, amount: i64) -> Answer {
-        let body = json!({ "reference": reference, "capture": capture, "amount": amount });
-        self.post("/refunds", reference, &body).await
+    async fn refund(&self, reference: &str, payment_intent: &str, amount: i64) -> Answer {
+        self.post("/v1/refunds", reference, &refund_form(reference, payment_intent, amount)).await
     }
 
-    /// The lines of a book with this reference.
-    async fn book(&self, book: &str, reference: &str) -> Vec<Value> {
-        let url = format!("{}{book}?reference={reference}", self.url());
-        self.client.get(url).send().await.unwrap().json().await.unwrap()
+    /// The objects of a list with this reference.
+    async fn book(&self, list: &str, reference: &str) -> Vec<Value> {
+        let (mut found, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = self.get(&format!("{list}?limit=100{after}")).await.json();
+            let objects = page["data"].as_array().unwrap();
+            found.extend(objects.iter().filter(|object| object["metadata"]["reference"] == reference).cloned());
+            match objects.last() {
+                Some(last) if page["has_more"] == true => {
+                    after = format!("&starting_after={}", last["id"].as_str().unwrap())
+                }
+                _ => return found,
+            }
+        }
     }
 
-    async fn captured_outcomes(&self, reference: &str) -> Vec<String> {
-        let book = self.book("/captures", reference).await;
-        book.iter().map(|entry| entry["outcome"].as_str().unwrap().to_owned()).collect()
+    /// The statuses of the PaymentIntents with this reference.
+    async fn statuses(&self, reference: &str) -> Vec<String> {
+        let book = self.book("/v1/payment_intents", reference).await;
+        book.iter().map(|intent| intent["status"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Waits until the book has a line with this reference.
-    async fn until_captured(&self, reference: &str) {
-        until("the capture is in the book", async || !self.captured_outcomes(reference).await.is_empty()).await;
+    /// Waits until the books have a PaymentIntent with this reference.
+    async fn until_paid(&self, reference: &str) {
+        until("the payment is in the books", async || !self.statuses(reference).await.is_empty()).await;
     }
 }
 
-fn capture_body(reference: &str, amount: i64, payment_method: &str) -> Value {
-    json!({ "reference": reference, "amount": amount, "currency": "EUR", "payment_method": payment_method })
+async fn answer(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    assert!(headers.get("Request-Id").is_some_and(|id| id.to_str().unwrap().starts_with("req_")), "{headers:?}");
+    Ok(Answer { status, headers, body: response.text().await? })
+}
+
+fn payment_form(reference: &str, amount: i64, payment_method: &str) -> Form {
+    let of = |name, value: &str| (name, value.to_owned());
+    vec![
+        ("amount", amount.to_string()),
+        of("currency", "eur"),
+        of("payment_method", payment_method),
+        of("confirm", "true"),
+        of("error_on_requires_action", "true"),
+        of("payment_method_types[]", "card"),
+        of("metadata[reference]", reference),
+    ]
+}
+
+fn refund_form(reference: &str, payment_intent: &str, amount: i64) -> Form {
+    vec![
+        ("amount", amount.to_string()),
+        ("payment_intent", payment_intent.to_owned()),
+        ("metadata[reference]", reference.to_owned()),
+    ]
+}
+
+/// The parameters with one changed or added.
+fn with(form: &Form, name: &'static str, value: &str) -> Form {
+    let rest = form.iter().filter(|(known, _)| *known != name).cloned();
+    rest.chain([(name, value.to_owned())]).collect()
+}
+
+fn payment(amount: i64, payment_method: &str) -> Payment {
+    Payment { account_id: Uuid::nil(), amount, currency: "EUR".to_owned(), payment_method: payment_method.to_owned() }
+}
+
+/// What a look is told about a call that was sent a moment ago.
+fn sent(reference: &str) -> Sent {
+    Sent { reference: reference.to_owned(), outside_id: None, since: Utc::now(), until: Utc::now() }
 }
 
 /// Learns an outcome, like the resolver. The resolver's calls also contain the ids of the charge and the order.
-async fn find_outcome(gateway: &HttpGateway, call: &gateway::Call, look_first: bool) -> Result<Outcome, StillUnknown> {
-    let id = uuid::Uuid::nil();
-    let (reference, call) = match call.clone() {
-        gateway::Call::Capture(gateway::Capture { reference, amount, currency, payment_method }) => {
-            let capture = charges::Capture { charge_id: id, order_id: id, amount, currency, payment_method };
-            (reference, payments::Call::Capture(capture))
+async fn find_outcome(
+    gateway: &Stripe,
+    reference: &str,
+    call: gateway::Call<'_>,
+    look_first: bool,
+) -> Result<Outcome, StillUnknown> {
+    let id = Uuid::nil();
+    let call = match call {
+        gateway::Call::Payment(payment) => {
+            Call::Charge(ChargeCall { charge_id: id, order_id: id, payment: payment.clone() })
         }
-        gateway::Call::Refund(gateway::Refund { reference, capture, amount, currency }) => {
-            let refund = refunds_of::GiveBack { refund_id: id, charge_id: id, order_id: id, capture, amount, currency };
-            (reference, payments::Call::GiveBack(refund))
+        gateway::Call::Refund(refund) => {
+            Call::Refund(RefundCall { refund_id: id, charge_id: id, order_id: id, refund: refund.clone() })
         }
     };
-    let sending = Sending { look_first, earlier_unanswered: false };
-    external_calls::find_outcome(&Payments(Arc::new(gateway.clone())), &reference, &call, sending).await
+    let sending = Sending { look_first, earlier_unanswered: false, only_look: false };
+    external_calls::find_outcome(&Payments(Arc::new(gateway.clone())), &sent(reference), &call, sending).await
+}
+
+/// What became of a payment, like the resolver learns it.
+async fn end_of(gateway: &Stripe, reference: &str, payment: &Payment, look_first: bool) -> Result<End, StillUnknown> {
+    Ok(find_outcome(gateway, reference, gateway::Call::Payment(payment), look_first).await?.end)
+}
+
+async fn look_up(gateway: &Stripe, reference: &str, payment: &Payment) -> Result<Option<End>, CallError> {
+    let found = gateway.look_up(&sent(reference), gateway::Call::Payment(payment)).await?;
+    Ok(found.map(|outcome| outcome.end))
 }
 
 fn fresh_reference() -> String {
-    uuid::Uuid::new_v4().simple().to_string()
+    Uuid::new_v4().simple().to_string()
 }
 
 /// Polls until the condition is true. Fails after ten seconds.

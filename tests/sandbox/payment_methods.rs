@@ -3,42 +3,72 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{Sandbox, capture_body, fresh_reference};
+use crate::{Sandbox, fresh_reference, payment_form};
 
 #[tokio::test]
-async fn visa_captures_once_and_replays_the_same_bytes() {
+async fn visa_pays_once_and_replays_the_same_bytes() {
     let sandbox = Sandbox::start();
     let reference = fresh_reference();
 
-    let first = sandbox.capture(&reference, 4900, "pm_card_visa").await;
-    let second = sandbox.capture(&reference, 4900, "pm_card_visa").await;
+    let first = sandbox.pay(&reference, 4900, "pm_card_visa").await;
+    let second = sandbox.pay(&reference, 4900, "pm_card_visa").await;
 
-    assert_eq!(first.status, 201);
+    assert_eq!(first.status, 200);
     assert_eq!(first, second);
-    let book = sandbox.book("/captures", &reference).await;
-    assert_eq!(book, [first.json()], "the answer is the book's line");
-    assert_eq!(book[0]["reference"], *reference);
-    assert_eq!(book[0]["amount"], 4900);
-    assert_eq!(book[0]["currency"], "EUR");
-    assert_eq!(book[0]["outcome"], "succeeded");
-    assert!(book[0]["created_at"].as_str().unwrap().ends_with('Z'), "times are UTC");
+    assert_eq!((first.header("Idempotent-Replayed"), second.header("Idempotent-Replayed")), (None, Some("true")));
+    assert_eq!(first.header("Idempotency-Key"), Some(reference.as_str()));
+    let intent = first.json();
+    assert_eq!(sandbox.book("/v1/payment_intents", &reference).await, [intent.clone()], "the answer is the object");
+    assert_eq!(sandbox.get(&format!("/v1/payment_intents/{}", first.id())).await.json(), intent);
+    assert_eq!((&intent["object"], &intent["status"]), (&"payment_intent".into(), &"succeeded".into()));
+    assert_eq!(
+        (&intent["amount"], &intent["amount_received"], &intent["currency"]),
+        (&4900.into(), &4900.into(), &"eur".into())
+    );
+    assert!(first.id().starts_with("pi_") && intent["latest_charge"].as_str().unwrap().starts_with("ch_"));
+    assert!(intent["created"].as_i64().unwrap() > 1_700_000_000);
 }
 
 #[tokio::test]
-async fn declines_are_402_written_down_once_and_replayed() {
+async fn declines_are_402_card_errors_in_the_books_once_and_replayed() {
     let sandbox = Sandbox::start();
-    for (payment_method, code) in
-        [("pm_card_declined", "card_declined"), ("pm_card_insufficient_funds", "insufficient_funds")]
-    {
+    for (payment_method, code, decline_code) in [
+        ("pm_card_visa_chargeDeclined", "card_declined", Some("generic_decline")),
+        ("pm_card_visa_chargeDeclinedInsufficientFunds", "card_declined", Some("insufficient_funds")),
+        ("pm_card_chargeDeclinedExpiredCard", "expired_card", None),
+        ("pm_card_threeDSecure2Required", "authentication_required", Some("authentication_required")),
+    ] {
         let reference = fresh_reference();
-        let first = sandbox.capture(&reference, 500, payment_method).await;
-        let second = sandbox.capture(&reference, 500, payment_method).await;
+        let first = sandbox.pay(&reference, 500, payment_method).await;
+        let second = sandbox.pay(&reference, 500, payment_method).await;
 
-        assert_eq!(first.status, 402);
-        assert_eq!(first.json()["outcome"], code);
+        assert_eq!((first.status, first.error()), (402, ("card_error".to_owned(), Some(code.to_owned()))));
+        let error = &first.json()["error"];
+        assert_eq!(error["decline_code"].as_str(), decline_code);
+        let intent = &error["payment_intent"];
+        assert_eq!(
+            (&intent["status"], &intent["last_payment_error"]["code"]),
+            (&"requires_payment_method".into(), &code.into())
+        );
         assert_eq!(first, second);
-        assert_eq!(sandbox.captured_outcomes(&reference).await, [code]);
+        assert_eq!(sandbox.book("/v1/payment_intents", &reference).await, [intent.clone()]);
     }
+}
+
+#[tokio::test]
+async fn a_card_that_asks_waits_for_the_customer_if_the_caller_allows_it() {
+    let sandbox = Sandbox::start();
+    let reference = fresh_reference();
+    let form = crate::with(
+        &payment_form(&reference, 500, "pm_card_threeDSecure2Required"),
+        "error_on_requires_action",
+        "false",
+    );
+
+    let asked = sandbox.post("/v1/payment_intents", &reference, &form).await;
+
+    assert_eq!((asked.status, &asked.json()["status"]), (200, &"requires_action".into()));
+    assert_eq!(asked.json()["next_action"]["type"], "redirect_to_url");
 }
 
 #[tokio::test]
@@ -48,19 +78,19 @@ async fn slow_answers_after_three_seconds_and_a_call_that_overlaps_it_gets_409()
     let begun = Instant::now();
     let slow = tokio::spawn({
         let (sandbox, reference) = (sandbox.clone(), reference.clone());
-        async move { sandbox.capture(&reference, 500, "pm_card_slow").await }
+        async move { sandbox.pay(&reference, 500, "pm_card_slow").await }
     });
-    sandbox.until_captured(&reference).await;
+    sandbox.until_paid(&reference).await;
 
-    assert_eq!(sandbox.capture(&reference, 500, "pm_card_slow").await.status, 409);
+    assert_eq!(sandbox.pay(&reference, 500, "pm_card_slow").await.status, 409);
     let slow = slow.await.unwrap();
-    assert_eq!(slow.status, 201);
+    assert_eq!(slow.status, 200);
     assert!(begun.elapsed() >= Duration::from_secs(3));
 
     let replayed_at = Instant::now();
-    assert_eq!(sandbox.capture(&reference, 500, "pm_card_slow").await, slow);
+    assert_eq!(sandbox.pay(&reference, 500, "pm_card_slow").await, slow);
     assert!(replayed_at.elapsed() < Duration::from_secs(2), "a stored answer comes at once");
-    assert_eq!(sandbox.captured_outcomes(&reference).await, ["succeeded"]);
+    assert_eq!(sandbox.statuses(&reference).await, ["succeeded"]);
 }
 
 #[tokio::test]
@@ -69,23 +99,23 @@ async fn lost_reply_captures_never_answers_the_first_call_and_replays_to_the_sec
     let reference = fresh_reference();
     let first = tokio::spawn({
         let (sandbox, reference) = (sandbox.clone(), reference.clone());
-        async move { sandbox.capture(&reference, 500, "pm_card_lost_reply").await }
+        async move { sandbox.pay(&reference, 500, "pm_card_lost_reply").await }
     });
-    sandbox.until_captured(&reference).await;
+    sandbox.until_paid(&reference).await;
 
     // The first call's connection stays open, but its answer is lost, so the call has ended and overlaps nothing. If the second
     // call arrives between the first call's commit and its end, the calls still overlap.
-    let mut second = sandbox.capture(&reference, 500, "pm_card_lost_reply").await;
+    let mut second = sandbox.pay(&reference, 500, "pm_card_lost_reply").await;
     crate::until("the first call has ended", async || {
-        second = sandbox.capture(&reference, 500, "pm_card_lost_reply").await;
+        second = sandbox.pay(&reference, 500, "pm_card_lost_reply").await;
         second.status != 409
     })
     .await;
 
-    assert_eq!(second.status, 201);
+    assert_eq!(second.status, 200);
     assert!(!first.is_finished(), "the first call never gets an answer");
     first.abort();
-    assert_eq!(sandbox.captured_outcomes(&reference).await, ["succeeded"]);
+    assert_eq!(sandbox.statuses(&reference).await, ["succeeded"]);
 }
 
 #[tokio::test]
@@ -93,18 +123,19 @@ async fn gateway_error_fails_two_calls_without_a_trace_across_a_restart_then_cap
     let sandbox = Sandbox::start();
     let reference = fresh_reference();
 
-    assert_eq!(sandbox.capture(&reference, 500, "pm_card_gateway_error").await.status, 500);
-    assert!(sandbox.captured_outcomes(&reference).await.is_empty());
+    let failed = sandbox.pay(&reference, 500, "pm_card_gateway_error").await;
+    assert_eq!((failed.status, failed.header("Stripe-Should-Retry")), (500, Some("true")));
+    assert!(sandbox.statuses(&reference).await.is_empty());
     sandbox.kill().await;
 
     let sandbox = Sandbox::start();
-    assert_eq!(sandbox.capture(&reference, 500, "pm_card_gateway_error").await.status, 500);
-    assert!(sandbox.captured_outcomes(&reference).await.is_empty());
+    assert_eq!(sandbox.pay(&reference, 500, "pm_card_gateway_error").await.status, 500);
+    assert!(sandbox.statuses(&reference).await.is_empty());
 
-    let third = sandbox.capture(&reference, 500, "pm_card_gateway_error").await;
-    assert_eq!(third.status, 201);
-    assert_eq!(sandbox.capture(&reference, 500, "pm_card_gateway_error").await, third);
-    assert_eq!(sandbox.captured_outcomes(&reference).await, ["succeeded"]);
+    let third = sandbox.pay(&reference, 500, "pm_card_gateway_error").await;
+    assert_eq!(third.status, 200);
+    assert_eq!(sandbox.pay(&reference, 500, "pm_card_gateway_error").await, third);
+    assert_eq!(sandbox.statuses(&reference).await, ["succeeded"]);
 }
 
 #[tokio::test]
@@ -112,12 +143,12 @@ async fn sticky_error_replays_its_stored_500_and_captures_nothing() {
     let sandbox = Sandbox::start();
     let reference = fresh_reference();
 
-    let first = sandbox.capture(&reference, 500, "pm_card_sticky_error").await;
-    assert_eq!(first.status, 500);
+    let first = sandbox.pay(&reference, 500, "pm_card_sticky_error").await;
+    assert_eq!((first.status, first.header("Stripe-Should-Retry")), (500, Some("false")));
     for _ in 0..3 {
-        assert_eq!(sandbox.capture(&reference, 500, "pm_card_sticky_error").await, first);
+        assert_eq!(sandbox.pay(&reference, 500, "pm_card_sticky_error").await, first);
     }
-    assert_eq!(sandbox.captured_outcomes(&reference).await, ["error"]);
+    assert!(sandbox.statuses(&reference).await.is_empty());
 }
 
 #[tokio::test]
@@ -126,21 +157,22 @@ async fn a_call_whose_client_has_left_no_longer_overlaps() {
     let reference = fresh_reference();
     let impatient = reqwest::Client::builder().timeout(Duration::from_millis(500)).build().unwrap();
     let request = impatient
-        .post(format!("{}/captures", sandbox.url()))
+        .post(format!("{}/v1/payment_intents", sandbox.url()))
         .header("Idempotency-Key", &reference)
-        .json(&capture_body(&reference, 500, "pm_card_slow"));
+        .bearer_auth(crate::KEY)
+        .form(&payment_form(&reference, 500, "pm_card_slow"));
     let begun = Instant::now();
     assert!(request.send().await.unwrap_err().is_timeout());
 
-    let mut second = sandbox.capture(&reference, 500, "pm_card_slow").await;
+    let mut second = sandbox.pay(&reference, 500, "pm_card_slow").await;
     crate::until("the call has ended", async || {
-        second = sandbox.capture(&reference, 500, "pm_card_slow").await;
+        second = sandbox.pay(&reference, 500, "pm_card_slow").await;
         second.status != 409
     })
     .await;
-    assert_eq!(second.status, 201);
+    assert_eq!(second.status, 200);
     assert!(begun.elapsed() < Duration::from_secs(2), "the key is free before the slow call's three seconds are over");
-    assert_eq!(sandbox.captured_outcomes(&reference).await, ["succeeded"]);
+    assert_eq!(sandbox.statuses(&reference).await, ["succeeded"]);
 }
 
 #[tokio::test]
@@ -150,11 +182,11 @@ async fn with_calls_held_open_a_graceful_stop_is_quick_and_a_restart_answers_the
     for (reference, payment_method) in references.iter().zip(["pm_card_lost_reply", "pm_card_slow"]) {
         let (held, reference) = (sandbox.clone(), reference.clone());
         tokio::spawn(async move {
-            held.try_post("/captures", &reference, &capture_body(&reference, 500, payment_method)).await
+            held.try_post("/v1/payment_intents", &reference, &payment_form(&reference, 500, payment_method)).await
         });
     }
     for reference in &references {
-        sandbox.until_captured(reference).await;
+        sandbox.until_paid(reference).await;
     }
 
     let begun = Instant::now();
@@ -163,7 +195,7 @@ async fn with_calls_held_open_a_graceful_stop_is_quick_and_a_restart_answers_the
 
     let restarted = Sandbox::start();
     for (reference, payment_method) in references.iter().zip(["pm_card_lost_reply", "pm_card_slow"]) {
-        assert_eq!(restarted.capture(reference, 500, payment_method).await.status, 201);
-        assert_eq!(restarted.captured_outcomes(reference).await, ["succeeded"]);
+        assert_eq!(restarted.pay(reference, 500, payment_method).await.status, 200);
+        assert_eq!(restarted.statuses(reference).await, ["succeeded"]);
     }
 }

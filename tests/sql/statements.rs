@@ -41,10 +41,10 @@ const OVER_ALL_ACCOUNTS: [(&str, &str); 5] = [
 ];
 
 /// Every node holds these tables. They map an API key to an account, so no statement can filter them by account.
-const REFERENCE_TABLES: [&str; 2] = ["accounts", "api_keys"];
+const REFERENCE_TABLES: [&str; 3] = ["accounts", "api_keys", "gateway_mode"];
 
 /// What the program does to which table. If the recorded list differs, the traffic lacks a request, or this list lacks a line.
-const KINDS: [&str; 39] = [
+const KINDS: [&str; 41] = [
     "DELETE idempotency_keys",
     "INSERT accounts",
     "INSERT api_keys",
@@ -57,6 +57,7 @@ const KINDS: [&str; 39] = [
     "INSERT products",
     "INSERT refunds",
     "INSERT external_calls",
+    "INSERT gateway_mode",
     "LOCK charges",
     "LOCK entitlements",
     "LOCK event_feeds",
@@ -74,6 +75,7 @@ const KINDS: [&str; 39] = [
     "SELECT products",
     "SELECT refunds",
     "SELECT external_calls",
+    "SELECT gateway_mode",
     "UPDATE api_keys",
     "UPDATE charges",
     "UPDATE entitlements",

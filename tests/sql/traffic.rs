@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use diesel::Connection;
 use diesel::pg::PgConnection;
+use external_calls::Hinted;
+use idempotent_payments::commands::gateway::remember_mode;
+use idempotent_payments::gateway::Mode;
 use idempotent_payments::http::auth;
 use idempotent_payments::server::{api, openapi};
 use idempotent_payments::shop::{demo, erasure};
@@ -80,7 +83,7 @@ async fn entitlements(app: &Client) {
 /// Charges and refunds whose outcome is known at once. Returns a charge with a refund.
 async fn payments(app: &Client) -> String {
     let order = app.order("to-pay", "pro-monthly", 1).await.expect(201).id();
-    app.pay("declined", &order, "pm_card_declined").await.expect_problem(402, "card-declined");
+    app.pay("declined", &order, "pm_card_visa_chargeDeclined").await.expect_problem(402, "card-declined");
     let charge = app.pay("paid", &order, "pm_card_visa").await.expect(201).id();
     app.pay("paid", &order, "pm_card_visa").await.expect(201);
     app.pay("again", &order, "pm_card_visa").await.expect_problem(409, "order-not-payable");
@@ -101,7 +104,11 @@ async fn unknown_outcomes(app: &Client, sandbox: &Sandbox) {
     let silent = App::start_without_resolver(app.database.clone(), away());
     let resolver = app.resolver(Arc::new(sandbox.gateway()));
     let order = app.pending_order().await;
-    let charge = silent.pay("unknown", &order, "pm_card_visa").await.expect(202).id();
+    let unknown = silent.pay("unknown", &order, "pm_card_visa").await.expect(202).json();
+    let (charge, reference) = (unknown["id"].as_str().unwrap().to_owned(), unknown["reference"].as_str().unwrap());
+    let accounts = auth::accounts(&mut crate::support::connect(&app.database)).unwrap();
+    let acme = accounts.into_iter().find(|account| account.name == "acme").unwrap().id;
+    assert_eq!(resolver.hint(acme, reference.to_owned()).await.unwrap(), Hinted::Open);
     silent.pay("other", &order, "pm_card_visa").await.expect_problem(409, "payment-in-progress");
     silent.cancel("unpaid?", &order).await.expect_problem(409, "payment-in-progress");
     silent.get("/v1/charges").await.expect(200);
@@ -196,6 +203,7 @@ fn commands(database: &str) {
     assert!([erased.orders, erased.replies, erased.entitlements, erased.events].iter().all(|rows| *rows > 0));
     demo::seed(&mut conn).unwrap();
     external_calls::parked(&mut conn).unwrap();
+    remember_mode(&mut conn, Mode::Sandbox).unwrap();
 }
 
 /// After a lost answer to its first COMMIT, the request looks for its external call. This request needs another database, because

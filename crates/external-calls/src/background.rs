@@ -108,8 +108,8 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         })?;
         match taken {
             Taken::Lease(lease) => self.resolve(*lease).await.map(|_| true),
-            Taken::Parked { location, request_id } => {
-                self.note_parked(&location, request_id);
+            Taken::Parked { location, request_id, attempts } => {
+                self.note_parked(&location, request_id, attempts);
                 Ok(false)
             }
             Taken::Gone => Ok(false),

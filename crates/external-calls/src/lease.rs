@@ -15,7 +15,7 @@ use diesel::sql_types::Timestamptz;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::outcome::Sending;
+use super::outcome::{Next, Sending};
 use super::schema::external_calls;
 use crate::Limits;
 use idempotency::{Address, Prepared, interval};
@@ -39,6 +39,11 @@ pub(super) struct Lease {
     pub taken_at: Instant,
     /// The row's `unanswered_at` before this lease. If all sendings of this lease were answered, [`give_back`] restores it.
     pub earlier_unanswered_at: Option<DateTime<Utc>>,
+    /// The object's id at the system outside, once an answer named it.
+    pub outside_id: Option<String>,
+    /// How many of the attempts before this lease do not count towards parking.
+    pub looks: i32,
+    pub created_at: DateTime<Utc>,
 }
 
 /// What came of trying to take a lease.
@@ -48,6 +53,7 @@ pub(super) enum Taken {
     Parked {
         location: String,
         request_id: Uuid,
+        attempts: i32,
     },
     /// Another holder has the external call or ended it, or the external call is not due.
     Gone,
@@ -130,22 +136,27 @@ struct Row {
     unanswered_at: Option<DateTime<Utc>>,
     parked_at: Option<DateTime<Utc>>,
     resolved_at: Option<DateTime<Utc>>,
+    created_at: DateTime<Utc>,
+    outside_id: Option<String>,
+    only_look: bool,
+    looks: i32,
 }
 
 impl Row {
     fn lease(self, account_id: Uuid, attempt: i32, sending: Sending, taken_at: Instant) -> Lease {
-        let Self { reference, scope, key, request_id, call, location, unanswered_at, .. } = self;
-        let address = Address { account_id, scope, key };
         Lease {
-            address,
-            reference,
-            request_id,
-            location,
-            call,
+            address: Address { account_id, scope: self.scope, key: self.key },
+            reference: self.reference,
+            request_id: self.request_id,
+            location: self.location,
+            call: self.call,
             attempt,
             sending,
             taken_at,
-            earlier_unanswered_at: unanswered_at,
+            earlier_unanswered_at: self.unanswered_at,
+            outside_id: self.outside_id,
+            looks: self.looks,
+            created_at: self.created_at,
         }
     }
 }
@@ -180,19 +191,25 @@ pub(super) fn take(
             return Ok(Taken::Gone);
         }
         let row_of_call = external_calls::table.find((account_id, reference));
-        if row.attempts >= limits.max_attempts && !resume {
+        if row.attempts - row.looks >= limits.max_attempts && !resume {
             diesel::update(row_of_call).set(external_calls::parked_at.eq(clock.nullable())).execute(conn)?;
-            return Ok(Taken::Parked { location: row.location, request_id: row.request_id });
+            return Ok(Taken::Parked { location: row.location, request_id: row.request_id, attempts: row.attempts });
         }
+        // The key of a stored error may be gone, so the call may be sent again. An object stays.
+        let only_look = row.outside_id.is_some() || (row.only_look && !look_first);
+        // Written ahead, so that the sending of a holder that vanishes counts as unanswered. A holder that only looks sends
+        // nothing.
+        let unanswered = (!only_look).then(|| external_calls::unanswered_at.eq(clock.nullable()));
         let lease = diesel::update(row_of_call).set((
             external_calls::attempts.eq(row.attempts + 1),
             external_calls::next_attempt_at.eq((clock + interval(limits.lease)).nullable()),
-            // On purpose: written ahead, so that the sending of a holder that vanishes counts as unanswered.
-            external_calls::unanswered_at.eq(clock.nullable()),
+            unanswered,
             external_calls::parked_at.eq(None::<DateTime<Utc>>),
+            external_calls::leased.eq(true),
+            external_calls::hinted.eq(false),
         ));
         let attempt: i32 = Prepared(lease.returning(external_calls::attempts)).get_result(conn)?;
-        let sending = Sending { look_first, earlier_unanswered: earlier_unanswered.unwrap_or(false) };
+        let sending = Sending { look_first, earlier_unanswered: earlier_unanswered.unwrap_or(false), only_look };
         Ok(Taken::Lease(Box::new(row.lease(account_id, attempt, sending, taken_at))))
     })
 }
@@ -212,27 +229,46 @@ pub(super) fn first_lease(conn: &mut PgConnection, address: &Address, taken_at: 
     Ok(row.map(lease))
 }
 
-/// Gives a lease back without an outcome. The external call is due again after `pause`, or parked. False: the lease was lost.
-pub(super) fn give_back(
-    conn: &mut PgConnection,
-    lease: &Lease,
-    pause: Duration,
-    unanswered: bool,
-    park: bool,
-) -> QueryResult<bool> {
+/// How a lease ends without an outcome.
+pub(super) struct Return {
+    /// The external call is due again after this pause.
+    pub pause: Duration,
+    /// One of this lease's sendings went unanswered.
+    pub unanswered: bool,
+    pub next: Next,
+}
+
+/// Gives a lease back without an outcome. The external call is due again after a pause, at once if a hint came meanwhile, or
+/// parked. False: the lease was lost.
+pub(super) fn give_back(conn: &mut PgConnection, lease: &Lease, end: Return) -> QueryResult<bool> {
     let clock = now.into_sql::<Timestamptz>();
     let held = external_calls::table
         .find((lease.address.account_id, &lease.reference))
         .filter(external_calls::attempts.eq(lease.attempt))
         .filter(external_calls::resolved_at.is_null());
-    let due = external_calls::next_attempt_at.eq((clock + interval(pause)).nullable());
-    let parked = park.then(|| external_calls::parked_at.eq(clock.nullable()));
-    let given_back = if unanswered {
-        diesel::update(held).set((due, parked, external_calls::unanswered_at.eq(clock.nullable()))).execute(conn)?
+    let is_look = matches!(end.next, Next::Look { .. });
+    let parked = (end.next == Next::Park).then(|| external_calls::parked_at.eq(clock.nullable()));
+    let common = (
+        external_calls::next_attempt_at.eq((clock + interval(end.pause)).nullable()),
+        parked,
+        external_calls::leased.eq(false),
+        external_calls::looks.eq(lease.looks + i32::from(is_look)),
+        external_calls::only_look.eq(is_look || lease.sending.only_look),
+    );
+    let found = match end.next {
+        Next::Look { id: Some(id) } => Some(external_calls::outside_id.eq(id)),
+        _ => None,
+    };
+    let given_back = if end.unanswered {
+        diesel::update(held).set((common, found, external_calls::unanswered_at.eq(clock.nullable()))).execute(conn)?
     } else {
         let earlier = external_calls::unanswered_at.eq(lease.earlier_unanswered_at);
-        diesel::update(held).set((due, parked, earlier)).execute(conn)?
+        diesel::update(held).set((common, found, earlier)).execute(conn)?
     };
+    // A hint that comes between the two statements finds no lease, and makes the call due itself.
+    let hinted = held.filter(external_calls::hinted).filter(external_calls::parked_at.is_null());
+    let due = external_calls::next_attempt_at.eq(clock.nullable());
+    diesel::update(hinted).set((due, external_calls::hinted.eq(false))).execute(conn)?;
     Ok(given_back == 1)
 }
 

@@ -14,7 +14,7 @@
 //! # What it does not do
 //! - It does not guarantee an end. While the system outside does not answer, the reply stays a 202. After
 //!   [`Limits::max_attempts`] leases the external call is parked, and the resolver stops. A person must look, and
-//!   resume the external call.
+//!   resume the external call. A look at an object that has no outcome yet ([`CallError::Pending`]) does not count.
 //! - It can't protect a call if the system outside neither takes the reference as an idempotency key nor can be asked for the
 //!   reference.
 //! - It does not repair tables that a person changed by hand. If the provisional record is gone, no outcome is recorded.
@@ -30,6 +30,7 @@
 //! The handler waits for the outcome for [`Limits::handler`], then answers 202. The work goes on, also if the client leaves. If
 //! there is no outcome, the holder gives the lease back: the external call is due again after a pause, which doubles each time. The
 //! resolver, a background task in every replica, takes leases on external calls that are due: `FOR UPDATE SKIP LOCKED`, attempts + 1.
+//! A hint ([`Resolver::hint`]), for example from a webhook, makes a call due at once and never ends a lease.
 //!
 //! # How it reads in a handler
 //! ```ignore
@@ -48,7 +49,9 @@
 //! shows each step.
 
 mod background;
+mod call_error;
 mod concurrency;
+mod hint;
 mod lease;
 mod outcome;
 mod progress;
@@ -69,7 +72,9 @@ use uuid::Uuid;
 use idempotency::{self, Failure, Keyed, Policy, Reply};
 
 pub use self::background::Pass;
-pub use self::outcome::{Sending, StillUnknown, find_outcome};
+pub use self::call_error::CallError;
+pub use self::hint::Hinted;
+pub use self::outcome::{Next, Sending, Sent, StillUnknown, find_outcome};
 pub use self::progress::{Parked, Progress, parked, parked_count, parked_references, progress};
 pub use self::resolve::Step;
 pub use self::resolver::{Counts, Resolver};
@@ -108,12 +113,12 @@ pub trait ExternalSystem: Clone + Send + Sync + 'static {
     /// way.
     fn look_up(
         &self,
-        reference: &str,
+        sent: &Sent,
         call: &Self::Call,
     ) -> impl Future<Output = Result<Option<Self::Outcome>, CallError>> + Send;
 
-    /// The outcome of a call that was refused with this status and never took effect.
-    fn refused(&self, call: &Self::Call, status: u16) -> Self::Outcome;
+    /// The outcome of a call that was refused with this status and this error code, and never took effect.
+    fn refused(&self, call: &Self::Call, status: u16, code: Option<&str>) -> Self::Outcome;
 
     /// Writes the outcome, in the transaction that also puts the returned reply into the record. Lock the rows that you decide
     /// by.
@@ -173,49 +178,6 @@ impl MadeBy {
     pub fn of<T>(request: &Keyed<T>, account_id: Uuid, policy: &Policy) -> Result<Self, idempotency::Error> {
         let address = request.address(account_id, policy)?;
         Ok(Self { reference: address.reference(), key: address.key, request_id: request.instance })
-    }
-}
-
-/// Why one sending or one look brought no outcome. The variants differ in what may be done next.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// No answer, or an answer that is not understood. The call may have taken effect. Only a later call can tell.
-    #[error("no answer: {reason}")]
-    NoAnswer {
-        /// For the log; holds no payment data.
-        reason: String,
-    },
-    /// The answer says nothing about the call, so ask later. For example: a call with the same key is under way (409), there are
-    /// too many calls (429), or the credentials are wrong (401, 403).
-    #[error("the answer was {status}: later")]
-    Later {
-        /// The HTTP status.
-        status: u16,
-        /// The answer's Retry-After.
-        retry_after: Option<Duration>,
-    },
-    /// A 5xx. A repeat may help, unless the system outside has stored the answer under the key.
-    #[error("the answer was {status}")]
-    ServerError {
-        /// The HTTP status.
-        status: u16,
-        /// The answer's Retry-After. Before that time, the call is not repeated.
-        retry_after: Option<Duration>,
-    },
-    /// The call was refused. This sending took no effect. An earlier sending may have taken effect.
-    #[error("the call was refused with {status}")]
-    Refused {
-        /// The HTTP status.
-        status: u16,
-    },
-}
-
-impl CallError {
-    fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Later { retry_after, .. } | Self::ServerError { retry_after, .. } => *retry_after,
-            Self::NoAnswer { .. } | Self::Refused { .. } => None,
-        }
     }
 }
 

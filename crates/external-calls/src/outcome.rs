@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use chrono::{DateTime, Utc};
 
 use crate::{CallError, ExternalSystem};
 
@@ -22,6 +23,22 @@ pub struct Sending {
     /// An earlier sending went unanswered, less than
     /// [`Limits::refusal_counts_after`](super::Limits::refusal_counts_after) ago.
     pub earlier_unanswered: bool,
+    /// The call is looked up and not sent: an earlier answer named an object that has no outcome yet, or the system outside has
+    /// stored an error under the key.
+    pub only_look: bool,
+}
+
+/// What is known about the sendings of a call, for a look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The call's name at the system outside.
+    pub reference: String,
+    /// The id of the object that the call made there, once an answer named it.
+    pub outside_id: Option<String>,
+    /// No sending began before this time.
+    pub since: DateTime<Utc>,
+    /// No sending that went unanswered can have taken effect after this time.
+    pub until: DateTime<Utc>,
 }
 
 /// The outcome is not known now. The call may or may not have taken effect.
@@ -32,6 +49,33 @@ pub struct StillUnknown {
     pub error: CallError,
     /// Whether one of the sendings got no answer that says what became of it.
     pub unanswered: bool,
+    /// What the next lease does.
+    pub next: Next,
+}
+
+/// What the next lease does after an attempt without an outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It sends the call again. The attempt counts towards parking.
+    Send,
+    /// It only looks, for the object with this id if an answer named one. The attempt does not count towards parking.
+    Look {
+        /// The object's id at the system outside.
+        id: Option<String>,
+    },
+    /// Nothing: the external call is parked, and a person must look.
+    Park,
+}
+
+impl StillUnknown {
+    fn of(error: CallError, unanswered: bool) -> Self {
+        let next = match &error {
+            CallError::Pending { id } => Next::Look { id: Some(id.clone()) },
+            CallError::OtherCall { .. } => Next::Park,
+            _ => Next::Send,
+        };
+        Self { error, unanswered, next }
+    }
 }
 
 /// Makes the call and learns its outcome, or learns the outcome from the books.
@@ -40,62 +84,73 @@ pub struct StillUnknown {
 /// [`StillUnknown`], at the latest after [`Limits::find_outcome`](super::Limits::find_outcome).
 pub async fn find_outcome<O: ExternalSystem>(
     system: &O,
-    reference: &str,
+    sent: &Sent,
     call: &O::Call,
     sending: Sending,
 ) -> Result<O::Outcome, StillUnknown> {
     let limit = O::LIMITS.find_outcome;
-    let found = tokio::time::timeout(limit, look_and_send(system, reference, call, sending)).await;
+    let found = tokio::time::timeout(limit, look_and_send(system, sent, call, sending)).await;
     found.unwrap_or_else(|_| {
         // A sending that was cut off is like a sending whose answer was lost.
         let error = CallError::NoAnswer { reason: format!("no outcome within {} s", limit.as_secs()) };
-        Err(StillUnknown { error, unanswered: true })
+        Err(StillUnknown::of(error, !sending.only_look))
     })
 }
 
 async fn look_and_send<O: ExternalSystem>(
     system: &O,
-    reference: &str,
+    sent: &Sent,
     call: &O::Call,
     sending: Sending,
 ) -> Result<O::Outcome, StillUnknown> {
-    if sending.look_first {
+    if sending.look_first || sending.only_look {
         // If the look fails, nothing is sent.
-        let unsent = |error| StillUnknown { error, unanswered: false };
-        if let Some(outcome) = system.look_up(reference, call).await.map_err(unsent)? {
+        let unsent = |error| StillUnknown::of(error, false);
+        if let Some(outcome) = system.look_up(sent, call).await.map_err(unsent)? {
             return Ok(outcome);
+        }
+        if sending.only_look {
+            let reason = "the books don't have the call, and sending it again would bring the stored error".to_owned();
+            return Err(StillUnknown { next: Next::Look { id: None }, ..unsent(CallError::NoAnswer { reason }) });
         }
         if sending.earlier_unanswered {
             let reason = "an earlier sending may be under way, and the key no longer stops a second one".to_owned();
             return Err(unsent(CallError::NoAnswer { reason }));
         }
     }
-    let (error, unanswered) = match send_with_quick_repeats(system, reference, call).await {
+    let (error, unanswered) = match send_with_quick_repeats(system, &sent.reference, call).await {
         Ok(outcome) => return Ok(outcome),
         Err(unknown) => (unknown.error, unknown.unanswered),
     };
-    let unknown = |error| StillUnknown { error, unanswered };
+    let unknown = |error| StillUnknown::of(error, unanswered);
+    // The look must find what this sending did.
+    let sent = &Sent { until: Utc::now() + O::LIMITS.refusal_counts_after, ..sent.clone() };
     match error {
-        // The system outside is silent, or asks to wait. A look would be one more question now.
-        CallError::NoAnswer { .. } | CallError::Later { .. } | CallError::ServerError { retry_after: Some(_), .. } => {
-            Err(unknown(error))
-        }
+        // The system outside is silent, or asks to wait, or has said enough. A look would be one more question now.
+        CallError::NoAnswer { .. }
+        | CallError::Later { .. }
+        | CallError::Pending { .. }
+        | CallError::OtherCall { .. }
+        | CallError::ServerError { retry_after: Some(_), .. } => Err(unknown(error)),
         // The system outside may have stored the 5xx under the key. The books say what happened.
-        CallError::ServerError { .. } => {
-            let found = system.look_up(reference, call).await.map_err(unknown)?;
-            found.ok_or_else(|| unknown(error))
+        CallError::ServerError { stored, .. } => {
+            let found = system.look_up(sent, call).await.map_err(unknown)?;
+            // While the key lives, another sending would get the same answer. So only the books can bring an outcome.
+            let key_ends = !sending.look_first && O::KEY_LIFETIME < Duration::MAX;
+            let next = if stored && key_ends { Next::Look { id: None } } else { Next::Send };
+            found.ok_or_else(|| StillUnknown { next, ..unknown(error) })
         }
-        CallError::Refused { status } => match system.look_up(reference, call).await.map_err(unknown)? {
+        CallError::Refused { status, code } => match system.look_up(sent, call).await.map_err(unknown)? {
             Some(outcome) => Ok(outcome),
-            None if unanswered || sending.earlier_unanswered => Err(unknown(error)),
-            None => Ok(system.refused(call, status)),
+            None if unanswered || sending.earlier_unanswered => Err(unknown(CallError::Refused { status, code })),
+            None => Ok(system.refused(call, status, code.as_deref())),
         },
     }
 }
 
-/// Sends the call, and sends it again only after a plain 5xx. If no answer came, a repeat would most likely meet the first
-/// sending, still under way. A refusal does not change. If the system outside keeps no keys, each repeat could be a second
-/// effect, so nothing is repeated.
+/// Sends the call, and sends it again only after a 5xx that is not stored. If no answer came, a repeat would most likely meet
+/// the first sending, still under way. A refusal does not change. If the system outside keeps no keys, each repeat could be a
+/// second effect, so nothing is repeated.
 async fn send_with_quick_repeats<O: ExternalSystem>(
     system: &O,
     reference: &str,
@@ -112,11 +167,12 @@ async fn send_with_quick_repeats<O: ExternalSystem>(
             Ok(outcome) => return Ok(outcome),
             Err(error) => error,
         };
-        // Only a refusal tells that this sending took no effect.
-        unanswered |= !matches!(error, CallError::Refused { .. });
-        let repeats = matches!(error, CallError::ServerError { retry_after: None, .. });
+        // A refusal tells that this sending took no effect, and an object tells which effect it took.
+        unanswered |=
+            !matches!(error, CallError::Refused { .. } | CallError::Pending { .. } | CallError::OtherCall { .. });
+        let repeats = matches!(error, CallError::ServerError { retry_after: None, stored: false, .. });
         let pause: Option<Duration> = if repeats { pauses.next() } else { None };
-        let Some(pause) = pause else { return Err(StillUnknown { error, unanswered }) };
+        let Some(pause) = pause else { return Err(StillUnknown::of(error, unanswered)) };
         log::info!("call {reference} repeats in {pause:?}: {error}");
         tokio::time::sleep(pause).await;
     }

@@ -12,8 +12,8 @@ use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use uuid::Uuid;
 
-use super::lease::{self, Lease};
-use super::outcome::{StillUnknown, find_outcome};
+use super::lease::{self, Lease, Return};
+use super::outcome::{Next, Sent, StillUnknown, find_outcome};
 use crate::{ExternalSystem, Limits, Resolver};
 use idempotency::{self, Database, Failure, FinalizeError, Reply, fault};
 
@@ -127,7 +127,14 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
             return Err(Unresolved::LostLease);
         }
         self.system.reached(Step::Sending);
-        let found = find_outcome(&self.system, &lease.reference, &call, lease.sending).await;
+        let last_sent = lease.earlier_unanswered_at.unwrap_or(lease.created_at);
+        let sent = Sent {
+            reference: lease.reference.clone(),
+            outside_id: lease.outside_id.clone(),
+            since: lease.created_at,
+            until: last_sent + O::LIMITS.refusal_counts_after,
+        };
+        let found = find_outcome(&self.system, &sent, &call, lease.sending).await;
         self.system.reached(Step::Called);
         let outcome = found.map_err(Unresolved::Unknown)?;
         let recorded = tokio::time::timeout(O::LIMITS.record, self.record(lease.clone(), call, outcome)).await;
@@ -155,26 +162,28 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     /// The external call is due again after a pause, or parked after enough attempts. If the lease is lost, nothing happens.
     async fn give_back(&self, lease: Lease, error: &Unresolved<O::Error>) -> Result<(), Unresolved<O::Error>> {
         let limits = O::LIMITS;
-        let (unanswered, asked) = match error {
-            Unresolved::Unknown(unknown) => (unknown.unanswered, unknown.error.retry_after()),
+        let (unanswered, next, asked) = match error {
+            Unresolved::Unknown(unknown) => (unknown.unanswered, unknown.next.clone(), unknown.error.retry_after()),
             // There was an outcome.
-            _ => (false, None),
+            _ => (false, Next::Send, None),
         };
         let pause = pause_after(lease.attempt, &limits).max(asked.unwrap_or_default().min(limits.max_backoff));
-        let park = lease.attempt >= limits.max_attempts;
-        let (location, request_id) = (lease.location.clone(), lease.request_id);
+        let enough = lease.attempt - lease.looks >= limits.max_attempts;
+        let next = if next == Next::Send && enough { Next::Park } else { next };
+        let parks = next == Next::Park;
+        let (location, request_id, attempt) = (lease.location.clone(), lease.request_id, lease.attempt);
         let given_back = self.db.run(lease.address.account_id, move |conn| {
-            lease::give_back(conn, &lease, pause, unanswered, park).map_err(Unresolved::<O::Error>::from)
+            let end = Return { pause, unanswered, next: next.clone() };
+            lease::give_back(conn, &lease, end).map_err(Unresolved::<O::Error>::from)
         });
-        if given_back.await? && park {
-            self.note_parked(&location, request_id);
+        if given_back.await? && parks {
+            self.note_parked(&location, request_id, attempt);
         }
         Ok(())
     }
 
-    pub(super) fn note_parked(&self, location: &str, request_id: Uuid) {
+    pub(super) fn note_parked(&self, location: &str, request_id: Uuid, attempts: i32) {
         self.counts.parked.fetch_add(1, Ordering::Relaxed);
-        let attempts = O::LIMITS.max_attempts;
         log::error!(
             "parked {location} request={request_id} after {attempts} attempts: a person must look, then resume"
         );

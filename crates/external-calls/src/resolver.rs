@@ -227,6 +227,9 @@ fn begin<O: ExternalSystem>(
         sending: Sending::default(),
         taken_at,
         earlier_unanswered_at: None,
+        outside_id: None,
+        looks: 0,
+        created_at: Utc::now(),
     };
     Ok((lease, reply))
 }

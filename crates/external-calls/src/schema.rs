@@ -18,5 +18,11 @@ diesel::table! {
         parked_at -> Nullable<Timestamptz>,
         resolved_at -> Nullable<Timestamptz>,
         created_at -> Timestamptz,
+        #[max_length = 255]
+        outside_id -> Nullable<Varchar>,
+        only_look -> Bool,
+        looks -> Int4,
+        leased -> Bool,
+        hinted -> Bool,
     }
 }

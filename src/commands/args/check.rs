@@ -10,10 +10,14 @@ use diesel::sql_types::{Integer, Text};
 
 use super::{Action, Settings};
 use crate::db::with_client_limits;
+use crate::gateway::{Stripe, WrongKey};
 use crate::process::failpoint;
 
 /// How many characters of a wrong value are shown, so that the error stays one line on a screen.
 const SHOWN: usize = 80;
+
+/// What is shown of a secret.
+pub(super) const HIDDEN: &str = "..";
 
 /// Connections of the sandbox gateway. A call holds a connection for some milliseconds, so four are more than a demo needs.
 pub const SANDBOX_CONNECTIONS: u32 = 4;
@@ -70,7 +74,41 @@ impl Settings {
         {
             check_server(&mut connect_to(url)?, self, action, url)?;
         }
+        if matches!(action, Action::Serve | Action::Resolve) {
+            self.check_gateway()?;
+        }
+        if matches!(action, Action::SandboxGateway)
+            && let Some(url) = &self.sandbox_webhook_url
+            && self.webhook_secrets.is_empty()
+        {
+            return Err(Wrong::new(
+                "SANDBOX_WEBHOOK_URL",
+                url,
+                "GATEWAY_WEBHOOK_SECRET must be set, to sign the events",
+            ));
+        }
         Ok(listener)
+    }
+
+    /// Only the demo has a gateway of its own. A guess here would resolve real charges at a gateway that knows nothing of them.
+    fn check_gateway(&self) -> Result<(), Wrong> {
+        match (&self.gateway_url, &self.gateway_key) {
+            (None, None) if self.seeds_demo() => Ok(()),
+            (None, _) => {
+                let right = "without the demo it must be set: https://api.stripe.com, or a sandbox gateway's URL";
+                Err(Wrong::new("GATEWAY_URL", "", right))
+            }
+            (Some(_), None) => Err(Wrong::new("GATEWAY_KEY", "", WrongKey.to_string())),
+            (Some(_), Some(key)) if key.is_live() && self.seeds_demo() => Err(Wrong::new(
+                "GATEWAY_KEY",
+                HIDDEN,
+                "a live key can't be used with the demo, whose API keys everybody knows",
+            )),
+            (Some(url), Some(key)) => match Stripe::new(url, key) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(Wrong::new("GATEWAY_URL", url, error.to_string())),
+            },
+        }
     }
 
     /// The most connections that this process opens, without the spare ones.

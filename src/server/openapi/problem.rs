@@ -59,9 +59,11 @@ fn extensions(problem: &Problem) -> Value {
             json!({"errors": [{"pointer": "/items/0/quantity", "detail": "must be at least 1"}]})
         }
         slug if slug == CARD_DECLINED.slug => {
-            json!({"decline_code": "card_declined", "charge_id": EXAMPLE_ID, "instance": url})
+            json!({"decline_code": "generic_decline", "charge_id": EXAMPLE_ID, "instance": url})
         }
-        slug if slug == GATEWAY_FAILED.slug => json!({"charge_id": EXAMPLE_ID, "instance": url}),
+        slug if slug == GATEWAY_FAILED.slug => {
+            json!({"failure_code": "resource_missing", "charge_id": EXAMPLE_ID, "instance": url})
+        }
         slug if slug == KEY_EXPIRED.slug => json!({"resource": url}),
         slug if slug == OUT_OF_STOCK.slug => json!({"sku": "sticker", "available": 3}),
         slug if slug == UNKNOWN_PRODUCT.slug => json!({"sku": "stickers"}),
@@ -113,6 +115,7 @@ pub(super) fn problem_schema() -> Value {
             "sku": text("The product in question."),
             "available": {"type": "integer", "description": "How much is available."},
             "decline_code": text("Why the payment method was declined."),
+            "failure_code": text("Why the gateway failed the call: its own code, or gateway_failed."),
             "charge_id": id("The charge that failed."),
             "refund_id": id("The refund that failed."),
             "resource": text("The URL of the resource that the request with the expired key created."),

@@ -8,19 +8,27 @@ use actix_web::web::{Data, Path, Query};
 use actix_web::{HttpResponse, http::header::CACHE_CONTROL};
 use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::gateway::{Key, install_tls};
 use crate::http::ApiError;
 use crate::http::problems::NOT_FOUND;
 
 /// How long the gateway may take to answer. The page soon asks again, so a short wait is enough.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
+/// How many of the newest objects are read: Stripe's largest page. A page of the playground shows what it made a moment ago.
+const NEWEST: &str = "100";
+
+/// The largest answer, in bytes: a hundred objects of 64 KiB.
+const ANSWER_LIMIT: usize = 100 * 64 * 1024;
+
 /// Where the gateway's books are.
 #[derive(Clone, Debug)]
 pub struct Books {
     client: Client,
     gateway: Url,
+    key: Key,
 }
 
 /// `?reference=` of a charge or refund.
@@ -35,25 +43,46 @@ impl Books {
     ///
     /// # Errors
     /// If the URL is malformed, or the HTTP client can't be set up.
-    pub fn of(gateway: &str) -> Result<Self, Box<dyn std::error::Error>> {
-        let gateway = Url::parse(&format!("{}/", gateway.trim_end_matches('/')))?;
+    pub fn of(gateway: &str, key: &Key) -> Result<Self, Box<dyn std::error::Error>> {
+        install_tls();
+        let gateway = Url::parse(&format!("{}/v1/", gateway.trim_end_matches('/')))?;
         let client =
             Client::builder().timeout(ANSWER_WITHIN).redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
-        Ok(Self { client, gateway })
+        Ok(Self { client, gateway, key: key.clone() })
     }
 
-    async fn lines(&self, book: &str, reference: &str) -> Result<Vec<u8>, String> {
-        let mut url = self.gateway.join(book).map_err(|error| error.to_string())?;
-        url.query_pairs_mut().append_pair("reference", reference);
-        let response = self.client.get(url).send().await.map_err(|error| error.without_url().to_string())?;
-        match response.status() {
-            StatusCode::OK => Ok(response.bytes().await.map_err(|error| error.without_url().to_string())?.into()),
-            status => Err(format!("the gateway answers {status}")),
+    async fn lines(&self, list: &str, reference: &str) -> Result<Value, String> {
+        let url = self.gateway.join(list).map_err(|error| error.to_string())?;
+        let request = self.client.get(url).query(&[("limit", NEWEST)]).header("Authorization", self.key.bearer());
+        let mut response = request.send().await.map_err(|error| error.without_url().to_string())?;
+        if response.status() != StatusCode::OK {
+            return Err(format!("the gateway answers {}", response.status()));
         }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| error.without_url().to_string())? {
+            if body.len() + chunk.len() > ANSWER_LIMIT {
+                return Err("the gateway's answer is too long".to_owned());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let page: Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+        let objects = page["data"].as_array().ok_or("the gateway's answer is no list")?;
+        Ok(objects.iter().rev().filter(|object| object["metadata"]["reference"] == reference).map(line).collect())
     }
 }
 
-/// `GET /demo/gateway/captures?reference=` and `/demo/gateway/refunds?reference=`: the gateway's answer, unchanged.
+/// An object in the words of the playground.
+fn line(object: &Value) -> Value {
+    let error = &object["last_payment_error"];
+    let outcome = error["decline_code"].as_str().or(error["code"].as_str()).or(object["status"].as_str());
+    json!({
+        "id": object["id"], "reference": object["metadata"]["reference"], "amount": object["amount"],
+        "currency": object["currency"].as_str().unwrap_or_default().to_ascii_uppercase(),
+        "outcome": outcome, "created_at": object["created"],
+    })
+}
+
+/// `GET /demo/gateway/captures?reference=` and `/demo/gateway/refunds?reference=`: the gateway's objects with this reference.
 ///
 /// # Errors
 /// 404 for another book. 502 if the gateway can't be read.
@@ -62,13 +91,16 @@ pub async fn read(
     filter: Query<Filter>,
     demo: Data<Option<Books>>,
 ) -> Result<HttpResponse, ApiError> {
-    let (Some(books), "captures" | "refunds") = (demo.get_ref(), book.as_str()) else {
+    let list = match book.as_str() {
+        "captures" => Some("payment_intents"),
+        "refunds" => Some("refunds"),
+        _ => None,
+    };
+    let (Some(books), Some(list)) = (demo.get_ref(), list) else {
         return Err(ApiError::new(&NOT_FOUND, "there is no such book"));
     };
-    Ok(match books.lines(&book, &filter.reference).await {
-        Ok(lines) => {
-            HttpResponse::Ok().content_type("application/json").insert_header((CACHE_CONTROL, "no-store")).body(lines)
-        }
+    Ok(match books.lines(list, &filter.reference).await {
+        Ok(lines) => HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(lines),
         Err(cause) => {
             log::warn!("the gateway's books can't be read: {cause}");
             let problem = json!({

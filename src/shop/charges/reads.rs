@@ -7,7 +7,7 @@ use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use uuid::Uuid;
 
-use super::{Charge, Row, find, with_progress};
+use super::{Charge, find};
 use crate::db::Db;
 use crate::http::ApiError;
 use crate::http::auth::Account;
@@ -16,6 +16,7 @@ use crate::http::rules::{boolean, one_of, uuid};
 use crate::http::{By, Id, Page, Paging, object};
 use crate::schema::{charges, orders};
 use crate::shop::CUSTOMER;
+use crate::shop::processing::with_progress;
 use crate::shop::status::PaymentStatus;
 use external_calls::parked_references;
 
@@ -56,8 +57,8 @@ pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<D
     Ok(HttpResponse::Ok().json(page))
 }
 
-fn rows(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Uuid, By<Filter>>) -> QueryResult<Vec<Row>> {
-    let query = charges::table.filter(charges::account_id.eq(account_id)).select(Row::as_select()).into_boxed();
+fn rows(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Uuid, By<Filter>>) -> QueryResult<Vec<Charge>> {
+    let query = charges::table.filter(charges::account_id.eq(account_id)).select(Charge::as_select()).into_boxed();
     let mut query = paging.filter.within(query, charges::created_at);
     let Filter { order_id, customer, status, parked } = &paging.filter.filter;
     if let Some(order_id) = order_id {

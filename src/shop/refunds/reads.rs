@@ -7,7 +7,7 @@ use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use uuid::Uuid;
 
-use super::{Refund, Row};
+use super::Refund;
 use crate::db::Db;
 use crate::http::ApiError;
 use crate::http::auth::Account;
@@ -15,8 +15,7 @@ use crate::http::endpoint::{Endpoint, endpoint};
 use crate::http::{By, Id, NoFilter, Page, Paging};
 use crate::schema::{charges as charges_table, refunds};
 use crate::shop::charges;
-use crate::shop::status::PaymentStatus;
-use external_calls::progress;
+use crate::shop::processing::with_progress;
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     vec![endpoint(__path_list, list), endpoint(__path_get, get)]
@@ -27,24 +26,10 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 /// # Errors
 /// 404.
 pub(crate) fn find(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Refund, ApiError> {
-    let row: Option<Row> = refunds::table.find((account_id, id)).select(Row::as_select()).first(conn).optional()?;
+    let row: Option<Refund> =
+        refunds::table.find((account_id, id)).select(Refund::as_select()).first(conn).optional()?;
     let mut refunds = with_progress(conn, account_id, row.into_iter().collect())?;
     refunds.pop().ok_or_else(|| ApiError::not_found("refund"))
-}
-
-fn with_progress(conn: &mut PgConnection, account_id: Uuid, rows: Vec<Row>) -> QueryResult<Vec<Refund>> {
-    let processing = rows.iter().filter(|row| row.status == PaymentStatus::Processing);
-    let references: Vec<_> = processing.map(|row| row.reference.as_str()).collect();
-    let open = progress(conn, account_id, &references)?;
-    let shown = |row: Row| match open.get(&row.reference).copied() {
-        // The refund was resolved between the two statements, so the row is final by now.
-        None if row.status == PaymentStatus::Processing => {
-            let row: Row = refunds::table.find((account_id, row.id)).select(Row::as_select()).first(conn)?;
-            Ok(row.into_refund(None))
-        }
-        progress => Ok(row.into_refund(progress)),
-    };
-    rows.into_iter().map(shown).collect()
 }
 
 /// `GET /v1/charges/{id}/refunds`
@@ -70,7 +55,7 @@ pub async fn list(
             let query = refunds::table
                 .filter(refunds::account_id.eq(account.id))
                 .filter(refunds::charge_id.eq(charge.0))
-                .select(Row::as_select())
+                .select(Refund::as_select())
                 .into_boxed();
             let mut query = paging.filter.within(query, refunds::created_at);
             paging.check_after(|after| {
@@ -80,7 +65,7 @@ pub async fn list(
             if let Some(after) = paging.after {
                 query = query.filter(refunds::id.lt(after));
             }
-            let rows: Vec<Row> = query.order(refunds::id.desc()).limit(paging.rows()).load(conn)?;
+            let rows: Vec<Refund> = query.order(refunds::id.desc()).limit(paging.rows()).load(conn)?;
             Ok::<_, ApiError>(paging.page(with_progress(conn, account.id, rows)?))
         })
         .await?;

@@ -1,128 +1,219 @@
-//! The sandbox's books: every capture and every refund that the sandbox carried out.
+//! The sandbox's books: every PaymentIntent and every refund.
 //!
-//! Guarantees: a line never changes. Refunds by [`enter_refund`] never exceed the captured amount.
+//! Guarantees: refunds by [`enter_refund`] never exceed what was paid.
 //!
-//! Not guaranteed, on purpose: that a reference is unique, so that the books show a double capture. If a key is forgotten and
-//! sent again, the second call is a second capture.
+//! Not guaranteed: that a reference in the metadata is unique, so that the books show a double payment. If a key is forgotten and
+//! sent again, the second call is a second payment.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Duration, Utc};
 use diesel::dsl::insert_into;
 use diesel::prelude::*;
-use serde::Serialize;
+use serde_json::Value;
 
-use super::calls::{Capture, Refund};
+use super::calls::{NewPayment, NewRefund};
+use super::list::Listing;
+use super::methods::Card;
 use super::refusal::Refusal;
 
+/// How long a refund is pending, or seems to have succeeded, for the cards of late refunds.
+pub const LATER: Duration = Duration::seconds(2);
+
 diesel::table! {
-    sandbox.captures (id) {
-        id -> BigInt,
-        reference -> Text,
+    sandbox.payment_intents (id) {
+        position -> BigInt,
+        id -> Text,
         amount -> BigInt,
         currency -> Text,
-        outcome -> Text,
+        payment_method -> Text,
+        status -> Text,
+        error_code -> Nullable<Text>,
+        decline_code -> Nullable<Text>,
+        metadata -> Jsonb,
         created_at -> Timestamptz,
     }
 }
 
 diesel::table! {
     sandbox.refunds (id) {
-        id -> BigInt,
-        reference -> Text,
-        capture -> Text,
+        position -> BigInt,
+        id -> Text,
+        payment_intent -> Text,
         amount -> BigInt,
         currency -> Text,
-        outcome -> Text,
+        status -> Text,
+        changes_at -> Nullable<Timestamptz>,
+        later_status -> Nullable<Text>,
+        metadata -> Jsonb,
         created_at -> Timestamptz,
     }
 }
 
-/// One line of a book. The answer to a call has the same form.
-#[derive(Debug, Queryable, Serialize)]
-pub struct Entry {
-    reference: String,
-    /// In minor units.
-    amount: i64,
-    currency: String,
-    /// `succeeded`, `card_declined`, `insufficient_funds` or `error`.
-    outcome: String,
-    created_at: DateTime<Utc>,
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = payment_intents, check_for_backend(diesel::pg::Pg))]
+pub struct PaymentIntent {
+    pub position: i64,
+    pub id: String,
+    pub amount: i64,
+    pub currency: String,
+    pub payment_method: String,
+    pub status: String,
+    pub error_code: Option<String>,
+    pub decline_code: Option<String>,
+    pub metadata: Value,
+    pub created_at: DateTime<Utc>,
 }
 
-type CaptureEntry =
-    (captures::reference, captures::amount, captures::currency, captures::outcome, captures::created_at);
-const CAPTURE_ENTRY: CaptureEntry =
-    (captures::reference, captures::amount, captures::currency, captures::outcome, captures::created_at);
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = refunds, check_for_backend(diesel::pg::Pg))]
+pub struct Refund {
+    pub position: i64,
+    pub id: String,
+    pub payment_intent: String,
+    pub amount: i64,
+    pub currency: String,
+    status: String,
+    changes_at: Option<DateTime<Utc>>,
+    later_status: Option<String>,
+    pub metadata: Value,
+    pub created_at: DateTime<Utc>,
+}
 
-type RefundEntry = (refunds::reference, refunds::amount, refunds::currency, refunds::outcome, refunds::created_at);
-const REFUND_ENTRY: RefundEntry =
-    (refunds::reference, refunds::amount, refunds::currency, refunds::outcome, refunds::created_at);
-
-/// The captures, oldest first. With a reference, only the captures of the reference.
-pub fn captures(conn: &mut PgConnection, reference: Option<&str>) -> QueryResult<Vec<Entry>> {
-    let mut entries = captures::table.select(CAPTURE_ENTRY).order(captures::id).into_boxed();
-    if let Some(reference) = reference {
-        entries = entries.filter(captures::reference.eq(reference));
+impl Refund {
+    /// The status now.
+    pub fn status(&self) -> &str {
+        match (&self.changes_at, &self.later_status) {
+            (Some(at), Some(later)) if *at <= Utc::now() => later,
+            _ => &self.status,
+        }
     }
-    entries.load(conn)
-}
 
-/// The refunds, oldest first. With a reference, only the refunds of the reference.
-pub fn refunds(conn: &mut PgConnection, reference: Option<&str>) -> QueryResult<Vec<Entry>> {
-    let mut entries = refunds::table.select(REFUND_ENTRY).order(refunds::id).into_boxed();
-    if let Some(reference) = reference {
-        entries = entries.filter(refunds::reference.eq(reference));
+    /// Whether the status will change.
+    pub fn changes_later(&self) -> bool {
+        self.changes_at.is_some_and(|at| at > Utc::now())
     }
-    entries.load(conn)
 }
 
-/// Writes a capture and its outcome into the book.
-pub fn enter_capture(conn: &mut PgConnection, capture: &Capture, outcome: &str) -> QueryResult<Entry> {
-    insert_into(captures::table)
+/// Writes a PaymentIntent that was confirmed.
+pub fn enter_payment(conn: &mut PgConnection, new: &NewPayment) -> QueryResult<PaymentIntent> {
+    let (status, error_code, decline_code) = match new.card {
+        Card::Declines { code, decline_code } => ("requires_payment_method", Some(code), decline_code),
+        Card::Asks if new.error_on_requires_action => {
+            ("requires_payment_method", Some("authentication_required"), Some("authentication_required"))
+        }
+        Card::Asks => ("requires_action", None, None),
+        _ => ("succeeded", None, None),
+    };
+    insert_into(payment_intents::table)
         .values((
-            captures::reference.eq(&capture.reference),
-            captures::amount.eq(capture.amount),
-            captures::currency.eq(&capture.currency),
-            captures::outcome.eq(outcome),
+            payment_intents::amount.eq(new.amount),
+            payment_intents::currency.eq(&new.currency),
+            payment_intents::payment_method.eq(&new.payment_method),
+            payment_intents::status.eq(status),
+            payment_intents::error_code.eq(error_code),
+            payment_intents::decline_code.eq(decline_code),
+            payment_intents::metadata.eq(&new.metadata),
         ))
-        .returning(CAPTURE_ENTRY)
+        .returning(PaymentIntent::as_returning())
         .get_result(conn)
 }
 
-/// Writes a refund into the book if enough of the capture is left. Call this function in a READ COMMITTED transaction.
+/// Writes a refund if enough of the payment is left. Call this function in a READ COMMITTED transaction. The inner error is a
+/// refusal that the gateway stores under the key, since it had begun to carry out the call.
 ///
 /// # Errors
-/// [`Refusal::NotAccepted`] if no such capture succeeded, or too little of the capture is left.
-pub fn enter_refund(conn: &mut PgConnection, refund: &Refund) -> Result<Entry, Refusal> {
+/// [`Refusal`] if there is no such payment.
+pub fn enter_refund(conn: &mut PgConnection, new: &NewRefund) -> Result<Result<Refund, Value>, Refusal> {
     // First the lock, then the refunds in a later statement. A single statement would read the refunds as they were before the
-    // wait for the lock. If a reference has several captures (a key was forgotten), they are refunded as one capture.
-    let captured: Vec<(i64, String)> = captures::table
-        .filter(captures::reference.eq(&refund.capture))
-        .filter(captures::outcome.eq("succeeded"))
-        .order(captures::id)
-        .select((captures::amount, captures::currency))
+    // wait for the lock.
+    let intent: Option<PaymentIntent> = payment_intents::table
+        .find(&new.payment_intent)
+        .select(PaymentIntent::as_select())
         .for_update()
-        .load(conn)?;
-    let Some((_, currency)) = captured.first() else {
-        return Err(Refusal::NotAccepted("capture is not the reference of a capture that succeeded".to_owned()));
+        .first(conn)
+        .optional()?;
+    let Some(intent) = intent else {
+        let message = format!("No such payment_intent: '{}'", new.payment_intent);
+        return Err(Refusal::parameter("payment_intent", Some("resource_missing"), message));
     };
-    let refunded: Vec<i64> =
-        refunds::table.filter(refunds::capture.eq(&refund.capture)).select(refunds::amount).load(conn)?;
-
-    let left = captured.iter().map(|(amount, _)| amount).sum::<i64>() - refunded.iter().sum::<i64>();
-    if refund.amount > left {
-        return Err(Refusal::NotAccepted(format!(
-            "amount exceeds the {left} minor units that are left of the capture"
-        )));
+    let refused = |param: &str, code, message: String| Ok(Err(Refusal::parameter(param, code, message).envelope()));
+    if intent.status != "succeeded" {
+        let message = format!("This PaymentIntent ({}) does not have a successful charge to refund.", intent.id);
+        return refused("payment_intent", None, message);
     }
-    let entry = insert_into(refunds::table)
+    let earlier: Vec<Refund> =
+        refunds::table.filter(refunds::payment_intent.eq(&intent.id)).select(Refund::as_select()).load(conn)?;
+    let given_back: i64 = earlier.iter().filter(|refund| refund.status() != "failed").map(|refund| refund.amount).sum();
+    let left = intent.amount - given_back;
+    if left == 0 {
+        let message = "The charge has already been refunded.".to_owned();
+        return refused("payment_intent", Some("charge_already_refunded"), message);
+    }
+    let amount = new.amount.unwrap_or(left);
+    if amount > left {
+        let message = format!("Refund amount ({amount}) is greater than unrefunded amount on charge ({left})");
+        return refused("amount", None, message);
+    }
+    let (status, later_status) = match Card::of(&intent.payment_method) {
+        Some(Card::RefundsLate) => ("pending", Some("succeeded")),
+        Some(Card::RefundsFail) => ("succeeded", Some("failed")),
+        _ => ("succeeded", None),
+    };
+    let refund = insert_into(refunds::table)
         .values((
-            refunds::reference.eq(&refund.reference),
-            refunds::capture.eq(&refund.capture),
-            refunds::amount.eq(refund.amount),
-            refunds::currency.eq(currency),
-            refunds::outcome.eq("succeeded"),
+            refunds::payment_intent.eq(&intent.id),
+            refunds::amount.eq(amount),
+            refunds::currency.eq(&intent.currency),
+            refunds::status.eq(status),
+            refunds::changes_at.eq(later_status.map(|_| Utc::now() + LATER)),
+            refunds::later_status.eq(later_status),
+            refunds::metadata.eq(&new.metadata),
         ))
-        .returning(REFUND_ENTRY)
+        .returning(Refund::as_returning())
         .get_result(conn)?;
-    Ok(entry)
+    Ok(Ok(refund))
+}
+
+pub fn payment(conn: &mut PgConnection, id: &str) -> Result<PaymentIntent, Refusal> {
+    let found = payment_intents::table.find(id).select(PaymentIntent::as_select()).first(conn).optional()?;
+    found.ok_or_else(|| Refusal::NotFound { kind: "payment_intent", id: id.to_owned() })
+}
+
+pub fn refund(conn: &mut PgConnection, id: &str) -> Result<Refund, Refusal> {
+    let found = refunds::table.find(id).select(Refund::as_select()).first(conn).optional()?;
+    found.ok_or_else(|| Refusal::NotFound { kind: "refund", id: id.to_owned() })
+}
+
+/// A page of PaymentIntents, newest first.
+pub fn payments(conn: &mut PgConnection, listing: &Listing) -> Result<Value, Refusal> {
+    let mut query = payment_intents::table.select(PaymentIntent::as_select()).into_boxed();
+    if let Some(after) = &listing.starting_after {
+        query = query.filter(payment_intents::position.lt(payment(conn, after)?.position));
+    }
+    if let Some(from) = listing.from {
+        query = query.filter(payment_intents::created_at.ge(from));
+    }
+    if let Some(before) = listing.before {
+        query = query.filter(payment_intents::created_at.lt(before));
+    }
+    let rows = query.order(payment_intents::position.desc()).limit(listing.limit + 1).load(conn)?;
+    Ok(listing.page("/v1/payment_intents", &rows, super::objects::payment_intent))
+}
+
+/// A page of refunds, newest first.
+pub fn refunds(conn: &mut PgConnection, listing: &Listing) -> Result<Value, Refusal> {
+    let mut query = refunds::table.select(Refund::as_select()).into_boxed();
+    if let Some(after) = &listing.starting_after {
+        query = query.filter(refunds::position.lt(refund(conn, after)?.position));
+    }
+    if let Some(payment) = &listing.payment_intent {
+        query = query.filter(refunds::payment_intent.eq(payment));
+    }
+    if let Some(from) = listing.from {
+        query = query.filter(refunds::created_at.ge(from));
+    }
+    if let Some(before) = listing.before {
+        query = query.filter(refunds::created_at.lt(before));
+    }
+    let rows = query.order(refunds::position.desc()).limit(listing.limit + 1).load(conn)?;
+    Ok(listing.page("/v1/refunds", &rows, super::objects::refund))
 }

@@ -12,11 +12,12 @@ use diesel::data_types::PgInterval;
 use diesel::dsl::{delete, insert_into, now, sql_query, update};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Timestamptz};
-use serde::Serialize;
 use serde_json::json;
 
-use super::books::{self, Entry};
-use super::calls::{Call, Capture, PaymentMethod};
+use super::books::{self, PaymentIntent, Refund};
+use super::calls::{Call, NewPayment, NewRefund};
+use super::methods::Card;
+use super::objects;
 use super::refusal::Refusal;
 
 /// The advisory lock of a start, so that several starts at once don't create the same table. The number spells "sandbox" in
@@ -51,6 +52,12 @@ pub struct Answer {
     /// JSON.
     pub body: String,
     pub delivery: Delivery,
+    /// The answer is stored under the key.
+    pub is_stored: bool,
+    /// It was there before this call.
+    pub is_replay: bool,
+    /// What the call made, if it made something now.
+    pub made: Option<Made>,
 }
 
 /// How an answer reaches its caller. A replay is always prompt.
@@ -59,6 +66,13 @@ pub enum Delivery {
     Prompt,
     Slow,
     Lost,
+}
+
+/// What a call made: for the events.
+#[derive(Debug)]
+pub enum Made {
+    Payment(PaymentIntent),
+    Refund(Refund),
 }
 
 /// The key's row after this call was counted.
@@ -83,31 +97,44 @@ pub fn prepare(conn: &mut PgConnection) -> QueryResult<()> {
     Ok(())
 }
 
-/// Answers a call. If the key has a stored answer, returns that answer, else carries out the call.
-pub fn carry_out(conn: &mut PgConnection, key: &str, key_ttl: Duration, call: &Call) -> Result<Answer, Refusal> {
-    let request = to_json(call)?;
+/// Answers a call. If the key has a stored answer, returns that answer, else carries out the call. `request` is the text of the
+/// whole request, by which the sandbox knows a key that is used for another one.
+pub fn carry_out(
+    conn: &mut PgConnection,
+    key: Option<&str>,
+    key_ttl: Duration,
+    request: &str,
+    call: &Call,
+) -> Result<Answer, Refusal> {
     // READ COMMITTED, whatever the server's default is: each statement must see what the row's last holder committed. A refusal
     // rolls back the count, too, so a refusal leaves nothing.
     conn.build_transaction().read_committed().run(|conn| {
-        let known = count_call(conn, key, key_ttl, &request)?;
-        if known.request != request {
-            return Err(Refusal::KeyReused);
-        }
-        if let (Some(status), Some(body)) = (known.status, known.body) {
-            return Ok(Answer { status, body, delivery: Delivery::Prompt });
+        let mut calls = 1;
+        if let Some(key) = key {
+            let known = count_call(conn, key, key_ttl, request)?;
+            if known.request != request {
+                return Err(Refusal::KeyReused);
+            }
+            if let (Some(status), Some(body)) = (known.status, known.body) {
+                return Ok(Answer {
+                    status,
+                    body,
+                    delivery: Delivery::Prompt,
+                    is_stored: true,
+                    is_replay: true,
+                    made: None,
+                });
+            }
+            calls = known.calls;
         }
         let answer = match call {
-            Call::Capture(capture) => carry_out_capture(conn, capture, known.calls)?,
-            Call::Refund(refund) => Some(succeeded(&books::enter_refund(conn, refund)?, Delivery::Prompt)?),
+            Call::Payment(new) => carry_out_payment(conn, new, calls)?,
+            Call::Refund(new) => carry_out_refund(conn, new)?,
         };
-        match answer {
-            Some(answer) => {
-                store(conn, key, &answer)?;
-                Ok(answer)
-            }
-            // Commits only the count: no answer, and no line in the books.
-            None => Ok(gateway_error("the gateway failed; send the call again")),
+        if let (Some(key), true) = (key, answer.is_stored) {
+            store(conn, key, &answer)?;
         }
+        Ok(answer)
     })
 }
 
@@ -133,38 +160,37 @@ fn store(conn: &mut PgConnection, key: &str, answer: &Answer) -> QueryResult<()>
     Ok(())
 }
 
-/// Does what the payment method stands for. `None`: this call fails and leaves no trace.
-fn carry_out_capture(conn: &mut PgConnection, capture: &Capture, calls: i32) -> QueryResult<Option<Answer>> {
-    let mut enter = |outcome| books::enter_capture(conn, capture, outcome);
-    let answer = match capture.payment_method {
-        PaymentMethod::GatewayError if calls <= FAILING_CALLS => return Ok(None),
-        PaymentMethod::Visa | PaymentMethod::GatewayError => succeeded(&enter("succeeded")?, Delivery::Prompt)?,
-        PaymentMethod::Slow => succeeded(&enter("succeeded")?, Delivery::Slow)?,
-        PaymentMethod::LostReply => succeeded(&enter("succeeded")?, Delivery::Lost)?,
-        PaymentMethod::Declined => declined(&enter("card_declined")?)?,
-        PaymentMethod::InsufficientFunds => declined(&enter("insufficient_funds")?)?,
-        PaymentMethod::StickyError => {
-            enter("error")?;
-            gateway_error("the gateway failed this call for good")
+/// Does what the card stands for. An answer that is not stored leaves only the count.
+fn carry_out_payment(conn: &mut PgConnection, new: &NewPayment, calls: i32) -> QueryResult<Answer> {
+    let delivery = match new.card {
+        Card::GatewayError if calls <= FAILING_CALLS => {
+            return Ok(gateway_error("the sandbox failed; try again", false));
         }
+        Card::StickyError => return Ok(gateway_error("the sandbox failed this call for good", true)),
+        Card::Slow => Delivery::Slow,
+        Card::LostReply => Delivery::Lost,
+        _ => Delivery::Prompt,
     };
-    Ok(Some(answer))
+    let intent = books::enter_payment(conn, new)?;
+    let (status, body) = match &intent.error_code {
+        None => (200, objects::payment_intent(&intent)),
+        Some(_) => (402, objects::card_error(&intent)),
+    };
+    let made = Some(Made::Payment(intent));
+    Ok(Answer { status, body: body.to_string(), delivery, is_stored: true, is_replay: false, made })
 }
 
-fn succeeded(entry: &Entry, delivery: Delivery) -> QueryResult<Answer> {
-    Ok(Answer { status: 201, body: to_json(entry)?, delivery })
+fn carry_out_refund(conn: &mut PgConnection, new: &NewRefund) -> Result<Answer, Refusal> {
+    let (status, body, made) = match books::enter_refund(conn, new)? {
+        Ok(refund) => (200, objects::refund(&refund), Some(Made::Refund(refund))),
+        Err(envelope) => (400, envelope, None),
+    };
+    Ok(Answer { status, body: body.to_string(), delivery: Delivery::Prompt, is_stored: true, is_replay: false, made })
 }
 
-fn declined(entry: &Entry) -> QueryResult<Answer> {
-    Ok(Answer { status: 402, body: to_json(entry)?, delivery: Delivery::Prompt })
-}
-
-fn gateway_error(reason: &str) -> Answer {
-    Answer { status: 500, body: json!({ "error": reason }).to_string(), delivery: Delivery::Prompt }
-}
-
-fn to_json(value: &impl Serialize) -> QueryResult<String> {
-    serde_json::to_string(value).map_err(|error| diesel::result::Error::SerializationError(error.into()))
+fn gateway_error(message: &str, is_stored: bool) -> Answer {
+    let body = json!({"error": {"type": "api_error", "message": message}}).to_string();
+    Answer { status: 500, body, delivery: Delivery::Prompt, is_stored, is_replay: false, made: None }
 }
 
 fn interval(key_ttl: Duration) -> PgInterval {

@@ -1,13 +1,14 @@
-//! A payment gateway for development and tests: a small HTTP server with its own tables, not a part of the payments API.
+//! A payment gateway for development and tests: a small HTTP server with its own tables, not a part of the payments API. It speaks
+//! the part of Stripe's API that the payments API uses, so well that Stripe's own libraries work with it.
 //!
-//! Guarantees: while a key is kept, calls of the key move money at most once. The key's answer and the capture or refund commit
-//! together, so a crash leaves both or neither. The books (`GET /captures`, `GET /refunds`) show what really happened. If a
-//! client sends a key again after the key was forgotten, the books show a second capture.
+//! Guarantees: while a key is kept, calls of the key move money at most once. The key's answer and the PaymentIntent or refund
+//! commit together, so a crash leaves both or neither. The books (`GET /v1/payment_intents`, `GET /v1/refunds`) show what really
+//! happened. If a client sends a key again after the key was forgotten, the books show a second payment.
 //!
-//! Not guaranteed, on purpose: that an answer arrives, that the answer is quick, or that the call succeeds. Each payment method
-//! in `calls::PaymentMethod` is one behaviour of a real gateway.
+//! Not guaranteed: that an answer arrives, that the answer is quick, or that the call succeeds. Each card in `methods.rs` is one
+//! behaviour of a real gateway.
 //!
-//! The sandbox does not authenticate its callers: keep it on a private address.
+//! Every key that begins with `sk_test_` is right, and all keys see the same books: keep the sandbox on a private address.
 //!
 //! Two calls of a key overlap if the second arrives before the first is answered or its client is gone. Within one process, the
 //! second call gets 409, by a set in memory. A crash empties the set, so no key stays blocked, and a slow call holds no database
@@ -16,9 +17,14 @@
 
 mod books;
 mod calls;
+mod events;
+mod form;
 mod http;
 mod in_flight;
 mod keys;
+mod list;
+mod methods;
+mod objects;
 mod refusal;
 
 use std::io;
@@ -26,13 +32,18 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::web::{self, Data};
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, Data, PayloadConfig};
 use actix_web::{App, HttpResponse, HttpServer};
 use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, NopErrorHandler, Pool};
 
+pub use events::Webhook;
 use in_flight::InFlight;
+
+/// The version of Stripe's API whose objects the sandbox writes.
+pub const STRIPE_VERSION: &str = "2026-10-28.endive";
 
 /// How long a call waits for a database connection, at the start and later. Clients commonly wait 4 s for the whole answer. So
 /// clients see a 503, and not silence.
@@ -65,6 +76,8 @@ pub struct Config {
     pub key_ttl: Duration,
     /// The most connections, at least 1. A call holds a connection for some milliseconds, even if its answer is slow.
     pub pool_size: u32,
+    /// Where the sandbox sends its events, if anywhere.
+    pub webhook: Option<Webhook>,
 }
 
 /// A sandbox that listens.
@@ -86,6 +99,9 @@ pub enum Error {
     /// The tables can't be created.
     #[error("the sandbox gateway cannot create its tables: {0}")]
     Schema(#[from] diesel::result::Error),
+    /// The HTTP client for events can't be set up.
+    #[error("the sandbox gateway cannot send events: {0}")]
+    Client(#[from] reqwest::Error),
     /// The address can't be used.
     #[error("the sandbox gateway cannot listen on {bind}: {source}")]
     Bind {
@@ -98,10 +114,14 @@ pub enum Error {
 
 /// What every handler shares.
 struct Sandbox {
-    pool: Pool<ConnectionManager<PgConnection>>,
+    pool: Connections,
     key_ttl: Duration,
     in_flight: InFlight,
+    webhook: Option<Webhook>,
+    client: reqwest::Client,
 }
+
+type Connections = Pool<ConnectionManager<PgConnection>>;
 
 /// Creates the tables that are missing, and listens. Answers begin when the returned server is polled.
 ///
@@ -119,17 +139,26 @@ pub fn start(config: Config) -> Result<Running, Error> {
         .build(ConnectionManager::new(config.database_url))?;
     keys::prepare(&mut *pool.get()?)?;
 
-    let sandbox = Data::new(Sandbox { pool, key_ttl: config.key_ttl, in_flight: InFlight::default() });
+    // reqwest makes no client without a provider of TLS' algorithms. It fails if there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let sandbox = Data::new(Sandbox {
+        pool,
+        key_ttl: config.key_ttl,
+        in_flight: InFlight::default(),
+        webhook: config.webhook,
+        client: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build()?,
+    });
     let bind_error = |source| Error::Bind { bind: config.bind, source };
-    let listening = HttpServer::new(move || App::new().app_data(sandbox.clone()).configure(routes))
-        .workers(WORKERS)
-        .keep_alive(KEEP_ALIVE)
-        // If the client leaves, its call ends, and no longer overlaps the next call.
-        .h1_allow_half_closed(false)
-        .shutdown_timeout(SHUTDOWN_TIMEOUT)
-        .disable_signals()
-        .bind(config.bind)
-        .map_err(bind_error)?;
+    let listening =
+        HttpServer::new(move || App::new().app_data(sandbox.clone()).configure(routes).wrap(from_fn(http::frame)))
+            .workers(WORKERS)
+            .keep_alive(KEEP_ALIVE)
+            // If the client leaves, its call ends, and no longer overlaps the next call.
+            .h1_allow_half_closed(false)
+            .shutdown_timeout(SHUTDOWN_TIMEOUT)
+            .disable_signals()
+            .bind(config.bind)
+            .map_err(bind_error)?;
     let addr = listening.addrs().first().copied().unwrap_or(config.bind);
     let server = listening.run();
     let handle = server.handle();
@@ -137,12 +166,15 @@ pub fn start(config: Config) -> Result<Running, Error> {
 }
 
 fn routes(app: &mut web::ServiceConfig) {
-    app.app_data(http::json())
-        .route("/captures", web::post().to(http::capture))
-        .route("/captures", web::get().to(http::captures))
-        .route("/refunds", web::post().to(http::refund))
-        .route("/refunds", web::get().to(http::refunds))
-        .route("/health", web::get().to(HttpResponse::NoContent));
+    app.app_data(PayloadConfig::new(http::BODY_LIMIT))
+        .route("/v1/payment_intents", web::post().to(http::pay))
+        .route("/v1/payment_intents", web::get().to(http::payments))
+        .route("/v1/payment_intents/{id}", web::get().to(http::one_payment))
+        .route("/v1/refunds", web::post().to(http::refund))
+        .route("/v1/refunds", web::get().to(http::refunds))
+        .route("/v1/refunds/{id}", web::get().to(http::one_refund))
+        .route("/health", web::get().to(HttpResponse::NoContent))
+        .default_service(web::to(http::nothing_here));
 }
 
 /// Sets the time limits of every new connection.

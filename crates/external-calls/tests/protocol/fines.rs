@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use external_calls::{CallError, ExternalSystem, Limits, Started, Step};
+use external_calls::{CallError, ExternalSystem, Limits, Sent, Started, Step};
 use idempotency::{self, Body, Failure, Failures, FieldError, Policy, Reply, Scope, hours, seconds};
 
 /// A fine is paid once. Each written outcome makes a receipt, so that a test sees a second outcome.
@@ -47,7 +47,7 @@ pub const QUICK: Limits = Limits {
 };
 
 /// The call, as it is stored.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payment {
     fine: i64,
     plate: String,
@@ -99,6 +99,9 @@ pub struct Fines<const SLOW: bool = false> {
 impl<const SLOW: bool> Fines<SLOW> {
     /// Fines that are paid through the provider at this URL.
     pub fn at(url: &str, hook: Hook) -> Self {
+        // In this workspace reqwest is built with TLS and without a provider of its algorithms, and makes no client without one.
+        // It fails if another test was first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(Self::LIMITS.call).connect_timeout(Self::LIMITS.connect);
         Self { url: url.to_owned(), http: client.no_proxy().build().unwrap(), hook }
     }
@@ -123,19 +126,27 @@ impl<const SLOW: bool> ExternalSystem for Fines<SLOW> {
         let (status, retry_after) = (response.status().as_u16(), header.map(Duration::from_secs));
         match status {
             201 => Ok(Outcome::Paid),
+            202 => Err(CallError::Pending { id: reference.chars().rev().collect() }),
             409 | 429 => Err(CallError::Later { status, retry_after }),
-            400..=499 => Err(CallError::Refused { status }),
-            _ => Err(CallError::ServerError { status, retry_after }),
+            410 => Err(CallError::OtherCall { reason: "410".to_owned() }),
+            400..=499 => Err(CallError::Refused { status, code: None }),
+            // This provider stores a 501, and nothing else.
+            _ => Err(CallError::ServerError { status, retry_after, stored: status == 501 }),
         }
     }
 
-    async fn look_up(&self, reference: &str, _: &Payment) -> Result<Option<Outcome>, CallError> {
+    async fn look_up(&self, sent: &Sent, _: &Payment) -> Result<Option<Outcome>, CallError> {
+        let Sent { reference, outside_id, .. } = sent;
         let request = self.http.get(format!("{}?reference={reference}", self.url));
         let books: Value = request.send().await.map_err(no_answer)?.json().await.map_err(no_answer)?;
-        Ok((books["payments"] != 0).then_some(Outcome::Paid))
+        match outside_id {
+            // The object stays without an outcome until it is in the books.
+            Some(id) if books["payments"] == 0 => Err(CallError::Pending { id: id.clone() }),
+            _ => Ok((books["payments"] != 0).then_some(Outcome::Paid)),
+        }
     }
 
-    fn refused(&self, _: &Payment, _: u16) -> Outcome {
+    fn refused(&self, _: &Payment, _: u16, _: Option<&str>) -> Outcome {
         Outcome::Refused
     }
 

@@ -19,6 +19,7 @@ mod fence;
 mod fines;
 mod hanging;
 mod late;
+mod looking;
 mod money;
 mod office;
 mod parking;

@@ -10,19 +10,22 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::fines::{OfficeError, PAY};
-use external_calls::{CallError, ExternalSystem, Sending, StillUnknown, find_outcome};
+use external_calls::{CallError, ExternalSystem, Next, Sending, Sent, StillUnknown, find_outcome};
 use idempotency::{Policy, Reply};
 
-const SERVER_ERROR: CallError = CallError::ServerError { status: 500, retry_after: None };
-const ASKS_TO_WAIT: CallError = CallError::ServerError { status: 503, retry_after: Some(Duration::from_secs(30)) };
+const SERVER_ERROR: CallError = CallError::ServerError { status: 500, retry_after: None, stored: false };
+const STORED_ERROR: CallError = CallError::ServerError { status: 500, retry_after: None, stored: true };
+const ASKS_TO_WAIT: CallError =
+    CallError::ServerError { status: 503, retry_after: Some(Duration::from_secs(30)), stored: false };
 const LATER: CallError = CallError::Later { status: 409, retry_after: None };
-const REFUSED: CallError = CallError::Refused { status: 422 };
+const REFUSED: CallError = CallError::Refused { status: 422, code: None };
 
 /// The call is sent for the first time.
-const FIRST: Sending = Sending { look_first: false, earlier_unanswered: false };
-const AFTER_SILENCE: Sending = Sending { look_first: false, earlier_unanswered: true };
-const KEY_FORGOTTEN: Sending = Sending { look_first: true, earlier_unanswered: false };
-const KEY_FORGOTTEN_AFTER_SILENCE: Sending = Sending { look_first: true, earlier_unanswered: true };
+const FIRST: Sending = Sending { look_first: false, earlier_unanswered: false, only_look: false };
+const AFTER_SILENCE: Sending = Sending { look_first: false, earlier_unanswered: true, only_look: false };
+const KEY_FORGOTTEN: Sending = Sending { look_first: true, earlier_unanswered: false, only_look: false };
+const KEY_FORGOTTEN_AFTER_SILENCE: Sending = Sending { look_first: true, earlier_unanswered: true, only_look: false };
+const ONLY_LOOK: Sending = Sending { look_first: false, earlier_unanswered: false, only_look: true };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
@@ -31,6 +34,11 @@ enum Outcome {
 }
 
 use Outcome::{Done, Failed};
+
+fn sent() -> Sent {
+    let now = chrono::Utc::now();
+    Sent { reference: "ours".to_owned(), outside_id: None, since: now, until: now }
+}
 
 type Answers<T> = Arc<Mutex<VecDeque<Result<T, CallError>>>>;
 
@@ -69,12 +77,12 @@ impl<const KEEPS_KEYS: bool> ExternalSystem for Scripted<KEEPS_KEYS> {
         self.answer(&self.sends, "send").await
     }
 
-    async fn look_up(&self, reference: &str, (): &()) -> Result<Option<Outcome>, CallError> {
-        assert_eq!(reference, "ours");
+    async fn look_up(&self, sent: &Sent, (): &()) -> Result<Option<Outcome>, CallError> {
+        assert_eq!(sent.reference, "ours");
         self.answer(&self.looks, "look").await
     }
 
-    fn refused(&self, (): &(), status: u16) -> Outcome {
+    fn refused(&self, (): &(), status: u16, _: Option<&str>) -> Outcome {
         assert_eq!(status, 422);
         Failed
     }
@@ -107,7 +115,7 @@ async fn learn_from_one_that<const KEEPS_KEYS: bool, const S: usize, const L: us
         looks: Arc::new(Mutex::new(looks.into())),
         silent: false,
     };
-    let learnt = find_outcome(&outside, "ours", &(), sending).await;
+    let learnt = find_outcome(&outside, &sent(), &(), sending).await;
     assert!(outside.sends.lock().unwrap().is_empty(), "a send is missing");
     assert!(outside.looks.lock().unwrap().is_empty(), "a look is missing");
     learnt
@@ -115,12 +123,12 @@ async fn learn_from_one_that<const KEEPS_KEYS: bool, const S: usize, const L: us
 
 /// The outcome is unknown, and a sending got no answer.
 fn unanswered<T>(error: CallError) -> Result<T, StillUnknown> {
-    Err(StillUnknown { error, unanswered: true })
+    Err(StillUnknown { error, unanswered: true, next: Next::Send })
 }
 
 /// The outcome is unknown, and each sending got an answer.
 fn answered<T>(error: CallError) -> Result<T, StillUnknown> {
-    Err(StillUnknown { error, unanswered: false })
+    Err(StillUnknown { error, unanswered: false, next: Next::Send })
 }
 
 fn no_answer() -> CallError {
@@ -188,7 +196,10 @@ async fn after_a_look_only_a_call_that_the_books_dont_have_is_sent() {
     // No key would stop the second of two sendings under way.
     assert_eq!(learn_from(KEY_FORGOTTEN_AFTER_SILENCE, [], [Ok(Some(Done))]).await, Ok(Done));
     let unsent = learn_from(KEY_FORGOTTEN_AFTER_SILENCE, [], [Ok(None)]).await;
-    assert!(matches!(unsent, Err(StillUnknown { error: CallError::NoAnswer { .. }, unanswered: false })), "{unsent:?}");
+    assert!(
+        matches!(unsent, Err(StillUnknown { error: CallError::NoAnswer { .. }, unanswered: false, .. })),
+        "{unsent:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -196,8 +207,42 @@ async fn learning_ends_within_its_limit_whatever_the_outside_does() {
     for sending in [FIRST, KEY_FORGOTTEN] {
         let silent: Scripted = Scripted { sends: Arc::default(), looks: Arc::default(), silent: true };
         let begun = Instant::now();
-        let learnt = find_outcome(&silent, "ours", &(), sending).await;
-        assert!(matches!(learnt, Err(StillUnknown { error: CallError::NoAnswer { .. }, unanswered: true })));
+        let learnt = find_outcome(&silent, &sent(), &(), sending).await;
+        assert!(matches!(learnt, Err(StillUnknown { error: CallError::NoAnswer { .. }, unanswered: true, .. })));
         assert_eq!(begun.elapsed().as_secs(), Scripted::<true>::LIMITS.find_outcome.as_secs());
     }
+}
+
+fn only_looked_up<T>(error: CallError, unanswered: bool, id: Option<&str>) -> Result<T, StillUnknown> {
+    Err(StillUnknown { error, unanswered, next: Next::Look { id: id.map(str::to_owned) } })
+}
+
+#[tokio::test]
+async fn a_stored_5xx_is_not_repeated_and_while_the_key_lives_only_looked_up() {
+    let err = || [Err(STORED_ERROR)];
+    assert_eq!(learn_from(FIRST, err(), [Ok(Some(Done))]).await, Ok(Done));
+    assert_eq!(learn_from(FIRST, err(), [Ok(None)]).await, only_looked_up(STORED_ERROR, true, None));
+    // The key was gone, so this sending was a new one, and counts.
+    assert_eq!(learn_from(KEY_FORGOTTEN, err(), [Ok(None), Ok(None)]).await, unanswered(STORED_ERROR));
+
+    assert_eq!(learn_from(ONLY_LOOK, [], [Ok(Some(Failed))]).await, Ok(Failed));
+    let nothing = learn_from(ONLY_LOOK, [], [Ok(None)]).await.unwrap_err();
+    assert_eq!((nothing.unanswered, nothing.next), (false, Next::Look { id: None }));
+    assert_eq!(learn_from(ONLY_LOOK, [], [Err(LATER)]).await, answered(LATER));
+}
+
+#[tokio::test]
+async fn an_object_without_an_outcome_is_looked_up_by_its_id_and_never_sent_again() {
+    let pending = || CallError::Pending { id: "re_1".to_owned() };
+    assert_eq!(learn_from(FIRST, [Err(pending())], []).await, only_looked_up(pending(), false, Some("re_1")));
+    assert_eq!(learn_from(ONLY_LOOK, [], [Err(pending())]).await, only_looked_up(pending(), false, Some("re_1")));
+    let seen = learn_from(FIRST, [Err(STORED_ERROR)], [Err(pending())]).await;
+    assert_eq!(seen, only_looked_up(pending(), true, Some("re_1")));
+}
+
+#[tokio::test]
+async fn a_reference_that_another_call_used_is_for_a_person_at_once() {
+    let other = || CallError::OtherCall { reason: "scripted".to_owned() };
+    let learnt = learn_from(FIRST, [Err(other())], []).await;
+    assert_eq!(learnt, Err(StillUnknown { error: other(), unanswered: false, next: Next::Park }));
 }

@@ -7,9 +7,9 @@ import { fresh, json, pause } from "./run.js";
 const MOST = 20;
 
 const METHODS = {
-  pm_card_visa: "succeeds", pm_card_declined: "402, declined", pm_card_insufficient_funds: "402, not enough money",
+  pm_card_visa: "succeeds", pm_card_visa_chargeDeclined: "402, declined", pm_card_visa_chargeDeclinedInsufficientFunds: "402, not enough money",
   pm_card_slow: "succeeds after 3 s", pm_card_lost_reply: "captured, but the answer is lost: 202", pm_card_gateway_error: "500 twice, then succeeds",
-  pm_card_sticky_error: "a 500 that stays: 402 gateway-failed",
+  pm_card_sticky_error: "a 500 that stays: 202",
 };
 
 const PATHS = {

@@ -1,0 +1,63 @@
+//! Hints: somebody says that an outcome may be there, for example the webhook of the system outside.
+//!
+//! Guarantees: a hint only makes the resolver look. A hint never ends a lease: while a holder works, the hint is noted, and the
+//! call is due at once when the holder gives it back. A parked call stays parked, since it waits for a person.
+
+use diesel::dsl::now;
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::Timestamptz;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::schema::external_calls;
+use crate::{ExternalSystem, Resolver};
+use idempotency::Database;
+
+/// What a hint met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hinted<C> {
+    /// No external call of the account has this reference.
+    Unknown,
+    /// The external call is open. It is due now, or a holder has it.
+    Open,
+    /// The external call is resolved, and nothing changed.
+    Resolved(C),
+}
+
+impl<O: ExternalSystem, D: Database> Resolver<O, D> {
+    /// Takes a hint that the outcome of this external call may be there.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn hint(&self, account_id: Uuid, reference: String) -> Result<Hinted<O::Call>, O::Error> {
+        let hinted = self.db.run(account_id, move |conn| Ok::<_, O::Error>(hint(conn, account_id, &reference)?));
+        Ok(match hinted.await? {
+            Hinted::Unknown => Hinted::Unknown,
+            Hinted::Open => Hinted::Open,
+            Hinted::Resolved(call) => Hinted::Resolved(
+                serde_json::from_value(call).map_err(|e| diesel::result::Error::DeserializationError(e.into()))?,
+            ),
+        })
+    }
+}
+
+fn hint(conn: &mut PgConnection, account_id: Uuid, reference: &str) -> QueryResult<Hinted<Value>> {
+    let row = external_calls::table.find((account_id, reference));
+    let known: Option<(bool, Value)> =
+        row.select((external_calls::resolved_at.is_not_null(), external_calls::call)).first(conn).optional()?;
+    match known {
+        None => return Ok(Hinted::Unknown),
+        Some((true, call)) => return Ok(Hinted::Resolved(call)),
+        Some((false, _)) => {}
+    }
+    let clock = now.into_sql::<Timestamptz>();
+    let waits =
+        row.filter(external_calls::resolved_at.is_null()).filter(external_calls::next_attempt_at.gt(clock.nullable()));
+    // One statement for the two cases, so that a lease that ends in between misses no hint: a holder that gives the call back
+    // first leaves it without a lease, and a holder that gives it back later finds the hint.
+    diesel::update(waits).set(external_calls::hinted.eq(external_calls::leased)).execute(conn)?;
+    let pauses = waits.filter(external_calls::leased.eq(false)).filter(external_calls::parked_at.is_null());
+    diesel::update(pauses).set(external_calls::next_attempt_at.eq(clock.nullable())).execute(conn)?;
+    Ok(Hinted::Open)
+}

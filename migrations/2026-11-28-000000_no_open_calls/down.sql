@@ -1,0 +1,2 @@
+-- Nothing to undo: the migration only looks.
+SELECT 1;

@@ -1,0 +1,73 @@
+//! The gateway that a command calls, and the mode of its money, which the database remembers.
+
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+
+use crate::commands::args::Settings;
+use crate::gateway::{InvalidGatewayUrl, Key, Mode, Stripe};
+use crate::schema::gateway_mode;
+
+/// A gateway and its key.
+#[derive(Clone, Debug)]
+pub struct InUse {
+    /// Its base URL.
+    pub url: String,
+    /// Its key.
+    pub key: Key,
+}
+
+impl InUse {
+    /// The gateway of the settings. None: the demo's sandbox.
+    pub(super) fn of(settings: &Settings) -> Option<Self> {
+        // The checks of the settings let no URL pass without its key.
+        Some(Self { url: settings.gateway_url.clone()?, key: settings.gateway_key.clone()? })
+    }
+
+    /// A sandbox at this URL.
+    pub(super) fn sandbox(url: String) -> Self {
+        Self { url, key: Key::of_sandbox() }
+    }
+
+    /// Where its money is.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        Mode::of(&self.url, &self.key)
+    }
+
+    pub(super) fn client(&self) -> Result<Stripe, InvalidGatewayUrl> {
+        Stripe::new(&self.url, &self.key)
+    }
+}
+
+/// Why the database and the gateway don't fit.
+#[derive(Debug, thiserror::Error)]
+pub enum ModeError {
+    /// The database has charges of another mode.
+    #[error(
+        "this database works with a gateway in {known} mode, and GATEWAY_URL and GATEWAY_KEY name one in {asked} mode: \
+         use the right gateway, or another database"
+    )]
+    Other {
+        /// What the database remembers.
+        known: String,
+        /// What the settings name.
+        asked: &'static str,
+    },
+    /// The database failed.
+    #[error("can't read the gateway's mode: {0}")]
+    Database(#[from] diesel::result::Error),
+}
+
+/// Remembers the mode of the first gateway, and refuses every other one: charges of one mode must never meet the gateway of
+/// another, which would know nothing of them.
+///
+/// # Errors
+/// [`ModeError`].
+pub fn remember_mode(conn: &mut PgConnection, mode: Mode) -> Result<(), ModeError> {
+    diesel::insert_into(gateway_mode::table)
+        .values(gateway_mode::mode.eq(mode.as_str()))
+        .on_conflict_do_nothing()
+        .execute(conn)?;
+    let known: String = gateway_mode::table.select(gateway_mode::mode).first(conn)?;
+    if known == mode.as_str() { Ok(()) } else { Err(ModeError::Other { known, asked: mode.as_str() }) }
+}

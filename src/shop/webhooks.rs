@@ -1,0 +1,106 @@
+//! The gateway's webhook. An event is a hint: it makes the resolver look now. Nothing in it is believed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use chrono::Utc;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::db::Db;
+use crate::gateway::End;
+use crate::gateway::webhook::{BadSignature, Event, Secrets};
+use crate::http::ApiError;
+use crate::http::problems::{MALFORMED_REQUEST, NOT_FOUND, OVERLOADED};
+use crate::shop::payments::{Call, Resolver};
+use crate::shop::status::PaymentStatus;
+use crate::shop::{charges, refunds};
+use external_calls::{CallError, ExternalSystem as _, Hinted, Sent};
+use idempotency::read_body;
+
+/// How many events about resolved calls are compared with the gateway at once. A flood of events must not keep the gateway from
+/// answering about charges. Stripe delivers again what is refused.
+static COMPARISONS: Semaphore = Semaphore::const_new(4);
+
+/// How often the gateway and the books differed about a resolved charge or refund, since the process started.
+pub static DIFFERENCES: AtomicU64 = AtomicU64::new(0);
+
+/// `POST /webhooks/stripe`: 200 for every signed event.
+///
+/// # Errors
+/// 400 malformed-request for a bad signature. 404 if no secret is configured. 503 if the event can't be looked into now.
+pub async fn stripe(
+    request: HttpRequest,
+    body: Payload,
+    secrets: Data<Secrets>,
+    resolver: Data<Resolver>,
+    db: Data<Db>,
+) -> Result<HttpResponse, ApiError> {
+    if secrets.is_empty() {
+        return Err(ApiError::new(&NOT_FOUND, "this server has no secret for the gateway's events"));
+    }
+    let body = read_body(&request, body.into_inner()).await?;
+    let mut signatures = request.headers().get_all("Stripe-Signature");
+    let signature = match (signatures.next(), signatures.next()) {
+        (Some(one), None) => one.to_str().unwrap_or_default(),
+        _ => "",
+    };
+    secrets.check(signature, &body, SystemTime::now()).map_err(|bad: BadSignature| {
+        log::warn!("an event of the gateway was refused: {bad}");
+        ApiError::new(&MALFORMED_REQUEST, bad.to_string())
+    })?;
+    if let Some((account_id, reference)) = Event::call(&body)
+        && let Hinted::Resolved(call) = resolver.hint(account_id, reference.clone()).await?
+    {
+        compare(&resolver, &db, account_id, reference, call).await?;
+    }
+    Ok(HttpResponse::Ok().finish())
+}
+
+/// Asks the gateway about a resolved call. A difference is for a person: it changes nothing.
+async fn compare(
+    resolver: &Resolver,
+    db: &Db,
+    account_id: Uuid,
+    reference: String,
+    call: Call,
+) -> Result<(), ApiError> {
+    let later = || ApiError::new(&OVERLOADED, "the gateway can't be asked about this event now");
+    let _turn = COMPARISONS.try_acquire().map_err(|_| later())?;
+    let ours = {
+        let call = call.clone();
+        db.read(account_id, move |conn| match &call {
+            Call::Charge(call) => {
+                let charge = charges::find(conn, account_id, call.charge_id)?;
+                Ok::<_, ApiError>((charge.status, charge.gateway_id, charge.created_at, charges::location(charge.id)))
+            }
+            Call::Refund(call) => {
+                let refund = refunds::find(conn, account_id, call.refund_id)?;
+                Ok((refund.status, refund.gateway_id, refund.created_at, refunds::location(refund.id)))
+            }
+        })
+    };
+    let (status, outside_id, since, location) = ours.await?;
+    let sent = Sent { reference, outside_id, since, until: Utc::now() };
+    let (agrees, theirs) = match resolver.system().look_up(&sent, &call).await {
+        Ok(Some(outcome)) => {
+            let succeeded = outcome.end == End::Succeeded;
+            (succeeded == (status == PaymentStatus::Succeeded), if succeeded { "succeeded" } else { "failed" })
+        }
+        // The gateway refused the call and made no object.
+        Ok(None) => (status == PaymentStatus::Failed, "not there"),
+        Err(CallError::Pending { .. }) => (false, "without an outcome"),
+        Err(error) => {
+            log::warn!("an event about {location} can't be looked into: {error}");
+            return Err(later());
+        }
+    };
+    if !agrees {
+        DIFFERENCES.fetch_add(1, Ordering::Relaxed);
+        let ours = status.as_str();
+        log::error!("{location} is {ours} here and {theirs} at the gateway: a person must look");
+    }
+    Ok(())
+}

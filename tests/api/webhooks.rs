@@ -1,0 +1,281 @@
+//! The gateway's webhook: an event is a hint. A signed one makes the resolver look, and nothing in it is believed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::join_all;
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use crate::app::{Answer, App, Client, WEBHOOK_SECRET, send};
+use crate::binary::Replica;
+use crate::gateways::{away, held};
+use crate::paying::Sandbox;
+use crate::scripted::{Does, Scripted};
+use crate::support::{connect, eventually, fresh_database};
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn v1(secret: &str, time: u64, body: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(format!("{time}.{body}").as_bytes());
+    let hex = mac.finalize().into_bytes().iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+    format!("v1={hex}")
+}
+
+fn signed(body: &str) -> String {
+    format!("t={},{}", now(), v1(WEBHOOK_SECRET, now(), body))
+}
+
+/// An event that claims a success of this call.
+fn event(account: &str, reference: &str) -> Value {
+    json!({
+        "id": "evt_1", "object": "event", "type": "payment_intent.succeeded", "created": now(),
+        "data": {"object": {
+            "id": "pi_lie", "object": "payment_intent", "status": "succeeded", "amount": 1, "currency": "usd",
+            "metadata": {"reference": reference, "account": account},
+        }},
+    })
+}
+
+impl Client {
+    async fn deliver(&self, body: &str, signatures: &[String]) -> Answer {
+        let mut request = self.anonymous("POST", "/webhooks/stripe").header("Content-Type", "application/json");
+        for signature in signatures {
+            request = request.header("Stripe-Signature", signature);
+        }
+        send(request.body(body.to_owned())).await
+    }
+
+    async fn hint(&self, account: &str, reference: &str) -> Answer {
+        let body = event(account, reference).to_string();
+        self.deliver(&body, &[signed(&body)]).await
+    }
+
+    /// The id of an account of the demo.
+    fn account(&self, name: &str) -> String {
+        let accounts = idempotent_payments::http::auth::accounts(&mut connect(&self.database)).unwrap();
+        accounts.into_iter().find(|account| account.name == name).unwrap().id.to_string()
+    }
+}
+
+fn reference(answer: &Answer) -> String {
+    answer.json()["reference"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn only_a_fresh_signature_over_this_body_counts() {
+    let app = App::start_without_resolver(fresh_database(), away());
+    let body = event(&app.account("acme"), &"a".repeat(64)).to_string();
+    let (right, other) = (v1(WEBHOOK_SECRET, now(), &body), v1("whsec_other", now(), &body));
+    let at = |time: u64| format!("t={time},{}", v1(WEBHOOK_SECRET, time, &body));
+    for good in [
+        signed(&body),
+        format!("t={},{other},{right}", now()),
+        format!("t={},v0=abc,{right},v1=zz", now()),
+        at(now() - 290),
+    ] {
+        app.deliver(&body, &[good]).await.expect(200);
+    }
+    for bad in [
+        vec![],
+        vec![String::new()],
+        vec![format!("t={},{other}", now())],
+        vec![right.clone()],
+        vec![format!("t={},v1=", now())],
+        vec![format!("t={}", now())],
+        vec![format!("t=soon,{right}")],
+        vec![format!("t={},{right}", now() - 1)],
+        vec![at(now() - 310)],
+        vec![at(now() + 310)],
+        vec![signed(&body.replace("usd", "eur"))],
+        vec![signed(&body), signed(&body)],
+    ] {
+        let refused = app.deliver(&body, &bad).await.expect_problem(400, "malformed-request");
+        assert!(!refused.body.contains(WEBHOOK_SECRET), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_secret_there_is_no_webhook() {
+    let (database, sandbox) = (fresh_database(), Sandbox::start());
+    let replica = Replica::start(&database, &sandbox.url);
+    replica.hint("acme", "x").await.expect_problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn with_two_secrets_events_of_both_count() {
+    let (database, sandbox) = (fresh_database(), Sandbox::start());
+    let secrets = [("GATEWAY_WEBHOOK_SECRET", "whsec_old,whsec_test")];
+    let replica = Replica::start_logging(&database, &sandbox.url, &secrets);
+    let body = event(&replica.account("acme"), "x").to_string();
+    for (secret, status) in [("whsec_old", 200), ("whsec_test", 200), ("whsec_older", 400)] {
+        let signature = format!("t={},{}", now(), v1(secret, now(), &body));
+        replica.deliver(&body, &[signature]).await.expect(status);
+    }
+    assert!(!replica.log().join("\n").contains("whsec_"));
+}
+
+#[tokio::test]
+async fn an_event_makes_a_waiting_charge_due_and_the_books_decide() {
+    let (app, sandbox) = (App::start_without_resolver(fresh_database(), away()), Sandbox::start());
+    let resolver = app.resolver(Arc::new(sandbox.gateway()));
+    let order = app.pending_order().await;
+    let unknown = app.pay("k", &order, "pm_card_visa_chargeDeclined").await.expect(202);
+    app.put_off_leases();
+
+    // The event lies: it says that the payment succeeded, with another amount.
+    app.hint(&app.account("acme"), &reference(&unknown)).await.expect(200);
+
+    assert_eq!(resolver.pass(false).await.unwrap().resolved, 1, "the charge is not due");
+    assert_eq!(app.count("charges WHERE failure_code = 'generic_decline'"), 1);
+    assert_eq!((app.count("orders WHERE status = 'pending'"), sandbox.captures()), (1, 0));
+}
+
+#[tokio::test]
+async fn an_event_of_a_lost_reply_resolves_the_charge_within_a_second_of_the_leases_end() {
+    let gateway = Scripted::open();
+    let app = App::start_without_resolver(fresh_database(), gateway.gateway());
+    let watch = tokio::spawn(app.resolver(gateway.gateway()).watch());
+    gateway.script("pm_card_lost_reply", [Does::CaptureAndLose]);
+    let order = app.pending_order().await;
+    let meanwhile = async {
+        gateway.until_captured(1).await;
+        let charge = app.get("/v1/charges").await.json()["data"][0].clone();
+        let account = app.account("acme");
+        for _ in 0..3 {
+            app.hint(&account, charge["reference"].as_str().unwrap()).await.expect(200);
+        }
+        assert_eq!((gateway.sendings(), app.count("external_calls WHERE hinted AND leased")), (1, 1));
+    };
+
+    let (answer, ()) = tokio::join!(app.pay("k", &order, "pm_card_lost_reply"), meanwhile);
+
+    answer.expect(202);
+    let begun = Instant::now();
+    eventually("the charge is resolved", || app.count("charges WHERE status = 'succeeded'") == 1).await;
+    let took = begun.elapsed();
+    println!("resolved {took:?} after the lease was given back");
+    assert!(took < Duration::from_millis(1900), "it took {took:?}; without the event, at least two seconds");
+    assert_eq!((gateway.captures(), app.events("charge.succeeded")), (1, 1));
+    watch.abort();
+}
+
+#[tokio::test]
+async fn events_about_nothing_of_ours_are_taken_and_change_nothing() {
+    let app = App::start_without_resolver(fresh_database(), away());
+    let order = app.pending_order().await;
+    let unknown = app.pay("k", &order, "pm_card_visa").await.expect(202);
+    app.put_off_leases();
+    let (acme, globex, ours) = (app.account("acme"), app.account("globex"), reference(&unknown));
+
+    let other_type = json!({"id": "evt_2", "object": "event", "type": "invoice.paid", "data": {"object": {"id": "in_1", "metadata": null}}});
+    for body in [
+        event(&globex, &ours).to_string(),
+        event(&acme, &"0".repeat(64)).to_string(),
+        event(&acme, "nul\u{0}").to_string(),
+        event("nobody", &ours).to_string(),
+        other_type.to_string(),
+        "{}".to_owned(),
+        "not JSON".to_owned(),
+    ] {
+        app.deliver(&body, &[signed(&body)]).await.expect(200);
+    }
+
+    assert_eq!(app.count("external_calls WHERE next_attempt_at > now() + interval '50 minutes' AND NOT hinted"), 1);
+}
+
+/// The reference exists only when the first transaction has committed.
+#[tokio::test]
+async fn an_event_before_our_own_commit_and_one_after_the_outcome_change_nothing() {
+    let app = App::start().await;
+    let (acme, order) = (app.account("acme"), app.pending_order().await);
+    let paid = app.pay("k", &order, "pm_card_visa").await.expect(201);
+    let before = (app.events("charge.succeeded"), app.count("external_calls WHERE attempts = 1"));
+
+    for _ in 0..2 {
+        app.hint(&acme, &reference(&paid)).await.expect(200);
+    }
+
+    assert_eq!((app.events("charge.succeeded"), app.count("external_calls WHERE attempts = 1")), before);
+    assert_eq!(app.get(paid.header("Location").unwrap()).await.body, paid.body);
+    assert_eq!(app.captures(), 1);
+}
+
+#[tokio::test]
+async fn a_refund_that_fails_after_its_success_is_told_and_counted_and_changes_nothing() {
+    let (database, sandbox) = (fresh_database(), Sandbox::start());
+    let secret = [("GATEWAY_WEBHOOK_SECRET", WEBHOOK_SECRET)];
+    let replica = Replica::start_logging(&database, &sandbox.url, &secret);
+    let (acme, order) = (replica.account("acme"), replica.pending_order().await);
+    let charge = replica.pay("k", &order, "pm_card_refundFail").await.expect(201).id();
+    let refund = replica.refund("r", &charge, Some(100)).await.expect(201);
+    let differences = async || {
+        let page = send(replica.anonymous("GET", "/metrics")).await.expect(200).body;
+        let line = page.lines().find_map(|line| line.strip_prefix("gateway_differences_total ").map(str::to_owned));
+        line.unwrap().parse::<f64>().unwrap()
+    };
+    replica.hint(&acme, &reference(&refund)).await.expect(200);
+    assert!(differences().await.abs() < f64::EPSILON, "both agree at first");
+
+    let mut seen = 0.0;
+    for _ in 0..100 {
+        replica.hint(&acme, &reference(&refund)).await.expect(200);
+        seen = differences().await;
+        if seen > 0.0 {
+            break;
+        }
+        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    assert!(seen >= 1.0);
+    let told = replica.logged("a person must look").await;
+    assert!(told.contains("ERROR") && told.contains(refund.header("Location").unwrap()), "{told}");
+    assert_eq!(replica.get(refund.header("Location").unwrap()).await.body, refund.body);
+}
+
+#[tokio::test]
+async fn a_flood_of_events_slows_no_charge() {
+    let app = App::start().await;
+    let (acme, order) = (app.account("acme"), app.pending_order().await);
+    let paid = app.pay("k", &order, "pm_card_visa").await.expect(201);
+    let (known, nobody) = (reference(&paid), "0".repeat(64));
+    let flood = join_all((0..300).map(|n| app.hint(&acme, if n % 2 == 0 { &known } else { &nobody })));
+    let charges = async {
+        let begun = Instant::now();
+        for n in 0..10 {
+            let order = app.pending_order().await;
+            app.pay(&format!("k-{n}"), &order, "pm_card_visa").await.expect(201);
+        }
+        begun.elapsed()
+    };
+
+    let (events, took) = tokio::join!(flood, charges);
+
+    assert!(events.iter().all(|event| matches!(event.status, 200 | 503)), "{events:?}");
+    println!("ten orders and charges took {took:?} during the flood");
+    assert!(took < Duration::from_secs(10), "ten charges took {took:?}");
+}
+
+/// A hint for a call that another holder has must not let a second holder in.
+#[tokio::test]
+async fn an_event_during_the_call_ends_no_lease() {
+    let (gateway, hold) = held();
+    let app = App::start_without_resolver(fresh_database(), gateway);
+    let order = app.pending_order().await;
+    let meanwhile = async {
+        hold.until_called().await;
+        let charge = app.get("/v1/charges").await.json()["data"][0].clone();
+        app.hint(&app.account("acme"), charge["reference"].as_str().unwrap()).await.expect(200);
+        assert_eq!(app.resolver(away()).pass(false).await.unwrap().taken, 0);
+        hold.let_go();
+    };
+
+    let (paid, ()) = tokio::join!(app.pay("k", &order, "pm_card_visa"), meanwhile);
+
+    paid.expect(201);
+}
