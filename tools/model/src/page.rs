@@ -29,7 +29,16 @@ pub fn filled(page: &str) -> io::Result<String> {
     let page = block(page, "worlds", &worlds())?;
     let page = block(&page, "record-rules", &rules(record.iter().map(|switch| switch as &dyn AnySwitch)))?;
     let page = block(&page, "call-rules", &rules(call.iter().map(|switch| switch as &dyn AnySwitch)))?;
-    block(&page, "assumptions", &rules(relied.iter().map(|switch| switch as &dyn AnySwitch)))
+    let page = block(&page, "assumptions", &rules(relied.iter().map(|switch| switch as &dyn AnySwitch)))?;
+    let page = block(&page, "found-refused", &diagram("A follower with another body waits")?)?;
+    block(&page, "found-late", &diagram("The holder checks its lease before each sending")?)
+}
+
+/// The diagram of the rule whose sentence begins so.
+fn diagram(rule: &str) -> io::Result<String> {
+    let switch = switches::all().into_iter().find(|switch| switch.rule().starts_with(rule));
+    let story = switch.and_then(|switch| switch.tell().story);
+    story.map(|story| story.mermaid()).ok_or_else(|| io::Error::other(format!("there is no story about: {rule}")))
 }
 
 fn block(page: &str, name: &str, text: &str) -> io::Result<String> {

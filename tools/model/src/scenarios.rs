@@ -41,24 +41,30 @@ pub fn record(size: Size) -> Vec<Scenario<Record>> {
         losses: if large { 2 } else { 1 },
         kills: 0,
         leaves: 0,
-        runs: 3,
+        runs: if large { 3 } else { 2 },
     };
-    // A takeover has more steps, so it has fewer requests.
+    // A takeover has more steps, and a client may leave at each of them: fewer requests, or fewer losses.
     let three = record::Bounds { requests: requests(if large { "aaba" } else { "aab" }), ..base.clone() };
+    let calm = record::Bounds { losses: 1, ..if large { three.clone() } else { base.clone() } };
+    let provisional = record::Bounds { provisional: true, losses: 1, ..three.clone() };
     let worlds = [
         ("requests that make something new", base.clone()),
         ("requests that change something once", record::Bounds { body: Body::Cancel, ..base.clone() }),
+        (
+            "requests that change something once, cache-failures",
+            record::Bounds { body: Body::Cancel, cache_failures: true, ..base.clone() },
+        ),
         ("bodies that may fail, success-only", record::Bounds { body: Body::MayFail, ..base.clone() }),
         ("bodies that may fail, cache-failures", record::Bounds { body: Body::MayFail, cache_failures: true, ..base.clone() }),
-        ("a 202 that is resolved later", record::Bounds { provisional: true, expiries: 1, ..three.clone() }),
+        ("a 202 that is resolved later", record::Bounds { expiries: 1, ..provisional.clone() }),
         ("an expired record, and the sweeper", record::Bounds { starts_expired: true, expiries: 2, ..three.clone() }),
         (
             "an expired record, and bodies that may fail",
             record::Bounds { body: Body::MayFail, cache_failures: true, starts_expired: true, expiries: 2, ..three.clone() },
         ),
         ("a process is killed", record::Bounds { kills: 1, ..base.clone() }),
-        ("a client leaves", record::Bounds { leaves: 1, ..base.clone() }),
-        ("a client leaves, a process is killed, a 202", record::Bounds { provisional: true, kills: 1, leaves: 1, ..three }),
+        ("a client leaves", record::Bounds { leaves: 1, ..calm }),
+        ("a client leaves, a process is killed, a 202", record::Bounds { kills: 1, leaves: 1, ..provisional }),
     ];
     let model = |bounds| Record { bounds, rules: record::Rules::ALL, only: None };
     worlds.into_iter().map(|(name, bounds)| Scenario { name, model: model(bounds) }).collect()
@@ -69,7 +75,7 @@ pub fn record(size: Size) -> Vec<Scenario<Record>> {
 pub fn call(size: Size) -> Vec<Scenario<Call>> {
     let large = size == Size::Large;
     let base = call::Bounds {
-        workers: 2,
+        workers: if large { 3 } else { 2 },
         max_attempts: if large { 4 } else { 3 },
         resumes: 0,
         crashes: 1,
@@ -86,7 +92,7 @@ pub fn call(size: Size) -> Vec<Scenario<Call>> {
     let hints = Times { pause: 1, ..Times::DEFAULT };
     let worlds = [
         ("a handler and a resolver", Times::DEFAULT, base),
-        ("a handler and two resolvers", Times::DEFAULT, call::Bounds { workers: 3, crashes: u8::from(large), ..base }),
+        ("a handler and two resolvers", Times::DEFAULT, call::Bounds { workers: 3, crashes: u8::from(large), max_attempts: if large { 5 } else { 3 }, ..base }),
         ("declines, and 500s that the provider stores", Times::DEFAULT, call::Bounds { declines: true, stores_errors: true, ..base }),
         ("quick repeats, and a network that copies", Times::DEFAULT, call::Bounds { quick_repeats: 1, copies: 1, crashes: 0, ..base }),
         ("webhooks at any time", hints, call::Bounds { hints: true, ..base }),

@@ -168,6 +168,13 @@ pub fn call() -> Vec<Switch<Call>> {
             |model| model.rules.lease_keeps_others_away = false,
         ),
         (
+            "Nobody takes a lease before the last one has ended, when the provider keeps no keys.",
+            Nothing("as above"),
+            Bounds { workers: 3, ..SMALL },
+            no_keys,
+            |model| model.rules.lease_keeps_others_away = false,
+        ),
+        (
             "A webhook ends no lease.",
             Nothing("as above: it costs an attempt"),
             Bounds { hints: true, ..SMALL },
@@ -199,8 +206,8 @@ pub fn assumptions() -> Vec<Switch<Call>> {
     let restores = Bounds { max_attempts: 2, restores: 1, ..SMALL };
     switches(vec![
         (
-            "No proxy holds a sending longer than refusal_counts_after says.",
-            Property(names::BOOKS_AGREE, "A proxy holds the sending for longer"),
+            "A sending takes effect within 60 s or never, proxies and the provider's own work included.",
+            Property(names::BOOKS_AGREE, "A sending takes effect later than refusal_counts_after expects"),
             SMALL,
             keys,
             |model| model.times.hold += 1,
