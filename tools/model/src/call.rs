@@ -2,19 +2,20 @@
 //! an outcome, recording it), for one call, from the COMMIT of the first transaction on.
 //!
 //! Each action is one step that others can come between. A holder may be suspended before each of its steps, for as long as
-//! the clock likes. `world.rs` has the state, the bounds and the rules, `holder.rs` what a holder of a lease does, `outside.rs`
-//! the network and the provider, `properties.rs` what must hold, `telling.rs` the words of a story.
+//! the clock likes. `world.rs` has the state, `rules.rs` the rules and the bounds, `holder.rs` what a holder of a lease
+//! does, `outside.rs` the network and the provider, `properties.rs` what must hold, `telling.rs` the words of a story.
 
 mod holder;
 mod outside;
 mod properties;
+mod rules;
 mod telling;
 mod world;
 
 use stateright::{Model, Property};
 
 pub use self::properties::names;
-pub use self::world::{Assumptions, Bounds, Check, Rules, Times};
+pub use self::rules::{Assumptions, Bounds, Check, Rules, Times};
 use self::world::{Answer, Charge, Holder, Row, Step, World};
 
 /// The model: a bounded world, what the code relies on in it, and the rules that the code follows.
@@ -115,9 +116,12 @@ impl Model for Call {
         for (i, holder) in world.holders.iter().enumerate() {
             match holder {
                 None if i > 0 => {
-                    let row = world.row.filter(|row| !row.resolved && !(self.rules.fence_locks && world.row_is_locked()));
-                    match row {
-                        Some(row) if row.parked && world.resumes < self.bounds.resumes => actions.push(Action::Resume(i)),
+                    // SKIP LOCKED.
+                    let is_free = !(self.rules.fence_locks && world.row_is_locked());
+                    match world.row.filter(|row| !row.resolved && is_free) {
+                        Some(row) if row.parked && world.resumes < self.bounds.resumes => {
+                            actions.push(Action::Resume(i));
+                        }
                         Some(row) if !row.parked && (row.due_in == 0 || !self.rules.lease_keeps_others_away) => {
                             actions.push(Action::Take(i));
                         }
@@ -171,8 +175,8 @@ impl Model for Call {
             Action::Read(i) => self.read(&mut world, i),
             Action::TimeOut(i) => world.holders[i].as_mut()?.gives_back(true),
             Action::Fence(i) => self.fence(&mut world, i),
-            Action::Apply(i) => self.apply(&mut world, i, true),
-            Action::ApplyUnheard(i) => self.apply(&mut world, i, false),
+            Action::Apply(i) => world.apply(i, true),
+            Action::ApplyUnheard(i) => world.apply(i, false),
             Action::NotRecorded(i) => world.holders[i].as_mut()?.gives_back(self.rules.unrecorded_is_noted),
             Action::GiveBack(i) => self.give_back(&mut world, i),
             Action::Crash(i) => {
@@ -205,8 +209,8 @@ impl Model for Call {
             Action::Retry => {
                 let retries = world.retries + 1;
                 // A reference that does not come from the key is a new one now.
-                let reference = if self.rules.reference_from_key { 0 } else { 1 };
-                world.begin(Row { reference, ..Row::first(&self.times) });
+                let reference = usize::from(!self.rules.reference_from_key);
+                world.begin(Row { reference, ..Row::first(self.times) });
                 world.retries = retries;
             }
         }

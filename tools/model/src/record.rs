@@ -1,10 +1,13 @@
 //! The record: the specification of `Policy::run` (crates/idempotency: transaction.rs, run.rs, store.rs, flight.rs), for the
 //! requests of one key.
 //!
-//! Each action is one step that others can come between: a statement, a COMMIT, a message in memory. `world.rs` has the state
-//! and the bounds, `steps.rs` the steps of one request, `properties.rs` what must hold, `telling.rs` the words of a story.
+//! Each action is one step that others can come between: a statement, a COMMIT, a message in memory. `world.rs` has the
+//! state, `rules.rs` the rules and the bounds, `steps.rs` a request's transaction, `flight.rs` what happens around it,
+//! `properties.rs` what must hold, `telling.rs` the words of a story.
 
+mod flight;
 mod properties;
+mod rules;
 mod steps;
 mod telling;
 mod world;
@@ -12,8 +15,8 @@ mod world;
 use stateright::{Model, Property};
 
 pub use self::properties::names;
-pub use self::world::{Body, Bounds, Rules};
-use self::world::{Answer, At, Flight, Landing, Reply, Row, Step, Swept, World};
+pub use self::rules::{Body, Bounds, Rules};
+use self::world::{Answer, At, Landing, Reply, Row, Step, Swept, World};
 
 /// The model: a bounded world, and the rules that the code follows in it.
 #[derive(Clone, Debug)]
@@ -123,7 +126,7 @@ impl Model for Record {
             }
         }
         if world.kills < self.bounds.kills {
-            actions.extend((0..2).filter(|process| self.runs_here(world, *process)).map(Action::Kill));
+            actions.extend((0..2).filter(|process| world.runs_here(*process)).map(Action::Kill));
         }
         if world.row.is_some_and(|row| row.reply == Reply::Provisional) {
             actions.push(Action::Resolve);
@@ -142,12 +145,12 @@ impl Model for Record {
     fn next_state(&self, last: &World, action: Action) -> Option<World> {
         let mut world = last.clone();
         match action {
-            Action::Arrive(i) => self.board(&mut world, i),
+            Action::Arrive(i) => world.board(i),
             Action::Look(i) => match world.row.filter(|row| last.is_live(row)) {
                 Some(row) => self.replay(&mut world, i, row),
                 None => world.requests[i].at = At::Leads(Step::Begin),
             },
-            Action::Begin(i) => self.begin(&mut world, i),
+            Action::Begin(i) => world.begin(i),
             Action::TryLock(i) => self.try_lock(&mut world, i),
             Action::LockRecord(i) => self.lock_record(&mut world, i),
             Action::TakeOver(i) => self.take_over(&mut world, i),
@@ -156,7 +159,7 @@ impl Model for Record {
             Action::Insert(i) => self.insert(&mut world, i),
             Action::Commit(i) => self.commit(&mut world, i),
             Action::LookAfterFailure(i) => self.look_after_failure(&mut world, i),
-            Action::LookAgain(i) => self.run(&mut world, i),
+            Action::LookAgain(i) => world.run(i),
             Action::WaitEnds(i) => self.wait_ends(&mut world, i),
             Action::Hear(i) => self.hear(&mut world, i),
             Action::Refuse(i) => {
@@ -175,8 +178,8 @@ impl Model for Record {
                 let transaction = world.orphans.remove(i);
                 world.apply(&transaction);
             }
-            Action::Leave(i) => self.leave(&mut world, i),
-            Action::Kill(process) => self.kill(&mut world, process),
+            Action::Leave(i) => world.leave(i),
+            Action::Kill(process) => world.kill(process),
             Action::Resolve => {
                 let expires = Some(world.clock + 1);
                 world.row = world.row.map(|row| Row { reply: Reply::Resolved, expires, ..row });
@@ -240,22 +243,6 @@ impl Record {
         }
         if request.transaction.is_some() && world.losses < self.bounds.losses {
             actions.extend([Action::Lose(i), Action::Sever(i)]);
-        }
-    }
-
-    fn runs_here(&self, world: &World, process: usize) -> bool {
-        let is_there = |at: &At| !matches!(at, At::Away | At::Answered(_));
-        world.requests.iter().any(|request| request.process == process && is_there(&request.at))
-    }
-
-    fn board(&self, world: &mut World, i: usize) {
-        let process = world.requests[i].process;
-        match world.flights[process] {
-            Some(Flight { leader, .. }) => world.requests[i].at = At::Follows { leader },
-            None => {
-                world.flights[process] = Some(Flight { leader: i, holds_key: false, seen: None });
-                self.run(world, i);
-            }
         }
     }
 }

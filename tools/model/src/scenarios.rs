@@ -55,12 +55,21 @@ pub fn record(size: Size) -> Vec<Scenario<Record>> {
             record::Bounds { body: Body::Cancel, cache_failures: true, ..base.clone() },
         ),
         ("bodies that may fail, success-only", record::Bounds { body: Body::MayFail, ..base.clone() }),
-        ("bodies that may fail, cache-failures", record::Bounds { body: Body::MayFail, cache_failures: true, ..base.clone() }),
+        (
+            "bodies that may fail, cache-failures",
+            record::Bounds { body: Body::MayFail, cache_failures: true, ..base.clone() },
+        ),
         ("a 202 that is resolved later", record::Bounds { expiries: 1, ..provisional.clone() }),
         ("an expired record, and the sweeper", record::Bounds { starts_expired: true, expiries: 2, ..three.clone() }),
         (
             "an expired record, and bodies that may fail",
-            record::Bounds { body: Body::MayFail, cache_failures: true, starts_expired: true, expiries: 2, ..three.clone() },
+            record::Bounds {
+                body: Body::MayFail,
+                cache_failures: true,
+                starts_expired: true,
+                expiries: 2,
+                ..three.clone()
+            },
         ),
         ("a process is killed", record::Bounds { kills: 1, ..base.clone() }),
         ("a client leaves", record::Bounds { leaves: 1, ..calm }),
@@ -92,13 +101,33 @@ pub fn call(size: Size) -> Vec<Scenario<Call>> {
     let hints = Times { pause: 1, ..Times::DEFAULT };
     let worlds = [
         ("a handler and a resolver", Times::DEFAULT, base),
-        ("a handler and two resolvers", Times::DEFAULT, call::Bounds { workers: 3, crashes: u8::from(large), max_attempts: if large { 5 } else { 3 }, ..base }),
-        ("declines, and 500s that the provider stores", Times::DEFAULT, call::Bounds { declines: true, stores_errors: true, ..base }),
-        ("quick repeats, and a network that copies", Times::DEFAULT, call::Bounds { quick_repeats: 1, copies: 1, crashes: 0, ..base }),
+        (
+            "a handler and two resolvers",
+            Times::DEFAULT,
+            call::Bounds { workers: 3, crashes: u8::from(large), max_attempts: if large { 5 } else { 3 }, ..base },
+        ),
+        (
+            "declines, and 500s that the provider stores",
+            Times::DEFAULT,
+            call::Bounds { declines: true, stores_errors: true, ..base },
+        ),
+        (
+            "quick repeats, and a network that copies",
+            Times::DEFAULT,
+            call::Bounds { quick_repeats: 1, copies: 1, crashes: 0, ..base },
+        ),
         ("webhooks at any time", hints, call::Bounds { hints: true, ..base }),
-        ("an operator who resumes what is parked", Times::DEFAULT, call::Bounds { max_attempts: base.max_attempts - 1, resumes: 2, ..base }),
+        (
+            "an operator who resumes what is parked",
+            Times::DEFAULT,
+            call::Bounds { max_attempts: base.max_attempts - 1, resumes: 2, ..base },
+        ),
         ("a provider that keeps no keys", no_keys, call::Bounds { resumes: 1, workers: 3, ..base }),
-        ("a restored database", Times::DEFAULT, call::Bounds { restores: 1, max_attempts: base.max_attempts - 1, ..base }),
+        (
+            "a restored database",
+            Times::DEFAULT,
+            call::Bounds { restores: 1, max_attempts: base.max_attempts - 1, ..base },
+        ),
     ];
     let world = |(name, times, bounds)| {
         let (assumptions, rules) = (Assumptions::ALL, call::Rules::ALL);

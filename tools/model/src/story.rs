@@ -37,7 +37,7 @@ impl Line {
 /// The shortest way to a state in which `property` does not hold, told. None: there is no such state.
 ///
 /// The model must check only this property, on one thread, breadth first: then the first counterexample is a shortest one.
-pub fn shortest<M>(model: M, property: &'static str) -> Option<Story>
+pub fn shortest<M>(model: &M, property: &'static str) -> Option<Story>
 where
     M: Tells + Clone + Send + Sync + 'static,
     M::State: Clone + std::fmt::Debug + std::hash::Hash + PartialEq + Send + Sync + 'static,
@@ -81,9 +81,8 @@ impl Story {
     /// A Mermaid sequence diagram, with the actors that take part.
     #[must_use]
     pub fn mermaid(&self) -> String {
-        let takes_part = |actor: &&String| {
-            self.lines.iter().any(|line| line.from == **actor || line.to.as_ref() == Some(*actor))
-        };
+        let takes_part =
+            |actor: &&String| self.lines.iter().any(|line| line.from == **actor || line.to.as_ref() == Some(*actor));
         let actors: Vec<&String> = self.actors.iter().filter(takes_part).collect();
         let short = |name: &String| actors.iter().position(|actor| *actor == name).unwrap_or_default();
         let mut text = "```mermaid\nsequenceDiagram\n".to_owned();

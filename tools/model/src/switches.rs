@@ -52,10 +52,16 @@ impl Told {
     #[must_use]
     pub fn text(&self) -> String {
         match (self.breaks, &self.story) {
-            (Breaks::Property(name, title), Some(story)) => format!("  Without it: {title}.\n  Broken: {name}.\n{}", story.text()),
-            (Breaks::Nothing(why), _) if self.is_as_expected => format!("  Without it the checker finds nothing: {why}.\n"),
+            (Breaks::Property(name, title), Some(story)) => {
+                format!("  Without it: {title}.\n  Broken: {name}.\n{}", story.text())
+            }
+            (Breaks::Nothing(why), _) if self.is_as_expected => {
+                format!("  Without it the checker finds nothing: {why}.\n")
+            }
             (Breaks::Nothing(_), _) => "  UNEXPECTED: without it a property does not hold.\n".to_owned(),
-            (Breaks::Property(name, _), None) => format!("  UNEXPECTED: without it the checker finds nothing ({name}).\n"),
+            (Breaks::Property(name, _), None) => {
+                format!("  UNEXPECTED: without it the checker finds nothing ({name}).\n")
+            }
         }
     }
 }
@@ -86,7 +92,7 @@ where
         let Self { rule, breaks, .. } = *self;
         let (story, is_as_expected) = match breaks {
             Breaks::Property(name, _) => {
-                let story = shortest(self.off.clone(), name);
+                let story = shortest(&self.off, name);
                 let found = story.is_some();
                 (story, found)
             }

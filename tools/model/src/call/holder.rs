@@ -1,7 +1,7 @@
 //! What the holder of a lease does: the rules of the crate's `learn`, and the statements of its `lease`.
 
-use super::world::{Answer, Charge, Check, Holder, Name, Sending, Step, World};
-use super::{Call, charge_of};
+use super::world::{Answer, Charge, Holder, Name, Sending, Step, World};
+use super::{Call, Check, charge_of};
 
 impl Call {
     /// Takes a lease: attempts + 1, and the note that a sending is unanswered, written ahead. After enough attempts it parks.
@@ -111,24 +111,14 @@ impl Call {
     pub(super) fn fence(&self, world: &mut World, i: usize) {
         let (Some(row), Some(holder)) = (world.row, &mut world.holders[i]) else { return };
         let Step::Record(charge) = holder.step else { return };
-        let holds = (row.attempts == holder.attempt || !self.rules.fence) && !(row.resolved && self.rules.resolved_once);
+        let holds =
+            (row.attempts == holder.attempt || !self.rules.fence) && !(row.resolved && self.rules.resolved_once);
         if holds {
             holder.step = Step::Locked(charge);
         } else {
             // The record has the final reply, or another holder will write it.
             world.holders[i] = None;
         }
-    }
-
-    /// COMMIT. If its answer is lost, the transaction runs again.
-    pub(super) fn apply(&self, world: &mut World, i: usize, heard: bool) {
-        let (Some(row), Some(holder)) = (&mut world.row, world.holders[i]) else { return };
-        let Step::Locked(charge) = holder.step else { return };
-        row.charge = charge;
-        row.applied = (row.applied + 1).min(2);
-        (row.resolved, row.parked, row.leased, row.hinted) = (true, false, false, false);
-        row.due_in = 0;
-        world.holders[i] = (!heard).then_some(Holder { step: Step::Record(charge), ..holder });
     }
 
     /// Gives the lease back, if the holder still has it: due again after a pause, or parked.
@@ -147,5 +137,18 @@ impl Call {
             false if self.rules.earlier_note_restored => holder.earlier,
             false => None,
         };
+    }
+}
+
+impl World {
+    /// COMMIT. If its answer is lost, the transaction runs again.
+    pub(super) fn apply(&mut self, i: usize, heard: bool) {
+        let (Some(row), Some(holder)) = (&mut self.row, self.holders[i]) else { return };
+        let Step::Locked(charge) = holder.step else { return };
+        row.charge = charge;
+        row.applied = (row.applied + 1).min(2);
+        (row.resolved, row.parked, row.leased, row.hinted) = (true, false, false, false);
+        row.due_in = 0;
+        self.holders[i] = (!heard).then_some(Holder { step: Step::Record(charge), ..holder });
     }
 }

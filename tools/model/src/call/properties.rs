@@ -14,7 +14,7 @@ pub mod names {
     pub const APPLIED_ONCE: &str = "an outcome is applied at most once";
     pub const ENDS: &str = "every call ends resolved or parked";
 }
-use names::*;
+use names::{APPLIED_ONCE, BOOKS_AGREE, ENDS, MONEY_ONCE};
 
 pub(super) fn properties() -> Vec<Property<Call>> {
     vec![

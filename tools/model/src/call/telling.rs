@@ -19,7 +19,8 @@ impl Tells for Call {
         let next = |i: usize| next_of(after.holders[i].as_ref());
         match *action {
             A::Take(i) | A::Resume(i) => {
-                let who = if matches!(action, A::Take(_)) { "takes" } else { "is told by an operator to resume, and takes" };
+                let who =
+                    if matches!(action, A::Take(_)) { "takes" } else { "is told by an operator to resume, and takes" };
                 match after.holders[i] {
                     Some(holder) => Line::new(worker(i), DATABASE, &format!("{who} lease {}", holder.attempt)),
                     None => Line::new(worker(i), DATABASE, "parks the call"),
@@ -49,7 +50,11 @@ impl Tells for Call {
             }
             A::TimeOut(i) => Line::note(worker(i), "gets no answer in time"),
             A::Fence(i) => {
-                let what = if after.holders[i].is_some() { "the lease counts" } else { "the lease is lost, nothing is written" };
+                let what = if after.holders[i].is_some() {
+                    "the lease counts"
+                } else {
+                    "the lease is lost, nothing is written"
+                };
                 Line::new(worker(i), DATABASE, &format!("second transaction: {what}"))
             }
             A::Apply(i) => {
@@ -70,7 +75,8 @@ impl Tells for Call {
             A::Crash(i) => Line::note(worker(i), "is killed"),
             A::Arrive(place, reaction) => {
                 let (attempt, repeat) = (before.sendings[place].name.attempt, before.sendings[place].name.repeat);
-                let which = if repeat > 0 { format!("repeat {repeat} of lease {attempt}") } else { format!("lease {attempt}") };
+                let which =
+                    if repeat > 0 { format!("repeat {repeat} of lease {attempt}") } else { format!("lease {attempt}") };
                 Line::new(NETWORK, PROVIDER, &format!("the sending of {which} arrives: {}", reaction_is(reaction)))
             }
             A::Drop(place) => {

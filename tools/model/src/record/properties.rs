@@ -2,8 +2,8 @@
 
 use stateright::{Model, Property};
 
-use super::world::{Answer, At, Body, Reply, Row, World};
-use super::{Action, Record};
+use super::world::{Answer, At, Reply, Row, World};
+use super::{Action, Body, Record};
 
 /// The properties' names.
 pub mod names {
@@ -20,7 +20,10 @@ pub mod names {
     pub const NO_WAIT_INSIDE: &str = "no duplicate holds a connection while it waits";
     pub const AT_REST: &str = "at rest the key is free or has its final reply";
 }
-use names::*;
+use names::{
+    AT_REST, FAILURE_WITHOUT_EFFECT, MARKER, NO_WAIT_INSIDE, ONE_EFFECT, ONE_REPLY, OTHERS_ARE_REFUSED, OWN_FAILURE,
+    OWN_IS_NOT_REFUSED, REPLY_WITH_RECORD,
+};
 
 pub(super) fn properties() -> Vec<Property<Record>> {
     vec![
@@ -28,9 +31,13 @@ pub(super) fn properties() -> Vec<Property<Record>> {
         Property::always(ONE_REPLY, |_, world: &World| {
             let mut finals = replies(world).filter(|row| row.reply != Reply::Provisional);
             // Replies of two lives of the key differ by right.
-            finals.all(|one| replies(world).all(|row| {
-                row.expires != one.expires || row.reply == Reply::Provisional || (row.by, row.reply) == (one.by, one.reply)
-            }))
+            finals.all(|one| {
+                replies(world).all(|row| {
+                    row.expires != one.expires
+                        || row.reply == Reply::Provisional
+                        || (row.by, row.reply) == (one.by, one.reply)
+                })
+            })
         }),
         Property::always(OTHERS_ARE_REFUSED, |_, world: &World| {
             let mut answers = world.requests.iter().map(|request| (request.body, &request.at));
@@ -49,9 +56,9 @@ pub(super) fn properties() -> Vec<Property<Record>> {
             })
         }),
         Property::always(OWN_FAILURE, |model: &Record, world: &World| {
-            let own = Answer::Failed { own: true };
-            !has_answer(world, &Answer::Failed { own: false })
-                && !(model.bounds.body == Body::Cancel && has_answer(world, &own))
+            // A second cancellation fails only because of the first one, and all have one key.
+            let by_own_key = model.bounds.body == Body::Cancel && has_answer(world, &Answer::Failed { own: true });
+            !has_answer(world, &Answer::Failed { own: false }) && !by_own_key
         }),
         Property::always(NO_WAIT_INSIDE, |model: &Record, world: &World| {
             (0..world.requests.len()).all(|i| world.blocker(model, i).is_none())

@@ -1,30 +1,9 @@
-//! The steps of one request, in the order in which run.rs, transaction.rs and store.rs take them.
+//! The steps of a request's transaction, in the order in which transaction.rs and store.rs take them.
 
-use super::world::{Answer, At, Landing, Reply, Row, Step, Transaction, World};
 use super::Record;
+use super::world::{Answer, At, Landing, Reply, Row, Step, Transaction, World};
 
 impl Record {
-    /// Goes to the database, as the leader. A process that answered the key lately reads first.
-    pub(super) fn run(&self, world: &mut World, i: usize) {
-        let remembers = world.remembers[world.requests[i].process];
-        world.requests[i].at = At::Leads(if remembers { Step::Look } else { Step::Begin });
-    }
-
-    /// BEGIN fixes `now()`. The claim statement's snapshot is taken before its lock is tried.
-    pub(super) fn begin(&self, world: &mut World, i: usize) {
-        let seen = world.row;
-        world.requests[i].transaction = Some(Transaction {
-            now: world.clock,
-            has_lock: false,
-            locks_record: false,
-            deletes: false,
-            inserts: None,
-            has_effect: false,
-            committing: false,
-        });
-        world.requests[i].at = At::Leads(Step::TryLock { seen });
-    }
-
     /// The claim: ours, here is the record, or another transaction has the key.
     pub(super) fn try_lock(&self, world: &mut World, i: usize) {
         let At::Leads(Step::TryLock { seen }) = world.requests[i].at else { return };
@@ -37,7 +16,7 @@ impl Record {
                 world.requests[i].transaction = None;
                 self.replay(world, i, row);
             }
-            _ if !got => self.pause(world, i, None),
+            _ if !got => world.pause(i, None),
             None => self.own(world, i),
             Some(_) => world.requests[i].at = At::Leads(Step::LockRecord),
         }
@@ -158,150 +137,54 @@ impl Record {
     pub(super) fn replay(&self, world: &mut World, i: usize, row: Row) {
         let is_same = !self.rules.fingerprint || row.body == world.requests[i].body;
         let answer = match row.reply {
-            Reply::None => return self.pause(world, i, None),
+            Reply::None => return world.pause(i, None),
             _ if row.by == i && self.rules.knows_own_record => Answer::Reply { row, replayed: false },
             _ if !is_same => Answer::Reused { own: false },
-            Reply::Provisional => return self.pause(world, i, Some(row)),
+            Reply::Provisional => return world.pause(i, Some(row)),
             _ => Answer::Reply { row, replayed: true },
         };
         self.finish(world, i, Landing::Record(row), answer);
     }
 
-    /// Waits without a connection.
-    fn pause(&self, world: &mut World, i: usize, seen: Option<Row>) {
-        world.requests[i].transaction = None;
-        if world.requests[i].client_left {
-            world.requests[i].at = At::Answered(Answer::Nobody);
-            return;
-        }
-        for flight in world.flights.iter_mut().flatten().filter(|flight| flight.leader == i) {
-            flight.seen = seen.or(flight.seen);
-        }
-        world.requests[i].at = At::Leads(Step::Paused { seen });
-    }
-
-    /// A deadlock, a lost connection or a record that came first: the whole transaction runs again, a bounded number of times.
-    pub(super) fn run_again(&self, world: &mut World, i: usize) {
-        let request = &mut world.requests[i];
-        request.severed = false;
-        request.runs += 1;
-        if request.client_left || request.runs >= self.bounds.runs {
-            return self.finish(world, i, Landing::Broken, Answer::Broken);
-        }
-        for flight in world.flights.iter_mut().flatten().filter(|flight| flight.leader == i) {
-            flight.holds_key = false;
-        }
-        self.run(world, i);
-    }
-
-    /// The leader has an answer: its followers hear of it, and the next request of the key leads a flight of its own.
-    fn finish(&self, world: &mut World, i: usize, landing: Landing, answer: Answer) {
-        world.requests[i].transaction = None;
-        if world.requests[i].client_left {
-            world.requests[i].at = At::Answered(Answer::Nobody);
-            return;
-        }
-        let (process, body) = (world.requests[i].process, world.requests[i].body);
-        world.remembers[process] |= matches!(landing, Landing::Record(_));
-        world.requests[i].at = At::Answered(answer);
-        self.land(world, i, |follower| match landing {
-            // Another request's failure says nothing about this one, which boards again.
-            Landing::Failed | Landing::Broken if follower != body && self.rules.failure_is_shared_by_equals => {
-                Landing::Nothing
-            }
-            Landing::Failed if follower != body => Landing::OtherFailed,
-            landing => landing,
-        });
-    }
-
-    fn land(&self, world: &mut World, leader: usize, landing: impl Fn(char) -> Landing) {
-        for flight in &mut world.flights {
-            flight.take_if(|flight| flight.leader == leader);
-        }
-        for request in &mut world.requests {
-            if request.at == (At::Follows { leader }) {
-                request.at = At::Landed(landing(request.body));
-            }
-        }
-    }
-
-    /// A follower hears of the landing, and compares the record with its own request.
-    pub(super) fn hear(&self, world: &mut World, i: usize) {
-        let At::Landed(landing) = world.requests[i].at else { return };
-        let is_same = |row: Row| !self.rules.fingerprint || row.body == world.requests[i].body;
-        let answer = match landing {
-            Landing::Nothing => return self.board(world, i),
-            Landing::Record(row) if !is_same(row) => Answer::Reused { own: false },
-            Landing::Record(row) if row.reply == Reply::Provisional => return self.board(world, i),
-            Landing::Record(row) => Answer::Reply { row, replayed: true },
-            Landing::Failed => Answer::Failed { own: true },
-            Landing::OtherFailed => Answer::Failed { own: false },
-            Landing::Broken => Answer::Broken,
-        };
-        world.requests[i].at = At::Answered(answer);
-    }
-
-    pub(super) fn wait_ends(&self, world: &mut World, i: usize) {
-        let (seen, leads) = match world.requests[i].at {
-            At::Leads(Step::Paused { seen }) => (seen, true),
-            At::Landed(Landing::Record(row)) => (Some(row), false),
-            At::Follows { leader } => (world.flight_led_by(leader).and_then(|flight| flight.seen), false),
-            _ => (None, false),
-        };
-        let body = world.requests[i].body;
-        let answer = match seen {
-            Some(row) if self.rules.fingerprint && row.body != body => Answer::Reused { own: false },
-            Some(row) => Answer::Reply { row, replayed: true },
-            None => Answer::InFlight,
-        };
-        if leads {
-            let landing = seen.map_or(Landing::Nothing, Landing::Record);
-            self.finish(world, i, landing, answer);
-        } else {
-            world.requests[i].at = At::Answered(answer);
-        }
-    }
-
     /// The connection is lost. The database goes on with the transaction until it notices, or until a COMMIT takes effect.
     pub(super) fn lose(&self, world: &mut World, i: usize) {
         world.losses += 1;
-        self.orphan(world, i);
+        world.orphan(i);
         self.run_again(world, i);
-    }
-
-    fn orphan(&self, world: &mut World, i: usize) {
-        let committing = matches!(world.requests[i].at, At::Leads(Step::Commit(_)));
-        if let Some(transaction) = world.requests[i].transaction.take() {
-            world.orphans.push(Transaction { committing, ..transaction });
-            world.orphans.sort_unstable();
-        }
-    }
-
-    /// The client leaves, so the request's future is dropped. A transaction that runs goes on, and its followers board again.
-    pub(super) fn leave(&self, world: &mut World, i: usize) {
-        world.leaves += 1;
-        self.land(world, i, |_| Landing::Nothing);
-        let request = &mut world.requests[i];
-        request.client_left = request.transaction.is_some() || request.severed;
-        if !request.client_left {
-            request.at = At::Answered(Answer::Nobody);
-        }
-    }
-
-    pub(super) fn kill(&self, world: &mut World, process: usize) {
-        world.kills += 1;
-        for i in 0..world.requests.len() {
-            let is_there = !matches!(world.requests[i].at, At::Away | At::Answered(_));
-            if world.requests[i].process == process && is_there {
-                self.orphan(world, i);
-                world.requests[i].at = At::Answered(Answer::Nobody);
-            }
-        }
-        world.flights[process] = None;
-        world.remembers[process] = false;
     }
 }
 
 fn transaction_of(world: &World, i: usize) -> &Transaction {
     world.requests[i].transaction.as_ref().unwrap_or_else(|| unreachable!("the body runs in a transaction"))
+}
+
+impl World {
+    /// Goes to the database, as the leader. A process that answered the key lately reads first.
+    pub(super) fn run(&mut self, i: usize) {
+        let remembers = self.remembers[self.requests[i].process];
+        self.requests[i].at = At::Leads(if remembers { Step::Look } else { Step::Begin });
+    }
+
+    /// BEGIN fixes `now()`. The claim statement's snapshot is taken before its lock is tried.
+    pub(super) fn begin(&mut self, i: usize) {
+        let seen = self.row;
+        self.requests[i].transaction = Some(Transaction {
+            now: self.clock,
+            has_lock: false,
+            locks_record: false,
+            deletes: false,
+            inserts: None,
+            has_effect: false,
+            committing: false,
+        });
+        self.requests[i].at = At::Leads(Step::TryLock { seen });
+    }
+
+    pub(super) fn orphan(&mut self, i: usize) {
+        let committing = matches!(self.requests[i].at, At::Leads(Step::Commit(_)));
+        if let Some(transaction) = self.requests[i].transaction.take() {
+            self.orphans.push(Transaction { committing, ..transaction });
+            self.orphans.sort_unstable();
+        }
+    }
 }

@@ -17,8 +17,8 @@ impl Tells for Record {
         let at = |i: usize| &after.requests[i].at;
         match *action {
             A::Arrive(i) => match at(i) {
-                At::Follows { leader } => self.alone(i, format!("arrives, and follows {}", self.name(*leader))),
-                _ => self.alone(i, "arrives, and leads".to_owned()),
+                At::Follows { leader } => self.alone(i, &format!("arrives, and follows {}", self.name(*leader))),
+                _ => self.alone(i, "arrives, and leads"),
             },
             A::Look(i) => self.asks(i, "reads the record", after),
             A::Begin(i) => {
@@ -33,21 +33,21 @@ impl Tells for Record {
             A::Insert(i) => self.asks(i, "INSERT of the record", after),
             A::Commit(i) => self.asks(i, "COMMIT", after),
             A::LookAfterFailure(i) => self.asks(i, "reads the record after the failure", after),
-            A::LookAgain(i) => self.alone(i, "looks again".to_owned()),
+            A::LookAgain(i) => self.alone(i, "looks again"),
             A::WaitEnds(i) | A::Hear(i) | A::Refuse(i) => {
                 let what = match action {
                     A::WaitEnds(_) => "its wait ends",
                     A::Hear(_) => "hears of the landing",
                     _ => "hears that its leader, another request, holds the key",
                 };
-                self.alone(i, format!("{what}: {}", outcome(at(i))))
+                self.alone(i, &format!("{what}: {}", outcome(at(i))))
             }
-            A::Lose(i) => self.alone(i, format!("loses its connection; {}", outcome(at(i)))),
+            A::Lose(i) => self.alone(i, &format!("loses its connection; {}", outcome(at(i)))),
             A::Sever(i) => Line::new(DATABASE, &self.name(i), "ends its transaction; the request has not noticed"),
-            A::Notice(i) => self.alone(i, format!("notices that its connection is gone; {}", outcome(at(i)))),
+            A::Notice(i) => self.alone(i, &format!("notices that its connection is gone; {}", outcome(at(i)))),
             A::Abort(_) => Line::note(DATABASE, "notices the lost connection, and rolls back"),
             A::LateCommit(_) => Line::note(DATABASE, "the COMMIT on its way takes effect"),
-            A::Leave(i) => self.alone(i, "its client leaves".to_owned()),
+            A::Leave(i) => self.alone(i, "its client leaves"),
             A::Kill(process) => Line::note(DATABASE, &format!("process {} is killed", process + 1)),
             A::Resolve => Line::note(DATABASE, "the external call is resolved: the final reply replaces the 202"),
             A::Expire => Line::note(DATABASE, "the record's lifetime ends"),
@@ -66,8 +66,8 @@ impl Record {
         format!("request {} (body {body}, process {})", i + 1, process + 1)
     }
 
-    fn alone(&self, i: usize, text: String) -> Line {
-        Line::note(&self.name(i), &text)
+    fn alone(&self, i: usize, text: &str) -> Line {
+        Line::note(&self.name(i), text)
     }
 
     fn to_database(&self, i: usize, text: &str) -> Line {

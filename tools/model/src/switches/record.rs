@@ -1,10 +1,11 @@
 //! The rules of the record.
 
-use super::{Breaks, Switch};
+use super::Breaks::{self, Nothing, Property};
+use super::Switch;
 use crate::record::{self, Body, Record, names};
 use crate::scenarios::requests;
 
-type Off = fn(&mut record::Rules);
+type Case = (&'static str, Breaks, record::Bounds, fn(&mut record::Rules));
 
 fn small() -> record::Bounds {
     record::Bounds {
@@ -21,17 +22,41 @@ fn small() -> record::Bounds {
     }
 }
 
+fn calm() -> record::Bounds {
+    record::Bounds { losses: 0, ..small() }
+}
+
+fn one() -> record::Bounds {
+    record::Bounds { requests: requests("a"), ..small() }
+}
+
+fn expired() -> record::Bounds {
+    record::Bounds { starts_expired: true, expiries: 2, ..small() }
+}
+
+fn may_fail() -> record::Bounds {
+    record::Bounds { body: Body::MayFail, ..small() }
+}
+
 /// The rules.
 #[must_use]
 pub fn record() -> Vec<Switch<Record>> {
-    use Breaks::{Nothing, Property};
-    let calm = || record::Bounds { losses: 0, ..small() };
-    let one = || record::Bounds { requests: requests("a"), ..small() };
-    let expired = || record::Bounds { starts_expired: true, expiries: 2, ..small() };
-    let cancel = || record::Bounds { body: Body::Cancel, ..small() };
-    let may_fail = || record::Bounds { body: Body::MayFail, ..small() };
-    let stored_failures = || record::Bounds { cache_failures: true, ..may_fail() };
-    let rules: Vec<(&'static str, Breaks, record::Bounds, Off)> = vec![
+    let with = |bounds, rules, only| Record { bounds, rules, only };
+    let switch = |(rule, breaks, bounds, off): Case| {
+        let mut rules = record::Rules::ALL;
+        off(&mut rules);
+        let only = match breaks {
+            Property(name, _) => Some(name),
+            Nothing(_) => None,
+        };
+        Switch { rule, breaks, on: with(bounds.clone(), record::Rules::ALL, None), off: with(bounds, rules, only) }
+    };
+    [claiming(), expiry(), answers()].concat().into_iter().map(switch).collect()
+}
+
+/// Claim, lock and COMMIT.
+fn claiming() -> Vec<Case> {
+    vec![
         (
             "The primary key refuses a second record.",
             Property(names::ONE_EFFECT, "A snapshot older than its lock: two records, two effects"),
@@ -58,7 +83,10 @@ pub fn record() -> Vec<Switch<Record>> {
         ),
         (
             "Record and writes commit together.",
-            Property(names::ONE_EFFECT, "The writes commit, the connection is lost before the record: the retry writes again"),
+            Property(
+                names::ONE_EFFECT,
+                "The writes commit, the connection is lost before the record: the retry writes again",
+            ),
             one(),
             |rules| rules.one_transaction = false,
         ),
@@ -68,6 +96,12 @@ pub fn record() -> Vec<Switch<Record>> {
             record::Bounds { kills: 1, losses: 0, ..one() },
             |rules| rules.reply_comes_with_record = false,
         ),
+    ]
+}
+
+/// The end of a record.
+fn expiry() -> Vec<Case> {
+    vec![
         (
             "The sweeper's DELETE looks at the expiry again.",
             Property(names::ONE_EFFECT, "The sweeper deletes the record that replaced the expired one"),
@@ -92,10 +126,19 @@ pub fn record() -> Vec<Switch<Record>> {
             expired(),
             |rules| rules.delete_states_expiry = false,
         ),
+    ]
+}
+
+/// What a request is told.
+fn answers() -> Vec<Case> {
+    vec![
         (
             "A failed body looks for another transaction's record.",
-            Property(names::OWN_FAILURE, "A retry is told that the order is canceled already, by its own first sending"),
-            cancel(),
+            Property(
+                names::OWN_FAILURE,
+                "A retry is told that the order is canceled already, by its own first sending",
+            ),
+            record::Bounds { body: Body::Cancel, ..small() },
             |rules| rules.failure_looks_again = false,
         ),
         (
@@ -107,7 +150,7 @@ pub fn record() -> Vec<Switch<Record>> {
         (
             "Under cache-failures the body runs in a savepoint.",
             Property(names::FAILURE_WITHOUT_EFFECT, "A stored failure whose writes stay"),
-            stored_failures(),
+            record::Bounds { cache_failures: true, ..may_fail() },
             |rules| rules.savepoint = false,
         ),
         (
@@ -134,16 +177,5 @@ pub fn record() -> Vec<Switch<Record>> {
             record::Bounds { requests: vec![(0, 'b'), (1, 'a'), (0, 'a')], losses: 0, ..small() },
             |rules| rules.refusal_waits_for_record = false,
         ),
-    ];
-    let with = |bounds, rules, only| Record { bounds, rules, only };
-    let switch = |(rule, breaks, bounds, off): (_, Breaks, record::Bounds, Off)| {
-        let mut rules = record::Rules::ALL;
-        off(&mut rules);
-        let only = match breaks {
-            Property(name, _) => Some(name),
-            Nothing(_) => None,
-        };
-        Switch { rule, breaks, on: with(bounds.clone(), record::Rules::ALL, None), off: with(bounds, rules, only) }
-    };
-    rules.into_iter().map(switch).collect()
+    ]
 }

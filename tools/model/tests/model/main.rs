@@ -1,5 +1,5 @@
 //! The model holds, each rule of it is needed, and the pages say so.
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by a panic")]
+#![expect(clippy::expect_used, reason = "a test fails by a panic")]
 
 mod page;
 mod switches;

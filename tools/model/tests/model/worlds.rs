@@ -38,9 +38,9 @@ where
     M::State: Clone + Hash + Eq,
     M::Action: Debug + Clone,
 {
-    let mut words = BTreeSet::new();
+    let mut all = BTreeSet::new();
     let mut add = |text: &str| {
-        words.extend(text.split(|c: char| !c.is_alphanumeric()).map(str::to_owned));
+        all.extend(text.split(|c: char| !c.is_alphanumeric()).map(str::to_owned));
     };
     for Scenario { model, .. } in worlds {
         let mut seen: HashSet<M::State> = model.init_states().into_iter().collect();
@@ -59,7 +59,7 @@ where
             }
         }
     }
-    words
+    all
 }
 
 fn assert_all(words: &BTreeSet<String>, expected: &str) {
@@ -80,7 +80,8 @@ fn every_step_of_the_record_happens() {
 
 #[test]
 fn every_step_of_the_external_call_happens() {
-    let words = words(scenarios::call(Size::Small), |world| format!("{:?} {:?} {:?}", world.row, world.holders, world.keys));
+    let words =
+        words(scenarios::call(Size::Small), |world| format!("{:?} {:?} {:?}", world.row, world.holders, world.keys));
     assert_all(
         &words,
         "Take Resume Start LookUp LookUpFails Send Read TimeOut Fence Apply ApplyUnheard NotRecorded GiveBack Crash Arrive \
