@@ -86,7 +86,8 @@ fn told(name: &str, checked: &Checked, may_stop: bool) -> bool {
 fn stories(words: &[&str]) -> Result<(), String> {
     let wanted = |rule: &str| words.iter().all(|word| rule.to_lowercase().contains(&word.to_lowercase()));
     let mut holds = true;
-    for told in switches::all().into_iter().filter(|switch| wanted(switch.rule())).map(|switch| switch.tell()) {
+    for told in switches::all().into_iter().filter(|(_, switch)| wanted(switch.rule())).map(|(_, switch)| switch.tell())
+    {
         let Told { rule, .. } = told;
         println!("{rule}");
         holds &= told.is_as_expected;

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{fs, io};
 
-use crate::check::{Checked, Limits, check};
-use crate::scenarios::{self, Size};
-use crate::switches::{self, AnySwitch, Breaks};
+use crate::scenarios;
+use crate::story::Story;
+use crate::switches::{self, Breaks, Group};
 
 /// The page's blocks stand between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
 ///
@@ -23,22 +23,19 @@ pub fn write(docs: &Path) -> io::Result<()> {
 /// # Errors
 /// A mark is missing.
 pub fn filled(page: &str) -> io::Result<String> {
-    let record = switches::record();
-    let call = switches::call();
-    let relied = switches::assumptions();
     let page = block(page, "worlds", &worlds())?;
-    let page = block(&page, "record-rules", &rules(record.iter().map(|switch| switch as &dyn AnySwitch)))?;
-    let page = block(&page, "call-rules", &rules(call.iter().map(|switch| switch as &dyn AnySwitch)))?;
-    let page = block(&page, "assumptions", &rules(relied.iter().map(|switch| switch as &dyn AnySwitch)))?;
+    let page = block(&page, "record-rules", &rules(Group::Record))?;
+    let page = block(&page, "call-rules", &rules(Group::Call))?;
+    let page = block(&page, "assumptions", &rules(Group::Assumption))?;
     let page = block(&page, "found-refused", &diagram("A follower with another body waits")?)?;
     block(&page, "found-late", &diagram("The holder checks its lease before each sending")?)
 }
 
 /// The diagram of the rule whose sentence begins so.
 fn diagram(rule: &str) -> io::Result<String> {
-    let switch = switches::all().into_iter().find(|switch| switch.rule().starts_with(rule));
-    let story = switch.and_then(|switch| switch.tell().story);
-    story.map(|story| story.mermaid()).ok_or_else(|| io::Error::other(format!("there is no story about: {rule}")))
+    let story = switches::told().iter().find(|(_, told)| told.rule.starts_with(rule));
+    let story = story.and_then(|(_, told)| told.story.as_ref());
+    story.map(Story::mermaid).ok_or_else(|| io::Error::other(format!("there is no story about: {rule}")))
 }
 
 fn block(page: &str, name: &str, text: &str) -> io::Result<String> {
@@ -53,15 +50,9 @@ fn block(page: &str, name: &str, text: &str) -> io::Result<String> {
 /// The small worlds, with the numbers of states, which are the same each time.
 fn worlds() -> String {
     let mut text = "| world | states | depth |\n|---|---:|---:|\n".to_owned();
-    let mut row = |name: &str, checked: &Checked| {
+    for (name, checked) in scenarios::small() {
         let end = if checked.complete && checked.broken.is_empty() { "" } else { " DOES NOT HOLD" };
         let _ = writeln!(text, "| {name}{end} | {} | {} |", thousands(checked.states), checked.depth);
-    };
-    for world in scenarios::record(Size::Small) {
-        row(&format!("record: {}", world.name), &check(world.model, Limits::SMALL));
-    }
-    for world in scenarios::call(Size::Small) {
-        row(&format!("call: {}", world.name), &check(world.model, Limits::SMALL));
     }
     text
 }
@@ -79,9 +70,9 @@ fn thousands(number: usize) -> String {
     text
 }
 
-fn rules<'a>(switches: impl Iterator<Item = &'a dyn AnySwitch>) -> String {
+fn rules(of: Group) -> String {
     let mut text = "| rule | without it | broken |\n|---|---|---|\n".to_owned();
-    for told in switches.map(AnySwitch::tell) {
+    for (_, told) in switches::told().iter().filter(|(group, _)| *group == of) {
         let rule = told.rule;
         let _ = match (told.breaks, told.is_as_expected) {
             (_, false) => writeln!(text, "| {rule} | UNEXPECTED | |"),
@@ -108,8 +99,8 @@ pub fn stories() -> String {
         Each diagram is a shortest counterexample, as the checker found it. [proof.md](proof.md) says what the worlds are. \
         `model page docs` writes this page, and a test compares it.\n"
         .to_owned();
-    for told in switches::all().into_iter().map(|switch| switch.tell()) {
-        if let (Breaks::Property(name, title), Some(story)) = (told.breaks, told.story) {
+    for (_, told) in switches::told() {
+        if let (Breaks::Property(name, title), Some(story)) = (told.breaks, &told.story) {
             let _ = write!(text, "\n## {title}\n\nMissing: {}<br>Broken: {name}.\n\n{}", told.rule, story.mermaid());
         }
     }

@@ -1,6 +1,9 @@
 //! The bounded worlds in which every property must hold.
 
+use std::sync::OnceLock;
+
 use crate::call::{self, Assumptions, Call, Times};
+use crate::check::{Checked, Limits, check};
 use crate::record::{self, Body, Record};
 
 /// A world with a name.
@@ -45,7 +48,7 @@ pub fn record(size: Size) -> Vec<Scenario<Record>> {
     };
     // A takeover has more steps, and a client may leave at each of them: fewer requests, or fewer losses.
     let three = record::Bounds { requests: requests(if large { "aaba" } else { "aab" }), ..base.clone() };
-    let calm = record::Bounds { losses: 1, ..if large { three.clone() } else { base.clone() } };
+    let calm = record::Bounds { losses: 1, ..base.clone() };
     let provisional = record::Bounds { provisional: true, losses: 1, ..three.clone() };
     let worlds = [
         ("requests that make something new", base.clone()),
@@ -134,4 +137,16 @@ pub fn call(size: Size) -> Vec<Scenario<Call>> {
         Scenario { name, model: Call { bounds, times, assumptions, rules, only: None } }
     };
     worlds.into_iter().map(world).collect()
+}
+
+/// What the checker finds in the small worlds. It looks once in a process.
+pub fn small() -> &'static [(String, Checked)] {
+    static CHECKED: OnceLock<Vec<(String, Checked)>> = OnceLock::new();
+    CHECKED.get_or_init(|| {
+        let record = record(Size::Small).into_iter();
+        let record = record.map(|world| (format!("record: {}", world.name), check(world.model, Limits::SMALL)));
+        let call = call(Size::Small).into_iter();
+        let call = call.map(|world| (format!("call: {}", world.name), check(world.model, Limits::SMALL)));
+        record.chain(call).collect()
+    })
 }

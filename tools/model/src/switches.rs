@@ -5,6 +5,7 @@ mod record;
 
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::sync::OnceLock;
 
 use crate::check::{Checked, Limits, check};
 use crate::story::{Story, Tells, shortest};
@@ -113,14 +114,32 @@ where
     }
 }
 
-/// All switches: the record's, the external call's, and what the call relies on.
+/// What a switch belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// A rule of the record.
+    Record,
+    /// A rule of the external call.
+    Call,
+    /// What the external call relies on.
+    Assumption,
+}
+
+/// All switches.
 #[must_use]
-pub fn all() -> Vec<Box<dyn AnySwitch>> {
-    fn boxed<M>(switches: Vec<Switch<M>>) -> impl Iterator<Item = Box<dyn AnySwitch>>
+pub fn all() -> Vec<(Group, Box<dyn AnySwitch>)> {
+    fn boxed<M>(group: Group, switches: Vec<Switch<M>>) -> impl Iterator<Item = (Group, Box<dyn AnySwitch>)>
     where
         Switch<M>: AnySwitch + 'static,
     {
-        switches.into_iter().map(|switch| Box::new(switch) as Box<dyn AnySwitch>)
+        switches.into_iter().map(move |switch| (group, Box::new(switch) as Box<dyn AnySwitch>))
     }
-    boxed(record()).chain(boxed(call())).chain(boxed(assumptions())).collect()
+    let record = boxed(Group::Record, record());
+    record.chain(boxed(Group::Call, call())).chain(boxed(Group::Assumption, assumptions())).collect()
+}
+
+/// What the checker finds without each rule. It looks once in a process.
+pub fn told() -> &'static [(Group, Told)] {
+    static TOLD: OnceLock<Vec<(Group, Told)>> = OnceLock::new();
+    TOLD.get_or_init(|| all().into_iter().map(|(group, switch)| (group, switch.tell())).collect())
 }

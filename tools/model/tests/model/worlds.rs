@@ -4,31 +4,15 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fmt::Debug;
 use std::hash::Hash;
 
-use idempotent_payments_model::check::{Limits, check};
 use idempotent_payments_model::scenarios::{self, Scenario, Size};
 use stateright::Model;
 
-fn assert_holds<M>(worlds: Vec<Scenario<M>>)
-where
-    M: Model + Send + Sync + 'static,
-    M::State: Clone + Debug + Hash + PartialEq + Send + Sync + 'static,
-    M::Action: Clone + Debug + PartialEq + Send + Sync + 'static,
-{
-    for Scenario { name, model } in worlds {
-        let checked = check(model, Limits::SMALL);
+#[test]
+fn every_property_holds() {
+    for (name, checked) in scenarios::small() {
         assert!(checked.complete, "{name}: not all states were seen: {checked:?}");
         assert_eq!(checked.broken, [""; 0], "{name}");
     }
-}
-
-#[test]
-fn every_property_of_the_record_holds() {
-    assert_holds(scenarios::record(Size::Small));
-}
-
-#[test]
-fn every_property_of_the_external_call_holds() {
-    assert_holds(scenarios::call(Size::Small));
 }
 
 /// The words in the debug texts of all steps and states of these worlds: their variants, and the fields' values.
