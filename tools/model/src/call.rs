@@ -1,5 +1,5 @@
-//! The external call: the specification of `Resolver::run` and of the resolver (crates/external-calls: lease, fence, learning
-//! an outcome, recording it), for one call, from the COMMIT of the first transaction on.
+//! The external call: the specification of `Resolver::run` and of the resolver (crates/external-calls: lease.rs, outcome.rs,
+//! resolve.rs, resolver.rs, background.rs), for one call, from the COMMIT of the first transaction on.
 //!
 //! Each action is one step that others can come between. A holder may be suspended before each of its steps, for as long as
 //! the clock likes. `world.rs` has the state, `rules.rs` the rules and the bounds, `holder.rs` what a holder of a lease

@@ -1,13 +1,13 @@
-//! The record: the specification of `Policy::run` (crates/idempotency: transaction.rs, run.rs, store.rs, flight.rs), for the
-//! requests of one key.
+//! The record: the specification of `Policy::run` for the requests of one key. Read it beside `transaction.rs`, `run.rs`,
+//! `run_again.rs`, `single_flight.rs` and `store.rs` of crates/idempotency.
 //!
 //! Each action is one step that others can come between: a statement, a COMMIT, a message in memory. `world.rs` has the
-//! state, `rules.rs` the rules and the bounds, `steps.rs` a request's transaction, `flight.rs` what happens around it,
+//! state, `rules.rs` the rules and the bounds, `steps.rs` a request's transaction, `single_flight.rs` what happens around it,
 //! `properties.rs` what must hold, `telling.rs` the words of a story.
 
-mod flight;
 mod properties;
 mod rules;
+mod single_flight;
 mod steps;
 mod telling;
 mod world;
@@ -16,7 +16,7 @@ use stateright::{Model, Property};
 
 pub use self::properties::names;
 pub use self::rules::{Body, Bounds, Rules};
-use self::world::{Answer, At, Landing, Reply, Row, Step, Swept, World};
+use self::world::{Answer, At, Reply, Row, Shareable, Step, Swept, World};
 
 /// The model: a bounded world, and the rules that the code follows in it.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub struct Record {
 /// What can happen next. A number names a request, or a process where the text says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A request arrives, and boards its process's flight as leader or follower (flight.rs, `board`).
+    /// A request arrives, and joins its process's flight as leader or follower (`SingleFlight::join`).
     Arrive(usize),
     /// A process that answered the key lately reads the record first, without a transaction (transaction.rs, `look_then_run`).
     Look(usize),
@@ -40,7 +40,7 @@ pub enum Action {
     Begin(usize),
     /// The claim statement tries the advisory lock, and answers from its snapshot (store.rs, `claim`).
     TryLock(usize),
-    /// `SELECT .. FOR UPDATE` on an expired record takes its snapshot (store.rs, `guard`).
+    /// `SELECT .. FOR UPDATE` on an expired record takes its snapshot (store.rs, `lock`).
     LockRecord(usize),
     /// `SELECT .. FOR UPDATE` gets the row lock and reads the newest version. Then an expired record is deleted.
     TakeOver(usize),
@@ -58,9 +58,9 @@ pub enum Action {
     LookAgain(usize),
     /// `Policy::wait` is over: 409, or the 202.
     WaitEnds(usize),
-    /// A follower hears of its leader's landing.
+    /// A follower hears of its leader's result.
     Hear(usize),
-    /// A follower with another body hears that its leader holds the key: 422 (flight.rs, `HeldByOther`).
+    /// A follower with another body hears that its leader holds the key: 422 (`Shareable::KeyReused`).
     Refuse(usize),
     /// The connection of a request is lost. The database learns of it later: see [`Action::Abort`], [`Action::LateCommit`].
     Lose(usize),
@@ -76,7 +76,7 @@ pub enum Action {
     Leave(usize),
     /// A process (not a request) is killed.
     Kill(usize),
-    /// The external call's outcome puts a final reply in the place of the 202 (store.rs, `settle`), in one transaction.
+    /// The external call's outcome puts a final reply in the place of the 202 (store.rs, `finalize`), in one transaction.
     Resolve,
     /// The record's lifetime ends.
     Expire,
@@ -101,20 +101,20 @@ impl Model for Record {
                 At::Follows { leader } => {
                     actions.push(Action::WaitEnds(i));
                     let flight = world.flight_led_by(*leader).filter(|_| !self.rules.refusal_waits_for_record);
-                    if flight.is_some_and(|flight| flight.holds_key) && request.body != world.requests[*leader].body {
+                    if flight.is_some_and(|flight| flight.has_key) && request.body != world.requests[*leader].body {
                         actions.push(Action::Refuse(i));
                     }
                 }
-                At::Landed(landing) => {
+                At::Heard(result) => {
                     actions.push(Action::Hear(i));
-                    if matches!(landing, Landing::Record(row) if row.reply == Reply::Provisional) {
+                    if matches!(result, Shareable::Record(row) if row.reply == Reply::Provisional) {
                         actions.push(Action::WaitEnds(i));
                     }
                 }
                 At::Leads(step) => self.steps(world, i, step, actions),
                 At::Answered(_) => {}
             }
-            let is_waiting = matches!(request.at, At::Follows { .. } | At::Landed(_) | At::Leads(_));
+            let is_waiting = matches!(request.at, At::Follows { .. } | At::Heard(_) | At::Leads(_));
             if is_waiting && !request.client_left && world.leaves < self.bounds.leaves {
                 actions.push(Action::Leave(i));
             }
@@ -145,7 +145,7 @@ impl Model for Record {
     fn next_state(&self, last: &World, action: Action) -> Option<World> {
         let mut world = last.clone();
         match action {
-            Action::Arrive(i) => world.board(i),
+            Action::Arrive(i) => world.join(i),
             Action::Look(i) => match world.row.filter(|row| last.is_live(row)) {
                 Some(row) => self.replay(&mut world, i, row),
                 None => world.requests[i].at = At::Leads(Step::Begin),

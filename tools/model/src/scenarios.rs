@@ -87,8 +87,8 @@ pub fn record(size: Size) -> Vec<Scenario<Record>> {
 pub fn call(size: Size) -> Vec<Scenario<Call>> {
     let large = size == Size::Large;
     let base = call::Bounds {
-        workers: if large { 3 } else { 2 },
-        max_attempts: if large { 4 } else { 3 },
+        workers: 2,
+        max_attempts: if large { 5 } else { 3 },
         resumes: 0,
         crashes: 1,
         copies: 0,
@@ -107,7 +107,7 @@ pub fn call(size: Size) -> Vec<Scenario<Call>> {
         (
             "a handler and two resolvers",
             Times::DEFAULT,
-            call::Bounds { workers: 3, crashes: u8::from(large), max_attempts: if large { 5 } else { 3 }, ..base },
+            call::Bounds { workers: 3, crashes: u8::from(large), max_attempts: if large { 4 } else { 3 }, ..base },
         ),
         (
             "declines, and 500s that the provider stores",
@@ -125,7 +125,11 @@ pub fn call(size: Size) -> Vec<Scenario<Call>> {
             Times::DEFAULT,
             call::Bounds { max_attempts: base.max_attempts - 1, resumes: 2, ..base },
         ),
-        ("a provider that keeps no keys", no_keys, call::Bounds { resumes: 1, workers: 3, ..base }),
+        (
+            "a provider that keeps no keys",
+            no_keys,
+            call::Bounds { resumes: 1, workers: 3, max_attempts: if large { 4 } else { 3 }, ..base },
+        ),
         (
             "a restored database",
             Times::DEFAULT,

@@ -1,4 +1,4 @@
-//! What the holder of a lease does: the rules of the crate's `learn`, and the statements of its `lease`.
+//! What the holder of a lease does: outcome.rs (what to send, what counts), resolve.rs, and the statements of lease.rs.
 
 use super::world::{Answer, Charge, Holder, Name, Sending, Step, World};
 use super::{Call, Check, charge_of};

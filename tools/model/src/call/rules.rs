@@ -101,7 +101,7 @@ impl Assumptions {
 /// Durations, in ticks. Only their order matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
-    /// `Limits::lease`, 15 s. A sending begins in the first tick of it: `Limits::learn` needs the rest.
+    /// `Limits::lease`, 15 s. A sending begins in the first tick of it: `Limits::find_outcome` needs the rest.
     pub lease: u8,
     /// How long the network holds a sending: 60 s.
     pub hold: u8,

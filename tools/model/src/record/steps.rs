@@ -1,7 +1,7 @@
 //! The steps of a request's transaction, in the order in which transaction.rs and store.rs take them.
 
 use super::Record;
-use super::world::{Answer, At, Landing, Reply, Row, Step, Transaction, World};
+use super::world::{Answer, At, Reply, Row, Shareable, Step, Transaction, World};
 
 impl Record {
     /// The claim: ours, here is the record, or another transaction has the key.
@@ -61,7 +61,7 @@ impl Record {
     /// The key is this transaction's until the transaction ends.
     fn own(&self, world: &mut World, i: usize) {
         for flight in world.flights.iter_mut().flatten().filter(|flight| flight.leader == i) {
-            flight.holds_key = true;
+            flight.has_key = true;
         }
         if !self.rules.reply_comes_with_record {
             let body = world.requests[i].body;
@@ -112,7 +112,7 @@ impl Record {
         let Some(transaction) = world.requests[i].transaction.take() else { return };
         world.apply(&transaction);
         if let Some(row) = world.row {
-            self.finish(world, i, Landing::Record(row), Answer::Reply { row, replayed: false });
+            self.finish(world, i, Shareable::Record(row), Answer::Reply { row, replayed: false });
         }
     }
 
@@ -129,7 +129,7 @@ impl Record {
     pub(super) fn look_after_failure(&self, world: &mut World, i: usize) {
         match world.row.filter(|row| world.is_live(row) && self.rules.failure_looks_again) {
             Some(row) => self.replay(world, i, row),
-            None => self.finish(world, i, Landing::Failed, Answer::Failed { own: true }),
+            None => self.finish(world, i, Shareable::Failed, Answer::Failed { own: true }),
         }
     }
 
@@ -143,7 +143,7 @@ impl Record {
             Reply::Provisional => return world.pause(i, Some(row)),
             _ => Answer::Reply { row, replayed: true },
         };
-        self.finish(world, i, Landing::Record(row), answer);
+        self.finish(world, i, Shareable::Record(row), answer);
     }
 
     /// The connection is lost. The database goes on with the transaction until it notices, or until a COMMIT takes effect.

@@ -1,6 +1,6 @@
 //! The words for each step, so that a counterexample reads as a story.
 
-use super::world::{Answer, At, Landing, Reply, Step, World};
+use super::world::{Answer, At, Reply, Shareable, Step, World};
 use super::{Action, Record};
 use crate::story::{Line, Tells};
 
@@ -37,7 +37,7 @@ impl Tells for Record {
             A::WaitEnds(i) | A::Hear(i) | A::Refuse(i) => {
                 let what = match action {
                     A::WaitEnds(_) => "its wait ends",
-                    A::Hear(_) => "hears of the landing",
+                    A::Hear(_) => "hears of the result",
                     _ => "hears that its leader, another request, holds the key",
                 };
                 self.alone(i, &format!("{what}: {}", outcome(at(i))))
@@ -92,8 +92,8 @@ fn outcome(at: &At) -> &'static str {
     match at {
         At::Away => "not sent yet",
         At::Follows { .. } => "follows",
-        At::Landed(Landing::Nothing) => "its leader left nothing",
-        At::Landed(_) => "its leader has landed",
+        At::Heard(Shareable::Nothing) => "its leader left nothing",
+        At::Heard(_) => "its leader shares its result",
         At::Leads(Step::Look | Step::Begin) => "it runs again",
         At::Leads(Step::TryLock { .. }) => "the claim goes on",
         At::Leads(Step::LockRecord) => "the lock is its own, the record is expired",

@@ -59,7 +59,7 @@ pub struct Request {
 pub enum At {
     Away,
     Follows { leader: usize },
-    Landed(Landing),
+    Heard(Shareable),
     Leads(Step),
     Answered(Answer),
 }
@@ -88,7 +88,7 @@ pub enum Step {
 }
 
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
-pub enum Landing {
+pub enum Shareable {
     /// The leader left, or its wait ended.
     Nothing,
     Record(Row),
@@ -126,7 +126,7 @@ pub enum Answer {
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub struct Flight {
     pub leader: usize,
-    pub holds_key: bool,
+    pub has_key: bool,
     pub seen: Option<Row>,
 }
 

@@ -1,7 +1,8 @@
-//! What happens around a request's transaction (run.rs, flight.rs): single flight, waiting without a connection, running again.
+//! What happens around a request's transaction (`run.rs`, `run_again.rs`, `single_flight.rs`): single flight, waiting without a
+//! connection, running again.
 
 use super::Record;
-use super::world::{Answer, At, Flight, Landing, Reply, Row, Step, World};
+use super::world::{Answer, At, Flight, Reply, Row, Shareable, Step, World};
 
 impl Record {
     /// A deadlock, a lost connection or a record that came first: the whole transaction runs again, a bounded number of times.
@@ -10,46 +11,46 @@ impl Record {
         request.severed = false;
         request.runs += 1;
         if request.client_left || request.runs >= self.bounds.runs {
-            return self.finish(world, i, Landing::Broken, Answer::Broken);
+            return self.finish(world, i, Shareable::Broken, Answer::Broken);
         }
         for flight in world.flights.iter_mut().flatten().filter(|flight| flight.leader == i) {
-            flight.holds_key = false;
+            flight.has_key = false;
         }
         world.run(i);
     }
 
     /// The leader has an answer: its followers hear of it, and the next request of the key leads a flight of its own.
-    pub(super) fn finish(&self, world: &mut World, i: usize, landing: Landing, answer: Answer) {
+    pub(super) fn finish(&self, world: &mut World, i: usize, result: Shareable, answer: Answer) {
         world.requests[i].transaction = None;
         if world.requests[i].client_left {
             world.requests[i].at = At::Answered(Answer::Nobody);
             return;
         }
         let (process, body) = (world.requests[i].process, world.requests[i].body);
-        world.remembers[process] |= matches!(landing, Landing::Record(_));
+        world.remembers[process] |= matches!(result, Shareable::Record(_));
         world.requests[i].at = At::Answered(answer);
-        world.land(i, |follower| match landing {
-            // Another request's failure says nothing about this one, which boards again.
-            Landing::Failed | Landing::Broken if follower != body && self.rules.failure_is_shared_by_equals => {
-                Landing::Nothing
+        world.share(i, |follower| match result {
+            // Another request's failure says nothing about this one, which joins again.
+            Shareable::Failed | Shareable::Broken if follower != body && self.rules.failure_is_shared_by_equals => {
+                Shareable::Nothing
             }
-            Landing::Failed if follower != body => Landing::OtherFailed,
-            landing => landing,
+            Shareable::Failed if follower != body => Shareable::OtherFailed,
+            result => result,
         });
     }
 
-    /// A follower hears of the landing, and compares the record with its own request.
+    /// A follower hears of the result, and compares the record with its own request.
     pub(super) fn hear(&self, world: &mut World, i: usize) {
-        let At::Landed(landing) = world.requests[i].at else { return };
+        let At::Heard(result) = world.requests[i].at else { return };
         let is_same = |row: Row| !self.rules.fingerprint || row.body == world.requests[i].body;
-        let answer = match landing {
-            Landing::Nothing => return world.board(i),
-            Landing::Record(row) if !is_same(row) => Answer::Reused { own: false },
-            Landing::Record(row) if row.reply == Reply::Provisional => return world.board(i),
-            Landing::Record(row) => Answer::Reply { row, replayed: true },
-            Landing::Failed => Answer::Failed { own: true },
-            Landing::OtherFailed => Answer::Failed { own: false },
-            Landing::Broken => Answer::Broken,
+        let answer = match result {
+            Shareable::Nothing => return world.join(i),
+            Shareable::Record(row) if !is_same(row) => Answer::Reused { own: false },
+            Shareable::Record(row) if row.reply == Reply::Provisional => return world.join(i),
+            Shareable::Record(row) => Answer::Reply { row, replayed: true },
+            Shareable::Failed => Answer::Failed { own: true },
+            Shareable::OtherFailed => Answer::Failed { own: false },
+            Shareable::Broken => Answer::Broken,
         };
         world.requests[i].at = At::Answered(answer);
     }
@@ -57,7 +58,7 @@ impl Record {
     pub(super) fn wait_ends(&self, world: &mut World, i: usize) {
         let (seen, leads) = match world.requests[i].at {
             At::Leads(Step::Paused { seen }) => (seen, true),
-            At::Landed(Landing::Record(row)) => (Some(row), false),
+            At::Heard(Shareable::Record(row)) => (Some(row), false),
             At::Follows { leader } => (world.flight_led_by(leader).and_then(|flight| flight.seen), false),
             _ => (None, false),
         };
@@ -68,8 +69,8 @@ impl Record {
             None => Answer::InFlight,
         };
         if leads {
-            let landing = seen.map_or(Landing::Nothing, Landing::Record);
-            self.finish(world, i, landing, answer);
+            let result = seen.map_or(Shareable::Nothing, Shareable::Record);
+            self.finish(world, i, result, answer);
         } else {
             world.requests[i].at = At::Answered(answer);
         }
@@ -90,32 +91,32 @@ impl World {
         self.requests[i].at = At::Leads(Step::Paused { seen });
     }
 
-    fn land(&mut self, leader: usize, landing: impl Fn(char) -> Landing) {
+    fn share(&mut self, leader: usize, result: impl Fn(char) -> Shareable) {
         for flight in &mut self.flights {
             flight.take_if(|flight| flight.leader == leader);
         }
         for request in &mut self.requests {
             if request.at == (At::Follows { leader }) {
-                request.at = At::Landed(landing(request.body));
+                request.at = At::Heard(result(request.body));
             }
         }
     }
 
     /// The first of a process's requests leads, the others follow.
-    pub(super) fn board(&mut self, i: usize) {
+    pub(super) fn join(&mut self, i: usize) {
         let process = self.requests[i].process;
         if let Some(Flight { leader, .. }) = self.flights[process] {
             self.requests[i].at = At::Follows { leader };
             return;
         }
-        self.flights[process] = Some(Flight { leader: i, holds_key: false, seen: None });
+        self.flights[process] = Some(Flight { leader: i, has_key: false, seen: None });
         self.run(i);
     }
 
-    /// The client leaves, so the request's future is dropped. A transaction that runs goes on, and its followers board again.
+    /// The client leaves, so the request's future is dropped. A transaction that runs goes on, and its followers join again.
     pub(super) fn leave(&mut self, i: usize) {
         self.leaves += 1;
-        self.land(i, |_| Landing::Nothing);
+        self.share(i, |_| Shareable::Nothing);
         let request = &mut self.requests[i];
         request.client_left = request.transaction.is_some() || request.severed;
         if !request.client_left {
