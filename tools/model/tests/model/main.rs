@@ -1,0 +1,6 @@
+//! The model holds, each rule of it is needed, and the pages say so.
+#![expect(clippy::expect_used, reason = "a test fails by a panic")]
+
+mod page;
+mod switches;
+mod worlds;
