@@ -34,7 +34,7 @@ async fn send_and_capture(app: &Client, order: &str, captured: impl Fn() -> bool
 
 /// Asserts that the request's own first attempt has resolved the charge, and that a retry gets the reply.
 async fn assert_ended_by_itself(app: &Client, order: &str) {
-    eventually("the charge ends", || app.count("external calls WHERE resolved_at IS NOT NULL AND attempts = 1") == 1)
+    eventually("the charge ends", || app.count("external_calls WHERE resolved_at IS NOT NULL AND attempts = 1") == 1)
         .await;
     let retry = app.pay("k", order, "pm_card_slow").await.expect(201);
     assert!(retry.is_replay());
@@ -130,7 +130,7 @@ async fn sigterm_lets_a_slow_charge_end_whose_client_has_left() {
     replica.terminate();
 
     assert_eq!(replica.end().await.code(), Some(0));
-    assert_eq!(count(&database, "external calls WHERE resolved_at IS NOT NULL AND attempts = 1"), 1);
+    assert_eq!(count(&database, "external_calls WHERE resolved_at IS NOT NULL AND attempts = 1"), 1);
     let next = Replica::start(&database, &sandbox.url);
     assert_ended_by_itself(&next, &order).await;
     assert_eq!(sandbox.captures(), 1);
@@ -166,5 +166,5 @@ async fn ctrl_c_cuts_a_request_and_finishes_what_it_began_at_the_gateway() {
     client.read_to_end(&mut answer).await.ok();
     assert_eq!(String::from_utf8_lossy(&answer), "");
     assert_eq!(replica.end().await.code(), Some(0));
-    assert_eq!(count(&database, "external calls WHERE resolved_at IS NOT NULL AND attempts = 1"), 1);
+    assert_eq!(count(&database, "external_calls WHERE resolved_at IS NOT NULL AND attempts = 1"), 1);
 }
