@@ -11,7 +11,10 @@ use super::database::connect;
 use super::say;
 
 pub fn account(url: &str, action: &AccountAction) -> Result<(), Fatal> {
-    migrate(url)?;
+    // A list changes nothing.
+    if !matches!(action, AccountAction::List) {
+        migrate(url)?;
+    }
     let conn = &mut connect(url)?;
     match action {
         AccountAction::Create { name } => {
@@ -32,7 +35,9 @@ pub fn account(url: &str, action: &AccountAction) -> Result<(), Fatal> {
 }
 
 pub fn key(url: &str, action: &KeyAction) -> Result<(), Fatal> {
-    migrate(url)?;
+    if !matches!(action, KeyAction::List { .. }) {
+        migrate(url)?;
+    }
     let conn = &mut connect(url)?;
     match action {
         KeyAction::Create { account } => {

@@ -41,8 +41,8 @@ pub fn erase_customer(url: &str, account: &str, customer: &str, yes: bool) -> Re
     ))
 }
 
-/// Empties the local cluster's database. The tables stay, so that a running server goes on. If another version of this program
-/// made the tables, they are dropped and made again.
+/// Empties the local cluster's database. The tables stay, so that a running server goes on. If a later release
+/// has migrated them, they are dropped and made again.
 pub fn reset(database: &Database, yes: bool) -> Result<(), Fatal> {
     let Some(cluster) = &database.cluster else {
         return Err(

@@ -72,20 +72,12 @@ pub struct Load {
     pub given_up: usize,
 }
 
-/// Why the pool did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The operating system gave no thread.
-    #[error("can't start a database thread: {0}")]
-    Thread(#[from] std::io::Error),
-}
-
 impl Db {
     /// Makes a pool of at most `size` connections, and one more for readiness. Work connects when it finds no connection.
     ///
     /// # Errors
-    /// [`StartError`] if the operating system gives no thread.
-    pub fn start(database_url: &str, size: u32) -> Result<Self, StartError> {
+    /// If the operating system gives no thread.
+    pub fn start(database_url: &str, size: u32) -> std::io::Result<Self> {
         let server = Arc::new(Server::new(database_url));
         let threads = Arc::new(Threads::start(size as usize + 1)?);
         let connections = Connections::new(size, WORK_WITHIN, &server, &threads);

@@ -23,10 +23,10 @@ use super::connection::{Server, Session};
 use super::turns::{Turn, Turns};
 use crate::process::logging;
 
-/// How many threads may wait for a database that never answers. Each silence leaves at most one for each connection: later
-/// work already fails to connect. A hundred cover several silences, and cost little more than their stacks. If there are more,
-/// work keeps its turn until its thread returns.
-const MOST_GIVEN_UP: usize = 100;
+/// How many silences of the database may leave threads behind. A silence leaves at most one thread for each connection, since
+/// later work fails to connect. If a thread is never released, the silence took a whole network away; eight are more than an
+/// operator watches. After that, work keeps its turn until its thread returns.
+const SILENCES: usize = 8;
 
 /// How long the end waits for running work: a statement ends after 5 s.
 const CLOSE_WITHIN: Duration = Duration::from_secs(6);
@@ -56,24 +56,32 @@ impl ManageConnection for Slots {
 pub(super) struct Threads {
     runtime: Mutex<Option<Runtime>>,
     handle: Handle,
-    given_up: Arc<AtomicUsize>,
+    given_up: Arc<GivenUp>,
+}
+
+/// Counts the threads whose work was given up.
+struct GivenUp {
+    count: AtomicUsize,
+    most: usize,
 }
 
 impl Threads {
     pub fn start(connections: usize) -> std::io::Result<Self> {
-        let threads = connections + MOST_GIVEN_UP;
+        let given_up = GivenUp { count: AtomicUsize::new(0), most: SILENCES * connections };
+        let threads = connections + given_up.most;
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(threads)
             .thread_name("db")
             .enable_time()
             .build()?;
-        Ok(Self { handle: runtime.handle().clone(), runtime: Mutex::new(Some(runtime)), given_up: Arc::default() })
+        let handle = runtime.handle().clone();
+        Ok(Self { runtime: Mutex::new(Some(runtime)), handle, given_up: Arc::new(given_up) })
     }
 
     /// How many threads wait for an answer that nobody waits for any more.
     pub fn given_up(&self) -> usize {
-        self.given_up.load(Ordering::Relaxed)
+        self.given_up.count.load(Ordering::Relaxed)
     }
 
     /// Waits until the running work has ended, for at most [`CLOSE_WITHIN`]. Blocks.
@@ -159,11 +167,11 @@ impl Held {
     }
 
     /// Frees the place of work that still runs. Whether it still runs.
-    fn give_up(&self, given_up: &AtomicUsize) -> bool {
+    fn give_up(&self, given_up: &GivenUp) -> bool {
         let mut place = self.lock();
         let runs = place.is_some();
-        if runs && given_up.load(Ordering::Relaxed) < MOST_GIVEN_UP {
-            given_up.fetch_add(1, Ordering::Relaxed);
+        if runs && given_up.count.load(Ordering::Relaxed) < given_up.most {
+            given_up.count.fetch_add(1, Ordering::Relaxed);
             *place = None;
         }
         runs
@@ -198,7 +206,7 @@ impl Drop for Caller<'_> {
 struct Job {
     session: Option<Session>,
     held: Held,
-    given_up: Arc<AtomicUsize>,
+    given_up: Arc<GivenUp>,
 }
 
 impl Job {
@@ -226,7 +234,7 @@ impl Drop for Job {
         match place {
             Some(Place { slot: Some(mut slot), .. }) => *slot = session,
             Some(_) => {}
-            None => drop(self.given_up.fetch_sub(1, Ordering::Relaxed)),
+            None => drop(self.given_up.count.fetch_sub(1, Ordering::Relaxed)),
         }
     }
 }
@@ -234,4 +242,24 @@ impl Drop for Job {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // No code that may panic runs under these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_is_given_up_once_and_beyond_the_bound_it_keeps_its_turn() {
+        let turns = Turns::new(1);
+        let turn = turns.take(Uuid::nil()).await.ok();
+        let held = Held(Arc::new(Mutex::new(turn.map(|turn| Place { slot: None, turn }))));
+        let given_up = GivenUp { count: AtomicUsize::new(3), most: 3 };
+
+        assert!(held.give_up(&given_up));
+        assert_eq!((turns.load(), given_up.count.load(Ordering::Relaxed)), ((1, 0), 3));
+
+        given_up.count.store(2, Ordering::Relaxed);
+        assert_eq!([held.give_up(&given_up), held.give_up(&given_up)], [true, false]);
+        assert_eq!((turns.load(), given_up.count.load(Ordering::Relaxed)), ((0, 0), 3));
+    }
 }

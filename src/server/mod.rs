@@ -7,6 +7,7 @@
 pub mod advice;
 mod connections;
 mod cors;
+mod deadline;
 pub mod health;
 pub mod idempotency_keys;
 pub mod metrics;

@@ -10,6 +10,7 @@ use actix_web::web::{self, ServiceConfig, resource};
 use actix_web::{HttpResponse, Route};
 use utoipa::openapi::path::ParameterIn;
 
+use super::deadline::deadline;
 use super::no_query::no_query;
 use crate::http::ApiError;
 use crate::http::auth::authenticate;
@@ -79,8 +80,8 @@ fn checked(endpoint: &Endpoint) -> Route {
     match endpoint.route() {
         route if !endpoint.is_secured() => route,
         // The handler reads the parameters, and refuses unknown ones.
-        route if endpoint.takes(&ParameterIn::Query) => route.wrap(from_fn(authenticate)),
-        route => route.wrap(from_fn(no_query)).wrap(from_fn(authenticate)),
+        route if endpoint.takes(&ParameterIn::Query) => route.wrap(from_fn(authenticate)).wrap(from_fn(deadline)),
+        route => route.wrap(from_fn(no_query)).wrap(from_fn(authenticate)).wrap(from_fn(deadline)),
     }
 }
 

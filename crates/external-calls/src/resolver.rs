@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -20,7 +21,7 @@ use super::outcome::Sending;
 use super::progress;
 use super::resolve::Unresolved;
 use crate::{ExternalSystem, Started, Step};
-use idempotency::{self, Address, Answer, Database, Failure, Keyed, Origin, Policy, Reply};
+use idempotency::{self, ANSWER_WITHIN, Address, Answer, Database, Failure, Keyed, Origin, Policy, Reply};
 
 /// The longest Retry-After of a 202, in seconds: a person may resume a parked external call at any time.
 const LONGEST_RETRY_AFTER: i64 = 60;
@@ -133,7 +134,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
             return Ok(answer);
         }
         if answer.origin == Origin::Replayed {
-            return Ok(self.as_it_is_now(answer, address).await);
+            return Ok(self.as_it_is_now(answer, address, came_at).await);
         }
         self.system.reached(Step::Started);
         let lease = begun.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -142,7 +143,8 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         Ok(self.resolve_own(answer, address, lease, came_at).await)
     }
 
-    /// Resolves what this request began, and waits for the outcome for [`Limits::handler`](super::Limits::handler).
+    /// Resolves what this request began, and waits for the outcome until [`Limits::handler`](super::Limits::handler) after the
+    /// request came.
     async fn resolve_own(&self, answer: Answer, address: Address, lease: Option<Lease>, came_at: Instant) -> Answer {
         let work = {
             let (this, address) = (self.clone(), address.clone());
@@ -154,28 +156,28 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
                 this.resolve(lease).await
             })
         };
-        match tokio::time::timeout(O::LIMITS.handler, work).await {
+        match timeout_at((came_at + O::LIMITS.handler).into(), work).await {
             Ok(Ok(Ok(resolved))) => Answer { reply: resolved.reply, expires_at: resolved.expires_at, ..answer },
             // Unknown so far. The work goes on, and a retry learns more.
-            _ => self.as_it_is_now(answer, address).await,
+            _ => self.as_it_is_now(answer, address, came_at).await,
         }
     }
 
     /// A 202 with the resource as it is now, and with a Retry-After that grows as the external call waits. If the outcome is
     /// there by now, the outcome is the answer.
-    async fn as_it_is_now(&self, answer: Answer, address: Address) -> Answer {
+    async fn as_it_is_now(&self, answer: Answer, address: Address, came_at: Instant) -> Answer {
         let system = self.system.clone();
         let look = self.db.run(address.account_id, move |conn| {
             // One snapshot for all its reads, so that the answer is not a 202 with a resource that is final already.
             conn.build_transaction().repeatable_read().run(|conn| now::<O>(conn, &system, &address))
         });
-        match look.await {
-            Ok(Some(Now::Final { reply, expires_at })) => Answer { reply, expires_at, ..answer },
-            Ok(Some(Now::Pending { body, retry_after })) => {
+        match timeout_at((came_at + ANSWER_WITHIN).into(), look).await {
+            Ok(Ok(Some(Now::Final { reply, expires_at }))) => Answer { reply, expires_at, ..answer },
+            Ok(Ok(Some(Now::Pending { body, retry_after }))) => {
                 Answer { reply: Reply { body, ..answer.reply }, retry_after, ..answer }
             }
             // The stored 202 is older, and true.
-            Ok(None) | Err(_) => answer,
+            _ => answer,
         }
     }
 

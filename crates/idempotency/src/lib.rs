@@ -74,6 +74,7 @@ pub use policy::{Failures, Policy, Scope, hours, interval, seconds};
 pub use records::{Listed, OnRetry, SWEEP_BATCH, State, Swept, list, rewrite_replies, sweep};
 pub use reply::{Answer, MAX_BODY, Origin, Reply, ReplyTooLarge};
 pub use request::{Keyed, MAX_REQUEST_BODY};
+pub use run::ANSWER_WITHIN;
 pub use single_flight::SingleFlight;
 pub use store::{FinalizeError, Record, finalize, find, lock};
 pub use traits::{Body, Database, Failure};

@@ -17,7 +17,7 @@ use crate::transaction::Transaction;
 
 /// How long a request may take in all, whatever the database does. A client or a proxy commonly gives up after 15 to 60 s. The
 /// longest right request waits 5 s for a duplicate and takes 5 s in its last statement.
-const ANSWER_WITHIN: Duration = Duration::from_secs(11);
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(11);
 
 impl Policy {
     /// Runs `body` at most once for the key of `request`, and answers.
