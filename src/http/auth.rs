@@ -7,7 +7,8 @@
 
 use std::collections::HashMap;
 use std::future::{Ready, ready};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -19,7 +20,6 @@ use chrono::{DateTime, Utc};
 use diesel::dsl::count_star;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use moka::future::Cache;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -32,7 +32,7 @@ use crate::schema::{accounts, api_keys};
 pub const BELIEVED_FOR: Duration = Duration::from_secs(10);
 
 /// The most keys that a process remembers, some 100 bytes each. One process serves fewer accounts within ten seconds.
-const REMEMBERED_KEYS: u64 = 10_000;
+const REMEMBERED_KEYS: usize = 10_000;
 
 /// The bytes of a key's hash that are the key's id. Operators see only the id.
 const KEY_ID_BYTES: usize = 8;
@@ -56,12 +56,22 @@ impl FromRequest for Account {
 }
 
 /// The keys that were found within [`BELIEVED_FOR`].
-#[derive(Clone)]
-pub struct KnownKeys(Cache<[u8; 32], Account>);
+#[derive(Clone, Default)]
+pub struct KnownKeys(Arc<Mutex<HashMap<[u8; 32], (Account, Instant)>>>);
 
-impl Default for KnownKeys {
-    fn default() -> Self {
-        Self(Cache::builder().max_capacity(REMEMBERED_KEYS).time_to_live(BELIEVED_FOR).build())
+impl KnownKeys {
+    fn get(&self, hash: &[u8; 32]) -> Option<Account> {
+        let (account, found_at) = *self.0.lock().unwrap_or_else(PoisonError::into_inner).get(hash)?;
+        (found_at.elapsed() < BELIEVED_FOR).then_some(account)
+    }
+
+    fn insert(&self, hash: [u8; 32], account: Account) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED_KEYS {
+            // Rare, and the keys come back with their next requests.
+            known.clear();
+        }
+        known.insert(hash, (account, Instant::now()));
     }
 }
 
@@ -100,8 +110,12 @@ async fn account_of(request: &ServiceRequest) -> Result<Account, ApiError> {
         return Err(ApiError::internal("the application has no database"));
     };
     let hash = hash_of(key);
-    let found = known.0.try_get_with(hash, db.read(NOBODY, move |conn| find(conn, hash)));
-    found.await.map_err(|error: std::sync::Arc<ApiError>| (*error).clone())
+    if let Some(account) = known.get(&hash) {
+        return Ok(account);
+    }
+    let account = db.read(NOBODY, move |conn| find(conn, hash)).await?;
+    known.insert(hash, account);
+    Ok(account)
 }
 
 fn find(conn: &mut PgConnection, hash: [u8; 32]) -> Result<Account, ApiError> {

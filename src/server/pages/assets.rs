@@ -26,17 +26,14 @@ struct Assets;
 
 #[derive(RustEmbed)]
 #[folder = "src"]
-#[include = "*.rs"]
 struct Service;
 
 #[derive(RustEmbed)]
 #[folder = "crates/idempotency/src"]
-#[include = "*.rs"]
 struct Idempotency;
 
 #[derive(RustEmbed)]
 #[folder = "crates/external-calls/src"]
-#[include = "*.rs"]
 struct ExternalCalls;
 
 /// A file of `src/server/pages/assets`.
@@ -52,6 +49,9 @@ pub fn text(name: &str) -> Result<String, ApiError> {
 
 /// A Rust file of the service or of its two crates, by its path in the repository.
 pub fn source(path: &str) -> Option<String> {
+    if !path.ends_with(".rs") {
+        return None;
+    }
     let file = if let Some(name) = path.strip_prefix("src/") {
         Service::get(name)
     } else if let Some(name) = path.strip_prefix("crates/idempotency/src/") {
