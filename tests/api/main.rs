@@ -62,6 +62,7 @@ mod retries;
 mod scripted;
 mod stale_plans;
 mod stock;
+mod update;
 mod verified;
 mod webhooks;
 mod wrong_settings;
