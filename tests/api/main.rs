@@ -64,6 +64,7 @@ mod silence;
 mod silent_process;
 mod stale_plans;
 mod stock;
+mod update;
 mod verified;
 mod webhooks;
 mod wrong_settings;

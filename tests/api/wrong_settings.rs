@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use crate::binary::{bare, printed};
 use crate::support::{cluster, execute, fresh_database};
@@ -13,13 +13,8 @@ fn refused(name: &str, value: &str, more: &[(&str, &str)]) -> String {
     let cluster = untouched.path().join("cluster");
     let mut command = bare();
     command.env("DEV_POSTGRES_DIR", &cluster).env("BIND", "127.0.0.1:0").env("SANDBOX_BIND", "127.0.0.1:0");
-    command.envs(more.iter().copied()).env(name, value).arg("serve").stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut program = command.spawn().unwrap();
-    // If the program starts after all, its banner comes here, and the test ends the program.
-    if program.stdout.as_mut().unwrap().read(&mut [0]).unwrap() > 0 {
-        program.kill().unwrap();
-    }
-    let Output { status, stdout, stderr } = program.wait_with_output().unwrap();
+    command.envs(more.iter().copied()).env(name, value).arg("serve");
+    let Output { status, stdout, stderr } = ended(&mut command);
 
     let text = String::from_utf8(stderr).unwrap();
     assert_eq!(status.code(), Some(2), "{name}={value}: {text}");
@@ -29,6 +24,15 @@ fn refused(name: &str, value: &str, more: &[(&str, &str)]) -> String {
     assert!(stdout.is_empty());
     assert!(!cluster.exists(), "a cluster was made for {name}={value}");
     text
+}
+
+/// The output of a program that should end at once. If the program starts after all, its banner comes, and the test ends it.
+fn ended(command: &mut Command) -> Output {
+    let mut program = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    if program.stdout.as_mut().unwrap().read(&mut [0]).unwrap() > 0 {
+        program.kill().unwrap();
+    }
+    program.wait_with_output().unwrap()
 }
 
 #[test]
@@ -151,7 +155,7 @@ fn without_the_demo_no_gateway_is_guessed() {
         ] {
             let mut command = bare();
             command.envs(database).envs(set).env("BIND", "127.0.0.1:0").arg(action);
-            let Output { status, stderr, .. } = command.output().unwrap();
+            let Output { status, stderr, .. } = ended(&mut command);
             let text = String::from_utf8(stderr).unwrap();
             assert_eq!(status.code(), Some(2), "{action} {set:?}: {text}");
             assert!(
@@ -175,7 +179,7 @@ fn a_live_key_goes_over_no_clear_text_and_meets_no_demo() {
     let untouched = tempfile::tempdir().unwrap();
     command.env("DEV_POSTGRES_DIR", untouched.path().join("cluster")).env("BIND", "127.0.0.1:0");
     command.envs(live).env("GATEWAY_URL", "https://api.stripe.com").arg("serve");
-    let Output { status, stderr, .. } = command.output().unwrap();
+    let Output { status, stderr, .. } = ended(&mut command);
     let text = String::from_utf8(stderr).unwrap();
     assert_eq!(status.code(), Some(2), "{text}");
     assert!(text.starts_with("payments: GATEWAY_KEY=\"..\" is wrong") && text.contains("demo"), "{text}");

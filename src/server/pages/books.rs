@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use actix_web::web::{Data, Path, Query};
 use actix_web::{HttpResponse, http::header::CACHE_CONTROL};
+use chrono::DateTime;
 use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::gateway::currency::from_gateway;
 use crate::gateway::{Key, install_tls};
 use crate::http::ApiError;
 use crate::http::problems::NOT_FOUND;
@@ -75,10 +77,12 @@ impl Books {
 fn line(object: &Value) -> Value {
     let error = &object["last_payment_error"];
     let outcome = error["decline_code"].as_str().or(error["code"].as_str()).or(object["status"].as_str());
+    let currency = object["currency"].as_str().unwrap_or_default().to_ascii_uppercase();
+    let amount = object["amount"].as_i64().and_then(|amount| from_gateway(amount, &currency));
+    let created_at = object["created"].as_i64().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
     json!({
-        "id": object["id"], "reference": object["metadata"]["reference"], "amount": object["amount"],
-        "currency": object["currency"].as_str().unwrap_or_default().to_ascii_uppercase(),
-        "outcome": outcome, "created_at": object["created"],
+        "id": object["id"], "reference": object["metadata"]["reference"], "amount": amount, "currency": currency,
+        "outcome": outcome, "created_at": created_at,
     })
 }
 
