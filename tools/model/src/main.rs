@@ -13,7 +13,7 @@ const HELP: &str = "\
 The model of the two protocols, idempotency record and external call.
 
   model check                  looks at every state of the small worlds, in under a minute
-  model check --large          the large worlds; each one ends after 10 minutes or 60 million steps, whichever comes first
+  model check --large          the large worlds; each one ends after 10 minutes or 150 million steps, whichever comes first
         --minutes N            minutes for each large world
         --threads N            threads that look (1)
   model stories [WORD..]       what happens without each rule, or without the rules whose sentence has these words
@@ -58,7 +58,7 @@ fn checks(options: &[&str]) -> Result<(), String> {
     let size = if large { Size::Large } else { Size::Small };
     let limits = if large {
         let minutes = number(options, "--minutes", 10)?;
-        Limits { threads, time: Duration::from_secs(60 * u64::from(minutes)), steps: 60_000_000 }
+        Limits { threads, time: Duration::from_secs(60 * u64::from(minutes)), steps: 150_000_000 }
     } else {
         Limits { threads, ..Limits::SMALL }
     };
