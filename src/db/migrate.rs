@@ -14,7 +14,7 @@ use super::with_client_limits;
 
 /// The migrations of the two crates and of this service. Diesel runs them in order of version.
 #[derive(Clone, Copy, Debug)]
-struct Migrations;
+pub struct Migrations;
 
 /// The migrations of this service.
 const OWN: EmbeddedMigrations = embed_migrations!();

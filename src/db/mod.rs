@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use self::connection::Server;
 pub use self::connection::with_client_limits;
-pub use self::migrate::{MigrateError, migrate, unknown_migrations};
+pub use self::migrate::{MigrateError, Migrations, migrate, unknown_migrations};
 use self::pool::{Connections, Threads};
 use self::readiness::Readiness;
 pub use self::readiness::Standing;

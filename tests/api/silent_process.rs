@@ -86,6 +86,7 @@ async fn sigterm_ends_a_process_whose_database_is_silent() {
 async fn run(url: &str, arguments: &[&str]) -> Output {
     let mut command = tokio::process::Command::from(bare());
     command.args(arguments).env("DATABASE_URL", url).env("GATEWAY_URL", "http://127.0.0.1:1");
+    command.env("GATEWAY_KEY", "sk_test_sandbox");
     command.env("BIND", "127.0.0.1:0").stdin(Stdio::null()).kill_on_drop(true);
     let ended = tokio::time::timeout(COMMAND_ENDS_WITHIN, command.output()).await;
     ended.unwrap_or_else(|_| panic!("{arguments:?} has not ended after {COMMAND_ENDS_WITHIN:?}")).unwrap()

@@ -7,7 +7,7 @@
 //! earlier sending went unanswered, that sending may still be under way, and take effect after the refusal. So a refusal
 //! counts only if every earlier sending was answered, or if the last sending without an answer is long past.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use chrono::{DateTime, Utc};
@@ -26,6 +26,9 @@ pub struct Sending {
     /// The call is looked up and not sent: an earlier answer named an object that has no outcome yet, or the system outside has
     /// stored an error under the key.
     pub only_look: bool,
+    /// No sending begins after this time, when the lease is over: a holder that was suspended would send later than the call's
+    /// row says, and a refusal could count too early. None: there is no lease.
+    pub send_until: Option<Instant>,
 }
 
 /// What is known about the sendings of a call, for a look.
@@ -118,7 +121,7 @@ async fn look_and_send<O: ExternalSystem>(
             return Err(unsent(CallError::NoAnswer { reason }));
         }
     }
-    let (error, unanswered) = match send_with_quick_repeats(system, &sent.reference, call).await {
+    let (error, unanswered) = match send_with_quick_repeats(system, &sent.reference, call, sending.send_until).await {
         Ok(outcome) => return Ok(outcome),
         Err(unknown) => (unknown.error, unknown.unanswered),
     };
@@ -155,6 +158,7 @@ async fn send_with_quick_repeats<O: ExternalSystem>(
     system: &O,
     reference: &str,
     call: &O::Call,
+    until: Option<Instant>,
 ) -> Result<O::Outcome, StillUnknown> {
     let mut pauses = ExponentialBuilder::new()
         .with_min_delay(O::LIMITS.quick_pause)
@@ -163,6 +167,10 @@ async fn send_with_quick_repeats<O: ExternalSystem>(
         .build();
     let mut unanswered = false;
     loop {
+        if until.is_some_and(|until| Instant::now() >= until) {
+            let reason = "the lease is over, so the call is not sent".to_owned();
+            return Err(StillUnknown::of(CallError::NoAnswer { reason }, unanswered));
+        }
         let error = match system.send(reference, call).await {
             Ok(outcome) => return Ok(outcome),
             Err(error) => error,

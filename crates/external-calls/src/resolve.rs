@@ -13,7 +13,7 @@ use diesel::pg::PgConnection;
 use uuid::Uuid;
 
 use super::lease::{self, Lease, Return};
-use super::outcome::{Next, Sent, StillUnknown, find_outcome};
+use super::outcome::{Next, Sending, Sent, StillUnknown, find_outcome};
 use crate::{ExternalSystem, Limits, Resolver};
 use idempotency::{self, Database, Failure, FinalizeError, Reply, fault};
 
@@ -121,8 +121,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         // A release that can't read the calls of the one before is a defect, and a person must look.
         let call: O::Call = serde_json::from_value(lease.call.clone())
             .map_err(|error| diesel::result::Error::DeserializationError(error.into()))?;
-        // A holder that was suspended must not send. Its sending would begin later than `unanswered_at` says, and a later
-        // refusal would count too early.
+        // Not enough of the lease is left.
         if lease.taken_at.elapsed() + O::LIMITS.find_outcome > O::LIMITS.lease {
             return Err(Unresolved::LostLease);
         }
@@ -134,7 +133,13 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
             since: lease.created_at,
             until: last_sent + O::LIMITS.refusal_counts_after,
         };
-        let found = find_outcome(&self.system, &sent, &call, lease.sending).await;
+        let found = find_outcome(
+            &self.system,
+            &sent,
+            &call,
+            Sending { send_until: Some(lease.taken_at + O::LIMITS.lease), ..lease.sending },
+        )
+        .await;
         self.system.reached(Step::Called);
         let outcome = found.map_err(Unresolved::Unknown)?;
         let recorded = tokio::time::timeout(O::LIMITS.record, self.record(lease.clone(), call, outcome)).await;

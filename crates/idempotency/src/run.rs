@@ -62,7 +62,6 @@ async fn answer_once<D: Database, E: Failure>(
         match follow(&mut follower, deadline).await {
             // The leader's wait ended, or its client left: the next to join leads.
             Ok(None | Some(Shareable::InFlight)) => {}
-            Ok(Some(Shareable::KeyReused)) => return Err(Error::KeyReused.into()),
             Ok(Some(Shareable::Record(record))) => {
                 let answer = replay(received, &record)?;
                 if !answer.reply.is_provisional() || Instant::now() >= deadline {

@@ -52,7 +52,7 @@ pub(crate) async fn until_recorded<D: Database, E: Failure>(
     let mut looks = between_looks();
     let mut failed = 0;
     loop {
-        match run_once(db, transaction, progress).await {
+        match run_once(db, transaction).await {
             Ok(Outcome::Ran(record)) => return Ok(Some((record, Origin::Fresh))),
             // The answer to COMMIT was lost, and COMMIT did happen: the record is this request's own.
             Ok(Outcome::Replay(record)) if record.id == claim.id => return Ok(Some((record, Origin::Recovered))),
@@ -74,8 +74,6 @@ pub(crate) async fn until_recorded<D: Database, E: Failure>(
                 tokio::time::sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
             }
             Err(error) if runs_again(&error) && failed + 1 < MAX_RUNS => {
-                // Another process may claim the key before the next run.
-                progress.send_modify(|progress| progress.has_key = false);
                 failed += 1;
                 log::info!("run {failed} of {} failed, running again: {error:?}", claim.route);
                 tokio::time::sleep(pauses.next().unwrap_or_default()).await;
@@ -85,16 +83,11 @@ pub(crate) async fn until_recorded<D: Database, E: Failure>(
     }
 }
 
-async fn run_once<D: Database, E: Failure>(
-    db: &D,
-    transaction: &Arc<Transaction<E>>,
-    progress: &watch::Sender<Progress>,
-) -> Result<Outcome, E> {
+async fn run_once<D: Database, E: Failure>(db: &D, transaction: &Arc<Transaction<E>>) -> Result<Outcome, E> {
     let was_answered = db.single_flight().was_answered(transaction.claim.lock);
-    let (transaction, progress) = (Arc::clone(transaction), progress.clone());
-    let claimed = move || progress.send_modify(|progress| progress.has_key = true);
+    let transaction = Arc::clone(transaction);
     db.run(transaction.claim.address.account_id, move |conn| {
-        if was_answered { transaction.look_then_run(conn, claimed) } else { transaction.run(conn, claimed) }
+        if was_answered { transaction.look_then_run(conn) } else { transaction.run(conn) }
     })
     .await
 }

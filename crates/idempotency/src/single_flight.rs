@@ -35,8 +35,6 @@ struct Flight {
 /// How far the leader is.
 #[derive(Clone, Default)]
 pub(crate) struct Progress {
-    /// The leader's transaction has claimed the key: its body runs.
-    pub has_key: bool,
     /// The provisional record that the leader has met and waits for. A follower whose wait ends first answers with it.
     pub provisional: Option<Arc<Record>>,
     result: Option<Shareable>,
@@ -50,8 +48,6 @@ pub(crate) enum Shareable {
     Failure(Arc<dyn Any + Send + Sync>),
     /// The leader's wait ended while another process had the key.
     InFlight,
-    /// The leader is another request with the same key, and has the key.
-    KeyReused,
 }
 
 /// A request's part in the flight of its key.
@@ -120,13 +116,12 @@ impl Drop for Leader {
 impl Follower {
     /// Waits for the leader. None: the leader was dropped without a result.
     ///
-    /// Another request is refused only when the leader *has* the key. Before, nobody knows whose key it is: the leader may be
-    /// the wrong one of the two, and then the leader's record is this request's own.
+    /// Another request than the leader's waits too, and is not refused at once: until there is a record, nobody knows whose key
+    /// it is. Even a leader that has claimed the key may be the wrong one of the two, if its claim read the table just before
+    /// another process recorded the right one.
     pub async fn result(&mut self) -> Option<Shareable> {
-        let is_other = self.is_other;
-        let knows = |progress: &Progress| progress.result.is_some() || (is_other && progress.has_key);
-        let progress = self.progress.wait_for(knows).await.ok()?;
-        Some(progress.result.clone().unwrap_or(Shareable::KeyReused))
+        let progress = self.progress.wait_for(|progress| progress.result.is_some()).await.ok()?;
+        progress.result.clone()
     }
 
     /// The provisional record that the leader waits for, if it met one.

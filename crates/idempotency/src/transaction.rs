@@ -56,11 +56,11 @@ impl<E: Failure> Transaction<E> {
         Ok(Self { policy: *policy, claim, received, body: Box::new(move |conn| body(conn, &request)) })
     }
 
-    /// The protocol: one READ COMMITTED transaction. `claimed` hears when the key is this transaction's.
-    fn claim_to_commit(&self, conn: &mut PgConnection, claimed: impl FnOnce()) -> Result<Outcome, E> {
+    /// The protocol: one READ COMMITTED transaction.
+    fn claim_to_commit(&self, conn: &mut PgConnection) -> Result<Outcome, E> {
         conn.build_transaction().read_committed().run(|conn| {
             match store::claim(conn, &self.claim)? {
-                Claimed::Ours => claimed(),
+                Claimed::Ours => {}
                 Claimed::InFlight => return Ok(Outcome::InFlight),
                 Claimed::Taken(record) => return Ok(Outcome::Replay(record)),
             }
@@ -91,8 +91,8 @@ impl<E: Failure> Transaction<E> {
     /// commit after the snapshot and before the lock. If the body then succeeds, the primary key refuses the record, and the
     /// transaction runs again. If the body fails, the other transaction may be the reason (the order is canceled already):
     /// then the other transaction's record is the answer.
-    pub fn run(&self, conn: &mut PgConnection, claimed: impl FnOnce()) -> Result<Outcome, E> {
-        match self.claim_to_commit(conn, claimed) {
+    pub fn run(&self, conn: &mut PgConnection) -> Result<Outcome, E> {
+        match self.claim_to_commit(conn) {
             Err(error) if error.database_error().is_none() => {
                 Ok(Outcome::Replay(self.live_record(conn)?.ok_or(error)?))
             }
@@ -101,10 +101,10 @@ impl<E: Failure> Transaction<E> {
     }
 
     /// For a key that probably has a record: one plain read then is enough.
-    pub fn look_then_run(&self, conn: &mut PgConnection, claimed: impl FnOnce()) -> Result<Outcome, E> {
+    pub fn look_then_run(&self, conn: &mut PgConnection) -> Result<Outcome, E> {
         match self.live_record(conn)? {
             Some(record) => Ok(Outcome::Replay(record)),
-            None => self.run(conn, claimed),
+            None => self.run(conn),
         }
     }
 

@@ -21,11 +21,14 @@ const LATER: CallError = CallError::Later { status: 409, retry_after: None };
 const REFUSED: CallError = CallError::Refused { status: 422, code: None };
 
 /// The call is sent for the first time.
-const FIRST: Sending = Sending { look_first: false, earlier_unanswered: false, only_look: false };
-const AFTER_SILENCE: Sending = Sending { look_first: false, earlier_unanswered: true, only_look: false };
-const KEY_FORGOTTEN: Sending = Sending { look_first: true, earlier_unanswered: false, only_look: false };
-const KEY_FORGOTTEN_AFTER_SILENCE: Sending = Sending { look_first: true, earlier_unanswered: true, only_look: false };
-const ONLY_LOOK: Sending = Sending { look_first: false, earlier_unanswered: false, only_look: true };
+const FIRST: Sending = Sending { look_first: false, earlier_unanswered: false, only_look: false, send_until: None };
+const AFTER_SILENCE: Sending =
+    Sending { look_first: false, earlier_unanswered: true, only_look: false, send_until: None };
+const KEY_FORGOTTEN: Sending =
+    Sending { look_first: true, earlier_unanswered: false, only_look: false, send_until: None };
+const KEY_FORGOTTEN_AFTER_SILENCE: Sending =
+    Sending { look_first: true, earlier_unanswered: true, only_look: false, send_until: None };
+const ONLY_LOOK: Sending = Sending { look_first: false, earlier_unanswered: false, only_look: true, send_until: None };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
@@ -140,6 +143,31 @@ async fn no_answer_and_later_are_unknown_without_a_repeat_or_a_look() {
     for error in [no_answer(), LATER, ASKS_TO_WAIT] {
         assert_eq!(learn_from(FIRST, [Err(error.clone())], []).await, unanswered(error));
     }
+}
+
+/// The checker of tools/model found that a holder which slept in the look or in the pause sent late.
+#[tokio::test(start_paused = true)]
+async fn no_sending_begins_after_the_lease() {
+    let over = |sending| Sending { send_until: Some(std::time::Instant::now()), ..sending };
+    let reason = "the lease is over, so the call is not sent".to_owned();
+    let late = CallError::NoAnswer { reason };
+    assert_eq!(learn_from(over(FIRST), [], []).await, answered(late.clone()));
+    assert_eq!(learn_from(over(KEY_FORGOTTEN), [], [Ok(None)]).await, answered(late.clone()));
+
+    // The first sending is in time, and the lease ends before it is repeated.
+    let soon = Sending { send_until: Some(std::time::Instant::now() + Duration::from_millis(50)), ..FIRST };
+    let outside = Scripted::<true> {
+        sends: Arc::new(Mutex::new([Err(SERVER_ERROR)].into())),
+        looks: Arc::default(),
+        silent: false,
+    };
+    let sent = sent();
+    let learning = find_outcome(&outside, &sent, &(), soon);
+    #[expect(clippy::disallowed_methods, reason = "the process is suspended for that long")]
+    let suspended = tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(60)));
+    let (learnt, suspended) = tokio::join!(learning, suspended);
+    suspended.unwrap();
+    assert_eq!(learnt, unanswered(late));
 }
 
 #[tokio::test(start_paused = true)]
