@@ -70,7 +70,7 @@ fn serve_until_told(
     drop(start);
     let banner = banner(listener.local_addr()?, settings, database, sandbox_url.as_deref());
     rt::System::new().block_on(async move {
-        // The sandbox outlives the API, because external calls that are under way at the end still call the sandbox.
+        // The sandbox outlives the API, because external calls in flight at the end still call it.
         let sandbox = sandbox.map(|sandbox| (rt::spawn(sandbox.server), sandbox.handle));
         let resolver = Resolver::new(Payments(gateway), db.clone());
         let draining = ShuttingDown::default();
@@ -93,7 +93,7 @@ fn serve_until_told(
             ended = server => ended?,
             cut = cut => cut?,
         }
-        log::info!("no more requests; the external calls under way end");
+        log::info!("no more requests; the external calls in flight end");
         for task in &background {
             task.abort();
         }

@@ -126,7 +126,7 @@ impl Server {
         self.epoch.fetch_max(epoch + 1, Ordering::Relaxed);
         let Extent { faults, is_news, .. } = lock(&self.reconnects).fault(Instant::now());
         if is_news {
-            log::warn!("database connections are made afresh (number {faults}): {why}");
+            log::warn!("database connections are made anew (number {faults}): {why}");
         }
     }
 

@@ -21,7 +21,7 @@ pub const STRIPE_VERSION: &str = "2026-10-28.endive";
 /// that no call goes out on a connection that the server closes at that moment: the outcome of the call would be unknown.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many idle connections are kept: about as many as one replica has calls under way. The client opens more when needed.
+/// How many idle connections are kept: about as many as one replica has calls in flight. The client opens more when needed.
 const IDLE_CONNECTIONS: usize = 16;
 
 /// Stripe, or a server that speaks Stripe's API. Clones share their connections.

@@ -129,9 +129,6 @@ fn find(conn: &mut PgConnection, hash: [u8; 32]) -> Result<Account, ApiError> {
 }
 
 /// Makes an account with one API key. Returns the account's id and the key. Nobody can read the key again.
-///
-/// # Errors
-/// A database error.
 pub fn create_account(conn: &mut PgConnection, name: &str) -> QueryResult<(Uuid, String)> {
     let (id, key) = (Uuid::now_v7(), new_key());
     conn.transaction(|conn| add_account(conn, id, name, &key))?;
@@ -144,9 +141,6 @@ fn new_key() -> String {
 }
 
 /// Adds an account with this id, and this key for it. An account or a key that exists stays as it is.
-///
-/// # Errors
-/// A database error.
 pub fn add_account(conn: &mut PgConnection, id: Uuid, name: &str, key: &str) -> QueryResult<()> {
     diesel::insert_into(accounts::table)
         .values((accounts::account_id.eq(id), accounts::name.eq(name)))
@@ -177,9 +171,6 @@ pub struct AccountRow {
 }
 
 /// All accounts, oldest first.
-///
-/// # Errors
-/// A database error.
 pub fn accounts(conn: &mut PgConnection) -> QueryResult<Vec<AccountRow>> {
     let rows: Vec<(Uuid, String, DateTime<Utc>)> = accounts::table
         .select((accounts::account_id, accounts::name, accounts::created_at))
@@ -209,9 +200,6 @@ pub struct KeyRow {
 }
 
 /// The keys of an account, oldest first.
-///
-/// # Errors
-/// A database error.
 pub fn keys(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<Vec<KeyRow>> {
     let rows = api_keys::table
         .filter(api_keys::account_id.eq(account_id))
@@ -233,9 +221,6 @@ pub fn create_key(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<(Str
 
 /// Revokes a live key. `key` is the key's id, or the key itself. Returns the key's id and its account, or `None` if there is no
 /// such live key. A replica may still accept the key for [`BELIEVED_FOR`].
-///
-/// # Errors
-/// A database error.
 pub fn revoke(conn: &mut PgConnection, key: &str) -> QueryResult<Option<(String, Uuid)>> {
     let (from, to) = hashes_of(key);
     let revoked: Option<(Vec<u8>, Uuid)> = diesel::update(api_keys::table)

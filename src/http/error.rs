@@ -147,7 +147,7 @@ impl ResponseError for ApiError {
         StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// Has no body: `http/frame.rs` knows the request's id and adds the document.
+    /// Has no body: `server/request_log.rs` knows the request's id and adds the document.
     fn error_response(&self) -> HttpResponse {
         HttpResponse::new(self.status_code())
     }

@@ -1,9 +1,9 @@
-//! The end of a server: SIGTERM drains the server, Ctrl-C cuts it.
+//! The end of a server: after SIGTERM requests end by themselves, after Ctrl-C they are cut.
 //!
-//! SIGTERM: `/health/ready` answers 503 at once, so that load balancers send their requests elsewhere. For the drain delay, the
-//! server still accepts requests. Then the server accepts no connection, and the requests under way end.
+//! SIGTERM: `/health/ready` answers 503 at once, so that load balancers send their requests elsewhere. For `SHUTDOWN_DELAY` the
+//! server still accepts requests. Then it accepts no connection, and the requests in flight end.
 //!
-//! Ctrl-C, also during a drain: the server cuts the requests under way, because a person waits at the terminal.
+//! Ctrl-C, also after SIGTERM: the server cuts the requests in flight, because a person waits at the terminal.
 //!
 //! In both cases, the process finishes the external calls that it began.
 
@@ -50,7 +50,7 @@ pub async fn end_when_told(server: ServerHandle, draining: ShuttingDown, delay: 
             log::info!("SIGTERM: not ready any more; the server accepts requests for {} s more", delay.as_secs());
             sleep(delay).await;
         }
-        log::info!("SIGTERM: the server accepts no more requests; the requests under way end");
+        log::info!("SIGTERM: the server accepts no more requests; the requests in flight end");
         server.stop(true).await;
         std::future::pending::<()>().await;
     };
@@ -58,8 +58,8 @@ pub async fn end_when_told(server: ServerHandle, draining: ShuttingDown, delay: 
         () = drain => {}
         _ = interrupt.recv() => {}
     }
-    log::info!("Ctrl-C: the server cuts the requests under way, and finishes the external calls that they began");
-    // A server that already drains may not read this command. So the wait has a limit.
+    log::info!("Ctrl-C: the server cuts the requests in flight, and finishes the external calls that they began");
+    // A server that is already stopping may not read this command. So the wait has a limit.
     let _ = timeout(CUT_WITHIN, server.stop(false)).await;
     Ok(())
 }

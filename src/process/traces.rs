@@ -1,5 +1,5 @@
 //! With the feature `otel`: sends spans to an OpenTelemetry collector, by OTLP over HTTP. This file also makes the span of a call
-//! to the gateway. `http/traced.rs` makes the span of a request.
+//! to the gateway. `server/request_span.rs` makes the span of a request.
 //!
 //! Guarantees: without an endpoint in the environment, nothing is recorded and nothing is sent. No request waits for the
 //! collector: a span goes into a bounded queue, and a thread of the SDK sends the queue. If the queue is full, the span is
@@ -26,7 +26,7 @@ use crate::commands::args::Wrong;
 pub const SCOPE: &str = "idempotent-payments";
 
 /// How long the process may take to send the last spans when it ends. Some 2,000 spans take well under a second. A collector
-/// that hangs must not use up the time before SIGKILL (docs/operations.md, "Drain and restart").
+/// that hangs must not use up the time before SIGKILL (docs/operations.md, "Shutdown and restart").
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
 /// Sends spans until this is dropped. Then sends the last spans.

@@ -17,9 +17,6 @@ const ACCOUNTS: [(&str, Uuid, &str); 2] = [
 ];
 
 /// Adds the demo accounts, and the products that are missing. A product that exists stays as it is.
-///
-/// # Errors
-/// A database error.
 pub fn seed(conn: &mut PgConnection) -> Result<(), ApiError> {
     for (name, id, key) in ACCOUNTS {
         conn.transaction(|conn| {
@@ -40,9 +37,6 @@ pub fn keys() -> [(&'static str, &'static str); 2] {
 }
 
 /// Deletes every row of every table, also the sandbox gateway's, and seeds the demo again. The schema stays.
-///
-/// # Errors
-/// A database error.
 pub fn reset(conn: &mut PgConnection) -> Result<(), ApiError> {
     #[derive(QueryableByName)]
     struct Table {

@@ -148,7 +148,7 @@ pub async fn grant(account: Account, request: Keyed<NewEntitlement>, db: Data<Db
 
 fn insert(conn: &mut PgConnection, account_id: Uuid, new: &NewEntitlement) -> Result<Entitlement, ApiError> {
     if let Some(expires_at) = new.expires_at {
-        // On purpose: inside the body, by the database's clock, so that a retry after `expires_at` still gets its reply.
+        // Inside the body, by the database's clock, so that a retry after `expires_at` still gets its reply.
         let is_past: bool =
             diesel::select(expires_at.into_sql::<Timestamptz>().le(now.into_sql::<Timestamptz>())).get_result(conn)?;
         if is_past {

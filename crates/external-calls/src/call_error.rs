@@ -11,7 +11,7 @@ pub enum CallError {
         /// For the log; holds no payment data.
         reason: String,
     },
-    /// The answer says nothing about the call, so ask later. For example: a call with the same key is under way (409), there are
+    /// The answer says nothing about the call, so ask later. For example: a call with the same key is in flight (409), there are
     /// too many calls (429), or the credentials are wrong (401, 403).
     #[error("the answer was {status}: later")]
     Later {

@@ -29,7 +29,7 @@ struct UnderWay {
     of_account: HashMap<Uuid, Count>,
 }
 
-/// Calls under way, and how many of them keep failing.
+/// Calls in flight, and how many of them keep failing.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     all: usize,

@@ -27,9 +27,6 @@ pub enum Hinted<C> {
 
 impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     /// Takes a hint that the outcome of this external call may be there.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn hint(&self, account_id: Uuid, reference: String) -> Result<Hinted<O::Call>, O::Error> {
         let hinted = self.db.run(account_id, move |conn| Ok::<_, O::Error>(hint(conn, account_id, &reference)?));
         Ok(match hinted.await? {

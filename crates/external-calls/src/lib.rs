@@ -21,10 +21,10 @@
 //!
 //! # The protocol
 //! 1. **First transaction**: [`Policy::run`] with the service's body. The body inserts the business rows as processing. The
-//!    module inserts the row in `external_calls`, with the first lease already taken. The reply is a provisional 202. COMMIT.
+//!    crate inserts the row in `external_calls`, with the first lease already taken. The reply is a provisional 202. COMMIT.
 //! 2. **The call** goes out, and its outcome is found by the rules in `outcome.rs`.
 //! 3. **Second transaction**: the external call is locked, and its attempt is compared with the lease's (the fence). The service
-//!    writes the outcome ([`ExternalSystem::apply`]). The final reply takes the place of the 202 ([`idempotency::resolve`]).
+//!    writes the outcome ([`ExternalSystem::apply`]). The final reply takes the place of the 202 ([`idempotency::finalize`]).
 //!    COMMIT.
 //!
 //! The handler waits for the outcome for [`Limits::handler`], then answers 202. The work goes on, also if the client leaves. If
@@ -41,12 +41,12 @@
 //!     Ok(Started { call, location: format!("/v1/charges/{}", charge.id), body: json(&charge)? })
 //! }).await
 //! ```
-//! `src/payments.rs` is this code in the payments API. `crates/external-calls/tests/protocol/` has it in a toy service.
+//! `src/shop/payments.rs` is this code in the payments API. `tests/protocol/` has it in a toy service.
 //!
-//! # How to lift it
-//! Copy this folder, `src/idempotency/`, and their two migrations. Implement [`ExternalSystem`] once, for all calls of the service.
-//! Spawn [`Resolver::watch`] in every replica, and offer a command that runs [`Resolver::pass`] with `resume`. docs/copying.md
-//! shows each step.
+//! # How to use it
+//! Depend on this crate and on `idempotency`, and run the [`MIGRATIONS`] of both. Implement [`ExternalSystem`] once, for all calls of
+//! the service. Spawn [`Resolver::watch`] in every replica, and offer a command that runs [`Resolver::pass`] with `resume`.
+//! docs/copying.md shows each step.
 
 mod background;
 mod call_error;
@@ -92,8 +92,8 @@ pub trait ExternalSystem: Clone + Send + Sync + 'static {
     type Error: Failure;
 
     /// How long after its first sending a call may be sent again without a look: shorter than the time for which the system
-    /// outside keeps idempotency keys. After it, the module looks into the books before it sends, and doesn't send while an
-    /// earlier sending may be under way. Zero: the system keeps no keys, so each repeat goes this way. [`Duration::MAX`]: the
+    /// outside keeps idempotency keys. After it, the crate looks up the call before it sends, and doesn't send while an
+    /// earlier sending may still arrive. Zero: the system keeps no keys, so each repeat goes this way. [`Duration::MAX`]: the
     /// system keeps keys for ever.
     const KEY_LIFETIME: Duration;
 
@@ -103,14 +103,13 @@ pub trait ExternalSystem: Clone + Send + Sync + 'static {
     /// The policy of the call's endpoint, which says how long the final reply is kept.
     fn policy(&self, call: &Self::Call) -> Policy;
 
-    /// Sends the call once, with `reference` as its idempotency key. Only the module decides about repeats.
+    /// Sends the call once, with `reference` as its idempotency key. Only the crate decides about repeats.
     ///
     /// Return an outcome only if you understand the whole answer, and the answer agrees with the call.
     fn send(&self, reference: &str, call: &Self::Call)
     -> impl Future<Output = Result<Self::Outcome, CallError>> + Send;
 
-    /// Looks up in the books outside what became of the call. None: the books have no such call. A sending may still be under
-    /// way.
+    /// Asks the system outside what became of the call. None: it has no such call. A sending may still arrive.
     fn look_up(
         &self,
         sent: &Sent,
@@ -139,10 +138,10 @@ pub trait ExternalSystem: Clone + Send + Sync + 'static {
     /// The service's. Then the retry gets the stored 202.
     fn pending(&self, conn: &mut PgConnection, account_id: Uuid, call: &Self::Call) -> Result<Bytes, Self::Error>;
 
-    /// Called at each step. A test can end the process there.
+    /// Called at each step, where a test can end the process.
     fn reached(&self, _: Step) {}
 
-    /// Wraps work that outlives its request. The module calls this in the request's task, so that a service can pass the
+    /// Wraps work that outlives its request. The crate calls this in the request's task, so that a service can pass the
     /// request's trace on to the work.
     fn carried<T>(work: impl Future<Output = T> + Send + 'static) -> impl Future<Output = T> + Send + 'static {
         work
@@ -197,7 +196,7 @@ pub struct Limits {
     /// The pause before the first quick repeat. The second pause is twice as long, and jitter at most doubles each. So both take
     /// 0.3 to 0.6 s, while the client waits.
     pub quick_pause: Duration,
-    /// Learning an outcome. Enough for one look (4 s), one call (4 s), and 1 s for quick failures and pauses. Three full calls
+    /// Finding out the outcome. Enough for one look (4 s), one call (4 s), and 1 s for quick failures and pauses. Three full calls
     /// need not fit: if a server takes 4 s to fail, more calls would not help.
     pub find_outcome: Duration,
     /// Recording an outcome: some twenty statements, and waiting for locks.
@@ -242,7 +241,7 @@ impl Limits {
         calls_at_once: 64,
     };
 
-    /// Whether a lease outlasts all that its holder may spend, learning holds a look, a call and the pauses, and a refusal
+    /// Whether a lease outlasts all that its holder may spend, finding the outcome leaves time for a look, a call and the pauses, and a refusal
     /// counts only when the lease of an unanswered sending is over.
     #[must_use]
     pub const fn is_sound(&self) -> bool {

@@ -4,7 +4,7 @@
 //! same call is tried again later. [`find_outcome`] ends within [`Limits::find_outcome`](super::Limits::find_outcome).
 //!
 //! The dangerous answer is the refusal. "Refused, and the books are empty" seems to mean that nothing happened. But if an
-//! earlier sending went unanswered, that sending may still be under way, and take effect after the refusal. So a refusal
+//! earlier sending went unanswered, it may still arrive, and take effect after the refusal. So a refusal
 //! counts only if every earlier sending was answered, or if the last sending without an answer is long past.
 
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::{CallError, ExternalSystem};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sending {
     /// The system outside may have forgotten the key, so the key no longer prevents a second effect. The call is sent only if
-    /// the books don't have it, and only if no earlier sending may be under way.
+    /// the system outside doesn't have it, and only if no earlier sending may still arrive.
     pub look_first: bool,
     /// An earlier sending went unanswered, less than
     /// [`Limits::refusal_counts_after`](super::Limits::refusal_counts_after) ago.
@@ -81,7 +81,7 @@ impl StillUnknown {
     }
 }
 
-/// Makes the call and learns its outcome, or learns the outcome from the books.
+/// Makes the call and finds out its outcome, or looks the outcome up.
 ///
 /// # Errors
 /// [`StillUnknown`], at the latest after [`Limits::find_outcome`](super::Limits::find_outcome).
@@ -152,7 +152,7 @@ async fn look_and_send<O: ExternalSystem>(
 }
 
 /// Sends the call, and sends it again only after a 5xx that is not stored. If no answer came, a repeat would most likely meet
-/// the first sending, still under way. A refusal does not change. If the system outside keeps no keys, each repeat could be a
+/// the first sending, not yet done. A refusal does not change. If the system outside keeps no keys, each repeat could be a
 /// second effect, so nothing is repeated.
 async fn send_with_quick_repeats<O: ExternalSystem>(
     system: &O,

@@ -55,9 +55,6 @@ pub(super) fn open(conn: &mut PgConnection, address: &Address) -> QueryResult<Op
 }
 
 /// How far the open external calls of these references are.
-///
-/// # Errors
-/// The database's.
 pub fn progress(
     conn: &mut PgConnection,
     account_id: Uuid,
@@ -73,9 +70,6 @@ pub fn progress(
 }
 
 /// The references of an account's parked external calls.
-///
-/// # Errors
-/// The database's.
 pub fn parked_references(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<Vec<String>> {
     external_calls::table
         .filter(external_calls::account_id.eq(account_id))
@@ -86,9 +80,6 @@ pub fn parked_references(conn: &mut PgConnection, account_id: Uuid) -> QueryResu
 }
 
 /// How many external calls are parked, of all accounts. An index has the open rows, which are few.
-///
-/// # Errors
-/// The database's.
 pub fn parked_count(conn: &mut PgConnection) -> QueryResult<i64> {
     let parked = external_calls::table
         .filter(external_calls::resolved_at.is_null())
@@ -117,9 +108,6 @@ pub struct Parked {
 }
 
 /// The parked external calls of all accounts, oldest first.
-///
-/// # Errors
-/// The database's.
 pub fn parked(conn: &mut PgConnection) -> QueryResult<Vec<Parked>> {
     external_calls::table
         .filter(external_calls::resolved_at.is_null())

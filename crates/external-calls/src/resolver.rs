@@ -75,7 +75,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         &self.counts
     }
 
-    /// Waits until all work under way has ended, for at most a lease.
+    /// Waits until all work that has begun is done, for at most a lease.
     pub async fn drain(&self) {
         self.tasks.close();
         let _ = tokio::time::timeout(O::LIMITS.lease, self.tasks.wait()).await;
@@ -99,8 +99,8 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         F: Fn(&mut PgConnection, &T) -> Result<Started<O::Call>, O::Error> + Send + Sync + 'static,
     {
         let this = self.clone();
-        // On purpose: a task of its own, so that the work goes on if the client leaves. If the client's departure could drop the
-        // work between COMMIT and call, nobody would work on the external call until its lease ends.
+        // A separate task, so that the work goes on if the client leaves. If the client's departure could drop the work between
+        // COMMIT and call, nobody would work on the external call until its lease ends.
         let whole = self.spawn(async move { this.begin_and_resolve(policy, account_id, request, body).await });
         whole.await.unwrap_or_else(|_| Err(idempotency::Error::Panicked.into()))
     }
@@ -158,7 +158,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         };
         match timeout_at((came_at + O::LIMITS.handler).into(), work).await {
             Ok(Ok(Ok(resolved))) => Answer { reply: resolved.reply, expires_at: resolved.expires_at, ..answer },
-            // Unknown so far. The work goes on, and a retry learns more.
+            // Unknown so far. The work goes on, and a retry finds out more.
             _ => self.as_it_is_now(answer, address, came_at).await,
         }
     }
@@ -256,7 +256,7 @@ fn now<O: ExternalSystem>(conn: &mut PgConnection, system: &O, address: &Address
     let seconds = if progress.parked {
         LONGEST_RETRY_AFTER
     } else if progress.attempts == 1 {
-        // The request's own work is under way. Mostly its outcome comes within moments.
+        // The request's own work goes on. Mostly its outcome comes within moments.
         1
     } else {
         (progress.next_attempt_at - Utc::now()).num_seconds() + 1

@@ -120,9 +120,8 @@ fn by_message(message: &str) -> Fault {
 /// Runs `work`. After a [`Fault::Reconnect`] the pool must not use the connection again. Returns the message of the first such
 /// fault too, for the log.
 ///
-/// On purpose: this function marks the connection's transaction manager as broken, so that r2d2, and every other pool that asks
-/// Diesel, closes the connection. The function replaces the connection's instrumentation, and passes each event on to
-/// Diesel's default instrumentation.
+/// It marks the connection's transaction manager as broken, so that r2d2, and every other pool that asks Diesel, closes the
+/// connection. It replaces the connection's instrumentation, and passes each event on to Diesel's default one.
 pub fn watched<R>(conn: &mut PgConnection, work: impl FnOnce(&mut PgConnection) -> R) -> (R, Option<String>) {
     let cause = Arc::new(OnceLock::new());
     let found = Arc::clone(&cause);

@@ -99,9 +99,6 @@ impl From<Option<bool>> for OnRetry {
 ///
 /// A page walks the index on (account, id). With `key`, the page walks the same index and skips other keys. An index on the key
 /// would make every request write more, only to make support faster.
-///
-/// # Errors
-/// The database's.
 pub fn list(
     conn: &mut PgConnection,
     account_id: Uuid,
@@ -112,7 +109,7 @@ pub fn list(
     let expired = || idempotency_keys::expires_at.le(diesel::dsl::now.into_sql::<Timestamptz>().nullable());
     let mut query = idempotency_keys::table
         .filter(idempotency_keys::account_id.eq(account_id))
-        // On purpose: this condition is always true. PostgreSQL uses the partial index only for queries that state it, and
+        // This condition is always true. PostgreSQL uses the partial index only for queries that state it, and
         // only this list should use the index.
         .filter(diesel::dsl::sql::<Bool>("route <> ''"))
         .select((
@@ -141,9 +138,6 @@ pub fn list(
 /// Rewrites stored replies of an account, for example to erase a person's name. `rewrite` gets the body of each reply, and
 /// returns the new one if it changes. One call looks at `rows` records, the newest that are older than `before`
 /// ([`Uuid::max`] at first). Returns the id of the oldest one, and how many changed.
-///
-/// # Errors
-/// The database's.
 pub fn rewrite_replies(
     conn: &mut PgConnection,
     account_id: Uuid,
@@ -175,9 +169,6 @@ pub fn rewrite_replies(
 pub const SWEEP_BATCH: u16 = 5_000;
 
 /// Deletes up to [`SWEEP_BATCH`] expired records. The next sweep deletes the records that another transaction has locked.
-///
-/// # Errors
-/// The database's.
 pub fn sweep(conn: &mut PgConnection) -> QueryResult<Swept> {
     // The candidates are found without a lock, over all accounts. Then each account's records are locked by a statement with
     // the account's id, since a distributed database needs the id.
@@ -225,9 +216,6 @@ fn delete_expired(conn: &mut PgConnection, account_id: Uuid, places: &[String]) 
 }
 
 /// Deletes the record at an address, if the record is expired.
-///
-/// # Errors
-/// The database's.
 pub(crate) fn remove_expired(conn: &mut PgConnection, address: &Address) -> QueryResult<usize> {
     let record = idempotency_keys::table.find((address.account_id, &address.scope, &address.key));
     let now = diesel::dsl::now.into_sql::<Timestamptz>().nullable();

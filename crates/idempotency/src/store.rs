@@ -131,7 +131,7 @@ pub(crate) fn claim(conn: &mut PgConnection, claim: &Claim) -> QueryResult<Claim
 /// Tries the advisory lock and reads the record, in one round trip. This is SQL text, because Diesel can't express a join with
 /// a function's result. The query fragment has a static id, so that each connection plans the statement once.
 ///
-/// On purpose: the lock is in a sub-select, so that PostgreSQL calls the volatile function once, before the join. The lock only
+/// The lock is in a sub-select, so that PostgreSQL calls the volatile function once, before the join. The lock only
 /// saves work. The primary key makes the protocol right, see [`record`].
 struct ClaimStatement<'a>(&'a Claim);
 
@@ -167,7 +167,7 @@ impl QueryFragment<Pg> for ClaimStatement<'_> {
 /// Writes the record with its reply: one plain INSERT.
 ///
 /// The primary key decides. If another transaction has committed a record of this key since the claim, the INSERT fails.
-/// On purpose: the error becomes a serialization failure, so that the whole transaction runs again. The next claim finds the
+/// The error becomes a serialization failure, so that the whole transaction runs again. The next claim finds the
 /// record.
 pub(crate) fn record(conn: &mut PgConnection, claim: &Claim, reply: Reply, ttl: Duration) -> QueryResult<Record> {
     let Claim { address, id, route, request_id, fingerprint_version, fingerprint, .. } = claim;
@@ -215,18 +215,12 @@ fn run_again_if_taken(refusal: DieselError) -> DieselError {
 }
 
 /// Reads a record without a lock: good for an answer, not for a decision to write.
-///
-/// # Errors
-/// The database's.
 pub fn find(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Record>> {
     record_at!(address).first(conn).optional()
 }
 
 /// Locks an existing record until the transaction ends, and reads it under the lock. Every change to a record locks it
 /// first, so that the record can't change between the decision and the write.
-///
-/// # Errors
-/// The database's.
 pub fn lock(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Record>> {
     record_at!(address).for_update().first(conn).optional()
 }

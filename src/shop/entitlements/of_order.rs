@@ -40,9 +40,6 @@ pub(crate) fn grant_of_order(conn: &mut PgConnection, account_id: Uuid, order: &
 }
 
 /// Revokes the order's entitlements that are not revoked yet.
-///
-/// # Errors
-/// The database's.
 pub(crate) fn revoke_of_order(conn: &mut PgConnection, account_id: Uuid, order_id: Uuid) -> Result<(), ApiError> {
     let granted: Vec<Uuid> = entitlements::table
         .filter(entitlements::account_id.eq(account_id))

@@ -70,7 +70,7 @@ pub(super) fn place(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -
     Ok(order)
 }
 
-/// The products of the order, one for each item. On purpose: no lock, so that an unlimited product is never a hot row.
+/// The products of the order, one for each item. They are not locked, so that an unlimited product is never a hot row.
 fn offers(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -> Result<Vec<Offer>, ApiError> {
     let skus: Vec<_> = new.items.iter().map(|item| item.sku.as_str()).collect();
     let found: Vec<Offer> = products::table

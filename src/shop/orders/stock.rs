@@ -9,9 +9,6 @@ use idempotency::Prepared;
 
 /// Locks products until the transaction ends, in the order of their SKUs. Returns how many units of each are left. None: the
 /// product is unlimited.
-///
-/// # Errors
-/// The database's.
 pub(super) fn lock_stock<'a>(
     conn: &mut PgConnection,
     account_id: Uuid,
@@ -27,9 +24,6 @@ pub(super) fn lock_stock<'a>(
 }
 
 /// Reserves `quantity` units of a locked product, or gives units back if `quantity` is negative. Returns the new `reserved`.
-///
-/// # Errors
-/// The database's.
 pub(super) fn move_reserved(conn: &mut PgConnection, account_id: Uuid, sku: &str, quantity: i64) -> QueryResult<i64> {
     let product = diesel::update(products::table.find((account_id, sku)));
     let moved = product.set(products::reserved.eq(products::reserved + quantity)).returning(products::reserved);

@@ -135,7 +135,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// The version of the terms, for `If-Match`. On purpose: an order that reserves units doesn't change the version, so that a
+    /// The version of the terms, for `If-Match`. An order that reserves units doesn't change the version, so that a
     /// PUT succeeds on a product that sells.
     pub(super) fn etag(&self) -> EntityTag {
         let grants = (&self.grant_feature, self.grant_units, self.grant_days);

@@ -1,4 +1,4 @@
-//! A toy service that lifts both modules: fines, and a call to a provider for the payment of a fine.
+//! A toy service that uses both crates: fines, and a call to a provider for the payment of a fine.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -88,7 +88,7 @@ impl Hook {
     }
 }
 
-/// The provider, as the external call module sees it. With `SLOW`, the module's own time limits apply.
+/// The provider, as the crate sees it. With `SLOW`, the crate's own time limits apply.
 #[derive(Clone)]
 pub struct Fines<const SLOW: bool = false> {
     url: String,

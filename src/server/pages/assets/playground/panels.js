@@ -14,7 +14,7 @@ const PANELS = [
     name: "records", title: "Idempotency records", one: "record", id: (row) => row.id, source: "GET /v1/idempotency-keys?key=",
     row: (row) => [
       h("code", { class: "grow" }, row.key), h("span", { class: `state ${row.state}` }, row.state), String(row.status),
-      row.expires_at ? h("span", {}, "lives ", h("time-left", { until: row.expires_at })) : h("span", {}, "until it is settled"),
+      row.expires_at ? h("span", {}, "lives ", h("time-left", { until: row.expires_at })) : h("span", {}, "until it is resolved"),
     ],
   },
   {
