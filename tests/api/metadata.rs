@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::app::{Answer, App, Client};
+use crate::binary::printed;
 use crate::paying::until_final;
 
 /// An order with this metadata.
@@ -127,4 +128,37 @@ async fn the_tables_take_only_maps() {
         let fault = diesel::connection::SimpleConnection::batch_execute(&mut conn, &wrong).unwrap_err();
         assert!(fault.to_string().contains(&format!("{table}_metadata_is_an_object")), "{fault}");
     }
+}
+
+#[tokio::test]
+async fn metadata_is_erased_with_the_customer() {
+    let app = App::start().await;
+    let private = json!({"metadata": "Lovelace", "note": "\"metadata\":{\"\\"});
+    let made = order(&app, "o", &private).await.expect(201);
+    let paid = charge(&app, "c", &made.id(), "pm_card_visa", &private).await.expect(201);
+    let refunds = format!("/v1/charges/{}/refunds", paid.id());
+    let refunded = app.post(&refunds, "r", json!({"metadata": private})).await.expect(201);
+    let other = json!({"customer": "bob", "items": [{"sku": "sticker", "quantity": 1}], "metadata": private});
+    app.post("/v1/orders", "other", other).await.expect(201);
+
+    printed(&app.database, &["erase-customer", "acme", "ada", "--yes"]);
+
+    for (table, text, left) in [
+        ("orders", "metadata::text", 1),
+        ("charges", "metadata::text", 0),
+        ("refunds", "metadata::text", 0),
+        ("events", "data::text", 1),
+        ("idempotency_keys", "convert_from(body, 'UTF8')", 1),
+    ] {
+        assert_eq!(app.count(&format!("{table} WHERE {text} LIKE '%Lovelace%'")), left, "{table}");
+    }
+    // A retry gets its reply without the metadata. The books stay.
+    let again = charge(&app, "c", &made.id(), "pm_card_visa", &private).await.expect(201);
+    assert!(again.is_replay());
+    assert_eq!(again.json()["metadata"], json!({}));
+    assert_eq!(again.body, paid.body.replace(&private.to_string(), "{}"));
+    let again = app.post(&refunds, "r", json!({"metadata": private})).await.expect(201);
+    assert_eq!(again.body, refunded.body.replace(&private.to_string(), "{}"));
+    let of_bob = app.get("/v1/orders?customer=bob").await.expect(200).json();
+    assert_eq!(of_bob["data"][0]["metadata"], private);
 }
