@@ -1,7 +1,7 @@
-//! Payments: the two endpoints that call the gateway, and the gateway as the external call module needs it.
+//! Payments: the two endpoints that call the gateway, and the gateway as the crate `external-calls` needs it.
 //!
 //! This is the second pattern in use. A handler shows its first transaction. [`Payments`] says how a call is sent, looked up and
-//! applied, for charges and refunds together. `external call/` does the rest.
+//! applied, for charges and refunds together. The crate `external-calls` does the rest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,7 +139,7 @@ impl Call {
     }
 }
 
-/// The gateway, as the external call module sees it.
+/// The gateway, as the crate `external-calls` sees it.
 #[derive(Clone)]
 pub struct Payments(pub Arc<dyn Gateway>);
 
