@@ -33,7 +33,7 @@ impl Rule for Map {
         if entries().count() > self.most {
             faults.add(format!("must have at most {} keys", self.most));
         } else if let Some(fault) = entries().find_map(|(key, _)| self.key.fault(key)) {
-            faults.add(format!("has a key that {fault}"));
+            faults.add(format!("every key {fault}"));
         }
         let good = entries().take(self.most).filter(|(key, _)| self.key.fault(key).is_none());
         let mut map = Some(BTreeMap::new());
