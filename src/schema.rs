@@ -36,6 +36,7 @@ diesel::table! {
         created_at -> Timestamptz,
         #[max_length = 255]
         gateway_id -> Nullable<Varchar>,
+        metadata -> Jsonb,
     }
 }
 
@@ -92,6 +93,7 @@ diesel::table! {
         amount -> Int8,
         items -> Jsonb,
         created_at -> Timestamptz,
+        metadata -> Jsonb,
     }
 }
 
@@ -129,6 +131,7 @@ diesel::table! {
         #[max_length = 255]
         gateway_id -> Nullable<Varchar>,
         failure_code -> Nullable<Text>,
+        metadata -> Jsonb,
     }
 }
 

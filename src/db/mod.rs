@@ -11,6 +11,7 @@
 //! Not done here: work does not run again, except for reads. Only the work knows whether it may run twice.
 
 mod connection;
+mod jsonb;
 mod migrate;
 mod outage;
 mod pool;
@@ -26,6 +27,7 @@ use uuid::Uuid;
 
 use self::connection::Server;
 pub use self::connection::with_client_limits;
+pub use self::jsonb::Jsonb;
 pub use self::migrate::{MigrateError, Migrations, migrate, unknown_migrations};
 use self::pool::{Connections, Threads};
 use self::readiness::Readiness;

@@ -8,6 +8,7 @@ mod error;
 mod faults;
 mod forms;
 mod list;
+mod maps;
 mod object;
 pub mod problems;
 pub mod rules;

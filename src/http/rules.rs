@@ -10,6 +10,8 @@ use utoipa::openapi::{RefOr, Schema};
 use super::faults::Faults;
 pub use super::forms::{Form, is_slug};
 pub(crate) use super::forms::{slug, time, uuid};
+pub use super::maps::Map;
+pub(crate) use super::maps::map;
 use super::object::{Object, read_object};
 
 /// What a value must be.
@@ -43,6 +45,21 @@ pub struct Text {
     max: usize,
 }
 
+impl Text {
+    /// What is wrong with the text.
+    pub(super) fn fault(self, text: &str) -> Option<String> {
+        if text.is_empty() {
+            Some("must have at least 1 character".to_owned())
+        } else if text.chars().nth(self.max).is_some() {
+            Some(format!("must have at most {} characters", self.max))
+        } else if text.chars().any(char::is_control) {
+            Some("must not have control characters".to_owned())
+        } else {
+            None
+        }
+    }
+}
+
 impl Rule for Text {
     type Value = String;
 
@@ -51,16 +68,13 @@ impl Rule for Text {
             faults.add("must be a string");
             return None;
         };
-        if text.is_empty() {
-            faults.add("must have at least 1 character");
-        } else if text.chars().nth(self.max).is_some() {
-            faults.add(format!("must have at most {} characters", self.max));
-        } else if text.chars().any(char::is_control) {
-            faults.add("must not have control characters");
-        } else {
-            return Some(text.clone());
+        match self.fault(text) {
+            None => Some(text.clone()),
+            Some(fault) => {
+                faults.add(fault);
+                None
+            }
         }
-        None
     }
 
     fn schema(&self) -> Value {

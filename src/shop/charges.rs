@@ -3,6 +3,8 @@
 
 pub mod reads;
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -10,12 +12,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::db::Jsonb;
 use crate::gateway::{End, Outcome, Payment, currency};
 use crate::http::ApiError;
 use crate::http::object;
 use crate::http::problems::{CARD_DECLINED, GATEWAY_FAILED, ORDER_NOT_PAYABLE, PAYMENT_IN_PROGRESS};
 use crate::http::rules::{text, uuid};
 use crate::schema::charges;
+use crate::shop::metadata::{METADATA, Metadata};
 use crate::shop::payments::{NO_CODE, Payments};
 use crate::shop::processing::{NoColumn, Processed, Unset, no_column, with_progress};
 use crate::shop::status::{OrderStatus, PaymentStatus};
@@ -40,10 +44,13 @@ object! {
         /// The name of a stored payment method at the gateway.
         #[example = "pm_card_visa"]
         pub payment_method: String = text(255),
+        /// Your own data about the charge. It is returned and never interpreted.
+        #[example = serde_json::json!({"invoice": "2027-0042"})]
+        pub metadata: Option<BTreeMap<String, String>> = METADATA,
     }
 }
 
-/// A charge, as the API shows it and as the table has it.
+/// A charge pays the whole of an order.
 #[derive(Debug, Serialize, ToSchema, Queryable, Selectable)]
 #[diesel(table_name = charges, check_for_backend(diesel::pg::Pg))]
 pub struct Charge {
@@ -51,7 +58,7 @@ pub struct Charge {
     pub id: Uuid,
     /// The order that the charge pays.
     pub order_id: Uuid,
-    /// The status.
+    /// `processing`: the outcome is not known yet. `succeeded`: the money moved. `failed`: no money moved.
     pub status: PaymentStatus,
     /// The order's amount, in minor units.
     pub amount: i64,
@@ -66,13 +73,17 @@ pub struct Charge {
     pub failure_code: Option<String>,
     /// The charge's name at the gateway: `metadata[reference]` of its PaymentIntent.
     pub reference: String,
-    /// The PaymentIntent. Null until it is known, and if the gateway made none.
+    /// The id of the gateway's PaymentIntent. Null until it is known, and if the gateway made none.
     #[schema(required)]
     pub gateway_id: Option<String>,
-    /// How far the external call is. Null when the charge is final.
+    /// What the server does about an outcome that it doesn't know yet. Null when the status is final: `succeeded` or `failed`.
+    /// While it is not null, get the charge again in a while, or repeat its request with the same key.
     #[schema(required)]
     #[diesel(select_expression = no_column(), select_expression_type = NoColumn, deserialize_as = Unset)]
     pub processing: Option<Progress>,
+    /// Your own data, as the request had it.
+    #[diesel(deserialize_as = Jsonb<Metadata>)]
+    pub metadata: BTreeMap<String, String>,
     /// The key of the request that made the charge.
     pub idempotency_key: String,
     /// The id of the request that made the charge.
@@ -142,6 +153,7 @@ pub(crate) fn insert(
             charges::reference.eq(&made_by.reference),
             charges::idempotency_key.eq(&made_by.key),
             charges::request_id.eq(made_by.request_id),
+            charges::metadata.eq(Jsonb(new.metadata.clone().unwrap_or_default())),
         ))
         // The order is locked and pending, and an order has one live charge. So a conflict means a payment under way.
         .on_conflict_do_nothing()

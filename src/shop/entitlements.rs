@@ -101,7 +101,7 @@ object! {
     }
 }
 
-/// An entitlement, as the API shows it.
+/// An entitlement: what a customer may use, how much of it, and until when.
 #[derive(Debug, Serialize, Queryable, Selectable, ToSchema)]
 #[diesel(table_name = entitlements, check_for_backend(diesel::pg::Pg))]
 pub struct Entitlement {

@@ -104,7 +104,7 @@ impl Serialize for Cursor {
     }
 }
 
-/// An event, as the API shows it.
+/// An event: one change of one object.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Event {
     /// UUIDv7.

@@ -6,6 +6,8 @@
 
 pub mod reads;
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -14,6 +16,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 pub(crate) use self::reads::find;
+use crate::db::Jsonb;
 use crate::gateway::{self, End, Outcome, currency};
 use crate::http::ApiError;
 use crate::http::object;
@@ -21,6 +24,7 @@ use crate::http::problems::{CHARGE_NOT_REFUNDABLE, GATEWAY_FAILED, PAYMENT_IN_PR
 use crate::http::rules::int;
 use crate::schema::{charges as charges_table, refunds};
 use crate::shop::charges;
+use crate::shop::metadata::{METADATA, Metadata};
 use crate::shop::payments::{NO_CODE, Payments};
 use crate::shop::processing::{NoColumn, Processed, Unset, no_column};
 use crate::shop::status::{OrderStatus, PaymentStatus};
@@ -43,10 +47,13 @@ object! {
         /// Minor units. If missing: all that is left.
         #[example = 500]
         pub amount: Option<i64> = int(1, MAX_SAFE_INTEGER),
+        /// Your own data about the refund. It is returned and never interpreted.
+        #[example = serde_json::json!({"reason": "damaged"})]
+        pub metadata: Option<BTreeMap<String, String>> = METADATA,
     }
 }
 
-/// A refund, as the API shows it and as the table has it.
+/// A refund gives back a part of a charge, or all of it.
 #[derive(Debug, Serialize, ToSchema, Queryable, Selectable)]
 #[diesel(table_name = refunds, check_for_backend(diesel::pg::Pg))]
 pub struct Refund {
@@ -54,7 +61,7 @@ pub struct Refund {
     pub id: Uuid,
     /// The refunded charge.
     pub charge_id: Uuid,
-    /// The status.
+    /// `processing`: the outcome is not known yet. `succeeded`: the money moved. `failed`: no money moved.
     pub status: PaymentStatus,
     /// In minor units.
     pub amount: i64,
@@ -62,16 +69,20 @@ pub struct Refund {
     pub currency: String,
     /// The refund's name at the gateway: its `metadata[reference]` there.
     pub reference: String,
-    /// The refund at the gateway. Null until it is known, and if the gateway made none.
+    /// The id of the refund at the gateway. Null until it is known, and if the gateway made none.
     #[schema(required)]
     pub gateway_id: Option<String>,
     /// Why the refund failed. Null if it did not fail.
     #[schema(required)]
     pub failure_code: Option<String>,
-    /// How far the external call is. Null when the refund is final.
+    /// What the server does about an outcome that it doesn't know yet. Null when the status is final: `succeeded` or `failed`.
+    /// While it is not null, get the refund again in a while, or repeat its request with the same key.
     #[schema(required)]
     #[diesel(select_expression = no_column(), select_expression_type = NoColumn, deserialize_as = Unset)]
     pub processing: Option<Progress>,
+    /// Your own data, as the request had it.
+    #[diesel(deserialize_as = Jsonb<Metadata>)]
+    pub metadata: BTreeMap<String, String>,
     /// The key of the request that made the refund.
     pub idempotency_key: String,
     /// The id of the request that made the refund.
@@ -148,6 +159,7 @@ pub(crate) fn insert(
             refunds::reference.eq(&made_by.reference),
             refunds::idempotency_key.eq(&made_by.key),
             refunds::request_id.eq(made_by.request_id),
+            refunds::metadata.eq(Jsonb(new.metadata.clone().unwrap_or_default())),
         ))
         .returning(Refund::as_returning())
         .get_result(conn)?;

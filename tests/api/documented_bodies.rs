@@ -51,6 +51,18 @@ fn variants(schema: &'static Value, body: &Value, at: &str, found: &mut Vec<Vari
         items.pop();
         add(json!(items), true);
     }
+    if let Some(limit) = schema["maxProperties"].as_u64() {
+        let entries = |count: u64| (0..count).map(|number| (format!("key-{number}"), json!("x"))).collect();
+        add(Value::Object(entries(limit)), true);
+        add(Value::Object(entries(limit + 1)), false);
+        let longest = "k".repeat(usize::try_from(schema["propertyNames"]["maxLength"].as_u64().unwrap()).unwrap());
+        for (key, allowed) in [(longest.clone(), true), (format!("{longest}k"), false), (String::new(), false)] {
+            add(json!({key: "x"}), allowed);
+        }
+        add(json!({"a\u{1}": "x"}), false);
+        let (key, _) = body.as_object().unwrap().iter().next().unwrap();
+        variants(&schema["additionalProperties"], &body[key], &format!("{at}/{key}"), found);
+    }
     if let Some(properties) = schema["properties"].as_object() {
         assert_eq!(
             schema["additionalProperties"], false,
@@ -79,14 +91,15 @@ async fn the_schemas_and_the_server_have_the_same_limits() {
     let app = App::start().await;
     let grants = json!({"feature": "pro", "units": 5, "days": 30});
     let terms = json!({"name": "Mug", "unit_amount": 5, "currency": "EUR", "stock": 5, "grants": grants});
-    let order = json!({"customer": "ada", "items": [{"sku": "sticker", "quantity": 1}]});
-    let charge = json!({"order_id": uuid::Uuid::nil(), "payment_method": "pm_card_visa"});
+    let metadata = json!({"number": "A-1001"});
+    let order = json!({"customer": "ada", "items": [{"sku": "sticker", "quantity": 1}], "metadata": metadata});
+    let charge = json!({"order_id": uuid::Uuid::nil(), "payment_method": "pm_card_visa", "metadata": metadata});
     let grant = json!({"customer": "ada", "feature": "pro", "units": 5, "expires_at": "2099-01-01T00:00:00Z"});
     let bodies = [
         ("PUT", "/v1/products/{sku}", terms),
         ("POST", "/v1/orders", order),
         ("POST", "/v1/charges", charge),
-        ("POST", "/v1/charges/{id}/refunds", json!({"amount": 5})),
+        ("POST", "/v1/charges/{id}/refunds", json!({"amount": 5, "metadata": metadata})),
         ("POST", "/v1/entitlements", grant),
         ("POST", "/v1/entitlements/{id}/consume", json!({"units": 5})),
     ];

@@ -42,6 +42,7 @@ mod leaving;
 mod limits;
 mod local_run;
 mod log_lines;
+mod metadata;
 mod metrics;
 mod one_transaction;
 mod openapi;

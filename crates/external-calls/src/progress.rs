@@ -14,15 +14,15 @@ use super::schema::external_calls;
 use crate::Limits;
 use idempotency::Address;
 
-/// How far an open external call is.
+/// The attempts to learn an outcome that is not known yet.
 #[derive(Clone, Copy, Debug, Queryable, Serialize)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Progress {
-    /// Leases taken so far.
+    /// Attempts so far.
     pub attempts: i32,
-    /// When the next lease may be taken, if the external call is not parked.
+    /// When the next attempt is due, unless `parked`.
     pub next_attempt_at: DateTime<Utc>,
-    /// Whether the resolver has stopped trying, until a person resumes the external call.
+    /// True: the attempts have ended without an outcome. A person must look and resume them.
     pub parked: bool,
 }
 

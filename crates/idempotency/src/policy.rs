@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::error::Error;
 
-/// An endpoint's promise to clients that retry. One constant drives the handler, the policy table and the documentation.
+/// An endpoint's promise to clients that retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Policy {

@@ -30,7 +30,7 @@ pub(super) fn schemas(api: &Api) -> Value {
         let mut schema = schemas[name].clone();
         schema["description"] = json!(format!("A {} whose outcome is not known yet.", name.to_lowercase()));
         schema["properties"]["status"] =
-            json!({"type": "string", "enum": ["processing"], "description": "The status."});
+            json!({"type": "string", "enum": ["processing"], "description": "The outcome is not known yet."});
         schema["properties"]["processing"] = reference("Progress");
         schemas.insert(format!("{PROCESSING}{name}"), schema);
     }

@@ -1,33 +1,31 @@
 //! An order: its row, its lines, its lock.
 
-use std::io::Write as _;
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use diesel::deserialize::{self, FromSql, FromSqlRow};
-use diesel::expression::AsExpression;
-use diesel::pg::{Pg, PgConnection, PgValue};
+use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::serialize::{self, IsNull, Output, ToSql};
-use diesel::sql_types::Jsonb;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::db::Jsonb;
 use crate::http::ApiError;
 use crate::schema::orders;
 use crate::shop::events;
+use crate::shop::metadata::Metadata;
 use crate::shop::products::Grants;
 use crate::shop::status::OrderStatus;
 use idempotency::Prepared;
 
-/// An order, as the API shows it.
+/// An order of products at the prices when it was made.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Order {
     /// UUIDv7.
     pub id: Uuid,
     /// The merchant's name for its customer.
     pub customer: String,
-    /// The status.
+    /// `pending`: not paid yet. `paid`, `canceled` before a payment, or `refunded` in full.
     pub status: OrderStatus,
     /// ISO 4217.
     pub currency: String,
@@ -35,6 +33,8 @@ pub struct Order {
     pub amount: i64,
     /// The items, in the order of the request.
     pub items: Vec<Item>,
+    /// Your own data, as the request had it.
+    pub metadata: BTreeMap<String, String>,
     /// When the order was made.
     pub created_at: DateTime<Utc>,
 }
@@ -67,8 +67,11 @@ pub(crate) struct Row {
     pub status: OrderStatus,
     pub currency: String,
     pub amount: i64,
+    /// In the order of the request.
     #[diesel(column_name = items)]
-    pub lines: Lines,
+    pub lines: Jsonb<Vec<Line>>,
+    #[diesel(deserialize_as = Jsonb<Metadata>)]
+    pub metadata: Metadata,
     pub created_at: DateTime<Utc>,
 }
 
@@ -81,6 +84,7 @@ impl From<&Row> for Order {
             currency: row.currency.clone(),
             amount: row.amount,
             items: row.lines.0.iter().map(Item::from).collect(),
+            metadata: row.metadata.clone(),
             created_at: row.created_at,
         }
     }
@@ -128,29 +132,4 @@ pub(crate) struct Line {
     pub reserves: bool,
     /// What the payment of one unit grants to the customer.
     pub grants: Option<Grants>,
-}
-
-/// All lines, in the order of the request.
-#[derive(Clone, Debug, FromSqlRow, AsExpression)]
-#[diesel(sql_type = Jsonb)]
-pub(crate) struct Lines(pub Vec<Line>);
-
-/// On the wire, this byte comes before the text of each jsonb.
-const JSONB_VERSION: u8 = 1;
-
-impl ToSql<Jsonb, Pg> for Lines {
-    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
-        out.write_all(&[JSONB_VERSION])?;
-        serde_json::to_writer(out, &self.0)?;
-        Ok(IsNull::No)
-    }
-}
-
-impl FromSql<Jsonb, Pg> for Lines {
-    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        match value.as_bytes() {
-            [JSONB_VERSION, json @ ..] => Ok(Self(serde_json::from_slice(json)?)),
-            _ => Err("this version of jsonb is not known".into()),
-        }
-    }
 }

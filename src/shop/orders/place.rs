@@ -1,6 +1,6 @@
 //! Placing an order: offers, one currency, stock, the order, its event. `place` runs in the order in which it reads.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::iter::zip;
 
 use diesel::pg::PgConnection;
@@ -8,13 +8,15 @@ use diesel::prelude::*;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::order::{Line, Lines, Order, Row};
+use super::order::{Line, Order, Row};
 use super::stock::{lock_stock, move_reserved};
+use crate::db::Jsonb;
 use crate::http::ApiError;
 use crate::http::object;
 use crate::http::problems::{MIXED_CURRENCIES, OUT_OF_STOCK, UNKNOWN_PRODUCT};
 use crate::http::rules::{int, list, slug};
 use crate::schema::{orders, products};
+use crate::shop::metadata::METADATA;
 use crate::shop::products::Grants;
 use crate::shop::status::OrderStatus;
 use crate::shop::{CUSTOMER, events};
@@ -31,6 +33,9 @@ object! {
         customer: String = CUSTOMER,
         /// What is ordered. No two items have the same SKU.
         items: Vec<NewItem> = list(1, MAX_ITEMS, ("sku", |item: &NewItem| &item.sku)),
+        /// Your own data about the order, such as its number in your system. It is returned and never interpreted.
+        #[example = json!({"order_number": "A-1001"})]
+        metadata: Option<BTreeMap<String, String>> = METADATA,
     }
 }
 
@@ -140,7 +145,8 @@ fn insert(
             orders::status.eq(OrderStatus::Pending),
             orders::currency.eq(currency),
             orders::amount.eq(amount),
-            orders::items.eq(Lines(lines)),
+            orders::items.eq(Jsonb(lines)),
+            orders::metadata.eq(Jsonb(new.metadata.clone().unwrap_or_default())),
         ))
         .returning(Row::as_returning())
         .get_result(conn)?;

@@ -80,7 +80,7 @@ const CURRENCY: Form<Currency> = Form {
     schema: || json!({"type": "string", "pattern": "^[A-Z]{3}$"}),
 };
 
-/// A product, as the API shows it.
+/// A product of the catalogue.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Product {
     /// The SKU.

@@ -1,0 +1,58 @@
+//! Metadata: the client's own data about an order, a charge or a refund. It is stored, returned and never interpreted, and it
+//! never goes to the gateway.
+
+use std::collections::BTreeMap;
+
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use serde::de::IgnoredAny;
+use uuid::Uuid;
+
+use crate::db::Jsonb;
+use crate::http::rules::{Map, map, text};
+use crate::schema::{charges, refunds};
+
+/// As many and as long as at Stripe, except for the number of keys: the reply stays well below the limit of the record.
+pub(crate) const METADATA: Map = map(20, text(40), text(500));
+
+/// The map.
+pub type Metadata = BTreeMap<String, String>;
+
+impl From<Jsonb<Self>> for Metadata {
+    fn from(column: Jsonb<Self>) -> Self {
+        column.0
+    }
+}
+
+/// Erases the metadata of the charges and refunds of these orders, which are locked. Returns the ids of both.
+///
+/// # Errors
+/// The database's.
+pub(super) fn erase(conn: &mut PgConnection, account_id: Uuid, orders: &[Uuid]) -> QueryResult<Vec<Uuid>> {
+    let of_orders = charges::table.filter(charges::account_id.eq(account_id)).filter(charges::order_id.eq_any(orders));
+    let mut ids: Vec<Uuid> = of_orders.select(charges::id).order(charges::id).for_update().load(conn)?;
+    let of_charges = refunds::table.filter(refunds::account_id.eq(account_id)).filter(refunds::charge_id.eq_any(&ids));
+    let refund_ids: Vec<Uuid> = of_charges.select(refunds::id).order(refunds::id).for_update().load(conn)?;
+    diesel::update(charges::table)
+        .filter(charges::account_id.eq(account_id))
+        .filter(charges::id.eq_any(&ids))
+        .set(charges::metadata.eq(Jsonb(Metadata::new())))
+        .execute(conn)?;
+    diesel::update(refunds::table)
+        .filter(refunds::account_id.eq(account_id))
+        .filter(refunds::id.eq_any(&refund_ids))
+        .set(refunds::metadata.eq(Jsonb(Metadata::new())))
+        .execute(conn)?;
+    ids.extend(refund_ids);
+    Ok(ids)
+}
+
+/// The reply with no metadata. Nothing else in its bytes changes. None: it has none.
+pub(super) fn erased_in(reply: &str) -> Option<String> {
+    // A string has no quote without a backslash before it, and no text of the metadata is an object. So this is the member.
+    let start = reply.find("\"metadata\":{\"")? + "\"metadata\":".len();
+    let mut map = serde_json::Deserializer::from_str(&reply[start..]).into_iter::<IgnoredAny>();
+    map.next()?.ok()?;
+    let end = start + map.byte_offset();
+    Some(format!("{}{{}}{}", &reply[..start], &reply[end..]))
+}
