@@ -33,6 +33,7 @@ mod errors;
 mod events;
 mod failover;
 mod fairness;
+mod feed_bounds;
 mod filters;
 mod full_disk;
 mod gateway_faults;
