@@ -1,37 +1,47 @@
 //! Erases a person: a customer gets a random name everywhere in the database. The random name says nothing about the person.
 //!
-//! Guarantees: orders, entitlements, events and stored replies change in one transaction. Amounts, ids, times and everything
-//! else stay, so the books add up as before. A retry of an order still gets its reply, with the new name in the reply.
+//! Guarantees: orders, entitlements, events and stored replies get the name, in batches, each in a short transaction. So an erasure
+//! never stands in the way of requests for long, and takes an account of any size. If it is interrupted, the next run erases the
+//! rest. Amounts, ids, times and everything else stay, so the books add up as before. A retry of an order still gets its reply,
+//! with the new name in the reply.
 //!
 //! Not reached: back-ups, logs, and the data of clients and of the gateway. Idempotency keys and names of payment methods are
 //! the client's own words: a client must not put a person's name into them. A request of the customer that runs at the same
 //! time keeps the old name: if there was such a request, erase the customer again.
 
-use diesel::dsl::sql;
+use std::cell::Cell;
+
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Bytea, Text};
+use idempotency::rewrite_replies;
 use serde_json::Value;
 use uuid::Uuid;
 
-use self::schema::idempotency_keys;
 use crate::schema::{entitlements, events, orders};
 
-/// The columns that this file needs. The idempotency module does not export its schema.
-mod schema {
-    diesel::table! {
-        idempotency_keys (account_id, scope, key) {
-            account_id -> Uuid,
-            scope -> Varchar,
-            key -> Varchar,
-            id -> Uuid,
-            body -> Bytea,
-        }
+/// Rows of one transaction. To read so many events takes some 20 ms, and to change them all well below a second: a request that
+/// meets one of their locks has 3 s.
+const BATCH: i64 = 1000;
+
+/// What to do with the rows that name the customer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Only count them.
+    Count,
+    /// Give them this name.
+    Rename(String),
+}
+
+impl Mode {
+    /// A random name, so that it leads nobody to the person. The same in all rows, so that the customer's orders stay together.
+    #[must_use]
+    pub fn rename() -> Self {
+        Self::Rename(format!("erased-{}", Uuid::new_v4().simple()))
     }
 }
 
-/// The number of rows that had the name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The number of rows that have, or had, the name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Erased {
     /// Orders.
     pub orders: usize,
@@ -43,81 +53,138 @@ pub struct Erased {
     pub events: usize,
 }
 
-/// Gives the customer of an account a new name. Returns the new name, and the number of rows that got it.
+impl Erased {
+    /// Whether nothing has the name.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A customer of an account.
+struct Person<'a> {
+    account_id: Uuid,
+    name: &'a str,
+    mode: &'a Mode,
+}
+
+/// One batch of the rows behind an id. Returns the last id, if there may be more, and the number of rows with the name.
+type Step<'a> = fn(&Person<'a>, &mut PgConnection, Uuid) -> QueryResult<(Option<Uuid>, usize)>;
+
+/// Gives the customer of an account a new name, or counts the rows with the old one. `progress` gets the numbers after each batch.
 ///
 /// # Errors
-/// A database error. Then nothing has changed.
-pub fn erase_customer(conn: &mut PgConnection, account_id: Uuid, customer: &str) -> QueryResult<(String, Erased)> {
-    // Random, so that the name leads nobody to the person. The same in all rows, so that the customer's orders stay together.
-    let name = format!("erased-{}", Uuid::new_v4().simple());
-    conn.transaction(|conn| {
-        // In the lock order of all transactions.
-        let orders = in_orders(conn, account_id, customer, &name)?;
-        let replies = in_replies(conn, account_id, customer, &name)?;
-        let entitlements = in_entitlements(conn, account_id, customer, &name)?;
-        let events = in_events(conn, account_id, customer, &name)?;
-        Ok((name, Erased { orders, replies, entitlements, events }))
-    })
-}
-
-fn in_orders(conn: &mut PgConnection, account_id: Uuid, customer: &str, name: &str) -> QueryResult<usize> {
-    let of_customer = orders::table.filter(orders::account_id.eq(account_id)).filter(orders::customer.eq(customer));
-    let ids: Vec<Uuid> = of_customer.select(orders::id).order(orders::id).for_update().load(conn)?;
-    diesel::update(orders::table)
-        .filter(orders::account_id.eq(account_id))
-        .filter(orders::id.eq_any(&ids))
-        .set(orders::customer.eq(name))
-        .execute(conn)
-}
-
-fn in_entitlements(conn: &mut PgConnection, account_id: Uuid, customer: &str, name: &str) -> QueryResult<usize> {
-    let of_customer =
-        entitlements::table.filter(entitlements::account_id.eq(account_id)).filter(entitlements::customer.eq(customer));
-    let ids: Vec<Uuid> = of_customer.select(entitlements::id).order(entitlements::id).for_update().load(conn)?;
-    diesel::update(entitlements::table)
-        .filter(entitlements::account_id.eq(account_id))
-        .filter(entitlements::id.eq_any(&ids))
-        .set(entitlements::customer.eq(name))
-        .execute(conn)
-}
-
-/// A reply is replayed byte for byte, so only the name in the bytes changes.
-fn in_replies(conn: &mut PgConnection, account_id: Uuid, customer: &str, name: &str) -> QueryResult<usize> {
-    let (old, new) = (member(customer)?, member(name)?);
-    let with_name: Vec<(String, String, Vec<u8>)> = idempotency_keys::table
-        .filter(idempotency_keys::account_id.eq(account_id))
-        .filter(sql::<Bool>("position(").bind::<Bytea, _>(old.as_bytes()).sql(" in body) > 0"))
-        .select((idempotency_keys::scope, idempotency_keys::key, idempotency_keys::body))
-        .order(idempotency_keys::id)
-        .for_update()
-        .load(conn)?;
-    for (scope, key, body) in &with_name {
-        let Ok(text) = std::str::from_utf8(body) else { continue };
-        diesel::update(idempotency_keys::table.find((account_id, scope, key)))
-            .set(idempotency_keys::body.eq(text.replace(&old, &new).into_bytes()))
-            .execute(conn)?;
+/// A database error. The batches before it stay.
+pub fn erase_customer(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    customer: &str,
+    mode: &Mode,
+    mut progress: impl FnMut(&Erased),
+) -> QueryResult<Erased> {
+    let person = Person { account_id, name: customer, mode };
+    // The copies first: as long as an order has the name, everybody sees that the erasure is not complete.
+    let steps: [(Uuid, Step<'_>, fn(&mut Erased) -> &mut usize); 4] = [
+        (Uuid::max(), Person::in_replies, |erased| &mut erased.replies),
+        (Uuid::nil(), Person::in_events, |erased| &mut erased.events),
+        (Uuid::nil(), Person::in_entitlements, |erased| &mut erased.entitlements),
+        (Uuid::nil(), Person::in_orders, |erased| &mut erased.orders),
+    ];
+    let mut erased = Erased::default();
+    for (first, step, number) in steps {
+        let mut from = Some(first);
+        while let Some(id) = from {
+            let rows;
+            (from, rows) = conn.transaction(|conn| step(&person, conn, id))?;
+            *number(&mut erased) += rows;
+            progress(&erased);
+        }
     }
-    Ok(with_name.len())
+    Ok(erased)
+}
+
+impl Person<'_> {
+    fn in_orders(&self, conn: &mut PgConnection, after: Uuid) -> QueryResult<(Option<Uuid>, usize)> {
+        let ids: Vec<Uuid> = orders::table
+            .filter(orders::account_id.eq(self.account_id))
+            .filter(orders::customer.eq(self.name))
+            .filter(orders::id.gt(after))
+            .select(orders::id)
+            .order(orders::id)
+            .limit(BATCH)
+            .for_update()
+            .load(conn)?;
+        if let Mode::Rename(name) = self.mode {
+            diesel::update(orders::table)
+                .filter(orders::account_id.eq(self.account_id))
+                .filter(orders::id.eq_any(&ids))
+                .set(orders::customer.eq(name))
+                .execute(conn)?;
+        }
+        Ok((ids.last().copied(), ids.len()))
+    }
+
+    fn in_entitlements(&self, conn: &mut PgConnection, after: Uuid) -> QueryResult<(Option<Uuid>, usize)> {
+        let ids: Vec<Uuid> = entitlements::table
+            .filter(entitlements::account_id.eq(self.account_id))
+            .filter(entitlements::customer.eq(self.name))
+            .filter(entitlements::id.gt(after))
+            .select(entitlements::id)
+            .order(entitlements::id)
+            .limit(BATCH)
+            .for_update()
+            .load(conn)?;
+        if let Mode::Rename(name) = self.mode {
+            diesel::update(entitlements::table)
+                .filter(entitlements::account_id.eq(self.account_id))
+                .filter(entitlements::id.eq_any(&ids))
+                .set(entitlements::customer.eq(name))
+                .execute(conn)?;
+        }
+        Ok((ids.last().copied(), ids.len()))
+    }
+
+    /// A reply is replayed byte for byte, so only the name in the bytes changes.
+    fn in_replies(&self, conn: &mut PgConnection, before: Uuid) -> QueryResult<(Option<Uuid>, usize)> {
+        let old = member(self.name)?;
+        let new = match self.mode {
+            Mode::Count => None,
+            Mode::Rename(name) => Some(member(name)?),
+        };
+        let found = Cell::new(0);
+        let rewrite = |body: &[u8]| {
+            let text = std::str::from_utf8(body).ok().filter(|text| text.contains(&old))?;
+            found.set(found.get() + 1);
+            new.as_ref().map(|new| text.replace(&old, new).into_bytes())
+        };
+        let (oldest, _) = rewrite_replies(conn, self.account_id, before, BATCH, rewrite)?;
+        Ok((oldest, found.get()))
+    }
+
+    /// Only the data of an order's or an entitlement's event has a customer.
+    fn in_events(&self, conn: &mut PgConnection, after: Uuid) -> QueryResult<(Option<Uuid>, usize)> {
+        let of_account = events::table.filter(events::account_id.eq(self.account_id));
+        let page: Vec<(Uuid, Option<bool>)> = of_account
+            .filter(events::id.gt(after))
+            .select((events::id, events::data.retrieve_as_text("customer").eq(self.name).nullable()))
+            .order(events::id)
+            .limit(BATCH)
+            .load(conn)?;
+        let ids: Vec<Uuid> = page.iter().filter(|(_, names)| *names == Some(true)).map(|(id, _)| *id).collect();
+        if let Mode::Rename(name) = self.mode {
+            let with_name: Vec<(Uuid, Value)> =
+                of_account.filter(events::id.eq_any(&ids)).select((events::id, events::data)).load(conn)?;
+            for (id, mut data) in with_name {
+                data["customer"] = name.as_str().into();
+                diesel::update(events::table.find((self.account_id, id))).set(events::data.eq(data)).execute(conn)?;
+            }
+        }
+        Ok((page.last().map(|(id, _)| *id), ids.len()))
+    }
 }
 
 /// The member `customer`, spelt as in every reply.
 fn member(customer: &str) -> QueryResult<String> {
     let text = serde_json::to_string(customer).map_err(|e| diesel::result::Error::SerializationError(e.into()))?;
     Ok(format!("\"customer\":{text}"))
-}
-
-/// Only the data of an order's or an entitlement's event has a customer.
-fn in_events(conn: &mut PgConnection, account_id: Uuid, customer: &str, name: &str) -> QueryResult<usize> {
-    let with_name: Vec<(Uuid, Value)> = events::table
-        .filter(events::account_id.eq(account_id))
-        .filter(sql::<Bool>("data ->> 'customer' = ").bind::<Text, _>(customer))
-        .select((events::id, events::data))
-        .order(events::id)
-        .load(conn)?;
-    for (id, data) in &with_name {
-        let mut data = data.clone();
-        data["customer"] = name.into();
-        diesel::update(events::table.find((account_id, id))).set(events::data.eq(data)).execute(conn)?;
-    }
-    Ok(with_name.len())
 }

@@ -55,6 +55,7 @@ mod parking;
 mod paying;
 mod payment_races;
 mod policies;
+mod production;
 mod products;
 mod records;
 mod refunds;
