@@ -57,6 +57,7 @@ mod payment_races;
 mod policies;
 mod production;
 mod products;
+mod raw_http;
 mod records;
 mod refunds;
 mod resolving;

@@ -16,17 +16,17 @@ use crate::support::{connect, fresh_database};
 const READS: [(&str, &str, &[&str]); 9] = [
     ("/v1/orders?customer=c7", "orders.customer = $", &["orders_of_a_customer"]),
     ("/v1/orders?status=canceled", "orders.status = $", &["orders_of_a_status"]),
-    ("/v1/charges?status=failed", "charges.status = $2) ORDER", &["charges_of_a_status"]),
+    ("/v1/charges?status=failed", "charges.status = $", &["charges_of_a_status"]),
     ("/v1/charges?customer=c7", "(SELECT orders.id FROM orders", &["orders_of_a_customer"]),
     ("/v1/charges?parked=true", "charges.reference = ANY", &["charges_of_a_status"]),
     ("/v1/charges?parked=false", "charges.reference != ALL", &["charges_pkey"]),
-    ("/v1/entitlements?feature=rare", "entitlements.feature = $2) ORDER", &["entitlements_of_a_feature"]),
+    ("/v1/entitlements?feature=rare", "entitlements.feature = $", &["entitlements_of_a_feature"]),
     ("/v1/entitlements?customer=c7", "entitlements.customer = $", &["entitlements_of_a_customer"]),
     ("/v1/events?type=order.refunded", "events.type = $", &["events_position_is_unique", "\"position\" <= $"]),
 ];
 
 /// Many rows of one account.
-const ROWS: u32 = 100_000;
+const ROWS: u32 = 50_000;
 
 fn fill(conn: &mut PgConnection) {
     let sql = format!(
