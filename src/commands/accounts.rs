@@ -3,6 +3,7 @@
 use crate::commands::args::{AccountAction, KeyAction};
 use crate::db::migrate;
 use crate::http::auth::{self, AccountRow, BELIEVED_FOR, KeyRow};
+use diesel::connection::{Connection as _, SimpleConnection as _};
 use diesel::pg::PgConnection;
 use uuid::Uuid;
 
@@ -18,10 +19,7 @@ pub fn account(url: &str, action: &AccountAction) -> Result<(), Fatal> {
     let conn = &mut connect(url)?;
     match action {
         AccountAction::Create { name } => {
-            if let Some(same) = auth::accounts(conn)?.into_iter().find(|account| account.name == *name) {
-                return Err(format!("there is an account {name} already ({}): take another name", same.id).into());
-            }
-            let (id, key) = auth::create_account(conn, name)?;
+            let (id, key) = create(conn, name)?;
             say(format_args!("account {id}\nAPI key {key}\nThe key is shown only now: keep it."))
         }
         AccountAction::List => {
@@ -32,6 +30,17 @@ pub fn account(url: &str, action: &AccountAction) -> Result<(), Fatal> {
             Ok(())
         }
     }
+}
+
+/// One account at a time is made, so that two of these commands don't make two accounts of one name.
+fn create(conn: &mut PgConnection, name: &str) -> Result<(Uuid, String), Fatal> {
+    conn.transaction(|conn| {
+        conn.batch_execute("LOCK TABLE accounts IN SHARE ROW EXCLUSIVE MODE")?;
+        if let Some(same) = auth::accounts(conn)?.into_iter().find(|account| account.name == name) {
+            return Err(format!("there is an account {name} already ({}): take another name", same.id).into());
+        }
+        Ok(auth::create_account(conn, name)?)
+    })
 }
 
 pub fn key(url: &str, action: &KeyAction) -> Result<(), Fatal> {

@@ -5,6 +5,7 @@
 //! before the program changes anything.
 
 mod check;
+mod database_url;
 mod values;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
@@ -58,6 +60,9 @@ pub enum Action {
         /// Don't ask
         #[arg(long)]
         yes: bool,
+        /// Only say what would be erased
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Run the sandbox gateway alone
     SandboxGateway,
@@ -123,13 +128,13 @@ pub struct Settings {
     #[arg(long, env, global = true, hide_env_values = true)]
     pub database_url: Option<String>,
     /// The directory of the local cluster. The default is in the home directory, for root below /var/tmp
-    #[arg(long, env, global = true)]
+    #[arg(long, env, global = true, value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub dev_postgres_dir: Option<PathBuf>,
     /// The payment gateway: <https://api.stripe.com>, or a server that speaks Stripe's API. With the demo, the default is a
     /// sandbox gateway that the program starts. Its key is read from the variable `GATEWAY_KEY` (`sk_..` or `rk_..`), and the
     /// signing secret of its webhook from `GATEWAY_WEBHOOK_SECRET` (one, or two with a comma): a flag would show them to
     /// everybody who lists the processes
-    #[arg(long, env, global = true, value_parser = values::gateway_url)]
+    #[arg(long, env, global = true, hide_env_values = true, value_parser = values::gateway_url)]
     pub gateway_url: Option<String>,
     /// The gateway's key: only from the environment.
     #[arg(skip)]
@@ -145,7 +150,7 @@ pub struct Settings {
     pub sandbox_key_ttl: Duration,
     /// Where a sandbox gateway that runs alone sends its events, for example `http://127.0.0.1:8080/webhooks/stripe`. They are
     /// signed with `GATEWAY_WEBHOOK_SECRET`
-    #[arg(long, env, global = true, value_parser = values::gateway_url)]
+    #[arg(long, env, global = true, hide_env_values = true, value_parser = values::gateway_url)]
     pub sandbox_webhook_url: Option<String>,
     /// Database connections, each with a thread
     #[arg(long, env, global = true, default_value = "10", value_parser = values::pool_size)]
@@ -188,6 +193,19 @@ impl Settings {
         Ok(())
     }
 
+    /// A secret that is missing often arrives as an empty variable. A local cluster, whose API keys everybody knows, would then
+    /// stand in for the database.
+    fn refuse_an_empty_database(&self) -> Result<(), Wrong> {
+        match &self.database_url {
+            Some(url) if url.trim().is_empty() => Err(Wrong::new(
+                "DATABASE_URL",
+                "",
+                "it is set and empty: set it to a URL, or unset it to use a local cluster",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the process seeds the demo.
     #[must_use]
     pub fn seeds_demo(&self) -> bool {
@@ -219,11 +237,10 @@ impl Command {
             }
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         })?;
-        // Compose files and unit files pass a variable that is not set as an empty variable.
         let settings = &mut command.settings;
-        settings.database_url.take_if(|url| url.trim().is_empty());
+        // Compose files and unit files pass a variable that is not set as an empty variable.
         settings.dev_postgres_dir.take_if(|dir| dir.as_os_str().is_empty());
-        settings.read_secrets().map_err(|wrong| {
+        settings.refuse_an_empty_database().and_then(|()| settings.read_secrets()).map_err(|wrong| {
             eprintln!("payments: {wrong}");
             ExitCode::from(2)
         })?;
@@ -242,7 +259,11 @@ fn one_line(error: &clap::Error) -> Option<String> {
     };
     let flag = text(ContextKind::InvalidArg)?;
     let name = flag.trim_matches(['-', '<', '>']).split([' ', '[', '=']).next()?.to_ascii_uppercase().replace('-', "_");
-    let value = text(ContextKind::InvalidValue).unwrap_or_default();
+    let mut value = text(ContextKind::InvalidValue).unwrap_or_default();
+    // It may have a password, or be the gateway's key.
+    if ["GATEWAY_URL", "SANDBOX_WEBHOOK_URL"].contains(&name.as_str()) && !value.is_empty() {
+        HIDDEN.clone_into(&mut value);
+    }
     let right = std::error::Error::source(error)
         .map_or_else(|| "it is not one of the possible values".to_owned(), ToString::to_string);
     Some(Wrong::new(&name, &value, right).to_string())

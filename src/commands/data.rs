@@ -1,7 +1,10 @@
 //! The commands that change or delete data: migrations, the sweep, the erasure of a customer, and the reset of the local sandbox.
 
+use std::time::{Duration, Instant};
+
 use crate::db;
-use crate::shop::{demo, erasure};
+use crate::shop::demo;
+use crate::shop::erasure::{self, Erased, Mode};
 use diesel::connection::SimpleConnection;
 
 use super::Fatal;
@@ -27,18 +30,47 @@ pub fn sweep(url: &str) -> Result<(), Fatal> {
     }
 }
 
-pub fn erase_customer(url: &str, account: &str, customer: &str, yes: bool) -> Result<(), Fatal> {
+/// The time between two lines of progress.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+
+/// An erasure's statement reads or changes a thousand rows, also on a database that is busy with something else.
+const ERASURE_LIMITS: &str = "SET statement_timeout = '60s'; SET lock_timeout = '30s'";
+
+pub fn erase_customer(url: &str, account: &str, customer: &str, yes: bool, dry_run: bool) -> Result<(), Fatal> {
     let conn = &mut connect(url)?;
     let account = named(conn, account)?;
-    confirm(
-        &format!("The customer \"{customer}\" of account {} will get another name everywhere.", account.name),
-        yes,
-    )?;
-    let (new_name, erased) = erasure::erase_customer(conn, account.id, customer)?;
-    say(format_args!(
-        "{} orders, {} entitlements, {} events and {} stored replies name {new_name} now",
-        erased.orders, erased.entitlements, erased.events, erased.replies
-    ))
+    if !dry_run {
+        confirm(
+            &format!("The customer \"{customer}\" of account {} will get another name everywhere.", account.name),
+            yes,
+        )?;
+    }
+    conn.batch_execute(ERASURE_LIMITS)?;
+    let mode = if dry_run { Mode::Count } else { Mode::rename() };
+    let mut told = Instant::now();
+    let progress = |erased: &Erased| {
+        if told.elapsed() >= TOLD_EVERY {
+            log::info!("so far: {}", rows(erased));
+            told = Instant::now();
+        }
+    };
+    let erased = erasure::erase_customer(conn, account.id, customer, &mode, progress).map_err(|error| match mode {
+        Mode::Count => format!("nothing was changed: {error}"),
+        Mode::Rename(_) => format!("the erasure is not complete, run it again: {error}"),
+    })?;
+    if erased.is_nothing() {
+        let spelt = "names are compared letter by letter";
+        return Err(format!("account {} has no customer \"{customer}\": {spelt}", account.name).into());
+    }
+    match mode {
+        Mode::Count => say(format_args!("{} name \"{customer}\"; nothing was changed", rows(&erased))),
+        Mode::Rename(name) => say(format_args!("{} name {name} now", rows(&erased))),
+    }
+}
+
+fn rows(erased: &Erased) -> String {
+    let Erased { orders, entitlements, events, replies } = erased;
+    format!("{orders} orders, {entitlements} entitlements, {events} events and {replies} stored replies")
 }
 
 /// Empties the local cluster's database. The tables stay, so that a running server goes on. If a later release

@@ -9,8 +9,10 @@ mod resolve;
 mod serve;
 mod silence;
 
+use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::process::{self, ExitCode};
 
 use self::args::{Action, Command, Wrong};
 use self::database::Database;
@@ -31,6 +33,10 @@ pub fn main() -> ExitCode {
         Ok(command) => command,
         Err(code) => return code,
     };
+    if let Some(error) = without_variables_of_libpq(&command) {
+        eprintln!("payments: {error}");
+        return ExitCode::FAILURE;
+    }
     install_tls();
     logging::init(&command.settings.rust_log, command.settings.log_format);
     match run(command) {
@@ -44,6 +50,26 @@ pub fn main() -> ExitCode {
             if error.is::<Wrong>() { WRONG_SETTING.into() } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// The local cluster is this program's own, and the user's variables for libpq (`PGSERVICE`, `PGOPTIONS` ..) mean other servers. A
+/// URL can't override all of them. So the program replaces itself by itself without them, as long as nothing runs yet.
+fn without_variables_of_libpq(command: &Command) -> Option<io::Error> {
+    let foreign = |name: &OsString| name.as_encoded_bytes().starts_with(b"PG");
+    let names: Vec<_> = std::env::vars_os().map(|(name, _)| name).filter(foreign).collect();
+    let needs_database = !matches!(command.action, Some(Action::Openapi));
+    if names.is_empty() || command.settings.database_url.is_some() || !needs_database {
+        return None;
+    }
+    let mut again = match std::env::current_exe() {
+        Ok(program) => process::Command::new(program),
+        Err(error) => return Some(error),
+    };
+    again.args(std::env::args_os().skip(1));
+    for name in &names {
+        again.env_remove(name);
+    }
+    Some(again.exec())
 }
 
 /// Checks the settings, and then runs the command. Nothing changes before the checks have passed.
@@ -74,7 +100,9 @@ fn run(command: Command) -> Result<(), Fatal> {
         Action::Migrate | Action::Openapi => data::migrate(url),
         Action::Account(action) => accounts::account(url, &action),
         Action::Key(action) => accounts::key(url, &action),
-        Action::EraseCustomer { account, customer, yes } => data::erase_customer(url, &account, &customer, yes),
+        Action::EraseCustomer { account, customer, yes, dry_run } => {
+            data::erase_customer(url, &account, &customer, yes, dry_run)
+        }
         Action::SandboxGateway => {
             drop(watch);
             serve::sandbox_gateway(&settings, url)

@@ -39,10 +39,14 @@ pub fn resolve(settings: &Settings, url: &str) -> Result<(), Fatal> {
     })
 }
 
+/// So many parked rows are listed: more than a person reads, and after a long outage there may be very many.
+const LISTED: i64 = 1000;
+
 /// Lists the parked charges and refunds of all accounts, oldest first, and says what to do.
 pub fn parked(url: &str) -> Result<(), Fatal> {
     migrate(url)?;
-    let parked = external_calls::parked(&mut connect(url)?)?;
+    let conn = &mut connect(url)?;
+    let parked = external_calls::parked(conn, LISTED)?;
     for row in &parked {
         let external_calls::Parked { account_id, location, reference, key, request_id, attempts, created_at } = row;
         let begun = created_at.format("%F %T");
@@ -54,5 +58,9 @@ pub fn parked(url: &str) -> Result<(), Fatal> {
     if parked.is_empty() {
         return say("nothing is parked");
     }
-    say(format_args!("{} parked; when the gateway is well again, `payments resolve` resumes them", parked.len()))
+    let all = external_calls::parked_count(conn)?;
+    if all > LISTED {
+        say(format_args!("these are the oldest {LISTED}"))?;
+    }
+    say(format_args!("{all} parked; when the gateway is well again, `payments resolve` resumes them"))
 }

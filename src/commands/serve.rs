@@ -12,7 +12,7 @@ use crate::db::{Db, NOBODY, migrate};
 use crate::gateway::Gateway;
 use crate::gateway::webhook::Secrets;
 use crate::http::ApiError;
-use crate::http::auth::KnownKeys;
+use crate::http::auth::{self, KnownKeys};
 use crate::process::shutdown::{ShuttingDown, end_when_told};
 use crate::server::pages::Books;
 use crate::server::{self, State};
@@ -51,6 +51,8 @@ fn serve_until_told(
     log::info!("{} migrations applied", applied.len());
     if settings.seeds_demo() {
         demo::seed(&mut connect(url)?).map_err(|error| format!("can't seed the demo: {error}"))?;
+    } else {
+        refuse_demo_keys(url)?;
     }
     let mut webhook_secrets = settings.webhook_secrets.clone();
     let (in_use, sandbox) = if let Some(in_use) = InUse::of(settings) {
@@ -104,6 +106,23 @@ fn serve_until_told(
         rt::task::spawn_blocking(move || db.close()).await?;
         Ok(())
     })
+}
+
+/// A database that served a demo may serve no other clients while everybody knows some of its API keys.
+fn refuse_demo_keys(url: &str) -> Result<(), Fatal> {
+    let conn = &mut connect(url)?;
+    let mut live = Vec::new();
+    for (_, key) in demo::keys() {
+        if auth::is_live(conn, key)? {
+            live.push(format!("`payments key revoke {key}`"));
+        }
+    }
+    if live.is_empty() {
+        return Ok(());
+    }
+    let how = live.join(" and ");
+    Err(format!("the demo's API keys are live in this database, and everybody knows them: run {how}, or set DEMO=true")
+        .into())
 }
 
 /// The demo's own webhook, with a secret that only this process and its sandbox know.

@@ -219,6 +219,16 @@ pub fn create_key(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<(Str
     Ok((key_id(&hash_of(&key)), key))
 }
 
+/// Whether a key exists and is not revoked.
+///
+/// # Errors
+/// A database error.
+pub fn is_live(conn: &mut PgConnection, key: &str) -> QueryResult<bool> {
+    let hash = hash_of(key);
+    let live = api_keys::table.find(hash.as_slice()).filter(api_keys::revoked_at.is_null());
+    diesel::select(diesel::dsl::exists(live)).get_result(conn)
+}
+
 /// Revokes a live key. `key` is the key's id, or the key itself. Returns the key's id and its account, or `None` if there is no
 /// such live key. A replica may still accept the key for [`BELIEVED_FOR`].
 pub fn revoke(conn: &mut PgConnection, key: &str) -> QueryResult<Option<(String, Uuid)>> {

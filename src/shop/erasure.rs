@@ -1,42 +1,52 @@
 //! Erases a person: a customer gets a random name everywhere in the database. The random name says nothing about the person.
 //! The metadata of the customer's orders, and of their charges and refunds, becomes empty.
 //!
-//! Guarantees: orders, entitlements, events and stored replies change in one transaction. Amounts, ids, times and everything
-//! else stay, so the books add up as before. A retry of an order still gets its reply, with the new name in the reply.
+//! Guarantees: orders, entitlements, events and stored replies get the name, in batches, each in a short transaction. So an erasure
+//! never stands in the way of requests for long, and takes an account of any size. If it is interrupted, the next run erases the
+//! rest. Amounts, ids, times and everything else stay, so the books add up as before. A retry of an order still gets its reply,
+//! with the new name in the reply.
 //!
 //! Not reached: back-ups, logs, and the data of clients and of the gateway. Idempotency keys and names of payment methods are
 //! the client's own words: a client must not put a person's name into them. A request of the customer that runs at the same
 //! time keeps the old name: if there was such a request, erase the customer again.
 
-use diesel::dsl::sql;
+use std::cell::Cell;
+use std::collections::HashSet;
+
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Bytea, Text};
+use idempotency::rewrite_replies;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use self::schema::idempotency_keys;
 use crate::db::Jsonb;
 use crate::schema::{entitlements, events, orders};
 use crate::shop::metadata::{self, Metadata};
-use crate::shop::{charges, refunds};
 
-/// The columns that this file needs. The idempotency module does not export its schema.
-mod schema {
-    diesel::table! {
-        idempotency_keys (account_id, scope, key) {
-            account_id -> Uuid,
-            scope -> Varchar,
-            key -> Varchar,
-            id -> Uuid,
-            location -> Nullable<Text>,
-            body -> Bytea,
-        }
+/// Rows of one transaction. To read so many events takes some 20 ms, and to change them all well below a second: a request that
+/// meets one of their locks has 3 s.
+const BATCH: i64 = 1000;
+
+/// What to do with the rows that name the customer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Only count them.
+    Count,
+    /// Give them this name.
+    Rename(String),
+}
+
+impl Mode {
+    /// A random name, so that it leads nobody to the person. The same in all rows, so that the customer's orders stay together.
+    #[must_use]
+    pub fn rename() -> Self {
+        Self::Rename(format!("erased-{}", Uuid::new_v4().simple()))
     }
 }
 
-/// The number of rows that had the name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The number of rows that have, or had, the name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Erased {
     /// Orders.
     pub orders: usize,
@@ -48,120 +58,171 @@ pub struct Erased {
     pub events: usize,
 }
 
-/// Gives the customer of an account a new name. Returns the new name, and the number of rows that got it.
+impl Erased {
+    /// Whether nothing has the name.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A customer of an account.
+struct Person<'a> {
+    account_id: Uuid,
+    name: &'a str,
+    mode: &'a Mode,
+    /// The ids of the customer's charges and refunds.
+    payments: HashSet<Uuid>,
+}
+
+/// One batch of the rows behind an id. Returns the last id, if there may be more, and the number of rows with the name.
+type Step<'a> = fn(&Person<'a>, &mut PgConnection, Uuid) -> QueryResult<(Option<Uuid>, usize)>;
+
+/// Gives the customer of an account a new name, or counts the rows with the old one. `progress` gets the numbers after each batch.
 ///
 /// # Errors
-/// A database error. Then nothing has changed.
-pub fn erase_customer(conn: &mut PgConnection, account_id: Uuid, customer: &str) -> QueryResult<(String, Erased)> {
-    // Random, so that the name leads nobody to the person. The same in all rows, so that the customer's orders stay together.
-    let name = format!("erased-{}", Uuid::new_v4().simple());
-    conn.transaction(|conn| {
-        // In the lock order of all transactions.
-        let orders = in_orders(conn, account_id, customer, &name)?;
-        let payments = metadata::erase(conn, account_id, &orders)?;
-        let replies = in_replies(conn, account_id, customer, &name, &payments)?;
-        let entitlements = in_entitlements(conn, account_id, customer, &name)?;
-        let events = in_events(conn, account_id, customer, &name, &payments)?;
-        Ok((name, Erased { orders: orders.len(), replies, entitlements, events }))
-    })
-}
-
-fn in_orders(conn: &mut PgConnection, account_id: Uuid, customer: &str, name: &str) -> QueryResult<Vec<Uuid>> {
-    let of_customer = orders::table.filter(orders::account_id.eq(account_id)).filter(orders::customer.eq(customer));
-    let ids: Vec<Uuid> = of_customer.select(orders::id).order(orders::id).for_update().load(conn)?;
-    diesel::update(orders::table)
-        .filter(orders::account_id.eq(account_id))
-        .filter(orders::id.eq_any(&ids))
-        .set((orders::customer.eq(name), orders::metadata.eq(Jsonb(Metadata::new()))))
-        .execute(conn)?;
-    Ok(ids)
-}
-
-fn in_entitlements(conn: &mut PgConnection, account_id: Uuid, customer: &str, name: &str) -> QueryResult<usize> {
-    let of_customer =
-        entitlements::table.filter(entitlements::account_id.eq(account_id)).filter(entitlements::customer.eq(customer));
-    let ids: Vec<Uuid> = of_customer.select(entitlements::id).order(entitlements::id).for_update().load(conn)?;
-    diesel::update(entitlements::table)
-        .filter(entitlements::account_id.eq(account_id))
-        .filter(entitlements::id.eq_any(&ids))
-        .set(entitlements::customer.eq(name))
-        .execute(conn)
-}
-
-/// A reply is replayed byte for byte, so only the name and the metadata in the bytes change. `payments` are the ids of the
-/// customer's charges and refunds.
-fn in_replies(
+/// A database error. The batches before it stay.
+pub fn erase_customer(
     conn: &mut PgConnection,
     account_id: Uuid,
     customer: &str,
-    name: &str,
-    payments: &[Uuid],
-) -> QueryResult<usize> {
-    let (old, new) = (member(customer)?, member(name)?);
-    let locations = payments.iter().flat_map(|id| [charges::location(*id), refunds::location(*id)]);
-    let theirs: Vec<(String, String, Vec<u8>)> = idempotency_keys::table
-        .filter(idempotency_keys::account_id.eq(account_id))
-        .filter(
-            sql::<Bool>("position(")
-                .bind::<Bytea, _>(old.as_bytes())
-                .sql(" in body) > 0")
-                .or(idempotency_keys::location.eq_any(locations)),
-        )
-        .select((idempotency_keys::scope, idempotency_keys::key, idempotency_keys::body))
-        .order(idempotency_keys::id)
-        .for_update()
-        .load(conn)?;
-    let mut changed = 0;
-    for (scope, key, body) in &theirs {
-        let Ok(text) = std::str::from_utf8(body) else { continue };
-        let named = text.replace(&old, &new);
-        let erased = metadata::erased_in(&named).unwrap_or(named);
-        if erased != text {
-            changed += diesel::update(idempotency_keys::table.find((account_id, scope, key)))
-                .set(idempotency_keys::body.eq(erased.into_bytes()))
-                .execute(conn)?;
+    mode: &Mode,
+    mut progress: impl FnMut(&Erased),
+) -> QueryResult<Erased> {
+    let payments = metadata::payments_of(conn, account_id, customer)?;
+    let person = Person { account_id, name: customer, mode, payments };
+    // The copies first: as long as an order has the name, everybody sees that the erasure is not complete.
+    let steps: [(Uuid, Step<'_>, fn(&mut Erased) -> &mut usize); 4] = [
+        (Uuid::max(), Person::in_replies, |erased| &mut erased.replies),
+        (Uuid::nil(), Person::in_events, |erased| &mut erased.events),
+        (Uuid::nil(), Person::in_entitlements, |erased| &mut erased.entitlements),
+        (Uuid::nil(), Person::in_orders, |erased| &mut erased.orders),
+    ];
+    let mut erased = Erased::default();
+    for (first, step, number) in steps {
+        let mut from = Some(first);
+        while let Some(id) = from {
+            let rows;
+            (from, rows) = conn.transaction(|conn| step(&person, conn, id))?;
+            *number(&mut erased) += rows;
+            progress(&erased);
         }
     }
-    Ok(changed)
+    Ok(erased)
+}
+
+impl Person<'_> {
+    fn in_orders(&self, conn: &mut PgConnection, after: Uuid) -> QueryResult<(Option<Uuid>, usize)> {
+        let ids: Vec<Uuid> = orders::table
+            .filter(orders::account_id.eq(self.account_id))
+            .filter(orders::customer.eq(self.name))
+            .filter(orders::id.gt(after))
+            .select(orders::id)
+            .order(orders::id)
+            .limit(BATCH)
+            .for_update()
+            .load(conn)?;
+        if let Mode::Rename(name) = self.mode {
+            metadata::erase(conn, self.account_id, &ids)?;
+            diesel::update(orders::table)
+                .filter(orders::account_id.eq(self.account_id))
+                .filter(orders::id.eq_any(&ids))
+                .set((orders::customer.eq(name), orders::metadata.eq(Jsonb(Metadata::new()))))
+                .execute(conn)?;
+        }
+        Ok((ids.last().copied(), ids.len()))
+    }
+
+    fn in_entitlements(&self, conn: &mut PgConnection, after: Uuid) -> QueryResult<(Option<Uuid>, usize)> {
+        let ids: Vec<Uuid> = entitlements::table
+            .filter(entitlements::account_id.eq(self.account_id))
+            .filter(entitlements::customer.eq(self.name))
+            .filter(entitlements::id.gt(after))
+            .select(entitlements::id)
+            .order(entitlements::id)
+            .limit(BATCH)
+            .for_update()
+            .load(conn)?;
+        if let Mode::Rename(name) = self.mode {
+            diesel::update(entitlements::table)
+                .filter(entitlements::account_id.eq(self.account_id))
+                .filter(entitlements::id.eq_any(&ids))
+                .set(entitlements::customer.eq(name))
+                .execute(conn)?;
+        }
+        Ok((ids.last().copied(), ids.len()))
+    }
+
+    /// A reply is replayed byte for byte, so only the name and the metadata in the bytes change.
+    fn in_replies(&self, conn: &mut PgConnection, before: Uuid) -> QueryResult<(Option<Uuid>, usize)> {
+        let old = member(self.name)?;
+        let new = match self.mode {
+            Mode::Count => None,
+            Mode::Rename(name) => Some(member(name)?),
+        };
+        let found = Cell::new(0);
+        let rewrite = |body: &[u8]| {
+            let text = std::str::from_utf8(body).ok()?;
+            let of_payment = || serde_json::from_str(text).is_ok_and(|Named { id }| self.payments.contains(&id));
+            let named = text.contains(&old);
+            let metadata = (named || of_payment()).then(|| metadata::erased_in(text)).flatten();
+            if !named && metadata.is_none() {
+                return None;
+            }
+            found.set(found.get() + 1);
+            new.as_ref().map(|new| metadata.as_deref().unwrap_or(text).replace(&old, new).into_bytes())
+        };
+        let (oldest, _) = rewrite_replies(conn, self.account_id, before, BATCH, rewrite)?;
+        Ok((oldest, found.get()))
+    }
+
+    /// The data of an order's or an entitlement's event has the customer. That of a charge's or a refund's has only metadata.
+    fn in_events(&self, conn: &mut PgConnection, after: Uuid) -> QueryResult<(Option<Uuid>, usize)> {
+        let of_account = events::table.filter(events::account_id.eq(self.account_id));
+        let page: Vec<EventNames> = of_account
+            .filter(events::id.gt(after))
+            .select((
+                events::id,
+                events::data.retrieve_as_text("customer").eq(self.name).nullable(),
+                events::data.retrieve_as_text("id").nullable(),
+                events::data.retrieve_as_text("metadata").ne("{}").nullable(),
+            ))
+            .order(events::id)
+            .limit(BATCH)
+            .load(conn)?;
+        let is_payment = |id: &String| Uuid::try_parse(id).is_ok_and(|id| self.payments.contains(&id));
+        let theirs = |(_, names, id, has_metadata): &&EventNames| {
+            *names == Some(true) || (*has_metadata == Some(true) && id.as_ref().is_some_and(is_payment))
+        };
+        let ids: Vec<Uuid> = page.iter().filter(theirs).map(|(id, ..)| *id).collect();
+        if let Mode::Rename(name) = self.mode {
+            let with_name: Vec<(Uuid, Value)> =
+                of_account.filter(events::id.eq_any(&ids)).select((events::id, events::data)).load(conn)?;
+            for (id, mut data) in with_name {
+                if let Some(known) = data.get_mut("customer") {
+                    *known = name.as_str().into();
+                }
+                if let Some(metadata) = data.get_mut("metadata") {
+                    *metadata = json!({});
+                }
+                diesel::update(events::table.find((self.account_id, id))).set(events::data.eq(data)).execute(conn)?;
+            }
+        }
+        Ok((page.last().map(|(id, ..)| *id), ids.len()))
+    }
+}
+
+/// An event: its id, whether its object has the customer's name, its object's id, and whether its object has metadata.
+type EventNames = (Uuid, Option<bool>, Option<String>, Option<bool>);
+
+/// The reply of a charge or a refund.
+#[derive(Deserialize)]
+struct Named {
+    id: Uuid,
 }
 
 /// The member `customer`, spelt as in every reply.
 fn member(customer: &str) -> QueryResult<String> {
     let text = serde_json::to_string(customer).map_err(|e| diesel::result::Error::SerializationError(e.into()))?;
     Ok(format!("\"customer\":{text}"))
-}
-
-/// The data of an order's or an entitlement's event has the customer. That of a charge's or a refund's has only metadata.
-fn in_events(
-    conn: &mut PgConnection,
-    account_id: Uuid,
-    customer: &str,
-    name: &str,
-    payments: &[Uuid],
-) -> QueryResult<usize> {
-    let ids = payments.iter().map(Uuid::to_string);
-    let theirs: Vec<(Uuid, Value)> = events::table
-        .filter(events::account_id.eq(account_id))
-        .filter(
-            sql::<Bool>("data ->> 'customer' = ")
-                .bind::<Text, _>(customer)
-                .or(events::data.retrieve_as_text("id").eq_any(ids)),
-        )
-        .select((events::id, events::data))
-        .order(events::id)
-        .load(conn)?;
-    let mut changed = 0;
-    for (id, before) in &theirs {
-        let mut data = before.clone();
-        if let Some(known) = data.get_mut("customer") {
-            *known = name.into();
-        }
-        if let Some(metadata) = data.get_mut("metadata") {
-            *metadata = json!({});
-        }
-        if data != *before {
-            changed += diesel::update(events::table.find((account_id, id))).set(events::data.eq(data)).execute(conn)?;
-        }
-    }
-    Ok(changed)
 }

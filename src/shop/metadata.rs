@@ -1,7 +1,7 @@
 //! Metadata: the client's own data about an order, a charge or a refund. It is stored, returned and never interpreted, and it
 //! never goes to the gateway.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::db::Jsonb;
 use crate::http::rules::{Map, map, text};
-use crate::schema::{charges, refunds};
+use crate::schema::{charges, orders, refunds};
 
 /// As many and as long as at Stripe, except for the number of keys: the reply stays well below the limit of the record.
 pub(crate) const METADATA: Map = map(20, text(40), text(500));
@@ -24,13 +24,23 @@ impl From<Jsonb<Self>> for Metadata {
     }
 }
 
-/// Erases the metadata of the charges and refunds of these orders, which are locked. Returns the ids of both.
-///
-/// # Errors
-/// The database's.
-pub(super) fn erase(conn: &mut PgConnection, account_id: Uuid, orders: &[Uuid]) -> QueryResult<Vec<Uuid>> {
+/// The ids of the charges and refunds of a customer's orders.
+pub(super) fn payments_of(conn: &mut PgConnection, account_id: Uuid, customer: &str) -> QueryResult<HashSet<Uuid>> {
+    let theirs = orders::table.filter(orders::account_id.eq(account_id)).filter(orders::customer.eq(customer));
+    let ids: Vec<Uuid> = charges::table
+        .filter(charges::account_id.eq(account_id))
+        .filter(charges::order_id.eq_any(theirs.select(orders::id)))
+        .select(charges::id)
+        .load(conn)?;
+    let of_charges = refunds::table.filter(refunds::account_id.eq(account_id)).filter(refunds::charge_id.eq_any(&ids));
+    let refund_ids: Vec<Uuid> = of_charges.select(refunds::id).load(conn)?;
+    Ok(ids.into_iter().chain(refund_ids).collect())
+}
+
+/// Erases the metadata of the charges and refunds of these orders, which are locked.
+pub(super) fn erase(conn: &mut PgConnection, account_id: Uuid, orders: &[Uuid]) -> QueryResult<()> {
     let of_orders = charges::table.filter(charges::account_id.eq(account_id)).filter(charges::order_id.eq_any(orders));
-    let mut ids: Vec<Uuid> = of_orders.select(charges::id).order(charges::id).for_update().load(conn)?;
+    let ids: Vec<Uuid> = of_orders.select(charges::id).order(charges::id).for_update().load(conn)?;
     let of_charges = refunds::table.filter(refunds::account_id.eq(account_id)).filter(refunds::charge_id.eq_any(&ids));
     let refund_ids: Vec<Uuid> = of_charges.select(refunds::id).order(refunds::id).for_update().load(conn)?;
     diesel::update(charges::table)
@@ -43,8 +53,7 @@ pub(super) fn erase(conn: &mut PgConnection, account_id: Uuid, orders: &[Uuid]) 
         .filter(refunds::id.eq_any(&refund_ids))
         .set(refunds::metadata.eq(Jsonb(Metadata::new())))
         .execute(conn)?;
-    ids.extend(refund_ids);
-    Ok(ids)
+    Ok(())
 }
 
 /// The reply with no metadata. Nothing else in its bytes changes. None: it has none.

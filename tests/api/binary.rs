@@ -40,6 +40,12 @@ impl Replica {
         replica
     }
 
+    /// Starts a replica with further variables, as in production: without the demo.
+    pub fn start_without_demo(database: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = command(database, "http://127.0.0.1:1");
+        Self::launch(database, command.env_remove("DEMO").envs(variables.iter().copied()))
+    }
+
     /// Starts a replica that makes its own database and its own gateway.
     pub fn start_alone(command: &mut Command) -> Self {
         Self::launch("", command.env("BIND", "127.0.0.1:0").env("SANDBOX_BIND", "127.0.0.1:0"))
@@ -197,7 +203,8 @@ pub fn bare() -> Command {
 /// The binary on this database and this gateway.
 pub fn command(database: &str, gateway: &str) -> Command {
     let mut command = bare();
-    command.env("DATABASE_URL", database).env("BIND", "127.0.0.1:0");
+    // The tests' databases have the demo's accounts, and without the demo the server refuses them.
+    command.env("DATABASE_URL", database).env("DEMO", "true").env("BIND", "127.0.0.1:0");
     command.env("GATEWAY_URL", gateway).env("GATEWAY_KEY", "sk_test_sandbox");
     // A small pool, because many processes run at once.
     command.env("DB_POOL_SIZE", "4");

@@ -10,8 +10,12 @@ fn allowed(answer: &Answer) -> Option<&str> {
 }
 
 async fn preflight(app: &Client, origin: &str, headers: &str) -> reqwest::Response {
-    let request = app.anonymous("OPTIONS", "/v1/orders").header("Origin", origin);
-    let request = request.header("Access-Control-Request-Method", "POST");
+    preflight_of(app, "POST", "/v1/orders", origin, headers).await
+}
+
+async fn preflight_of(app: &Client, method: &str, path: &str, origin: &str, headers: &str) -> reqwest::Response {
+    let request = app.anonymous("OPTIONS", path).header("Origin", origin);
+    let request = request.header("Access-Control-Request-Method", method);
     request.header("Access-Control-Request-Headers", headers).send().await.unwrap()
 }
 
@@ -85,4 +89,16 @@ async fn options_lists_the_methods_of_a_path() {
         assert_eq!((json!(answer.header("Allow")), answer.body.as_str()), (methods, ""), "{path}");
     }
     send(app.anonymous("OPTIONS", "/v1/nothing")).await.expect_problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn a_page_may_put_a_product_with_if_match() {
+    let app = App::start_with_pool(2).await;
+
+    let asked = preflight_of(&app, "PUT", "/v1/products/mug", SHOP, "authorization,content-type,if-match").await;
+
+    assert_eq!(asked.status().as_u16(), 200);
+    let listed = |name: &str| asked.headers().get(name).unwrap().to_str().unwrap().to_ascii_lowercase();
+    assert!(listed("Access-Control-Allow-Methods").contains("put"));
+    assert!(listed("Access-Control-Allow-Headers").contains("if-match"));
 }

@@ -244,3 +244,17 @@ async fn an_order_with_a_processing_charge_is_neither_payable_nor_cancelable() {
     app.pay("second", &order, "pm_card_visa").await.expect_problem(409, "order-not-payable");
     app.cancel("cancel", &order).await.expect_problem(409, "order-not-cancelable");
 }
+
+/// The wait for the lock ends after 3 s. That is the database's fault, and the key is free.
+#[tokio::test]
+async fn a_charge_behind_a_locked_order_is_503_and_its_key_stays_free() {
+    let app = App::start().await;
+    let order = app.pending_order().await;
+    let mut holder = connect(&app.database);
+    holder.batch_execute("BEGIN; SELECT FROM orders FOR UPDATE").unwrap();
+
+    app.pay("k", &order, "pm_card_visa").await.expect_problem(503, "database-unavailable");
+
+    holder.batch_execute("ROLLBACK").unwrap();
+    assert!(!app.pay("k", &order, "pm_card_visa").await.expect(201).is_replay());
+}

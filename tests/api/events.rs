@@ -165,27 +165,6 @@ async fn a_long_backlog_is_read_completely_although_one_read_places_only_a_part(
 }
 
 #[tokio::test]
-async fn a_filter_finds_an_event_behind_a_long_backlog_of_others() {
-    let app = App::start().await;
-    execute(
-        &app.database,
-        "INSERT INTO events (account_id, id, type, data, created_at) \
-         SELECT account_id, gen_random_uuid(), 'order.created', '{}', now() + interval '1 second' \
-         FROM accounts, generate_series(1, 2500) WHERE name = 'acme'",
-    );
-    execute(
-        &app.database,
-        "INSERT INTO events (account_id, id, type, data, created_at) \
-         SELECT account_id, gen_random_uuid(), 'order.paid', '{\"id\": \"last\"}', now() + interval '2 seconds' \
-         FROM accounts WHERE name = 'acme'",
-    );
-
-    let found = app.get("/v1/events?type=order.paid").await.expect(200).json();
-
-    assert_eq!(found["data"][0]["data"]["id"], "last", "{found}");
-}
-
-#[tokio::test]
 async fn a_cursor_that_the_feed_never_gave_is_refused() {
     let app = App::start().await;
     let (events, _) = page(&app, ACME, None, 20).await;

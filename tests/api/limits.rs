@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 use diesel::sql_types::Text;
-use idempotent_payments::db::{Db, NOBODY};
+use idempotent_payments::db::{Db, NOBODY, with_client_limits};
 use idempotent_payments::http::ApiError;
 
 use crate::support::{cluster, execute, fresh_database};
@@ -47,4 +47,27 @@ async fn every_connection_of_the_pool_has_the_limits_also_after_a_reconnect() {
     let cut = format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'");
     execute(&cluster().url("postgres"), &cut);
     assert_eq!(limits(&db).await, expected);
+}
+
+/// Without these, a database whose host vanishes holds every thread for minutes.
+#[test]
+fn every_form_of_the_url_gets_the_clients_limits() {
+    let limits = [
+        "connect_timeout=2",
+        "keepalives_idle=5",
+        "keepalives_interval=1",
+        "keepalives_count=3",
+        "tcp_user_timeout=8000",
+    ];
+    for (url, separator) in
+        [("postgres://host/db", "?"), ("postgresql://host/db?sslmode=disable", "&"), ("host=h user=u", " ")]
+    {
+        let limited = with_client_limits(url);
+        assert!(limited.starts_with(&format!("{url}{separator}")), "{limited}");
+        for limit in limits {
+            assert!(limited.split(['?', '&', ' ']).any(|part| part == limit), "{limit} is not in {limited}");
+        }
+    }
+    let own = with_client_limits("postgres://host/db?connect_timeout=9");
+    assert_eq!(own.matches("connect_timeout").count(), 1, "{own}");
 }

@@ -58,3 +58,24 @@ async fn a_local_run_prints_what_to_try_survives_a_killed_postgresql_and_can_be_
     }
     assert!(!lock_file.exists(), "the second PostgreSQL was not stopped");
 }
+
+/// These variables mean the user's other servers. Each of them alone would break the local cluster.
+#[tokio::test]
+async fn the_users_variables_for_libpq_do_not_reach_the_local_cluster() {
+    let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o711)).tempdir().unwrap();
+    let mut command = bare();
+    command.env("DEV_POSTGRES_DIR", dir.path().join("cluster")).envs([
+        ("PGSERVICE", "nowhere"),
+        ("PGOPTIONS", "-c default_transaction_read_only=on"),
+        ("PGCHANNELBINDING", "require"),
+        ("PGTARGETSESSIONATTRS", "standby"),
+        ("PGSSLMODE", "verify-full"),
+        ("PGPORT", "1"),
+    ]);
+
+    let mut replica = Replica::start_alone(&mut command);
+
+    replica.order("k", "sticker", 1).await.expect(201);
+    replica.terminate();
+    assert_eq!(replica.end().await.code(), Some(0));
+}

@@ -1,9 +1,10 @@
 //! The catalogue: the body of a PUT is the whole product, so PUT is idempotent without a key.
 
+use diesel::connection::SimpleConnection as _;
 use serde_json::{Value, json};
 
 use crate::app::{App, GLOBEX, send, terms};
-use crate::support::number;
+use crate::support::{connect, eventually_blocked, number};
 
 #[tokio::test]
 async fn a_put_makes_a_product_and_a_second_one_changes_it() {
@@ -147,4 +148,46 @@ async fn a_put_whose_precondition_fails_changes_nothing() {
 
     assert_eq!(app.rows(), before);
     put("mug", &format!("\"another\", {etag}")).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_put_may_change_any_one_member() {
+    let app = App::start_with_pool(2).await;
+    let mut terms = json!({"name": "Mug", "unit_amount": 500, "currency": "EUR", "stock": 10, "grants": null});
+    app.put("/v1/products/mug", terms.clone()).await.expect(201);
+    let changes = [
+        ("name", json!("Cup")),
+        ("unit_amount", json!(700)),
+        ("currency", json!("USD")),
+        ("stock", json!(null)),
+        ("grants", json!({"feature": "coffee", "units": 3, "days": 30})),
+        ("grants", json!({"feature": "coffee", "units": 4, "days": 30})),
+        ("grants", json!({"feature": "coffee", "units": 4, "days": null})),
+        ("grants", json!({"feature": "tea", "units": 4, "days": null})),
+    ];
+    for (updates, (member, value)) in (1..).zip(changes) {
+        terms[member] = value.clone();
+        let answer = app.put("/v1/products/mug", terms.clone()).await.expect(200).json();
+        let read = app.get("/v1/products/mug").await.expect(200).json();
+        assert_eq!((&answer[member], &read[member]), (&value, &value), "{member}");
+        assert_eq!(app.count("events WHERE type = 'product.updated' AND data->>'sku' = 'mug'"), updates, "{member}");
+    }
+}
+
+#[tokio::test]
+async fn of_two_puts_with_one_etag_at_once_one_is_refused() {
+    let app = App::start_with_pool(4).await;
+    let etag = app.product("mug", 10).await.expect(201).header("ETag").unwrap().to_owned();
+    let mut holder = connect(&app.database);
+    holder.batch_execute("BEGIN; SELECT FROM products WHERE sku = 'mug' FOR UPDATE").unwrap();
+    let puts = tokio::spawn(app.at_once(2, move |app, number| {
+        let put = app.request("PUT", "/v1/products/mug").header("If-Match", &etag);
+        async move { send(put.json(&terms(20 + i64::try_from(number).unwrap()))).await.status }
+    }));
+    eventually_blocked(&app.database, 2).await;
+    holder.batch_execute("COMMIT").unwrap();
+
+    let mut statuses = puts.await.unwrap();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 412]);
 }

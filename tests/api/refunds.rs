@@ -1,11 +1,14 @@
 //! The rules of refunds: each answer, and the rows that it leaves.
 
+use std::sync::Arc;
+
+use diesel::connection::SimpleConnection as _;
 use serde_json::{Value, json};
 
 use crate::app::{App, GLOBEX, send};
 use crate::gateways::{away, held};
-use crate::paying::AMOUNT;
-use crate::support::{connect, eventually, fresh_database};
+use crate::paying::{AMOUNT, Sandbox};
+use crate::support::{connect, eventually, eventually_blocked, fresh_database};
 
 #[tokio::test]
 async fn a_partial_refund_is_a_201_and_leaves_the_order_paid() {
@@ -15,6 +18,7 @@ async fn a_partial_refund_is_a_201_and_leaves_the_order_paid() {
     let made = app.refund("k", &charge, Some(1500)).await.expect(201);
 
     let refund = made.json();
+    assert_eq!((&refund["idempotency_key"], refund["request_id"].as_str()), (&json!("k"), made.header("X-Request-Id")));
     assert_eq!((&refund["charge_id"], &refund["status"]), (&json!(charge), &json!("succeeded")));
     assert_eq!(
         (&refund["amount"], &refund["currency"], &refund["processing"]),
@@ -59,6 +63,7 @@ async fn a_refund_above_the_rest_is_refused_and_the_refusal_is_stored() {
 
     let refused = app.refund("k", &charge, Some(AMOUNT - 1499)).await.expect_problem(409, "refund-exceeds-charge");
 
+    assert_eq!(refused.json()["available"], AMOUNT - 1500);
     let replay = app.refund("k", &charge, Some(AMOUNT - 1499)).await.expect(409);
     assert!(replay.is_replay());
     assert_eq!(replay.body, refused.body);
@@ -119,6 +124,75 @@ async fn a_refund_that_exceeds_only_because_of_a_processing_refund_is_payment_in
     eventually("the refund is resolved", || app.events("refund.succeeded") == 1).await;
     app.refund("k", &charge, Some(1001)).await.expect_problem(409, "refund-exceeds-charge");
     app.refund("rest", &charge, Some(1000)).await.expect(201);
+}
+
+/// The full refund may fail, and then the whole charge can be refunded again.
+#[tokio::test]
+async fn beside_a_full_refund_that_is_processing_another_one_waits_and_nothing_is_stored() {
+    let sandbox = Sandbox::start();
+    let app = App::start_without_resolver(fresh_database(), Arc::new(sandbox.gateway()));
+    let charge = app.paid_charge().await;
+    let silent = App::start_without_resolver(app.database.clone(), away());
+    silent.refund("full", &charge, None).await.expect(202);
+
+    for amount in [None, Some(1)] {
+        let wait = app.refund("k", &charge, amount).await.expect_problem(409, "payment-in-progress");
+        assert_eq!(wait.json()["retry"], "again");
+        assert_eq!(app.count("idempotency_keys WHERE key = 'k'"), 0, "the answer is stored");
+    }
+}
+
+#[tokio::test]
+async fn a_full_refund_revokes_what_is_used_in_part() {
+    let app = App::start().await;
+    let charge = app.paid_charge().await;
+    let granted = app.get("/v1/entitlements?customer=ada").await.expect(200).json();
+    let path = format!("/v1/entitlements/{}", granted["data"][0]["id"].as_str().unwrap());
+    app.post(&format!("{path}/consume"), "use", json!({"units": 1})).await.expect(200);
+
+    app.refund("k", &charge, None).await.expect(201);
+
+    assert_ne!(app.member(&path, "revoked_at").await, Value::Null);
+    let late = app.post(&format!("{path}/consume"), "late", json!({"units": 1})).await;
+    late.expect_problem(409, "entitlement-inactive");
+}
+
+#[tokio::test]
+async fn a_full_refund_waits_for_a_revocation_under_way_and_does_not_repeat_it() {
+    let app = App::start().await;
+    let charge = app.paid_charge().await;
+    let mut by_hand = connect(&app.database);
+    by_hand.batch_execute("BEGIN; UPDATE entitlements SET revoked_at = '2026-01-01T00:00:00Z'").unwrap();
+    let client = app.clone();
+    let refund = tokio::spawn(async move { client.refund("k", &charge, None).await });
+    eventually_blocked(&app.database, 1).await;
+    by_hand.batch_execute("COMMIT").unwrap();
+
+    refund.await.unwrap().expect(201);
+
+    assert_eq!(app.count("entitlements WHERE revoked_at = '2026-01-01T00:00:00Z'"), 1);
+    assert_eq!(app.events("entitlement.revoked"), 0, "the revocation is repeated");
+}
+
+#[tokio::test]
+async fn a_charges_list_has_its_own_refunds_and_pages_to_an_end() {
+    let app = App::start().await;
+    let (charge, other) = (app.paid_charge().await, app.paid_charge().await);
+    for key in ["a", "b", "c"] {
+        app.refund(key, &charge, Some(100)).await.expect(201);
+    }
+    let page = async |charge: &str, query: &str| {
+        let page = app.get(&format!("/v1/charges/{charge}/refunds?{query}")).await.expect(200).json();
+        let ids: Vec<_> =
+            page["data"].as_array().unwrap().iter().map(|refund| refund["id"].as_str().unwrap().to_owned()).collect();
+        (ids, page["has_more"].as_bool().unwrap())
+    };
+
+    assert_eq!(page(&other, "").await, (Vec::new(), false));
+    let (first, more) = page(&charge, "limit=2").await;
+    assert_eq!((first.len(), more), (2, true));
+    let (rest, more) = page(&charge, &format!("limit=2&after={}", first[1])).await;
+    assert_eq!((rest.len(), more, first.contains(&rest[0])), (1, false, false));
 }
 
 #[tokio::test]

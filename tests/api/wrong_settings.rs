@@ -42,6 +42,10 @@ fn a_value_of_the_wrong_form_is_refused_with_the_right_form() {
         ("GATEWAY_URL", "", "http://"),
         ("GATEWAY_URL", "http://", "http://"),
         ("GATEWAY_URL", "https://user@pay.example.com", "http://"),
+        ("GATEWAY_URL", "https://user:secret@pay.example.com", "without a user"),
+        ("GATEWAY_URL", "https://:secret@pay.example.com", "without a user"),
+        ("GATEWAY_URL", "sk_live_secret", "GATEWAY_KEY"),
+        ("SANDBOX_WEBHOOK_URL", "http://user:secret@127.0.0.1:1/", "without a user"),
         ("GATEWAY_KEY", "secret", "sk_test_"),
         ("GATEWAY_KEY", "", "sk_test_"),
         ("GATEWAY_KEY", "pk_live_secret", "sk_test_"),
@@ -61,7 +65,16 @@ fn a_value_of_the_wrong_form_is_refused_with_the_right_form() {
         ("RUST_LOG", "chatty", "warn, info"),
         ("LOG_FORMAT", "xml", "text or json"),
         ("FAILPOINT", "nowhere", "before-claim"),
+        ("DATABASE_URL", "", "set and empty"),
+        ("DATABASE_URL", " ", "set and empty"),
         ("DATABASE_URL", "garbage", "postgres://"),
+        ("DATABASE_URL", "postgres://u:secret%@127.0.0.1:1/payments", "%25 for %"),
+        ("DATABASE_URL", "postgres://u:12/secret@127.0.0.1:1/payments", "%2F for /"),
+        ("DATABASE_URL", "postgres://u:12@secret@127.0.0.1:1/payments", "%40 for @"),
+        ("DATABASE_URL", "postgres://u:a secret@127.0.0.1:1/payments", "%20 for a space"),
+        ("DATABASE_URL", "u:secret@127.0.0.1/payments", "percent-encode"),
+        ("DATABASE_URL", "host=127.0.0.1 port=1 password=a secret", "key=value"),
+        ("DATABASE_URL", "host=127.0.0.1 port=1 password='a secret", "key=value"),
         ("DATABASE_URL", "mysql://root:secret@localhost/payments", "postgres://"),
         ("DATABASE_URL", "postgres://u:secret@nowhere.invalid/payments", "nowhere.invalid"),
         ("DATABASE_URL", "host=127.0.0.1 port=1 password=secret", "Connection refused"),
@@ -117,13 +130,35 @@ fn an_unreachable_database_host_ends_the_start_within_twenty_seconds() {
     assert!(started.elapsed().as_secs() < 20, "it took {:?}", started.elapsed());
 }
 
+/// A secret that is missing often arrives as an empty variable. A local cluster must not stand in for the database.
 #[test]
-fn an_empty_database_url_counts_as_unset() {
-    // The error is about the local cluster's directory, so the program saw no DATABASE_URL.
-    let output = bare().env("DATABASE_URL", "").env("DEV_POSTGRES_DIR", "/etc").arg("migrate").output().unwrap();
+fn an_empty_database_url_ends_every_command() {
+    for action in ["migrate", "parked", "sweep"] {
+        let output = bare().env("DATABASE_URL", "").env("DEV_POSTGRES_DIR", "/etc").arg(action).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), text.lines().count()), (Some(2), 1), "{text}");
+        assert!(text.starts_with("payments: DATABASE_URL=\"\" is wrong: it is set and empty"), "{text}");
+    }
+}
+
+#[test]
+fn a_directory_that_can_hold_no_cluster_is_refused_and_an_empty_one_is_unset() {
+    let output = bare().env("DEV_POSTGRES_DIR", "/etc").arg("migrate").output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.starts_with("payments: /etc can't hold a PostgreSQL cluster"), "{text}");
     assert!(text.contains("DEV_POSTGRES_DIR") && !text.contains("chmod") && !text.contains("remove"), "{text}");
+    let unset = bare().env("DEV_POSTGRES_DIR", "").arg("openapi").output().unwrap();
+    assert!(unset.status.success(), "{unset:?}");
+}
+
+#[test]
+fn the_help_shows_no_secret_of_the_environment() {
+    let mut command = bare();
+    for name in ["DATABASE_URL", "GATEWAY_URL", "GATEWAY_KEY", "GATEWAY_WEBHOOK_SECRET", "SANDBOX_WEBHOOK_URL"] {
+        command.env(name, "https://u:secret@pay.example.com");
+    }
+    let help = String::from_utf8(command.arg("--help").output().unwrap().stdout).unwrap();
+    assert!(help.contains("GATEWAY_URL") && !help.contains("secret@"), "{help}");
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod support {
     }
 }
 
+mod plans;
 mod raw_sql;
 mod recorder;
 mod round_trips;

@@ -44,7 +44,7 @@ const OVER_ALL_ACCOUNTS: [(&str, &str); 5] = [
 const REFERENCE_TABLES: [&str; 3] = ["accounts", "api_keys", "gateway_mode"];
 
 /// What the program does to which table. If the recorded list differs, the traffic lacks a request, or this list lacks a line.
-const KINDS: [&str; 41] = [
+const KINDS: [&str; 42] = [
     "DELETE idempotency_keys",
     "INSERT accounts",
     "INSERT api_keys",
@@ -69,6 +69,7 @@ const KINDS: [&str; 41] = [
     "SELECT api_keys",
     "SELECT charges",
     "SELECT entitlements",
+    "SELECT event_feeds",
     "SELECT events",
     "SELECT idempotency_keys",
     "SELECT orders",

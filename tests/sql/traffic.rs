@@ -199,10 +199,10 @@ fn commands(database: &str) {
     assert_eq!(auth::keys(&mut conn, account).unwrap().len(), 2);
     assert!(auth::revoke(&mut conn, &id).unwrap().is_some());
     let acme = auth::accounts(&mut conn).unwrap().into_iter().find(|account| account.name == "acme").unwrap();
-    let (_, erased) = erasure::erase_customer(&mut conn, acme.id, "ada").unwrap();
+    let erased = erasure::erase_customer(&mut conn, acme.id, "ada", &erasure::Mode::rename(), |_| {}).unwrap();
     assert!([erased.orders, erased.replies, erased.entitlements, erased.events].iter().all(|rows| *rows > 0));
     demo::seed(&mut conn).unwrap();
-    external_calls::parked(&mut conn).unwrap();
+    external_calls::parked(&mut conn, 10).unwrap();
     remember_mode(&mut conn, Mode::Sandbox).unwrap();
 }
 

@@ -75,7 +75,7 @@ pub use self::background::Pass;
 pub use self::call_error::CallError;
 pub use self::hint::Hinted;
 pub use self::outcome::{Next, Sending, Sent, StillUnknown, find_outcome};
-pub use self::progress::{Parked, Progress, parked, parked_count, parked_references, progress};
+pub use self::progress::{Parked, Progress, References, parked, parked_count, parked_references, progress};
 pub use self::resolve::Step;
 pub use self::resolver::{Counts, Resolver};
 

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::dsl::{auto_type, count_star};
-use diesel::pg::PgConnection;
+use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
+use diesel::sql_types::Varchar;
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -69,14 +70,18 @@ pub fn progress(
     Ok(rows.into_iter().collect())
 }
 
-/// The references of an account's parked external calls.
-pub fn parked_references(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<Vec<String>> {
+/// A query for names of external calls.
+pub type References<'a> = external_calls::BoxedQuery<'a, Pg, Varchar>;
+
+/// The references of an account's parked external calls, for a sub-select: after a long outage they may be many.
+#[must_use]
+pub fn parked_references<'a>(account_id: Uuid) -> References<'a> {
     external_calls::table
         .filter(external_calls::account_id.eq(account_id))
         .filter(external_calls::resolved_at.is_null())
         .filter(external_calls::parked_at.is_not_null())
         .select(external_calls::reference)
-        .load(conn)
+        .into_boxed()
 }
 
 /// How many external calls are parked, of all accounts. An index has the open rows, which are few.
@@ -107,12 +112,13 @@ pub struct Parked {
     pub created_at: DateTime<Utc>,
 }
 
-/// The parked external calls of all accounts, oldest first.
-pub fn parked(conn: &mut PgConnection) -> QueryResult<Vec<Parked>> {
+/// The oldest parked external calls of all accounts, at most `rows`.
+pub fn parked(conn: &mut PgConnection, rows: i64) -> QueryResult<Vec<Parked>> {
     external_calls::table
         .filter(external_calls::resolved_at.is_null())
         .filter(external_calls::parked_at.is_not_null())
         .order(external_calls::created_at)
+        .limit(rows)
         .select(Parked::as_select())
         .load(conn)
 }

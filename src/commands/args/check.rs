@@ -8,7 +8,7 @@ use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 
-use super::{Action, Settings};
+use super::{Action, Settings, database_url};
 use crate::db::with_client_limits;
 use crate::gateway::{Stripe, WrongKey};
 use crate::process::failpoint;
@@ -119,14 +119,10 @@ impl Settings {
 }
 
 fn connect_to(url: &str) -> Result<PgConnection, Wrong> {
-    let right = "it must be a URL such as postgres://user:password@host/database, or libpq's key=value form";
-    let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
-    if !is_url && (url.contains("://") || !url.contains('=')) {
-        return Err(Wrong::new("DATABASE_URL", &masked(url), right));
-    }
+    let shown = database_url::shown(url)?;
     PgConnection::establish(&with_client_limits(url)).map_err(|error| {
         let cause = on_one_line(&error.to_string());
-        Wrong::new("DATABASE_URL", &masked(url), format!("no PostgreSQL answers there: {cause}"))
+        Wrong::new(database_url::NAME, &shown, format!("no PostgreSQL answers there: {cause}"))
     })
 }
 
@@ -150,16 +146,19 @@ pub fn check_server(conn: &mut PgConnection, settings: &Settings, action: &Actio
            nullif(datconnlimit, -1), nullif(rolconnlimit, -1)) AS connections
          FROM pg_database, pg_roles WHERE datname = current_database() AND rolname = current_user",
     );
-    let server: Server = looked
-        .get_result(conn)
-        .map_err(|error| Wrong::new("DATABASE_URL", &masked(url), format!("the server refuses the check: {error}")))?;
+    let wrong = |right| match database_url::shown(url) {
+        Ok(shown) => Wrong::new(database_url::NAME, &shown, right),
+        Err(wrong) => wrong,
+    };
+    let server: Server =
+        looked.get_result(conn).map_err(|error| wrong(format!("the server refuses the check: {error}")))?;
     if server.encoding != "UTF8" {
         let right = format!(
             "its encoding is {}, and can't hold every customer's name: use a database made with CREATE DATABASE \
              payments TEMPLATE template0 ENCODING 'UTF8'",
             server.encoding
         );
-        return Err(Wrong::new("DATABASE_URL", &masked(url), right));
+        return Err(wrong(right));
     }
     let allowed = u32::try_from(server.connections).unwrap_or(0);
     let wanted = settings.connections() + SPARE_CONNECTIONS;
@@ -208,46 +207,4 @@ fn check_failpoint() -> Result<(), Wrong> {
 /// Joins the lines of libpq's messages.
 fn on_one_line(text: &str) -> String {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
-}
-
-/// The URL, or the `key=value` list, without the password.
-fn masked(url: &str) -> String {
-    let mut text = url.to_owned();
-    if let (Some(scheme), Some(at)) = (text.find("://"), text.rfind('@')) {
-        let user = scheme + "://".len();
-        if let Some(colon) = text.get(user..at).and_then(|userinfo| userinfo.find(':')) {
-            text.replace_range(user + colon + 1..at, "***");
-        }
-    }
-    if let Some(found) = text.find("password=") {
-        let start = found + "password=".len();
-        let rest = &text[start..];
-        let length = match rest.strip_prefix('\'') {
-            Some(quoted) => quoted.find('\'').map_or(rest.len(), |end| end + 2),
-            None => rest.find(['&', ' ']).unwrap_or(rest.len()),
-        };
-        text.replace_range(start..start + length, "***");
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_is_never_shown() {
-        for url in [
-            "postgres://u:secret@host/db",
-            "postgresql://u:secret:secret@host:5432/db?sslmode=disable",
-            "postgres://u@host/db?password=secret&x=y",
-            "host=h password=secret user=u",
-            "host=h password='secret secret' user=u",
-            "mysql://u:secret@host",
-        ] {
-            assert!(!masked(url).contains("secret"), "{}", masked(url));
-            assert!(masked(url).contains('u'), "{}", masked(url));
-        }
-        assert_eq!(masked("postgres://u:secret@host/db"), "postgres://u:***@host/db");
-    }
 }

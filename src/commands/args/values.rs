@@ -16,10 +16,15 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub(super) fn gateway_url(text: &str) -> Result<String, String> {
-    const RIGHT: &str = "it must be a URL such as https://api.stripe.com, or http:// for a sandbox; with the demo, a sandbox is started without it";
+    const RIGHT: &str = "it must be a URL such as https://api.stripe.com, or http:// for a sandbox, without a user or password (the key is in GATEWAY_KEY); with the demo, a sandbox is started without it";
     let url = Url::parse(text).map_err(|_| RIGHT.to_owned())?;
     match url.scheme() {
-        "http" | "https" if url.query().is_none() && url.fragment().is_none() && url.username().is_empty() => {
+        "http" | "https"
+            if url.query().is_none()
+                && url.fragment().is_none()
+                && url.username().is_empty()
+                && url.password().is_none() =>
+        {
             Ok(text.to_owned())
         }
         _ => Err(RIGHT.to_owned()),

@@ -72,10 +72,10 @@ fn rows(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Uuid, By<Filt
         query = query.filter(charges::status.eq(status));
     }
     if let Some(parked) = *parked {
-        // Parked external calls wait for a person, so they are few.
-        let references = parked_references(conn, account_id)?;
+        let references = parked_references(account_id);
         query = if parked {
-            query.filter(charges::reference.eq_any(references))
+            // What is parked is processing, and few charges are.
+            query.filter(charges::status.eq(PaymentStatus::Processing)).filter(charges::reference.eq_any(references))
         } else {
             query.filter(charges::reference.ne_all(references))
         };

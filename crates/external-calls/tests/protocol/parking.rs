@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::fines::{ACCOUNT, QUICK};
 use crate::office::Office;
 use crate::provider::Does;
-use crate::support::connect;
+use crate::support::{connect, eventually};
 use external_calls::{parked, parked_count, progress};
 
 /// Sets the number of attempts of the open external calls, and makes them due.
@@ -25,7 +25,7 @@ async fn an_external_call_that_stays_unknown_is_parked_until_somebody_resumes_it
     assert_eq!(office.pass().await.taken, 1);
 
     assert_eq!(office.resolver.counts().parked.load(Ordering::Relaxed), 1);
-    let in_sight = parked(&mut connect(&office.url)).unwrap();
+    let in_sight = parked(&mut connect(&office.url), 10).unwrap();
     assert_eq!(in_sight.len(), 1);
     assert_eq!((in_sight[0].account_id, in_sight[0].key.as_str()), (ACCOUNT, "k"));
     assert_eq!((in_sight[0].location.clone(), in_sight[0].attempts), (format!("/fines/{fine}"), QUICK.max_attempts));
@@ -46,6 +46,31 @@ async fn an_external_call_that_stays_unknown_is_parked_until_somebody_resumes_it
     assert_eq!((resumed.taken, resumed.resolved), (1, 1));
     assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 0);
     office.assert_paid_once("k", fine).await;
+}
+
+#[tokio::test]
+async fn the_resolver_in_the_background_leaves_what_is_parked() {
+    let office = Office::open();
+    let parked = office.unknown_payment("parked", Does::Answer(429)).await;
+    let_attempts_pass(&office, QUICK.max_attempts);
+    office.pass().await;
+    assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 1);
+    let watch = tokio::spawn(office.resolver.clone().watch());
+
+    // Two looks of the background that found something.
+    for key in ["one", "two"] {
+        office.unknown_payment(key, Does::Answer(429)).await;
+        office.let_leases_end();
+        eventually("the due call is resolved", || {
+            office.count(&format!("external_calls WHERE key = '{key}' AND resolved_at IS NOT NULL")) == 1
+        })
+        .await;
+    }
+
+    watch.abort();
+    let untouched = format!("key = 'parked' AND parked_at IS NOT NULL AND attempts = {}", QUICK.max_attempts);
+    assert_eq!(office.count(&format!("external_calls WHERE {untouched}")), 1);
+    assert_eq!(office.count(&format!("receipts WHERE fine_id = {parked}")), 0);
 }
 
 /// For example each attempt crashes its process: nobody gives the lease back.
