@@ -3,4 +3,6 @@
 CREATE INDEX IF NOT EXISTS orders_of_a_customer ON orders (account_id, customer, id);
 CREATE INDEX IF NOT EXISTS orders_of_a_status ON orders (account_id, status, id);
 CREATE INDEX IF NOT EXISTS charges_of_a_status ON charges (account_id, status, id);
+-- For the filter `parked`: parked external calls are few, and name their charges.
+CREATE INDEX IF NOT EXISTS charges_of_a_reference ON charges (account_id, reference);
 CREATE INDEX IF NOT EXISTS entitlements_of_a_feature ON entitlements (account_id, feature, id);

@@ -18,7 +18,7 @@ const READS: [(&str, &str, &[&str]); 9] = [
     ("/v1/orders?status=canceled", "orders.status = $", &["orders_of_a_status"]),
     ("/v1/charges?status=failed", "charges.status = $", &["charges_of_a_status"]),
     ("/v1/charges?customer=c7", "(SELECT orders.id FROM orders", &["orders_of_a_customer"]),
-    ("/v1/charges?parked=true", "charges.reference = ANY", &["charges_of_a_status"]),
+    ("/v1/charges?parked=true", "charges.reference = ANY", &["charges_of_a_reference"]),
     ("/v1/charges?parked=false", "charges.reference != ALL", &["charges_pkey"]),
     ("/v1/entitlements?feature=rare", "entitlements.feature = $", &["entitlements_of_a_feature"]),
     ("/v1/entitlements?customer=c7", "entitlements.customer = $", &["entitlements_of_a_customer"]),

@@ -128,6 +128,9 @@ mod tests {
     fn keys_are_read_from_both_forms() {
         let vectors: &[(&str, &str)] = &[
             ("abc", "abc"),
+            // Base64 and ULIDs differ in case alone.
+            ("aBc", "aBc"),
+            ("\"aBc\"", "aBc"),
             ("\"abc\"", "abc"),
             ("  abc\t", "abc"),
             ("8e03978e-40d5-43e8-bc93-6894a57f9324", "8e03978e-40d5-43e8-bc93-6894a57f9324"),

@@ -74,8 +74,7 @@ fn rows(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Uuid, By<Filt
     if let Some(parked) = *parked {
         let references = parked_references(account_id);
         query = if parked {
-            // What is parked is processing, and few charges are.
-            query.filter(charges::status.eq(PaymentStatus::Processing)).filter(charges::reference.eq_any(references))
+            query.filter(charges::reference.eq_any(references))
         } else {
             query.filter(charges::reference.ne_all(references))
         };

@@ -77,3 +77,18 @@ async fn the_retry_after_of_a_202_grows_with_the_wait_to_a_minute() {
         assert!(again.status == 202 && expected.contains(&retry_after), "{row}: {retry_after}");
     }
 }
+
+/// A gateway that fails and asks for no pause is not asked each second.
+#[tokio::test]
+async fn a_retry_after_shorter_than_the_pause_does_not_shorten_it() {
+    let office = Office::open();
+    office.unknown_payment("k", Does::AskToWait(503, 0)).await;
+    office.provider.script("k", [Does::AskToWait(503, 0)]);
+    office.execute("UPDATE external_calls SET attempts = 3");
+    office.let_leases_end();
+
+    assert_eq!(office.pass().await.resolved, 0);
+
+    let pause = "attempts = 4 AND next_attempt_at > now() + interval '14 seconds'";
+    assert_eq!(office.count(&format!("external_calls WHERE {pause}")), 1);
+}

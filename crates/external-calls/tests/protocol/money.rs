@@ -166,3 +166,22 @@ async fn within_the_lifetime_of_its_key_a_call_is_sent_again_without_a_look() {
     assert_eq!((office.provider.sendings().len(), office.provider.looks()), (2, 0));
     office.assert_paid_once("k", fine).await;
 }
+
+/// The outcome is known. So only its transaction runs again, and nothing is sent again.
+#[tokio::test]
+async fn a_serialization_failure_runs_the_second_transaction_again() {
+    let office = Office::open();
+    let fine = office.fine("k");
+    office.execute(
+        "CREATE SEQUENCE tries; \
+         CREATE FUNCTION refuse_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+           IF nextval('tries') = 1 THEN RAISE 'could not serialize' USING ERRCODE = '40001'; END IF; RETURN NEW; END $$; \
+         CREATE TRIGGER refuse_once BEFORE UPDATE ON idempotency_keys FOR EACH ROW EXECUTE FUNCTION refuse_once()",
+    );
+
+    assert_eq!(office.pay("k", fine).await.status, 201);
+
+    assert_eq!(office.provider.sendings().len(), 1);
+    assert_eq!(office.count("external_calls WHERE attempts = 1 AND resolved_at IS NOT NULL"), 1);
+    assert_eq!(office.count("receipts"), 1);
+}

@@ -237,3 +237,18 @@ async fn if_a_record_appears_while_a_body_fails_the_record_is_replayed() {
     }
     assert_eq!((workshop.toys(), workshop.records()), (1, 3));
 }
+
+/// The first request is already recorded. So the wrong one may follow a right one that only replays.
+#[tokio::test]
+async fn another_body_that_follows_a_replay_never_gets_its_reply() {
+    let workshop = Workshop::open();
+    let first = workshop.make("key").await;
+    for round in 0..50 {
+        let send = |name| workshop.send(MAKE, "key", name, make);
+
+        let (ball, doll) = tokio::join!(send("ball"), send("doll"));
+
+        assert_eq!(ball.unwrap().reply(), first.reply());
+        assert!(matches!(doll, Err(ToyError::Idempotency(Error::KeyReused))), "round {round}: {doll:?}");
+    }
+}

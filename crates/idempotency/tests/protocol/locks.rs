@@ -4,9 +4,9 @@
 
 use diesel::connection::{Connection, SimpleConnection};
 
-use crate::support::{at_once, connect, eventually_blocked};
+use crate::support::{at_once, connect, eventually_blocked, number};
 use crate::toy::{ACCOUNT, MAKE, Runs, Workshop, keyed, make, stock};
-use idempotency::{Address, FinalizeError, Reply, finalize, hours, lock, sweep};
+use idempotency::{Address, FinalizeError, Policy, Reply, finalize, hours, lock, seconds, sweep};
 
 pub fn address(key: &str) -> Address {
     keyed("/toys", key, r#"{"name":"ball"}"#).unwrap().address(ACCOUNT, &MAKE).unwrap()
@@ -165,4 +165,31 @@ async fn an_expired_record_is_taken_over_by_exactly_one_of_many() {
     assert_eq!(answers.iter().filter(|answer| !answer.is_replay()).count(), 1);
     assert!(answers.iter().all(|answer| answer.reply() == answers[0].reply()), "{answers:?}");
     assert_eq!((runs.so_far(), workshop.toys(), workshop.records()), (1, 2, 1));
+}
+
+/// Replicas that replay one record at once must not wait for each other.
+#[tokio::test]
+async fn a_replay_needs_no_lock_of_the_key() {
+    let workshop = Workshop::open();
+    let shelf = workshop.hold_shelf(1);
+    let request = workshop.send(MAKE, "key", "ball", |conn, toy| {
+        stock(conn, 1)?;
+        make(conn, toy)
+    });
+    let (first, number) = tokio::join!(request, async {
+        eventually_blocked(&workshop.url, 1).await;
+        let key = "(classid::bigint << 32 | objid::bigint) AS n FROM pg_locks \
+                   WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        let key = number(&workshop.url, key);
+        drop(shelf);
+        key
+    });
+    let mut holder = connect(&workshop.url);
+    holder.batch_execute(&format!("SELECT pg_advisory_lock({number})")).unwrap();
+
+    let impatient = Policy { wait: seconds(0), ..MAKE };
+    let retry = workshop.another_process().send(impatient, "key", "ball", make).await.unwrap();
+
+    assert!(retry.is_replay());
+    assert_eq!(retry.reply(), first.unwrap().reply());
 }

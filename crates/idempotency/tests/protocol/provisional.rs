@@ -6,8 +6,8 @@ use diesel::connection::{Connection, SimpleConnection};
 
 use crate::locks::address;
 use crate::support::{connect, count};
-use crate::toy::{MAKE, Response, Workshop, make, stock};
-use idempotency::{FinalizeError, MAX_BODY, Policy, Reply, finalize, hours, seconds};
+use crate::toy::{MAKE, Response, ToyError, Workshop, make, stock};
+use idempotency::{Error, FinalizeError, MAX_BODY, Policy, Reply, finalize, hours, seconds};
 
 const IMPATIENT: Policy = Policy { wait: Duration::from_millis(100), ..MAKE };
 
@@ -64,6 +64,21 @@ async fn a_retry_gets_the_provisional_reply_when_its_wait_ends() {
         assert_eq!(retry.reply(), first.reply());
         assert!(retry.is_replay());
         assert_eq!((retry.header("Retry-After"), retry.header("Idempotency-Expires")), (Some("1"), None));
+    }
+}
+
+/// The wait of both ends at the same time, and both look at what the leader has seen.
+#[tokio::test]
+async fn another_body_that_waits_beside_a_retry_never_gets_the_provisional_reply() {
+    let workshop = Workshop::open();
+    let first = begin(&workshop).await;
+    for round in 0..3 {
+        let send = |name| workshop.send(IMPATIENT, "key", name, make);
+
+        let (ball, doll) = tokio::join!(send("ball"), send("doll"));
+
+        assert_eq!(ball.unwrap().reply(), first.reply());
+        assert!(matches!(doll, Err(ToyError::Idempotency(Error::KeyReused))), "round {round}: {doll:?}");
     }
 }
 

@@ -166,3 +166,21 @@ async fn a_worker_that_a_coordinator_lost_runs_again_over_the_same_connection() 
 
     assert_eq!(runs_and_backends(&workshop).await, (2, 1));
 }
+
+/// A pooler may drop the statements that a connection has prepared.
+#[tokio::test]
+async fn a_connection_that_lost_its_prepared_statements_is_closed() {
+    let workshop = Workshop::open_on(fresh_database(), 1);
+    workshop.make("warm").await;
+    let first = Runs::default();
+
+    let answer = workshop.send(MAKE, "key", "ball", move |conn, toy| {
+        if first.is_first() {
+            conn.batch_execute("DEALLOCATE ALL")?;
+        }
+        make(conn, toy)
+    });
+
+    assert_eq!(answer.await.unwrap().status, 201);
+    assert_eq!(workshop.make("next").await.status, 201);
+}
