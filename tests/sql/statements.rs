@@ -44,7 +44,7 @@ const OVER_ALL_ACCOUNTS: [(&str, &str); 5] = [
 const REFERENCE_TABLES: [&str; 3] = ["accounts", "api_keys", "gateway_mode"];
 
 /// What the program does to which table. If the recorded list differs, the traffic lacks a request, or this list lacks a line.
-const KINDS: [&str; 42] = [
+const KINDS: [&str; 43] = [
     "DELETE idempotency_keys",
     "INSERT accounts",
     "INSERT api_keys",
@@ -64,6 +64,7 @@ const KINDS: [&str; 42] = [
     "LOCK idempotency_keys",
     "LOCK orders",
     "LOCK products",
+    "LOCK refunds",
     "LOCK external_calls",
     "SELECT accounts",
     "SELECT api_keys",
