@@ -7,6 +7,7 @@
 mod check;
 mod database_url;
 mod values;
+mod wrong;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,9 +18,10 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
-use self::check::HIDDEN;
-pub use self::check::{SANDBOX_CONNECTIONS, Wrong, check_server};
+pub use self::check::{SANDBOX_CONNECTIONS, check_server};
 pub use self::values::Origins;
+use self::wrong::HIDDEN;
+pub use self::wrong::Wrong;
 use crate::gateway::Key;
 use crate::gateway::webhook::Secrets;
 use crate::process::logging::Format;

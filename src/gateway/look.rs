@@ -19,7 +19,13 @@ const PAGE_SIZE: usize = 100;
 /// The most pages of a list. Each takes a round trip of some 100 ms, so more would not fit into the time of a call.
 const PAGES: usize = 40;
 
-pub(super) async fn look_up(stripe: &Stripe, sent: &Sent, call: Call<'_>) -> Result<Option<Outcome>, CallError> {
+impl Stripe {
+    pub(super) async fn look(&self, sent: &Sent, call: Call<'_>) -> Result<Option<Outcome>, CallError> {
+        look_up(self, sent, call).await
+    }
+}
+
+async fn look_up(stripe: &Stripe, sent: &Sent, call: Call<'_>) -> Result<Option<Outcome>, CallError> {
     let reference = sent.reference.as_str();
     if let Some(id) = &sent.outside_id {
         let object: Object = get(stripe, call, Some(id), &[], reference, ONE).await?;

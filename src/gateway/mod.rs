@@ -23,6 +23,9 @@ use external_calls::{CallError, Limits, Sent};
 /// The time limits of the calls. The client keeps to them, and the crate `external-calls` counts on them.
 pub const LIMITS: Limits = Limits::DEFAULT;
 
+/// The failure code where the gateway gives none.
+pub const NO_CODE: &str = "gateway_failed";
+
 pub use key::{Key, Mode, WrongKey};
 pub use stripe::{InvalidGatewayUrl, STRIPE_VERSION, Stripe, install_tls};
 

@@ -10,7 +10,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, Url, redirect, retry};
 
 use super::answer::{no_answer, not_understood, of_sending};
-use super::{Call, Gateway, Key, LIMITS, Outcome, currency, look};
+use super::{Call, Gateway, Key, LIMITS, Outcome, currency};
 use external_calls::{CallError, Sent};
 
 /// The version of Stripe's API that this client speaks: the one that the tested `stripe` package of npm pins. `.ci/gateway`
@@ -142,7 +142,7 @@ impl Gateway for Stripe {
     fn look_up<'a>(&'a self, sent: &'a Sent, call: Call<'a>) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
         Box::pin(async move {
             // All pages of a list together have the time of one call.
-            let looked = tokio::time::timeout(LIMITS.call, look::look_up(self, sent, call)).await;
+            let looked = tokio::time::timeout(LIMITS.call, self.look(sent, call)).await;
             looked.unwrap_or_else(|_| Err(CallError::NoAnswer { reason: "the books take too long to read".to_owned() }))
         })
     }

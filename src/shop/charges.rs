@@ -13,18 +13,17 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::db::Jsonb;
-use crate::gateway::{End, Outcome, Payment, currency};
+use crate::gateway::{self, End, Outcome, Payment, currency};
 use crate::http::ApiError;
 use crate::http::object;
 use crate::http::problems::{CARD_DECLINED, GATEWAY_FAILED, ORDER_NOT_PAYABLE, PAYMENT_IN_PROGRESS};
 use crate::http::rules::{text, uuid};
 use crate::schema::charges;
 use crate::shop::metadata::{METADATA, Metadata};
-use crate::shop::payments::{NO_CODE, Payments};
 use crate::shop::processing::{NoColumn, Processed, Unset, no_column, with_progress};
 use crate::shop::status::{OrderStatus, PaymentStatus};
 use crate::shop::{entitlements, events, orders};
-use external_calls::{ExternalSystem as _, MadeBy, Progress};
+use external_calls::{MadeBy, Progress};
 use idempotency::{Failure, Failures, FieldError, Policy, Prepared, Reply, Scope, hours, seconds};
 
 /// A retry must never send a declined card to the bank a second time, so failures are kept.
@@ -162,7 +161,7 @@ pub(crate) fn insert(
         .optional()?;
     let mut charge =
         charge.ok_or_else(|| ApiError::new(&PAYMENT_IN_PROGRESS, "a payment of this order is under way"))?;
-    charge.processing = Some(Progress::first(charge.created_at, &Payments::LIMITS));
+    charge.processing = Some(Progress::first(charge.created_at, &gateway::LIMITS));
     let payment = Payment {
         account_id,
         amount: charge.amount,
@@ -226,7 +225,7 @@ fn failure(id: Uuid, end: &End) -> Option<(String, ApiError)> {
         }
         End::Failed { code } => {
             let detail = "the gateway refused the payment or failed for good; no money moved";
-            let code = code.clone().unwrap_or_else(|| NO_CODE.to_owned());
+            let code = code.clone().unwrap_or_else(|| gateway::NO_CODE.to_owned());
             let problem = ApiError::new(&GATEWAY_FAILED, detail).with("failure_code", code.as_str());
             (code, problem)
         }

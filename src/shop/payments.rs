@@ -28,9 +28,6 @@ use crate::shop::refunds::{self, CREATE_REFUND, NewRefund, Refund, RefundCall};
 use external_calls::{self, CallError, ExternalSystem, Limits, MadeBy, Sent, Started, Step};
 use idempotency::{Answer, Policy, Reply};
 
-/// The failure code where the gateway gives none.
-pub(crate) const NO_CODE: &str = "gateway_failed";
-
 /// Resolves charges and refunds.
 pub type Resolver = external_calls::Resolver<Payments, Db>;
 

@@ -25,11 +25,10 @@ use crate::http::rules::int;
 use crate::schema::{charges as charges_table, refunds};
 use crate::shop::charges;
 use crate::shop::metadata::{METADATA, Metadata};
-use crate::shop::payments::{NO_CODE, Payments};
 use crate::shop::processing::{NoColumn, Processed, Unset, no_column};
 use crate::shop::status::{OrderStatus, PaymentStatus};
 use crate::shop::{entitlements, events, orders};
-use external_calls::{ExternalSystem as _, MadeBy, Progress};
+use external_calls::{MadeBy, Progress};
 use idempotency::{Failure, Failures, FieldError, MAX_SAFE_INTEGER, Policy, Prepared, Reply, Scope, hours, seconds};
 
 /// As for charges: a retry must not change the outcome of a refund, so failures are kept.
@@ -169,7 +168,7 @@ pub(crate) fn insert(
         order_id: charge.order_id,
         refund: gateway::Refund { account_id, payment_intent, amount, currency: charge.currency },
     };
-    refund.processing = Some(Progress::first(refund.created_at, &Payments::LIMITS));
+    refund.processing = Some(Progress::first(refund.created_at, &gateway::LIMITS));
     Ok((refund, call))
 }
 
@@ -236,7 +235,7 @@ pub(crate) fn apply(
     let code = match &outcome.end {
         End::Succeeded => None,
         End::Declined { decline_code } => Some(decline_code.as_str()),
-        End::Failed { code } => Some(code.as_deref().unwrap_or(NO_CODE)),
+        End::Failed { code } => Some(code.as_deref().unwrap_or(gateway::NO_CODE)),
     };
     let refund = set_outcome(conn, account_id, call.refund_id, outcome.gateway_id.as_deref(), code)?;
     if let Some(code) = code {

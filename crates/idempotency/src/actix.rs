@@ -17,10 +17,10 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::error::Error;
+use crate::error::{BODY_WITHIN, Error, MAX_REQUEST_BODY};
 use crate::key::Key;
 use crate::reply::{Answer, Origin, Reply};
-use crate::request::{BODY_WITHIN, Keyed, MAX_REQUEST_BODY};
+use crate::request::Keyed;
 use crate::traits::Body;
 
 /// The request header that carries the key.

@@ -1,10 +1,18 @@
 //! What goes wrong before and around a body.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::reply::ReplyTooLarge;
-use crate::request::{BODY_WITHIN, MAX_REQUEST_BODY};
+
+/// The largest request body, in bytes. The whole body is held in memory. An order of a hundred items is a tenth of this.
+pub const MAX_REQUEST_BODY: usize = 64 * 1024;
+
+/// How long a body may take to arrive. The largest body takes a second on a slow phone. A client that needs ten seconds only
+/// holds a connection.
+pub(crate) const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// One thing that is wrong with a request body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

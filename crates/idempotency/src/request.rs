@@ -1,7 +1,6 @@
 //! A request with a key: the key, the typed body, and the JSON that the fingerprint covers.
 
 use std::fmt::Display;
-use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -11,13 +10,6 @@ use crate::json::parse_body;
 use crate::key::{Address, Key};
 use crate::policy::Policy;
 use crate::traits::Body;
-
-/// The largest request body, in bytes. The whole body is held in memory. An order of a hundred items is a tenth of this.
-pub const MAX_REQUEST_BODY: usize = 64 * 1024;
-
-/// How long a body may take to arrive. The largest body takes a second on a slow phone. A client that needs ten seconds only
-/// holds a connection.
-pub(crate) const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// A request with a key.
 #[derive(Clone, Debug)]

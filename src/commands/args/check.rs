@@ -8,40 +8,17 @@ use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 
+use super::wrong::{HIDDEN, Wrong};
 use super::{Action, Settings, database_url};
 use crate::db::with_client_limits;
 use crate::gateway::{Stripe, WrongKey};
 use crate::process::failpoint;
-
-/// How many characters of a wrong value are shown, so that the error stays one line on a screen.
-const SHOWN: usize = 80;
-
-/// What is shown of a secret.
-pub(super) const HIDDEN: &str = "..";
 
 /// Connections of the sandbox gateway. A call holds a connection for some milliseconds, so four are more than a demo needs.
 pub const SANDBOX_CONNECTIONS: u32 = 4;
 
 /// Connections beside the pool: one migrates and seeds, one is for `/health/ready`, and one is for an operator's `psql`.
 const SPARE_CONNECTIONS: u32 = 3;
-
-/// A setting with a wrong value.
-#[derive(Debug, thiserror::Error)]
-#[error("{name}=\"{value}\" is wrong: {right}")]
-pub struct Wrong {
-    name: String,
-    value: String,
-    right: String,
-}
-
-impl Wrong {
-    /// `right` says what a right value looks like.
-    pub(crate) fn new(name: &str, value: &str, right: impl Into<String>) -> Self {
-        let shown: String = value.chars().take(SHOWN).flat_map(char::escape_debug).collect();
-        let dots = if value.chars().count() > SHOWN { ".." } else { "" };
-        Self { name: name.to_owned(), value: format!("{shown}{dots}"), right: right.into() }
-    }
-}
 
 impl Settings {
     /// Checks every setting that the action uses. Returns the API's socket if the action is `serve`.

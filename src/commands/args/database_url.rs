@@ -3,8 +3,7 @@
 //! libpq's messages repeat what it does not understand. If a password is not percent-encoded, that is a part of the password. So
 //! libpq sees only a text of strict form, and of any other text nothing is shown.
 
-use super::Wrong;
-use super::check::HIDDEN;
+use super::wrong::{HIDDEN, Wrong};
 
 /// The name of the setting.
 pub(super) const NAME: &str = "DATABASE_URL";
