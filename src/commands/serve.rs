@@ -53,14 +53,13 @@ fn serve_until_told(
         demo::seed(&mut connect(url)?).map_err(|error| format!("can't seed the demo: {error}"))?;
     }
     let mut webhook_secrets = settings.webhook_secrets.clone();
-    let (in_use, sandbox) = match InUse::of(settings) {
-        Some(in_use) => (in_use, None),
-        None => {
-            let (secrets, webhook) = own_webhook(listener.local_addr()?)?;
-            webhook_secrets = secrets;
-            let sandbox = sandbox_gateway::start(sandbox_config(settings, url, Some(webhook)))?;
-            (InUse::sandbox(format!("http://{}", sandbox.addr)), Some(sandbox))
-        }
+    let (in_use, sandbox) = if let Some(in_use) = InUse::of(settings) {
+        (in_use, None)
+    } else {
+        let (secrets, webhook) = own_webhook(listener.local_addr()?)?;
+        webhook_secrets = secrets;
+        let sandbox = sandbox_gateway::start(sandbox_config(settings, url, Some(webhook)))?;
+        (InUse::sandbox(format!("http://{}", sandbox.addr)), Some(sandbox))
     };
     let sandbox_url = sandbox.as_ref().map(|_| in_use.url.clone());
     remember_mode(&mut connect(url)?, in_use.mode())?;

@@ -22,7 +22,8 @@ pub(super) const PAGE: usize = 100 * ONE;
 #[derive(Debug, Deserialize)]
 pub(super) struct Object {
     pub id: String,
-    object: String,
+    #[serde(rename = "object")]
+    kind: String,
     amount: i64,
     currency: String,
     /// Null only for refunds of old payment methods.
@@ -78,7 +79,7 @@ impl Object {
             Call::Payment(_) => ("payment_intent", None),
             Call::Refund(refund) => ("refund", Some(refund.payment_intent.as_str())),
         };
-        if self.object != kind
+        if self.kind != kind
             || !self.is_of(reference)
             || of.is_some_and(|of| self.payment_intent.as_deref() != Some(of))
         {
@@ -96,7 +97,7 @@ impl Object {
     /// The outcome of an object as it is now. An object that is neither succeeded nor failed has no outcome yet.
     pub fn outcome(&self) -> Result<Outcome, CallError> {
         let failed = |code: &Option<String>| End::Failed { code: code.clone() };
-        let end = match (self.object.as_str(), self.status.as_deref(), &self.last_payment_error) {
+        let end = match (self.kind.as_str(), self.status.as_deref(), &self.last_payment_error) {
             (_, Some("succeeded"), _) => Some(End::Succeeded),
             ("payment_intent", Some("requires_payment_method"), Some(error)) => {
                 Some(error.decline().unwrap_or_else(|| failed(&error.code)))

@@ -67,9 +67,8 @@ impl Stripe {
         };
         let (payment_intents, refunds) = (below("v1/payment_intents")?, below("v1/refunds")?);
         match payment_intents.scheme() {
-            "https" => {}
             "http" if key.is_live() => return Err(InvalidGatewayUrl::LiveKeyInClear),
-            "http" => {}
+            "http" | "https" => {}
             _ => return Err(InvalidGatewayUrl::Scheme),
         }
         if payment_intents.query().is_some() || payment_intents.fragment().is_some() {
