@@ -55,7 +55,7 @@ async fn declines_are_402_card_errors_in_the_books_once_and_replayed() {
             (&"requires_payment_method".into(), &code.into())
         );
         assert_eq!(first, second);
-        assert_eq!(sandbox.book("/v1/payment_intents", &reference).await, std::slice::from_ref(&intent));
+        assert_eq!(sandbox.book("/v1/payment_intents", &reference).await, std::slice::from_ref(intent));
     }
 }
 
