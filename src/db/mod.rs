@@ -5,7 +5,7 @@
 //! - Work waits for its turn for at most two seconds, and the queue is bounded: see `turns.rs`. Work that does not get its turn
 //!   in time is refused and never begins. Work that has begun runs to its end, even if the client has left.
 //! - One account can't take all connections, nor the whole queue.
-//! - The caller has an answer 8 s after its turn, whatever the database does ([`WORK_WITHIN`]): see `pool.rs`.
+//! - The caller has an answer 8 s after its turn, whatever the database does (`WORK_WITHIN`): see `pool.rs`.
 //! - A panic in the work is caught. A connection that is dead, stale or read-only is closed: see `connection.rs`.
 //!
 //! Not done here: work does not run again, except for reads. Only the work knows whether it may run twice.

@@ -57,7 +57,10 @@ impl FromRequest for Account {
 
 /// The keys that were found within [`BELIEVED_FOR`].
 #[derive(Clone, Default)]
-pub struct KnownKeys(Arc<Mutex<HashMap<[u8; 32], (Account, Instant)>>>);
+pub struct KnownKeys(Arc<Mutex<Found>>);
+
+/// The account of each key's hash, and when it was found.
+type Found = HashMap<[u8; 32], (Account, Instant)>;
 
 impl KnownKeys {
     fn get(&self, hash: &[u8; 32]) -> Option<Account> {

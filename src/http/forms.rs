@@ -49,7 +49,7 @@ pub(crate) const fn slug() -> Form<String> {
 /// A constraint of the tables has the same limit.
 const MAX_SLUG: usize = 64;
 
-/// Whether [`slug`] accepts the text.
+/// Whether `slug` accepts the text.
 #[must_use]
 pub fn is_slug(text: &str) -> bool {
     (1..=MAX_SLUG).contains(&text.len())

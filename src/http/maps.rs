@@ -12,7 +12,7 @@ pub(crate) const fn map(most: usize, key: Text, value: Text) -> Map {
     Map { most, key, value }
 }
 
-/// See [`map`].
+/// The rule that `map` makes.
 #[derive(Clone, Copy, Debug)]
 pub struct Map {
     most: usize,

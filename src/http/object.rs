@@ -1,6 +1,6 @@
 //! Objects with known members: the bodies that clients send, the objects inside, and the filters of lists.
 //!
-//! [`object!`](crate::http::object) declares one as a struct with each member's rule beside it. How it is read and how it is
+//! `object!` declares one as a struct with each member's rule beside it. How it is read and how it is
 //! documented both follow from the declaration, so that neither promises what the other refuses.
 
 use std::collections::HashSet;
@@ -16,7 +16,7 @@ use idempotency::FieldError;
 /// misspelling, and the answer stays short.
 const MAX_NAME: usize = 40;
 
-/// An object with known members. Declare it with [`object!`](crate::http::object).
+/// An object with known members. Declare it with `object!`.
 pub trait Object: Sized {
     /// Reads all members, so that all their faults are found. None if one of them is wrong.
     fn read(members: &mut Members<'_>) -> Option<Self>;

@@ -39,7 +39,7 @@ pub(crate) const fn text(max: usize) -> Text {
     Text { max }
 }
 
-/// See [`text`].
+/// See `text`.
 #[derive(Clone, Copy, Debug)]
 pub struct Text {
     max: usize,
@@ -88,7 +88,7 @@ pub(crate) const fn int<T>(min: T, max: T) -> Int<T> {
     Int { min, max }
 }
 
-/// See [`int`].
+/// See `int`.
 #[derive(Clone, Copy, Debug)]
 pub struct Int<T> {
     min: T,
@@ -131,7 +131,7 @@ pub(crate) const fn boolean() -> Boolean {
     Boolean
 }
 
-/// See [`boolean`].
+/// See `boolean`.
 #[derive(Clone, Copy, Debug)]
 pub struct Boolean;
 
@@ -160,7 +160,7 @@ pub(crate) const fn one_of<T>(all: &'static [T], word: fn(T) -> &'static str) ->
     OneOf { all, word }
 }
 
-/// See [`one_of`].
+/// See `one_of`.
 #[derive(Clone, Copy, Debug)]
 pub struct OneOf<T: 'static> {
     all: &'static [T],
@@ -194,7 +194,7 @@ pub(crate) const fn nested<T>() -> Nested<T> {
     Nested(PhantomData)
 }
 
-/// See [`nested`].
+/// See `nested`.
 #[derive(Clone, Copy, Debug)]
 pub struct Nested<T>(PhantomData<T>);
 
@@ -220,7 +220,7 @@ pub(crate) const fn list<T>(min: usize, max: usize, key: (&'static str, fn(&T) -
     List { min, max, key }
 }
 
-/// See [`list`].
+/// See `list`.
 #[derive(Clone, Copy, Debug)]
 pub struct List<T> {
     min: usize,

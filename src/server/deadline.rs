@@ -22,11 +22,9 @@ pub(super) async fn deadline(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let head = request.request().clone();
-    match timeout(ANSWER_WITHIN, next.call(request)).await {
-        Ok(answered) => Ok(answered?.map_into_boxed_body()),
-        Err(_) => {
-            let late = ApiError::new(&DATABASE_UNAVAILABLE, "the server did not answer in time");
-            Ok(ServiceResponse::from_err(late, head))
-        }
+    if let Ok(answered) = timeout(ANSWER_WITHIN, next.call(request)).await {
+        return Ok(answered?.map_into_boxed_body());
     }
+    let late = ApiError::new(&DATABASE_UNAVAILABLE, "the server did not answer in time");
+    Ok(ServiceResponse::from_err(late, head))
 }

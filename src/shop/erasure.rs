@@ -75,6 +75,9 @@ struct Person<'a> {
     payments: HashSet<Uuid>,
 }
 
+/// Where a step counts.
+type Number = fn(&mut Erased) -> &mut usize;
+
 /// One batch of the rows behind an id. Returns the last id, if there may be more, and the number of rows with the name.
 type Step<'a> = fn(&Person<'a>, &mut PgConnection, Uuid) -> QueryResult<(Option<Uuid>, usize)>;
 
@@ -92,7 +95,7 @@ pub fn erase_customer(
     let payments = metadata::payments_of(conn, account_id, customer)?;
     let person = Person { account_id, name: customer, mode, payments };
     // The copies first: as long as an order has the name, everybody sees that the erasure is not complete.
-    let steps: [(Uuid, Step<'_>, fn(&mut Erased) -> &mut usize); 4] = [
+    let steps: [(Uuid, Step<'_>, Number); 4] = [
         (Uuid::max(), Person::in_replies, |erased| &mut erased.replies),
         (Uuid::nil(), Person::in_events, |erased| &mut erased.events),
         (Uuid::nil(), Person::in_entitlements, |erased| &mut erased.entitlements),

@@ -166,7 +166,7 @@ fn resolved_name(name: &str) -> &'static Value {
 #[test]
 fn no_description_has_words_of_the_code() {
     let mut read = 0;
-    for (at, text) in descriptions(&DOCUMENT, String::new()) {
+    for (at, text) in descriptions(&DOCUMENT, "") {
         for word in ["external call", " lease", "as the API shows", "the table", "handler", "constant", "the status."] {
             assert!(!text.to_lowercase().contains(&word.to_lowercase()), "{at}: {text}");
         }
@@ -175,12 +175,12 @@ fn no_description_has_words_of_the_code() {
     assert!(read > 200, "{read} descriptions were read");
 }
 
-fn descriptions(value: &Value, at: String) -> Vec<(String, &str)> {
-    let inside = |name: &str, value| descriptions(value, format!("{at}/{name}"));
+fn descriptions<'a>(value: &'a Value, at: &str) -> Vec<(String, &'a str)> {
+    let inside = |name: &str, value| descriptions(value, &format!("{at}/{name}"));
     match value {
         Value::Object(members) => {
             let own = members.iter().filter(|(name, _)| matches!(name.as_str(), "description" | "summary"));
-            let own: Vec<_> = own.filter_map(|(_, text)| Some((at.clone(), text.as_str()?))).collect();
+            let own: Vec<_> = own.filter_map(|(_, text)| Some((at.to_owned(), text.as_str()?))).collect();
             own.into_iter().chain(members.iter().flat_map(|(name, value)| inside(name, value))).collect()
         }
         Value::Array(items) => items.iter().flat_map(|item| inside("-", item)).collect(),

@@ -165,8 +165,8 @@ impl Sandbox {
             let objects = page["data"].as_array().unwrap();
             found.extend(objects.iter().filter(|object| object["metadata"]["reference"] == reference).cloned());
             match objects.last() {
-                Some(last) if page["has_more"] == true => {
-                    after = format!("&starting_after={}", last["id"].as_str().unwrap())
+                Some(oldest) if page["has_more"] == true => {
+                    after = format!("&starting_after={}", oldest["id"].as_str().unwrap());
                 }
                 _ => return found,
             }

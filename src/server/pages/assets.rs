@@ -49,9 +49,7 @@ pub fn text(name: &str) -> Result<String, ApiError> {
 
 /// A Rust file of the service or of its two crates, by its path in the repository.
 pub fn source(path: &str) -> Option<String> {
-    if !path.ends_with(".rs") {
-        return None;
-    }
+    let path = path.strip_suffix(".rs").map(|_| path)?;
     let file = if let Some(name) = path.strip_prefix("src/") {
         Service::get(name)
     } else if let Some(name) = path.strip_prefix("crates/idempotency/src/") {

@@ -39,11 +39,13 @@ pub fn fresh_database(prepare: fn(&str)) -> String {
 }
 
 /// A connection for the test itself.
+#[must_use]
 pub fn connect(url: &str) -> PgConnection {
     PgConnection::establish(url).unwrap()
 }
 
 /// Reads one number from the database.
+#[must_use]
 pub fn number(url: &str, sql: &str) -> i64 {
     #[derive(QueryableByName)]
     struct Number {
@@ -54,6 +56,7 @@ pub fn number(url: &str, sql: &str) -> i64 {
 }
 
 /// Counts rows.
+#[must_use]
 pub fn count(url: &str, rows: &str) -> i64 {
     number(url, &format!("count(*) AS n FROM {rows}"))
 }

@@ -44,6 +44,7 @@ struct Network {
 
 impl Proxy {
     /// Starts the proxy on a free port.
+    #[must_use]
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -66,6 +67,7 @@ impl Proxy {
     }
 
     /// The URL of the same database through this proxy. The connection is not encrypted, so that the proxy sees a COMMIT.
+    #[must_use]
     pub fn url(&self, direct: &str) -> String {
         let (_, database) = direct.rsplit_once('/').unwrap();
         format!("postgresql://payments@127.0.0.1:{}/{database}?sslmode=disable&gssencmode=disable", self.port)
@@ -82,6 +84,7 @@ impl Proxy {
     }
 
     /// The round trips since the last call, each as the state at its end. For example `IIT`.
+    #[expect(clippy::must_use_candidate, reason = "a caller may only want to forget the round trips so far")]
     pub fn round_trips(&self) -> String {
         String::from_utf8(std::mem::take(&mut *self.network.ends.lock().unwrap())).unwrap()
     }
@@ -102,6 +105,7 @@ impl Proxy {
     }
 
     /// Whether the message to pause after has come.
+    #[must_use]
     pub fn is_paused(&self) -> bool {
         *self.network.state.lock().unwrap() == State::Paused
     }
