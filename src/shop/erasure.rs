@@ -71,6 +71,9 @@ struct Person<'a> {
 /// One batch of the rows behind an id. Returns the last id, if there may be more, and the number of rows with the name.
 type Step<'a> = fn(&Person<'a>, &mut PgConnection, Uuid) -> QueryResult<(Option<Uuid>, usize)>;
 
+/// The number that a step adds to.
+type Number = fn(&mut Erased) -> &mut usize;
+
 /// Gives the customer of an account a new name, or counts the rows with the old one. `progress` gets the numbers after each batch.
 ///
 /// # Errors
@@ -84,7 +87,7 @@ pub fn erase_customer(
 ) -> QueryResult<Erased> {
     let person = Person { account_id, name: customer, mode };
     // The copies first: as long as an order has the name, everybody sees that the erasure is not complete.
-    let steps: [(Uuid, Step<'_>, fn(&mut Erased) -> &mut usize); 4] = [
+    let steps: [(Uuid, Step<'_>, Number); 4] = [
         (Uuid::max(), Person::in_replies, |erased| &mut erased.replies),
         (Uuid::nil(), Person::in_events, |erased| &mut erased.events),
         (Uuid::nil(), Person::in_entitlements, |erased| &mut erased.entitlements),
