@@ -81,6 +81,9 @@ type Number = fn(&mut Erased) -> &mut usize;
 /// One batch of the rows behind an id. Returns the last id, if there may be more, and the number of rows with the name.
 type Step<'a> = fn(&Person<'a>, &mut PgConnection, Uuid) -> QueryResult<(Option<Uuid>, usize)>;
 
+/// The number that a step adds to.
+type Number = fn(&mut Erased) -> &mut usize;
+
 /// Gives the customer of an account a new name, or counts the rows with the old one. `progress` gets the numbers after each batch.
 ///
 /// # Errors

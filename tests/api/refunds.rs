@@ -235,6 +235,32 @@ async fn of_two_refunds_under_way_the_last_to_succeed_marks_the_order_refunded()
     assert_eq!((app.count("orders WHERE status = 'refunded'"), app.events("entitlement.revoked")), (1, 1));
 }
 
+/// The refund is read first, and then its external call. The test resolves the refund between the two statements.
+#[tokio::test]
+async fn a_refund_that_is_resolved_while_it_is_read_is_shown_final() {
+    let sandbox = Sandbox::start();
+    let app = App::start_without_resolver(fresh_database(), Arc::new(sandbox.gateway()));
+    let charge = app.paid_charge().await;
+    let silent = App::start_without_resolver(app.database.clone(), away());
+    let id = silent.refund("k", &charge, None).await.expect(202).id();
+    let mut resolving = connect(&app.database);
+    resolving.batch_execute("BEGIN; LOCK TABLE external_calls IN ACCESS EXCLUSIVE MODE").unwrap();
+    let reads = [format!("/v1/refunds/{id}"), format!("/v1/charges/{charge}/refunds")].map(|path| {
+        let client = app.clone();
+        tokio::spawn(async move { client.get(&path).await.expect(200).json() })
+    });
+    eventually_blocked(&app.database, 2).await;
+
+    let resolved = "UPDATE external_calls SET resolved_at = now(), next_attempt_at = NULL WHERE resolved_at IS NULL; \
+                   UPDATE refunds SET status = 'failed', failure_code = 'gateway_failed'; COMMIT";
+    resolving.batch_execute(resolved).unwrap();
+
+    let [one, page] = reads;
+    for refund in [one.await.unwrap(), page.await.unwrap()["data"][0].clone()] {
+        assert_eq!((&refund["status"], &refund["processing"]), (&json!("failed"), &Value::Null), "{refund}");
+    }
+}
+
 #[tokio::test]
 async fn another_accounts_refunds_are_not_found() {
     let app = App::start().await;

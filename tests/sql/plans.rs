@@ -55,7 +55,7 @@ fn plan(conn: &mut PgConnection, sql: &str) -> String {
         #[diesel(sql_type = Text, column_name = "QUERY PLAN")]
         line: String,
     }
-    let parameters = (1..=64).take_while(|n| sql.contains(&format!("${n}"))).count();
+    let parameters = (1..=99).take_while(|n| sql.contains(&format!("${n}"))).count();
     let nulls = vec!["NULL"; parameters].join(", ");
     conn.batch_execute(&format!("SET plan_cache_mode = force_generic_plan; PREPARE looked_at AS {sql}")).unwrap();
     let lines: Vec<Line> = diesel::sql_query(format!("EXPLAIN EXECUTE looked_at({nulls})")).load(conn).unwrap();
@@ -80,16 +80,16 @@ async fn each_filter_of_a_list_reads_by_an_index() {
         let texts = recorder::texts();
         // Beside this test, others send the filter together with others. This request's statement is the shortest.
         let begin = format!("SELECT {table}.");
-        let unquoted = |sql: &String| sql.replace('"', "");
-        let with_part = texts.iter().filter(|sql| unquoted(sql).starts_with(&begin) && unquoted(sql).contains(part));
+        let plain = |sql: &String| sql.replace('"', "");
+        let with_part = texts.iter().filter(|sql| plain(sql).starts_with(&begin) && plain(sql).contains(part));
         let sql =
             with_part.min_by_key(|sql| sql.len()).unwrap_or_else(|| panic!("no statement has {part}: {texts:#?}"));
-        let plan = plan(conn, sql);
+        let shown = plan(conn, sql);
         for need in needs {
-            assert!(plan.contains(need), "{path} does not read by {need}: {sql}\n{plan}");
+            assert!(shown.contains(need), "{path} does not read by {need}: {sql}\n{shown}");
         }
         for filled in ["orders", "charges", "entitlements", "events"] {
-            assert!(!plan.contains(&format!("Seq Scan on {filled} ")), "{path}: {sql}\n{plan}");
+            assert!(!shown.contains(&format!("Seq Scan on {filled} ")), "{path}: {sql}\n{shown}");
         }
     }
 }

@@ -28,7 +28,7 @@ pub const ANOTHER_ACCOUNT: Uuid = Uuid::from_u128(2);
 pub const PAY: Policy = Policy {
     route: "POST /payments",
     scope: Scope::Account,
-    failures: Failures::CacheFailures { failure_ttl: hours(1) },
+    failures: Failures::CacheFailures { failure_ttl: seconds(600) },
     success_ttl: hours(1),
     wait: seconds(0),
 };

@@ -44,6 +44,12 @@ async fn a_refusal_of_the_very_first_sending_is_a_failure_at_once() {
     assert_eq!((refused.status, &json_of(&refused)["outcome"]), (402, &"Refused".into()));
     assert_eq!((office.provider.sendings().len(), office.provider.looks()), (1, 1));
     assert_eq!(office.pay("k", fine).await.reply(), refused.reply());
+    let ten_minutes = "expires_at BETWEEN now() + interval '9 minutes' AND now() + interval '10 minutes'";
+    assert_eq!(
+        office.count(&format!("idempotency_keys WHERE status = 402 AND {ten_minutes}")),
+        1,
+        "a failure's lifetime"
+    );
     assert_eq!((office.count("receipts"), office.status(fine).as_str()), (1, "unpaid"));
     assert_eq!(office.pay("another", fine).await.status, 201);
 }
