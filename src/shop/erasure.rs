@@ -75,9 +75,6 @@ struct Person<'a> {
     payments: HashSet<Uuid>,
 }
 
-/// Where a step counts.
-type Number = fn(&mut Erased) -> &mut usize;
-
 /// One batch of the rows behind an id. Returns the last id, if there may be more, and the number of rows with the name.
 type Step<'a> = fn(&Person<'a>, &mut PgConnection, Uuid) -> QueryResult<(Option<Uuid>, usize)>;
 
