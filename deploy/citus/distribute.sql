@@ -28,7 +28,7 @@ BEGIN
 END $$;
 
 -- A table with account_id that is not in the lists above would stay on the coordinator, and every statement that joins it
--- would fail. On purpose: this fails instead, so that a release that adds a table is noticed here.
+-- would fail. This fails instead, so that a release that adds a table is noticed here.
 DO $$
 DECLARE
     forgotten text;

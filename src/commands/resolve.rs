@@ -32,8 +32,8 @@ pub fn resolve(settings: &Settings, url: &str) -> Result<(), Fatal> {
         remember_mode(&mut connect(url)?, gateway.mode())?;
         let db = Db::start(url, settings.db_pool_size)?;
         let resolver = Resolver::new(Payments(Arc::new(gateway.client()?)), db.clone());
-        let pass = resolver.pass(true).await?;
-        say(format_args!("{} charges and refunds taken, {} resolved", pass.taken, pass.resolved))?;
+        let done = resolver.run_once(true).await?;
+        say(format_args!("{} charges and refunds taken, {} resolved", done.taken, done.resolved))?;
         rt::task::spawn_blocking(move || db.close()).await?;
         Ok(())
     })

@@ -88,7 +88,8 @@ fn serve_until_told(
         };
         let server = server::serve(listener, state)?;
         let cut = end_when_told(server.handle(), draining, settings.shutdown_delay);
-        let background = [rt::spawn(sweeper(db.clone(), settings.sweep_interval)), rt::spawn(resolver.clone().watch())];
+        let background =
+            [rt::spawn(sweeper(db.clone(), settings.sweep_interval)), rt::spawn(resolver.clone().run_in_background())];
         // If nobody reads the banner, the server runs all the same.
         let _ = writeln!(std::io::stdout(), "{banner}");
         tokio::select! {
@@ -99,7 +100,7 @@ fn serve_until_told(
         for task in &background {
             task.abort();
         }
-        resolver.drain().await;
+        resolver.shutdown().await;
         if let Some((_, handle)) = sandbox {
             handle.stop(false).await;
         }

@@ -116,7 +116,7 @@ pub trait Gateway: Send + Sync + 'static {
     fn send<'a>(&'a self, reference: &'a str, call: Call<'a>) -> BoxFuture<'a, Result<Outcome, CallError>>;
 
     /// Looks up the outcome of a call in the gateway's books. `None`: the gateway has not carried out the call, but the call may
-    /// be under way. If the books have the reference with another amount, the result is [`CallError::NoAnswer`], so that
+    /// still arrive. If the books have the reference with another amount, the result is [`CallError::NoAnswer`], so that
     /// nothing is resolved and nothing is sent.
     fn look_up<'a>(&'a self, sent: &'a Sent, call: Call<'a>) -> BoxFuture<'a, Result<Option<Outcome>, CallError>>;
 }

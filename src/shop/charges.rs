@@ -154,13 +154,13 @@ pub(crate) fn insert(
             charges::request_id.eq(made_by.request_id),
             charges::metadata.eq(Jsonb(new.metadata.clone().unwrap_or_default())),
         ))
-        // The order is locked and pending, and an order has one live charge. So a conflict means a payment under way.
+        // The order is locked and pending, and an order has one live charge. So a conflict means a payment that is still processing.
         .on_conflict_do_nothing()
         .returning(Charge::as_returning())
         .get_result(conn)
         .optional()?;
     let mut charge =
-        charge.ok_or_else(|| ApiError::new(&PAYMENT_IN_PROGRESS, "a payment of this order is under way"))?;
+        charge.ok_or_else(|| ApiError::new(&PAYMENT_IN_PROGRESS, "a payment of this order is still processing"))?;
     charge.processing = Some(Progress::first(charge.created_at, &gateway::LIMITS));
     let payment = Payment {
         account_id,

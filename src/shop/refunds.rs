@@ -1,7 +1,7 @@
 //! Refunds: a refund gives back a part of a succeeded charge, or all of it. `payments.rs` has the handler. This file has the
 //! handler's two transactions, in the same shape as `charges.rs`.
 //!
-//! On purpose: the first transaction adds the amount to `amount_refunded`, so that two refunds under way can't give back more
+//! The first transaction already adds the amount to `amount_refunded`, so that two open refunds can't give back more
 //! than was paid. If a refund fails, the second transaction takes the amount off again. `reads.rs` shows refunds.
 
 pub mod reads;
@@ -194,15 +194,15 @@ fn refundable(
     if left + processing == 0 {
         return Err(ApiError::new(&CHARGE_NOT_REFUNDABLE, "the charge is refunded whole"));
     }
-    // If the refunds under way fail, enough will be left. So this is not a final answer.
+    // If the open refunds fail, enough will be left. So this is not a final answer.
     if wanted <= left + processing {
-        return Err(in_progress("a refund of this charge is under way"));
+        return Err(in_progress("another refund of this charge is still processing"));
     }
     let detail = format!("{left} of the charge are left, {wanted} were to be refunded");
     Err(ApiError::new(&REFUND_EXCEEDS_CHARGE, detail).with("available", left))
 }
 
-/// The sum of the refunds under way of a locked charge.
+/// The sum of a locked charge's open refunds.
 fn processing_amount(conn: &mut PgConnection, account_id: Uuid, charge_id: Uuid) -> QueryResult<i64> {
     let amounts: Vec<i64> = refunds::table
         .filter(refunds::account_id.eq(account_id))
@@ -242,7 +242,7 @@ pub(crate) fn apply(
         add_refunded(conn, account_id, call.charge_id, -call.refund.amount)?;
         return Ok(failed(call.refund_id, code).reply(Uuid::nil()));
     }
-    // A refund that is still under way may fail, so the charge is not yet refunded whole.
+    // A refund that is still processing may fail, so the charge is not yet refunded whole.
     if charge.amount_refunded == charge.amount && processing_amount(conn, account_id, charge.id)? == 0 {
         orders::set_status(conn, account_id, call.order_id, OrderStatus::Refunded)?;
         entitlements::revoke_of_order(conn, account_id, call.order_id)?;

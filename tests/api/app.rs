@@ -94,7 +94,7 @@ impl App {
         Self::serve(database, pool_size, gateway, Some(sandbox.server), demo)
     }
 
-    /// Starts a server that calls the given gateway and has no resolver in the background. The test itself runs the passes.
+    /// Starts a server that calls the given gateway and has no resolver in the background. The test itself runs the resolver.
     pub fn start_without_resolver(database: String, gateway: Arc<dyn Gateway>) -> Self {
         Self::start_alone(database, 10, gateway)
     }
@@ -120,7 +120,7 @@ impl App {
                 let resolver = Resolver::new(Payments(gateway), db.clone());
                 if let Some(sandbox) = sandbox {
                     actix_web::rt::spawn(sandbox);
-                    actix_web::rt::spawn(resolver.clone().watch());
+                    actix_web::rt::spawn(resolver.clone().run_in_background());
                 }
                 let state = State {
                     db,

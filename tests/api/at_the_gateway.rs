@@ -117,13 +117,13 @@ async fn a_payment_without_an_outcome_yet_is_looked_up_by_its_id_and_never_sent_
         let resolver = app.resolver(gateway.gateway());
         for _ in 0..21 {
             app.let_leases_end();
-            assert_eq!(resolver.pass(false).await.unwrap().resolved, 0);
+            assert_eq!(resolver.run_once(false).await.unwrap().resolved, 0);
         }
         assert_eq!(app.count("external_calls WHERE outside_id = 'pi_1' AND parked_at IS NULL"), 1);
 
         gateway.change(end);
         app.let_leases_end();
-        assert_eq!(resolver.pass(false).await.unwrap().resolved, 1);
+        assert_eq!(resolver.run_once(false).await.unwrap().resolved, 1);
 
         app.pay("k", &order, "pm_card_visa").await.expect(status);
         assert_eq!(app.member(&format!("/v1/charges/{charge}"), "failure_code").await, code);

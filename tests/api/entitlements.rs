@@ -81,9 +81,9 @@ async fn a_quota_failure_is_replayed_for_a_minute_and_then_the_request_runs_agai
     assert_eq!(app.get(&path).await.json()["units_used"], 0);
 
     expire_record(&app, "k");
-    let afresh = consume(&app, &path, "k", 11).await.expect(200);
-    assert!(!afresh.is_replay());
-    assert_eq!(afresh.json()["units_used"], 11);
+    let again = consume(&app, &path, "k", 11).await.expect(200);
+    assert!(!again.is_replay());
+    assert_eq!(again.json()["units_used"], 11);
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ async fn a_capture_that_hangs_and_succeeds_after_its_second_sending_was_refused_
     let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
     app.let_leases_end();
 
-    assert_eq!(resolver.pass(false).await.unwrap().resolved, 0, "the call was refused, and the books are empty");
+    assert_eq!(resolver.run_once(false).await.unwrap().resolved, 0, "the call was refused, and the books are empty");
 
     assert_eq!((gateway.sendings(), gateway.captures()), (2, 0));
     assert_eq!(app.member(&format!("/v1/charges/{charge}"), "status").await, "processing");
@@ -34,7 +34,7 @@ async fn a_capture_that_hangs_and_succeeds_after_its_second_sending_was_refused_
     gateway.release();
     gateway.until_captured(1).await;
     app.let_leases_end();
-    assert_eq!(resolver.pass(false).await.unwrap().resolved, 1);
+    assert_eq!(resolver.run_once(false).await.unwrap().resolved, 1);
     let paid = app.pay("k", &order, "pm_card_visa").await.expect(201);
     assert!(paid.is_replay());
     assert_eq!((paid.id(), gateway.captures()), (charge, 1));
@@ -67,7 +67,7 @@ async fn a_gateway_that_rejects_all_callers_fails_no_charge() {
         let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
 
         app.let_leases_end();
-        assert_eq!(app.resolver(gateway.gateway()).pass(false).await.unwrap().resolved, 1, "{status}");
+        assert_eq!(app.resolver(gateway.gateway()).run_once(false).await.unwrap().resolved, 1, "{status}");
         assert_eq!(app.pay("k", &order, "pm_card_visa").await.expect(201).id(), charge);
     }
 }
@@ -98,7 +98,7 @@ async fn forty_hanging_captures_do_not_delay_another_charges_lost_reply() {
     const HANGING: usize = 40;
     let gateway = Scripted::open();
     let app = api_of(&gateway);
-    let watch = tokio::spawn(app.resolver(gateway.gateway()).watch());
+    let background = tokio::spawn(app.resolver(gateway.gateway()).run_in_background());
     gateway.script("pm_card_slow", (0..3 * HANGING).map(|_| Does::HoldThenCapture));
     gateway.script("pm_card_lost_reply", [Does::CaptureAndLose]);
     let orders = join_all((0..HANGING).map(|_| app.pending_order())).await;
@@ -107,7 +107,7 @@ async fn forty_hanging_captures_do_not_delay_another_charges_lost_reply() {
     let other = async {
         gateway.until_sent(HANGING).await;
         app.pay("lost", &order, "pm_card_lost_reply").await.expect(202);
-        // On purpose: the forty become due now, so that they hang when the other charge becomes due.
+        // The forty become due now, so that they hang when the other charge becomes due.
         let before = gateway.sendings();
         app.execute("UPDATE external_calls SET next_attempt_at = now() WHERE key <> 'lost' AND resolved_at IS NULL");
         let millis = |column: &str| {
@@ -126,7 +126,7 @@ async fn forty_hanging_captures_do_not_delay_another_charges_lost_reply() {
     assert!(hanging.iter().all(|answer| answer.status == 202));
     assert_eq!(gateway.captures(), 1, "a hanging capture has ended");
     assert!(delay < 2000, "resolved {delay} ms after it was due");
-    watch.abort();
+    background.abort();
 }
 
 #[tokio::test]

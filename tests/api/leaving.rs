@@ -1,4 +1,4 @@
-//! Clients that leave during a request, and servers that stop: the work under way is finished.
+//! Clients that leave during a request, and servers that stop: the work that has begun is finished.
 
 use diesel::connection::SimpleConnection;
 use rustix::process::Signal;

@@ -26,7 +26,7 @@ async fn limits(db: &Db) -> Vec<(&'static str, String)> {
     read.await.unwrap()
 }
 
-/// This test must fail if the pool sets no limits. On purpose: the database has other defaults, so that each expected value comes
+/// This test must fail if the pool sets no limits. The database has other defaults, so that each expected value comes
 /// from the pool.
 #[tokio::test]
 async fn every_connection_of_the_pool_has_the_limits_also_after_a_reconnect() {

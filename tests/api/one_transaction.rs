@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::app::{App, Client, one_item, send, terms};
 use crate::support::{connect, execute};
 
-/// On purpose: the triggers are deferred, so that all statements of the request succeed and only COMMIT fails.
+/// The triggers are deferred, so that all statements of the request succeed and only COMMIT fails.
 const REFUSE_COMMITS: &str = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
       $$ BEGIN RAISE EXCEPTION 'this COMMIT is refused by a test'; END $$; \
     CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON idempotency_keys DEFERRABLE INITIALLY DEFERRED \

@@ -15,7 +15,7 @@ use crate::support::fresh_database;
 async fn park(app: &App) {
     app.execute("UPDATE external_calls SET attempts = 19 WHERE resolved_at IS NULL");
     app.let_leases_end();
-    assert_eq!(app.resolver(away()).pass(false).await.unwrap().taken, 1);
+    assert_eq!(app.resolver(away()).run_once(false).await.unwrap().taken, 1);
 }
 
 #[tokio::test]
@@ -29,11 +29,11 @@ async fn an_external_call_that_stays_unknown_is_parked_until_somebody_resumes_it
     assert_eq!((&processing["parked"], &processing["attempts"]), (&true.into(), &20.into()));
     let resolver = app.resolver(Arc::new(sandbox.gateway()));
     app.let_leases_end();
-    assert_eq!(resolver.pass(false).await.unwrap().taken, 0, "a pass took a parked external call");
+    assert_eq!(resolver.run_once(false).await.unwrap().taken, 0, "the resolver took a parked external call");
     app.pay("k", &order, "pm_card_visa").await.expect(202);
     app.pay("another", &order, "pm_card_visa").await.expect_problem(409, "payment-in-progress");
 
-    assert_eq!(resolver.pass(true).await.unwrap().resolved, 1);
+    assert_eq!(resolver.run_once(true).await.unwrap().resolved, 1);
 
     assert_eq!(app.pay("k", &order, "pm_card_visa").await.expect(201).id(), charge);
     assert_eq!((sandbox.captures(), app.count("orders WHERE status = 'paid'")), (1, 1));
@@ -49,12 +49,12 @@ async fn an_external_call_whose_attempts_never_end_is_parked() {
     app.let_leases_end();
     let resolver = app.resolver(Arc::new(sandbox.gateway()));
 
-    assert_eq!(resolver.pass(false).await.unwrap().taken, 0);
+    assert_eq!(resolver.run_once(false).await.unwrap().taken, 0);
 
     let processing = app.member(&format!("/v1/charges/{charge}"), "processing").await;
     assert_eq!((&processing["parked"], &processing["attempts"]), (&true.into(), &20.into()));
     assert_eq!(sandbox.captures(), 0);
-    assert_eq!(resolver.pass(true).await.unwrap().resolved, 1);
+    assert_eq!(resolver.run_once(true).await.unwrap().resolved, 1);
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn a_resumed_external_call_that_stays_unknown_is_parked_again() {
     app.pay("k", &order, "pm_card_visa").await.expect(202);
     park(&app).await;
 
-    let pass = app.resolver(away()).pass(true).await.unwrap();
+    let pass = app.resolver(away()).run_once(true).await.unwrap();
 
     assert_eq!((pass.taken, pass.resolved), (1, 0));
     assert_eq!(app.count("external_calls WHERE parked_at IS NOT NULL AND attempts = 21"), 1);
@@ -98,7 +98,7 @@ async fn a_pass_that_resumes_takes_all_that_is_parked() {
     .await;
     app.execute("UPDATE external_calls SET parked_at = now()");
 
-    let pass = app.resolver(Arc::new(sandbox.gateway())).pass(true).await.unwrap();
+    let pass = app.resolver(Arc::new(sandbox.gateway())).run_once(true).await.unwrap();
 
     assert_eq!((pass.taken, pass.resolved), (PARKED, PARKED));
     assert_eq!(app.count("charges WHERE status = 'processing'"), 0);
@@ -144,7 +144,7 @@ async fn a_call_whose_answer_was_lost_is_sent_again_and_moves_the_money_once() {
     assert_eq!(sandbox.captures(), 1);
     app.let_leases_end();
 
-    assert_eq!(app.resolver(Arc::new(sandbox.gateway())).pass(false).await.unwrap().resolved, 1);
+    assert_eq!(app.resolver(Arc::new(sandbox.gateway())).run_once(false).await.unwrap().resolved, 1);
 
     app.pay("k", &order, "pm_card_visa").await.expect(201);
     assert_eq!(sandbox.captures(), 1);

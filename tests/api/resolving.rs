@@ -42,10 +42,10 @@ async fn every_retry_gets_the_reply_that_the_resolver_recorded() {
     ] {
         let order = app.pending_order().await;
         let charge = app.pay(card, &order, card).await.expect(202).id();
-        assert_eq!(resolver.pass(false).await.unwrap().taken, 0, "the external call is not due yet");
+        assert_eq!(resolver.run_once(false).await.unwrap().taken, 0, "the external call is not due yet");
         app.let_leases_end();
 
-        assert_eq!(resolver.pass(false).await.unwrap().resolved, 1);
+        assert_eq!(resolver.run_once(false).await.unwrap().resolved, 1);
 
         let replies =
             [app.pay(card, &order, card).await.expect(status), app.pay(card, &order, card).await.expect(status)];
@@ -64,11 +64,11 @@ async fn a_refund_is_resolved_by_the_resolver_too() {
     let order = app.pending_order().await;
     let charge = app.pay("k", &order, "pm_card_visa").await.expect(202).id();
     app.let_leases_end();
-    resolver.pass(false).await.unwrap();
+    resolver.run_once(false).await.unwrap();
     let refund = app.refund("k", &charge, None).await.expect(202);
     app.let_leases_end();
 
-    assert_eq!(resolver.pass(false).await.unwrap().resolved, 1);
+    assert_eq!(resolver.run_once(false).await.unwrap().resolved, 1);
 
     let reply = app.refund("k", &charge, None).await.expect(201);
     assert!(reply.is_replay());
@@ -80,7 +80,7 @@ async fn a_refund_is_resolved_by_the_resolver_too() {
 async fn a_holder_that_slept_past_its_lease_writes_nothing_over_the_next_ones_outcome() {
     let (app, hold, request) = charge_under_way().await;
     app.let_leases_end();
-    assert_eq!(app.resolver(declining()).pass(false).await.unwrap().resolved, 1);
+    assert_eq!(app.resolver(declining()).run_once(false).await.unwrap().resolved, 1);
 
     hold.let_go();
 
@@ -94,7 +94,7 @@ async fn a_holder_that_slept_past_its_lease_writes_nothing_over_the_next_ones_ou
 async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_holder_works() {
     let (app, hold, request) = charge_under_way().await;
     app.let_leases_end();
-    assert_eq!(app.resolver(away()).pass(false).await.unwrap().taken, 1);
+    assert_eq!(app.resolver(away()).run_once(false).await.unwrap().taken, 1);
 
     hold.let_go();
 
@@ -113,7 +113,7 @@ async fn a_holder_of_a_refund_that_slept_past_its_lease_writes_nothing_either() 
     let meanwhile = async {
         hold.until_called().await;
         app.let_leases_end();
-        assert_eq!(app.resolver(away()).pass(false).await.unwrap().taken, 1);
+        assert_eq!(app.resolver(away()).run_once(false).await.unwrap().taken, 1);
         hold.let_go();
     };
 
@@ -128,11 +128,11 @@ async fn a_holder_of_a_refund_that_slept_past_its_lease_writes_nothing_either() 
 #[tokio::test]
 async fn only_one_holder_has_the_lease() {
     let (app, hold, request) = charge_under_way().await;
-    assert_eq!(app.resolver(declining()).pass(false).await.unwrap().taken, 0, "the request has the lease");
+    assert_eq!(app.resolver(declining()).run_once(false).await.unwrap().taken, 0, "the request has the lease");
     app.let_leases_end();
     let (one, another) = (app.resolver(away()), app.resolver(away()));
 
-    let (one, another) = tokio::join!(one.pass(false), another.pass(false));
+    let (one, another) = tokio::join!(one.run_once(false), another.run_once(false));
 
     assert_eq!(one.unwrap().taken + another.unwrap().taken, 1);
     hold.let_go();
@@ -146,7 +146,7 @@ async fn the_first_lease_and_the_next_last_fifteen_seconds() {
     app.let_leases_end();
     let (gateway, next_hold) = held();
     let resolver = app.resolver(gateway);
-    let next = tokio::spawn(async move { resolver.pass(false).await.unwrap() });
+    let next = tokio::spawn(async move { resolver.run_once(false).await.unwrap() });
     next_hold.until_called().await;
 
     // `unanswered_at` is the time at which the holder took the lease.
@@ -173,12 +173,12 @@ async fn assert_not_recorded_after(loss: &str) {
     // The resolver tries again after growing pauses. After the last attempt, the external call is parked for a person.
     let (gateway, hold) = held();
     let resolver = app.resolver(gateway);
-    assert_eq!(resolver.pass(false).await.unwrap().taken, 0, "the external call is not due yet");
+    assert_eq!(resolver.run_once(false).await.unwrap().taken, 0, "the external call is not due yet");
     app.execute("UPDATE external_calls SET attempts = 19");
     app.let_leases_end();
     hold.let_go();
-    let pass = resolver.pass(false).await.unwrap();
-    assert_eq!((pass.taken, pass.resolved), (1, 0));
+    let done = resolver.run_once(false).await.unwrap();
+    assert_eq!((done.taken, done.resolved), (1, 0));
     let order = only_order(&app).await;
     app.pay("another", &order, "pm_card_visa").await.expect_problem(409, "payment-in-progress");
     let path = format!("/v1/charges/{}", charge["id"].as_str().unwrap());

@@ -130,7 +130,7 @@ async fn an_event_makes_a_waiting_charge_due_and_the_books_decide() {
     // The event lies: it says that the payment succeeded, with another amount.
     app.hint(&app.account("acme"), &reference(&unknown)).await.expect(200);
 
-    assert_eq!(resolver.pass(false).await.unwrap().resolved, 1, "the charge is not due");
+    assert_eq!(resolver.run_once(false).await.unwrap().resolved, 1, "the charge is not due");
     assert_eq!(app.count("charges WHERE failure_code = 'generic_decline'"), 1);
     assert_eq!((app.count("orders WHERE status = 'pending'"), sandbox.captures()), (1, 0));
 }
@@ -139,7 +139,7 @@ async fn an_event_makes_a_waiting_charge_due_and_the_books_decide() {
 async fn an_event_of_a_lost_reply_resolves_the_charge_within_a_second_of_the_leases_end() {
     let gateway = Scripted::open();
     let app = App::start_without_resolver(fresh_database(), gateway.gateway());
-    let watch = tokio::spawn(app.resolver(gateway.gateway()).watch());
+    let background = tokio::spawn(app.resolver(gateway.gateway()).run_in_background());
     gateway.script("pm_card_lost_reply", [Does::CaptureAndLose]);
     let order = app.pending_order().await;
     let meanwhile = async {
@@ -161,7 +161,7 @@ async fn an_event_of_a_lost_reply_resolves_the_charge_within_a_second_of_the_lea
     println!("resolved {took:?} after the lease was given back");
     assert!(took < Duration::from_millis(1900), "it took {took:?}; without the event, at least two seconds");
     assert_eq!((gateway.captures(), app.events("charge.succeeded")), (1, 1));
-    watch.abort();
+    background.abort();
 }
 
 #[tokio::test]
@@ -271,7 +271,7 @@ async fn an_event_during_the_call_ends_no_lease() {
         hold.until_called().await;
         let charge = app.get("/v1/charges").await.json()["data"][0].clone();
         app.hint(&app.account("acme"), charge["reference"].as_str().unwrap()).await.expect(200);
-        assert_eq!(app.resolver(away()).pass(false).await.unwrap().taken, 0);
+        assert_eq!(app.resolver(away()).run_once(false).await.unwrap().taken, 0);
         hold.let_go();
     };
 

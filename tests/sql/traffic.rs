@@ -114,14 +114,14 @@ async fn unknown_outcomes(app: &Client, sandbox: &Sandbox) {
     silent.get("/v1/charges").await.expect(200);
     app.execute("UPDATE external_calls SET attempts = 19 WHERE resolved_at IS NULL");
     app.let_leases_end();
-    assert_eq!(app.resolver(away()).pass(false).await.unwrap().taken, 1);
-    assert_eq!(resolver.pass(true).await.unwrap().resolved, 1, "the parked external call is resumed");
+    assert_eq!(app.resolver(away()).run_once(false).await.unwrap().taken, 1);
+    assert_eq!(resolver.run_once(true).await.unwrap().resolved, 1, "the parked external call is resumed");
     let refund = silent.refund("unknown", &charge, None).await.expect(202).id();
     app.get(&format!("/v1/refunds/{refund}")).await.expect(200);
     app.execute("UPDATE external_calls SET attempts = 20 WHERE resolved_at IS NULL");
     app.let_leases_end();
-    assert_eq!(app.resolver(away()).pass(false).await.unwrap().taken, 0, "parked without another attempt");
-    assert_eq!(app.resolver(declining()).pass(true).await.unwrap().resolved, 1);
+    assert_eq!(app.resolver(away()).run_once(false).await.unwrap().taken, 0, "parked without another attempt");
+    assert_eq!(app.resolver(declining()).run_once(true).await.unwrap().resolved, 1);
 }
 
 /// Outcomes that arrive too late for their lease, or find no record to resolve.
@@ -134,7 +134,7 @@ async fn unrecordable_outcomes(database: &str) {
         hold.until_called().await;
         if mischief.is_empty() {
             app.let_leases_end();
-            assert_eq!(app.resolver(declining()).pass(false).await.unwrap().resolved, 1);
+            assert_eq!(app.resolver(declining()).run_once(false).await.unwrap().resolved, 1);
         } else {
             app.execute(mischief);
         }
@@ -145,7 +145,7 @@ async fn unrecordable_outcomes(database: &str) {
     hold.let_go();
     app.execute("UPDATE external_calls SET attempts = 19 WHERE resolved_at IS NULL");
     app.let_leases_end();
-    let pass = app.resolver(gateway).pass(false).await.unwrap();
+    let pass = app.resolver(gateway).run_once(false).await.unwrap();
     assert_eq!((pass.taken, pass.resolved), (1, 0));
 }
 

@@ -1,4 +1,4 @@
-//! The background: each second the resolver looks for external calls that are due, and resolves them. A pass does this once, for
+//! The background: each second the resolver looks for external calls that are due, and resolves them. `run_once` does this once, for
 //! a command or a test.
 //!
 //! Guarantees: a look never waits for the calls of an earlier look. `concurrency.rs` says how many calls a look may begin.
@@ -22,9 +22,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The account for work of no account: the look.
 const NOBODY: Uuid = Uuid::nil();
 
-/// What one pass did.
+/// What one run did.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Pass {
+pub struct Resolutions {
     /// Leases taken.
     pub taken: usize,
     /// Outcomes recorded.
@@ -35,12 +35,12 @@ type Attempt<E> = JoinHandle<Result<bool, Unresolved<E>>>;
 
 impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     /// Looks each second, for as long as the process lives.
-    pub async fn watch(self) {
+    pub async fn run_in_background(self) {
         let mut failing = false;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             // An external call that finds no free call stays due. The next look takes it.
-            let end = self.begin_pass(false, false).await;
+            let end = self.begin_due(false, false).await;
             // In an outage every look fails. Only the first failure is news: the pool logs how long the outage lasts.
             if let Err(error) = &end
                 && !failing
@@ -55,23 +55,23 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     ///
     /// # Errors
     /// The look failed.
-    pub async fn pass(&self, resume: bool) -> Result<Pass, O::Error> {
-        let mut pass = Pass::default();
-        for work in self.begin_pass(resume, true).await? {
+    pub async fn run_once(&self, resume: bool) -> Result<Resolutions, O::Error> {
+        let mut done = Resolutions::default();
+        for work in self.begin_due(resume, true).await? {
             match work.await {
                 Ok(Ok(false) | Err(Unresolved::NotTaken(_))) => {}
                 Ok(Ok(true)) => {
-                    pass.taken += 1;
-                    pass.resolved += 1;
+                    done.taken += 1;
+                    done.resolved += 1;
                 }
-                Ok(Err(_)) | Err(_) => pass.taken += 1,
+                Ok(Err(_)) | Err(_) => done.taken += 1,
             }
         }
-        Ok(pass)
+        Ok(done)
     }
 
     /// Begins a task for each external call that is due and finds a free call. With `waits`, each one waits for a free call.
-    async fn begin_pass(&self, resume: bool, waits: bool) -> Result<Vec<Attempt<O::Error>>, O::Error> {
+    async fn begin_due(&self, resume: bool, waits: bool) -> Result<Vec<Attempt<O::Error>>, O::Error> {
         let due = self.db.run(NOBODY, move |conn| lease::due(conn, resume).map_err(O::Error::from)).await?;
         let mut begun = Vec::with_capacity(due.len());
         for due in due {

@@ -45,7 +45,7 @@
 //!
 //! # How to use it
 //! Depend on this crate and on `idempotency`, and run the [`MIGRATIONS`] of both. Implement [`ExternalSystem`] once, for all calls of
-//! the service. Spawn [`Resolver::watch`] in every replica, and offer a command that runs [`Resolver::pass`] with `resume`.
+//! the service. Spawn [`Resolver::run_in_background`] in every replica, and offer a command that runs [`Resolver::run_once`] with `resume`.
 //! docs/copying.md shows each step.
 
 mod background;
@@ -71,7 +71,7 @@ use uuid::Uuid;
 
 use idempotency::{self, Failure, Keyed, Policy, Reply};
 
-pub use self::background::Pass;
+pub use self::background::Resolutions;
 pub use self::call_error::CallError;
 pub use self::hint::Hinted;
 pub use self::outcome::{Next, Sending, Sent, StillUnknown, find_outcome};

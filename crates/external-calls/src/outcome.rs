@@ -117,7 +117,7 @@ async fn look_and_send<O: ExternalSystem>(
             return Err(StillUnknown { next: Next::Look { id: None }, ..unsent(CallError::NoAnswer { reason }) });
         }
         if sending.earlier_unanswered {
-            let reason = "an earlier sending may be under way, and the key no longer stops a second one".to_owned();
+            let reason = "an earlier sending may still arrive, and the key no longer stops a second one".to_owned();
             return Err(unsent(CallError::NoAnswer { reason }));
         }
     }

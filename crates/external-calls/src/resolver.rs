@@ -76,7 +76,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     }
 
     /// Waits until all work that has begun is done, for at most a lease.
-    pub async fn drain(&self) {
+    pub async fn shutdown(&self) {
         self.tasks.close();
         let _ = tokio::time::timeout(O::LIMITS.lease, self.tasks.wait()).await;
     }

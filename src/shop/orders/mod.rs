@@ -189,7 +189,7 @@ fn cancel_pending(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result
         return Err(ApiError::new(&ORDER_NOT_CANCELABLE, format!("the order is {}", order.status.as_str())));
     }
     if is_being_paid(conn, account_id, id)? {
-        return Err(ApiError::new(&PAYMENT_IN_PROGRESS, "a payment of this order is under way"));
+        return Err(ApiError::new(&PAYMENT_IN_PROGRESS, "a payment of this order is still processing"));
     }
     let reserved: HashMap<&str, i32> =
         order.lines.0.iter().filter(|line| line.reserves).map(|line| (line.sku.as_str(), line.quantity)).collect();

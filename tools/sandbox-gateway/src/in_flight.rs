@@ -1,4 +1,4 @@
-//! The set of keys whose calls are under way in this process.
+//! The set of keys whose calls are in flight in this process.
 //!
 //! Guarantees: a call leaves the set whenever it ends, also by a fault. Not guaranteed: anything across processes. There, the
 //! lock on the key's row decides.
@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The keys whose calls are under way.
+/// The keys whose calls are in flight.
 #[derive(Clone, Default)]
 pub struct InFlight(Arc<Mutex<HashSet<String>>>);
 

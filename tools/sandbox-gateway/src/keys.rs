@@ -91,7 +91,7 @@ pub fn prepare(conn: &mut PgConnection) -> QueryResult<()> {
         sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(SCHEMA_LOCK).execute(conn)?;
         conn.batch_execute(include_str!("schema.sql"))
     })?;
-    // On purpose: a second transaction that skips locked rows. The statements above lock the books, and a call that holds its
+    // A second transaction that skips locked rows. The statements above lock the books, and a call that holds its
     // key's row waits for the books. If this statement waited for that row with the books locked, there would be a deadlock.
     sql_query(FORGET).execute(conn)?;
     Ok(())

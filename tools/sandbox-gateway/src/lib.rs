@@ -61,7 +61,7 @@ const WORKERS: usize = 2;
 /// none at the moment of a call. nginx has the same value.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// For how many seconds a graceful stop waits for calls under way. Lost replies are held open on purpose. The other calls take
+/// For how many seconds a graceful stop waits for calls in flight. Lost replies are held open on purpose. The other calls take
 /// milliseconds, and the server looks once a second.
 const SHUTDOWN_TIMEOUT: u64 = 1;
 

@@ -15,7 +15,7 @@ async fn a_retry_after_is_heeded_with_no_quick_repeat_and_no_look() {
         let after_it = "next_attempt_at > now() + interval '28 seconds'";
         assert_eq!(office.count(&format!("external_calls WHERE {after_it}")), 1, "{status}");
         office.let_leases_end();
-        assert_eq!(office.pass().await.resolved, 1);
+        assert_eq!(office.run_once().await.resolved, 1);
         office.assert_paid_once("k", fine).await;
     }
 }
@@ -41,7 +41,7 @@ async fn the_pause_doubles_with_each_attempt() {
         assert_eq!(office.count(&format!("external_calls WHERE {due}")), 1, "{attempts}");
         office.provider.script("k", [Does::Answer(429)]);
         office.let_leases_end();
-        assert_eq!(office.pass().await.taken, 1);
+        assert_eq!(office.run_once().await.taken, 1);
     }
 }
 
@@ -87,7 +87,7 @@ async fn a_retry_after_shorter_than_the_pause_does_not_shorten_it() {
     office.execute("UPDATE external_calls SET attempts = 3");
     office.let_leases_end();
 
-    assert_eq!(office.pass().await.resolved, 0);
+    assert_eq!(office.run_once().await.resolved, 0);
 
     let pause = "attempts = 4 AND next_attempt_at > now() + interval '14 seconds'";
     assert_eq!(office.count(&format!("external_calls WHERE {pause}")), 1);

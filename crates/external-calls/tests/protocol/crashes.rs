@@ -24,8 +24,8 @@ async fn a_crash_at_any_step_is_finished_by_a_pass_with_one_payment() {
         let recorded = i64::from(step == Step::Recorded);
         assert_eq!(office.count("receipts"), recorded, "{step:?}");
         office.let_leases_end();
-        let pass = office.another_process().pass().await;
-        assert_eq!((pass.taken, pass.resolved), if recorded == 0 { (1, 1) } else { (0, 0) }, "{step:?}");
+        let done = office.another_process().run_once().await;
+        assert_eq!((done.taken, done.resolved), if recorded == 0 { (1, 1) } else { (0, 0) }, "{step:?}");
         office.assert_paid_once("k", fine).await;
     }
 }
@@ -39,5 +39,5 @@ async fn a_crash_leaves_the_external_call_alone_for_no_longer_than_a_lease() {
     assert_eq!(office.pay("k", fine).await.status, 202);
 
     assert_eq!(office.count("external_calls WHERE next_attempt_at = created_at + interval '5 seconds'"), 1);
-    assert_eq!(office.another_process().pass().await.taken, 0, "the dead holder's lease still runs");
+    assert_eq!(office.another_process().run_once().await.taken, 0, "the dead holder's lease still runs");
 }

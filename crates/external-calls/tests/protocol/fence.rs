@@ -29,7 +29,7 @@ async fn payment_under_way(does: Does) -> (Office, i64, tokio::task::JoinHandle<
 async fn a_holder_that_slept_past_its_lease_writes_nothing_over_the_next_ones_outcome() {
     let (office, fine, request) = payment_under_way(Does::HoldThenPay).await;
     office.let_leases_end();
-    assert_eq!(office.another_process().pass().await.resolved, 1);
+    assert_eq!(office.another_process().run_once().await.resolved, 1);
 
     office.provider.release();
 
@@ -45,7 +45,7 @@ async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_holder
     office.let_leases_end();
     office.provider.script("AB-1", [Does::HoldThenPay]);
     let another = office.another_process();
-    let next = tokio::spawn(async move { another.pass().await });
+    let next = tokio::spawn(async move { another.run_once().await });
     office.provider.until_sent(2).await;
 
     office.provider.release();
@@ -56,7 +56,7 @@ async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_holder
     office.provider.release();
     next.await.unwrap();
     office.let_leases_end();
-    office.pass().await;
+    office.run_once().await;
     office.assert_paid_once("k", fine).await;
 }
 
@@ -66,7 +66,7 @@ async fn a_holder_that_lost_its_lease_and_fails_does_not_shorten_the_next_lease(
     office.let_leases_end();
     office.provider.script("AB-1", [Does::PayAndLose]);
     let another = office.another_process();
-    let next = tokio::spawn(async move { another.pass().await });
+    let next = tokio::spawn(async move { another.run_once().await });
     office.provider.until_sent(2).await;
 
     office.provider.release();
@@ -85,7 +85,7 @@ async fn the_first_lease_and_the_next_last_as_long_as_the_limits_say() {
     office.let_leases_end();
     office.provider.script("AB-1", [Does::HoldThenAnswer(429)]);
     let another = office.another_process();
-    let next = tokio::spawn(async move { another.pass().await });
+    let next = tokio::spawn(async move { another.run_once().await });
     office.provider.until_sent(2).await;
     // `unanswered_at` is the time at which the holder took the lease.
     let whole = "attempts = 2 AND next_attempt_at = unanswered_at + interval '5 seconds'";
@@ -99,11 +99,11 @@ async fn the_first_lease_and_the_next_last_as_long_as_the_limits_say() {
 #[tokio::test]
 async fn only_one_holder_has_the_lease() {
     let (office, _, request) = payment_under_way(Does::HoldThenPay).await;
-    assert_eq!(office.another_process().pass().await.taken, 0, "the request has the lease");
+    assert_eq!(office.another_process().run_once().await.taken, 0, "the request has the lease");
     office.let_leases_end();
     let (one, another) = (office.another_process(), office.another_process());
 
-    let (one, another) = tokio::join!(one.pass(), another.pass());
+    let (one, another) = tokio::join!(one.run_once(), another.run_once());
 
     assert_eq!(one.taken + another.taken, 1);
     office.provider.release();
@@ -147,11 +147,11 @@ async fn if_two_resolvers_see_a_due_external_call_only_one_takes_it() {
     let (asked, turns) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(1)));
     let gated = Gated { db: Db::open(&office.url, 2), asked: Arc::clone(&asked), turns: Arc::clone(&turns) };
     let late = Resolver::new(office.resolver.system().clone(), gated);
-    let late = tokio::spawn(async move { late.pass(false).await.unwrap() });
+    let late = tokio::spawn(async move { late.run_once(false).await.unwrap() });
     eventually("the late resolver has seen the due external call", || asked.load(Ordering::SeqCst) == 2).await;
     // The other resolver takes the lease and gives it back without an outcome: the external call is not due for 4 s.
     office.provider.script("k", [Does::Answer(429)]);
-    assert_eq!(office.pass().await.taken, 1);
+    assert_eq!(office.run_once().await.taken, 1);
 
     turns.add_permits(100);
 
@@ -177,6 +177,6 @@ async fn a_holder_that_was_suspended_past_its_lease_does_not_send() {
 
     assert_eq!(office.provider.sendings().len(), 0);
     office.let_leases_end();
-    assert_eq!(office.another_process().pass().await.resolved, 1);
+    assert_eq!(office.another_process().run_once().await.resolved, 1);
     office.assert_paid_once("k", fine).await;
 }

@@ -19,7 +19,7 @@ async fn delay_beside(hanging: usize, attempts: i32) -> Duration {
     let other = office.unknown_payment("other", Does::Answer(429)).await;
     let before = office.provider.sendings().len();
     office.execute("UPDATE external_calls SET next_attempt_at = now() + interval '1 hour'");
-    let watch = tokio::spawn(office.resolver.clone().watch());
+    let background = tokio::spawn(office.resolver.clone().run_in_background());
     // At most half of the calls are for external calls that keep failing.
     let at_once = if attempts < 3 { hanging } else { hanging.min(32) };
     office.execute("UPDATE external_calls SET next_attempt_at = now() WHERE key <> 'other'");
@@ -30,7 +30,7 @@ async fn delay_beside(hanging: usize, attempts: i32) -> Duration {
     eventually("the other external call is resolved", || office.status(other) == "paid").await;
     let delay = begun.elapsed();
 
-    watch.abort();
+    background.abort();
     assert_eq!(office.provider.books().len(), 1, "a hanging call has ended");
     delay
 }
@@ -65,7 +65,7 @@ async fn hanging_calls_of_one_account_do_not_delay_another_account() {
     office.execute(
         "UPDATE external_calls SET next_attempt_at = now() + interval '1 hour' WHERE key IN ('hangs', 'other')",
     );
-    let watch = tokio::spawn(office.resolver.clone().watch());
+    let background = tokio::spawn(office.resolver.clone().run_in_background());
     // One account leaves 16 of the 64 calls to the others.
     office.provider.until_sent(before + 48).await;
 
@@ -74,7 +74,7 @@ async fn hanging_calls_of_one_account_do_not_delay_another_account() {
     eventually("the other account's external call is resolved", || office.status(other) == "paid").await;
     let delay = begun.elapsed();
 
-    watch.abort();
+    background.abort();
     // Within two looks; a hanging call ends after four seconds.
     assert!(delay < Duration::from_millis(2500), "{delay:?}");
 }

@@ -17,7 +17,7 @@ async fn a_pending_object_is_looked_up_for_as_long_as_it_takes_and_never_sent_ag
     let fine = office.unknown_payment("k", Does::Answer(202)).await;
     for _ in 0..7 {
         office.let_leases_end();
-        assert_eq!(office.pass().await.resolved, 0);
+        assert_eq!(office.run_once().await.resolved, 0);
     }
 
     // The cap is five attempts.
@@ -26,7 +26,7 @@ async fn a_pending_object_is_looked_up_for_as_long_as_it_takes_and_never_sent_ag
     assert_eq!(office.provider.sendings().len(), 1);
     office.provider.carry_out(&reference(&office));
     office.let_leases_end();
-    assert_eq!(office.pass().await.resolved, 1);
+    assert_eq!(office.run_once().await.resolved, 1);
     office.assert_paid_once("k", fine).await;
     assert_eq!(office.provider.sendings().len(), 1);
 }
@@ -38,7 +38,7 @@ async fn a_pending_object_is_not_sent_again_when_its_key_is_forgotten() {
     office.age("30 hours");
     office.let_leases_end();
 
-    assert_eq!(office.pass().await.resolved, 0);
+    assert_eq!(office.run_once().await.resolved, 0);
 
     assert_eq!((office.provider.sendings().len(), office.count("external_calls WHERE looks = 2")), (1, 1));
 }
@@ -49,14 +49,14 @@ async fn a_stored_error_is_only_looked_up_while_the_key_lives_and_then_sent_once
     let fine = office.unknown_payment("k", Does::Answer(501)).await;
     for _ in 0..7 {
         office.let_leases_end();
-        assert_eq!(office.pass().await.resolved, 0);
+        assert_eq!(office.run_once().await.resolved, 0);
     }
     assert_eq!((office.provider.sendings().len(), office.provider.looks()), (1, 8));
     assert_eq!(office.count("external_calls WHERE attempts = 8 AND looks = 8 AND parked_at IS NULL"), 1);
     office.age("24 hours");
     office.let_leases_end();
 
-    assert_eq!(office.pass().await.resolved, 1);
+    assert_eq!(office.run_once().await.resolved, 1);
 
     assert_eq!((office.provider.sendings().len(), office.provider.looks()), (2, 9));
     office.assert_paid_once("k", fine).await;
@@ -73,7 +73,7 @@ async fn a_stored_error_that_comes_again_after_the_key_was_forgotten_ends_up_par
         // No sending is under way: each of them was answered long ago.
         office.execute("UPDATE external_calls SET unanswered_at = now() - interval '2 minutes'");
         office.let_leases_end();
-        assert_eq!(office.pass().await.taken, 1);
+        assert_eq!(office.run_once().await.taken, 1);
     }
     assert_eq!(office.count("external_calls WHERE parked_at IS NOT NULL AND attempts - looks = 5"), 1);
 }
@@ -85,7 +85,7 @@ async fn a_reference_that_was_used_for_another_call_is_parked_at_once() {
 
     assert_eq!(office.count("external_calls WHERE parked_at IS NOT NULL AND attempts = 1"), 1);
     office.let_leases_end();
-    assert_eq!(office.pass().await.taken, 0);
+    assert_eq!(office.run_once().await.taken, 0);
 }
 
 #[tokio::test]
@@ -94,11 +94,11 @@ async fn a_hint_makes_a_call_due_that_waits_out_a_pause() {
     let fine = office.unknown_payment("k", Does::PayAndLose).await;
     eventually("the lease is given back", || office.count("external_calls WHERE NOT leased") == 1).await;
     office.execute("UPDATE external_calls SET next_attempt_at = now() + interval '10 minutes'");
-    assert_eq!(office.pass().await.taken, 0);
+    assert_eq!(office.run_once().await.taken, 0);
 
     assert_eq!(office.resolver.hint(ACCOUNT, reference(&office)).await.unwrap(), Hinted::Open);
 
-    assert_eq!(office.pass().await.resolved, 1);
+    assert_eq!(office.run_once().await.resolved, 1);
     office.assert_paid_once("k", fine).await;
     let again = office.resolver.hint(ACCOUNT, reference(&office)).await.unwrap();
     assert!(matches!(again, Hinted::Resolved(_)), "{again:?}");
@@ -113,7 +113,7 @@ async fn a_hint_ends_no_lease_and_makes_the_call_due_when_its_holder_gives_it_ba
     let meanwhile = async {
         office.provider.until_sent(1).await;
         assert_eq!(office.resolver.hint(ACCOUNT, reference(&office)).await.unwrap(), Hinted::Open);
-        assert_eq!(office.another_process().pass().await.taken, 0, "the hint ended the lease");
+        assert_eq!(office.another_process().run_once().await.taken, 0, "the hint ended the lease");
         office.provider.release();
     };
 
@@ -121,7 +121,7 @@ async fn a_hint_ends_no_lease_and_makes_the_call_due_when_its_holder_gives_it_ba
 
     assert_eq!(answer.status, 202);
     assert_eq!(office.count("external_calls WHERE next_attempt_at <= now() AND NOT hinted AND NOT leased"), 1);
-    assert_eq!(office.pass().await.resolved, 1);
+    assert_eq!(office.run_once().await.resolved, 1);
 }
 
 #[tokio::test]
@@ -134,9 +134,9 @@ async fn a_hint_for_a_holder_that_vanished_is_heeded_when_its_lease_ends() {
     assert_eq!(office.resolver.hint(ACCOUNT, reference(&office)).await.unwrap(), Hinted::Open);
 
     assert_eq!(office.count("external_calls WHERE next_attempt_at > now() AND hinted"), 1, "the lease has an end");
-    assert_eq!(office.pass().await.taken, 0);
+    assert_eq!(office.run_once().await.taken, 0);
     office.let_leases_end();
-    assert_eq!(office.pass().await.resolved, 1);
+    assert_eq!(office.run_once().await.resolved, 1);
 }
 
 #[tokio::test]
@@ -152,5 +152,5 @@ async fn a_hint_for_nobody_or_for_a_parked_call_changes_nothing() {
     let before = office.count("external_calls WHERE parked_at IS NOT NULL AND next_attempt_at > now()");
     assert_eq!((before, office.resolver.hint(ACCOUNT, known).await.unwrap()), (1, Hinted::Open));
     assert_eq!(office.count("external_calls WHERE parked_at IS NOT NULL AND next_attempt_at > now()"), 1);
-    assert_eq!(office.pass().await.taken, 0);
+    assert_eq!(office.run_once().await.taken, 0);
 }

@@ -19,7 +19,7 @@ async fn a_refusal_after_a_sending_that_still_hangs_is_no_failure_and_the_paymen
     office.provider.script("k", [Does::Answer(400)]);
     office.let_leases_end();
 
-    assert_eq!(office.pass().await.resolved, 0, "the call was refused, and the books are empty");
+    assert_eq!(office.run_once().await.resolved, 0, "the call was refused, and the books are empty");
 
     assert_undecided(&office, fine);
     assert_eq!(office.pay("k", fine).await.status, 202);
@@ -29,7 +29,7 @@ async fn a_refusal_after_a_sending_that_still_hangs_is_no_failure_and_the_paymen
     office.provider.until_paid(1).await;
     office.provider.script("k", [Does::Answer(400)]);
     office.let_leases_end();
-    assert_eq!(office.pass().await.resolved, 1, "the call was refused, and the books have the payment");
+    assert_eq!(office.run_once().await.resolved, 1, "the call was refused, and the books have the payment");
     office.assert_paid_once("k", fine).await;
 }
 
@@ -62,13 +62,13 @@ async fn a_refusal_counts_once_the_last_sending_without_an_answer_is_long_past()
     for wait in ["40 seconds", "30 seconds"] {
         office.age(wait);
         office.let_leases_end();
-        assert_eq!(office.pass().await.resolved, 0, "less than 75 s after the unanswered sending");
+        assert_eq!(office.run_once().await.resolved, 0, "less than 75 s after the unanswered sending");
         assert_undecided(&office, fine);
     }
     office.age("10 seconds");
     office.let_leases_end();
 
-    assert_eq!(office.pass().await.resolved, 1);
+    assert_eq!(office.run_once().await.resolved, 1);
 
     assert_eq!(office.pay("k", fine).await.status, 402);
     assert_eq!((office.status(fine).as_str(), office.provider.books().len()), ("unpaid", 0));
@@ -82,21 +82,21 @@ async fn a_holder_that_vanished_counts_as_a_sending_without_an_answer() {
     assert_eq!(office.pay("k", fine).await.status, 202);
     office.provider.script("AB-1", [Does::Answer(400), Does::Answer(400), Does::Answer(400)]);
     office.let_leases_end();
-    assert_eq!(office.pass().await.resolved, 0, "the vanished holder's call may still be under way");
+    assert_eq!(office.run_once().await.resolved, 0, "the vanished holder's call may still be under way");
     // Ten minutes later another holder vanishes, with a new lease.
     let another = office.another_process();
     another.hook.once(At::Step(Step::Sending), || panic!("on purpose"));
     office.age("10 minutes");
     office.let_leases_end();
-    assert_eq!(another.pass().await.resolved, 0);
+    assert_eq!(another.run_once().await.resolved, 0);
     office.let_leases_end();
 
-    assert_eq!(office.pass().await.resolved, 0, "the second holder's call may still be under way");
+    assert_eq!(office.run_once().await.resolved, 0, "the second holder's call may still be under way");
 
     assert_undecided(&office, fine);
     office.age("76 seconds");
     office.let_leases_end();
-    assert_eq!(office.pass().await.resolved, 1);
+    assert_eq!(office.run_once().await.resolved, 1);
     assert_eq!(office.pay("k", fine).await.status, 402);
 }
 
@@ -110,7 +110,7 @@ async fn a_refusal_after_a_5xx_is_no_failure_yet() {
 
     assert_undecided(&office, fine);
     office.let_leases_end();
-    assert_eq!(office.pass().await.resolved, 1);
+    assert_eq!(office.run_once().await.resolved, 1);
     office.assert_paid_once("k", fine).await;
 }
 
@@ -122,7 +122,7 @@ async fn past_the_lifetime_of_its_key_a_call_is_looked_up_and_not_sent_again() {
     office.age("23 hours 1 minute");
     office.let_leases_end();
 
-    assert_eq!(office.pass().await.resolved, 1);
+    assert_eq!(office.run_once().await.resolved, 1);
 
     assert_eq!((office.provider.sendings().len(), office.provider.looks()), (1, 1));
     office.assert_paid_once("k", fine).await;
@@ -136,7 +136,7 @@ async fn past_the_lifetime_of_its_key_a_call_that_the_books_dont_have_is_sent() 
     office.age("23 hours 1 minute");
     office.let_leases_end();
 
-    assert_eq!(office.pass().await.resolved, 1);
+    assert_eq!(office.run_once().await.resolved, 1);
 
     assert_eq!((office.provider.sendings().len(), office.provider.looks()), (2, 1));
     office.assert_paid_once("k", fine).await;
@@ -150,13 +150,13 @@ async fn past_the_lifetime_of_its_key_no_call_is_sent_while_an_earlier_sending_m
     office.execute("UPDATE external_calls SET created_at = created_at - interval '24 hours'");
     office.let_leases_end();
 
-    assert_eq!(office.pass().await.resolved, 0, "the first sending is still under way");
+    assert_eq!(office.run_once().await.resolved, 0, "the first sending is still under way");
 
     assert_eq!((office.provider.sendings().len(), office.provider.looks()), (1, 1));
     office.provider.release();
     office.provider.until_paid(1).await;
     office.let_leases_end();
-    assert_eq!(office.pass().await.resolved, 1);
+    assert_eq!(office.run_once().await.resolved, 1);
     office.assert_paid_once("k", fine).await;
 }
 
@@ -167,7 +167,7 @@ async fn within_the_lifetime_of_its_key_a_call_is_sent_again_without_a_look() {
     office.age("22 hours 59 minutes");
     office.let_leases_end();
 
-    assert_eq!(office.pass().await.resolved, 1);
+    assert_eq!(office.run_once().await.resolved, 1);
 
     assert_eq!((office.provider.sendings().len(), office.provider.looks()), (2, 0));
     office.assert_paid_once("k", fine).await;

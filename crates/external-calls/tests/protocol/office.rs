@@ -13,10 +13,10 @@ use crate::fines::{ACCOUNT, At, Fines, Hook, NewPayment, PAY, begin_payment, loc
 use crate::lifted::{Db, Response};
 use crate::provider::{Does, Provider};
 use crate::support::{connect, count, execute, fresh_database, number};
-use external_calls::{Pass, Resolver};
+use external_calls::{Resolutions, Resolver};
 use idempotency::Keyed;
 
-/// One process of the service, without a resolver in the background. The test itself runs the passes.
+/// One process of the service, without a resolver in the background. The test itself runs the resolver.
 pub struct Office<const SLOW: bool = false> {
     pub url: String,
     pub provider: Provider,
@@ -89,8 +89,8 @@ impl<const SLOW: bool> Office<SLOW> {
         fine
     }
 
-    pub async fn pass(&self) -> Pass {
-        self.resolver.pass(false).await.unwrap()
+    pub async fn run_once(&self) -> Resolutions {
+        self.resolver.run_once(false).await.unwrap()
     }
 
     /// Makes all open external calls due, as if their leases and pauses were over.

@@ -22,7 +22,7 @@ async fn an_external_call_that_stays_unknown_is_parked_until_somebody_resumes_it
     let_attempts_pass(&office, QUICK.max_attempts - 1);
     assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 0);
 
-    assert_eq!(office.pass().await.taken, 1);
+    assert_eq!(office.run_once().await.taken, 1);
 
     assert_eq!(office.resolver.counts().parked.load(Ordering::Relaxed), 1);
     let in_sight = parked(&mut connect(&office.url), 10).unwrap();
@@ -35,13 +35,13 @@ async fn an_external_call_that_stays_unknown_is_parked_until_somebody_resumes_it
     // A parked external call waits for a person, also if it had few attempts.
     let_attempts_pass(&office, 1);
     assert_eq!(
-        (office.pass().await.taken, office.provider.sendings().len()),
+        (office.run_once().await.taken, office.provider.sendings().len()),
         (0, 2),
-        "a pass took a parked external call"
+        "the resolver took a parked external call"
     );
     assert_eq!((office.pay("k", fine).await.status, office.pay("another", fine).await.status), (202, 409));
 
-    let resumed = office.resolver.pass(true).await.unwrap();
+    let resumed = office.resolver.run_once(true).await.unwrap();
 
     assert_eq!((resumed.taken, resumed.resolved), (1, 1));
     assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 0);
@@ -53,9 +53,9 @@ async fn the_resolver_in_the_background_leaves_what_is_parked() {
     let office = Office::open();
     let parked = office.unknown_payment("parked", Does::Answer(429)).await;
     let_attempts_pass(&office, QUICK.max_attempts);
-    office.pass().await;
+    office.run_once().await;
     assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 1);
-    let watch = tokio::spawn(office.resolver.clone().watch());
+    let background = tokio::spawn(office.resolver.clone().run_in_background());
 
     // Two looks of the background that found something.
     for key in ["one", "two"] {
@@ -67,7 +67,7 @@ async fn the_resolver_in_the_background_leaves_what_is_parked() {
         .await;
     }
 
-    watch.abort();
+    background.abort();
     let untouched = format!("key = 'parked' AND parked_at IS NOT NULL AND attempts = {}", QUICK.max_attempts);
     assert_eq!(office.count(&format!("external_calls WHERE {untouched}")), 1);
     assert_eq!(office.count(&format!("receipts WHERE fine_id = {parked}")), 0);
@@ -80,11 +80,11 @@ async fn an_external_call_whose_attempts_never_end_is_parked() {
     let fine = office.unknown_payment("k", Does::Answer(429)).await;
     let_attempts_pass(&office, QUICK.max_attempts);
 
-    assert_eq!(office.pass().await.taken, 0);
+    assert_eq!(office.run_once().await.taken, 0);
 
     assert_eq!((parked_count(&mut connect(&office.url)).unwrap(), office.provider.sendings().len()), (1, 1));
     assert_eq!(office.resolver.counts().parked.load(Ordering::Relaxed), 1);
-    assert_eq!(office.resolver.pass(true).await.unwrap().resolved, 1);
+    assert_eq!(office.resolver.run_once(true).await.unwrap().resolved, 1);
     office.assert_paid_once("k", fine).await;
 }
 
@@ -97,9 +97,9 @@ async fn a_lease_that_cannot_be_taken_is_counted_and_is_no_attempt() {
     let unknown = || office.resolver.counts().unknown.load(Ordering::Relaxed);
     let before = unknown();
 
-    let pass = office.pass().await;
+    let done = office.run_once().await;
 
-    assert_eq!((pass.taken, pass.resolved, unknown()), (0, 0, before + 1));
+    assert_eq!((done.taken, done.resolved, unknown()), (0, 0, before + 1));
     assert_eq!(office.count("external_calls WHERE attempts = 1"), 1);
 }
 
@@ -109,9 +109,9 @@ async fn a_resumed_external_call_that_stays_unknown_is_parked_again() {
     office.unknown_payment("k", Does::Answer(429)).await;
     office.provider.script("k", [Does::Answer(429)]);
     let_attempts_pass(&office, QUICK.max_attempts);
-    office.pass().await;
+    office.run_once().await;
 
-    let resumed = office.resolver.pass(true).await.unwrap();
+    let resumed = office.resolver.run_once(true).await.unwrap();
 
     assert_eq!((resumed.taken, resumed.resolved), (1, 0));
     let again = format!("parked_at IS NOT NULL AND attempts = {}", QUICK.max_attempts + 1);
@@ -126,7 +126,7 @@ async fn a_call_that_this_release_cant_read_is_not_sent_and_ends_up_parked() {
     office.execute(r#"UPDATE external_calls SET call = '{"unheard": "of"}'"#);
     let_attempts_pass(&office, QUICK.max_attempts - 1);
 
-    assert_eq!((office.pass().await.resolved, office.provider.sendings().len()), (0, 1));
+    assert_eq!((office.run_once().await.resolved, office.provider.sendings().len()), (0, 1));
 
     assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 1);
     assert_eq!(office.pay("k", fine).await.status, 202, "the retry gets the stored 202");

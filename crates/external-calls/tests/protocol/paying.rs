@@ -41,14 +41,14 @@ async fn a_lost_reply_is_a_202_that_a_pass_resolves() {
     assert_eq!((unknown.status, unknown.is_replay()), (202, false));
     assert_eq!(json_of(&unknown), json!({"fine": fine, "status": "paying", "note": ""}));
     assert!(unknown.header("Retry-After").is_some() && unknown.header("Idempotency-Expires").is_none());
-    assert_eq!(office.pass().await.taken, 0, "the external call is not due yet");
+    assert_eq!(office.run_once().await.taken, 0, "the external call is not due yet");
     office.let_leases_end();
-    let pass = office.another_process().pass().await;
-    assert_eq!((pass.taken, pass.resolved), (1, 1));
+    let done = office.another_process().run_once().await;
+    assert_eq!((done.taken, done.resolved), (1, 1));
     office.assert_paid_once("k", fine).await;
     let sendings = office.provider.sendings();
     assert_eq!((sendings.len(), &sendings[0]), (2, &sendings[1]), "both sendings are the same");
-    assert_eq!(office.pass().await.taken, 0);
+    assert_eq!(office.run_once().await.taken, 0);
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn resolving_one_accounts_key_leaves_anothers_record_alone() {
     }
     office.execute(&format!("UPDATE external_calls SET next_attempt_at = now() WHERE account_id = '{ACCOUNT}'"));
 
-    assert_eq!(office.pass().await.resolved, 1);
+    assert_eq!(office.run_once().await.resolved, 1);
 
     assert_eq!(office.pay_as(ACCOUNT, "k", one).await.status, 201);
     assert_eq!(office.pay_as(ANOTHER_ACCOUNT, "k", other).await.status, 202);
@@ -164,7 +164,7 @@ async fn the_time_to_live_counts_from_the_external_call() {
     office.execute("UPDATE idempotency_keys SET created_at = created_at - interval '50 minutes'");
     office.let_leases_end();
 
-    assert_eq!(office.pass().await.resolved, 1);
+    assert_eq!(office.run_once().await.resolved, 1);
 
     let whole_hour = "expires_at BETWEEN now() + interval '55 minutes' AND now() + interval '1 hour'";
     assert_eq!(office.count(&format!("idempotency_keys WHERE status = 201 AND {whole_hour}")), 1);
@@ -184,8 +184,8 @@ async fn an_outcome_without_its_provisional_record_is_not_recorded_and_ends_up_p
         office.execute("UPDATE external_calls SET attempts = 3");
         for (attempts, parked) in [(4, 0), (5, 1)] {
             office.let_leases_end();
-            let pass = office.pass().await;
-            assert_eq!((pass.taken, pass.resolved), (1, 0), "{loss}");
+            let done = office.run_once().await;
+            assert_eq!((done.taken, done.resolved), (1, 0), "{loss}");
             assert_eq!((office.count("receipts"), office.status(fine).as_str()), (0, "paying"), "{loss}");
             let open = "resolved_at IS NULL AND next_attempt_at > now() + interval '1 second'";
             assert_eq!(office.count(&format!("external_calls WHERE {open} AND attempts = {attempts}")), 1, "{loss}");

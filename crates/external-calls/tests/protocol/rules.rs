@@ -118,10 +118,10 @@ async fn learn_from_one_that<const KEEPS_KEYS: bool, const S: usize, const L: us
         looks: Arc::new(Mutex::new(looks.into())),
         silent: false,
     };
-    let learnt = find_outcome(&outside, &sent(), &(), sending).await;
+    let found = find_outcome(&outside, &sent(), &(), sending).await;
     assert!(outside.sends.lock().unwrap().is_empty(), "a send is missing");
     assert!(outside.looks.lock().unwrap().is_empty(), "a look is missing");
-    learnt
+    found
 }
 
 /// The outcome is unknown, and a sending got no answer.
@@ -165,9 +165,9 @@ async fn no_sending_begins_after_the_lease() {
     let learning = find_outcome(&outside, &sent, &(), soon);
     #[expect(clippy::disallowed_methods, reason = "the process is suspended for that long")]
     let suspended = tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(60)));
-    let (learnt, suspended) = tokio::join!(learning, suspended);
+    let (found, suspended) = tokio::join!(learning, suspended);
     suspended.unwrap();
-    assert_eq!(learnt, unanswered(late));
+    assert_eq!(found, unanswered(late));
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,8 +184,8 @@ async fn a_5xx_is_repeated_twice_at_most_and_then_looked_up() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outside_that_keeps_no_keys_gets_no_repeat() {
-    let learnt = learn_from_one_that::<false, 1, 1>(FIRST, [Err(SERVER_ERROR)], [Ok(None)]).await;
-    assert_eq!(learnt, unanswered(SERVER_ERROR));
+    let found = learn_from_one_that::<false, 1, 1>(FIRST, [Err(SERVER_ERROR)], [Ok(None)]).await;
+    assert_eq!(found, unanswered(SERVER_ERROR));
 }
 
 #[tokio::test(start_paused = true)]
@@ -235,8 +235,8 @@ async fn learning_ends_within_its_limit_whatever_the_outside_does() {
     for sending in [FIRST, KEY_FORGOTTEN] {
         let silent: Scripted = Scripted { sends: Arc::default(), looks: Arc::default(), silent: true };
         let begun = Instant::now();
-        let learnt = find_outcome(&silent, &sent(), &(), sending).await;
-        assert!(matches!(learnt, Err(StillUnknown { error: CallError::NoAnswer { .. }, unanswered: true, .. })));
+        let found = find_outcome(&silent, &sent(), &(), sending).await;
+        assert!(matches!(found, Err(StillUnknown { error: CallError::NoAnswer { .. }, unanswered: true, .. })));
         assert_eq!(begun.elapsed().as_secs(), Scripted::<true>::LIMITS.find_outcome.as_secs());
     }
 }
@@ -271,6 +271,6 @@ async fn an_object_without_an_outcome_is_looked_up_by_its_id_and_never_sent_agai
 #[tokio::test]
 async fn a_reference_that_another_call_used_is_for_a_person_at_once() {
     let other = || CallError::OtherCall { reason: "scripted".to_owned() };
-    let learnt = learn_from(FIRST, [Err(other())], []).await;
-    assert_eq!(learnt, Err(StillUnknown { error: other(), unanswered: false, next: Next::Park }));
+    let found = learn_from(FIRST, [Err(other())], []).await;
+    assert_eq!(found, Err(StillUnknown { error: other(), unanswered: false, next: Next::Park }));
 }

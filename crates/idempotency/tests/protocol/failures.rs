@@ -41,9 +41,9 @@ async fn a_stored_failure_expires_after_its_own_time_to_live_and_the_body_runs_a
     assert_eq!(failed.status, 409);
 
     eventually("the failure expires", || count(&workshop.url, "idempotency_keys WHERE expires_at <= now()") == 1).await;
-    let afresh = workshop.send(SHORT, "key", "ball", make).await.unwrap();
+    let again = workshop.send(SHORT, "key", "ball", make).await.unwrap();
 
-    assert_eq!((afresh.status, afresh.is_replay()), (201, false));
+    assert_eq!((again.status, again.is_replay()), (201, false));
     // The success has the time to live of a success.
     assert_eq!(count(&workshop.url, "idempotency_keys WHERE expires_at > now() + interval '59 minutes'"), 1);
 }
@@ -264,7 +264,7 @@ async fn a_request_does_not_share_the_failure_of_another_request_under_its_key()
             while runs.so_far() == 0 {
                 tokio::task::yield_now().await;
             }
-            // On purpose: this blocks the one thread, so that the failure is there when the ball's request looks up.
+            // This blocks the one thread, so that the failure is there when the ball's request looks up.
             let open = "pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'";
             while count(&workshop.url, open) > 0 {}
         };

@@ -117,7 +117,7 @@ async fn of_many_resolvers_at_once_one_finalizes() {
 }
 
 /// This test must fail if the takeover goes on although the locked record is live, and if the takeover deletes the record
-/// without a lock. In the first case the body runs in vain, in the second case the request takes effect twice.
+/// without a lock. In the first case the body runs for nothing, in the second case the request takes effect twice.
 #[tokio::test]
 async fn a_takeover_that_waited_while_the_record_came_to_life_replays_it_and_runs_nothing() {
     let workshop = Workshop::open();

@@ -200,10 +200,10 @@ async fn a_request_whose_record_expired_runs_again() {
     let first = workshop.make("key").await;
     workshop.expire("key");
 
-    let afresh = workshop.send(MAKE, "key", "another toy", make).await.unwrap();
+    let again = workshop.send(MAKE, "key", "another toy", make).await.unwrap();
 
-    assert!(!afresh.is_replay());
-    assert_ne!(afresh.body, first.body);
+    assert!(!again.is_replay());
+    assert_ne!(again.body, first.body);
     assert_eq!((workshop.toys(), workshop.records()), (2, 1));
     assert_eq!(count(&workshop.url, "idempotency_keys WHERE expires_at > now()"), 1);
 }

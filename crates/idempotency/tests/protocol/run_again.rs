@@ -155,7 +155,7 @@ async fn a_key_that_is_taken_runs_again_although_the_server_names_no_table() {
     assert_eq!(runs_and_backends(&workshop).await.0, 2);
 }
 
-/// The SQLSTATE is that of a closed connection. To connect afresh would help nobody, and cost the other accounts, whose
+/// The SQLSTATE is that of a closed connection. Connecting again would help nobody, and cost the other accounts, whose
 /// workers are well, their connections.
 #[tokio::test]
 async fn a_worker_that_a_coordinator_lost_runs_again_over_the_same_connection() {

@@ -42,7 +42,7 @@ async fn duplicates_that_run_side_by_side_take_effect_once_although_every_claim_
         });
         let answers: Vec<_> = answers.await.into_iter().map(Result::unwrap).collect();
 
-        // All of them ran, and all but one in vain.
+        // All of them ran, and all but one rolled back.
         assert_eq!(runs.so_far() as usize, SIDE_BY_SIDE);
         assert!(answers.iter().all(|answer| answer.reply() == answers[0].reply()), "{answers:?}");
         assert_eq!(answers.iter().filter(|answer| !answer.is_replay()).count(), 1);
