@@ -25,7 +25,7 @@ use crate::http::problems::{
 use crate::process::failpoint::failpoint;
 use crate::shop::charges::{self, CREATE_CHARGE, Charge, ChargeCall, NewCharge};
 use crate::shop::refunds::{self, CREATE_REFUND, NewRefund, Refund, RefundCall};
-use external_calls::{self, CallError, ExternalSystem, Limits, MadeBy, Sent, Started, Step};
+use external_calls::{self, Attempt, CallError, ExternalSystem, Limits, MadeBy, Sent, Started, Step};
 use idempotency::{Answer, Policy, Reply};
 
 /// Resolves charges and refunds.
@@ -190,13 +190,14 @@ impl ExternalSystem for Payments {
         }
     }
 
-    fn reached(&self, step: Step) {
+    fn reached(&self, _: &Attempt<'_>, step: Step) {
         failpoint(match step {
             Step::Started => "after-commit-1",
             Step::Sending => "before-call",
             Step::Called => "after-call",
             Step::Applied => "before-commit-2",
             Step::Recorded => "after-commit-2",
+            Step::Leased | Step::GivenBack => return,
         });
     }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::lease::{self, Taken};
-use super::resolve::Unresolved;
+use super::resolve::{Step, Unresolved};
 use crate::{ExternalSystem, Resolver};
 use idempotency::Database;
 
@@ -31,7 +31,7 @@ pub struct Resolutions {
     pub resolved: usize,
 }
 
-type Attempt<E> = JoinHandle<Result<bool, Unresolved<E>>>;
+type Task<E> = JoinHandle<Result<bool, Unresolved<E>>>;
 
 impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     /// Looks each second, for as long as the process lives.
@@ -71,7 +71,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     }
 
     /// Begins a task for each external call that is due and finds a free call. With `waits`, each one waits for a free call.
-    async fn begin_due(&self, resume: bool, waits: bool) -> Result<Vec<Attempt<O::Error>>, O::Error> {
+    async fn begin_due(&self, resume: bool, waits: bool) -> Result<Vec<Task<O::Error>>, O::Error> {
         let due = self.db.run(NOBODY, move |conn| lease::due(conn, resume).map_err(O::Error::from)).await?;
         let mut begun = Vec::with_capacity(due.len());
         for due in due {
@@ -107,7 +107,10 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
             Unresolved::NotTaken(error)
         })?;
         match taken {
-            Taken::Lease(lease) => self.resolve(*lease).await.map(|_| true),
+            Taken::Lease(lease) => {
+                self.system.reached(&lease.as_attempt(), Step::Leased);
+                self.resolve(*lease).await.map(|_| true)
+            }
             Taken::Parked { location, request_id, attempts } => {
                 self.note_parked(&location, request_id, attempts);
                 Ok(false)

@@ -76,7 +76,7 @@ pub use self::call_error::CallError;
 pub use self::hint::Hinted;
 pub use self::outcome::{Next, Sending, Sent, StillUnknown, find_outcome};
 pub use self::progress::{Parked, Progress, References, parked, parked_count, parked_references, progress};
-pub use self::resolve::Step;
+pub use self::resolve::{Attempt, Step};
 pub use self::resolver::{Counts, Resolver};
 
 /// The migrations of the table, in order of version. A release never edits the migration of an earlier release.
@@ -138,8 +138,8 @@ pub trait ExternalSystem: Clone + Send + Sync + 'static {
     /// The service's. Then the retry gets the stored 202.
     fn pending(&self, conn: &mut PgConnection, account_id: Uuid, call: &Self::Call) -> Result<Bytes, Self::Error>;
 
-    /// Called at each step, where a test can end the process.
-    fn reached(&self, _: Step) {}
+    /// Called at each step, for a trace, a demonstration, or a test that ends the process there.
+    fn reached(&self, _: &Attempt<'_>, _: Step) {}
 
     /// Wraps work that outlives its request. The crate calls this in the request's task, so that a service can pass the
     /// request's trace on to the work.

@@ -21,11 +21,38 @@ use idempotency::{self, Database, Failure, FinalizeError, Reply, fault};
 /// `Limits::record`. A third run rarely helps if a second one did not.
 const RECORD_RUNS: u32 = 3;
 
+/// The attempt that reaches a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// The account.
+    pub account_id: Uuid,
+    /// The call's name at the system outside.
+    pub reference: &'a str,
+    /// The request that began the external call.
+    pub request_id: Uuid,
+    /// The lease's number: the fence compares it.
+    pub number: i32,
+}
+
+impl Lease {
+    /// As an observer sees it.
+    pub(super) fn as_attempt(&self) -> Attempt<'_> {
+        Attempt {
+            account_id: self.address.account_id,
+            reference: &self.reference,
+            request_id: self.request_id,
+            number: self.attempt,
+        }
+    }
+}
+
 /// The steps between which a crash makes a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The first transaction is committed.
     Started,
+    /// The resolver has taken a lease.
+    Leased,
     /// The call is about to be sent.
     Sending,
     /// The call has ended, with or without an outcome.
@@ -34,6 +61,8 @@ pub enum Step {
     Applied,
     /// The second transaction is committed.
     Recorded,
+    /// There was no outcome, or the outcome could not be recorded. The lease is given back, or was lost before.
+    GivenBack,
 }
 
 /// The final reply, as it was recorded.
@@ -95,7 +124,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         let Lease { location, request_id, attempt, .. } = lease.clone();
         match self.find_and_record(&lease).await {
             Ok(resolved) => {
-                self.system.reached(Step::Recorded);
+                self.system.reached(&lease.as_attempt(), Step::Recorded);
                 self.counts.resolved.fetch_add(1, Ordering::Relaxed);
                 log::info!(
                     "resolved {location} status={} attempt={attempt} request={request_id}",
@@ -109,8 +138,12 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
                 log::warn!("not resolved {location} attempt={attempt} request={request_id}: {reason}");
                 // If an outcome can't be recorded, this is an attempt too. So the external call ends up parked, in sight of a
                 // person, and is not sent again for ever.
-                if let Err(failure) = self.give_back(lease, &error).await {
-                    log::warn!("can't give back the lease of {location}, which ends by itself: {}", failure.reason());
+                match self.give_back(lease.clone(), &error).await {
+                    Ok(()) => self.system.reached(&lease.as_attempt(), Step::GivenBack),
+                    Err(failure) => log::warn!(
+                        "can't give back the lease of {location}, which ends by itself: {}",
+                        failure.reason()
+                    ),
                 }
                 Err(error)
             }
@@ -125,7 +158,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         if lease.taken_at.elapsed() + O::LIMITS.find_outcome > O::LIMITS.lease {
             return Err(Unresolved::LostLease);
         }
-        self.system.reached(Step::Sending);
+        self.system.reached(&lease.as_attempt(), Step::Sending);
         let last_sent = lease.earlier_unanswered_at.unwrap_or(lease.created_at);
         let sent = Sent {
             reference: lease.reference.clone(),
@@ -140,7 +173,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
             Sending { send_until: Some(lease.taken_at + O::LIMITS.lease), ..lease.sending },
         )
         .await;
-        self.system.reached(Step::Called);
+        self.system.reached(&lease.as_attempt(), Step::Called);
         let outcome = found.map_err(Unresolved::Unknown)?;
         let recorded = tokio::time::timeout(O::LIMITS.record, self.record(lease.clone(), call, outcome)).await;
         recorded.unwrap_or(Err(Unresolved::TooSlow))
@@ -211,7 +244,7 @@ fn apply<O: ExternalSystem>(
         lease::close(conn, lease)?;
         let ttl = system.policy(call).ttl(reply.status);
         let expires_at = idempotency::finalize(conn, &lease.address, &reply, ttl).map_err(Unresolved::Record)?;
-        system.reached(Step::Applied);
+        system.reached(&lease.as_attempt(), Step::Applied);
         Ok(Resolved { reply, expires_at })
     });
     match applied {

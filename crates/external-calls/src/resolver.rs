@@ -20,7 +20,7 @@ use super::lease::{self, Lease};
 use super::outcome::Sending;
 use super::progress;
 use super::resolve::Unresolved;
-use crate::{ExternalSystem, Started, Step};
+use crate::{Attempt, ExternalSystem, Started, Step};
 use idempotency::{self, ANSWER_WITHIN, Address, Answer, Database, Failure, Keyed, Origin, Policy, Reply};
 
 /// The longest Retry-After of a 202, in seconds: a person may resume a parked external call at any time.
@@ -116,7 +116,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         T: Send + Sync + 'static,
         F: Fn(&mut PgConnection, &T) -> Result<Started<O::Call>, O::Error> + Send + Sync + 'static,
     {
-        let came_at = Instant::now();
+        let (came_at, answer_to) = (Instant::now(), request.instance);
         let address = request.address(account_id, &policy)?;
         let begun: Arc<Mutex<Option<Lease>>> = Arc::default();
         let first_transaction = {
@@ -136,7 +136,8 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         if answer.origin == Origin::Replayed {
             return Ok(self.as_it_is_now(answer, address, came_at).await);
         }
-        self.system.reached(Step::Started);
+        let started = Attempt { account_id, reference: &address.reference(), request_id: answer_to, number: 1 };
+        self.system.reached(&started, Step::Started);
         let lease = begun.lock().unwrap_or_else(PoisonError::into_inner).take();
         // After a lost COMMIT the body may have run twice. Only the row knows which run was committed.
         let lease = lease.filter(|_| answer.origin == Origin::Fresh);

@@ -7,6 +7,7 @@ use diesel::pg::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::observer::Step;
 use crate::policy::Policy;
 use crate::reply::{Answer, Origin, Reply};
 use crate::request::Keyed;
@@ -37,7 +38,7 @@ impl Policy {
         E: Failure,
         F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
     {
-        let transaction = Arc::new(Transaction::new(self, account_id, request, body)?);
+        let transaction = Arc::new(Transaction::new(self, account_id, request, db.observer(), body)?);
         let began = Instant::now();
         let answer = answer_once(db, &transaction, began + self.wait);
         // A request that gives up leaves its work to end or to roll back. A retry finds out which.
@@ -59,6 +60,7 @@ async fn answer_once<D: Database, E: Failure>(
             Part::Leader(leader) => return lead(db, transaction, leader, deadline).await,
             Part::Follower(follower) => follower,
         };
+        transaction.observe(Step::Waits);
         match follow(&mut follower, deadline).await {
             // The leader's wait ended, or its client left: the next to join leads.
             Ok(None | Some(Shareable::InFlight)) => {}

@@ -8,6 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::error::{Error, FieldError};
+use crate::observer::Observed;
 use crate::reply::Reply;
 use crate::single_flight::SingleFlight;
 
@@ -29,6 +30,11 @@ pub trait Database: Clone + Send + Sync + 'static {
 
     /// The requests in flight in this process: one [`SingleFlight`] for each database, shared by all clones.
     fn single_flight(&self) -> &SingleFlight;
+
+    /// Who hears of each step. Nobody, unless a service says otherwise.
+    fn observer(&self) -> Observed {
+        None
+    }
 }
 
 /// What a body fails with: the service's error type.

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::fingerprint::Received;
+use crate::observer::{Observed, Step};
 use crate::policy::{Failures, Policy};
 use crate::reply::{MAX_BODY, Reply, ReplyTooLarge};
 use crate::request::Keyed;
@@ -20,6 +21,7 @@ pub(crate) struct Transaction<E> {
     pub policy: Policy,
     pub claim: Claim,
     pub received: Received,
+    observer: Observed,
     body: Body<E>,
 }
 
@@ -36,7 +38,13 @@ pub(crate) enum Outcome {
 impl<E: Failure> Transaction<E> {
     /// # Errors
     /// [`Error::ResourceNotNamed`].
-    pub fn new<T, F>(policy: &Policy, account_id: Uuid, keyed: Keyed<T>, body: F) -> Result<Self, Error>
+    pub fn new<T, F>(
+        policy: &Policy,
+        account_id: Uuid,
+        keyed: Keyed<T>,
+        observer: Observed,
+        body: F,
+    ) -> Result<Self, Error>
     where
         T: Send + Sync + 'static,
         F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
@@ -53,23 +61,26 @@ impl<E: Failure> Transaction<E> {
             fingerprint_version: received.version(),
             fingerprint: received.fingerprint(),
         };
-        Ok(Self { policy: *policy, claim, received, body: Box::new(move |conn| body(conn, &request)) })
+        Ok(Self { policy: *policy, claim, received, observer, body: Box::new(move |conn| body(conn, &request)) })
     }
 
     /// The protocol: one READ COMMITTED transaction.
     fn claim_to_commit(&self, conn: &mut PgConnection) -> Result<Outcome, E> {
         conn.build_transaction().read_committed().run(|conn| {
             match store::claim(conn, &self.claim)? {
-                Claimed::Ours => {}
+                Claimed::Ours => self.observe(Step::Claimed),
                 Claimed::InFlight => return Ok(Outcome::InFlight),
                 Claimed::Taken(record) => return Ok(Outcome::Replay(record)),
             }
             let reply = self.run_body(conn)?;
+            self.observe(Step::BodyRan);
             if reply.body.len() > MAX_BODY {
                 return Err(Error::ReplyTooLarge(ReplyTooLarge(reply.body.len())).into());
             }
             let ttl = self.policy.ttl(reply.status);
-            Ok(Outcome::Ran(store::record(conn, &self.claim, reply, ttl)?))
+            let record = store::record(conn, &self.claim, reply, ttl)?;
+            self.observe(Step::Recorded);
+            Ok(Outcome::Ran(record))
         })
     }
 
@@ -92,7 +103,10 @@ impl<E: Failure> Transaction<E> {
     /// transaction runs again. If the body fails, the other transaction may be the reason (the order is canceled already):
     /// then the other transaction's record is the answer.
     pub fn run(&self, conn: &mut PgConnection) -> Result<Outcome, E> {
-        match self.claim_to_commit(conn) {
+        self.observe(Step::Begins);
+        let end = self.claim_to_commit(conn);
+        self.observe(Step::of(&end));
+        match end {
             Err(error) if error.database_error().is_none() => {
                 Ok(Outcome::Replay(self.live_record(conn)?.ok_or(error)?))
             }
@@ -103,12 +117,34 @@ impl<E: Failure> Transaction<E> {
     /// For a key that probably has a record: one plain read then is enough.
     pub fn look_then_run(&self, conn: &mut PgConnection) -> Result<Outcome, E> {
         match self.live_record(conn)? {
-            Some(record) => Ok(Outcome::Replay(record)),
+            Some(record) => {
+                self.observe(Step::MetRecord { provisional: record.reply.is_provisional() });
+                Ok(Outcome::Replay(record))
+            }
             None => self.run(conn),
+        }
+    }
+
+    /// Tells the observer of a step.
+    pub fn observe(&self, step: Step) {
+        if let Some(observer) = &self.observer {
+            observer.reached(self.claim.request_id, &self.claim.address, step);
         }
     }
 
     fn live_record(&self, conn: &mut PgConnection) -> Result<Option<Record>, E> {
         Ok(store::find(conn, &self.claim.address)?.filter(Record::is_live))
+    }
+}
+
+impl Step {
+    /// How a transaction ended.
+    fn of<E>(end: &Result<Outcome, E>) -> Self {
+        match end {
+            Ok(Outcome::Ran(_)) => Self::Committed,
+            Ok(Outcome::Replay(record)) => Self::MetRecord { provisional: record.reply.is_provisional() },
+            Ok(Outcome::InFlight) => Self::MetTransaction,
+            Err(_) => Self::Failed,
+        }
     }
 }

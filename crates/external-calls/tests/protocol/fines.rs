@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use external_calls::{CallError, ExternalSystem, Limits, Sent, Started, Step};
+use external_calls::{Attempt, CallError, ExternalSystem, Limits, Sent, Started, Step};
 use idempotency::{self, Body, Failure, Failures, FieldError, Policy, Reply, Scope, hours, seconds};
 
 /// A fine is paid once. Each written outcome makes a receipt, so that a test sees a second outcome.
@@ -176,7 +176,7 @@ impl<const SLOW: bool> ExternalSystem for Fines<SLOW> {
         Ok(Bytes::from(json!({"fine": call.fine, "status": fine.status, "note": fine.note}).to_string()))
     }
 
-    fn reached(&self, step: Step) {
+    fn reached(&self, _: &Attempt<'_>, step: Step) {
         self.hook.reached(At::Step(step));
     }
 }
