@@ -3,14 +3,15 @@
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
 
-use super::object::{Member, Object, plain};
-use super::rules::Rule;
+use super::member::{Member, plain};
+use super::rule::Rule;
 
 /// The documentation of an object's members.
 #[derive(Default)]
 pub struct Document {
-    members: Vec<Documented>,
-    referred: Vec<(String, RefOr<Schema>)>,
+    pub(super) members: Vec<Documented>,
+    /// The named schemas that the object's schema refers to.
+    pub referred: Vec<(String, RefOr<Schema>)>,
 }
 
 /// A member, as the OpenAPI document shows it.
@@ -23,13 +24,6 @@ pub(super) struct Documented {
 }
 
 impl Document {
-    /// Of an object.
-    pub(super) fn of<T: Object>() -> Self {
-        let mut document = Self::default();
-        T::document(&mut document);
-        document
-    }
-
     /// Documents a member. `lines` are the lines of its comment.
     pub fn member<M: Member<R::Value>, R: Rule>(
         &mut self,
@@ -47,36 +41,26 @@ impl Document {
         self.members.push(Documented { name, description: prose(lines), required: M::REQUIRED, schema });
     }
 
-    pub(super) fn into_members(self) -> Vec<Documented> {
-        self.members
-    }
-}
-
-/// The schema of an object, for utoipa.
-#[must_use]
-pub fn schema_of<T: Object>(lines: &[&str], example: Option<Value>) -> RefOr<Schema> {
-    let (mut properties, mut required) = (Map::new(), Vec::new());
-    for member in Document::of::<T>().members {
-        let schema = if member.required { member.schema } else { or_null(member.schema) };
-        properties.insert(member.name.to_owned(), described(schema, &member.description));
-        if member.required {
-            required.push(member.name);
+    /// The schema of the whole object, for utoipa.
+    #[must_use]
+    pub fn schema(self, lines: &[&str], example: Option<Value>) -> RefOr<Schema> {
+        let (mut properties, mut required) = (Map::new(), Vec::new());
+        for member in self.members {
+            let schema = if member.required { member.schema } else { or_null(member.schema) };
+            properties.insert(member.name.to_owned(), described(schema, &member.description));
+            if member.required {
+                required.push(member.name);
+            }
         }
+        let mut schema = json!({"type": "object", "properties": properties, "additionalProperties": false});
+        if !required.is_empty() {
+            schema["required"] = json!(required);
+        }
+        if let Some(example) = example {
+            schema["example"] = example;
+        }
+        of_json(described(schema, &prose(lines)))
     }
-    let mut schema = json!({"type": "object", "properties": properties, "additionalProperties": false});
-    if !required.is_empty() {
-        schema["required"] = json!(required);
-    }
-    if let Some(example) = example {
-        schema["example"] = example;
-    }
-    of_json(described(schema, &prose(lines)))
-}
-
-/// The named schemas that the schema of an object refers to, for utoipa.
-#[must_use]
-pub fn referred<T: Object>() -> Vec<(String, RefOr<Schema>)> {
-    Document::of::<T>().referred
 }
 
 /// JSON Schema in utoipa's type.

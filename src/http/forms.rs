@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::faults::Faults;
-use super::rules::Rule;
+use super::rule::Rule;
 
 /// A string with a form of its own.
 #[derive(Clone, Copy, Debug)]

@@ -20,7 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::document::{Document, Documented, of_json};
-use super::object::{Members, Object, object, read_query};
+use super::object::{Members, Object, documented, object, read_query};
 use super::rules::{Form, Int, int, slug, time, uuid};
 use crate::http::ApiError;
 use idempotency::FieldError;
@@ -187,7 +187,7 @@ impl<C: After, F: Object> IntoParams for Paging<C, F> {
                 .schema(Some(of_json(schema)))
                 .build()
         };
-        Document::of::<Self>().into_members().into_iter().map(parameter).collect()
+        documented::<Self>().members.into_iter().map(parameter).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::faults::Faults;
-use super::rules::{Rule, Text};
+use super::rule::{Rule, Text};
 
 /// A map of at most `most` texts. An entry that is null counts as absent.
 pub(crate) const fn map(most: usize, key: Text, value: Text) -> Map {

@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 
 use super::document::Document;
 use super::faults::Faults;
-use super::rules::Rule;
+use super::member::{Member, plain};
+use super::rule::Rule;
 use idempotency::FieldError;
 
 /// The longest name of an unknown member that a pointer repeats. No known member has a longer one, so a longer name is no
@@ -23,6 +24,14 @@ pub trait Object: Sized {
 
     /// Documents the members that [`Self::read`] reads.
     fn document(document: &mut Document);
+}
+
+/// The documentation of an object.
+#[must_use]
+pub fn documented<T: Object>() -> Document {
+    let mut document = Document::default();
+    T::document(&mut document);
+    document
 }
 
 /// Reads a whole body.
@@ -131,47 +140,6 @@ impl Members<'_> {
     }
 }
 
-/// The name of a member that is a word of Rust, such as `r#type`.
-pub(super) fn plain(name: &'static str) -> &'static str {
-    name.strip_prefix("r#").unwrap_or(name)
-}
-
-/// How a struct holds a member: itself if the member is required, in an `Option` if not.
-pub trait Member<V>: Sized {
-    /// Whether the member must be there.
-    const REQUIRED: bool;
-
-    /// What an absent member is. None if it is required.
-    fn absent() -> Option<Self>;
-
-    /// What a member with this value is.
-    fn present(value: V) -> Self;
-}
-
-impl<V> Member<V> for V {
-    const REQUIRED: bool = true;
-
-    fn absent() -> Option<Self> {
-        None
-    }
-
-    fn present(value: V) -> Self {
-        value
-    }
-}
-
-impl<V> Member<V> for Option<V> {
-    const REQUIRED: bool = false;
-
-    fn absent() -> Option<Self> {
-        Some(None)
-    }
-
-    fn present(value: V) -> Self {
-        Some(value)
-    }
-}
-
 /// Declares a body, an object inside a body, or the filter of a list: a struct whose members have their rules beside them.
 ///
 /// ```ignore
@@ -231,13 +199,13 @@ macro_rules! object {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
                 let example: Option<serde_json::Value> = None;
                 $(let example = example.or(Some($whole));)?
-                $crate::http::schema_of::<Self>(&[$($about),*], example)
+                $crate::http::documented::<Self>().schema(&[$($about),*], example)
             }
         }
 
         impl utoipa::ToSchema for $Object {
             fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
-                schemas.extend($crate::http::referred::<Self>());
+                schemas.extend($crate::http::documented::<Self>().referred);
             }
         }
     };

@@ -147,7 +147,7 @@ fn no_fault_repeats_the_value() {
             parts: Vec<Part> = list(1, 9, ("name", |part: &Part| &part.name)),
         }
     }
-    let members = Document::of::<Every>().into_members();
+    let members = documented::<Every>().members;
     let values =
         [json!("secret secret"), json!(["secret"]), json!({"name": "secret secret"}), json!(-987_654), json!(9876.54)];
     for value in values {

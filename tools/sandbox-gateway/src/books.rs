@@ -183,8 +183,12 @@ pub fn refund(conn: &mut PgConnection, id: &str) -> Result<Refund, Refusal> {
     found.ok_or_else(|| Refusal::NotFound { kind: "refund", id: id.to_owned() })
 }
 
-/// A page of PaymentIntents, newest first.
-pub fn payments(conn: &mut PgConnection, listing: &Listing) -> Result<Value, Refusal> {
+/// A page of PaymentIntents as `show` writes them, newest first.
+pub fn payments(
+    conn: &mut PgConnection,
+    listing: &Listing,
+    show: impl Fn(&PaymentIntent) -> Value,
+) -> Result<Value, Refusal> {
     let mut query = payment_intents::table.select(PaymentIntent::as_select()).into_boxed();
     if let Some(after) = &listing.starting_after {
         query = query.filter(payment_intents::position.lt(payment(conn, after)?.position));
@@ -196,11 +200,11 @@ pub fn payments(conn: &mut PgConnection, listing: &Listing) -> Result<Value, Ref
         query = query.filter(payment_intents::created_at.lt(before));
     }
     let rows = query.order(payment_intents::position.desc()).limit(listing.limit + 1).load(conn)?;
-    Ok(listing.page("/v1/payment_intents", &rows, super::objects::payment_intent))
+    Ok(listing.page("/v1/payment_intents", &rows, show))
 }
 
-/// A page of refunds, newest first.
-pub fn refunds(conn: &mut PgConnection, listing: &Listing) -> Result<Value, Refusal> {
+/// A page of refunds as `show` writes them, newest first.
+pub fn refunds(conn: &mut PgConnection, listing: &Listing, show: impl Fn(&Refund) -> Value) -> Result<Value, Refusal> {
     let mut query = refunds::table.select(Refund::as_select()).into_boxed();
     if let Some(after) = &listing.starting_after {
         query = query.filter(refunds::position.lt(refund(conn, after)?.position));
@@ -215,5 +219,5 @@ pub fn refunds(conn: &mut PgConnection, listing: &Listing) -> Result<Value, Refu
         query = query.filter(refunds::created_at.lt(before));
     }
     let rows = query.order(refunds::position.desc()).limit(listing.limit + 1).load(conn)?;
-    Ok(listing.page("/v1/refunds", &rows, super::objects::refund))
+    Ok(listing.page("/v1/refunds", &rows, show))
 }

@@ -54,14 +54,14 @@ pub async fn refund(request: HttpRequest, body: Bytes, sandbox: Data<Sandbox>) -
 /// `GET /v1/payment_intents`
 pub async fn payments(request: HttpRequest, sandbox: Data<Sandbox>) -> Result<HttpResponse, Refusal> {
     let listing = Listing::of(Form::parse(request.query_string().as_bytes())?, true)?;
-    let page = sandbox.query(move |conn| books::payments(conn, &listing)).await?;
+    let page = sandbox.query(move |conn| books::payments(conn, &listing, objects::payment_intent)).await?;
     Ok(HttpResponse::Ok().json(page))
 }
 
 /// `GET /v1/refunds`
 pub async fn refunds(request: HttpRequest, sandbox: Data<Sandbox>) -> Result<HttpResponse, Refusal> {
     let listing = Listing::of(Form::parse(request.query_string().as_bytes())?, false)?;
-    let page = sandbox.query(move |conn| books::refunds(conn, &listing)).await?;
+    let page = sandbox.query(move |conn| books::refunds(conn, &listing, objects::refund)).await?;
     Ok(HttpResponse::Ok().json(page))
 }
 
