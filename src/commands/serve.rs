@@ -25,6 +25,7 @@ use super::database::{Database, connect};
 use super::gateway::{InUse, remember_mode};
 use super::say;
 use super::silence::Watch;
+use idempotency::Database as _;
 
 /// The sweeper's rest, as a multiple of the time of its last batch. So the sweeper uses at most a tenth of one connection.
 const RESTS_TIMES: u32 = 9;

@@ -94,30 +94,10 @@ impl Db {
         Load { busy, queued, given_up: self.0.threads.given_up() }
     }
 
-    /// Runs `work` on a thread when the account's turn comes. Work that has begun runs to its end, even if the caller is dropped.
+    /// As [`Database::run`], for work that only reads. After a lost connection or another transient fault, the work runs again.
     ///
     /// # Errors
-    /// - The error of `work`.
-    /// - [`Error::Overloaded`]: at once if the account's part of the queue is full, or after two seconds without a turn.
-    /// - [`Error::Unreachable`]: there is no connection, or the database did not answer in time. In that case nobody knows whether
-    ///   the work was committed.
-    /// - [`Error::Panicked`]: `work` panicked.
-    pub async fn run<T, E>(
-        &self,
-        account_id: Uuid,
-        work: impl FnOnce(&mut PgConnection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<Error> + Send + 'static,
-    {
-        self.0.connections.run(account_id, work).await
-    }
-
-    /// As [`Db::run`], for work that only reads. After a lost connection or another transient fault, the work runs again.
-    ///
-    /// # Errors
-    /// As [`Db::run`].
+    /// As [`Database::run`].
     pub async fn read<T: Send + 'static>(
         &self,
         account_id: Uuid,
@@ -151,6 +131,14 @@ impl Db {
 }
 
 impl Database for Db {
+    /// Runs `work` on a thread when the account's turn comes. Work that has begun runs to its end, even if the caller is dropped.
+    ///
+    /// # Errors
+    /// - The error of `work`.
+    /// - [`Error::Overloaded`]: at once if the account's part of the queue is full, or after two seconds without a turn.
+    /// - [`Error::Unreachable`]: there is no connection, or the database did not answer in time. In that case nobody knows whether
+    ///   the work was committed.
+    /// - [`Error::Panicked`]: `work` panicked.
     fn run<T, E>(
         &self,
         account_id: Uuid,
@@ -160,7 +148,7 @@ impl Database for Db {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        self.run(account_id, work)
+        self.0.connections.run(account_id, work)
     }
 
     fn single_flight(&self) -> &SingleFlight {

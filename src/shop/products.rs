@@ -29,6 +29,7 @@ use crate::http::rules::is_slug;
 use crate::http::{By, Json, NoFilter, Page, Paging};
 use crate::schema::products;
 use crate::shop::events;
+use idempotency::Database as _;
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     vec![

@@ -11,6 +11,7 @@ use idempotent_payments::http::ApiError;
 
 use crate::app::{App, Client, send};
 use crate::support::{cluster, execute, fresh_database};
+use idempotency::Database as _;
 
 /// Makes the database refuse new connections, or accept them again.
 fn allow_connections(app: &App, allow: bool) {

@@ -8,6 +8,7 @@ use idempotent_payments::http::ApiError;
 use uuid::Uuid;
 
 use crate::support::{execute, fresh_database};
+use idempotency::Database as _;
 
 diesel::table! {
     orders (id) {

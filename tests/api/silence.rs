@@ -13,6 +13,7 @@ use idempotent_payments::http::ApiError;
 use crate::app::{ACME, Answer, App, Client, GLOBEX, one_item, send};
 use crate::gateways::away;
 use crate::support::{Proxy, cluster, connect, count, eventually_blocked, fresh_database};
+use idempotency::Database as _;
 
 /// No request waits longer.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(12);

@@ -112,7 +112,7 @@ pub async fn create_without_key(
     let work = move |conn: &mut PgConnection| {
         conn.build_transaction().read_committed().run(|conn| place(conn, account.id, &request.0))
     };
-    let order = db.run(account.id, work).await?;
+    let order = idempotency::Database::run(&**db, account.id, work).await?;
     Ok(HttpResponse::Created().insert_header(("Location", format!("/v1/orders/{}", order.id))).json(order))
 }
 
