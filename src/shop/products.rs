@@ -18,7 +18,6 @@ use diesel::prelude::*;
 use uuid::Uuid;
 
 use self::precondition::{IfMatch, failed};
-pub(crate) use self::terms::Row;
 pub use self::terms::{Grants, MAX_UNIT_AMOUNT, Product, ProductTerms};
 use crate::db::Db;
 use crate::http::ApiError;
@@ -55,13 +54,12 @@ pub async fn list(
     let page = db
         .read(account.id, move |conn| {
             let query =
-                products::table.filter(products::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
+                products::table.filter(products::account_id.eq(account.id)).select(Product::as_select()).into_boxed();
             let mut query = paging.filter.within(query, products::created_at);
             if let Some(after) = &paging.after {
                 query = query.filter(products::sku.gt(after));
             }
-            let rows = query.order(products::sku).limit(paging.rows()).load(conn)?;
-            Ok::<_, ApiError>(paging.page(rows.into_iter().map(Product::from).collect()))
+            Ok::<_, ApiError>(paging.page(query.order(products::sku).limit(paging.rows()).load(conn)?))
         })
         .await?;
     Ok(HttpResponse::Ok().json(page))
@@ -77,14 +75,14 @@ pub async fn list(
     responses((status = 200, body = Product, description = "The product")))]
 pub async fn get(account: Account, sku: Path<String>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let sku = known_form(sku)?;
-    let row: Option<Row> = db
+    let product: Option<Product> = db
         .read(account.id, move |conn| {
-            let product = products::table.find((account.id, &sku)).select(Row::as_select());
+            let product = products::table.find((account.id, &sku)).select(Product::as_select());
             product.first(conn).optional().map_err(ApiError::from)
         })
         .await?;
-    let row = row.ok_or_else(no_product)?;
-    Ok(HttpResponse::Ok().insert_header(ETag(row.etag())).json(Product::from(row)))
+    let product = product.ok_or_else(no_product)?;
+    Ok(HttpResponse::Ok().insert_header(ETag(product.etag())).json(product))
 }
 
 /// `PUT /v1/products/{sku}`: 201 for a new product, else 200.
@@ -112,7 +110,7 @@ pub async fn put(
     terms.0.check_expressible()?;
     let location = format!("/v1/products/{sku}");
     let if_match = IfMatch::of(&request)?;
-    let (row, is_new) = db
+    let (product, is_new) = db
         .run(account.id, move |conn| {
             conn.transaction(|conn| store(conn, account.id, &sku, &terms.0, if_match.as_ref()))
         })
@@ -121,7 +119,7 @@ pub async fn put(
     if is_new {
         response.insert_header(("Location", location));
     }
-    Ok(response.insert_header(ETag(row.etag())).json(Product::from(row)))
+    Ok(response.insert_header(ETag(product.etag())).json(product))
 }
 
 /// Gives the product these terms. Returns whether the product is new. If the product has the terms already, nothing changes.
@@ -131,15 +129,15 @@ fn store(
     sku: &str,
     terms: &ProductTerms,
     if_match: Option<&IfMatch>,
-) -> Result<(Row, bool), ApiError> {
+) -> Result<(Product, bool), ApiError> {
     if if_match.is_none()
-        && let Some(row) = insert(conn, account_id, sku, terms)?
+        && let Some(product) = insert(conn, account_id, sku, terms)?
     {
-        return Ok((row, true));
+        return Ok((product, true));
     }
     // A product is never deleted. So the product is there, unless `If-Match` forbade to make it.
-    let current = products::table.find((account_id, sku)).select(Row::as_select()).for_update().first(conn);
-    let current: Row = current.optional()?.ok_or_else(|| failed("there is no such product"))?;
+    let current = products::table.find((account_id, sku)).select(Product::as_select()).for_update().first(conn);
+    let current: Product = current.optional()?.ok_or_else(|| failed("there is no such product"))?;
     if terms.describe(&current) {
         return Ok((current, false));
     }
@@ -150,12 +148,12 @@ fn store(
         let detail = format!("{} units of {sku} are reserved by orders", current.reserved);
         return Err(ApiError::new(&OUT_OF_STOCK, detail).with("sku", sku));
     }
-    let row: Row = diesel::update(products::table.find((account_id, sku)))
+    let product: Product = diesel::update(products::table.find((account_id, sku)))
         .set((terms.columns(), products::updated_at.eq(diesel::dsl::now)))
-        .returning(Row::as_returning())
+        .returning(Product::as_returning())
         .get_result(conn)?;
-    events::record(conn, account_id, "product.updated", &Product::from(row.clone()))?;
-    Ok((row, false))
+    events::record(conn, account_id, "product.updated", &product)?;
+    Ok((product, false))
 }
 
 /// Makes the product, unless there is one.
@@ -164,17 +162,17 @@ pub(crate) fn insert(
     account_id: Uuid,
     sku: &str,
     terms: &ProductTerms,
-) -> Result<Option<Row>, ApiError> {
-    let row: Option<Row> = diesel::insert_into(products::table)
+) -> Result<Option<Product>, ApiError> {
+    let product: Option<Product> = diesel::insert_into(products::table)
         .values((products::account_id.eq(account_id), products::sku.eq(sku), terms.columns()))
         .on_conflict_do_nothing()
-        .returning(Row::as_returning())
+        .returning(Product::as_returning())
         .get_result(conn)
         .optional()?;
-    if let Some(row) = &row {
-        events::record(conn, account_id, "product.created", &Product::from(row.clone()))?;
+    if let Some(product) = &product {
+        events::record(conn, account_id, "product.created", product)?;
     }
-    Ok(row)
+    Ok(product)
 }
 
 /// 404 for a SKU that no product can have.

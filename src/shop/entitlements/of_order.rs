@@ -10,17 +10,18 @@ use uuid::Uuid;
 use super::{Entitlement, set_revoked};
 use crate::http::ApiError;
 use crate::schema::entitlements;
+use crate::shop::events;
+use crate::shop::orders::Order;
 use crate::shop::products::Grants;
-use crate::shop::{events, orders};
 use idempotency::Prepared;
 
-/// Grants one entitlement for each granting line of a paid order: units times quantity.
+/// Grants one entitlement for each granting item of a paid order: units times quantity.
 ///
 /// # Errors
 /// The database's. The limits of the catalogue keep units times quantity within the column's limit.
-pub(crate) fn grant_of_order(conn: &mut PgConnection, account_id: Uuid, order: &orders::Row) -> Result<(), ApiError> {
-    for line in &order.lines.0 {
-        let Some(Grants { feature, units, days }) = &line.grants else { continue };
+pub(crate) fn grant_of_order(conn: &mut PgConnection, account_id: Uuid, order: &Order) -> Result<(), ApiError> {
+    for item in &order.items {
+        let Some(Grants { feature, units, days }) = &item.grants else { continue };
         let expiry = days.map(|days| now.into_sql::<Timestamptz>() + PgInterval::from_days(days));
         let granted = diesel::insert_into(entitlements::table)
             .values((
@@ -28,7 +29,7 @@ pub(crate) fn grant_of_order(conn: &mut PgConnection, account_id: Uuid, order: &
                 entitlements::id.eq(Uuid::now_v7()),
                 entitlements::customer.eq(&order.customer),
                 entitlements::feature.eq(feature),
-                entitlements::units.eq(units.map(|units| units * i64::from(line.quantity))),
+                entitlements::units.eq(units.map(|units| units * i64::from(item.quantity))),
                 entitlements::order_id.eq(order.id),
                 expiry.map(|expiry| entitlements::expires_at.eq(expiry.nullable())),
             ))

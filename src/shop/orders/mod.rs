@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use self::order::no_order;
 pub use self::order::{Item, Order};
-pub(crate) use self::order::{Row, lock, set_status};
+pub(crate) use self::order::{lock, set_status};
 pub use self::place::NewOrder;
 use self::place::place;
 use self::stock::{lock_stock, move_reserved};
@@ -127,7 +127,7 @@ pub async fn create_without_key(
 pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let page = db
         .read(account.id, move |conn| {
-            let query = orders::table.filter(orders::account_id.eq(account.id)).select(Row::as_select()).into_boxed();
+            let query = orders::table.filter(orders::account_id.eq(account.id)).select(Order::as_select()).into_boxed();
             let mut query = paging.filter.within(query, orders::created_at);
             let Filter { customer, status } = &paging.filter.filter;
             if let Some(customer) = customer {
@@ -140,8 +140,7 @@ pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<D
             if let Some(after) = paging.after {
                 query = query.filter(orders::id.lt(after));
             }
-            let rows: Vec<Row> = query.order(orders::id.desc()).limit(paging.rows()).load(conn)?;
-            Ok::<_, ApiError>(paging.page(rows.iter().map(Order::from).collect()))
+            Ok::<_, ApiError>(paging.page(query.order(orders::id.desc()).limit(paging.rows()).load(conn)?))
         })
         .await?;
     Ok(HttpResponse::Ok().json(page))
@@ -156,13 +155,13 @@ pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<D
     params(Id),
     responses((status = 200, body = Order, description = "The order")))]
 pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let row: Option<Row> = db
+    let order: Option<Order> = db
         .read(account.id, move |conn| {
-            let order = orders::table.find((account.id, id.0)).select(Row::as_select());
+            let order = orders::table.find((account.id, id.0)).select(Order::as_select());
             order.first(conn).optional().map_err(ApiError::from)
         })
         .await?;
-    Ok(HttpResponse::Ok().json(Order::from(&row.ok_or_else(no_order)?)))
+    Ok(HttpResponse::Ok().json(order.ok_or_else(no_order)?))
 }
 
 /// `POST /v1/orders/{id}/cancel`
@@ -192,11 +191,11 @@ fn cancel_pending(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result
         return Err(ApiError::new(&PAYMENT_IN_PROGRESS, "a payment of this order is still processing"));
     }
     let reserved: HashMap<&str, i32> =
-        order.lines.0.iter().filter(|line| line.reserves).map(|line| (line.sku.as_str(), line.quantity)).collect();
+        order.items.iter().filter(|item| item.reserves).map(|item| (item.sku.as_str(), item.quantity)).collect();
     for (sku, _) in lock_stock(conn, account_id, reserved.keys().copied())? {
         move_reserved(conn, account_id, &sku, -i64::from(reserved[sku.as_str()]))?;
     }
-    set_status(conn, account_id, id, OrderStatus::Canceled).map(|row| Order::from(&row))
+    set_status(conn, account_id, id, OrderStatus::Canceled)
 }
 
 /// Whether a charge of the order is processing. The order must be locked by an earlier statement: a locking statement reads

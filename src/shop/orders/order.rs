@@ -19,7 +19,8 @@ use crate::shop::status::OrderStatus;
 use idempotency::Prepared;
 
 /// An order of products at the prices when it was made.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema, Queryable, Selectable)]
+#[diesel(table_name = orders, check_for_backend(diesel::pg::Pg))]
 pub struct Order {
     /// UUIDv7.
     pub id: Uuid,
@@ -32,15 +33,17 @@ pub struct Order {
     /// The total, in minor units.
     pub amount: i64,
     /// The items, in the order of the request.
+    #[diesel(deserialize_as = Jsonb<Vec<Item>>)]
     pub items: Vec<Item>,
     /// Your own data, as the request had it.
+    #[diesel(deserialize_as = Jsonb<Metadata>)]
     pub metadata: BTreeMap<String, String>,
     /// When the order was made.
     pub created_at: DateTime<Utc>,
 }
 
-/// One item of an order, at the price when the order was made.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+/// One item of an order, at the price when the order was made. A later change of the catalogue doesn't change it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Item {
     /// The product's SKU.
     pub sku: String,
@@ -50,43 +53,34 @@ pub struct Item {
     pub quantity: i32,
     /// The price of one unit when the order was made, in minor units.
     pub unit_amount: i64,
+    /// Whether the item moved `reserved`. Only then, canceling gives units back. The product may have become unlimited since.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub(crate) reserves: bool,
+    /// What the payment of one unit grants to the customer.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub(crate) grants: Option<Grants>,
 }
 
-impl From<&Line> for Item {
-    fn from(line: &Line) -> Self {
-        Self { sku: line.sku.clone(), name: line.name.clone(), quantity: line.quantity, unit_amount: line.unit_amount }
+/// An item as the column has it, with what the API doesn't show.
+#[derive(Debug, Serialize)]
+pub(super) struct Stored {
+    #[serde(flatten)]
+    item: Item,
+    reserves: bool,
+    grants: Option<Grants>,
+}
+
+impl From<Item> for Stored {
+    fn from(item: Item) -> Self {
+        Self { reserves: item.reserves, grants: item.grants.clone(), item }
     }
 }
 
-/// An order's row.
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = orders, check_for_backend(diesel::pg::Pg))]
-pub(crate) struct Row {
-    pub id: Uuid,
-    pub customer: String,
-    pub status: OrderStatus,
-    pub currency: String,
-    pub amount: i64,
-    /// In the order of the request.
-    #[diesel(column_name = items)]
-    pub lines: Jsonb<Vec<Line>>,
-    #[diesel(deserialize_as = Jsonb<Metadata>)]
-    pub metadata: Metadata,
-    pub created_at: DateTime<Utc>,
-}
-
-impl From<&Row> for Order {
-    fn from(row: &Row) -> Self {
-        Self {
-            id: row.id,
-            customer: row.customer.clone(),
-            status: row.status,
-            currency: row.currency.clone(),
-            amount: row.amount,
-            items: row.lines.0.iter().map(Item::from).collect(),
-            metadata: row.metadata.clone(),
-            created_at: row.created_at,
-        }
+impl From<Jsonb<Self>> for Vec<Item> {
+    fn from(column: Jsonb<Self>) -> Self {
+        column.0
     }
 }
 
@@ -94,9 +88,9 @@ impl From<&Row> for Order {
 ///
 /// # Errors
 /// 404.
-pub(crate) fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Row, ApiError> {
-    let row = orders::table.find((account_id, id)).select(Row::as_select()).for_update().first(conn).optional()?;
-    row.ok_or_else(no_order)
+pub(crate) fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Order, ApiError> {
+    let order = orders::table.find((account_id, id)).select(Order::as_select()).for_update().first(conn).optional()?;
+    order.ok_or_else(no_order)
 }
 
 /// Moves a locked order to another status, with the event `order.<status>`.
@@ -108,28 +102,14 @@ pub(crate) fn set_status(
     account_id: Uuid,
     id: Uuid,
     status: OrderStatus,
-) -> Result<Row, ApiError> {
+) -> Result<Order, ApiError> {
     let order = diesel::update(orders::table.find((account_id, id))).set(orders::status.eq(status));
-    let row = Prepared(order.returning(Row::as_returning())).get_result(conn)?;
-    events::record(conn, account_id, &format!("order.{}", status.as_str()), &Order::from(&row))?;
-    Ok(row)
+    let order = Prepared(order.returning(Order::as_returning())).get_result(conn)?;
+    events::record(conn, account_id, &format!("order.{}", status.as_str()), &order)?;
+    Ok(order)
 }
 
 /// 404.
 pub(super) fn no_order() -> ApiError {
     ApiError::not_found("order")
-}
-
-/// One line of the row. A later change of the catalogue doesn't change it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Line {
-    pub sku: String,
-    pub name: String,
-    pub quantity: i32,
-    /// In minor units of the order's currency.
-    pub unit_amount: i64,
-    /// Whether the line moved `reserved`. Only then, canceling gives units back. The product may have become unlimited since.
-    pub reserves: bool,
-    /// What the payment of one unit grants to the customer.
-    pub grants: Option<Grants>,
 }

@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::order::{Line, Order, Row};
+use super::order::{Item, Order, Stored};
 use super::stock::{lock_stock, move_reserved};
 use crate::db::Jsonb;
 use crate::http::ApiError;
@@ -17,7 +17,7 @@ use crate::http::problems::{MIXED_CURRENCIES, OUT_OF_STOCK, UNKNOWN_PRODUCT};
 use crate::http::rules::{int, list, slug};
 use crate::schema::{orders, products};
 use crate::shop::metadata::METADATA;
-use crate::shop::products::Grants;
+use crate::shop::products::Product;
 use crate::shop::status::OrderStatus;
 use crate::shop::{CUSTOMER, events};
 
@@ -48,20 +48,6 @@ object! {
     }
 }
 
-/// A product with its terms when it was read.
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = products, check_for_backend(diesel::pg::Pg))]
-struct Offer {
-    sku: String,
-    name: String,
-    unit_amount: i64,
-    currency: String,
-    stock: Option<i64>,
-    grant_feature: Option<String>,
-    grant_units: Option<i64>,
-    grant_days: Option<i32>,
-}
-
 /// Places an order, in the transaction that holds its key.
 ///
 /// # Errors
@@ -75,20 +61,20 @@ pub(super) fn place(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -
     Ok(order)
 }
 
-/// The products of the order, one for each item. They are not locked, so that an unlimited product is never a hot row.
-fn offers(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -> Result<Vec<Offer>, ApiError> {
+/// The products of the order, one for each item. They are not locked, so an unlimited product never becomes a hot row.
+fn offers(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -> Result<Vec<Product>, ApiError> {
     let skus: Vec<_> = new.items.iter().map(|item| item.sku.as_str()).collect();
-    let found: Vec<Offer> = products::table
+    let found: Vec<Product> = products::table
         .filter(products::account_id.eq(account_id))
         .filter(products::sku.eq_any(skus))
-        .select(Offer::as_select())
+        .select(Product::as_select())
         .load(conn)?;
-    let mut by_sku: HashMap<String, Offer> = found.into_iter().map(|offer| (offer.sku.clone(), offer)).collect();
+    let mut by_sku: HashMap<String, Product> = found.into_iter().map(|offer| (offer.sku.clone(), offer)).collect();
     let of_item = |item: &NewItem| by_sku.remove(&item.sku).ok_or_else(|| unknown_product(&item.sku));
     new.items.iter().map(of_item).collect()
 }
 
-fn one_currency(offers: &[Offer]) -> Result<(), ApiError> {
+fn one_currency(offers: &[Product]) -> Result<(), ApiError> {
     let first = &offers[0];
     match offers.iter().find(|offer| offer.currency != first.currency) {
         None => Ok(()),
@@ -106,7 +92,7 @@ fn reserve(
     conn: &mut PgConnection,
     account_id: Uuid,
     new: &NewOrder,
-    offers: &[Offer],
+    offers: &[Product],
 ) -> Result<HashSet<String>, ApiError> {
     let stocked: HashMap<&str, i64> = zip(&new.items, offers)
         .filter(|(_, offer)| offer.stock.is_some())
@@ -131,13 +117,13 @@ fn insert(
     conn: &mut PgConnection,
     account_id: Uuid,
     new: &NewOrder,
-    offers: Vec<Offer>,
+    offers: Vec<Product>,
     reserved: &HashSet<String>,
 ) -> Result<Order, ApiError> {
     let currency = offers[0].currency.clone();
-    let lines: Vec<Line> = zip(&new.items, offers).map(|(item, offer)| line(item, offer, reserved)).collect();
-    let amount: i64 = lines.iter().map(|line| line.unit_amount * i64::from(line.quantity)).sum();
-    let row: Row = diesel::insert_into(orders::table)
+    let items: Vec<Item> = zip(&new.items, offers).map(|(item, offer)| sold(item, offer, reserved)).collect();
+    let amount: i64 = items.iter().map(|item| item.unit_amount * i64::from(item.quantity)).sum();
+    let order = diesel::insert_into(orders::table)
         .values((
             orders::account_id.eq(account_id),
             orders::id.eq(Uuid::now_v7()),
@@ -145,22 +131,23 @@ fn insert(
             orders::status.eq(OrderStatus::Pending),
             orders::currency.eq(currency),
             orders::amount.eq(amount),
-            orders::items.eq(Jsonb(lines)),
+            orders::items.eq(Jsonb(items.into_iter().map(Stored::from).collect::<Vec<_>>())),
             orders::metadata.eq(Jsonb(new.metadata.clone().unwrap_or_default())),
         ))
-        .returning(Row::as_returning())
+        .returning(Order::as_returning())
         .get_result(conn)?;
-    Ok(Order::from(&row))
+    Ok(order)
 }
 
-fn line(item: &NewItem, offer: Offer, reserved: &HashSet<String>) -> Line {
-    Line {
+/// The item at the offer's terms.
+fn sold(item: &NewItem, offer: Product, reserved: &HashSet<String>) -> Item {
+    Item {
         reserves: reserved.contains(&offer.sku),
         sku: offer.sku,
         name: offer.name,
         quantity: item.quantity,
         unit_amount: offer.unit_amount,
-        grants: Grants::of_columns((offer.grant_feature, offer.grant_units, offer.grant_days)),
+        grants: offer.grants,
     }
 }
 

@@ -33,10 +33,17 @@ object! {
     }
 }
 
-impl Grants {
-    /// From the table's three columns.
-    pub(crate) fn of_columns((feature, units, days): (Option<String>, Option<i64>, Option<i32>)) -> Option<Self> {
-        Some(Self { feature: feature?, units, days })
+/// The table's three columns.
+#[derive(Queryable)]
+pub struct GrantColumns {
+    feature: Option<String>,
+    units: Option<i64>,
+    days: Option<i32>,
+}
+
+impl From<GrantColumns> for Option<Grants> {
+    fn from(columns: GrantColumns) -> Self {
+        Some(Grants { feature: columns.feature?, units: columns.units, days: columns.days })
     }
 }
 
@@ -81,24 +88,30 @@ const CURRENCY: Form<Currency> = Form {
 };
 
 /// A product of the catalogue.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema, Queryable, Selectable)]
+#[diesel(table_name = products, check_for_backend(diesel::pg::Pg))]
 pub struct Product {
     /// The SKU.
-    sku: String,
+    pub sku: String,
     /// The name.
-    name: String,
+    pub name: String,
     /// The price of one unit, in minor units of the currency.
-    unit_amount: i64,
+    pub unit_amount: i64,
     /// ISO 4217.
-    currency: String,
+    pub currency: String,
     /// The total ever supplied. Null: unlimited.
     #[schema(required)]
-    stock: Option<i64>,
+    pub stock: Option<i64>,
     /// The units that orders have reserved.
-    reserved: i64,
+    pub reserved: i64,
     /// What the payment of one unit grants to the customer.
     #[schema(required)]
-    grants: Option<Grants>,
+    #[diesel(
+        select_expression = (products::grant_feature, products::grant_units, products::grant_days),
+        select_expression_type = (products::grant_feature, products::grant_units, products::grant_days),
+        deserialize_as = GrantColumns
+    )]
+    pub grants: Option<Grants>,
     /// When the product was made.
     created_at: DateTime<Utc>,
     /// When the product last changed.
@@ -118,50 +131,17 @@ pub(super) struct Columns<'a> {
     grant_days: Option<i32>,
 }
 
-#[derive(Clone, Queryable, Selectable)]
-#[diesel(table_name = products, check_for_backend(diesel::pg::Pg))]
-pub(crate) struct Row {
-    sku: String,
-    name: String,
-    unit_amount: i64,
-    currency: String,
-    stock: Option<i64>,
-    pub(super) reserved: i64,
-    grant_feature: Option<String>,
-    grant_units: Option<i64>,
-    grant_days: Option<i32>,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
-}
-
-impl Row {
+impl Product {
     /// The version of the terms, for `If-Match`. An order that reserves units doesn't change the version, so that a
     /// PUT succeeds on a product that sells.
     pub(super) fn etag(&self) -> EntityTag {
-        let grants = (&self.grant_feature, self.grant_units, self.grant_days);
-        let terms = (&self.name, self.unit_amount, &self.currency, self.stock, grants);
+        let terms = (&self.name, self.unit_amount, &self.currency, self.stock, &self.grants);
         let version = format!("{terms:?} {}", self.updated_at.timestamp_micros());
         let digest = Sha256::digest(version.as_bytes());
         // Half of the digest is more than enough to tell versions of one product apart.
         EntityTag::new_strong(
             digest[..16].iter().fold(String::with_capacity(32), |hex, byte| format!("{hex}{byte:02x}")),
         )
-    }
-}
-
-impl From<Row> for Product {
-    fn from(row: Row) -> Self {
-        Self {
-            sku: row.sku,
-            name: row.name,
-            unit_amount: row.unit_amount,
-            currency: row.currency,
-            stock: row.stock,
-            reserved: row.reserved,
-            grants: Grants::of_columns((row.grant_feature, row.grant_units, row.grant_days)),
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-        }
     }
 }
 
@@ -190,12 +170,11 @@ impl ProductTerms {
         }
     }
 
-    pub(super) fn describe(&self, row: &Row) -> bool {
-        let grants = Grants::of_columns((row.grant_feature.clone(), row.grant_units, row.grant_days));
-        self.name == row.name
-            && self.unit_amount == row.unit_amount
-            && self.currency.code() == row.currency
-            && self.stock == row.stock
-            && self.grants == grants
+    pub(super) fn describe(&self, product: &Product) -> bool {
+        self.name == product.name
+            && self.unit_amount == product.unit_amount
+            && self.currency.code() == product.currency
+            && self.stock == product.stock
+            && self.grants == product.grants
     }
 }
