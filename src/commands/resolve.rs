@@ -34,6 +34,9 @@ pub fn resolve(settings: &Settings, url: &str) -> Result<(), Fatal> {
         let resolver = Resolver::new(Payments(Arc::new(gateway.client()?)), db.clone());
         let done = resolver.run_once(true).await?;
         say(format_args!("{} charges and refunds taken, {} resolved", done.taken, done.resolved))?;
+        if done.not_taken > 0 {
+            say(format_args!("the database refused {} more; run this command again", done.not_taken))?;
+        }
         rt::task::spawn_blocking(move || db.close()).await?;
         Ok(())
     })

@@ -39,6 +39,7 @@ pub struct Client {
     pub base: String,
     pub database: String,
     http: reqwest::Client,
+    is_patient: bool,
 }
 
 /// A whole answer.
@@ -153,7 +154,24 @@ impl Client {
     /// A client of any server.
     pub fn of(base: String, database: String) -> Self {
         install_tls();
-        Self { base, database, http: reqwest::Client::new() }
+        Self { base, database, http: reqwest::Client::new(), is_patient: false }
+    }
+
+    /// Sends a POST or PUT again while the server is overloaded, as a good client does. On a busy machine, any storm may meet a 503.
+    pub fn patient(&self) -> Self {
+        Self { is_patient: true, ..self.clone() }
+    }
+
+    async fn write(&self, request: reqwest::RequestBuilder) -> Answer {
+        for _ in 0..30 {
+            let answer = send(request.try_clone().unwrap()).await;
+            if !self.is_patient || answer.status != 503 {
+                return answer;
+            }
+            assert_eq!(answer.header("Retry-Advice"), Some("again"), "{answer:?}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        panic!("the server stays overloaded");
     }
 
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
@@ -196,7 +214,7 @@ impl Client {
     }
 
     pub async fn put(&self, path: &str, body: Value) -> Answer {
-        send(self.request("PUT", path).json(&body)).await
+        self.write(self.request("PUT", path).json(&body)).await
     }
 
     pub async fn post(&self, path: &str, key: &str, body: Value) -> Answer {
@@ -209,7 +227,7 @@ impl Client {
     }
 
     pub async fn post_as(&self, account: &str, path: &str, key: &str, body: Value) -> Answer {
-        send(self.request_as(account, "POST", path).header("Idempotency-Key", key).json(&body)).await
+        self.write(self.request_as(account, "POST", path).header("Idempotency-Key", key).json(&body)).await
     }
 
     /// Makes an order of one SKU.

@@ -69,7 +69,7 @@ async fn of_many_cancellations_at_once_one_succeeds() {
     let order = order_of_three(&app).await;
     let path = format!("{}/cancel", order.header("Location").unwrap());
 
-    let answers = app.at_once(12, |app, number| {
+    let answers = app.patient().at_once(12, |app, number| {
         let path = path.clone();
         async move { app.post(&path, &format!("key-{number}"), json!({})).await }
     });

@@ -26,7 +26,7 @@ async fn fifty_requests_of_30_units_on_1000_use_exactly_990() {
     let app = App::start_with_pool(8).await;
     let path = granted(&app, json!(1000)).await;
 
-    let answers = app.at_once(50, {
+    let answers = app.patient().at_once(50, {
         let path = path.clone();
         move |app, number| {
             let path = path.clone();
@@ -50,7 +50,7 @@ async fn duplicates_of_one_consumption_consume_once() {
     let app = App::start_with_pool(8).await;
     let path = granted(&app, json!(1000)).await;
 
-    let answers = app.at_once(20, {
+    let answers = app.patient().at_once(20, {
         let path = path.clone();
         move |app, _| {
             let path = path.clone();

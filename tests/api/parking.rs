@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-
 use crate::app::App;
 use crate::binary;
 use crate::gateways::{away, unheard};
@@ -85,23 +83,6 @@ async fn the_command_resolves_parked_charges_and_refunds() {
     app.pay("k", &order, "pm_card_visa").await.expect(201);
     app.refund("k", &charge, None).await.expect(201);
     assert_eq!((sandbox.captures(), sandbox.refunds()), (1, 1));
-}
-
-#[tokio::test]
-async fn a_pass_that_resumes_takes_all_that_is_parked() {
-    const PARKED: usize = 101;
-    let (app, sandbox) = (App::start_without_resolver(fresh_database(), away()), Sandbox::start());
-    join_all((0..PARKED).map(async |_| {
-        let order = app.pending_order().await;
-        app.pay(&order, &order, "pm_card_visa").await.expect(202);
-    }))
-    .await;
-    app.execute("UPDATE external_calls SET parked_at = now()");
-
-    let pass = app.resolver(Arc::new(sandbox.gateway())).run_once(true).await.unwrap();
-
-    assert_eq!((pass.taken, pass.resolved), (PARKED, PARKED));
-    assert_eq!(app.count("charges WHERE status = 'processing'"), 0);
 }
 
 #[tokio::test]

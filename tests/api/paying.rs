@@ -21,7 +21,7 @@ impl Client {
     /// Makes an order of two packs of credits, and returns its id.
     pub async fn pending_order(&self) -> String {
         let key = format!("order-{}", uuid::Uuid::new_v4());
-        self.order(&key, "credits-1000", 2).await.expect(201).id()
+        self.patient().order(&key, "credits-1000", 2).await.expect(201).id()
     }
 
     pub async fn pay(&self, key: &str, order: &str, payment_method: &str) -> Answer {

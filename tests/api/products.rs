@@ -48,7 +48,7 @@ async fn a_put_writes_its_event_unless_it_changes_nothing() {
 async fn of_many_puts_at_once_one_makes_the_product() {
     let app = App::start_with_pool(4).await;
 
-    let answers = app.at_once(16, |app, _| async move { app.product("mug", 10).await.status }).await;
+    let answers = app.patient().at_once(16, |app, _| async move { app.product("mug", 10).await.status }).await;
 
     assert_eq!(answers.iter().filter(|status| **status == 201).count(), 1);
     assert!(answers.iter().all(|status| [200, 201].contains(status)), "{answers:?}");

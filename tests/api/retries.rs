@@ -25,7 +25,8 @@ async fn a_retry_gets_the_first_reply_byte_for_byte() {
 async fn a_hundred_duplicates_on_a_pool_of_four_make_one_order_and_each_gets_its_reply() {
     let app = App::start_with_pool(4).await;
 
-    let answers = app.at_once(100, |app, _| async move { app.order("key", "sticker", 1).await.expect(201) }).await;
+    let answers =
+        app.patient().at_once(100, |app, _| async move { app.order("key", "sticker", 1).await.expect(201) }).await;
 
     let fresh: Vec<_> = answers.iter().filter(|answer| !answer.is_replay()).collect();
     assert_eq!(fresh.len(), 1);
@@ -42,7 +43,7 @@ async fn two_servers_share_a_storm_of_duplicates() {
 
     let answers = at_once(100, move |number| {
         let server = servers[number % 2].clone();
-        async move { server.order("key", "sticker", 1).await }
+        async move { server.patient().order("key", "sticker", 1).await }
     });
     let answers = answers.await;
 
@@ -60,7 +61,7 @@ async fn two_servers_share_a_storm_of_duplicates() {
 async fn a_storm_of_many_keys_makes_one_order_each() {
     let app = App::start_with_pool(4).await;
 
-    let answers = app.at_once(120, |app, number| async move {
+    let answers = app.patient().at_once(120, |app, number| async move {
         let key = number % 30;
         (key, app.order(&format!("key-{key}"), "pro-monthly", 1).await.expect(201))
     });

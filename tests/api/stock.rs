@@ -15,7 +15,8 @@ async fn concurrent_orders_never_oversell() {
     let app = App::start_with_pool(8).await;
     app.product("mug", 10).await.expect(201);
 
-    let answers = app.at_once(40, |app, number| async move { app.order(&format!("key-{number}"), "mug", 1).await });
+    let answers =
+        app.patient().at_once(40, |app, number| async move { app.order(&format!("key-{number}"), "mug", 1).await });
     let answers = answers.await;
 
     assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 10);
@@ -32,7 +33,7 @@ async fn orders_of_the_same_products_in_any_order_do_not_deadlock() {
         app.product(sku, 1_000).await.expect(201);
     }
 
-    let answers = app.at_once(30, |app, number| async move {
+    let answers = app.patient().at_once(30, |app, number| async move {
         let mut items: Vec<Value> =
             ["mug-1", "mug-2", "mug-3"].iter().map(|sku| json!({"sku": sku, "quantity": 1})).collect();
         items.rotate_left(number % 3);
@@ -49,7 +50,7 @@ async fn orders_cancellations_and_restocking_at_once_keep_the_books() {
     let app = App::start_with_pool(8).await;
     app.product("mug", 20).await.expect(201);
 
-    let orders = app.at_once(40, |app, number| async move {
+    let orders = app.patient().at_once(40, |app, number| async move {
         let order = app.order(&format!("key-{number}"), "mug", 2).await;
         if order.status == 201 && number % 2 == 0 {
             let path = format!("{}/cancel", order.header("Location").unwrap());
@@ -57,7 +58,7 @@ async fn orders_cancellations_and_restocking_at_once_keep_the_books() {
         }
         order.status
     });
-    let restocking = app.at_once(10, |app, _| async move { app.product("mug", 20).await.expect(200).status });
+    let restocking = app.patient().at_once(10, |app, _| async move { app.product("mug", 20).await.expect(200).status });
     let (statuses, _) = tokio::join!(orders, restocking);
 
     assert!(statuses.iter().all(|status| [201, 409].contains(status)), "{statuses:?}");

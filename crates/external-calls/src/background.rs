@@ -29,6 +29,8 @@ pub struct Resolutions {
     pub taken: usize,
     /// Outcomes recorded.
     pub resolved: usize,
+    /// Leases that the database refused: these calls are as they were.
+    pub not_taken: usize,
 }
 
 type Task<E> = JoinHandle<Result<bool, Unresolved<E>>>;
@@ -59,7 +61,8 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         let mut done = Resolutions::default();
         for work in self.begin_due(resume, true).await? {
             match work.await {
-                Ok(Ok(false) | Err(Unresolved::NotTaken(_))) => {}
+                Ok(Ok(false)) => {}
+                Ok(Err(Unresolved::NotTaken(_))) => done.not_taken += 1,
                 Ok(Ok(true)) => {
                     done.taken += 1;
                     done.resolved += 1;

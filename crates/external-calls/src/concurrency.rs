@@ -113,6 +113,8 @@ impl Drop for Call {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn due(account: u128, attempts: i32) -> Due {
@@ -154,10 +156,13 @@ mod tests {
         let held = begin_all(&calls, &due(1, 1));
         let other = due(2, 1);
         assert_eq!((held.len(), calls.try_begin(&other).is_some()), (2, false));
-        let (waiting, ()) = tokio::join!(calls.begin(&other), async {
-            tokio::task::yield_now().await;
-            drop(held);
-        });
-        drop(waiting);
+        let waits = async {
+            tokio::join!(calls.begin(&other), async {
+                tokio::task::yield_now().await;
+                drop(held);
+            })
+        };
+        let woken = tokio::time::timeout(Duration::from_secs(5), waits).await;
+        assert!(woken.is_ok(), "nobody woke who waits");
     }
 }

@@ -135,23 +135,23 @@ pub fn enter_refund(conn: &mut PgConnection, new: &NewRefund) -> Result<Result<R
         let message = format!("No such payment_intent: '{}'", new.payment_intent);
         return Err(Refusal::parameter("payment_intent", Some("resource_missing"), message));
     };
-    let refused = |param: &str, code, message: String| Ok(Err(Refusal::parameter(param, code, message).envelope()));
+    let refused = |refusal: Refusal| Ok(Err(refusal.envelope()));
     if intent.status != "succeeded" {
         let message = format!("This PaymentIntent ({}) does not have a successful charge to refund.", intent.id);
-        return refused("payment_intent", None, message);
+        return refused(Refusal::state(None, message));
     }
     let earlier: Vec<Refund> =
         refunds::table.filter(refunds::payment_intent.eq(&intent.id)).select(Refund::as_select()).load(conn)?;
     let given_back: i64 = earlier.iter().filter(|refund| refund.status() != "failed").map(|refund| refund.amount).sum();
     let left = intent.amount - given_back;
     if left == 0 {
-        let message = "The charge has already been refunded.".to_owned();
-        return refused("payment_intent", Some("charge_already_refunded"), message);
+        let message = format!("Charge {} has already been refunded.", super::objects::charge(&intent.id));
+        return refused(Refusal::state(Some("charge_already_refunded"), message));
     }
     let amount = new.amount.unwrap_or(left);
     if amount > left {
         let message = format!("Refund amount ({amount}) is greater than unrefunded amount on charge ({left})");
-        return refused("amount", None, message);
+        return refused(Refusal::parameter("amount", None, message));
     }
     let (status, later_status) = match Card::of(&intent.payment_method) {
         Some(Card::RefundsLate) => ("pending", Some("succeeded")),

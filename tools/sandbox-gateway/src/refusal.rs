@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 /// The answer is `{"error": {"type", "code", "message", "param"}}`.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// 400: a parameter is missing, unknown or wrong.
+    /// 400: a parameter is missing, unknown or wrong, or the object's state forbids the call.
     #[error("{message}")]
-    Parameter { message: String, code: Option<&'static str>, param: String },
+    Invalid { message: String, code: Option<&'static str>, param: Option<String> },
     /// 401.
     #[error("Invalid API Key provided. The sandbox accepts every key that begins with sk_test_.")]
     Unauthorized,
@@ -38,7 +38,12 @@ pub enum Refusal {
 
 impl Refusal {
     pub fn parameter(param: &str, code: Option<&'static str>, message: impl Into<String>) -> Self {
-        Self::Parameter { message: message.into(), code, param: param.to_owned() }
+        Self::Invalid { message: message.into(), code, param: Some(param.to_owned()) }
+    }
+
+    /// Stripe names no parameter for what the state of an object forbids.
+    pub fn state(code: Option<&'static str>, message: impl Into<String>) -> Self {
+        Self::Invalid { message: message.into(), code, param: None }
     }
 
     pub fn missing(param: &str) -> Self {
@@ -47,8 +52,12 @@ impl Refusal {
 
     pub fn envelope(&self) -> Value {
         let (kind, code, param) = match self {
-            Self::Parameter { code, param, .. } => ("invalid_request_error", *code, Some(param.as_str())),
-            Self::NotFound { .. } => ("invalid_request_error", Some("resource_missing"), Some("id")),
+            Self::Invalid { code, param, .. } => ("invalid_request_error", *code, param.as_deref()),
+            // Stripe names the parameter of the path `/v1/payment_intents/{intent}`.
+            Self::NotFound { kind: "payment_intent", .. } => {
+                ("invalid_request_error", Some("resource_missing"), Some("intent"))
+            }
+            Self::NotFound { kind, .. } => ("invalid_request_error", Some("resource_missing"), Some(*kind)),
             Self::Unauthorized | Self::NoRoute => ("invalid_request_error", None, None),
             Self::Overlap => ("invalid_request_error", Some("idempotency_key_in_use"), None),
             Self::KeyReused => ("idempotency_error", None, None),
@@ -75,7 +84,7 @@ impl From<diesel::result::Error> for Refusal {
 impl ResponseError for Refusal {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::Parameter { .. } | Self::KeyReused => StatusCode::BAD_REQUEST,
+            Self::Invalid { .. } | Self::KeyReused => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NotFound { .. } | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Overlap => StatusCode::CONFLICT,

@@ -1,6 +1,6 @@
 //! A task dies at each step, like its process. A pass finishes the work, and the money moves once.
 
-use crate::fines::At;
+use crate::hook::At;
 use crate::office::Office;
 use external_calls::Step;
 

@@ -1,19 +1,22 @@
 //! Leases: an external call has one holder at a time, and a holder that slept past its lease writes nothing.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use diesel::pg::PgConnection;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
-use crate::fines::At;
+use crate::fines::QUICK;
+use crate::hook::At;
 use crate::lifted::{Db, Response};
 use crate::office::Office;
 use crate::provider::Does;
-use crate::support::{count, eventually};
+use crate::support::{count, eventually, execute};
 use external_calls::{Resolver, Step};
 use idempotency::{Database, Error, SingleFlight};
+use test_database::Proxy;
 
 /// Starts a payment. Its holder waits at the provider until the test releases the call.
 async fn payment_under_way(does: Does) -> (Office, i64, tokio::task::JoinHandle<Response>) {
@@ -178,5 +181,75 @@ async fn a_holder_that_was_suspended_past_its_lease_does_not_send() {
     assert_eq!(office.provider.sendings().len(), 0);
     office.let_leases_end();
     assert_eq!(office.another_process().run_once().await.resolved, 1);
+    office.assert_paid_once("k", fine).await;
+}
+
+/// After a lost COMMIT the holder reads its lease from the row. The lease began when the request came, and not with that read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_lost_its_first_commit_and_was_suspended_past_its_lease_does_not_send() {
+    let (direct, proxy) = (Office::open(), Arc::new(Proxy::start()));
+    let office = Office::open_on(proxy.url(&direct.url), direct.provider.clone());
+    let fine = office.fine("AB-1");
+    let (hook, url) = (office.hook.clone(), direct.url.clone());
+    office.hook.once(At::Body, move || {
+        proxy.lose_answer_of_next_commit();
+        hook.once(At::Step(Step::Started), move || {
+            while count(&url, "external_calls WHERE next_attempt_at > now()") > 0 {
+                std::thread::yield_now();
+            }
+        });
+    });
+
+    assert_eq!(office.pay("k", fine).await.status, 202);
+
+    assert_eq!(office.provider.sendings().len(), 0);
+    direct.let_leases_end();
+    assert_eq!(direct.run_once().await.resolved, 1);
+    direct.assert_paid_once("k", fine).await;
+}
+
+/// The lease ends after the fence and before the COMMIT. The fence's lock keeps the next holder out until then.
+#[tokio::test]
+async fn nobody_takes_the_next_lease_while_the_outcome_is_written() {
+    let office = Office::open();
+    let fine = office.fine("AB-1");
+    let (behind_the_fence, arrived) = oneshot::channel();
+    let (go_on, may_go_on) = mpsc::channel();
+    let (hook, url) = (office.hook.clone(), office.url.clone());
+    office.hook.once(At::Step(Step::Called), move || {
+        execute(&url, "UPDATE external_calls SET next_attempt_at = now()");
+        hook.once(At::Apply, move || {
+            behind_the_fence.send(()).unwrap();
+            may_go_on.recv_timeout(Duration::from_secs(10)).unwrap();
+        });
+    });
+    let request = tokio::spawn(office.pay("k", fine));
+    arrived.await.unwrap();
+
+    let next = office.another_process().run_once().await;
+
+    go_on.send(()).unwrap();
+    assert_eq!((next.taken, office.provider.sendings().len()), (0, 1));
+    assert_eq!(request.await.unwrap().status, 201);
+    office.assert_paid_once("k", fine).await;
+}
+
+/// The outcome's transaction takes longer than a request may wait. It goes on when the request has its answer.
+#[tokio::test]
+async fn a_request_waits_no_longer_than_the_handlers_limit() {
+    let office = Office::open();
+    let fine = office.fine("AB-1");
+    let (go_on, may_go_on) = mpsc::channel();
+    office.hook.once(At::Apply, move || may_go_on.recv_timeout(Duration::from_secs(10)).unwrap());
+
+    let begun = Instant::now();
+    let answer = office.pay("k", fine).await;
+    let took = begun.elapsed();
+
+    assert_eq!(answer.status, 202);
+    // The limit is 3 s, and the next longer one, the lease's, 5 s.
+    assert!(took >= QUICK.handler && took < Duration::from_millis(4500), "{took:?}");
+    go_on.send(()).unwrap();
+    eventually("the outcome is written", || office.status(fine) == "paid").await;
     office.assert_paid_once("k", fine).await;
 }

@@ -1,6 +1,6 @@
 //! A toy service that uses both crates: fines, and a call to a provider for the payment of a fine.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::hook::{At, Hook};
 use external_calls::{Attempt, CallError, ExternalSystem, Limits, Sent, Started, Step};
 use idempotency::{self, Body, Failure, Failures, FieldError, Policy, Reply, Scope, hours, seconds};
 
@@ -58,34 +59,6 @@ pub struct Payment {
 pub enum Outcome {
     Paid,
     Refused,
-}
-
-/// A place in the code at which a test acts: in the body of the first transaction, or at a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum At {
-    Body,
-    Step(Step),
-}
-
-type Deed = Box<dyn FnOnce() + Send>;
-
-/// Runs a test's function once, at a place.
-#[derive(Clone, Default)]
-pub struct Hook(Arc<Mutex<Option<(At, Deed)>>>);
-
-impl Hook {
-    pub fn once(&self, at: At, deed: impl FnOnce() + Send + 'static) {
-        *self.0.lock().unwrap() = Some((at, Box::new(deed)));
-    }
-
-    pub fn reached(&self, at: At) {
-        let mut hook = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = hook.take_if(|(when, _)| *when == at);
-        drop(hook);
-        if let Some((_, deed)) = due {
-            deed();
-        }
-    }
 }
 
 /// The provider, as the crate sees it. With `SLOW`, the crate's own time limits apply.
@@ -161,6 +134,7 @@ impl<const SLOW: bool> ExternalSystem for Fines<SLOW> {
             Outcome::Paid => ("paid", 201),
             Outcome::Refused => ("unpaid", 402),
         };
+        self.hook.reached(At::Apply);
         set_status(conn, account_id, call.fine, status)?;
         diesel::sql_query("INSERT INTO receipts (account_id, fine_id, outcome) VALUES ($1, $2, $3)")
             .bind::<SqlUuid, _>(account_id)

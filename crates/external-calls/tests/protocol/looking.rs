@@ -1,7 +1,8 @@
 //! Answers that are no outcome: an object that is still pending, a stored error, a reference that was used for another call. And
 //! hints, which only make the resolver look.
 
-use crate::fines::{ACCOUNT, At};
+use crate::fines::ACCOUNT;
+use crate::hook::At;
 use crate::office::Office;
 use crate::provider::Does;
 use crate::support::eventually;

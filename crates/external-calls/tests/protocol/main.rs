@@ -18,6 +18,7 @@ mod crashes;
 mod fence;
 mod fines;
 mod hanging;
+mod hook;
 mod late;
 mod looking;
 mod money;

@@ -1,7 +1,7 @@
 //! The rules for outcomes decide about money: when a refusal means that no money moved, and when the resolver must look at the
 //! provider's books before it sends a call again.
 
-use crate::fines::At;
+use crate::hook::At;
 use crate::office::{Office, json_of};
 use crate::provider::Does;
 use external_calls::Step;

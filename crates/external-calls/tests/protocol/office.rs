@@ -9,7 +9,8 @@ use futures_util::FutureExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::fines::{ACCOUNT, At, Fines, Hook, NewPayment, PAY, begin_payment, location};
+use crate::fines::{ACCOUNT, Fines, NewPayment, PAY, begin_payment, location};
+use crate::hook::{At, Hook};
 use crate::lifted::{Db, Response};
 use crate::provider::{Does, Provider};
 use crate::support::{connect, count, execute, fresh_database, number};

@@ -99,7 +99,7 @@ async fn a_lease_that_cannot_be_taken_is_counted_and_is_no_attempt() {
 
     let done = office.run_once().await;
 
-    assert_eq!((done.taken, done.resolved, unknown()), (0, 0, before + 1));
+    assert_eq!((done.taken, done.resolved, done.not_taken, unknown()), (0, 0, 1, before + 1));
     assert_eq!(office.count("external_calls WHERE attempts = 1"), 1);
 }
 
@@ -116,6 +116,24 @@ async fn a_resumed_external_call_that_stays_unknown_is_parked_again() {
     assert_eq!((resumed.taken, resumed.resolved), (1, 0));
     let again = format!("parked_at IS NOT NULL AND attempts = {}", QUICK.max_attempts + 1);
     assert_eq!(office.count(&format!("external_calls WHERE {again}")), 1);
+}
+
+#[tokio::test]
+async fn a_run_that_resumes_takes_all_that_is_parked() {
+    let office = Office::open();
+    office.unknown_payment("k", Does::Answer(429)).await;
+    // More than one look of the background takes. The copies have no record, so their outcomes can't be recorded.
+    office.execute(&format!(
+        "INSERT INTO external_calls (account_id, reference, scope, key, request_id, call, location, next_attempt_at) \
+         SELECT account_id, 'copy-' || n, scope, 'copy-' || n, request_id, call, location, now() \
+         FROM external_calls, generate_series(1, 250) AS n WHERE account_id = '{ACCOUNT}'"
+    ));
+    office.execute("UPDATE external_calls SET parked_at = now()");
+
+    let resumed = office.resolver.run_once(true).await.unwrap();
+
+    assert_eq!((resumed.taken, resumed.resolved, resumed.not_taken), (251, 1, 0));
+    assert_eq!(office.count("external_calls WHERE parked_at IS NOT NULL"), 0);
 }
 
 /// For example another release wrote the call in another way.

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
-use crate::fines::{ACCOUNT, ANOTHER_ACCOUNT, At};
+use crate::fines::{ACCOUNT, ANOTHER_ACCOUNT};
+use crate::hook::At;
 use crate::office::{Office, json_of};
 use crate::provider::Does;
 use external_calls::{Counts, Step};

@@ -6,8 +6,8 @@ use diesel::prelude::*;
 use diesel::sql_types::Text;
 
 use crate::support::{connect, execute, fresh_database, number};
-use crate::toy::{MAKE, Workshop};
-use idempotency::Reply;
+use crate::toy::{MAKE, ToyError, Workshop, make};
+use idempotency::{Error, Policy, Reply, seconds};
 use test_database::Proxy;
 
 #[tokio::test]
@@ -46,6 +46,26 @@ async fn a_request_takes_four_round_trips_beside_its_body_and_a_replay_one() {
     assert!(fresh.trim_start_matches('I') == "TTTI", "{fresh}");
     assert!(!replay.contains('T'), "{replay}");
     assert!(replay.len() + 3 <= fresh.len(), "{replay} beside {fresh}");
+}
+
+/// Another session has the key's lock, as another process would whose body runs.
+#[tokio::test]
+async fn a_duplicate_of_another_processs_request_looks_a_few_times_a_second() {
+    const PATIENT: Policy = Policy { wait: seconds(1), ..MAKE };
+    let proxy = Proxy::start();
+    let workshop = Workshop::open_on(proxy.url(&fresh_database()), 1);
+    workshop.make("before").await;
+    let lock = i64::from_be_bytes(*crate::locks::address("key").digest().first_chunk().unwrap());
+    let mut other = connect(&workshop.url);
+    other.batch_execute(&format!("SELECT pg_advisory_lock({lock})")).unwrap();
+
+    proxy.round_trips();
+    let duplicate = workshop.send(PATIENT, "key", "ball", make).await;
+
+    assert!(matches!(duplicate, Err(ToyError::Idempotency(Error::InFlight))), "{duplicate:?}");
+    // A look is BEGIN and the claim. The pauses are 20 ms, 40 ms .. 500 ms.
+    let looks = proxy.round_trips().matches("TT").count();
+    assert!((3..15).contains(&looks), "{looks} looks in a second");
 }
 
 #[tokio::test]

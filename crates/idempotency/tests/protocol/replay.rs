@@ -82,6 +82,18 @@ async fn spelling_does_not_make_another_request() {
     assert_eq!(retry.reply(), first.reply());
 }
 
+/// Base64 and ULIDs beside lower case differ in case alone.
+#[tokio::test]
+async fn two_keys_that_differ_in_case_are_two_keys() {
+    let workshop = Workshop::open();
+
+    let (one, other) = (workshop.make("aBc").await, workshop.make("abc").await);
+
+    assert!(!one.is_replay() && !other.is_replay());
+    assert_eq!((workshop.toys(), workshop.records()), (2, 2));
+    assert_eq!(workshop.make("aBc").await.reply(), one.reply());
+}
+
 /// Sends a key of this scope again to another route, and to another resource of its route. Returns whether each was a replay.
 async fn sent_again(scope: Scope) -> (Result<bool, ToyError>, Result<bool, ToyError>) {
     let workshop = Workshop::open();

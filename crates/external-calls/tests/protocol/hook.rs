@@ -1,0 +1,36 @@
+//! How a test acts in the middle of the work.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use external_calls::Step;
+
+/// A place in the code at which a test acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// In the body of the first transaction.
+    Body,
+    /// In the second transaction, behind the fence and before the service's writes.
+    Apply,
+    Step(Step),
+}
+
+type Deed = Box<dyn FnOnce() + Send>;
+
+/// Runs a test's function once, at a place. The function may name the next place.
+#[derive(Clone, Default)]
+pub struct Hook(Arc<Mutex<Option<(At, Deed)>>>);
+
+impl Hook {
+    pub fn once(&self, at: At, deed: impl FnOnce() + Send + 'static) {
+        *self.0.lock().unwrap() = Some((at, Box::new(deed)));
+    }
+
+    pub fn reached(&self, at: At) {
+        let mut hook = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = hook.take_if(|(when, _)| *when == at);
+        drop(hook);
+        if let Some((_, deed)) = due {
+            deed();
+        }
+    }
+}
