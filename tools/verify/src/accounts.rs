@@ -35,7 +35,11 @@ async fn two(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let theirs = Request { headers: intent.other_headers.clone(), ..session.keyless(&intent) };
     let form = session.target.key_form;
     let first = session.outcome(&ours).await?;
-    let second = session.outcome(&session.under(theirs.clone(), key.form(form))).await?;
+    let second = session.under(theirs.clone(), key.form(form));
+    let answer = session.send(&second).await?;
+    // The final answer after a 202 is a replay, so the marker counts only on the first answer.
+    let is_marked = answer.marker(session.target.marker.as_ref()).is_some();
+    let second = session.follow(&second, answer).await?;
     if !second.is_success() {
         // The other account may be refused for a reason of its own: it has no right to the resource in the URL, for example.
         let with_its_own = session.outcome(&session.under(theirs, Key::fresh().form(form))).await?;
@@ -46,7 +50,7 @@ async fn two(session: &Session) -> Result<Vec<Seen>, Trouble> {
             Seen::judged(name, false, format!("the other account got {shared}, and {own} under a key of its own"))
         }]);
     }
-    let apart = !first.names_the_same(&second) && second.marker(session.target.marker.as_ref()).is_none();
+    let apart = !first.names_the_same(&second) && !is_marked;
     let text =
         if apart { "two replies, each its account's own" } else { "the other account got the first one's reply" };
     Ok(vec![Seen::judged(name, apart, text)])
