@@ -2,7 +2,8 @@
 
 use futures_util::future::BoxFuture;
 
-use super::session::{Session, Trouble};
+use super::effects::LOOKS;
+use super::session::{ATTEMPTS, Session, Trouble};
 use super::target::Target;
 pub use super::words::Profile;
 
@@ -57,10 +58,12 @@ pub enum Need {
     Members,
     /// `--other-body`.
     OtherBody,
-    /// `--other-url`.
-    OtherUrl,
+    /// `--other-path`.
+    OtherPath,
     /// `--other-method`.
     OtherMethod,
+    /// `--change`.
+    Change,
     /// `--replica`.
     Replica,
     /// `--failing-body`.
@@ -69,24 +72,30 @@ pub enum Need {
     FailingHeader,
     /// `--other-header`.
     OtherHeader,
+    /// `--count`.
+    Count,
+    /// `--failures`.
+    Failures,
 }
 
 impl Need {
-    /// The reason to skip, if the command line does not give what is needed.
+    /// Whether the command line does not give what is needed.
     #[must_use]
-    pub fn missing(self, target: &Target) -> Option<&'static str> {
-        let given = match self {
-            Self::KeyRequired => !target.key_optional,
-            Self::Members => target.has_members(),
-            Self::OtherBody => target.other_body.is_some(),
-            Self::OtherUrl => target.other_url.is_some(),
-            Self::OtherMethod => target.other_method.is_some(),
-            Self::Replica => target.replica.is_some(),
-            Self::FailingBody => target.failing_body.is_some(),
-            Self::FailingHeader => !target.failing_header.is_empty(),
-            Self::OtherHeader => !target.other_header.is_empty(),
-        };
-        (!given).then_some(self.text())
+    pub fn is_missing(self, target: &Target) -> bool {
+        match self {
+            Self::KeyRequired => target.key_optional,
+            Self::Members => !target.has_members(),
+            Self::OtherBody => target.other_body.is_none(),
+            Self::OtherPath => target.other_path.is_none(),
+            Self::OtherMethod => target.other_method.is_none(),
+            Self::Change => target.change.is_none(),
+            Self::Replica => target.replica.is_none(),
+            Self::FailingBody => target.failing_body.is_none(),
+            Self::FailingHeader => target.failing_header.is_empty(),
+            Self::OtherHeader => target.other_header.is_empty(),
+            Self::Count => target.count.is_none(),
+            Self::Failures => target.failures.is_none(),
+        }
     }
 
     /// For a reader: `needs --other-body`.
@@ -96,12 +105,34 @@ impl Need {
             Self::KeyRequired => "needs an endpoint whose key is not --key-optional",
             Self::Members => "needs --body with a JSON object of two members or more",
             Self::OtherBody => "needs --other-body",
-            Self::OtherUrl => "needs --other-url, an endpoint with the same key space",
+            Self::OtherPath => "needs --other-path, an endpoint with the same key space",
             Self::OtherMethod => "needs --other-method",
+            Self::Change => "needs --change, a request that changes the object that was made",
             Self::Replica => "needs --replica",
             Self::FailingBody => "needs --failing-body",
             Self::FailingHeader => "needs --failing-header",
             Self::OtherHeader => "needs --other-header, the credentials of another account",
+            Self::Count => "needs --count",
+            Self::Failures => "needs --failures stored or free",
+        }
+    }
+
+    /// The option that makes the check. `None` if no option can: the key is optional.
+    #[must_use]
+    pub fn option(self) -> Option<&'static str> {
+        match self {
+            Self::KeyRequired => None,
+            Self::Members => Some("--body '{..}'"),
+            Self::OtherBody => Some("--other-body BODY"),
+            Self::OtherPath => Some("--other-path PATH"),
+            Self::OtherMethod => Some("--other-method METHOD"),
+            Self::Change => Some("--change 'METHOD PATH BODY'"),
+            Self::Replica => Some("--replica URL"),
+            Self::FailingBody => Some("--failing-body BODY"),
+            Self::FailingHeader => Some("--failing-header 'NAME: VALUE'"),
+            Self::OtherHeader => Some("--other-header 'NAME: VALUE'"),
+            Self::Count => Some("--count 'GET URL'"),
+            Self::Failures => Some("--failures PROMISE"),
         }
     }
 }
@@ -114,12 +145,25 @@ pub struct Experiment {
     pub sends: &'static str,
     /// What the checks need. If something is missing, the checks are skipped.
     pub needs: &'static [Need],
-    /// The most requests that are sent, including those that count effects. The session refuses to send more.
+    /// The requests that are sent if each answer is final and each effect shows at once, including those that count effects.
     pub requests: usize,
+    /// How many of them are sent again while the answer is a 202.
+    pub follows: usize,
+    /// How many of them count effects, and are sent again while effects are late.
+    pub counts: usize,
     /// The checks.
     pub checks: &'static [Check],
     /// Sends the requests and judges the answers.
     pub run: for<'a> fn(&'a Session) -> Run<'a>,
+}
+
+impl Experiment {
+    /// The most requests that are sent. The session refuses to send more.
+    #[must_use]
+    pub fn most_requests(&self, target: &Target) -> usize {
+        let looks = if target.count.is_some() { self.counts * (LOOKS - 1) } else { 0 };
+        self.requests + self.follows * (ATTEMPTS - 1) + looks
+    }
 }
 
 /// A running experiment.
@@ -134,6 +178,8 @@ pub struct Seen {
     pub text: String,
     /// The authors whose rules hold. `None` if nothing was judged: then `text` says why.
     pub holds: Option<Holds>,
+    /// What was missing, if that is why nothing was judged.
+    pub needs: Option<Need>,
 }
 
 /// The authors whose rules hold. The authors disagree on few checks, so in most cases all rules hold or none.
@@ -165,11 +211,16 @@ impl Seen {
     /// A finding on which authors disagree.
     pub(super) fn by(check: &'static str, right: impl Fn(Profile) -> bool, text: impl Into<String>) -> Self {
         let holds = Holds { draft: right(Profile::Draft), stripe: right(Profile::Stripe), this: right(Profile::This) };
-        Self { check, text: text.into(), holds: Some(holds) }
+        Self { check, text: text.into(), holds: Some(holds), needs: None }
     }
 
     /// No finding, because nothing could be judged.
     pub(super) fn skipped(check: &'static str, why: impl Into<String>) -> Self {
-        Self { check, text: why.into(), holds: None }
+        Self { check, text: why.into(), holds: None, needs: None }
+    }
+
+    /// No finding, because the command line does not give what is needed.
+    pub(super) fn needs(check: &'static str, need: Need) -> Self {
+        Self { needs: Some(need), ..Self::skipped(check, need.text()) }
     }
 }

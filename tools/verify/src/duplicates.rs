@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 
 use super::check::{Check, Experiment, Need, Profile, Seen, draft, stripe, this};
+use super::effects::Counted;
 use super::send::{Answer, NoAnswer, Request};
-use super::session::{ATTEMPTS, Key, Session, Trouble};
+use super::session::{Key, Session, Trouble};
 
 const GROUP: &str = "duplicates";
 
@@ -22,7 +23,9 @@ pub const ALL: &[Experiment] = &[
         group: GROUP,
         sends: "50 duplicates at once, each on a connection of its own, and one more when all are answered",
         needs: &[],
-        requests: AT_ONCE + ATTEMPTS + 2,
+        requests: AT_ONCE + 3,
+        follows: 1,
+        counts: 1,
         checks: &[
             Check {
                 name: "duplicates-one-effect",
@@ -73,7 +76,9 @@ pub const ALL: &[Experiment] = &[
         group: GROUP,
         sends: "50 duplicates at once, half of them to --replica, and one more when all are answered",
         needs: &[Need::Replica],
-        requests: AT_ONCE + ATTEMPTS + 2,
+        requests: AT_ONCE + 3,
+        follows: 1,
+        counts: 1,
         checks: &[Check {
             name: "replicas-one-effect",
             rules: &[stripe("no second object is created"), this("one effect")],
@@ -89,7 +94,7 @@ pub const ALL: &[Experiment] = &[
 struct Burst {
     answers: Vec<Result<Answer, NoAnswer>>,
     last: Answer,
-    done: Option<u64>,
+    done: Counted,
 }
 
 impl Burst {
@@ -110,28 +115,30 @@ impl Burst {
             .map(async |(connection, request)| session.send_on(connection?, request).await);
         let answers = join_all(sending).await;
         let last = session.until_final(&request).await?;
-        Ok(Self { answers, last, done: effects.so_far().await? })
+        let expected = answers.iter().flatten().chain([&last]).any(Answer::is_success);
+        Ok(Self { answers, last, done: effects.settle(u64::from(expected)).await? })
     }
 
-    /// Every success, including the answer to the last request.
-    fn successes(&self) -> impl Iterator<Item = &Answer> {
-        self.answers.iter().flatten().chain([&self.last]).filter(|answer| answer.is_success())
+    /// Every success, including the answer to the last request. A 202 counts only where it is the endpoint's final answer.
+    fn finals(&self) -> impl Iterator<Item = &Answer> {
+        let is_final = |answer: &&Answer| answer.is_success() && (answer.status != 202 || self.last.status == 202);
+        self.answers.iter().flatten().chain([&self.last]).filter(is_final)
     }
 
-    /// The number of different replies among the successes. A 202 is not a final reply.
+    /// The number of different replies among the successes.
     fn replies(&self) -> usize {
-        let mut replies: Vec<_> = self.successes().filter(|answer| answer.status != 202).map(Answer::reply).collect();
+        let mut replies: Vec<_> = self.finals().map(Answer::reply).collect();
         replies.sort_unstable();
         replies.dedup();
         replies.len()
     }
 
     fn one_effect(&self, check: &'static str) -> Seen {
-        if let Some(done) = self.done {
+        if let Ok(done) = self.done {
             return Seen::judged(check, done == 1, format!("{done} counted, after {}", self.statuses()));
         }
         let mut made: Vec<&Answer> = Vec::new();
-        for answer in self.successes() {
+        for answer in self.finals() {
             if !made.iter().any(|other| other.names_the_same(answer)) {
                 made.push(answer);
             }

@@ -16,6 +16,8 @@ pub const ALL: &[Experiment] = &[
         sends: "--failing-body, again at once, again after --watch seconds, and then --body, all under one key",
         needs: &[Need::FailingBody],
         requests: 6,
+        follows: 4,
+        counts: 1,
         checks: &[
             Check {
                 name: "failure-repeated",
@@ -53,6 +55,8 @@ pub const ALL: &[Experiment] = &[
         sends: "the request with --failing-header, and then without it under the same key",
         needs: &[Need::FailingHeader],
         requests: 4,
+        follows: 2,
+        counts: 1,
         checks: &[
             Check {
                 name: "server-error-key",
@@ -81,16 +85,16 @@ async fn refused(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let good = session.request(&intent, &Key::fresh());
     let failing = Request { body: intent.failing_body.clone().unwrap_or_else(Bytes::new), ..good.clone() };
     let effects = session.watch(&intent).await?;
-    let first = session.send(&failing).await?;
+    let first = session.outcome(&failing).await?;
     if !first.is_refusal() {
         let names = ["failure-repeated", "failure-key", "failure-promise", "failure-no-effect"];
         return Ok(all_skipped(&names, &format!("--failing-body was answered {}, which is no 4xx", first.status)));
     }
-    let second = session.send(&failing).await?;
+    let second = session.outcome(&failing).await?;
     tokio::time::sleep(session.target.watch).await;
-    let third = session.send(&failing).await?;
-    let done = effects.so_far().await?;
-    let other = session.send(&good).await?;
+    let third = session.outcome(&failing).await?;
+    let done = effects.settle(0).await?;
+    let other = session.outcome(&good).await?;
     let again = [&second, &third];
     let text = format!(
         "{}, then {}, then {} after {} s",
@@ -105,8 +109,8 @@ async fn refused(session: &Session) -> Result<Vec<Seen>, Trouble> {
         key(session, stored, &first, again, &other),
         promise(session, stored),
         match done {
-            Some(done) => Seen::judged("failure-no-effect", done == 0, format!("{done} counted")),
-            None => Seen::skipped("failure-no-effect", "needs --count"),
+            Ok(done) => Seen::judged("failure-no-effect", done == 0, format!("{done} counted")),
+            Err(why) => why.skip("failure-no-effect"),
         },
     ])
 }
@@ -141,7 +145,7 @@ fn promise(session: &Session, stored: bool) -> Seen {
     let name = "failure-promise";
     let text = if stored { "the key is kept" } else { "the key is free" };
     match session.target.failures {
-        None => Seen::skipped(name, "needs --failures stored or free"),
+        None => Seen::needs(name, Need::Failures),
         Some(promise) => Seen::judged(name, (promise == FailurePromise::Stored) == stored, text),
     }
 }
@@ -155,23 +159,23 @@ async fn server_error(session: &Session) -> Result<Vec<Seen>, Trouble> {
         failing.headers.insert(name.clone(), value.clone());
     }
     let effects = session.watch(&intent).await?;
-    let first = session.send(&failing).await?;
+    let first = session.outcome(&failing).await?;
     if first.status < 500 {
         let why = format!("--failing-header was answered {}, which is no 5xx", first.status);
         return Ok(all_skipped(&["server-error-key", "server-error-effect"], &why));
     }
-    let second = session.send(&good).await?;
-    let done = effects.so_far().await?;
+    let second = session.outcome(&good).await?;
+    let expected = u64::from(second.is_success());
+    let done = effects.settle(expected).await?;
     let right = |profile| match profile {
         Profile::Stripe => second.status == first.status,
         _ => second.is_success(),
     };
-    let expected = u64::from(second.is_success());
     Ok(vec![
         Seen::by("server-error-key", right, format!("{}, then {}", first.status, second.status)),
         match done {
-            Some(done) => Seen::judged("server-error-effect", done == expected, format!("{done} counted")),
-            None => Seen::skipped("server-error-effect", "needs --count"),
+            Ok(done) => Seen::judged("server-error-effect", done == expected, format!("{done} counted")),
+            Err(why) => why.skip("server-error-effect"),
         },
     ])
 }

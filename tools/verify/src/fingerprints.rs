@@ -4,8 +4,9 @@ use hyper::body::Bytes;
 use serde_json::{Map, Value};
 
 use super::check::{Check, Experiment, Need, Profile, Seen, draft, stripe, this};
+use super::effects::Effects;
 use super::send::{Answer, Request};
-use super::session::{Effects, Key, Session, Trouble};
+use super::session::{Key, Session, Trouble};
 use super::target::Intent;
 
 const GROUP: &str = "fingerprints";
@@ -22,6 +23,8 @@ pub const ALL: &[Experiment] = &[
         sends: "the request; under its key the same JSON with its members in another order; and with other white space",
         needs: &[Need::Members],
         requests: 5,
+        follows: 3,
+        counts: 1,
         checks: &[
             Check {
                 name: "same-json-other-order",
@@ -41,6 +44,8 @@ pub const ALL: &[Experiment] = &[
         sends: "the request, --other-body under its key, and the request again",
         needs: &[Need::OtherBody],
         requests: 5,
+        follows: 1,
+        counts: 1,
         checks: &[
             Check {
                 name: "other-body",
@@ -61,9 +66,11 @@ pub const ALL: &[Experiment] = &[
     },
     Experiment {
         group: GROUP,
-        sends: "the request, and its body under its key to --other-url",
-        needs: &[Need::OtherUrl],
+        sends: "the request, and its body under its key to --other-path",
+        needs: &[Need::OtherPath],
         requests: 4,
+        follows: 1,
+        counts: 1,
         checks: &[Check {
             name: "other-path",
             rules: &[
@@ -84,6 +91,8 @@ pub const ALL: &[Experiment] = &[
         sends: "the request, and the same under its key with --other-method",
         needs: &[Need::OtherMethod],
         requests: 4,
+        follows: 1,
+        counts: 1,
         checks: &[Check { name: "other-method", rules: &[this("4xx, and nothing is done")], advice: COMPARED }],
         run: |session| {
             let method = session.target.other_method.clone();
@@ -119,18 +128,18 @@ async fn same_json(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let key = Key::fresh();
     let effects = session.watch(&intent).await?;
     let compact = Request { body: json.to_string().into(), ..session.request(&intent, &key) };
-    let first = session.send(&compact).await?;
-    let ordered = session.send(&Request { body: reversed(&json).into(), ..compact.clone() }).await?;
-    let spaced = session.send(&Request { body: format!("{json:#}\n").into(), ..compact }).await?;
-    let done = effects.so_far().await?;
+    let first = session.outcome(&compact).await?;
+    let ordered = session.outcome(&Request { body: reversed(&json).into(), ..compact.clone() }).await?;
+    let spaced = session.outcome(&Request { body: format!("{json:#}\n").into(), ..compact }).await?;
+    let done = effects.settle(u64::from(first.is_success())).await?;
     let judge = |check, again: &Answer| {
         let same = first.is_success() && again.status == first.status && again.names_the_same(&first);
         let text = match done {
-            Some(done) if same => format!("{}, a replay; {done} counted", again.status),
+            Ok(done) if same => format!("{}, a replay; {done} counted", again.status),
             _ if same => format!("{}, a replay", again.status),
             _ => format!("{}, then {}", first.status, again.status),
         };
-        Seen::judged(check, same && done.is_none_or(|done| done == 1), text)
+        Seen::judged(check, same && matches!(done, Ok(1) | Err(_)), text)
     };
     Ok(vec![judge("same-json-other-order", &ordered), judge("same-json-other-space", &spaced)])
 }
@@ -138,7 +147,7 @@ async fn same_json(session: &Session) -> Result<Vec<Seen>, Trouble> {
 async fn other_body(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let intent = session.intent()?;
     let request = session.request(&intent, &Key::fresh());
-    let first = session.send(&request).await?;
+    let first = session.outcome(&request).await?;
     let effects = session.watch(&intent).await?;
     let other = Request { body: intent.other_body.clone().unwrap_or_else(Bytes::new), ..request.clone() };
     let refused = session.send(&other).await?;
@@ -157,15 +166,15 @@ async fn reused(
 ) -> Result<Vec<Seen>, Trouble> {
     let intent = session.intent()?;
     let request = session.request(&intent, &Key::fresh());
-    session.send(&request).await?;
+    session.outcome(&request).await?;
     let effects = session.watch(&intent).await?;
     let answer = session.send(&change(&intent, request)).await?;
     Ok(vec![refusal(check, &answer, &effects, false).await?])
 }
 
 async fn refusal(check: &'static str, answer: &Answer, effects: &Effects<'_>, only_422: bool) -> Result<Seen, Trouble> {
-    let done = effects.so_far().await?;
-    let counted = done.map(|done| format!(", and {done} done")).unwrap_or_default();
+    let done = effects.settle(0).await?;
+    let counted = done.as_ref().map(|done| format!(", and {done} done")).unwrap_or_default();
     let nothing = done.unwrap_or(0) == 0;
     let right = |profile| {
         let status = if only_422 && profile != Profile::Stripe { answer.status == 422 } else { answer.is_refusal() };

@@ -4,8 +4,9 @@ use hyper::header::HeaderValue;
 use uuid::Uuid;
 
 use super::check::{Check, Experiment, Need, Profile, Seen, draft, draft_recommends, stripe, this};
+use super::effects::Effects;
 use super::send::{Answer, Request};
-use super::session::{Effects, Key, Session, Trouble};
+use super::session::{Key, Session, Trouble};
 use super::words::KeyForm;
 
 const GROUP: &str = "keys";
@@ -21,6 +22,8 @@ pub const ALL: &[Experiment] = &[
         sends: "the request without a key",
         needs: &[Need::KeyRequired],
         requests: 3,
+        follows: 0,
+        counts: 1,
         checks: &[Check {
             name: "key-required",
             rules: &[
@@ -36,6 +39,8 @@ pub const ALL: &[Experiment] = &[
         sends: "the request with an empty key",
         needs: &[],
         requests: 3,
+        follows: 0,
+        counts: 1,
         checks: &[Check {
             name: "key-empty",
             rules: &[draft_recommends(PUBLISHED_FORMAT), this("400, and nothing is done")],
@@ -52,7 +57,9 @@ pub const ALL: &[Experiment] = &[
         group: GROUP,
         sends: "the request with a key of 255 characters, and with one of 256",
         needs: &[],
-        requests: 5,
+        requests: 4,
+        follows: 1,
+        counts: 1,
         checks: &[
             Check {
                 name: "key-255",
@@ -76,6 +83,8 @@ pub const ALL: &[Experiment] = &[
         sends: "the request with two different Idempotency-Key headers",
         needs: &[],
         requests: 3,
+        follows: 0,
+        counts: 1,
         checks: &[Check {
             name: "key-twice",
             rules: &[draft_recommends(PUBLISHED_FORMAT), this("400, and nothing is done")],
@@ -97,6 +106,8 @@ pub const ALL: &[Experiment] = &[
         sends: "the request with a key that is UTF-8 but not ASCII",
         needs: &[],
         requests: 3,
+        follows: 0,
+        counts: 1,
         checks: &[Check {
             name: "key-non-ascii",
             rules: &[draft_recommends(PUBLISHED_FORMAT), this("400, and nothing is done")],
@@ -115,6 +126,8 @@ pub const ALL: &[Experiment] = &[
         sends: "the request with a quoted key, again with the same key bare, and another request with a bare key",
         needs: &[],
         requests: 5,
+        follows: 2,
+        counts: 1,
         checks: &[
             Check {
                 name: "key-quoted",
@@ -149,11 +162,11 @@ async fn refused(
 }
 
 async fn refusal(check: &'static str, answer: &Answer, effects: &Effects<'_>) -> Result<Seen, Trouble> {
-    let done = effects.so_far().await?;
+    let done = effects.settle(0).await?;
     let text = match done {
-        Some(0) => format!("{}, and nothing done", answer.status),
-        Some(done) => format!("{}, and {done} done", answer.status),
-        None => answer.status.to_string(),
+        Ok(0) => format!("{}, and nothing done", answer.status),
+        Ok(done) => format!("{}, and {done} done", answer.status),
+        Err(_) => answer.status.to_string(),
     };
     let nothing = done.unwrap_or(0) == 0;
     Ok(Seen::by(
@@ -170,7 +183,7 @@ async fn long_keys(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let form = session.target.key_form;
     let fits = session.intent()?;
     let fitting = session.under(session.keyless(&fits), Key::of_length(255).form(form));
-    let accepted = session.send(&fitting).await?;
+    let accepted = session.outcome(&fitting).await?;
     let long = session.intent()?;
     let effects = session.watch(&long).await?;
     let answer = session.send(&session.under(session.keyless(&long), Key::of_length(256).form(form))).await?;
@@ -184,13 +197,13 @@ async fn forms(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let intent = session.intent()?;
     let effects = session.watch(&intent).await?;
     let key = Key::fresh();
-    let quoted = session.send(&session.under(session.keyless(&intent), key.form(KeyForm::Quoted))).await?;
-    let again = session.send(&session.under(session.keyless(&intent), key.form(KeyForm::Bare))).await?;
-    let done = effects.so_far().await?;
+    let quoted = session.outcome(&session.under(session.keyless(&intent), key.form(KeyForm::Quoted))).await?;
+    let again = session.outcome(&session.under(session.keyless(&intent), key.form(KeyForm::Bare))).await?;
+    let done = effects.settle(u64::from(quoted.is_success() || again.is_success())).await?;
     let other = session.intent()?;
     let bare = session.send(&session.under(session.keyless(&other), Key::fresh().form(KeyForm::Bare))).await?;
     let one = if quoted.is_success() && again.is_success() {
-        let one = quoted.names_the_same(&again) && done.is_none_or(|done| done == 1);
+        let one = quoted.names_the_same(&again) && matches!(done, Ok(1) | Err(_));
         let text =
             if one { "one key: the bare one got the quoted one's reply" } else { "two keys: both requests were done" };
         Seen::judged("key-quoted-is-bare", one, text)

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::check::{Check, Experiment, Seen, draft, stripe, this};
-use super::send::Leave;
-use super::session::{ATTEMPTS, Key, Session, Trouble};
+use super::effects::Uncounted;
+use super::send::{Answer, Leave};
+use super::session::{Key, Session, Trouble};
 
 const GROUP: &str = "leaving";
 
@@ -16,7 +17,8 @@ const MOMENTS: [Duration; 4] =
 /// How long to wait for writes of work that has lost its client. There is no sign to wait for, so later writes are not seen.
 const LATE_WORK: Duration = Duration::from_millis(250);
 
-const REQUESTS: usize = MOMENTS.len() * (ATTEMPTS + 3);
+/// A count, the request, its retry, and a count again.
+const REQUESTS: usize = MOMENTS.len() * 4;
 
 const FINISH: &str = "A closed connection must not cancel the work, or the cancellation must undo all of the work: \
      the effect and the key's record must commit together.";
@@ -34,6 +36,8 @@ pub const ALL: &[Experiment] = &[
         sends: "the request on a connection that is closed (FIN) after 0, 5, 20 and 80 ms, and then the request again",
         needs: &[],
         requests: REQUESTS,
+        follows: MOMENTS.len(),
+        counts: MOMENTS.len(),
         checks: &[
             Check { name: "leave-fin-one-effect", rules: RETRIED, advice: FINISH },
             Check {
@@ -49,6 +53,8 @@ pub const ALL: &[Experiment] = &[
         sends: "the request on a connection that is reset (RST) after 0, 5, 20 and 80 ms, and then the request again",
         needs: &[],
         requests: REQUESTS,
+        follows: MOMENTS.len(),
+        counts: MOMENTS.len(),
         checks: &[
             Check { name: "leave-rst-one-effect", rules: RETRIED, advice: FINISH },
             Check {
@@ -73,20 +79,22 @@ async fn rounds(
         let request = session.request(&intent, &Key::fresh());
         let effects = session.watch(&intent).await?;
         session.send_and_leave(&request, moment, leave).await?;
-        retries.push(session.until_final(&request).await?);
+        let retry = session.until_final(&request).await?;
         tokio::time::sleep(LATE_WORK).await;
-        counts.extend(effects.so_far().await?);
+        counts.push(effects.settle(u64::from(retry.is_success())).await?);
+        retries.push(retry);
     }
     let at = |values: Vec<String>| {
         let rounds = MOMENTS.iter().zip(values).map(|(moment, value)| format!("{value} at {} ms", moment.as_millis()));
         rounds.collect::<Vec<_>>().join(", ")
     };
-    let counted = if counts.is_empty() {
-        Seen::skipped(one_effect, "needs --count: without an answer, two effects look like one")
-    } else {
-        let text = format!("effects: {}", at(counts.iter().map(ToString::to_string).collect()));
-        Seen::judged(one_effect, counts.iter().all(|&count| count == 1), text)
+    let counted = match counts.into_iter().collect::<Result<Vec<u64>, Uncounted>>() {
+        Err(why) => why.skip(one_effect),
+        Ok(counts) => {
+            let text = format!("effects: {}", at(counts.iter().map(ToString::to_string).collect()));
+            Seen::judged(one_effect, counts.iter().all(|&count| count == 1), text)
+        }
     };
     let text = format!("retries: {}", at(retries.iter().map(|answer| answer.status.to_string()).collect()));
-    Ok(vec![counted, Seen::judged(retry, retries.iter().all(super::send::Answer::is_success), text)])
+    Ok(vec![counted, Seen::judged(retry, retries.iter().all(Answer::is_success), text)])
 }

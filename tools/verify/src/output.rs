@@ -1,27 +1,64 @@
-//! Writes findings as a table for people, as JSON, and as `JUnit` XML for CI.
+//! Writes findings as a table for people, and as JSON. [`super::junit`] writes them for CI.
 
 use std::fmt::Write;
 
-use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestSuite};
+use serde_json::{Value, json};
 
 use super::args::Format;
 use super::check::{Check, Experiment};
+use super::junit;
 use super::report::{Finding, Report, Status};
 
-/// Writes a report.
+/// What became of one endpoint.
+pub struct Outcome {
+    /// The endpoint's name in the configuration file.
+    pub name: Option<String>,
+    /// The report, or why the endpoint was not checked.
+    pub report: Result<Report, String>,
+}
+
+/// Writes the reports.
 ///
 /// # Errors
-/// If the report can't be serialized, which is a defect.
-pub fn write(report: &Report, format: Format, colors: bool) -> Result<String, Box<dyn std::error::Error>> {
+/// If a report can't be serialized, which is a defect.
+pub fn write(outcomes: &[Outcome], format: Format, colors: bool) -> Result<String, Box<dyn std::error::Error>> {
     match format {
-        Format::Text => Ok(text(report, colors)?),
-        Format::Json => Ok(serde_json::to_string_pretty(report)? + "\n"),
-        Format::Junit => Ok(junit(report).to_string()? + "\n"),
+        Format::Text => Ok(texts(outcomes, colors)?),
+        Format::Json => Ok(serde_json::to_string_pretty(&json(outcomes)?)? + "\n"),
+        Format::Junit => Ok(junit::document(outcomes).to_string()? + "\n"),
     }
 }
 
-fn text(report: &Report, colors: bool) -> Result<String, std::fmt::Error> {
+/// One report of the command line's endpoint, or the reports of a file's endpoints with their names.
+fn json(outcomes: &[Outcome]) -> serde_json::Result<Value> {
+    if let [Outcome { name: None, report: Ok(report) }] = outcomes {
+        return serde_json::to_value(report);
+    }
+    let named = |outcome: &Outcome| {
+        Ok(match &outcome.report {
+            Ok(report) => json!({"name": outcome.name, "report": serde_json::to_value(report)?}),
+            Err(error) => json!({"name": outcome.name, "error": error}),
+        })
+    };
+    let endpoints: serde_json::Result<Vec<Value>> = outcomes.iter().map(named).collect();
+    Ok(json!({"endpoints": endpoints?}))
+}
+
+fn texts(outcomes: &[Outcome], colors: bool) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
+    for Outcome { name, report } in outcomes {
+        if let Some(name) = name {
+            writeln!(out, "\n=== {name}")?;
+        }
+        match report {
+            Ok(report) => text(&mut out, report, colors)?,
+            Err(error) => writeln!(out, "\nnot checked: {error}")?,
+        }
+    }
+    Ok(out)
+}
+
+fn text(out: &mut String, report: &Report, colors: bool) -> std::fmt::Result {
     let width = report.findings.iter().map(|finding| finding.check.len()).max().unwrap_or(0);
     let mut group = "";
     for finding in &report.findings {
@@ -33,11 +70,24 @@ fn text(report: &Report, colors: bool) -> Result<String, std::fmt::Error> {
         let word = if colors { format!("\x1b[{color}m{word}\x1b[0m") } else { word.to_owned() };
         writeln!(out, "  {word}  {:width$}  {}", finding.check, finding.seen)?;
         if matches!(finding.status, Status::Fail | Status::Warn) {
-            explain(&mut out, report, finding)?;
+            explain(out, report, finding)?;
         }
     }
-    writeln!(out, "\nprofile {}: {}", profile(report), report.summary())?;
-    Ok(out)
+    unchecked(out, report)?;
+    writeln!(out, "\nprofile {}: {}", report.profile.name(), report.summary())
+}
+
+/// The checks that were not made for want of an option, and the option that makes them.
+fn unchecked(out: &mut String, report: &Report) -> std::fmt::Result {
+    let unchecked = report.unchecked();
+    let width = unchecked.iter().map(|(option, _)| option.len()).max().unwrap_or(0);
+    if !unchecked.is_empty() {
+        writeln!(out, "\nnot checked, and the option that would check it")?;
+    }
+    for (option, checks) in unchecked {
+        writeln!(out, "  {option:width$}  {}", checks.join(", "))?;
+    }
+    Ok(())
 }
 
 /// Explains a finding: what was sent, what is right for which author, and what to do.
@@ -53,7 +103,7 @@ fn explain(out: &mut String, report: &Report, finding: &Finding) -> std::fmt::Re
     writeln!(out, "        advice: {}", finding.advice.unwrap_or_default())
 }
 
-fn word(status: Status) -> (&'static str, u8) {
+pub(super) fn word(status: Status) -> (&'static str, u8) {
     match status {
         Status::Pass => ("pass", 32),
         Status::Fail => ("FAIL", 31),
@@ -61,51 +111,6 @@ fn word(status: Status) -> (&'static str, u8) {
         Status::Note => ("note", 36),
         Status::Skip => ("skip", 90),
     }
-}
-
-fn profile(report: &Report) -> String {
-    format!("{:?}", report.profile).to_lowercase()
-}
-
-fn junit(report: &Report) -> Document {
-    let mut document = Document::new(format!("idempotency-verify {} (profile {})", report.target, profile(report)));
-    let mut groups: Vec<&str> = report.findings.iter().map(|finding| finding.group).collect();
-    groups.dedup();
-    for group in groups {
-        let mut suite = TestSuite::new(group);
-        let of_group = report.findings.iter().filter(|finding| finding.group == group);
-        suite.add_test_cases(of_group.map(|finding| test_case(report, finding)));
-        document.add_test_suite(suite);
-    }
-    document
-}
-
-/// A warning and a note are successes with an output: CI must not fail for what the profile does not require.
-fn test_case(report: &Report, finding: &Finding) -> TestCase {
-    let mut status = match finding.status {
-        Status::Fail => TestCaseStatus::non_success(NonSuccessKind::Failure),
-        Status::Skip => TestCaseStatus::skipped(),
-        Status::Pass | Status::Warn | Status::Note => TestCaseStatus::success(),
-    };
-    match finding.status {
-        Status::Fail => {
-            let right = finding.rule(report.profile).map_or("", |rule| rule.right);
-            status.set_message(finding.seen.clone());
-            status.set_type(format!("{} requires", finding.rule(report.profile).map_or("", |rule| rule.by.author())));
-            let advice = finding.advice.unwrap_or_default();
-            status.set_description(format!("sent: {}\nright: {right}\nadvice: {advice}", finding.sends));
-        }
-        Status::Skip => {
-            status.set_message(finding.seen.clone());
-        }
-        Status::Pass | Status::Warn | Status::Note => {}
-    }
-    let mut case = TestCase::new(finding.check, status);
-    case.set_classname(format!("payments.verify.{}", finding.group));
-    if matches!(finding.status, Status::Pass | Status::Warn | Status::Note) {
-        case.set_system_out(format!("{}: {}", word(finding.status).0, finding.seen));
-    }
-    case
 }
 
 /// All checks, for `--list`.

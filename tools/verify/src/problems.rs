@@ -14,6 +14,8 @@ pub const ALL: &[Experiment] = &[Experiment {
     sends: "the request without a key; and, if there is --other-body, the request and --other-body under its key",
     needs: &[],
     requests: 3,
+    follows: 1,
+    counts: 0,
     checks: &[
         Check {
             name: "problem-links",
@@ -49,7 +51,7 @@ async fn refusals(session: &Session) -> Result<Vec<Seen>, Trouble> {
     if let Some(other) = &intent.other_body {
         let second = session.intent()?;
         let request = session.request(&second, &Key::fresh());
-        session.send(&request).await?;
+        session.outcome(&request).await?;
         let body = second.other_body.clone().unwrap_or_else(|| Bytes::clone(other));
         let answer = session.send(&Request { body, ..request }).await?;
         refusals.push(Refusal { what: "key reused", answer });

@@ -3,8 +3,9 @@
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE};
 
 use super::check::{Check, Experiment, Profile, Seen, draft, stripe, this};
+use super::effects::Counted;
 use super::send::Answer;
-use super::session::{ATTEMPTS, Key, Session, Trouble};
+use super::session::{Key, Session, Trouble};
 
 const SAME_RESULT: &str = "SHOULD (Idempotency Enforcement): a retry gets the result of the completed operation";
 
@@ -13,7 +14,9 @@ pub const ALL: &[Experiment] = &[Experiment {
     group: "replays",
     sends: "the request, until it has its final answer, and then once more",
     needs: &[],
-    requests: ATTEMPTS + 3,
+    requests: 4,
+    follows: 1,
+    counts: 1,
     checks: &[
         Check {
             name: "replay-status",
@@ -69,12 +72,9 @@ async fn pair(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let effects = session.watch(&intent).await?;
     let mut first = session.send(&request).await?;
     let first_marker = first.marker(session.target.marker.as_ref());
-    if first.status == 202 {
-        // A 202 is provisional. A retry must repeat the final answer.
-        first = session.until_final(&request).await?;
-    }
+    first = session.follow(&request, first).await?;
     let second = session.send(&request).await?;
-    let done = effects.so_far().await?;
+    let done = effects.settle(1).await?;
     Ok(vec![
         Seen::judged(
             "replay-status",
@@ -83,7 +83,7 @@ async fn pair(session: &Session) -> Result<Vec<Seen>, Trouble> {
         ),
         body(&first, &second),
         location(&first, &second),
-        one_effect(done, &first, &second),
+        one_effect(&done, &first, &second),
         marker(session, first_marker.as_deref(), &second),
         match second.expiry() {
             Some(expiry) => Seen::judged("replay-expiry", true, expiry),
@@ -115,14 +115,14 @@ fn location(first: &Answer, second: &Answer) -> Seen {
     Seen::judged("replay-location", false, text)
 }
 
-fn one_effect(done: Option<u64>, first: &Answer, second: &Answer) -> Seen {
+fn one_effect(done: &Counted, first: &Answer, second: &Answer) -> Seen {
     let name = "replay-one-effect";
     match done {
-        Some(done) => Seen::judged(name, done == 1, format!("{done} counted")),
-        None if first.names_the_same(second) => {
+        Ok(done) => Seen::judged(name, *done == 1, format!("{done} counted")),
+        Err(_) if first.names_the_same(second) => {
             Seen::judged(name, true, "one, judged by the replies (--count would count)")
         }
-        None => Seen::judged(name, false, "the replies name two objects"),
+        Err(_) => Seen::judged(name, false, "the replies name two objects"),
     }
 }
 

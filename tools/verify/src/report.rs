@@ -3,7 +3,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
-use super::check::{Check, Experiment, Holds, Profile, Seen};
+use super::check::{Check, Experiment, Holds, Need, Profile, Seen};
 
 /// The meaning of a finding under the profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -49,6 +49,9 @@ pub struct Finding {
     pub seen: String,
     /// Each author's rule.
     pub rules: Vec<Judged>,
+    /// The option that would make the check.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub option: Option<&'static str>,
     /// What to do if the check fails or warns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<&'static str>,
@@ -65,7 +68,7 @@ pub struct Report {
     pub started_at: String,
     /// The version of this program.
     pub version: &'static str,
-    /// Whether effects were counted, or judged by the replies.
+    /// Whether effects were counted or judged by the replies, or why they were not counted.
     pub effects: &'static str,
     /// The number of announced requests.
     pub requests_announced: usize,
@@ -93,6 +96,7 @@ impl Finding {
             sends: experiment.sends,
             seen: seen.text,
             rules: rules.collect(),
+            option: seen.needs.and_then(Need::option),
             advice: matches!(status, Status::Fail | Status::Warn).then_some(check.advice),
         }
     }
@@ -126,6 +130,20 @@ impl Report {
     #[must_use]
     pub fn failed(&self) -> bool {
         self.count(Status::Fail) > 0
+    }
+
+    /// The options that were not given, each with the checks that need it.
+    #[must_use]
+    pub fn unchecked(&self) -> Vec<(&'static str, Vec<&'static str>)> {
+        let mut unchecked: Vec<(&'static str, Vec<&'static str>)> = Vec::new();
+        for finding in &self.findings {
+            let Some(option) = finding.option else { continue };
+            match unchecked.iter_mut().find(|(known, _)| *known == option) {
+                Some((_, checks)) => checks.push(finding.check),
+                None => unchecked.push((option, vec![finding.check])),
+            }
+        }
+        unchecked
     }
 
     /// One line with the number of findings of each status.

@@ -1,17 +1,17 @@
 //! What experiments can do: send the endpoint's request under a key, count effects, and retry as a client should.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use hyper::Method;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::HeaderValue;
 use indicatif::ProgressBar;
-use uuid::Uuid;
+use tokio::time::Instant;
 
-use super::answer::counted;
+use super::effects::Counting;
+pub use super::key::Key;
 use super::send::{Answer, Connection, Leave, NoAnswer, Request, Sender};
 use super::target::{Intent, Target};
-use super::words::KeyForm;
 
 /// How often a request is sent in all, if the server asks for a retry. The pauses double from [`FIRST_PAUSE`] to
 /// [`LONGEST_PAUSE`]. A key that stays in flight is given up after 4.5 s, or after 14 s if the server asks for longer pauses.
@@ -49,7 +49,7 @@ impl From<NoAnswer> for Trouble {
     }
 }
 
-/// The endpoint, and the count of requests that were sent to it.
+/// The endpoint, the requests that were sent to it, and what the run has learned about it.
 pub struct Session {
     /// The endpoint.
     pub target: Target,
@@ -58,6 +58,10 @@ pub struct Session {
     sent: AtomicUsize,
     left: AtomicUsize,
     bar: ProgressBar,
+    last_sent: Mutex<Option<Instant>>,
+    /// Whether a 202 is this endpoint's final answer.
+    accepts_only: AtomicBool,
+    pub(super) counting: Counting,
 }
 
 impl Session {
@@ -71,7 +75,15 @@ impl Session {
             sent: AtomicUsize::new(0),
             left: AtomicUsize::new(0),
             bar: ProgressBar::hidden(),
+            last_sent: Mutex::default(),
+            accepts_only: AtomicBool::new(false),
+            counting: Counting::default(),
         }
+    }
+
+    /// Allows this number of requests in addition.
+    pub fn allow_more(&self, requests: usize) {
+        self.left.fetch_add(requests, Ordering::Relaxed);
     }
 
     /// Allows the next experiment this number of requests, and shows them on the bar.
@@ -120,16 +132,49 @@ impl Session {
 
     /// Sends a request and reads the answer.
     pub async fn send(&self, request: &Request) -> Result<Answer, Trouble> {
+        let answer = self.look(request).await;
+        self.remember_the_time();
+        answer
+    }
+
+    /// Sends a request that has no effect, and reads the answer.
+    pub async fn look(&self, request: &Request) -> Result<Answer, Trouble> {
         self.spend()?;
         Ok(self.sender.send(request).await?)
     }
 
+    /// Sends a request. If the answer is a 202, retries until the final answer.
+    pub async fn outcome(&self, request: &Request) -> Result<Answer, Trouble> {
+        let first = self.send(request).await?;
+        self.follow(request, first).await
+    }
+
+    /// The final answer after `first`. If the endpoint has only 202s, the 202 is final.
+    pub async fn follow(&self, request: &Request, first: Answer) -> Result<Answer, Trouble> {
+        if first.status != 202 || self.accepts_only.load(Ordering::Relaxed) {
+            return Ok(first);
+        }
+        tokio::time::sleep(first.retry_after().unwrap_or(FIRST_PAUSE).min(LONGEST_RETRY_AFTER)).await;
+        self.retry_while(request, ATTEMPTS - 1, |status| status == 202).await
+    }
+
     /// Sends a request, and retries while the answer says that there is no outcome yet: 202, 409, 425, 429 or 503.
     pub async fn until_final(&self, request: &Request) -> Result<Answer, Trouble> {
+        let accepts_only = self.accepts_only.load(Ordering::Relaxed);
+        let waits = |status| matches!(status, 409 | 425 | 429 | 503) || (status == 202 && !accepts_only);
+        self.retry_while(request, ATTEMPTS, waits).await
+    }
+
+    async fn retry_while(
+        &self,
+        request: &Request,
+        attempts: usize,
+        waits: impl Fn(u16) -> bool,
+    ) -> Result<Answer, Trouble> {
         let mut pause = FIRST_PAUSE;
-        for _ in 1..ATTEMPTS {
+        for _ in 1..attempts {
             let answer = self.send(request).await?;
-            if !matches!(answer.status, 202 | 409 | 425 | 429 | 503) {
+            if !waits(answer.status) {
                 return Ok(answer);
             }
             tokio::time::sleep(
@@ -149,80 +194,42 @@ impl Session {
     /// Sends a request on an open connection.
     pub async fn send_on(&self, connection: Connection, request: &Request) -> Result<Answer, NoAnswer> {
         self.spend().map_err(|trouble| trouble.to_string())?;
-        self.sender.send_on(connection, request).await
+        let answer = self.sender.send_on(connection, request).await;
+        self.remember_the_time();
+        answer
     }
 
     /// Sends a request and leaves.
     pub async fn send_and_leave(&self, request: &Request, after: Duration, leave: Leave) -> Result<(), Trouble> {
         self.spend()?;
-        Ok(self.sender.send_and_leave(request, after, leave).await?)
+        self.sender.send_and_leave(request, after, leave).await?;
+        self.remember_the_time();
+        Ok(())
     }
 
-    /// Counts the effects before. Later, [`Effects::so_far`] returns the difference.
-    pub async fn watch<'s>(&'s self, intent: &'s Intent) -> Result<Effects<'s>, Trouble> {
-        Ok(Effects { session: self, intent, before: self.count(intent).await? })
-    }
-
-    /// The present number of effects. `None` without `--count`.
-    pub async fn count(&self, intent: &Intent) -> Result<Option<u64>, Trouble> {
-        let Some(url) = &intent.count else { return Ok(None) };
-        let mut headers = intent.headers.clone();
-        headers.remove(CONTENT_TYPE);
-        let request = Request { method: Method::GET, url: url.clone(), headers, body: hyper::body::Bytes::new() };
-        let answer = self.send(&request).await?;
-        if answer.status != 200 {
-            return Err(Trouble::Count(format!("{url} answered {}", answer.status)));
+    /// The object that an answer names, read at its Location. `None` if it can't be read there. A Location at another host is not
+    /// followed.
+    pub async fn object(&self, intent: &Intent, answer: &Answer) -> Result<Option<Answer>, Trouble> {
+        let Some(url) = answer.location().and_then(|location| intent.url.join(location).ok()) else { return Ok(None) };
+        if url.origin() != intent.url.origin() {
+            return Ok(None);
         }
-        let json = serde_json::from_slice(&answer.body).map_err(|error| Trouble::Count(error.to_string()))?;
-        counted(&json, self.target.count_at.as_deref()).map(Some).map_err(Trouble::Count)
-    }
-}
-
-/// The effects since [`Session::watch`].
-pub struct Effects<'s> {
-    session: &'s Session,
-    intent: &'s Intent,
-    before: Option<u64>,
-}
-
-impl Effects<'_> {
-    /// The endpoint whose effects are counted.
-    pub fn target(&self) -> &Target {
-        &self.session.target
+        let answer = self.look(&intent.reading(url)).await?;
+        Ok((answer.status == 200).then_some(answer))
     }
 
-    /// The number of effects. `None` without `--count`.
-    pub async fn so_far(&self) -> Result<Option<u64>, Trouble> {
-        let now = self.session.count(self.intent).await?;
-        Ok(now.zip(self.before).map(|(now, before)| now.saturating_sub(before)))
-    }
-}
-
-/// A new key.
-pub struct Key(String);
-
-impl Key {
-    /// A random key.
-    pub fn fresh() -> Self {
-        Self(format!("verify-{}", Uuid::new_v4()))
+    fn remember_the_time(&self) {
+        *self.last_sent.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// A random key of this length.
-    pub fn of_length(length: usize) -> Self {
-        let mut key = Self::fresh().0;
-        while key.len() < length {
-            key.push('k');
-        }
-        Self(key)
+    /// When the last request that may have an effect was answered.
+    pub fn last_sent(&self) -> Option<Instant> {
+        *self.last_sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The key as a header's value. A key of this module is visible ASCII, so every value is valid.
-    pub fn form(&self, form: KeyForm) -> HeaderValue {
-        let text = match form {
-            KeyForm::Bare => self.0.clone(),
-            KeyForm::Quoted => format!("\"{}\"", self.0),
-        };
-        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("verify"))
+    /// From now on, a 202 is final.
+    pub fn accepts_only(&self) {
+        self.accepts_only.store(true, Ordering::Relaxed);
     }
 }
 
@@ -233,17 +240,11 @@ mod tests {
     use super::*;
     use crate::args::Args;
 
-    #[derive(Parser)]
-    struct CommandLine {
-        #[command(flatten)]
-        args: Args,
-    }
-
     #[tokio::test]
     async fn nothing_is_sent_beyond_what_was_allowed() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
-        let args = CommandLine::parse_from(["verify", "POST", &url]).args;
+        let args = Args::parse_from(["verify", "POST", &url]);
         let mut session = Session::new(Target::of(&args).unwrap());
         session.allow(0, ProgressBar::hidden());
         let intent = session.intent().unwrap();

@@ -1,16 +1,18 @@
 //! The endpoint under test, and its requests. `{uuid}`, `{n}` and `--vary` make each intent a different request, so that no two
 //! checks share a key or an effect.
 
-use hyper::body::Bytes;
 use std::time::Duration;
 
 use hyper::Method;
+use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use url::{Host, Url};
 use uuid::Uuid;
 
 use super::args::{Args, Header};
+use super::changes::Change;
+use super::send::Request;
 use super::words::{FailurePromise, KeyForm, Profile};
 
 /// The endpoint, and all that the command line says about it. Texts may have placeholders.
@@ -22,9 +24,10 @@ pub struct Target {
     pub(super) body: Option<String>,
     pub(super) other_body: Option<String>,
     pub(super) failing_body: Option<String>,
-    pub(super) other_url: Option<String>,
+    pub(super) other_path: Option<String>,
     pub(super) other_method: Option<Method>,
     pub(super) other_header: Vec<Header>,
+    pub(super) change: Option<Change>,
     pub(super) failing_header: Vec<Header>,
     pub(super) replica: Option<String>,
     pub(super) count: Option<String>,
@@ -54,9 +57,12 @@ pub struct Intent {
     pub(super) body: Bytes,
     pub(super) other_body: Option<Bytes>,
     pub(super) failing_body: Option<Bytes>,
+    names: Names,
+    members: Map<String, Value>,
 }
 
 /// The values of `{uuid}` and `{n}`.
+#[derive(Clone, Debug)]
 struct Names {
     uuid: String,
     n: String,
@@ -69,33 +75,35 @@ impl Target {
     /// # Errors
     /// If a text does not fit its place. The error is one line.
     pub fn of(args: &Args) -> Result<Self, String> {
-        let (Some(method), Some(url)) = (args.method.clone(), args.url.clone()) else {
+        let endpoint = args.endpoint.clone();
+        let (Some(method), Some(url)) = (endpoint.method, endpoint.url) else {
             return Err("METHOD and URL are missing".to_owned());
         };
         let default_form = if args.profile == Profile::Draft { KeyForm::Quoted } else { KeyForm::Bare };
-        let count = args.count.as_deref().map(|count| count.trim().trim_start_matches("GET ").trim().to_owned());
+        let count = endpoint.count.map(|count| count.trim().trim_start_matches("GET ").trim().to_owned());
         let target = Self {
             method,
             url,
-            header: args.header.clone(),
-            body: args.body.clone(),
-            other_body: args.other_body.clone(),
-            failing_body: args.failing_body.clone(),
-            other_url: args.other_url.clone(),
-            other_method: args.other_method.clone(),
-            other_header: args.other_header.clone(),
-            failing_header: args.failing_header.clone(),
-            replica: args.replica.clone(),
+            header: endpoint.header,
+            body: endpoint.body,
+            other_body: endpoint.other_body,
+            failing_body: endpoint.failing_body,
+            other_path: endpoint.other_path,
+            other_method: endpoint.other_method,
+            other_header: endpoint.other_header,
+            change: endpoint.change,
+            failing_header: endpoint.failing_header,
+            replica: endpoint.replica,
             count,
-            count_at: args.count_at.clone(),
-            vary: args.vary.clone(),
-            key_optional: args.key_optional,
-            key_header: args.key_header.clone(),
-            key_form: args.key_form.unwrap_or(default_form),
-            marker: args.marker.clone(),
-            failures: args.failures,
-            watch: Duration::from_secs(args.watch),
-            timeout: Duration::from_secs(args.timeout),
+            count_at: endpoint.count_at,
+            vary: endpoint.vary,
+            key_optional: endpoint.key_optional,
+            key_header: endpoint.key_header,
+            key_form: endpoint.key_form.unwrap_or(default_form),
+            marker: endpoint.marker,
+            failures: endpoint.failures,
+            watch: Duration::from_secs(endpoint.watch),
+            timeout: Duration::from_secs(endpoint.timeout),
             run: Uuid::new_v4().simple().to_string()[..8].to_owned(),
         };
         target.intent(0)?;
@@ -111,38 +119,25 @@ impl Target {
         let render = |text: &Option<String>| text.as_deref().map(|text| self.body(text, &names)).transpose();
         let body = render(&self.body)?;
         let members = body.as_deref().and_then(object).unwrap_or_default();
-        let url = |text: &str| address(text, &names, &members);
-        let optional = |text: &Option<String>| text.as_deref().map(url).transpose();
-        let own = url(&self.url)?;
+        let own = address(&self.url, None, &names, &members)?;
+        let url = |text: &String| address(text, Some(&own), &names, &members);
+        let optional = |text: &Option<String>| text.as_ref().map(url).transpose();
+        let is_json = body.as_deref().is_some_and(|body| serde_json::from_str::<Value>(body).is_ok());
+        let headers = |lists: &[&Vec<Header>]| headers(lists, &names, is_json);
         Ok(Intent {
-            other_url: optional(&self.other_url)?,
+            other_url: optional(&self.other_path)?,
             replica: optional(&self.replica)?.map(|replica| at(replica, &own)),
             count: optional(&self.count)?,
-            headers: self.headers(&[&self.header], &names)?,
-            other_headers: self.headers(&[&self.header, &self.other_header], &names)?,
-            failing_headers: self.headers(&[&self.header, &self.failing_header], &names)?,
+            headers: headers(&[&self.header])?,
+            other_headers: headers(&[&self.header, &self.other_header])?,
+            failing_headers: headers(&[&self.header, &self.failing_header])?,
             body: body.unwrap_or_default().into(),
             other_body: render(&self.other_body)?.map(Bytes::from),
             failing_body: render(&self.failing_body)?.map(Bytes::from),
             url: own,
+            names,
+            members,
         })
-    }
-
-    /// A header of a later list takes the place of an earlier header with the same name.
-    fn headers(&self, lists: &[&Vec<Header>], names: &Names) -> Result<HeaderMap, String> {
-        let mut headers = HeaderMap::new();
-        for list in lists {
-            for header in *list {
-                let value = HeaderValue::from_str(&names.fill(&header.value))
-                    .map_err(|_| format!("the header {} can't be sent", header.name))?;
-                headers.insert(header.name.clone(), value);
-            }
-        }
-        let is_json = self.body.as_deref().is_some_and(|body| serde_json::from_str::<Value>(body).is_ok());
-        if is_json && !headers.contains_key(CONTENT_TYPE) {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        }
-        Ok(headers)
     }
 
     /// A body with filled placeholders, and with this intent's values in the varied members.
@@ -171,7 +166,7 @@ impl Target {
 
     /// Whether the order of members can be changed: the body is a JSON object with two members or more.
     pub(super) fn has_members(&self) -> bool {
-        self.body.as_deref().and_then(object).is_some_and(|members| members.len() > 1)
+        self.intent(0).is_ok_and(|intent| intent.members.len() > 1)
     }
 
     /// The hosts that get requests and are not this machine.
@@ -194,29 +189,71 @@ impl Target {
     }
 }
 
+impl Intent {
+    /// An address of this intent: a URL, or a path at the endpoint's host, with its placeholders filled.
+    pub(super) fn address(&self, text: &str) -> Result<Url, String> {
+        address(text, Some(&self.url), &self.names, &self.members)
+    }
+
+    /// A GET with the intent's headers.
+    pub(super) fn reading(&self, url: Url) -> Request {
+        let mut headers = self.headers.clone();
+        headers.remove(CONTENT_TYPE);
+        Request { method: Method::GET, url, headers, body: Bytes::new() }
+    }
+
+    /// A text with `{uuid}` and `{n}` filled.
+    pub(super) fn fill(&self, text: &str) -> String {
+        self.names.fill(text)
+    }
+}
+
 impl Names {
     fn fill(&self, text: &str) -> String {
         text.replace("{uuid}", &self.uuid).replace("{n}", &self.n)
     }
 }
 
-fn object(body: &str) -> Option<serde_json::Map<String, Value>> {
+fn object(body: &str) -> Option<Map<String, Value>> {
     serde_json::from_str(body).ok()
 }
 
-/// A URL with its placeholders filled: `{uuid}`, `{n}`, and the body's members by name.
-fn address(text: &str, names: &Names, members: &serde_json::Map<String, Value>) -> Result<Url, String> {
+/// Headers with filled placeholders. A header of a later list takes the place of an earlier header with the same name.
+fn headers(lists: &[&Vec<Header>], names: &Names, is_json: bool) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    for header in lists.iter().copied().flatten() {
+        let value = HeaderValue::from_str(&names.fill(&header.value))
+            .map_err(|_| format!("the header {} can't be sent", header.name))?;
+        headers.insert(header.name.clone(), value);
+    }
+    if is_json && !headers.contains_key(CONTENT_TYPE) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    Ok(headers)
+}
+
+/// A text as a part of a path or a query.
+pub(super) fn encoded(text: &str) -> String {
+    let encoded: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    // A plus sign means a space only in a query. `%20` means a space everywhere.
+    encoded.replace('+', "%20")
+}
+
+/// A URL with its placeholders filled: `{uuid}`, `{n}`, and the body's members by name. A path is one at the host of `base`.
+fn address(text: &str, base: Option<&Url>, names: &Names, members: &Map<String, Value>) -> Result<Url, String> {
     let mut filled = names.fill(text);
     for (name, value) in members {
         let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-        let encoded: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
-        // A plus sign means a space only in a query. `%20` means a space everywhere.
-        filled = filled.replace(&format!("{{{name}}}"), &encoded.replace('+', "%20"));
+        filled = filled.replace(&format!("{{{name}}}"), &encoded(&value));
     }
     if filled.contains(['{', '}']) {
         return Err(format!("{text}: a placeholder is neither {{uuid}} nor {{n}} nor a member of the body"));
     }
-    let url = Url::parse(&filled).map_err(|error| format!("{text} is no URL: {error}"))?;
+    let url = match base {
+        Some(base) if filled.starts_with('/') => base.join(&filled),
+        _ => Url::parse(&filled),
+    };
+    let url = url.map_err(|error| format!("{text} is no URL: {error}"))?;
     match (url.scheme(), url.host_str()) {
         ("http" | "https", Some(_)) => Ok(url),
         _ => Err(format!("{text}: only http:// and https:// can be checked")),

@@ -16,6 +16,16 @@ pub enum Profile {
 }
 
 impl Profile {
+    /// The profile's name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Stripe => "stripe",
+            Self::This => "this",
+        }
+    }
+
     /// The author's name for a reader: `the draft`, `Stripe`, `this project`.
     #[must_use]
     pub fn author(self) -> &'static str {

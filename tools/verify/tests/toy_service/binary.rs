@@ -6,17 +6,17 @@ use serde_json::Value;
 
 use crate::toy::{Defect, Toy};
 
-async fn verify(words: &[&str]) -> Output {
+pub async fn verify(words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_idempotency-verify"));
     command.args(words).stdin(Stdio::null());
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
-fn out(output: &Output) -> &str {
+pub fn out(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap()
 }
 
-fn err(output: &Output) -> &str {
+pub fn err(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).unwrap()
 }
 
@@ -104,4 +104,14 @@ async fn the_list_names_every_check_and_needs_no_service() {
     for (_, check) in idempotency_verify::checks() {
         assert!(out(&output).contains(check.name), "{} is missing", check.name);
     }
+}
+
+#[tokio::test]
+async fn the_help_begins_with_its_own_options_and_ends_with_help() {
+    let help = verify(&["--help"]).await;
+    let text = out(&help);
+    let first = text.lines().find(|line| line.trim_start().starts_with('-')).unwrap();
+    assert!(first.contains("--header"), "{text}");
+    let last = text.lines().rfind(|line| line.trim_start().starts_with('-')).unwrap();
+    assert!(last.contains("--version"), "{text}");
 }

@@ -3,65 +3,24 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix_web::dev::{Extensions, ServerHandle};
 use actix_web::http::StatusCode;
-use actix_web::web::{Bytes, Data, Query};
+use actix_web::web::{Bytes, Data};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
 
+mod defect;
+mod keys;
+mod things;
 mod work;
 
+pub use defect::Defect;
+use keys::key_of;
+use things::Thing;
 use work::Work;
-
-/// One defect, or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Defect {
-    None,
-    KeyNotRequired,
-    EmptyKeyTaken,
-    ShortKeysOnly,
-    LongKeysTaken,
-    FirstOfTwoKeysTaken,
-    AnyBytesTaken,
-    QuotedRefused,
-    BareRefused,
-    QuotedIsAnotherKey,
-    ReplayIs200,
-    ReplyRebuilt,
-    LocationLost,
-    KeyIgnored,
-    MarkerMissing,
-    MarkerAlways,
-    ExpiryMissing,
-    ReplyCacheable,
-    MemberOrderCompared,
-    WhiteSpaceCompared,
-    BodyNotCompared,
-    ReuseForgetsTheFirst,
-    PathNotCompared,
-    MethodNotCompared,
-    NoLock,
-    DuplicatesAnswerThemselves,
-    LosersFail,
-    ConflictWithoutRetryAfter,
-    LockPerProcess,
-    WorkCanceledHalfway,
-    KeyStuckWithoutClient,
-    FailureReplayedAs422,
-    FailureMarkedButFree,
-    FailureMadeAgainButKept,
-    FailureStored,
-    FailureLeavesEffect,
-    ServerErrorStored,
-    ServerErrorLeavesEffect,
-    KeySharedBetweenAccounts,
-    ProblemWithoutPage,
-    ProblemIsPlainJson,
-    ProblemWithoutAdvice,
-}
 
 #[derive(Clone)]
 struct Reply {
@@ -80,16 +39,29 @@ struct Record {
 /// The record of one key. A request holds the lock while it works.
 type Slot = Arc<tokio::sync::Mutex<Option<Record>>>;
 
+/// How a right toy works. None of this is a defect.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// A failure is stored with its key.
+    pub stores_failures: bool,
+    /// The list shows a thing this long after it was made.
+    pub lag: Duration,
+    /// The first answer is a 202. The final reply takes its place.
+    pub is_provisional: bool,
+    /// Every success is a 202, which is final.
+    pub accepts_only: bool,
+}
+
 /// The books. Two replicas share them.
 #[derive(Default)]
 pub struct Books {
-    effects: Mutex<Vec<(String, String)>>,
+    things: Mutex<Vec<Thing>>,
     slots: Mutex<HashMap<(String, String), Slot>>,
 }
 
 pub struct State {
     defect: Defect,
-    stores_failures: bool,
+    manner: Manner,
     books: Arc<Books>,
     /// The slots of this process. Only [`Defect::LockPerProcess`] uses them.
     own: Books,
@@ -103,23 +75,26 @@ pub struct Toy {
 
 impl Toy {
     pub fn start(defect: Defect) -> Self {
-        Self::replica(defect, false, Arc::default())
+        Self::replica(defect, Manner::default(), Arc::default())
     }
 
-    pub fn replica(defect: Defect, stores_failures: bool, books: Arc<Books>) -> Self {
+    pub fn replica(defect: Defect, manner: Manner, books: Arc<Books>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let state = Data::new(State { defect, stores_failures, books, own: Books::default() });
+        let state = Data::new(State { defect, manner, books, own: Books::default() });
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let app = move || {
                     App::new()
                         .app_data(state.clone())
-                        .route("/things", web::get().to(list))
+                        .route("/things", web::get().to(things::list))
                         .route("/things", web::post().to(make))
                         .route("/things", web::patch().to(make))
                         .route("/others", web::post().to(make))
+                        .route("/things/{id}", web::get().to(things::read))
+                        .route("/things/{id}/see", web::post().to(things::see))
+                        .route("/accounts/{account}/things", web::post().to(make_for))
                 };
                 let server = HttpServer::new(app).workers(1).on_connect(keep_socket).listen(listener).unwrap().run();
                 sender.send(server.handle()).unwrap();
@@ -147,17 +122,16 @@ fn problem(state: &State, status: u16, retry: &str, detail: &str) -> Reply {
     Reply { status, location: None, body: body.to_string(), expires: false }
 }
 
-async fn list(state: Data<State>, request: HttpRequest, query: Query<HashMap<String, String>>) -> HttpResponse {
-    let effects = state.books.effects.lock().unwrap_or_else(PoisonError::into_inner);
-    let mine = |(account, customer): &&(String, String)| {
-        *account == account_of(&request) && query.get("customer").is_none_or(|wanted| wanted == customer)
-    };
-    let data: Vec<_> = effects.iter().filter(mine).map(|(_, customer)| json!({"customer": customer})).collect();
-    HttpResponse::Ok().json(json!({"data": data, "has_more": false}))
-}
-
 fn account_of(request: &HttpRequest) -> String {
     request.headers().get("Authorization").map_or("nobody", |value| value.to_str().unwrap()).to_owned()
+}
+
+/// Makes a thing of the account in the path, which nobody else knows.
+async fn make_for(state: Data<State>, request: HttpRequest, body: Bytes) -> HttpResponse {
+    if account_of(&request) != format!("Bearer {}", &request.match_info()["account"]) {
+        return answer(&state, &problem(&state, 404, "fix", "there is no such account"), false);
+    }
+    make(state, request, body).await
 }
 
 async fn make(state: Data<State>, request: HttpRequest, body: Bytes) -> HttpResponse {
@@ -171,7 +145,7 @@ async fn make(state: Data<State>, request: HttpRequest, body: Bytes) -> HttpResp
     };
     let state = work.state.clone();
     let (reply, replayed) = match state.defect {
-        Defect::WorkCanceledHalfway | Defect::KeyStuckWithoutClient => tokio::select! {
+        Defect::WorkCanceledHalfway | Defect::WorkLost | Defect::KeyStuckWithoutClient => tokio::select! {
             done = work.run() => done,
             () = gone(&request) => return HttpResponse::InternalServerError().finish(),
         },
@@ -214,43 +188,11 @@ fn answer(state: &State, reply: &Reply, replayed: bool) -> HttpResponse {
     if reply.expires && state.defect != Defect::ExpiryMissing {
         response.insert_header(("Idempotency-Expires", "Thu, 01 Jan 2099 00:00:00 GMT"));
     }
-    if reply.status == 409 && state.defect != Defect::ConflictWithoutRetryAfter {
+    if matches!(reply.status, 202 | 409) && state.defect != Defect::ConflictWithoutRetryAfter {
         response.insert_header(("Retry-After", "0"));
     }
     if state.defect == Defect::ReplyCacheable {
         response.insert_header(("Cache-Control", "public, max-age=60"));
     }
     response.body(reply.body.clone())
-}
-
-/// The key, or none if the request may go without a key, or the reason for a refusal.
-fn key_of(state: &State, request: &HttpRequest) -> Result<Option<String>, &'static str> {
-    let values: Vec<_> = request.headers().get_all("Idempotency-Key").collect();
-    let value = match values.as_slice() {
-        [] if state.defect == Defect::KeyNotRequired => return Ok(None),
-        [] => return Err("the key is missing"),
-        [_, _, ..] if state.defect != Defect::FirstOfTwoKeysTaken => return Err("two keys"),
-        [value, ..] => value,
-    };
-    let text = match value.to_str() {
-        Ok(text) => text.to_owned(),
-        Err(_) if state.defect == Defect::AnyBytesTaken => String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        Err(_) => return Err("not ASCII"),
-    };
-    let quoted = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    match (quoted, state.defect) {
-        (Some(_), Defect::QuotedRefused) => return Err("no quotes, please"),
-        (None, Defect::BareRefused) => return Err("quotes, please"),
-        _ => {}
-    }
-    let key = match quoted {
-        Some(key) if state.defect != Defect::QuotedIsAnotherKey => key.to_owned(),
-        _ => text,
-    };
-    match key.len() {
-        0 if state.defect != Defect::EmptyKeyTaken => Err("empty"),
-        200.. if state.defect == Defect::ShortKeysOnly => Err("too long"),
-        256.. if state.defect != Defect::LongKeysTaken => Err("too long"),
-        _ => Ok(Some(key)),
-    }
 }

@@ -1,13 +1,13 @@
 //! The steps of a request: find the key, compare, work, store. A defect makes one step wrong.
 
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::web::Data;
-use serde_json::{Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Defect, Record, Reply, Slot, State, problem};
+use super::{Defect, Record, Reply, Slot, State, Thing, problem};
 
 /// How long the work takes.
 const WORK: Duration = Duration::from_millis(12);
@@ -15,6 +15,9 @@ const WORK: Duration = Duration::from_millis(12);
 /// How long the work takes for a defect that shows only if duplicates meet, or if a client leaves during the work. A busy machine
 /// makes fifty connections in less time.
 const LONG_WORK: Duration = Duration::from_millis(400);
+
+/// How long the work takes after a 202. Long enough for a retry to get the 202 too.
+const AFTER_202: Duration = Duration::from_millis(150);
 
 /// One request.
 pub struct Work {
@@ -35,7 +38,8 @@ impl Work {
             | Defect::LosersFail
             | Defect::ConflictWithoutRetryAfter
             | Defect::LockPerProcess
-            | Defect::WorkCanceledHalfway => LONG_WORK,
+            | Defect::WorkCanceledHalfway
+            | Defect::WorkLost => LONG_WORK,
             _ => WORK,
         }
     }
@@ -73,6 +77,7 @@ impl Work {
             Defect::NoLock => return self.run_without_lock(&slot, &json, fingerprint).await,
             Defect::DuplicatesAnswerThemselves => return self.run_and_keep_the_first(&slot, &json, fingerprint).await,
             Defect::KeyStuckWithoutClient => return self.run_with_a_flag(&slot, &json, fingerprint).await,
+            Defect::WorkLost => return self.record_first(&slot, &json, fingerprint).await,
             Defect::LosersFail if slot.try_lock().is_err() => {
                 return (problem(&self.state, 500, "again", "lost"), false);
             }
@@ -89,6 +94,14 @@ impl Work {
             }
             return answer;
         }
+        if self.state.manner.is_provisional && !self.must_fail(&json) {
+            let reply =
+                Reply { status: 202, location: None, body: r#"{"state":"working"}"#.to_owned(), expires: false };
+            *slot = Some(Record { fingerprint: fingerprint.clone(), reply: reply.clone() });
+            drop(slot);
+            actix_web::rt::spawn(self.finish(json, fingerprint));
+            return (reply, false);
+        }
         let reply = self.work(&json).await;
         if self.keeps(&reply) {
             *slot = Some(Record { fingerprint, reply: reply.clone() });
@@ -97,9 +110,33 @@ impl Work {
         (reply, marked)
     }
 
+    /// Does the work of a request that was answered 202.
+    async fn finish(self, json: Value, fingerprint: String) {
+        tokio::time::sleep(AFTER_202).await;
+        let reply = self.work(&json).await;
+        let key = self.key.clone().ok().flatten().unwrap();
+        *self.slot(key).lock().await = Some(Record { fingerprint, reply });
+    }
+
+    /// Stores the record, and then makes the thing.
+    async fn record_first(&self, slot: &Slot, json: &Value, fingerprint: String) -> (Reply, bool) {
+        let mut slot = slot.lock().await;
+        if let Some(record) = slot.clone() {
+            return self.replay(&record, &fingerprint);
+        }
+        if let Some(failure) = self.failure(json) {
+            return (failure, false);
+        }
+        let (thing, reply) = self.thing(json);
+        *slot = Some(Record { fingerprint, reply: reply.clone() });
+        tokio::time::sleep(self.pace()).await;
+        self.keep_thing(thing);
+        (reply, false)
+    }
+
     fn keeps(&self, reply: &Reply) -> bool {
         match reply.status {
-            409 => self.state.stores_failures || self.state.defect == Defect::FailureStored,
+            409 => self.state.manner.stores_failures || self.state.defect == Defect::FailureStored,
             500.. => self.state.defect == Defect::ServerErrorStored,
             _ => true,
         }
@@ -120,10 +157,10 @@ impl Work {
             return self.replay(&record, &fingerprint);
         }
         tokio::time::sleep(self.pace()).await;
-        let reply = Self::reply(json);
+        let (thing, reply) = self.thing(json);
         let mut slot = slot.lock().await;
         if slot.is_none() {
-            self.effect(json);
+            self.keep_thing(thing);
             *slot = Some(Record { fingerprint, reply: reply.clone() });
         }
         (reply, false)
@@ -154,7 +191,13 @@ impl Work {
         match self.state.defect {
             Defect::ReplayIs200 => reply.status = 200,
             Defect::LocationLost => reply.location = None,
-            Defect::ReplyRebuilt => reply.body = reply.body.replace("\"new\"", "\"seen\""),
+            Defect::ReplyDiffers => reply.body = reply.body.replace("\"new\"", "\"old\""),
+            Defect::ReplyRebuilt => {
+                let id = reply.location.as_deref().and_then(|location| location.strip_prefix("/things/"));
+                let id = id.and_then(|id| id.parse().ok());
+                let now = id.and_then(|id| self.state.with_thing(&self.account, id, |thing| thing.json().to_string()));
+                reply.body = now.unwrap_or(reply.body);
+            }
             Defect::FailureReplayedAs422 if reply.status == 409 => reply.status = 422,
             Defect::FailureMadeAgainButKept if reply.status == 409 => {
                 reply = problem(&self.state, 409, "new-key", &Uuid::new_v4().to_string());
@@ -164,41 +207,66 @@ impl Work {
         (reply, true)
     }
 
-    fn reply(json: &Value) -> Reply {
-        let id = Uuid::new_v4();
-        let body = json!({"id": id, "customer": json["customer"], "state": "new"}).to_string();
-        Reply { status: 201, location: Some(format!("/things/{id}")), body, expires: true }
+    /// A new thing, and its reply.
+    fn thing(&self, json: &Value) -> (Thing, Reply) {
+        let (id, customer) = (Uuid::new_v4(), json["customer"].as_str().unwrap().to_owned());
+        let thing = Thing { id, account: self.account.clone(), customer, state: "new", made: Instant::now() };
+        let status = if self.state.manner.accepts_only { 202 } else { 201 };
+        let body = thing.json().to_string();
+        (thing, Reply { status, location: Some(format!("/things/{id}")), body, expires: true })
     }
 
+    fn keep_thing(&self, thing: Thing) {
+        let made = Instant::now();
+        self.state.books.things.lock().unwrap_or_else(PoisonError::into_inner).push(Thing { made, ..thing });
+    }
+
+    /// An effect without a reply.
     fn effect(&self, json: &Value) {
-        let customer = json["customer"].as_str().unwrap().to_owned();
-        self.state.books.effects.lock().unwrap_or_else(PoisonError::into_inner).push((self.account.clone(), customer));
+        self.keep_thing(self.thing(json).0);
     }
 
     async fn work(&self, json: &Value) -> Reply {
-        let defect = self.state.defect;
-        if defect == Defect::WorkCanceledHalfway {
-            self.effect(json);
+        let (thing, reply) = self.thing(json);
+        if self.state.defect == Defect::WorkCanceledHalfway && !self.must_fail(json) {
+            self.keep_thing(thing);
+            tokio::time::sleep(self.pace()).await;
+            return reply;
         }
         tokio::time::sleep(self.pace()).await;
+        if let Some(failure) = self.failure(json) {
+            return failure;
+        }
+        self.keep_thing(thing);
+        reply
+    }
+
+    fn must_fail(&self, json: &Value) -> bool {
+        self.fails || Self::is_too_many(json)
+    }
+
+    fn is_too_many(json: &Value) -> bool {
+        json["quantity"].as_i64().is_some_and(|quantity| quantity > 100)
+    }
+
+    /// The refusal of this request, if it must fail.
+    fn failure(&self, json: &Value) -> Option<Reply> {
+        let defect = self.state.defect;
         if self.fails {
             if defect == Defect::ServerErrorLeavesEffect {
                 self.effect(json);
             }
-            return problem(&self.state, 500, "again", "on request");
+            return Some(problem(&self.state, 500, "again", "on request"));
         }
-        if json["quantity"].as_i64().is_some_and(|quantity| quantity > 100) {
+        if Self::is_too_many(json) {
             if defect == Defect::FailureLeavesEffect {
                 self.effect(json);
             }
-            let mut reply =
-                problem(&self.state, 409, if self.state.stores_failures { "new-key" } else { "fix" }, "too many");
-            reply.expires = self.state.stores_failures;
-            return reply;
+            let stores = self.state.manner.stores_failures;
+            let mut reply = problem(&self.state, 409, if stores { "new-key" } else { "fix" }, "too many");
+            reply.expires = stores;
+            return Some(reply);
         }
-        if defect != Defect::WorkCanceledHalfway {
-            self.effect(json);
-        }
-        Self::reply(json)
+        None
     }
 }

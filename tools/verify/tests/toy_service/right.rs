@@ -1,0 +1,100 @@
+//! Services that are right, each in its own manner: the command finds nothing.
+
+use std::time::Duration;
+
+use idempotency_verify::{Report, Status, checks};
+
+use crate::faults::LAG;
+use crate::toy::{Defect, Manner, Toy};
+use crate::{command_line, finding, report, toys, with_status, words};
+
+/// Later than the command waits for an effect.
+const TOO_LATE: Duration = Duration::from_secs(3600);
+
+async fn run(manner: Manner, more: &[&str]) -> Report {
+    let (toy, replica) = toys(Defect::None, manner);
+    let promise = if manner.stores_failures { "stored" } else { "free" };
+    let line = command_line(&toy, &replica, &[&["--failures", promise], more].concat());
+    let seen = report(&line).await.unwrap();
+    assert!(seen.requests_sent <= seen.requests_announced, "{}", seen.summary());
+    seen
+}
+
+async fn passes_every_check(manner: Manner) {
+    let seen = run(manner, &["--profile", "this"]).await;
+    for status in [Status::Fail, Status::Warn, Status::Note, Status::Skip] {
+        assert_eq!(with_status(&seen, status), [], "{status:?} of {manner:?}");
+    }
+    assert_eq!(seen.findings.len(), checks().count());
+    assert!(seen.unchecked().is_empty());
+}
+
+#[tokio::test]
+async fn a_service_that_is_right_passes_every_check_with_failures_stored_or_not() {
+    let stores = |stores_failures| Manner { stores_failures, ..Manner::default() };
+    tokio::join!(passes_every_check(stores(true)), passes_every_check(stores(false)));
+}
+
+#[tokio::test]
+async fn a_service_whose_count_is_late_passes_every_check() {
+    passes_every_check(Manner { lag: LAG, ..Manner::default() }).await;
+}
+
+#[tokio::test]
+async fn a_service_whose_first_answer_is_a_202_passes_every_check() {
+    passes_every_check(Manner { is_provisional: true, ..Manner::default() }).await;
+}
+
+#[tokio::test]
+async fn a_service_whose_first_answer_is_a_202_and_whose_count_is_late_passes_every_check() {
+    passes_every_check(Manner { is_provisional: true, lag: LAG, ..Manner::default() }).await;
+}
+
+#[tokio::test]
+async fn a_service_whose_only_answer_is_a_202_passes_every_check() {
+    passes_every_check(Manner { accepts_only: true, ..Manner::default() }).await;
+}
+
+#[tokio::test]
+async fn a_count_that_is_too_late_skips_what_needs_it_with_the_reason() {
+    let seen = run(Manner { lag: TOO_LATE, ..Manner::default() }, &["--profile", "this"]).await;
+    assert!(!seen.failed(), "{:#?}", with_status(&seen, Status::Fail));
+    let skipped = with_status(&seen, Status::Skip);
+    let checks: Vec<_> = skipped.iter().map(|(check, _)| *check).collect();
+    assert_eq!(checks, ["leave-fin-one-effect", "leave-rst-one-effect", "failure-no-effect", "server-error-effect"]);
+    for (_, why) in skipped {
+        assert!(why.contains("did not show the effect of the first request within 2 s"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn an_account_without_a_right_to_the_resource_is_skipped() {
+    let toy = Toy::start(Defect::None);
+    let mut line = words(["POST", &format!("{}/accounts/one/things", toy.base), "--only", "accounts"]);
+    line.extend(words(["--header", "Authorization: Bearer one", "--other-header", "Authorization: Bearer two"]));
+    line.extend(words(["--body", r#"{"customer":"ada"}"#, "--profile", "this"]));
+    let seen = report(&line).await.unwrap();
+    let finding = finding(&seen, "accounts-apart");
+    assert_eq!(finding.status, Status::Skip, "{finding:?}");
+    assert!(finding.seen.contains("gets 404 here, also under a key of its own"), "{finding:?}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_json_only_when_it_is_filled_is_json() {
+    let toy = Toy::start(Defect::None);
+    let mut line = words(["POST", &format!("{}/things", toy.base), "--only", "same-json-other-order"]);
+    line.extend(words(["--body", r#"{"customer":"ada","cents":1{n}}"#, "--profile", "this"]));
+    let seen = report(&line).await.unwrap();
+    assert_eq!(finding(&seen, "same-json-other-order").status, Status::Pass, "{seen:?}");
+}
+
+#[tokio::test]
+async fn the_summary_names_each_missing_option_with_its_checks() {
+    let toy = Toy::start(Defect::None);
+    let line =
+        words(["POST", &format!("{}/things", toy.base), "--body", r#"{"customer":"ada"}"#, "--only", "fingerprints"]);
+    let seen = report(&line).await.unwrap();
+    let names = |option| seen.unchecked().into_iter().find(|(other, _)| *other == option).map(|(_, checks)| checks);
+    assert_eq!(names("--other-path PATH"), Some(vec!["other-path"]));
+    assert_eq!(names("--other-body BODY"), Some(vec!["other-body", "other-body-keeps-the-first"]));
+}
