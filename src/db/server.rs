@@ -8,8 +8,7 @@
 //! connection is still read-only after the fail-over.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -39,6 +38,8 @@ pub(super) struct Server {
     epoch: AtomicU64,
     pub outages: Outages,
     closed: Mutex<Option<Closed>>,
+    /// Wakes the work that waits for `closed` to change.
+    opened: Condvar,
     /// When a read-only server last closed the connections.
     read_only: Mutex<Option<Instant>>,
 }
@@ -48,6 +49,8 @@ struct Closed {
     since: Instant,
     /// Nobody tries before.
     until: Instant,
+    /// When the last try that failed was begun.
+    tried: Instant,
     pauses: ExponentialBackoff,
     cause: Cause,
     words: String,
@@ -60,6 +63,7 @@ impl Server {
             epoch: AtomicU64::new(0),
             outages: Outages::default(),
             closed: Mutex::default(),
+            opened: Condvar::new(),
             read_only: Mutex::default(),
         }
     }
@@ -107,62 +111,61 @@ impl Server {
         self.connect()
     }
 
-    /// A fresh connection. Work tries until [`CONNECT_WITHIN`] after the first failure. Later in an outage, whoever comes when no
-    /// try is due is refused at once.
+    /// A fresh connection. Work tries until [`CONNECT_WITHIN`] after the first failure. Later in an outage, it waits for one try.
     ///
     /// # Errors
     /// [`Error::Unreachable`].
-    #[expect(clippy::disallowed_methods, reason = "a database thread, which has nothing to do without a connection")]
     fn connect(self: &Arc<Self>) -> Result<Session, Error> {
+        let came = Instant::now();
         let mut has_tried = false;
         loop {
-            match self.try_at() {
-                Ok(None) => has_tried = true,
-                Ok(Some(at)) => {
-                    thread::sleep(at.saturating_duration_since(Instant::now()));
-                    continue;
+            if let Err((cause, words)) = self.until_try_is_due(came) {
+                let error = cause.error(&words);
+                if !has_tried {
+                    self.met(cause, || words);
                 }
-                Err((cause, words)) => {
-                    let error = cause.error(&words);
-                    if !has_tried {
-                        self.met(cause, || words);
-                    }
-                    return Err(error);
-                }
+                return Err(error);
             }
+            has_tried = true;
+            let began = Instant::now();
             // The epoch is read before the connection is made. If a fault comes in between, a fresh connection is closed
             // needlessly. In the other order, an old connection could be kept.
             let epoch = self.epoch();
             match establish(&self.url) {
                 Ok(conn) => {
                     *lock(&self.closed) = None;
+                    self.opened.notify_all();
                     let over = [Cause::Unreachable, Cause::TooManyConnections, Cause::Silent];
                     self.outages.prove_over(&over, Instant::now());
                     return Ok(Session::new(conn, epoch, Arc::clone(self)));
                 }
-                Err(words) => self.failed(&words),
+                Err(words) => self.failed(&words, began),
             }
         }
     }
 
-    /// When to try to connect. None: now. The time of the next try is set, so for its pause nobody else tries.
+    /// Waits for the right to try. Who tries sets the time of the next try, so that nobody else tries before.
     ///
     /// # Errors
-    /// Why not, if the time of waiting is over.
-    fn try_at(&self) -> Result<Option<Instant>, (Cause, String)> {
-        let (mut closed, now) = (lock(&self.closed), Instant::now());
-        let Some(last) = &mut *closed else { return Ok(None) };
-        if now >= last.until {
-            last.until = now + last.pauses.next().unwrap_or(CONNECT_AGAIN_AFTER.1);
-            Ok(None)
-        } else if last.until <= last.since + CONNECT_WITHIN {
-            Ok(Some(last.until))
-        } else {
-            Err((last.cause, last.words.clone()))
+    /// Why not, if a try failed that was begun since the work came, and the time of trying on is over.
+    fn until_try_is_due(&self, came: Instant) -> Result<(), (Cause, String)> {
+        let mut closed = lock(&self.closed);
+        loop {
+            let Some(last) = &mut *closed else { return Ok(()) };
+            let now = Instant::now();
+            if last.tried >= came && last.until > last.since + CONNECT_WITHIN {
+                return Err((last.cause, last.words.clone()));
+            }
+            if now >= last.until {
+                last.until = now + last.pauses.next().unwrap_or(CONNECT_AGAIN_AFTER.1);
+                return Ok(());
+            }
+            let wait = last.until - now;
+            closed = self.opened.wait_timeout(closed, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    fn failed(&self, words: &str) {
+    fn failed(&self, words: &str, began: Instant) {
         let (cause, now) = (Cause::of_connecting(words), Instant::now());
         let words = shown(words);
         {
@@ -172,10 +175,11 @@ impl Server {
                 let mut pauses =
                     ExponentialBuilder::new().with_min_delay(min).with_max_delay(max).without_max_times().build();
                 let until = now + pauses.next().unwrap_or(max);
-                Closed { since: now, until, pauses, cause, words: String::new() }
+                Closed { since: now, until, tried: began, pauses, cause, words: String::new() }
             });
-            (last.cause, last.words) = (cause, words.clone());
+            (last.cause, last.words, last.tried) = (cause, words.clone(), last.tried.max(began));
         }
+        self.opened.notify_all();
         self.met(cause, || words);
     }
 
