@@ -6,32 +6,37 @@
 //!   in time is refused and never begins. Work that has begun runs to its end, even if the client has left.
 //! - One account can't take all connections, nor the whole queue.
 //! - The caller has an answer 8 s after its turn, whatever the database does (`WORK_WITHIN`): see `pool.rs`.
+//! - The log says why the database does not serve, once for each cause: see `outage.rs`.
 //! - A panic in the work is caught. A connection that is dead, stale or read-only is closed: see `connection.rs`.
 //!
 //! Not done here: work does not run again, except for reads. Only the work knows whether it may run twice.
 
+mod cause;
 mod connection;
+mod holder;
 mod jsonb;
 mod migrate;
 mod outage;
 mod pool;
 mod readiness;
+mod server;
 mod turns;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use diesel::pg::PgConnection;
 use uuid::Uuid;
 
-use self::connection::Server;
+pub use self::cause::Cause;
 pub use self::connection::with_client_limits;
 pub use self::jsonb::Jsonb;
 pub use self::migrate::{MigrateError, Migrations, migrate, unknown_migrations};
 use self::pool::{Connections, Threads};
 use self::readiness::Readiness;
 pub use self::readiness::Standing;
+use self::server::Server;
 use crate::http::ApiError;
 use idempotency::{Database, Error, Failure as _, SingleFlight, fault};
 
@@ -49,6 +54,9 @@ const READ_AGAIN_WITHIN: Duration = Duration::from_secs(2);
 /// The first pause before a read runs again. Each further pause is twice as long. A new connection takes some milliseconds.
 const READ_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
+/// While something is wrong, the program looks every second whether it is over. It is as often as readiness looks at most.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
 /// The account of work that belongs to no account: the resolver's looks, sweeps, authentication. It takes turns as any account.
 pub const NOBODY: Uuid = Uuid::nil();
 
@@ -58,6 +66,7 @@ pub struct Db(Arc<Shared>);
 
 struct Shared {
     connections: Connections,
+    server: Arc<Server>,
     readiness: Readiness,
     threads: Arc<Threads>,
     single_flight: SingleFlight,
@@ -84,7 +93,10 @@ impl Db {
         let threads = Arc::new(Threads::start(size as usize + 1)?);
         let connections = Connections::new(size, WORK_WITHIN, &server, &threads);
         let readiness = Readiness::new(&server, &threads);
-        Ok(Self(Arc::new(Shared { connections, readiness, threads, single_flight: SingleFlight::default() })))
+        let single_flight = SingleFlight::default();
+        let shared = Arc::new(Shared { connections, server, readiness, threads, single_flight });
+        shared.threads.spawn(watch(Arc::downgrade(&shared)));
+        Ok(Self(shared))
     }
 
     /// How busy the pool is.
@@ -124,9 +136,43 @@ impl Db {
         self.0.readiness.standing().await
     }
 
+    /// What fails now.
+    #[must_use]
+    pub fn failing(&self) -> Vec<Cause> {
+        self.0.server.outages.on()
+    }
+
+    /// Counts a request that is answered with 503 for this cause.
+    pub fn count_refused(&self, cause: Cause) {
+        self.0.server.outages.refused(cause);
+    }
+
+    /// How many requests were answered with 503 for each cause, since the start.
+    #[must_use]
+    pub fn refused(&self) -> [(Cause, u64); Cause::ALL.len()] {
+        self.0.server.outages.all_refused()
+    }
+
     /// Waits until the running work has ended, for at most as long as a statement may take, and ends the threads. Blocks.
     pub fn close(&self) {
         self.0.threads.close();
+    }
+}
+
+/// Looks whether what is wrong is over, and who holds a lock, until the pool is dropped.
+async fn watch(shared: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(WATCH_EVERY).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let Shared { server, readiness, .. } = &*shared;
+        let on = server.outages.on();
+        if server.outages.owes_lock(Instant::now()) {
+            readiness.tell_lock().await;
+        }
+        if on.into_iter().any(Cause::is_probed) {
+            let _ = readiness.standing().await;
+        }
+        server.end_outages();
     }
 }
 

@@ -19,7 +19,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
-use super::connection::{Server, Session};
+use super::cause::Cause;
+use super::connection::Session;
+use super::server::Server;
 use super::turns::{Turn, Turns};
 use crate::process::logging;
 
@@ -79,6 +81,11 @@ impl Threads {
         Ok(Self { runtime: Mutex::new(Some(runtime)), handle, given_up: Arc::new(given_up) })
     }
 
+    /// Runs a task until it ends or the pool is closed.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.handle.spawn(task);
+    }
+
     /// How many threads wait for an answer that nobody waits for any more.
     pub fn given_up(&self) -> usize {
         self.given_up.count.load(Ordering::Relaxed)
@@ -130,7 +137,8 @@ impl Connections {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let turn = self.turns.take(account_id).await.map_err(|_| self.server.no_turn())?;
+        let turn = self.turns.take(account_id).await;
+        let turn = turn.map_err(|_| self.server.no_turn(|| self.turns.load_of(account_id)))?;
         let until = Instant::now() + self.within;
         let held = Held(Arc::new(Mutex::new(Some(Place { slot: None, turn }))));
         let request = logging::request();
@@ -146,7 +154,7 @@ impl Connections {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(end)) if end.is_panic() => Err(Error::Panicked.into()),
             Ok(Err(_)) => Err(Error::Unreachable("the pool is closed".into()).into()),
-            Err(_) => Err(Error::Unreachable("the database does not answer".into()).into()),
+            Err(_) => Err(Cause::Silent.error("the work did not end in time").into()),
         }
     }
 }
@@ -196,7 +204,8 @@ impl Drop for Caller<'_> {
         self.pool.threads.handle.spawn(async move {
             sleep_until(until).await;
             if held.give_up(&given_up) {
-                server.tell_silent(within);
+                let words = format!("work was given up after {} s, with its connection", within.as_secs());
+                server.met(Cause::Silent, || words);
             }
         });
     }
@@ -217,7 +226,7 @@ impl Job {
         let kept = slot.take();
         match &mut *self.held.lock() {
             Some(place) => place.slot = Some(slot),
-            None => return Err(Error::Unreachable("no thread came in time".into())),
+            None => return Err(Cause::Silent.error("no thread came in time")),
         }
         Ok(self.session.insert(server.session(kept)?))
     }

@@ -13,9 +13,11 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::NOBODY;
-use super::connection::Server;
+use super::cause::Cause;
+use super::holder::holder;
 use super::migrate::{applied, known};
 use super::pool::{Connections, Threads};
+use super::server::Server;
 use crate::http::ApiError;
 
 /// How long the database may take to answer. A connection may take two seconds. Orchestrators ask every few seconds, and a
@@ -25,29 +27,22 @@ const READY_WITHIN: Duration = Duration::from_secs(3);
 /// Orchestrators ask every few seconds. However often others ask, the database has one look a second.
 const SHARED_FOR: Duration = Duration::from_secs(1);
 
-/// What a look found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// The database can serve.
-    Ready,
-    /// It is a standby, or was made read-only.
-    ReadOnly,
-    /// A migration of this program is missing.
-    MigrationsPending,
-    /// It can't be reached, or did not answer in time.
-    Away,
-}
-
 pub(super) struct Readiness {
     connections: Connections,
+    server: Arc<Server>,
     last: Mutex<Option<(Instant, Standing)>>,
 }
 
+/// Ready, or why not.
+pub type Standing = Result<(), Cause>;
+
 impl Readiness {
     pub fn new(server: &Arc<Server>, threads: &Arc<Threads>) -> Self {
-        Self { connections: Connections::new(1, READY_WITHIN, server, threads), last: Mutex::default() }
+        let connections = Connections::new(1, READY_WITHIN, server, threads);
+        Self { connections, server: Arc::clone(server), last: Mutex::default() }
     }
 
+    /// Whether the database can serve, and if not, why.
     pub async fn standing(&self) -> Standing {
         let mut last = self.last.lock().await;
         if let Some((looked, standing)) = *last
@@ -55,12 +50,44 @@ impl Readiness {
         {
             return standing;
         }
-        let standing = match timeout(READY_WITHIN, self.connections.run(NOBODY, look)).await {
-            Ok(Ok(standing)) => standing,
-            Ok(Err(_)) | Err(_) => Standing::Away,
-        };
+        let standing = self.look().await;
         *last = Some((Instant::now(), standing));
         standing
+    }
+
+    async fn look(&self) -> Standing {
+        // While connections fail, only a fresh one tells that they succeed again.
+        let renew = self.server.outages.away().is_some();
+        match timeout(READY_WITHIN, self.connections.run(NOBODY, move |conn| look(conn, renew))).await {
+            Ok(Ok(Ok(()))) => {
+                self.server.found_writable();
+                Ok(())
+            }
+            Ok(Ok(Err(cause))) => {
+                if cause == Cause::ReadOnly {
+                    self.server.found_standby();
+                }
+                self.server.met(cause, || "readiness looked".to_owned());
+                Err(cause)
+            }
+            Ok(Err(error)) => Err(error.cause().unwrap_or(Cause::Unreachable)),
+            Err(_) => {
+                self.server
+                    .met(Cause::Silent, || format!("readiness had no answer within {} s", READY_WITHIN.as_secs()));
+                Err(Cause::Silent)
+            }
+        }
+    }
+
+    /// Looks who holds the lock that requests wait for, and writes the line about it.
+    pub async fn tell_lock(&self) {
+        let looked =
+            timeout(READY_WITHIN, self.connections.run(NOBODY, |conn| holder(conn).map_err(ApiError::from))).await;
+        // Without an answer, PostgreSQL's words are all there is.
+        let holder = looked.ok().and_then(Result::ok).flatten();
+        if let Some(line) = self.server.outages.tell_lock(holder.as_deref(), Instant::now()) {
+            line.tell();
+        }
     }
 }
 
@@ -69,17 +96,20 @@ diesel::define_sql_function! {
     fn current_setting(name: Text) -> Text;
 }
 
-fn look(conn: &mut PgConnection) -> Result<Standing, ApiError> {
+fn look(conn: &mut PgConnection, renew: bool) -> Result<Standing, ApiError> {
     let read_only: String = diesel::select(current_setting("transaction_read_only")).get_result(conn)?;
-    if read_only == "on" {
-        // A connection may stay read-only after a fail-over, so the pool closes this one.
+    let is_read_only = read_only == "on";
+    if is_read_only || renew {
+        // The pool closes this connection. It may stay read-only after a fail-over.
         AnsiTransactionManager::transaction_manager_status_mut(conn).set_in_error();
-        return Ok(Standing::ReadOnly);
+    }
+    if is_read_only {
+        return Ok(Err(Cause::ReadOnly));
     }
     let applied = match applied(conn) {
         Err(diesel::result::Error::DatabaseError(_, cause)) if cause.message().contains("does not exist") => vec![],
         applied => applied?,
     };
     let pending = known().map_err(ApiError::internal)?.iter().any(|version| !applied.contains(version));
-    Ok(if pending { Standing::MigrationsPending } else { Standing::Ready })
+    Ok(if pending { Err(Cause::MigrationsPending) } else { Ok(()) })
 }

@@ -82,6 +82,19 @@ impl Turns {
         (state.running, state.waiting)
     }
 
+    /// The load for the log: the account whose work was refused, and the account that has most.
+    pub fn load_of(&self, refused: Uuid) -> String {
+        let state = self.lock();
+        let of = |id: &Uuid| state.accounts.get(id).map_or((0, 0), |account| (account.running, account.waiting.len()));
+        let name = |id: &Uuid| if id.is_nil() { "work of no account".to_owned() } else { format!("account {id}") };
+        let row = |id: &Uuid| format!("{} runs {} and waits with {}", name(id), of(id).0, of(id).1);
+        let mut text = format!("{}, of {} connections", row(&refused), state.connections);
+        if let Some(most) = state.accounts.keys().filter(|id| **id != refused).max_by_key(|id| of(id)) {
+            text += &format!("; most of the others: {}", row(most));
+        }
+        text
+    }
+
     fn hand_out(&self) {
         loop {
             // The lock is free when the turn is sent: if its caller has left, the turn is dropped and takes the lock.

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use crate::db::Cause;
 use crate::http::problems::{self, Kind, Problem, Retry};
 use idempotency::{self, Failure, Fault, FieldError, Reply};
 
@@ -34,13 +35,15 @@ pub struct ApiError {
     instance: Option<String>,
     /// The database error. It decides whether the transaction runs again.
     database: Option<Arc<diesel::result::Error>>,
+    /// Why the database did not serve the request.
+    cause: Option<Cause>,
 }
 
 impl ApiError {
     /// `detail` says to a person what is particular to this occurrence.
     #[must_use]
     pub fn new(problem: &'static Problem, detail: impl Into<String>) -> Self {
-        Self { problem, detail: detail.into(), extensions: Map::new(), instance: None, database: None }
+        Self { problem, detail: detail.into(), extensions: Map::new(), instance: None, database: None, cause: None }
     }
 
     /// Adds an extension member.
@@ -84,6 +87,16 @@ impl ApiError {
     #[must_use]
     pub fn problem(&self) -> &'static Problem {
         self.problem
+    }
+
+    /// Why the database did not serve the request, if that is the problem.
+    #[must_use]
+    pub fn cause(&self) -> Option<Cause> {
+        self.cause
+    }
+
+    fn unavailable(detail: &str, cause: Option<Cause>) -> Self {
+        Self { cause, ..Self::new(&problems::DATABASE_UNAVAILABLE, detail) }
     }
 
     /// Renders the problem document. No other code renders a failure. If [`Self::at`] set no instance, the instance is
@@ -187,9 +200,11 @@ impl From<idempotency::Error> for ApiError {
             E::InvalidBody(errors) => Self::invalid(&errors),
             E::KeyReused => Self::new(&problems::KEY_REUSED, detail),
             E::InFlight => Self::new(&problems::REQUEST_IN_FLIGHT, detail),
-            E::Overloaded => Self::new(&problems::OVERLOADED, detail),
+            E::Overloaded => Self { cause: Some(Cause::Queue), ..Self::new(&problems::OVERLOADED, detail) },
             // The pool logs the outage. A line for each request would hide the others.
-            E::Unreachable(_) => Self::new(&problems::DATABASE_UNAVAILABLE, "the database can't be reached right now"),
+            E::Unreachable(words) => {
+                Self::unavailable("the database can't be reached right now", Cause::of_unreachable(&words))
+            }
             E::KeyExpired { location } => Self::new(&problems::KEY_EXPIRED, detail).with("resource", location),
             E::Panicked | E::ReplyTooLarge(_) | E::ResourceNotNamed(_) | E::UnknownFingerprint(_) => {
                 Self::internal(detail)
@@ -203,7 +218,7 @@ impl From<diesel::result::Error> for ApiError {
     fn from(error: diesel::result::Error) -> Self {
         let answer = match idempotency::fault(&error) {
             Fault::RunAgain | Fault::Reconnect | Fault::Unavailable => {
-                Self::new(&problems::DATABASE_UNAVAILABLE, "the database can't serve this right now")
+                Self::unavailable("the database can't serve this right now", Cause::of(&error))
             }
             Fault::Other => Self::internal(&error),
         };

@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 
-use crate::db::{Db, Standing};
+use crate::db::{Cause, Db};
 use crate::http::ApiError;
 use crate::http::endpoint::{Endpoint, endpoint};
 use crate::http::problems::{DATABASE_UNAVAILABLE, OVERLOADED};
@@ -27,17 +27,26 @@ pub async fn live() -> HttpResponse {
 /// # Errors
 /// 503.
 #[utoipa::path(get, path = "/health/ready", operation_id = "getReady", tag = "Service", summary = "Check readiness",
-    description = "Answers 200 if the database answers, accepts writes and has every migration. After SIGTERM, answers 503.",
+    description = "Answers 200 if the database answers, accepts writes and has every migration. After SIGTERM, answers 503. `cause` says why not, and `failing` lists what requests meet at present, also in a 200.",
     responses((status = 200, body = Object, description = "The server accepts requests")))]
 pub async fn ready(db: Data<Db>, draining: Data<ShuttingDown>) -> Result<HttpResponse, ApiError> {
     if draining.has_begun() {
         return Err(ApiError::new(&OVERLOADED, "this server is shutting down: send requests to another server"));
     }
-    let detail = match db.standing().await {
-        Standing::Ready => return Ok(HttpResponse::Ok().json(serde_json::json!({"status": "ready"}))),
-        Standing::ReadOnly => "the database is read-only, for example a standby",
-        Standing::MigrationsPending => "migrations are pending: run `payments migrate`",
-        Standing::Away => "the database can't be reached, or does not answer",
+    let cause = match db.standing().await {
+        Ok(()) => return Ok(HttpResponse::Ok().json(serde_json::json!({"status": "ready", "failing": failing(&db)}))),
+        Err(cause) => cause,
     };
-    Err(ApiError::new(&DATABASE_UNAVAILABLE, detail))
+    let detail = match cause {
+        Cause::ReadOnly => "the database is read-only, for example a standby".to_owned(),
+        Cause::MigrationsPending => "migrations are pending: run `payments migrate`".to_owned(),
+        other => other.begins().to_owned(),
+    };
+    let error = ApiError::new(&DATABASE_UNAVAILABLE, detail);
+    Err(error.with("cause", cause.name()).with("failing", failing(&db)))
+}
+
+/// What requests meet at present, for a person. A row that is locked for some requests makes no replica unready.
+fn failing(db: &Db) -> Vec<&'static str> {
+    db.failing().into_iter().map(Cause::name).collect()
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::db::{Db, NOBODY};
 use crate::http::ApiError;
 use crate::http::endpoint::{Endpoint, endpoint};
+use crate::server::causes;
 use crate::shop::payments::Resolver;
 use crate::shop::webhooks::DIFFERENCES;
 use external_calls;
@@ -77,6 +78,7 @@ pub async fn page(metrics: Data<Metrics>, db: Data<Db>, resolver: Data<Resolver>
     let now = snapshot(&db, &resolver).await.map_err(ApiError::internal)?;
     let mut families = metrics.registry.gather();
     families.extend(now.gather());
+    families.extend(causes::snapshot(&db).await.map_err(ApiError::internal)?.gather());
     let mut text = Vec::new();
     TextEncoder::new().encode(&families, &mut text).map_err(ApiError::internal)?;
     Ok(HttpResponse::Ok().content_type(TEXT_FORMAT).body(text))

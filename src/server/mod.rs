@@ -5,6 +5,7 @@
 //! for the time in the settings. After SIGTERM, running requests end and idle connections close.
 
 pub mod advice;
+mod causes;
 mod connections;
 mod cors;
 mod deadline;

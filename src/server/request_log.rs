@@ -17,6 +17,7 @@ use log::kv::Value;
 use uuid::Uuid;
 
 use super::request_id::{Names, X_REQUEST_ID};
+use crate::db::Db;
 use crate::http::auth::Account;
 use crate::http::problems::{self, KEY_REUSED, METHOD_NOT_ALLOWED, NOT_FOUND, Problem, REQUEST_IN_FLIGHT, Retry};
 use crate::http::{ApiError, RETRY_ADVICE};
@@ -62,6 +63,9 @@ pub(super) async fn frame(
 /// Answers an error with a problem document, also an error of the framework.
 fn with_problem(response: ServiceResponse<BoxBody>, id: Uuid) -> ServiceResponse<BoxBody> {
     let Some(error) = problem_of(response.response()) else { return response };
+    if let (Some(cause), Some(db)) = (error.cause(), response.request().app_data::<Data<Db>>()) {
+        db.count_refused(cause);
+    }
     let allow = response.headers().get(ALLOW).cloned();
     let outcome = Outcome(error.problem());
     let mut response = response.into_response(error.response(id, allow));

@@ -21,6 +21,7 @@ mod bad_input;
 mod binary;
 mod browsers;
 mod cancel;
+mod causes;
 mod charges;
 mod client_gone;
 mod connections;

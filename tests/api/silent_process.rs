@@ -27,7 +27,7 @@ async fn the_resolver_goes_on_after_a_silence_and_the_log_has_one_line() {
     // Two more looks of the resolver.
     tokio::time::sleep(Duration::from_secs(9)).await;
     proxy.resume_for_new_connections();
-    replica.logged("the database is reached again").await;
+    replica.logged("the database answers again").await;
     assert_eq!(replica.log().iter().filter(|line| line.contains("does not answer")).count(), 1, "{:?}", replica.log());
 
     let order = replica.pending_order().await;
@@ -58,7 +58,7 @@ async fn work_that_is_given_up_has_its_line_in_the_log() {
     let line = replica.logged("the database does not answer").await;
     assert!(line.contains("ERROR") && line.contains("given up after 8 s"), "{line}");
     assert!(replica.order("k", "sticker", 1).await.expect(201).is_replay());
-    replica.logged("the database is reached again").await;
+    replica.logged("the database answers again").await;
     assert_eq!(count(&direct, "orders"), 1);
 }
 

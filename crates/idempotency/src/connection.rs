@@ -121,27 +121,41 @@ fn by_message(message: &str) -> Fault {
 /// fault too, for the log.
 ///
 /// It marks the connection's transaction manager as broken, so that r2d2, and every other pool that asks Diesel, closes the
-/// connection. It replaces the connection's instrumentation, and passes each event on to Diesel's default one.
+/// connection.
 pub fn watched<R>(conn: &mut PgConnection, work: impl FnOnce(&mut PgConnection) -> R) -> (R, Option<String>) {
     let cause = Arc::new(OnceLock::new());
     let found = Arc::clone(&cause);
-    let mut default = get_default_instrumentation();
-    conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
-        if let InstrumentationEvent::FinishQuery { error: Some(error), .. } = &event
-            && fault(error) == Fault::Reconnect
-        {
+    let see = move |error: &Error| {
+        if fault(error) == Fault::Reconnect {
             found.get_or_init(|| error.to_string());
         }
-        if let Some(default) = &mut default {
-            default.on_connection_event(event);
-        }
-    });
-    let result = work(conn);
+    };
+    let result = seeing_errors(conn, see, work);
     let why = cause.get().cloned();
     if why.is_some() {
         AnsiTransactionManager::transaction_manager_status_mut(conn).set_in_error();
     }
     (result, why)
+}
+
+/// Runs `work`, and shows each error of its statements, COMMIT included, to `see`. For a pool that decides by itself what to do.
+///
+/// It replaces the connection's instrumentation, and passes each event on to Diesel's default one.
+pub fn seeing_errors<R>(
+    conn: &mut PgConnection,
+    mut see: impl FnMut(&Error) + Send + 'static,
+    work: impl FnOnce(&mut PgConnection) -> R,
+) -> R {
+    let mut default = get_default_instrumentation();
+    conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+        if let InstrumentationEvent::FinishQuery { error: Some(error), .. } = &event {
+            see(error);
+        }
+        if let Some(default) = &mut default {
+            default.on_connection_event(event);
+        }
+    });
+    work(conn)
 }
 
 /// A statement that each connection plans once.

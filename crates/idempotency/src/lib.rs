@@ -66,7 +66,7 @@ mod transaction;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 pub use actix::{IDEMPOTENCY_EXPIRES, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, Instance, read_body};
-pub use connection::{CONNECTION_LIMITS, Fault, Prepared, fault, watched};
+pub use connection::{CONNECTION_LIMITS, Fault, Prepared, fault, seeing_errors, watched};
 pub use error::{Error, FieldError, MAX_REQUEST_BODY};
 pub use fingerprint::Received;
 pub use json::{MAX_FAULTS, MAX_SAFE_INTEGER, escape_pointer, parse_body, read_json};

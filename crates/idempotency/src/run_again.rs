@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::watch;
 
-use crate::connection::fault;
+use crate::connection::{Fault, fault};
 use crate::error::Error;
 use crate::fingerprint::Received;
 use crate::reply::{Answer, Origin};
@@ -75,7 +75,7 @@ pub(crate) async fn until_recorded<D: Database, E: Failure>(
             }
             Err(error) if runs_again(&error) && failed + 1 < MAX_RUNS => {
                 failed += 1;
-                log::info!("run {failed} of {} failed, running again: {error:?}", claim.route);
+                tell(&error, claim.route, failed);
                 tokio::time::sleep(pauses.next().unwrap_or_default()).await;
             }
             Err(error) => return Err(error),
@@ -90,6 +90,13 @@ async fn run_once<D: Database, E: Failure>(db: &D, transaction: &Arc<Transaction
         if was_answered { transaction.look_then_run(conn) } else { transaction.run(conn) }
     })
     .await
+}
+
+/// A lost connection and a read-only server fail every request: the pool says so once, and these lines are for a debugger.
+fn tell<E: Failure>(error: &E, route: &str, failed: u32) {
+    let Some(cause) = error.database_error() else { return };
+    let level = if fault(cause) == Fault::Reconnect { log::Level::Debug } else { log::Level::Info };
+    log::log!(level, "run {failed} of {route} failed, running again: {cause}");
 }
 
 fn runs_again<E: Failure>(error: &E) -> bool {

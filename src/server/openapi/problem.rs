@@ -118,6 +118,9 @@ pub(super) fn problem_schema() -> Value {
             "failure_code": text("Why the gateway failed the call: its own code, or gateway_failed."),
             "charge_id": id("The charge that failed."),
             "refund_id": id("The refund that failed."),
+            "cause": text("Why the server is not ready. Only in the answer of `/health/ready`."),
+            "failing": {"type": "array", "items": {"type": "string"},
+                "description": "What requests meet at present. Only in the answer of `/health/ready`."},
             "resource": text("The URL of the resource that the request with the expired key created."),
         },
     })

@@ -73,6 +73,12 @@ impl Proxy {
         format!("postgresql://payments@127.0.0.1:{}/{database}?sslmode=disable&gssencmode=disable", self.port)
     }
 
+    /// How many connections there were so far.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.network.connections.load(Ordering::Relaxed)
+    }
+
     /// Cuts the connection of the next COMMIT: PostgreSQL has answered, but the answer does not arrive.
     pub fn lose_answer_of_next_commit(&self) {
         self.lose_answer_to(b"COMMIT\0");

@@ -1,0 +1,228 @@
+//! What all work knows about the server: how to connect to it, which of its connections are good, and what is wrong with it.
+//!
+//! Guarantees: while no connection can be made, the whole process tries to connect at most twice a second, whatever the number of
+//! requests. If a connection is lost or has stale plans, it and all older connections are closed, each before its next use. So
+//! work that runs again after a fail-over or a migration gets a fresh connection on any thread.
+//!
+//! The price: a server that turns out to be read-only costs each thread its connection every two seconds. In return, no
+//! connection is still read-only after the fail-over.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use diesel::connection::{Connection, SimpleConnection};
+use diesel::pg::PgConnection;
+
+use super::cause::{Cause, shown};
+use super::connection::{Session, with_client_limits};
+use super::outage::{Line, Outages};
+use idempotency::{CONNECTION_LIMITS, Error};
+
+/// How long work waits for a connection before the answer is 503. A healthy server connects in milliseconds. Two seconds
+/// outlast the first moment of a restart, and clients wait longer than two seconds.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+
+/// The shortest and the longest pause between two tries to connect. Short at first, because a restart takes moments.
+const CONNECT_AGAIN_AFTER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// Once in this time a read-only server closes the connections that it found read-only. Connections as young as this tell the
+/// truth, and the reads go on over them. When the server takes writes again, readiness notices within a second and closes all.
+const READ_ONLY_CLOSES_EVERY: Duration = Duration::from_secs(2);
+
+/// What all work knows about the server.
+pub(super) struct Server {
+    url: String,
+    /// Connections of an earlier epoch are closed before their next use.
+    epoch: AtomicU64,
+    pub outages: Outages,
+    closed: Mutex<Option<Closed>>,
+    /// Wakes the work that waits for `closed` to change.
+    opened: Condvar,
+    /// When a read-only server last closed the connections.
+    read_only: Mutex<Option<Instant>>,
+}
+
+/// The last try to connect failed.
+struct Closed {
+    since: Instant,
+    /// Nobody tries before.
+    until: Instant,
+    /// When the last try that failed was begun.
+    tried: Instant,
+    pauses: ExponentialBackoff,
+    cause: Cause,
+    words: String,
+}
+
+impl Server {
+    pub fn new(database_url: &str) -> Self {
+        Self {
+            url: with_client_limits(database_url),
+            epoch: AtomicU64::new(0),
+            outages: Outages::default(),
+            closed: Mutex::default(),
+            opened: Condvar::new(),
+            read_only: Mutex::default(),
+        }
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// Why work did not get its turn. If the database is away, all work waits for a connection. `load` says who has how many.
+    pub fn no_turn(&self, load: impl FnOnce() -> String) -> Error {
+        if let Some((cause, words)) = self.outages.away() {
+            return cause.error(&words);
+        }
+        self.met(Cause::Queue, load);
+        Error::Overloaded
+    }
+
+    /// A piece of work met the cause.
+    pub fn met(&self, cause: Cause, words: impl FnOnce() -> String) {
+        if let Some(line) = self.outages.met(cause, Instant::now(), words) {
+            line.tell();
+        }
+    }
+
+    /// A piece of work ended, and no statement of it failed for a reason of the server.
+    pub fn served(&self) {
+        self.outages.prove_over(&[Cause::Silent], Instant::now());
+    }
+
+    /// Writes the lines of what is over.
+    pub fn end_outages(&self) {
+        self.outages.end(Instant::now()).iter().for_each(Line::tell);
+    }
+
+    /// The connection that was kept, if it is still good, else a fresh connection.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub fn session(self: &Arc<Self>, kept: Option<Session>) -> Result<Session, Error> {
+        if let Some(mut session) = kept
+            && session.is_good()
+        {
+            return Ok(session);
+        }
+        self.connect()
+    }
+
+    /// A fresh connection. Work tries until [`CONNECT_WITHIN`] after the first failure. Later in an outage, it waits for one try.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    fn connect(self: &Arc<Self>) -> Result<Session, Error> {
+        let came = Instant::now();
+        let mut has_tried = false;
+        loop {
+            if let Err((cause, words)) = self.until_try_is_due(came) {
+                let error = cause.error(&words);
+                if !has_tried {
+                    self.met(cause, || words);
+                }
+                return Err(error);
+            }
+            has_tried = true;
+            let began = Instant::now();
+            // The epoch is read before the connection is made. If a fault comes in between, a fresh connection is closed
+            // needlessly. In the other order, an old connection could be kept.
+            let epoch = self.epoch();
+            match establish(&self.url) {
+                Ok(conn) => {
+                    *lock(&self.closed) = None;
+                    self.opened.notify_all();
+                    let over = [Cause::Unreachable, Cause::TooManyConnections, Cause::Silent];
+                    self.outages.prove_over(&over, Instant::now());
+                    return Ok(Session::new(conn, epoch, Arc::clone(self)));
+                }
+                Err(words) => self.failed(&words, began),
+            }
+        }
+    }
+
+    /// Waits for the right to try. Who tries sets the time of the next try, so that nobody else tries before.
+    ///
+    /// # Errors
+    /// Why not, if a try failed that was begun since the work came, and the time of trying on is over.
+    fn until_try_is_due(&self, came: Instant) -> Result<(), (Cause, String)> {
+        let mut closed = lock(&self.closed);
+        loop {
+            let Some(last) = &mut *closed else { return Ok(()) };
+            let now = Instant::now();
+            if last.tried >= came && last.until > last.since + CONNECT_WITHIN {
+                return Err((last.cause, last.words.clone()));
+            }
+            if now >= last.until {
+                last.until = now + last.pauses.next().unwrap_or(CONNECT_AGAIN_AFTER.1);
+                return Ok(());
+            }
+            let wait = last.until - now;
+            closed = self.opened.wait_timeout(closed, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn failed(&self, words: &str, began: Instant) {
+        let (cause, now) = (Cause::of_connecting(words), Instant::now());
+        let words = shown(words);
+        {
+            let mut closed = lock(&self.closed);
+            let last = closed.get_or_insert_with(|| {
+                let (min, max) = CONNECT_AGAIN_AFTER;
+                let mut pauses =
+                    ExponentialBuilder::new().with_min_delay(min).with_max_delay(max).without_max_times().build();
+                let until = now + pauses.next().unwrap_or(max);
+                Closed { since: now, until, tried: began, pauses, cause, words: String::new() }
+            });
+            (last.cause, last.words, last.tried) = (cause, words.clone(), last.tried.max(began));
+        }
+        self.opened.notify_all();
+        self.met(cause, || words);
+    }
+
+    /// Closes the connections of this epoch and of earlier epochs, each before its next use.
+    pub fn close_up_to(&self, epoch: u64) {
+        self.epoch.fetch_max(epoch + 1, Ordering::Relaxed);
+    }
+
+    /// A connection of this epoch turned out to be read-only. Whether it was closed, with all others.
+    pub fn found_read_only(&self, epoch: u64) -> bool {
+        let (mut closed, now) = (lock(&self.read_only), Instant::now());
+        if epoch == self.epoch() {
+            if closed.is_some_and(|closed| now.duration_since(closed) < READ_ONLY_CLOSES_EVERY) {
+                return false;
+            }
+            *closed = Some(now);
+            self.close_up_to(epoch);
+        }
+        true
+    }
+
+    /// A look found the server read-only. The connections of this time are closed when it takes writes.
+    pub fn found_standby(&self) {
+        lock(&self.read_only).get_or_insert_with(Instant::now);
+    }
+
+    /// The server takes writes and has every migration. If it was read-only before, connections of that time are closed.
+    pub fn found_writable(&self) {
+        let found = lock(&self.read_only).take();
+        if found.is_some() {
+            self.close_up_to(self.epoch());
+        }
+        self.outages.prove_over(&[Cause::ReadOnly, Cause::MigrationsPending], Instant::now());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code that may panic runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn establish(url: &str) -> Result<PgConnection, String> {
+    let mut conn = PgConnection::establish(url).map_err(|error| error.to_string())?;
+    conn.batch_execute(CONNECTION_LIMITS).map_err(|error| error.to_string())?;
+    Ok(conn)
+}
