@@ -95,7 +95,12 @@ function rooms(view, state, at, now) {
       ? { x: area.x - 3, y: area.y + area.height + 12, "text-anchor": "end" }
       : { x: area.x + 20 + dots.length * 9, y: area.y + area.height / 2 + 4, "text-anchor": "start" };
     const children = [{ key: "room", tag: "rect", attributes: { class: "walls", rx: 8, ...area } }, ...dots];
-    if (!view.down) children.push({ key: "words", tag: "text", attributes: { class: "label halo", ...text }, text: words });
+    if (!view.down) children.push({ key: "words", tag: "text", attributes: { class: "label", ...text }, text: words });
+    else if (area.height > 30) {
+      const beside = (dy) => ({ class: "label small", x: area.x - 5, y: area.y + dy, "text-anchor": "end" });
+      children.push({ key: "words", tag: "text", attributes: beside(14), text: open ? `${seated} wait,` : `${room.seats.length} waited,` });
+      children.push({ key: "more", tag: "text", attributes: beside(28), text: "0 connections" });
+    }
     return [{ key: `room${room.from}`, tag: "g", attributes: { class: open ? "room" : "room left" }, children }];
   });
 }
@@ -230,8 +235,8 @@ function cursor(events, view, now, extent, state) {
   if (view.down) {
     const text = milliseconds(events[Math.max(state.count - 1, 0)].t);
     const width = text.length * 6.3 + 14;
-    children.push({ key: "handle", tag: "rect", attributes: { class: "handle", x: view.width - width - 6, y: at - 9, width, height: 18, rx: 9 } });
-    children.push({ key: "time", tag: "text", attributes: { class: "time", x: view.width - width / 2 - 6, y: at + 4, "text-anchor": "middle" }, text });
+    children.push({ key: "handle", tag: "rect", attributes: { class: "handle", x: 4, y: at - 9, width, height: 18, rx: 9 } });
+    children.push({ key: "time", tag: "text", attributes: { class: "time", x: 4 + width / 2, y: at + 4, "text-anchor": "middle" }, text });
   } else children.push({ key: "handle", tag: "path", attributes: { class: "handle", d: handle } });
   return [{ key: "cursor", tag: "g", attributes: { class: "now" }, children }];
 }

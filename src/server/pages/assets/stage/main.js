@@ -6,6 +6,7 @@ import { Refused, back, recording, run } from "./live.js";
 import { Player } from "./player.js";
 import { count, drawMap, drawScore } from "./score.js";
 import { Show } from "./show.js";
+import { codeOf } from "./told.js";
 import { dropInWords, pointInWords, verdict } from "./words.js";
 
 const root = document.documentElement;
@@ -240,9 +241,9 @@ function notice(text) {
 }
 
 /** The link to the code of a step, if the server or the recordings say where it is. */
-show.code = (event) => {
+show.code = (event, state) => {
   const { code = {}, source = null } = show.stage ?? {};
-  const place = code[event.what] ?? code[event.point] ?? code[event.at];
+  const place = code[codeOf(event, state)];
   const element = byId("code");
   if (!place) return element.replaceChildren();
   const [path, line] = place.split(":");
