@@ -4,16 +4,16 @@ export const DEFAULTS = {
   clicks: 1, spacing_ms: 200, key: "purchase", replicas: 1, gateway: "fast", record: "same", kill: null, drop: null, guess: null,
 };
 
-/** Each beat has a recording of the same name, except the last. */
+/** In the order of the links of `index.html`. Each beat has a recording of the same name, except the last. */
 export const BEATS = [
-  { name: "no-key", title: "A new key each time", settings: { clicks: 2, key: "click" } },
-  { name: "one-key", title: "One key", settings: { drop: "reply" } },
-  { name: "ten-clicks", title: "Ten at once", settings: { clicks: 10, spacing_ms: 0 } },
-  { name: "crash-before-commit", title: "Crash before COMMIT", settings: { kill: { at: "before-commit-1", replica: "a" } } },
-  { name: "crash-after-capture", title: "Crash after the money moved", settings: { kill: { at: "after-call", replica: "a" } } },
-  { name: "two-replicas", title: "Two replicas", settings: { clicks: 2, replicas: 2, spacing_ms: 0 } },
-  { name: "record-apart", title: "Record apart", settings: { record: "apart", kill: { at: "after-commit-2", replica: "a" } } },
-  { name: "your-turn", title: "Your turn", settings: {}, recording: "one-key" },
+  { name: "no-key", settings: { clicks: 2, key: "click" } },
+  { name: "one-key", settings: { drop: "reply" } },
+  { name: "ten-clicks", settings: { clicks: 10, spacing_ms: 0 } },
+  { name: "crash-before-commit", settings: { kill: { at: "before-commit-1", replica: "a" } } },
+  { name: "crash-after-capture", settings: { kill: { at: "after-call", replica: "a" } } },
+  { name: "two-replicas", settings: { clicks: 2, replicas: 2, spacing_ms: 0 } },
+  { name: "record-apart", settings: { record: "apart", kill: { at: "after-commit-2", replica: "a" } } },
+  { name: "your-turn", settings: {}, recording: "one-key" },
 ];
 
 export const recordingOf = (beat) => beat.recording ?? beat.name;

@@ -62,8 +62,7 @@ export function drawBreaks({ last, scale, view, settings, usable }, broke) {
     button.classList.toggle("hit", isSet);
     button.setAttribute("aria-pressed", isSet);
     const [x, y] = point(view, u, v);
-    button.style.left = `${x.toFixed(1)}px`;
-    button.style.top = `${y.toFixed(1)}px`;
+    button.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
     return button;
   });
   if (buttons.length !== box.children.length || buttons.some((button, index) => box.children[index] !== button)) box.replaceChildren(...buttons);

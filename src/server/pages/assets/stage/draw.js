@@ -90,7 +90,7 @@ function rooms(view, state, at, now) {
       const [cx, cy] = view.down ? [area.x + area.width / 2, area.y + 9 + index * 9] : [area.x + 12 + index * 9, area.y + area.height / 2];
       return { key: `seat${request}`, tag: "circle", attributes: { class: "seat", cx, cy, r: 3 } };
     });
-    const words = open ? `${seated} wait${seated === 1 ? "s" : ""} in memory, 0 connections` : `waited ${room.seats.length === 1 ? "" : `(${room.seats.length}) `}in memory`;
+    const words = open ? `${seated} wait${seated === 1 ? "s" : ""} in memory, 0 connections` : `${room.seats.length} waited in memory`;
     const text = view.down
       ? { x: area.x - 3, y: area.y + area.height + 12, "text-anchor": "end" }
       : { x: area.x + 20 + dots.length * 9, y: area.y + area.height / 2 + 4, "text-anchor": "start" };

@@ -69,10 +69,6 @@ function seenBeat() {
 
 function drawBeats() {
   const list = byId("beats");
-  if (list.children.length === 0) {
-    list.append(...BEATS.map(({ name, title }, index) =>
-      make("li", {}, make("a", { href: `#${name}` }, make("span", { class: "number" }, String(index + 1)), make("span", { class: "title-of", "data-text": title }, title)))));
-  }
   const told = root.classList.contains("told");
   Array.from(list.querySelectorAll("a"), (link, index) => {
     if (told && index === beat) link.setAttribute("aria-current", "page");
@@ -179,10 +175,10 @@ async function start() {
     if (!begun && events.some(({ what }) => what === "sent")) {
       begun = true;
       open = { settings };
-      show.load(events, true);
+      show.load([...events], true);
       label("runs right now, on this server");
       player.play();
-    } else if (begun) show.grow(running);
+    } else if (begun) show.grow([...events], running);
   };
   busy(true);
   try {

@@ -23,17 +23,15 @@ export class Player {
     this.changed = changed;
   }
 
-  load(events, steps, growing = false) {
+  load(events, growing = false) {
     this.stop();
-    Object.assign(this, { events, steps, growing, step: 0, part: 0 });
-    this.crowded = events.filter(({ what, try: number }) => what === "sent" && number === 1).length > 3;
+    Object.assign(this, { events, steps: [], growing, step: 0, part: 0 });
   }
 
-  /** More of a live run. */
-  grow(steps, growing) {
-    this.steps = steps;
-    this.growing = growing;
-    this.crowded = this.events.filter(({ what, try: number }) => what === "sent" && number === 1).length > 3;
+  /** The run so far. */
+  grow(events, steps, growing) {
+    Object.assign(this, { events, steps, growing });
+    this.crowded = events.filter(({ what, try: number }) => what === "sent" && number === 1).length > 3;
     if (this.playing && still.matches && !growing) this.#end();
   }
 

@@ -35,21 +35,21 @@ export class Show {
   /** A new run. A live one grows; the run before it says how long it may become, so that its beginning stays in place. */
   load(events, growing = false) {
     this.#expected = growing ? (this.scale?.needs ?? null) : null;
-    this.events = events;
     this.#step = -1;
     byId("viewport").scrollTop = 0;
-    this.grow(growing);
-    this.player.load(events, this.steps, growing);
+    this.player.load(events, growing);
+    this.grow(events, growing);
     this.render("step");
   }
 
-  /** After more events. */
-  grow(growing) {
+  /** After more events. The list is the show's own: it does not grow by itself. */
+  grow(events, growing) {
     if (!growing) this.#expected = null;
+    this.events = events;
     this.last = stateAfter(this.events, this.events.length);
     this.steps = stepsOf(this.events);
     if (this.steps.length === 0 && this.events.length > 0) this.steps = [this.events.length - 1];
-    this.player.grow(this.steps, growing);
+    this.player.grow(events, this.steps, growing);
     this.#states = [];
     this.layout();
     this.#list();

@@ -171,8 +171,8 @@ const HEARD = {
     const one = transaction(state, event);
     if (!one) return;
     one.statements.push(at);
-    if (!one.lock && event.verb === "lock") one.lock = "row";
     const group = groupOf(event.table);
+    if (!one.lock && event.verb === "lock" && group !== "records") one.lock = "row";
     if (!event.row || !group) return;
     const row = { at, group, id: event.row.id, label: event.row.label, before: word(event.row.before), after: word(event.row.after) };
     const again = one.rows.find((other) => other.id === row.id && other.group === group);

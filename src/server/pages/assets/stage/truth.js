@@ -89,7 +89,7 @@ function bracket() {
   if (mark.hidden) return;
   const top = rows.parentElement.getBoundingClientRect().top;
   const [first, last] = [dashed[0].getBoundingClientRect(), dashed[dashed.length - 1].getBoundingClientRect()];
-  mark.style.top = `${first.top - top + 4}px`;
+  mark.style.transform = `translateY(${first.top - top + 4}px)`;
   mark.style.height = `${last.bottom - first.top - 8}px`;
   mark.classList.toggle("short", last.bottom - first.top < 96);
 }

@@ -64,6 +64,7 @@ const SAYS = {
     return event.provisional ? "The key has a record: a charge was begun, and its outcome is not known yet. So nothing is begun again." : "The key has a record with the final answer. Nothing runs, the record answers.";
   },
   statement(event, state) {
+    if (!event.row && /idempotency/.test(event.table)) return "The transaction asks for the key: is it free, is it taken, or does it have a record?";
     if (!event.row) return "The transaction locks the rows that decide, so that nobody changes them meanwhile.";
     const rows = openRows(state, event.replica);
     if (/idempotency|record|key/.test(event.table)) {
