@@ -184,14 +184,6 @@ async fn the_stage_is_whole_and_below_250_kb() {
     for file in ["state.js", "draw.js", "scale.js"] {
         assert!(files.contains(&format!("/assets/stage/{file}")), "{files:?}");
     }
-    // And the third font, which the style loads.
-    size += page(&app, "/assets/fonts/jetbrains-mono.woff2")
-        .await
-        .expect(200)
-        .header("Content-Length")
-        .unwrap()
-        .parse::<usize>()
-        .unwrap();
     assert!(size < 250_000, "{size} bytes: {files:?}");
 }
 

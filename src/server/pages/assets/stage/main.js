@@ -325,8 +325,6 @@ function replayOpening() {
   opening.classList.add("plays");
 }
 
-const clicks = form.querySelector("[name=clicks]");
-clicks.append(...Array.from({ length: 10 }, (_, index) => make("option", {}, String(index + 1))));
 if (hasServer) say(byId("claim"), "Every run is real: this server, its PostgreSQL, and the books of the gateway. Break it where you like.");
 drawScore();
 listen();
