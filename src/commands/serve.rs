@@ -14,7 +14,6 @@ use crate::gateway::webhook::Secrets;
 use crate::http::ApiError;
 use crate::http::auth::{self, KnownKeys};
 use crate::process::shutdown::{ShuttingDown, end_when_told};
-use crate::server::pages::Books;
 use crate::server::{self, State};
 use crate::shop::demo;
 use crate::shop::payments::{Payments, Resolver};
@@ -67,7 +66,6 @@ fn serve_until_told(
     let sandbox_url = sandbox.as_ref().map(|_| in_use.url.clone());
     remember_mode(&mut connect(url)?, in_use.mode())?;
     let gateway: Arc<dyn Gateway> = Arc::new(in_use.client()?);
-    let demo = settings.seeds_demo().then(|| Books::of(&in_use.url, &in_use.key)).transpose()?;
     let db = Db::start(url, settings.db_pool_size)?;
     // From now on the pool ends each wait.
     drop(start);
@@ -84,7 +82,7 @@ fn serve_until_told(
             cors_origins: settings.origins(),
             keep_alive: settings.keep_alive,
             draining: draining.clone(),
-            demo,
+            demo: settings.seeds_demo(),
             webhook_secrets,
         };
         let server = server::serve(listener, state)?;

@@ -64,8 +64,8 @@ pub struct State {
     pub resolver: Resolver,
     /// The secrets of the gateway's webhook. Without one there is no such route.
     pub webhook_secrets: Secrets,
-    /// The gateway's books for the playground: only with the demo.
-    pub demo: Option<pages::Books>,
+    /// Whether the server has the demo, with the stage at `/`.
+    pub demo: bool,
     /// The web origins that may call: `scheme://host[:port]`, or with `:*` for any port.
     pub cors_origins: Vec<String>,
     /// How long an idle client connection is kept.
@@ -80,7 +80,7 @@ pub struct State {
 /// If the operating system can't use the listener.
 pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
     let metrics = Data::new(Metrics::new().map_err(std::io::Error::other)?);
-    let api = Data::new(all(state.demo.is_some()));
+    let api = Data::new(all(state.demo));
     let document = Data::new(Document::of(&api));
     let keep_alive = state.keep_alive;
     let workers = std::thread::available_parallelism()?;
@@ -90,7 +90,7 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
             .app_data(Data::new(state.db))
             .app_data(Data::new(state.known_keys))
             .app_data(Data::new(state.resolver))
-            .app_data(Data::new(state.demo))
+            .app_data(Data::new(pages::Demo(state.demo)))
             .app_data(Data::new(state.webhook_secrets))
             .app_data(Data::new(state.draining))
             .app_data(metrics.clone())

@@ -12,10 +12,8 @@ use utoipa::openapi::path::ParameterIn;
 
 use super::deadline::deadline;
 use super::no_query::no_query;
-use crate::http::ApiError;
 use crate::http::auth::authenticate;
 use crate::http::endpoint::{Api, Endpoint};
-use crate::http::problems::NOT_FOUND;
 use crate::server::{health, idempotency_keys, metrics, openapi, pages, policies};
 use crate::shop::{charges, entitlements, events, orders, payments, products, refunds, webhooks};
 
@@ -72,7 +70,7 @@ pub(super) fn routes(config: &mut ServiceConfig, api: &Api) {
     config.service(
         resource("/bench/orders").route(web::post().to(orders::create_without_key).wrap(from_fn(authenticate))),
     );
-    config.default_service(web::to(nothing_here));
+    config.default_service(web::to(pages::nothing_here));
 }
 
 /// The endpoint behind the checks that come before its handler.
@@ -95,8 +93,4 @@ fn options(mut allow: Vec<&'static str>) -> Route {
     let allow = allow.join(", ");
     let answer = move || ready(HttpResponse::NoContent().insert_header((ALLOW, allow.as_str())).finish());
     web::method(Method::OPTIONS).to(answer)
-}
-
-async fn nothing_here() -> Result<HttpResponse, ApiError> {
-    Err(ApiError::new(&NOT_FOUND, "there is nothing at this path"))
 }

@@ -11,7 +11,6 @@ use idempotent_payments::gateway::webhook::Secrets;
 use idempotent_payments::gateway::{Gateway, Key, Stripe, install_tls};
 use idempotent_payments::http::auth::KnownKeys;
 use idempotent_payments::process::shutdown::ShuttingDown;
-use idempotent_payments::server::pages::Books;
 use idempotent_payments::server::{self, State};
 use idempotent_payments::shop::payments::{Payments, Resolver};
 use reqwest::header::HeaderMap;
@@ -67,16 +66,9 @@ impl App {
         Self::start_sandboxed(database, pool_size, false)
     }
 
-    /// Starts a server with the playground and with the gateway's books.
+    /// Starts a server with the demo.
     pub async fn start_with_demo() -> Self {
         Self::start_sandboxed(support::fresh_database(), 10, true)
-    }
-
-    /// Starts a server with the playground and with a gateway at this URL.
-    pub fn start_with_demo_of(gateway: &str) -> Self {
-        let key = Key::of_sandbox();
-        let books = Books::of(gateway, &key).unwrap();
-        Self::serve(support::fresh_database(), 4, Arc::new(Stripe::new(gateway, &key).unwrap()), None, Some(books))
     }
 
     fn start_sandboxed(database: String, pool_size: u32, demo: bool) -> Self {
@@ -91,7 +83,6 @@ impl App {
         let url = format!("http://{}", sandbox.addr);
         let key = Key::of_sandbox();
         let gateway = Arc::new(Stripe::new(&url, &key).unwrap());
-        let demo = demo.then(|| Books::of(&url, &key).unwrap());
         Self::serve(database, pool_size, gateway, Some(sandbox.server), demo)
     }
 
@@ -102,16 +93,10 @@ impl App {
 
     /// Like [`App::start_without_resolver`], with this many connections.
     pub fn start_alone(database: String, pool_size: u32, gateway: Arc<dyn Gateway>) -> Self {
-        Self::serve(database, pool_size, gateway, None, None)
+        Self::serve(database, pool_size, gateway, None, false)
     }
 
-    fn serve(
-        database: String,
-        pool_size: u32,
-        gateway: Arc<dyn Gateway>,
-        sandbox: Option<Server>,
-        demo: Option<Books>,
-    ) -> Self {
+    fn serve(database: String, pool_size: u32, gateway: Arc<dyn Gateway>, sandbox: Option<Server>, demo: bool) -> Self {
         let db = Db::start(&database, pool_size).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());

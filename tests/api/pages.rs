@@ -1,9 +1,8 @@
-//! The pages for people: they load nothing from other hosts, a browser caches them, and only the demo has the playground.
+//! The pages for people: they load nothing from other hosts, a browser caches them, and only the demo has the stage.
 
 use idempotent_payments::http::problems;
-use serde_json::json;
 
-use crate::app::{Answer, App, one_item, send};
+use crate::app::{Answer, App, send};
 
 /// Pages of each kind, and two of their files.
 const PAGES: [&str; 8] = [
@@ -119,73 +118,94 @@ async fn the_policies_page_has_a_row_for_each_policy() {
     for policy in idempotent_payments::server::api().policies() {
         assert!(html.contains(&format!("<code>{}</code>", policy.route)), "{} is missing", policy.route);
     }
-    // The playground links to these ids of rows and guarantees.
+    // Other pages link to these ids of rows and guarantees.
     for id in ["post-v1-charges", "post-v1-charges-id-refunds", "failures", "g1", "g8"] {
         assert!(html.contains(&format!("id=\"{id}\"")), "{id} is missing");
     }
 }
 
 #[tokio::test]
-async fn without_the_demo_the_front_page_is_small_and_there_are_no_books_and_no_sources() {
+async fn without_the_demo_the_front_page_is_small_and_there_are_no_sources() {
     let app = App::start().await;
 
     let home = page(&app, "/").await.expect(200).body;
-    for of_the_demo in ["<script", "sk_demo", ">Playground<"] {
+    for of_the_demo in ["<script", "sk_demo", "data-server", ">Break it<"] {
         assert!(!home.contains(of_the_demo), "{home}");
     }
     for link in ["/docs", "/problems", "/policies"] {
         assert!(home.contains(&format!("href=\"{link}\"")), "{home}");
     }
-    for path in ["/demo/gateway/captures?reference=x", "/source/crates/idempotency/src/lib.rs"] {
-        send(app.anonymous("GET", path)).await.expect_problem(404, "not-found");
-    }
+    send(app.anonymous("GET", "/source/crates/idempotency/src/lib.rs")).await.expect_problem(404, "not-found");
 }
 
 #[tokio::test]
-async fn the_demo_shows_the_gateways_books_of_one_call_and_nothing_else() {
+async fn a_wrong_path_is_a_page_for_a_browser_and_a_document_for_a_client() {
+    let app = App::start().await;
+
+    let lost = page(&app, "/unheard-of").await.expect(404);
+    assert_eq!(lost.header("Content-Type"), Some("text/html; charset=utf-8"));
+    assert!(lost.header("Vary").is_some_and(|names| names.split(", ").any(|name| name == "Accept")), "{lost:?}");
+    assert!(lost.body.contains("href=\"/docs\""), "{}", lost.body);
+    send(app.anonymous("GET", "/unheard-of")).await.expect_problem(404, "not-found");
+    send(app.anonymous("POST", "/unheard-of").header("Accept", BROWSER)).await.expect_problem(404, "not-found");
+}
+
+/// The names in quotes with one of these ends, for example of the modules that a module imports.
+fn named(text: &str, ends: &[&str]) -> Vec<String> {
+    let names = text.split('"').filter(|part| ends.iter().any(|end| part.ends_with(end)) && !part.contains(' '));
+    names.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_stage_is_whole_and_below_250_kb() {
     let app = App::start_with_demo().await;
-    assert!(page(&app, "/").await.expect(200).body.contains("/assets/playground/main.js"));
-    let order = app.post("/v1/orders", "order", one_item("pro-monthly", 1)).await.expect(201).json();
-    let body = json!({"order_id": order["id"], "payment_method": "pm_card_visa"});
-    let charge = app.post("/v1/charges", "charge", body).await.expect(201).json();
-    let reference = charge["reference"].as_str().unwrap();
+    let html = page(&app, "/").await.expect(200).body;
+    assert!(html.contains("<html lang=\"en\" data-server>") && html.contains(">Break it</a>"), "{html}");
 
-    let books = |path: String| send(app.anonymous("GET", &format!("/demo/gateway/{path}")));
-    let lines = books(format!("captures?reference={reference}")).await.expect(200).json();
-    assert_eq!(lines.as_array().map(Vec::len), Some(1), "{lines}");
-    assert_eq!((&lines[0]["amount"], &lines[0]["outcome"]), (&json!(4900), &json!("succeeded")));
-    assert_eq!(books("captures?reference=another".into()).await.expect(200).json(), json!([]));
-    assert_eq!(books(format!("refunds?reference={reference}")).await.expect(200).json(), json!([]));
-
-    for refused in ["captures", "captures?reference=x&limit=1", "keys?reference=x", "..%2Fcaptures?reference=x"] {
-        let status = books(refused.into()).await.status;
-        assert!((400..500).contains(&status), "{refused} is answered {status}");
-    }
-    send(app.anonymous("POST", "/demo/gateway/captures").json(&json!({}))).await.expect(405);
-}
-
-#[tokio::test]
-async fn books_that_cannot_be_read_are_a_502() {
-    let app = App::start_with_demo_of("http://127.0.0.1:1");
-
-    let answer = send(app.anonymous("GET", "/demo/gateway/captures?reference=x")).await.expect(502);
-    assert_eq!(answer.json()["type"], "about:blank");
-    assert!(!answer.body.contains("127.0.0.1"), "{answer:?}");
-}
-
-#[tokio::test]
-async fn every_file_that_the_playground_links_exists() {
-    let app = App::start_with_demo().await;
-
-    let mut files = 0;
-    for script in ["scenes.js", "details.js"] {
-        let text = page(&app, &format!("/assets/playground/{script}")).await.expect(200).body;
-        for file in text.split('"').filter(|part| part.strip_suffix(".rs").is_some()) {
-            page(&app, &format!("/source/{file}")).await.expect(200);
-            files += 1;
+    let mut files = links(&html);
+    files.retain(|file| file.starts_with("/assets/"));
+    // What an opened beat loads beside the page.
+    files.push("/assets/stage/recordings/crash-after-capture.jsonl".to_owned());
+    let mut size = html.len();
+    let mut next = 0;
+    while let Some(file) = files.get(next).cloned() {
+        next += 1;
+        let answer = page(&app, &file).await.expect(200);
+        size += answer.header("Content-Length").unwrap().parse::<usize>().unwrap();
+        if file.ends_with(".js") {
+            for module in named(&answer.body, &[".js"]) {
+                let module = format!("/assets/stage/{}", module.strip_prefix("./").unwrap());
+                if !files.contains(&module) {
+                    files.push(module);
+                }
+            }
         }
     }
-    assert!(files >= 8, "{files} links were found");
+    for file in ["state.js", "draw.js", "scale.js"] {
+        assert!(files.contains(&format!("/assets/stage/{file}")), "{files:?}");
+    }
+    assert!(size < 250_000, "{size} bytes: {files:?}");
+}
+
+#[tokio::test]
+async fn a_file_answers_head_as_it_answers_get() {
+    let app = App::start_with_demo().await;
+
+    for path in ["/", "/assets/base.css", "/assets/stage/main.js", "/docs/swagger-ui.css"] {
+        let got = page(&app, path).await.expect(200);
+        let head = send(app.anonymous("HEAD", path)).await.expect(200);
+        assert_eq!((head.body.as_str(), head.header("ETag")), ("", got.header("ETag")), "{path}");
+        assert_eq!(head.header("Content-Length"), got.header("Content-Length"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_source_has_an_anchor_for_each_line_and_nothing_else_is_a_source() {
+    let app = App::start_with_demo().await;
+
+    let source = page(&app, "/source/src/server/pages/mod.rs").await.expect(200).body;
+    assert!(source.contains("<span id=\"L1\">//! Pages for people"), "{source}");
+    assert!(source.contains("&lt;dyn ") || source.contains("&lt;Demo&gt;"), "{source}");
     for outside in [
         "Cargo.toml",
         "src/../Cargo.toml",

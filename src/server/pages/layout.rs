@@ -1,5 +1,4 @@
-//! What all pages share: the head, and the header with links to the playground, the documentation, the problems and the
-//! policies.
+//! What all pages share: the head, and the header with links to the stage, the documentation, the problems and the policies.
 
 use std::fmt::Write as _;
 
@@ -7,7 +6,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::{Books, assets};
+use super::{Demo, assets};
 
 /// Which entry of the header a page belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,16 +56,21 @@ pub fn page_with(
 }
 
 fn header(request: &HttpRequest, place: Place) -> String {
-    let demo = request.app_data::<Data<Option<Books>>>().is_some_and(|books| books.is_some());
-    let home = (Place::Home, "/", if demo { "Playground" } else { "Home" });
+    format!(
+        "<header class=\"top\"><a class=\"brand\" href=\"/\">{MARK}<span>Idempotent payments</span></a>{}</header>",
+        navigation(request, place)
+    )
+}
+
+/// The links to the pages of this server.
+pub fn navigation(request: &HttpRequest, place: Place) -> String {
+    let demo = request.app_data::<Data<Demo>>().is_some_and(|demo| demo.0);
+    let home = (Place::Home, "/", if demo { "Break it" } else { "Home" });
     let mut entries = String::new();
     for (of, path, name) in [home].into_iter().chain(ENTRIES) {
         let current = if of == place { " aria-current=\"page\"" } else { "" };
         // Writing to a string can't fail.
         let _ = write!(entries, "<li><a href=\"{path}\"{current}>{name}</a></li>");
     }
-    format!(
-        "<header class=\"top\"><a class=\"brand\" href=\"/\">{MARK}<span>Idempotent payments</span></a>\
-         <nav aria-label=\"Pages\"><ul>{entries}</ul></nav></header>"
-    )
+    format!("<nav aria-label=\"Pages\"><ul>{entries}</ul></nav>")
 }

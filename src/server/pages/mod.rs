@@ -1,29 +1,35 @@
-//! Pages for people: the playground, the interactive documentation, the problems and the policies.
+//! Pages for people: the stage, the interactive documentation, the problems and the policies.
 //!
 //! Guarantees: every page has the Content-Security-Policy of `assets.rs`, which allows nothing inline and no other host. Every
-//! page and file has an `ETag`. Without the demo, the server has no playground, no sources and no gateway's books.
+//! page and file has an `ETag`. Without the demo, the server has no stage and no sources.
 //!
-//! Not guaranteed: that `/docs` and the playground work without JavaScript.
+//! Not guaranteed: that `/docs` works without JavaScript. Without it, `/` shows a still picture and the words.
 
 mod assets;
-pub mod books;
 mod docs;
 mod layout;
 mod problems;
 
+use std::fmt::Write as _;
+
+use actix_web::http::header::{HeaderValue, VARY};
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
-pub use self::books::Books;
 use self::docs::{docs, docs_file};
-use self::layout::{Place, page};
-use self::problems::{problem, problem_list};
+use self::layout::{Place, navigation, page, page_with};
+use self::problems::{problem, problem_list, wants_html};
 use super::table::{anchor, escape, inline};
 use crate::http::ApiError;
 use crate::http::endpoint::{self, Api, Endpoint};
 use crate::http::problems::NOT_FOUND;
 
-/// Only the demo has the gateway's books, and the sources to which the playground links.
+/// Whether the server has the demo: the stage, and the sources to which the stage links.
+#[derive(Clone, Copy, Debug)]
+pub struct Demo(pub bool);
+
+/// Only the demo has the sources.
 pub(super) fn endpoints(demo: bool) -> Vec<Endpoint> {
     let mut pages = vec![
         endpoint::page("/", home),
@@ -37,24 +43,39 @@ pub(super) fn endpoints(demo: bool) -> Vec<Endpoint> {
         endpoint::page("/assets/{file:.*}", asset),
     ];
     if demo {
-        pages.push(endpoint::page("/demo/gateway/{book}", books::read));
         pages.push(endpoint::page("/source/{file:.*}", source));
     }
     pages
 }
 
-/// The playground. Without the demo, a small page.
-async fn home(request: HttpRequest, demo: Data<Option<Books>>) -> Result<HttpResponse, ApiError> {
-    let (title, file, head) = if demo.is_some() {
-        ("Playground", "playground.html", PLAYGROUND_HEAD)
-    } else {
-        ("Idempotent payments", "home.html", "")
-    };
-    Ok(page(&request, Place::Home, title, head, &assets::text(file)?))
+/// The stage. Without the demo, a small page.
+async fn home(request: HttpRequest, demo: Data<Demo>) -> Result<HttpResponse, ApiError> {
+    if !demo.0 {
+        return Ok(page(&request, Place::Home, "Idempotent payments", "", &assets::text("home.html")?));
+    }
+    // The file is a whole page with relative links, so that it works as a plain file on any host, at `stage/` of a copy of
+    // `assets`. Here it stands at `/`, has the server's other pages, and may run.
+    let html = assets::text("stage/index.html")?
+        .replacen("<html lang=\"en\">", "<html lang=\"en\" data-server>", 1)
+        .replacen("<!--pages-->", &navigation(&request, Place::Home), 1)
+        .replace("href=\"./\"", "href=\"/\"")
+        .replace("=\"../", "=\"/assets/")
+        .replace("=\"./", "=\"/assets/stage/");
+    Ok(assets::answer(&request, "text/html; charset=utf-8", html.into_bytes()))
 }
 
-const PLAYGROUND_HEAD: &str = "<link rel=\"stylesheet\" href=\"/assets/playground.css\">\
-     <script type=\"module\" src=\"/assets/playground/main.js\"></script>";
+/// For a path where nothing is: a page for a browser, a problem document for another client.
+pub(super) async fn nothing_here(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    if !wants_html(&request) || !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Err(ApiError::new(&NOT_FOUND, "there is nothing at this path"));
+    }
+    let main = "<main id=\"main\" class=\"page\"><p class=\"eyebrow\">404</p><h1>There is nothing here</h1>\
+         <p class=\"lead\">The address may be mistyped. <a href=\"/\">The front page</a> and <a href=\"/docs\">the API docs</a> \
+         lead to everything that is there.</p></main>";
+    let mut response = page_with(&request, StatusCode::NOT_FOUND, Place::Elsewhere, "Nothing here", "", main);
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    Ok(response)
+}
 
 /// The same for a person as `GET /v1/policies` for a program.
 async fn policies(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, ApiError> {
@@ -71,10 +92,14 @@ async fn asset(request: HttpRequest, file: Path<String>) -> Result<HttpResponse,
 async fn source(request: HttpRequest, file: Path<String>) -> Result<HttpResponse, ApiError> {
     let text = assets::source(&file).ok_or_else(|| ApiError::new(&NOT_FOUND, "there is no such source file"))?;
     let name = escape(&file);
+    let mut lines = String::new();
+    for (number, line) in text.lines().enumerate() {
+        // Writing to a string can't fail.
+        let _ = writeln!(lines, "<span id=\"L{}\">{}</span>", number + 1, escape(line));
+    }
     let main = format!(
         "<main id=\"main\" class=\"page wide\"><p class=\"eyebrow\">Source</p><h1 class=\"path\">{name}</h1>\
-         <pre class=\"source\" tabindex=\"0\"><code>{}</code></pre></main>",
-        escape(&text)
+         <pre class=\"source\" tabindex=\"0\"><code>{lines}</code></pre></main>"
     );
     Ok(page(&request, Place::Elsewhere, &name, "", &main))
 }

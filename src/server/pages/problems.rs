@@ -49,7 +49,7 @@ pub async fn problem(request: HttpRequest, slug: Path<String>, api: Data<Api>) -
 }
 
 /// Whether the client is a browser. Browsers accept `text/html`. API clients accept JSON, or name nothing.
-fn wants_html(request: &HttpRequest) -> bool {
+pub fn wants_html(request: &HttpRequest) -> bool {
     request.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok()).any(|value| value.contains("text/html"))
 }
 

@@ -1,0 +1,100 @@
+// The eight beats, the settings of a run, and how the page's address names them.
+
+export const DEFAULTS = {
+  clicks: 1, spacing_ms: 200, key: "purchase", replicas: 1, gateway: "fast", record: "same", kill: null, drop: null, guess: null,
+};
+
+/** In the order of the links of `index.html`. Each beat has a recording of the same name, except the last. */
+export const BEATS = [
+  { name: "no-key", settings: { clicks: 2, key: "click" } },
+  { name: "one-key", settings: { drop: "reply" } },
+  { name: "ten-clicks", settings: { clicks: 10, spacing_ms: 0 } },
+  { name: "crash-before-commit", settings: { kill: { at: "before-commit-1", replica: "a" } } },
+  { name: "crash-after-capture", settings: { kill: { at: "after-call", replica: "a" } } },
+  { name: "two-replicas", settings: { clicks: 2, replicas: 2, spacing_ms: 0 } },
+  { name: "record-apart", settings: { record: "apart", kill: { at: "after-commit-2", replica: "a" } } },
+  { name: "your-turn", settings: {}, recording: "one-key" },
+];
+
+export const recordingOf = (beat) => beat.recording ?? beat.name;
+
+/** The places that can break, in the order in which a charge passes them: steps of the work, and what may happen between two. */
+export const KILLS = [
+  "before-claim", "after-claim", "before-commit-1", "after-commit-1", "before-call", "after-call", "before-commit-2", "after-commit-2",
+  "before-answer",
+];
+export const DROPS = ["request", "reply", "call", "answer"];
+
+const CHOICES = {
+  clicks: Array.from({ length: 10 }, (_, index) => String(index + 1)),
+  key: ["purchase", "click"],
+  replicas: ["1", "2"],
+  gateway: ["fast", "slow", "lost-reply", "decline"],
+  record: ["same", "apart"],
+  drop: DROPS,
+};
+
+/** `clicks=1&kill=after-call`: what differs from the defaults, and always the clicks, so that it is no name of a beat. */
+export function linkOf(settings) {
+  const parts = new URLSearchParams({ clicks: settings.clicks });
+  for (const name of ["key", "replicas", "gateway", "record", "drop"]) {
+    if (settings[name] !== DEFAULTS[name]) parts.set(name, settings[name]);
+  }
+  if (settings.spacing_ms !== DEFAULTS.spacing_ms && settings.clicks > 1) parts.set("spacing", settings.spacing_ms);
+  if (settings.kill) {
+    parts.set("kill", settings.kill.at);
+    if (settings.kill.replica === "b") parts.set("replica", "b");
+  }
+  return parts.toString();
+}
+
+/** Reads an address. Whatever it does not understand stays at its default. `null`: the address names nothing. */
+export function read(hash) {
+  const text = hash.replace(/^#/, "");
+  const beat = BEATS.findIndex(({ name }) => name === text);
+  if (beat >= 0) return { beat, settings: { ...DEFAULTS, ...BEATS[beat].settings } };
+  const parts = new URLSearchParams(text);
+  if (!parts.has("clicks") && !parts.has("kill") && !parts.has("drop")) return null;
+  const settings = { ...DEFAULTS };
+  for (const [name, choices] of Object.entries(CHOICES)) {
+    const value = parts.get(name);
+    if (choices.includes(value)) settings[name] = ["clicks", "replicas"].includes(name) ? Number(value) : value;
+  }
+  const spacing = Number(parts.get("spacing") ?? DEFAULTS.spacing_ms);
+  if (Number.isInteger(spacing) && spacing >= 0 && spacing <= 2000) settings.spacing_ms = spacing;
+  if (KILLS.includes(parts.get("kill"))) {
+    settings.kill = { at: parts.get("kill"), replica: parts.get("replica") === "b" && settings.replicas === 2 ? "b" : "a" };
+  }
+  return { beat: BEATS.length - 1, settings };
+}
+
+/** The beat whose run has these settings, so that a link can be shown from a recording. */
+export const beatOf = (settings) => BEATS.find((beat) => !beat.recording && linkOf({ ...DEFAULTS, ...beat.settings }) === linkOf(settings));
+
+/** The purchase of a run as a script for a terminal. It sends Pay as often as the run does, and a retry after it. */
+export function curlOf(settings, base) {
+  const perClick = settings.key === "click";
+  const order = `order() {
+  curl -s "$api/v1/orders" -H "$auth" -H "$json" -H "Idempotency-Key: $(uuidgen)" \\
+    -d '{"customer":"ada","items":[{"sku":"pro-monthly","quantity":1}]}' | sed 's/.*"id":"\\([^"]*\\)".*/\\1/'
+}`;
+  const pay = `pay() { # order, key
+  curl -si "$api/v1/charges" -H "$auth" -H "$json" -H "Idempotency-Key: $2" \\
+    -d "{\\"order_id\\":\\"$1\\",\\"payment_method\\":\\"${METHODS[settings.gateway]}\\"}"
+  echo
+}`;
+  const clicks = settings.clicks > 1 ? settings.clicks : 2;
+  const body = perClick
+    ? `for click in $(seq ${clicks}); do pay "$(order)" "$(uuidgen)"; done`
+    : `order=$(order) key=$(uuidgen)\nfor click in $(seq ${clicks}); do pay "$order" "$key"; done # one charge, the same bytes`;
+  return `#!/bin/sh
+# The purchase of this run with curl. Needs uuidgen.
+api=${base} auth='Authorization: Bearer sk_demo_acme' json='Content-Type: application/json'
+${order}
+${pay}
+${body}
+curl -s "$api/v1/charges?limit=${perClick ? clicks : 1}" -H "$auth"
+`;
+}
+
+const METHODS = { fast: "pm_card_visa", slow: "pm_card_slow", "lost-reply": "pm_card_lost_reply", decline: "pm_card_visa_chargeDeclined" };

@@ -1,0 +1,140 @@
+// The lane of PostgreSQL: a transaction is a box with a lock and its rows. The rows are dashed until COMMIT.
+
+import { arrow, label, point, rectangle } from "./geometry.js";
+
+const HEAD = 23;
+const CHIP = 19;
+const NARROW = 40;
+
+/** An advance of the monospaced face at 10.5 px. */
+const LETTER = 6.35;
+
+const LOCK = { closed: "M2 5.6V3.6a3 3 0 0 1 6 0V5.6", open: "M7.6 5.6V2.6a3 3 0 0 1 6 0V4.2" };
+
+const cut = (text, width) => {
+  const room = Math.max(Math.floor(width / LETTER), 1);
+  return text.length <= room ? text : `${text.slice(0, Math.max(room - 1, 1))}…`;
+};
+
+/** Gives each transaction with rows a slot, so that two boxes at one time stand beside each other. */
+export function slotsOf(transactions, place) {
+  const slots = new Map();
+  const ends = [];
+  for (const one of transactions) {
+    if (one.rows.length === 0) continue;
+    const from = place[one.from];
+    let slot = ends.findIndex((end) => end <= from);
+    if (slot < 0) slot = ends.length;
+    ends[slot] = one.to === null ? Infinity : place[one.to];
+    slots.set(one.from, slot);
+  }
+  return { slots, count: Math.max(ends.length, 1) };
+}
+
+/** The name of the COMMIT: the first one stores the 202, the second one the final reply. */
+function commitOf(rows) {
+  const record = rows.find(({ group }) => group === "records");
+  if (!record || record.id.startsWith("demo.")) return "COMMIT";
+  return record.after === "202" || record.label.includes("202") ? "COMMIT 1" : "COMMIT 2";
+}
+
+/** The resolver's transaction locks rows. Its record says which key it works for. */
+const keyOf = (rows) => rows.find(({ group }) => group === "records")?.id.split(":").at(-1);
+
+const lock = (x, y, open) => ({
+  key: "lock", tag: "g", attributes: { class: open ? "lock open" : "lock", transform: `translate(${x} ${y})` },
+  children: [
+    { key: "shackle", tag: "path", attributes: { class: "shackle", d: open ? LOCK.open : LOCK.closed } },
+    { key: "body", tag: "rect", attributes: { class: "body", x: 0, y: 5.2, width: 10, height: 7.6, rx: 1.6 } },
+  ],
+});
+
+const chip = (key, { x, y, width, height }, text, kind = "") => ({
+  key, tag: "g", attributes: { class: `chip ${kind}` },
+  children: [
+    { key: "rect", tag: "rect", attributes: { x, y, width, height, rx: 3.5 } },
+    { key: "text", tag: "text", attributes: { x: x + 7, y: y + height / 2 + 3.7 }, text: cut(text, width - 12) },
+  ],
+});
+
+/** A transaction with rows. `whole` is the same transaction at the end of the run. */
+function box(view, place, one, whole, key, slot, count, now) {
+  const from = place[one.from];
+  const to = Math.max(whole?.to === null || whole?.to === undefined ? now : place[whole.to], from + NARROW);
+  const size = (view.pg.to - view.pg.from) / count;
+  const area = rectangle(view, from, to, view.pg.from + slot * size, view.pg.from + (slot + 1) * size - (count > 1 ? 5 : 0));
+  const expected = whole?.rows.length ?? one.rows.length;
+  const foot = view.down ? 17 : 0;
+  if (!view.down && count === 1) area.height = Math.min(area.height, HEAD + 5 + expected * CHIP);
+  const { x, y, width, height } = area;
+  const free = height - HEAD - 5 - foot;
+  const fits = Math.max(Math.floor(free / 12), 1);
+  const step = Math.min(CHIP, free / Math.min(expected, fits));
+  const shown = one.rows.slice(-fits);
+  const locked = one.lock !== null;
+  const children = [{ key: "frame", tag: "rect", attributes: { class: "frame", x, y, width, height, rx: 6 } }];
+  if (locked) {
+    children.push(lock(x + 8, y + 5, one.state !== "open"));
+    const title = one.key ?? keyOf(one.rows) ?? "row locks";
+    children.push({ key: "key", tag: "text", attributes: { class: "key", x: x + 27, y: y + 16 }, text: cut(title, width - 32) });
+  } else if (one.rows.some(({ id }) => id.startsWith("demo."))) {
+    children.push({ key: "key", tag: "text", attributes: { class: "key none", x: x + 9, y: y + 16 }, text: "no lock on the key" });
+  }
+  shown.forEach((row, index) => {
+    const bounds = { x: x + 7, y: y + HEAD + index * step, width: width - 14, height: Math.max(step - 2.5, 9.5) };
+    children.push(chip(`row${row.id}`, bounds, row.label.replace(/^external call (?=\w)/, "call "), row.group));
+  });
+  const words = { open: "nobody else sees it", committed: commitOf(one.rows), dissolved: "rolled back: nothing stays" }[one.state];
+  const place_ = { x: x + width / 2, y: view.down ? y + height - 6 : y + height + 15, "text-anchor": "middle" };
+  children.push({ key: "foot", tag: "text", attributes: { class: "foot", ...place_ }, text: view.down ? cut(words, width + 10) : words });
+  return { key, tag: "g", attributes: { class: `tx ${one.state}` }, children };
+}
+
+const MET = {
+  theirs: () => ["locked:", "wait"],
+  record: ({ provisional }) => (provisional ? ["record: 202", "not final yet"] : ["record found", "same bytes"]),
+};
+
+/** A transaction, or a single read, that met the closed lock or a record. */
+function meeting(view, place, one, key, isBusy, beside) {
+  const words = MET[one.lock]?.(one);
+  if (!words) return null;
+  const at = place[one.metAt ?? one.from];
+  if (isBusy) return label(view, key, "met", at, view.pg.from, words[0], view.down ? { dx: 4, dy: 3, anchor: "start" } : { dy: -5 });
+  const [x, y] = point(view, at, view.pg.from);
+  const corner = view.down ? { x: x + 2, y: y - 17 } : { x: Math.max(x - 44, beside), y: y + 12 };
+  const text = (index) => ({
+    key: `text${index}`, tag: "text", attributes: { x: corner.x + 44, y: corner.y + 14 + index * 13, "text-anchor": "middle" }, text: words[index],
+  });
+  const rect = { key: "rect", tag: "rect", attributes: { ...corner, width: 88, height: 34, rx: 5 } };
+  return { key, tag: "g", attributes: { class: `pill ${one.lock}` }, children: [rect, text(0), text(1)] };
+}
+
+/** All transactions so far. */
+export function transactions(view, place, state, last, now, crowded) {
+  const { slots, count } = slotsOf(last.transactions, place);
+  const busyAt = (at, self) =>
+    last.transactions.some((other) => other !== self && other.rows.length > 0 && other.from <= at && (other.to ?? Infinity) >= at);
+  let pill = -Infinity;
+  return state.transactions.flatMap((one) => {
+    const key = `tx${one.from}`;
+    const whole = last.transactions.find(({ from }) => from === one.from);
+    const api = view.lanes[one.replica] + 8;
+    const from = place[one.from];
+    if (whole?.rows.length > 0) {
+      const slot = slots.get(one.from) ?? 0;
+      const top = view.pg.from + (slot * (view.pg.to - view.pg.from)) / count;
+      const begin = arrow(view, `begin${one.from}`, "own", [from + 5, api], [from + 5, top - 2]);
+      return [begin, box(view, place, one, whole, key, slot, count, now)];
+    }
+    const at = place[one.metAt ?? one.from];
+    const before = last.transactions.filter(({ rows, to }) => rows.length > 0 && to !== null && to <= (one.metAt ?? one.from));
+    const beside = Math.max(...before.map(({ to }) => place[to] + 5), 0);
+    const found = meeting(view, place, one, key, busyAt(one.metAt ?? one.from, whole), Math.min(beside, at - 8));
+    if (!found) return [];
+    const ask = arrow(view, `ask${one.from}`, "own quiet", [at, api], [at, view.pg.from + (found.tag === "g" ? 10 : -16)]);
+    if (crowded && at - pill < 92) return [ask];
+    pill = at;
+    return [ask, found];
+  });
+}

@@ -1,0 +1,75 @@
+// The buttons on the stage that break a run: a bolt at each kill point that the run passes, a cross on each kind of arrow.
+
+import { icon, make, byId } from "./dom.js";
+import { point } from "./geometry.js";
+import { pointInWords } from "./words.js";
+
+/** Buttons are 24 px wide, so their middles are at least this far apart. */
+const APART = 25;
+
+const CROSS_WORDS = {
+  request: "Drop the request", reply: "Drop the server's reply", call: "Drop the call to the gateway", answer: "Drop the gateway's answer",
+};
+
+/** Moves places apart, keeping their order and staying in the picture. */
+function spread(places, from, to) {
+  const moved = [...places];
+  for (let index = 1; index < moved.length; index += 1) moved[index] = Math.max(moved[index], moved[index - 1] + APART);
+  let limit = to;
+  for (let index = moved.length - 1; index >= 0; index -= 1) {
+    moved[index] = Math.max(Math.min(moved[index], limit), from);
+    limit = moved[index] - APART;
+  }
+  return moved;
+}
+
+function bolts(last, scale, view) {
+  const first = new Map();
+  for (const step of last.steps) if (!first.has(step.point) && (step.replica === "a" || view.replicas === 2)) first.set(step.point, step);
+  const byReplica = Map.groupBy ? Map.groupBy([...first.values()], ({ replica }) => replica) : new Map([["a", [...first.values()]]]);
+  return [...byReplica].flatMap(([replica, steps]) => {
+    const places = spread(steps.map(({ at }) => scale.place[at]), view.start + 8, Math.max(scale.end, view.start + steps.length * APART));
+    return steps.map((step, index) => ({ kind: "bolt", name: step.point, replica, u: places[index], v: view.lanes[replica] }));
+  });
+}
+
+const between = (scale, from, to) => (scale.place[from] + scale.place[to]) / 2;
+
+function crosses(last, scale, view) {
+  const found = [];
+  const tries = [...last.requests.values()].flat();
+  const api = view.lanes.a;
+  const first = tries.find(({ number, receivedAt }) => number === 1 && receivedAt !== null);
+  if (first) found.push({ kind: "cross", name: "request", u: between(scale, first.sentAt, first.receivedAt), v: (view.lanes.client + api) / 2 });
+  const answered = tries.find(({ answeredAt, replica }) => answeredAt !== null && replica === "a");
+  if (answered) found.push({ kind: "cross", name: "reply", u: scale.place[answered.answeredAt] - 8, v: (view.lanes.client + api) / 2 });
+  const call = last.calls.find(({ gateway, kind }) => gateway && kind !== "look_up");
+  if (call) found.push({ kind: "cross", name: "call", u: between(scale, call.at, call.gateway.at), v: view.pg.from + (view.pg.to - view.pg.from) * 0.4 });
+  const back = last.calls.find(({ gateway, replyAt }) => gateway && replyAt !== null);
+  if (back) found.push({ kind: "cross", name: "answer", u: between(scale, back.gateway.at, back.replyAt), v: view.pg.from + (view.pg.to - view.pg.from) * 0.72 });
+  return found;
+}
+
+/** Draws the buttons. `broke({kill} or {drop})` is called by a press. */
+export function drawBreaks({ last, scale, view, settings, usable }, broke) {
+  const box = byId("breaks");
+  const found = usable ? [...bolts(last, scale, view), ...crosses(last, scale, view)] : [];
+  const wanted = found.map(({ kind, name, replica, u, v }) => ({ id: `${kind}-${replica ?? ""}${name}`, kind, name, replica, u, v }));
+  const known = new Map(Array.from(box.children, (button) => [button.dataset.id, button]));
+  const buttons = wanted.map(({ id, kind, name, replica, u, v }) => {
+    const button = known.get(id) ?? build(id, kind, name, replica, broke);
+    const isSet = kind === "bolt" ? settings.kill?.at === name && settings.kill.replica === replica : settings.drop === name;
+    button.classList.toggle("hit", isSet);
+    button.setAttribute("aria-pressed", isSet);
+    const [x, y] = point(view, u, v);
+    button.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
+    return button;
+  });
+  if (buttons.length !== box.children.length || buttons.some((button, index) => box.children[index] !== button)) box.replaceChildren(...buttons);
+}
+
+function build(id, kind, name, replica, broke) {
+  const words = kind === "bolt" ? `Kill ${replica === "b" ? "replica B" : "the process"} ${pointInWords(name)}` : CROSS_WORDS[name];
+  const press = () => broke(kind === "bolt" ? { kill: { at: name, replica } } : { drop: name });
+  return make("button", { type: "button", class: kind, "data-id": id, title: words, "aria-label": words, onclick: press }, icon(kind));
+}

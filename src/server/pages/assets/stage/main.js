@@ -1,0 +1,333 @@
+// The page: which run is shown, the visitor's settings, and runs on this server.
+
+import { BEATS, DEFAULTS, beatOf, curlOf, linkOf, read, recordingOf } from "./beats.js";
+import { byId, icon, make, memory, say, svg } from "./dom.js";
+import { Refused, back, recording, run } from "./live.js";
+import { Player } from "./player.js";
+import { count, drawMap, drawScore } from "./score.js";
+import { Show } from "./show.js";
+import { codeOf } from "./told.js";
+import { dropInWords, pointInWords, verdict } from "./words.js";
+
+const root = document.documentElement;
+/** The server marks the page. On a static host there are only recordings. */
+const hasServer = root.hasAttribute("data-server");
+
+const player = new Player(changed);
+const show = new Show(player, broke);
+const form = byId("settings");
+const seen = new Set(memory.get("seen") ?? []);
+
+let beat = 0;
+let chosen = { ...DEFAULTS };
+let shown = { ...DEFAULTS };
+/** A live run whose end was not counted yet, with the guess. */
+let open = null;
+let running = false;
+let gone = false;
+/** Each load of a run has a number, so that a late answer does not replace a newer run. */
+let load = 0;
+
+function changed(reason) {
+  show.render(reason);
+  const button = byId("play");
+  const playing = player.playing ? "Pause" : "Play";
+  if (button.getAttribute("aria-label") !== playing) {
+    button.setAttribute("aria-label", playing);
+    button.replaceChildren(icon(player.playing ? "pause" : "play"));
+  }
+  if (player.atEnd && !running) ended();
+}
+
+/** The last step was reached: the run counts, and the guess is compared. */
+function ended() {
+  if (BEATS[beat].name !== "your-turn" || open) seenBeat();
+  const last = show.last;
+  if (!open || !last?.end) return;
+  const { settings } = open;
+  open = null;
+  count(settings, last.end);
+  drawPlaces();
+  const { guess } = settings;
+  if (guess === null) return;
+  const right = Math.min(last.end.charged, 2) === guess;
+  byId("guess").querySelectorAll(".answers label").forEach((label) => {
+    const picked = label.firstElementChild.checked;
+    label.classList.toggle("right-guess", picked && right);
+    label.classList.toggle("wrong-guess", picked && !right);
+  });
+  say(byId("guess-what"), right ? "You guessed it." : "It went otherwise.");
+  say(byId("live"), `${verdict(last.end, last)} ${right ? "You guessed it." : "You guessed otherwise."}`);
+}
+
+function seenBeat() {
+  if (seen.has(beat)) return;
+  seen.add(beat);
+  memory.set("seen", [...seen]);
+  drawBeats();
+}
+
+function drawBeats() {
+  const list = byId("beats");
+  const told = root.classList.contains("told");
+  Array.from(list.querySelectorAll("a"), (link, index) => {
+    if (told && index === beat) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+    if (seen.has(index) && !link.querySelector(".done")) link.append(svg("svg", { class: "done", viewBox: "0 0 12 10", "aria-hidden": "true" }, svg("path", { d: "M1.5 5.2l3 3L10.5 1.6" })), make("span", { class: "away-from-eyes" }, "(seen)"));
+  });
+  if (told) list.children[beat]?.scrollIntoView({ block: "nearest", inline: "nearest" });
+}
+
+/** The address says what is shown. Without anything, it is the opening. */
+async function route() {
+  const found = read(location.hash);
+  const isOpening = found === null;
+  root.classList.toggle("told", !isOpening);
+  byId("opening").classList.toggle("plays", isOpening);
+  if (isOpening) {
+    player.stop();
+    return drawBeats();
+  }
+  if (running && linkOf(found.settings) === linkOf(shown)) return drawBeats();
+  beat = found.beat;
+  choose(found.settings);
+  drawBeats();
+  const known = BEATS[beat].recording ? beatOf(found.settings) : BEATS[beat];
+  return playRecording(known ? recordingOf(known) : recordingOf(BEATS[beat]));
+}
+
+async function playRecording(name) {
+  const number = (load += 1);
+  settle();
+  try {
+    const events = await recording(name);
+    if (number !== load) return;
+    shown = { ...DEFAULTS, ...events[0]?.settings };
+    show.load(events);
+    label("a recorded run");
+    player.play();
+  } catch (error) {
+    if (number === load) notice(`The recording can't be loaded: ${error.message}. Try again in a while.`);
+  }
+}
+
+function label(how) {
+  say(byId("recorded"), hasServer ? how : `${how}: ${inWords(shown)}`);
+}
+
+function inWords(settings) {
+  const words = [settings.clicks === 1 ? "one click" : `${settings.clicks} clicks`, settings.key === "click" ? "a new key each" : "one key"];
+  if (settings.replicas === 2) words.push("two replicas");
+  if (settings.record === "apart") words.push("the record apart");
+  if (settings.drop) words.push(`the ${settings.drop} is lost`);
+  if (settings.kill) words.push(`killed ${pointInWords(settings.kill.at)}`);
+  return words.join(", ");
+}
+
+/** A live run that is left before its end counts all the same. */
+function settle() {
+  if (!open || running) return;
+  if (show.last?.end) count(open.settings, show.last.end);
+  open = null;
+}
+
+/** Puts settings into the form. */
+function choose(settings) {
+  chosen = { ...settings, guess: null };
+  for (const select of form.querySelectorAll("select")) select.value = String(chosen[select.name]);
+  form.classList.toggle("many", chosen.clicks > 1);
+  const mend = byId("mend");
+  mend.hidden = !chosen.kill && !chosen.drop;
+  if (chosen.kill) say(mend, `kill: ${chosen.kill.at}${chosen.kill.replica === "b" ? " of B" : ""} ×`);
+  if (chosen.drop) say(mend, `lost: ${chosen.drop} ×`);
+  mend.setAttribute("aria-label", `${mend.textContent.replace(/ ×$/, "")}. Take this away`);
+  const breaks = chosen.kill ? `The process is killed ${pointInWords(chosen.kill.at)}.` : chosen.drop ? dropInWords(chosen.drop).split(". ")[0].replace(/\.?$/, ".") : "Your guess first.";
+  say(byId("guess-what"), breaks);
+  root.classList.toggle("tuning", BEATS[beat].name === "your-turn");
+  byId("guess").querySelectorAll(".answers label").forEach((one) => one.classList.remove("right-guess", "wrong-guess"));
+}
+
+/** A bolt, a cross or a place of the map was pressed. */
+function broke({ kill = null, drop = null }) {
+  choose({ ...chosen, kill, drop, replicas: kill?.replica === "b" ? 2 : chosen.replicas });
+  start();
+}
+
+async function start() {
+  if (running || gone) return;
+  running = true;
+  settle();
+  const guess = byId("guess").querySelector("input:checked");
+  const settings = { ...chosen, guess: guess ? Number(guess.value) : null };
+  shown = settings;
+  load += 1;
+  beat = BEATS.indexOf(beatOf(settings) ?? BEATS.at(-1));
+  const address = beatOf(settings) ? BEATS[beat].name : linkOf(settings);
+  if (location.hash !== `#${address}`) history.pushState(null, "", `#${address}`);
+  root.classList.add("told");
+  choose(settings);
+  drawBeats();
+  const events = [];
+  let begun = false;
+  let waiting = false;
+  const grow = () => {
+    waiting = false;
+    if (!begun && events.some(({ what }) => what === "sent")) {
+      begun = true;
+      open = { settings };
+      show.load([...events], true);
+      label("runs right now, on this server");
+      player.play();
+    } else if (begun) show.grow([...events], running);
+  };
+  busy(true);
+  try {
+    await run(settings, (event) => {
+      events.push(event);
+      if (!waiting) requestAnimationFrame(grow);
+      waiting = true;
+    });
+    running = false;
+    grow();
+    label("run just now, on this server");
+    notice("");
+  } catch (error) {
+    running = false;
+    if (begun) grow();
+    if (error instanceof Refused) notice(error.message);
+    else away();
+  }
+  busy(false);
+  changed("state");
+}
+
+function busy(is) {
+  const button = byId("run");
+  button.setAttribute("aria-disabled", String(is || gone));
+  say(button, is ? "Running …" : "Run it now");
+}
+
+/** Says that the server is gone, and goes on when it is back. */
+async function away() {
+  gone = true;
+  usable();
+  notice("The server does not answer. What you see was recorded before. The page goes on when the server is back.");
+  await back();
+  gone = false;
+  usable();
+  notice("The server is back. Run it again.");
+  setTimeout(() => notice(""), 6_000);
+}
+
+function usable() {
+  show.usable = hasServer && !gone && Boolean(show.stage);
+  busy(running);
+  show.drawBreaks();
+  drawPlaces();
+}
+
+const drawPlaces = () => drawMap(show.usable, (what) => {
+  broke(what);
+  byId("body").scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+});
+
+function notice(text) {
+  say(byId("notice"), text);
+  byId("notice").hidden = text === "";
+}
+
+/** The link to the code of a step, if the server or the recordings say where it is. */
+show.code = (event, state) => {
+  const { code = {}, source = null } = show.stage ?? {};
+  const place = code[codeOf(event, state)];
+  const element = byId("code");
+  if (!place) return element.replaceChildren();
+  const [path, line] = place.split(":");
+  const href = hasServer ? `/source/${path}#L${line}` : source ? `${source}/${path}#L${line}` : null;
+  return element.replaceChildren("The code of this step: ", href ? make("a", { href }, place) : make("code", {}, place));
+};
+
+async function learn() {
+  try {
+    const answer = await fetch(hasServer ? "/demo/stage" : new URL("./recordings/stage.json", import.meta.url), { signal: AbortSignal.timeout(10_000) });
+    if (answer.ok) show.stage = await answer.json();
+  } catch {
+    if (hasServer) return away();
+  }
+  return undefined;
+}
+
+async function copy(text, button, title) {
+  try {
+    await navigator.clipboard.writeText(text);
+    const words = button.textContent;
+    say(button, "Copied");
+    setTimeout(() => say(button, words), 1_500);
+  } catch {
+    dialog(title, text);
+  }
+}
+
+function dialog(title, text) {
+  say(byId("script-title"), title);
+  say(byId("script-text"), text);
+  byId("script").showModal();
+}
+
+const link = () => `${location.href.split("#")[0]}#${beatOf(chosen)?.name ?? linkOf(chosen)}`;
+
+function listen() {
+  byId("play").addEventListener("click", () => player.toggle());
+  byId("first").addEventListener("click", () => player.go(0));
+  byId("back").addEventListener("click", () => player.go(player.step - 1));
+  byId("on").addEventListener("click", () => player.go(player.step + 1));
+  byId("scrub").addEventListener("input", (input) => player.go(Number(input.target.value)));
+  document.querySelectorAll("[name=pace]").forEach((radio) => radio.addEventListener("change", () => {
+    player.pace = Number(radio.value);
+    show.render("frame");
+  }));
+  form.addEventListener("change", ({ target }) => {
+    const value = ["clicks", "replicas", "spacing_ms"].includes(target.name) ? Number(target.value) : target.value;
+    const next = { ...chosen, [target.name]: value };
+    if (next.replicas === 1 && next.kill?.replica === "b") next.kill = { ...next.kill, replica: "a" };
+    choose(next);
+  });
+  form.addEventListener("submit", (submit) => submit.preventDefault());
+  byId("mend").addEventListener("click", () => {
+    choose({ ...chosen, kill: null, drop: null });
+    form.querySelector("select").focus();
+  });
+  byId("guess").addEventListener("submit", (submit) => {
+    submit.preventDefault();
+    start();
+  });
+  byId("start").addEventListener("click", () => {
+    location.hash = BEATS[0].name;
+    byId("beats").querySelector("a").focus();
+  });
+  byId("copy-link").addEventListener("click", ({ target }) => copy(link(), target, "The link to this run"));
+  byId("copy-curl").addEventListener("click", () => dialog("This purchase with curl", curlOf(chosen, location.origin)));
+  byId("copy-script").addEventListener("click", ({ target }) => copy(byId("script-text").textContent, target, ""));
+  addEventListener("hashchange", route);
+  addEventListener("keydown", (key) => {
+    const inControl = key.target.closest?.("button, a, input, select, dialog, summary");
+    if (key.key !== " " || inControl || key.ctrlKey || key.metaKey || key.altKey) return;
+    key.preventDefault();
+    if (root.classList.contains("told")) player.toggle();
+    else replayOpening();
+  });
+}
+
+function replayOpening() {
+  const opening = byId("opening");
+  opening.classList.remove("plays");
+  void opening.offsetWidth;
+  opening.classList.add("plays");
+}
+
+if (hasServer) say(byId("claim"), "Every run is real: this server, its PostgreSQL, and the books of the gateway. Break it where you like.");
+drawScore();
+listen();
+route();
+await learn();
+usable();

@@ -1,0 +1,165 @@
+// Shows a run: the drawing, the sentence, the SQL, the panel, the list of steps. It holds what follows from the events.
+
+import { drawBreaks } from "./breaks.js";
+import { byId, make, say, sync } from "./dom.js";
+import { draw } from "./draw.js";
+import { extentOf, viewOf } from "./geometry.js";
+import { milliseconds, scaleOf, stay, stepsOf } from "./scale.js";
+import { stateAfter } from "./state.js";
+import { told } from "./told.js";
+import { drawTruth } from "./truth.js";
+import { sentence } from "./words.js";
+
+const phone = matchMedia("(max-width: 43.99rem)");
+
+/** How much of the picture stays ahead of the cursor on a phone. */
+const AHEAD = 0.62;
+
+export class Show {
+  events = [];
+  steps = [];
+  #expected = null;
+  #step = -1;
+  #states = [];
+
+  constructor(player, broke) {
+    this.player = player;
+    this.broke = broke;
+    new ResizeObserver(() => this.layout()).observe(byId("viewport"));
+    byId("steps").addEventListener("click", (click) => {
+      const button = click.target.closest("button");
+      if (button) player.go(Number(button.dataset.step));
+    });
+  }
+
+  /** A new run. A live one grows; the run before it says how long it may become, so that its beginning stays in place. */
+  load(events, growing = false) {
+    this.#expected = growing ? (this.scale?.needs ?? null) : null;
+    this.#step = -1;
+    byId("viewport").scrollTop = 0;
+    this.player.load(events, growing);
+    this.grow(events, growing);
+    this.render("step");
+  }
+
+  /** After more events. The list is the show's own: it does not grow by itself. */
+  grow(events, growing) {
+    if (!growing) this.#expected = null;
+    this.events = events;
+    this.last = stateAfter(this.events, this.events.length);
+    this.steps = stepsOf(this.events);
+    if (this.steps.length === 0 && this.events.length > 0) this.steps = [this.events.length - 1];
+    this.player.grow(events, this.steps, growing);
+    this.#states = [];
+    this.layout();
+    this.#list();
+    this.#ticks();
+  }
+
+  layout() {
+    if (!this.last) return;
+    const box = byId("viewport");
+    const [width, height] = [box.clientWidth, box.clientHeight];
+    if (width === 0) return;
+    const replicas = this.last.settings.replicas === 2 ? 2 : 1;
+    this.view = viewOf({ width, height, down: phone.matches, replicas });
+    const { start, length, down } = this.view;
+    this.scale = scaleOf(this.events, this.last, { start, length, down, expected: this.#expected });
+    const extent = extentOf(this.view, this.scale);
+    byId("canvas").style.height = down ? `${extent}px` : "";
+    const stage = byId("stage");
+    stage.setAttribute("viewBox", `0 0 ${width} ${extent}`);
+    stage.setAttribute("height", down ? extent : height);
+    box.tabIndex = down ? 0 : -1;
+    if (!down) box.removeAttribute("tabindex");
+    this.render("frame");
+    this.drawBreaks();
+  }
+
+  drawBreaks() {
+    if (this.scale) drawBreaks({ last: this.last, scale: this.scale, view: this.view, settings: this.last.settings, usable: this.usable }, this.broke);
+  }
+
+  #stateAfter(count) {
+    return (this.#states[count] ??= stateAfter(this.events, count));
+  }
+
+  /** Draws the player's position. */
+  render(reason) {
+    const { player, steps, events, scale, view } = this;
+    if (!scale || steps.length === 0) return;
+    const here = steps[player.step];
+    const next = steps[player.step + 1];
+    const now = next === undefined ? scale.place[here] : scale.place[here] + (scale.place[next] - scale.place[here]) * player.part;
+    let count = next === undefined ? events.length : here + 1;
+    while (count < (next ?? 0) && scale.place[count] <= now) count += 1;
+    const state = this.#stateAfter(count);
+    sync(byId("stage"), draw(events, state, this.last, scale, view, now));
+    if (view.down) this.#follow(now);
+    drawTruth(state);
+    if (reason !== "frame" || this.#step !== player.step) this.#step_(here, next, state);
+    this.#clock(here, next);
+  }
+
+  /** Keeps the cursor in the phone's window. */
+  #follow(now) {
+    const box = byId("viewport");
+    const top = Math.max(now - box.clientHeight * AHEAD, 0);
+    if (Math.abs(box.scrollTop - top) > 1) box.scrollTop = top;
+  }
+
+  #step_(here, next, state) {
+    const { player } = this;
+    this.#step = player.step;
+    const event = this.events[here];
+    const after = this.#stateAfter(here + 1);
+    const words = sentence(event, after);
+    say(byId("sentence"), words);
+    const { lines, current, which } = told(this.events, here, after, this.last);
+    byId("sql").replaceChildren(...lines.map((line, index) => make("li", { class: index === current ? "here" : "" }, line)));
+    say(byId("which"), which);
+    this.code?.(event, state);
+    const scrub = byId("scrub");
+    scrub.max = String(player.last);
+    scrub.value = String(player.step);
+    scrub.setAttribute("aria-valuetext", `${milliseconds(event.t)}: ${words}`);
+    if (!player.playing) say(byId("live"), words);
+    byId("ticks").querySelectorAll("i").forEach((tick, index) => tick.classList.toggle("past", index <= player.step));
+    const before = byId("steps").querySelector("[aria-current]");
+    const button = byId("steps").querySelector(`[data-step="${player.step}"]`);
+    if (before !== button) before?.removeAttribute("aria-current");
+    button?.setAttribute("aria-current", "step");
+  }
+
+  #clock(here, next) {
+    const { events, player } = this;
+    const real = next === undefined ? 0 : events[next].t - events[here].t;
+    say(byId("clock"), `${milliseconds(events[here].t + real * player.part)} of ${milliseconds(events.at(-1).t)}`);
+    if (next === undefined) return say(byId("pace-words"), this.player.growing ? "the server goes on" : "the end of the run");
+    const shown = stay(events, here, next, player.pace, player.crowded) / Math.max(real / 1000, 0.001);
+    return say(byId("pace-words"), shown > 1.5 ? `this step: ${figure(shown)} × slower` : shown < 0.67 ? `this pause: ${figure(1 / shown)} × faster` : "as fast as it was");
+  }
+
+  #list() {
+    const list = byId("steps");
+    const buttons = this.steps.map((index, step) => {
+      const event = this.events[index];
+      return make("li", {}, make("button", { type: "button", "data-step": step }, make("time", {}, milliseconds(event.t)), make("span", {}, sentence(event, this.#stateAfter(index + 1)))));
+    });
+    const kept = list.contains(document.activeElement) ? document.activeElement.dataset.step : null;
+    list.replaceChildren(...buttons);
+    if (kept) list.querySelector(`[data-step="${kept}"]`)?.focus({ preventScroll: true });
+  }
+
+  #ticks() {
+    const kinds = { gateway: "money", died: "bad", dropped: "bad", no_answer: "bad" };
+    const last = Math.max(this.steps.length - 1, 1);
+    byId("ticks").replaceChildren(...this.steps.map((index, step) => {
+      const tick = make("i", { class: kinds[this.events[index].what] ?? "" });
+      tick.style.left = `${(step / last) * 100}%`;
+      return tick;
+    }));
+  }
+}
+
+const figure = (number) => (number >= 100 ? Math.round(number / 10) * 10 : number >= 10 ? Math.round(number) : Math.round(number * 10) / 10);
