@@ -5,7 +5,8 @@
 //! 0 Begins
 //! 0 Claimed
 //! ```
-//! A request is its process and its body. For a call, the first line is `call leases=3`, and each line has a lease's number.
+//! A request is its process and its body. For a call, the first line is `call`, and each line has a lease's number. A holder may
+//! fall silent at any time: its process ended.
 
 use crate::call::{Assumptions, Bounds as CallBounds, Call, Rules as CallRules, Times, ToldStep as CallStep};
 use crate::record::{Body, Bounds, Heard, Record, Rules, ToldStep as RecordStep};
@@ -33,8 +34,9 @@ pub fn follow_text(text: &str) -> Result<Allowed, String> {
             told(follow(&model, model.bounds.requests.len(), &steps.told), &steps.lines)
         }
         "call" => {
-            let model = call(settings)?;
-            let steps = parsed(&steps, model.bounds.workers, 1, call_step)?;
+            let steps = parsed(&steps, MOST_LEASES, 1, call_step)?;
+            let leases = steps.told.iter().map(|(lease, _)| lease + 1).max().unwrap_or(1);
+            let model = call(settings, leases)?;
             told(follow(&model, model.bounds.workers, &steps.told), &steps.lines)
         }
         other => Err(format!("there is no model {other}")),
@@ -115,35 +117,27 @@ fn record(settings: &str) -> Result<Record, String> {
     Ok(Record { bounds, rules: Rules::ALL, only: None })
 }
 
-fn call(settings: &str) -> Result<Call, String> {
-    let mut bounds = CallBounds {
-        workers: 0,
+fn call(settings: &str, leases: usize) -> Result<Call, String> {
+    if !settings.is_empty() {
+        return Err(format!("{settings} is no setting of a call"));
+    }
+    let bounds = CallBounds {
+        workers: leases,
+        // `QUICK.max_attempts` of the crate's tests.
         max_attempts: 5,
-        resumes: 0,
-        crashes: 0,
+        resumes: 1,
+        // `MOST_LEASES` is small.
+        crashes: u8::try_from(leases).map_err(|error| error.to_string())?,
         copies: 0,
-        sendings: 3,
-        quick_repeats: 0,
-        hints: false,
+        // More sendings at once change nothing for the holders: the network may also lose one.
+        sendings: 1,
+        quick_repeats: 2,
+        hints: true,
         restores: 0,
         declines: false,
         refuses: true,
-        stores_errors: false,
+        stores_errors: true,
     };
-    for setting in settings.split_whitespace() {
-        let wrong = || format!("{setting} is no setting of a call");
-        let (name, number) = setting.split_once('=').ok_or_else(wrong)?;
-        let number: u8 = number.parse().map_err(|_| wrong())?;
-        match name {
-            "leases" => bounds.workers = number.into(),
-            "crashes" => bounds.crashes = number,
-            "quick_repeats" => bounds.quick_repeats = number,
-            _ => return Err(wrong()),
-        }
-    }
-    if bounds.workers == 0 || bounds.workers > MOST_LEASES {
-        return Err(format!("a trace has 1 to {MOST_LEASES} leases"));
-    }
     let (times, assumptions, rules) = (Times::DEFAULT, Assumptions::ALL, CallRules::ALL);
     Ok(Call { bounds, times, assumptions, rules, only: None })
 }

@@ -47,13 +47,18 @@ impl Proxy {
     /// Starts the proxy on a free port, in front of the cluster of this process.
     #[must_use]
     pub fn start() -> Self {
-        Self::to(CLUSTER.get().unwrap().dir().join(".s.PGSQL.5432"))
+        // The cluster may be started later.
+        Self::forwards_to(|| CLUSTER.get().unwrap().dir().join(".s.PGSQL.5432"))
     }
 
     /// Starts the proxy on a free port, in front of a server's socket. While the server is down, the proxy closes each connection
     /// at once.
     #[must_use]
     pub fn to(socket: PathBuf) -> Self {
+        Self::forwards_to(move || socket.clone())
+    }
+
+    fn forwards_to(socket: impl Fn() -> PathBuf + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let network = Arc::new(Network {
@@ -67,7 +72,7 @@ impl Proxy {
         // This thread and the threads of the connections end with the process.
         thread::spawn(move || {
             for client in listener.incoming() {
-                if let Ok(server) = UnixStream::connect(&socket) {
+                if let Ok(server) = UnixStream::connect(socket()) {
                     forward(client.unwrap(), server, &shared);
                 }
             }

@@ -88,37 +88,31 @@ fn a_trace_ends_when_every_request_has_its_answer() {
 
 #[test]
 fn the_handler_gets_no_answer_and_a_resolver_finishes() {
-    allowed(
-        "call leases=2\n1 Started\n1 Sending\n1 Called\n1 GivenBack\n2 Leased\n2 Sending\n2 Called\n2 Applied\n2 Recorded",
-    );
+    allowed("call\n1 Started\n1 Sending\n1 Called\n1 GivenBack\n2 Leased\n2 Sending\n2 Called\n2 Applied\n2 Recorded");
     // A holder that was suspended writes nothing, and hears what the next one recorded.
-    allowed(
-        "call leases=2\n1 Started\n1 Sending\n1 Called\n2 Leased\n2 Sending\n2 Called\n2 Applied\n2 Recorded\n1 Recorded",
-    );
+    allowed("call\n1 Started\n1 Sending\n1 Called\n2 Leased\n2 Sending\n2 Called\n2 Applied\n2 Recorded\n1 Recorded");
     // A COMMIT whose answer is lost: the second run finds the record.
-    allowed("call leases=1\n1 Started\n1 Sending\n1 Called\n1 Applied\n1 Recorded");
-    allowed("call leases=1\n1 Started\n1 Sending\n1 Called\n1 Applied\n1 Applied\n1 Recorded");
+    allowed("call\n1 Started\n1 Sending\n1 Called\n1 Applied\n1 Recorded");
+    allowed("call\n1 Started\n1 Sending\n1 Called\n1 Applied\n1 Applied\n1 Recorded");
 }
 
 #[test]
 fn an_old_lease_never_applies_after_a_newer_one() {
-    let taken = "call leases=2\n1 Started\n1 Sending\n1 Called\n2 Leased\n";
+    let taken = "call\n1 Started\n1 Sending\n1 Called\n2 Leased\n";
     refused(&format!("{taken}1 Applied"), "1 Applied");
     refused(&format!("{taken}2 Sending\n2 Called\n2 Applied\n2 Recorded\n1 Applied"), "1 Applied");
     // Nor does a call that is resolved take a lease.
-    refused("call leases=2\n1 Started\n1 Sending\n1 Called\n1 Applied\n1 Recorded\n2 Leased", "2 Leased");
+    refused("call\n1 Started\n1 Sending\n1 Called\n1 Applied\n1 Recorded\n2 Leased", "2 Leased");
 }
 
 #[test]
 fn an_outcome_is_applied_after_the_call_and_a_lease_comes_in_its_order() {
-    refused("call leases=1\n1 Started\n1 Applied", "1 Applied");
-    refused("call leases=1\n1 Started\n1 Sending\n1 Applied", "1 Applied");
-    refused("call leases=1\n1 Started\n1 Sending\n1 Called\n1 Recorded", "1 Recorded");
-    refused("call leases=3\n1 Started\n3 Leased", "3 Leased");
+    refused("call\n1 Started\n1 Applied", "1 Applied");
+    refused("call\n1 Started\n1 Sending\n1 Applied", "1 Applied");
+    refused("call\n1 Started\n1 Sending\n1 Called\n1 Recorded", "1 Recorded");
+    refused("call\n1 Started\n2 Sending", "2 Sending");
     // Two holders at once, and each has a lease that is not over: only the clock may come between.
-    allowed(
-        "call leases=2\n1 Started\n1 Sending\n2 Leased\n2 Sending\n2 Called\n2 Applied\n2 Recorded\n1 Called\n1 Recorded",
-    );
+    allowed("call\n1 Started\n1 Sending\n2 Leased\n2 Sending\n2 Called\n2 Applied\n2 Recorded\n1 Called\n1 Recorded");
 }
 
 #[test]
@@ -128,8 +122,9 @@ fn what_is_no_trace_is_said_to_be_none() {
         ("records requests=0a", "there is no model records"),
         ("record requests=2a", "requests=2a is no setting of a record"),
         ("record requests=0a\n1 Begins", "line 2 is no step: 1 Begins"),
-        ("call leases=1\n0 Started", "line 2 is no step: 0 Started"),
-        ("call leases=6\n", "a trace has 1 to 5 leases"),
+        ("call\n0 Started", "line 2 is no step: 0 Started"),
+        ("call\n6 Leased", "line 2 is no step: 6 Leased"),
+        ("call fast\n", "fast is no setting of a call"),
     ] {
         assert_eq!(follow_text(text).expect_err(text), why);
     }
