@@ -1,13 +1,16 @@
 //! The books: the API's database, the gateway's database and the clients' answers must agree.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
+use payments_history::{Books, Object};
 
 use crate::Fatal;
 use crate::client::Kind;
+use crate::history::{History, nothing, row};
 use crate::world::World;
 
 /// The result of one check.
@@ -130,6 +133,24 @@ pub fn check(world: &World, outcomes: &BTreeMap<(Kind, u16), u64>) -> Result<Vec
         findings.push(Finding::new(what, answered.abs_diff(count(&mut payments, table)?)));
     }
     Ok(findings)
+}
+
+/// Writes into the history what money moved at the gateway, by its own books.
+pub fn read_gateway(world: &World, history: &History) -> Result<(), Fatal> {
+    let mut gateway = world.connect("gateway")?;
+    for (book, table) in [(Books::Payments, "payment_intents"), (Books::Repayments, "refunds")] {
+        let began = Instant::now();
+        let from = format!(
+            "(SELECT metadata->>'reference' AS reference, amount FROM sandbox.{table} WHERE status = 'succeeded') t"
+        );
+        let shown = |Moved { reference, amount }| {
+            let (kind, status) = (table.to_owned(), "succeeded".to_owned());
+            row(Object { kind, status, amount, reference: Some(reference), ..nothing() })
+        };
+        let rows = moved(&mut gateway, &from)?.into_iter().map(shown).collect();
+        history.book(began, "gateway", (book, None), true, rows);
+    }
+    Ok(())
 }
 
 #[derive(PartialEq, Eq, QueryableByName)]

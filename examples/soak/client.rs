@@ -3,20 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::books::Finding;
+use crate::dice::Seed;
+use crate::history::History;
 use crate::world::locked;
 
 /// A patient client waits longer than any handler takes.
 const PATIENT: Duration = Duration::from_secs(15);
 
 /// The answers that the load may get. "no answer" is allowed too. Every other answer is a finding.
-const EXPECTED: [&str; 14] = [
+const EXPECTED: [&str; 15] = [
     "200",
     "201",
     "202",
@@ -29,6 +31,7 @@ const EXPECTED: [&str; 14] = [
     "409 out-of-stock",
     "409 refund-exceeds-charge",
     "409 payment-in-progress",
+    "422 idempotency-key-reused",
     "503 database-unavailable",
     "503 overloaded",
 ];
@@ -50,6 +53,7 @@ pub struct Operation {
     pub key: String,
     pub body: Value,
     heard: Mutex<Heard>,
+    sendings: AtomicU64,
 }
 
 /// The answers to one key.
@@ -75,6 +79,15 @@ impl Answer {
         self.headers.contains_key(header)
     }
 
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.headers.get(name)?.to_str().ok().map(str::to_owned)
+    }
+
+    /// Whether it is the key's final reply: all later ones repeat it.
+    pub fn is_stored(&self) -> bool {
+        self.has("Idempotency-Expires")
+    }
+
     /// Whether the client has nothing more to wait for.
     pub fn is_final(&self) -> bool {
         self.status < 500 && !self.has("Retry-After")
@@ -92,7 +105,7 @@ impl Answer {
     }
 
     /// A digest of everything that a replay must repeat.
-    fn digest(&self) -> [u8; 32] {
+    pub fn digest(&self) -> [u8; 32] {
         let mut digest = Sha256::new_with_prefix(self.status.to_be_bytes());
         for header in ["Location", "Content-Type", "Idempotency-Expires"] {
             digest.update(self.headers.get(header).map_or(&b""[..], |value| value.as_bytes()));
@@ -111,18 +124,21 @@ pub struct Client {
     answers: Mutex<BTreeMap<String, u64>>,
     sent: AtomicU64,
     left: AtomicU64,
+    pub seed: Seed,
+    pub history: Arc<History>,
 }
 
 impl Client {
-    pub fn new(replicas: Vec<String>) -> Self {
+    pub fn new(replicas: Vec<String>, seed: Seed, history: Arc<History>) -> Self {
         let (journal, answers) = (Mutex::default(), Mutex::default());
         let (sent, left) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { http: reqwest::Client::new(), replicas, journal, answers, sent, left }
+        Self { http: reqwest::Client::new(), replicas, journal, answers, sent, left, seed, history }
     }
 
     /// Writes a key into the journal, before its first sending.
     pub fn begin(&self, kind: Kind, api_key: &'static str, path: String, key: String, body: Value) -> Arc<Operation> {
-        let operation = Arc::new(Operation { kind, api_key, path, key, body, heard: Mutex::default() });
+        let (heard, sendings) = (Mutex::default(), AtomicU64::new(0));
+        let operation = Arc::new(Operation { kind, api_key, path, key, body, heard, sendings });
         locked(&self.journal).push(Arc::clone(&operation));
         operation
     }
@@ -137,28 +153,48 @@ impl Client {
 
     /// Sends a key once, to a random replica. None if no answer came.
     pub async fn send(&self, operation: &Operation) -> Option<Answer> {
-        self.send_within(operation, PATIENT).await
+        self.send_within(operation, &operation.body, PATIENT).await
     }
 
     /// Sends a key once. The client leaves after a few milliseconds.
-    pub async fn send_and_leave(&self, operation: &Operation) {
-        if self.send_within(operation, Duration::from_millis(fastrand::u64(1..40))).await.is_none() {
+    pub async fn send_and_leave(&self, operation: &Operation, patience: Duration) {
+        if self.send_within(operation, &operation.body, patience).await.is_none() {
             self.left.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    async fn send_within(&self, operation: &Operation, patience: Duration) -> Option<Answer> {
+    /// Sends another request with the key of an operation that has its final reply.
+    pub async fn misuse(&self, operation: &Operation) {
+        let mut body = operation.body.clone();
+        body["metadata"]["other"] = "another request".into();
+        self.send_within(operation, &body, PATIENT).await;
+    }
+
+    async fn send_within(&self, operation: &Operation, body: &Value, patience: Duration) -> Option<Answer> {
         self.sent.fetch_add(1, Ordering::Relaxed);
-        let replica = &self.replicas[fastrand::usize(..self.replicas.len())];
+        let number = operation.sendings.fetch_add(1, Ordering::Relaxed);
+        let mut dice =
+            self.seed.dice(&format!("{} {} {} {number}", operation.api_key, operation.scope(), operation.key));
+        let replica = &self.replicas[usize::from(dice.chance(50)) % self.replicas.len()];
         let request = self.http.post(format!("{replica}{}", operation.path)).timeout(patience);
         let request = request.bearer_auth(operation.api_key).header("Idempotency-Key", &operation.key);
-        let answer = read(request.json(&operation.body)).await;
+        let called = Instant::now();
+        let answer = read(request.json(body)).await;
+        self.history.request(called, operation, body, answer.as_ref());
         let name = answer.as_ref().map_or_else(|| "no answer".to_owned(), Answer::name);
         *locked(&self.answers).entry(name).or_default() += 1;
         if let Some(answer) = &answer {
             operation.hear(answer);
         }
         answer
+    }
+
+    /// Gets JSON from a replica: status and body. None: no answer.
+    pub async fn get(&self, api_key: &str, path: &str) -> Option<(u16, Value)> {
+        let replica = &self.replicas[path.len() % self.replicas.len()];
+        let request = self.http.get(format!("{replica}{path}")).bearer_auth(api_key).timeout(PATIENT);
+        let answer = read(request).await?;
+        Some((answer.status, serde_json::from_str(&answer.body).ok()?))
     }
 
     pub async fn put(&self, api_key: &str, path: &str, body: &Value) -> Option<Answer> {
@@ -221,9 +257,17 @@ fn is_expected(name: &str) -> bool {
 }
 
 impl Operation {
+    /// The space in which the key is unique, as docs and contract say.
+    pub fn scope(&self) -> &str {
+        match self.kind {
+            Kind::Order | Kind::Charge => "account",
+            Kind::Cancel | Kind::Refund => &self.path,
+        }
+    }
+
     /// A reply with `Idempotency-Expires` is stored, and every later reply must be the same.
     fn hear(&self, answer: &Answer) {
-        if !answer.has("Idempotency-Expires") {
+        if !answer.is_stored() {
             return;
         }
         let mut heard = locked(&self.heard);

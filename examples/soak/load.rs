@@ -10,9 +10,11 @@ use tokio::time::sleep;
 
 use crate::Fatal;
 use crate::client::{Answer, Client, Kind, Operation};
+use crate::dice::Dice;
+use crate::reader;
 
 /// Two accounts that use the same keys. An account must never meet the other account's keys.
-const API_KEYS: [&str; 2] = ["sk_demo_acme", "sk_demo_globex"];
+pub const API_KEYS: [&str; 2] = ["sk_demo_acme", "sk_demo_globex"];
 
 /// Payment methods with their weights: most payments succeed, and each kind of failure happens all the time. A stored error
 /// (`pm_card_sticky_error`) is left out: it stays without an outcome for as long as the gateway keeps its key, 24 h.
@@ -54,9 +56,11 @@ pub async fn run(client: &Arc<Client>, clients: u32, deadline: Instant) {
             let mut visits = 0;
             while Instant::now() < deadline && client.journal_is_below(MAX_KEYS) {
                 let (pair, api_key) = (number / 2, API_KEYS[number as usize % 2]);
-                Visit { client: &client, api_key, name: format!("{pair}-{visits}") }.run().await;
+                let name = format!("{pair}-{visits}");
+                let mut dice = client.seed.dice(&format!("{api_key} {name}"));
+                Visit { client: &client, api_key, name }.run().await;
                 visits += 1;
-                sleep(Duration::from_millis(fastrand::u64(..60))).await;
+                sleep(Duration::from_millis(dice.number(0, 60))).await;
             }
         })
     });
@@ -89,28 +93,39 @@ struct Visit<'a> {
 
 impl Visit<'_> {
     async fn run(self) {
-        let order = self.begin(Kind::Order, "/v1/orders".to_owned(), "order", self.basket());
+        let mut dice = self.dice("visit");
+        let basket = self.basket(&mut dice);
+        let order = self.begin(Kind::Order, "/v1/orders".to_owned(), "order", basket);
         let Some(order) = self.perform(&order).await.filter(|answer| answer.status == 201) else { return };
         let order = order.member("id");
+        let cancels = dice.chance(15);
         let cancel = async {
-            if chance(15) {
+            if cancels {
                 let cancel = self.begin(Kind::Cancel, format!("/v1/orders/{order}/cancel"), "cancel", json!({}));
                 self.perform(&cancel).await;
             }
         };
         let (charge, ()) = tokio::join!(self.pay(&order), cancel);
+        if dice.chance(20) {
+            reader::read_charges_of(self.client, self.api_key, &order).await;
+        }
         if let Some(charge) = charge
-            && chance(40)
+            && dice.chance(40)
         {
             self.refund(&charge).await;
         }
     }
 
-    fn basket(&self) -> Value {
-        const SKUS: [&str; 5] = ["credits-1000", "pro-monthly", "poster", "credits-1000", "sticker"];
-        let first = fastrand::usize(..SKUS.len());
-        let mut items = vec![json!({"sku": SKUS[first], "quantity": fastrand::u32(1..4)})];
-        if chance(30) && SKUS[first] != "poster" {
+    /// Dice for a part of this visit.
+    fn dice(&self, what: &str) -> Dice {
+        self.client.seed.dice(&format!("{} {} {what}", self.api_key, self.name))
+    }
+
+    fn basket(&self, dice: &mut Dice) -> Value {
+        const SKUS: [(&str, u32); 4] = [("credits-1000", 2), ("pro-monthly", 1), ("poster", 1), ("sticker", 1)];
+        let first = dice.pick(&SKUS);
+        let mut items = vec![json!({"sku": first, "quantity": dice.number(1, 3)})];
+        if dice.chance(30) && first != "poster" {
             items.push(json!({"sku": "poster", "quantity": 1}));
         }
         json!({"customer": format!("customer-{}", self.name), "items": items})
@@ -119,11 +134,13 @@ impl Visit<'_> {
     /// Pays with one key or with several keys at once. If no payment succeeds, often pays again with another key. Returns the
     /// charge.
     async fn pay(&self, order: &str) -> Option<String> {
-        let keys = if chance(20) { 3 } else { 1 };
-        let charges = join_all((0..keys).map(async |key| self.charge(order, &format!("charge-{key}"), card()).await));
+        let mut dice = self.dice("pay");
+        let keys = if dice.chance(20) { 3 } else { 1 };
+        let cards: Vec<_> = (0..keys).map(|key| (format!("charge-{key}"), dice.pick(&CARDS))).collect();
+        let charges = join_all(cards.iter().map(async |(key, card)| self.charge(order, key, card).await));
         let answers = charges.await;
         let mut paid = answers.iter().flatten().find(|answer| answer.status == 201).map(|answer| answer.member("id"));
-        if paid.is_none() && chance(70) {
+        if paid.is_none() && dice.chance(70) {
             let again = self.charge(order, "charge-again", "pm_card_visa").await;
             paid = again.filter(|answer| answer.status == 201).map(|answer| answer.member("id"));
         }
@@ -137,61 +154,64 @@ impl Visit<'_> {
 
     /// Refunds a part or the rest, with one key or with several keys at once.
     async fn refund(&self, charge: &str) {
-        let keys = if chance(30) { 3 } else { 1 };
-        join_all((0..keys).map(async |key| {
-            let body = if chance(50) { json!({}) } else { json!({"amount": fastrand::u32(1..1500)}) };
+        let mut dice = self.dice("refund");
+        let keys = if dice.chance(30) { 3 } else { 1 };
+        let bodies: Vec<_> = (0..keys)
+            .map(|_| if dice.chance(50) { json!({}) } else { json!({"amount": dice.number(1, 1500)}) })
+            .collect();
+        join_all(bodies.into_iter().enumerate().map(async |(key, body)| {
             let path = format!("/v1/charges/{charge}/refunds");
             self.perform(&self.begin(Kind::Refund, path, &format!("refund-{key}"), body)).await
         }))
         .await;
     }
 
-    fn begin(&self, kind: Kind, path: String, what: &str, body: Value) -> Arc<Operation> {
-        self.client.begin(kind, self.api_key, path, format!("{}-{what}", self.name), body)
+    /// The key stands in the metadata too, which the server only returns: so the history knows which key made an object.
+    fn begin(&self, kind: Kind, path: String, what: &str, mut body: Value) -> Arc<Operation> {
+        let key = format!("{}-{what}", self.name);
+        if kind != Kind::Cancel {
+            body["metadata"] = json!({"key": key});
+        }
+        self.client.begin(kind, self.api_key, path, key, body)
     }
 
-    /// Sends a key like a real client. Most clients are patient. Some send a key several times at once, some leave at once.
+    /// Sends a key like a real client. Most clients are patient. Some send a key several times at once, some leave at once,
+    /// some read what they made, and some use the key for another request.
     async fn perform(&self, operation: &Operation) -> Option<Answer> {
-        if chance(8) {
-            self.client.send_and_leave(operation).await;
-            if chance(50) {
+        let mut dice = self.dice(&operation.key);
+        if dice.chance(8) {
+            self.client.send_and_leave(operation, Duration::from_millis(dice.number(1, 40))).await;
+            if dice.chance(50) {
                 return None;
             }
         }
-        let answer = if chance(15) {
+        let answer = if dice.chance(15) {
             join_all((0..3).map(|_| self.insist(operation))).await.into_iter().flatten().next()
         } else {
             self.insist(operation).await
         };
-        if chance(10) {
+        if dice.chance(10) {
             self.client.send(operation).await;
+        }
+        if let Some(answer) = answer.as_ref().filter(|answer| answer.is_stored()) {
+            if let Some(made) = answer.header("Location").filter(|_| dice.chance(25)) {
+                reader::read_one(self.client, self.api_key, &made).await;
+            }
+            if dice.chance(4) && operation.kind != Kind::Cancel {
+                self.client.misuse(operation).await;
+            }
         }
         answer
     }
 
     async fn insist(&self, operation: &Operation) -> Option<Answer> {
+        let mut dice = self.dice(&format!("{} pauses", operation.key));
         for _ in 0..SENDS {
             match self.client.send(operation).await {
                 Some(answer) if answer.is_final() => return Some(answer),
-                _ => sleep(Duration::from_millis(fastrand::u64(100..1000))).await,
+                _ => sleep(Duration::from_millis(dice.number(100, 1000))).await,
             }
         }
         None
     }
-}
-
-fn chance(percent: u32) -> bool {
-    fastrand::u32(..100) < percent
-}
-
-fn card() -> &'static str {
-    let weights: u32 = CARDS.iter().map(|(_, weight)| weight).sum();
-    let mut point = fastrand::u32(..weights);
-    for (card, weight) in CARDS {
-        if point < weight {
-            return card;
-        }
-        point -= weight;
-    }
-    CARDS[0].0
 }

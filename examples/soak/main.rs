@@ -1,23 +1,33 @@
-//! The soak loads the real binary while it kills processes, and then checks the books.
+//! The soak loads the real binary while it breaks things, and then judges what the clients saw, and checks the books.
 //!
 //! `cargo run --release --example soak -- --minutes 10`
 //!
 //! Two replicas of the API and the sandbox gateway run as separate processes on a durable PostgreSQL cluster that this program
-//! starts. Clients order, cancel, pay and refund, repeat requests and leave early. At the same time the soak kills the API and
-//! the gateway with SIGKILL and stops PostgreSQL in immediate mode, and the gateway loses replies. Then the clients send every
-//! key until its reply is final, and the books must agree. The soak prints a table. If there is any difference, the exit code
-//! is 1.
+//! starts. Clients order, cancel, pay and refund, repeat requests, leave early, read what they made, and follow the feed. At the
+//! same time the soak kills and suspends the API and the gateway, stops PostgreSQL in immediate mode, and ends sessions.
+//! Proxies stand between the replicas and PostgreSQL, and before the gateway: they swallow, hold and cut, at COMMIT too. Then
+//! the clients send every key until its reply is final.
+//!
+//! `payments-history` judges the history of all that by the contract alone, and `books.rs` compares the tables. The soak prints
+//! the seed and a table. If there is any difference, it prints a small history that shows it, and the exit code is 1.
 //!
 //! All processes listen on 127.0.0.1 or on a socket in a private directory. At the end the soak deletes its files. If it found a
-//! difference, it keeps the logs.
+//! difference, it keeps the logs and the history.
 
 mod books;
 mod client;
+mod dice;
+mod faults;
+mod gateway_proxy;
+mod history;
 mod load;
+mod reader;
 mod world;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -25,6 +35,9 @@ use tokio::time::timeout;
 
 use crate::books::Finding;
 use crate::client::Client;
+use crate::dice::Seed;
+use crate::history::History;
+use crate::load::API_KEYS;
 use crate::world::World;
 
 /// A failure that ends the soak. The soak prints one line about the failure.
@@ -44,6 +57,13 @@ struct Arguments {
     /// Seconds between two faults, on average
     #[arg(long, default_value_t = 5.0)]
     fault_every: f64,
+    /// Decides what the clients do and which faults come, in which order. The default is another one each time. The same seed
+    /// does not give the same history: how requests and faults meet is up to the machine
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Writes the history to this file, one JSON object a line
+    #[arg(long)]
+    history: Option<PathBuf>,
     /// Another database for the API than the soak's own, for example the coordinator of a Citus cluster. It must be migrated
     /// and empty, with the tables in schema `public`
     #[arg(long, requires = "database_fault")]
@@ -71,14 +91,23 @@ async fn soak(arguments: &Arguments) -> Result<Vec<Finding>, Fatal> {
     let load_for = Duration::try_from_secs_f64(arguments.minutes * 60.0)?;
     let fault_every = Duration::try_from_secs_f64(arguments.fault_every)?;
     let elsewhere = arguments.database_url.clone().zip(arguments.database_fault.clone());
-    let world = Arc::new(World::start(elsewhere).await?);
-    let client = Arc::new(Client::new(world.replicas()));
+    let (seed, history) = (Seed(arguments.seed.unwrap_or_else(|| fastrand::u64(..))), Arc::new(History::new()));
+    let world = Arc::new(World::start(elsewhere, seed, Arc::clone(&history)).await?);
+    let client = Arc::new(Client::new(world.replicas(), seed, Arc::clone(&history)));
     world.until_ready().await?;
     load::stock_up(&client).await?;
 
-    println!("{} clients for {:.1} minutes, a fault every {fault_every:?}", arguments.clients, arguments.minutes);
+    println!(
+        "{} clients for {:.1} minutes, a fault every {fault_every:?}, --seed {}",
+        arguments.clients, arguments.minutes, seed.0
+    );
     let started = Instant::now();
     let faults = tokio::spawn(Arc::clone(&world).break_things(started + load_for, fault_every));
+    let nobody_writes = Arc::new(AtomicBool::new(false));
+    let followers = API_KEYS.map(|api_key| {
+        let (client, stop) = (Arc::clone(&client), Arc::clone(&nobody_writes));
+        tokio::spawn(async move { reader::follow(&client, api_key, &stop).await })
+    });
     load::run(&client, arguments.clients, started + load_for).await;
     faults.await??;
     let loaded = started.elapsed();
@@ -89,17 +118,43 @@ async fn soak(arguments: &Arguments) -> Result<Vec<Finding>, Fatal> {
     timeout(SETTLE_WITHIN, world.until_resolved()).await.ok();
     let mut findings = client.findings();
     findings.push(Finding::new("keys without a final reply", unfinished.unwrap_or(1)));
+    nobody_writes.store(true, Ordering::Relaxed);
+    for follower in followers {
+        follower.await??;
+    }
+    reader::read_all(&client).await?;
     findings.extend(books::check(&world, &client.outcomes())?);
+    findings.extend(judge(arguments, &world, &history)?);
 
     report(&client, &world, loaded, started.elapsed(), &findings);
     let clean = findings.iter().all(|finding| finding.differences == 0);
+    if !clean {
+        println!("To run it again: --seed {}", seed.0);
+    }
     world.end(clean).await?;
     Ok(findings)
 }
 
+/// Judges the history by the contract. Prints a small history for each rule that is broken.
+fn judge(arguments: &Arguments, world: &World, history: &History) -> Result<Vec<Finding>, Fatal> {
+    books::read_gateway(world, history)?;
+    let lines = history.lines();
+    let violations = payments_history::check(&lines);
+    print!("\n{}", payments_history::report(&lines, &violations));
+    let kept = world.logs.join("history.jsonl");
+    if let Some(path) = arguments.history.as_ref().or((!violations.is_empty()).then_some(&kept)) {
+        let file = std::io::BufWriter::new(std::fs::File::create(path)?);
+        payments_history::write(&lines, file)?;
+        println!("The history is in {}.", path.display());
+    }
+    let count = |rule| violations.iter().filter(|violation| violation.rule == rule).count();
+    let rules = payments_history::RULES.iter();
+    Ok(rules.map(|rule| Finding::new(rule.name, count(rule.name) as u64)).collect())
+}
+
 fn report(client: &Client, world: &World, loaded: Duration, whole: Duration, findings: &[Finding]) {
-    let title = |title: &str| println!("\n{title}\n{}", "-".repeat(60));
-    let row = |name: &str, value: &str| println!("{name:<48}{value:>12}");
+    let title = |title: &str| println!("\n{title}\n{}", "-".repeat(96));
+    let row = |name: &str, value: &str| println!("{name:<84}{value:>12}");
     title("Done");
     row("seconds of load (in all)", &format!("{} ({})", loaded.as_secs(), whole.as_secs()));
     for (name, count) in client.done() {
@@ -110,7 +165,7 @@ fn report(client: &Client, world: &World, loaded: Duration, whole: Duration, fin
         row(&answer, &count.to_string());
     }
     title("Injected");
-    for (fault, count) in world.injected().into_iter().chain(client.injected()) {
+    for (fault, count) in world.counters.all().into_iter().chain(client.injected()) {
         row(fault, &count.to_string());
     }
     title("Found");

@@ -1,26 +1,30 @@
-//! The processes under the load, and the faults: the soak kills and restarts them.
+//! The processes under the load: PostgreSQL, the gateway and two replicas of the API, with proxies between them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dev_postgres::{self, Cluster, Durability, Lifetime, Options};
 use diesel::{Connection, PgConnection};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::Pid;
+use test_database::Proxy;
 use tokio::time::sleep;
 
 use crate::Fatal;
 use crate::books;
+use crate::dice::Seed;
+use crate::gateway_proxy::GatewayProxy;
+use crate::history::History;
 
 /// How long a process may take to start or to stop.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The time between two looks at the processes. A look starts each process that has ended, after a kill or without its database.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A process that the soak starts again whenever it has ended.
 struct Service {
@@ -31,15 +35,34 @@ struct Service {
 }
 
 pub struct World {
-    options: Options,
-    logs: PathBuf,
+    pub(super) options: Options,
+    pub logs: PathBuf,
     binary: PathBuf,
     /// The last handle is the running cluster. The earlier handles are kept, because dropping a handle would stop the cluster.
-    clusters: Mutex<Vec<Cluster>>,
+    pub(super) clusters: Mutex<Vec<Cluster>>,
     services: Mutex<Vec<Service>>,
-    injected: Mutex<BTreeMap<&'static str, u64>>,
+    pub counters: Counters,
+    /// One for each replica, between the replica and its database. None if the database is elsewhere.
+    pub(super) proxies: Vec<Proxy>,
+    pub(super) gateway_proxy: Arc<GatewayProxy>,
+    pub(super) seed: Seed,
+    pub(super) history: Arc<History>,
     /// If the API's database is not in `clusters`: its URL, and the command that breaks it.
-    elsewhere: Option<(String, String)>,
+    pub(super) elsewhere: Option<(String, String)>,
+}
+
+/// How often each fault was made. Clones count together.
+#[derive(Clone, Default)]
+pub struct Counters(Arc<Mutex<BTreeMap<&'static str, u64>>>);
+
+impl Counters {
+    pub fn count(&self, fault: &'static str) {
+        *locked(&self.0).entry(fault).or_default() += 1;
+    }
+
+    pub fn all(&self) -> BTreeMap<&'static str, u64> {
+        locked(&self.0).clone()
+    }
 }
 
 /// The tables of the books.
@@ -52,7 +75,7 @@ pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    pub async fn start(elsewhere: Option<(String, String)>) -> Result<Self, Fatal> {
+    pub async fn start(elsewhere: Option<(String, String)>, seed: Seed, history: Arc<History>) -> Result<Self, Fatal> {
         let binary = build()?;
         let dir = std::env::temp_dir().join(format!("payments-soak-{}", std::process::id()));
         let logs = dir.with_extension("logs");
@@ -63,15 +86,28 @@ impl World {
         for database in ["payments", "gateway"] {
             cluster.create_database(database)?;
         }
-        let payments = elsewhere.as_ref().map_or_else(|| cluster.url("payments"), |(url, _)| url.clone());
-        let services = services(&payments, cluster.url("gateway"))?;
+        let proxies: Vec<Proxy> = match elsewhere {
+            Some(_) => Vec::new(),
+            None => (0..2).map(|_| Proxy::to(cluster.dir().join(".s.PGSQL.5432"))).collect(),
+        };
+        let databases: [String; 2] = match &elsewhere {
+            Some((url, _)) => [url.clone(), url.clone()],
+            None => [0, 1].map(|replica: usize| proxies[replica].url(&cluster.url("payments"))),
+        };
+        let (gateway, counters) = (free_address()?, Counters::default());
+        let (gateway_proxy, shown) = GatewayProxy::start(gateway, seed, Arc::clone(&history), counters.clone())?;
+        let services = services(databases, cluster.url("gateway"), gateway, shown)?;
         let world = Self {
             options,
             logs,
             binary,
             clusters: Mutex::new(vec![cluster]),
             services: Mutex::new(services),
-            injected: Mutex::default(),
+            counters,
+            proxies,
+            gateway_proxy,
+            seed,
+            history,
             elsewhere,
         };
         world.raise_the_dead()?;
@@ -106,15 +142,11 @@ impl World {
         self.connect("payments")
     }
 
-    fn connect_to_payments(&self) -> Result<PgConnection, Fatal> {
+    pub(super) fn connect_to_payments(&self) -> Result<PgConnection, Fatal> {
         match &self.elsewhere {
             Some((url, _)) => Ok(PgConnection::establish(url)?),
             None => self.connect("payments"),
         }
-    }
-
-    pub fn injected(&self) -> BTreeMap<&'static str, u64> {
-        locked(&self.injected).clone()
     }
 
     /// Waits until every process answers.
@@ -142,66 +174,15 @@ impl World {
         }
     }
 
-    /// Breaks something at random times until the deadline. At the end, all processes run.
-    pub async fn break_things(self: std::sync::Arc<Self>, deadline: Instant, every: Duration) -> Result<(), Fatal> {
-        let mut next = Instant::now() + every;
-        while Instant::now() < deadline {
-            sleep(LOOK_EVERY).await;
-            self.raise_the_dead()?;
-            if Instant::now() < next {
-                continue;
-            }
-            next = Instant::now() + every.mul_f64(0.5 + fastrand::f64());
-            match fastrand::u8(..10) {
-                0..5 => self.kill("api", fastrand::usize(0..2)),
-                5..7 => self.kill("gateway", 0),
-                _ => {
-                    let world = std::sync::Arc::clone(&self);
-                    tokio::task::spawn_blocking(move || world.break_database()).await??;
-                }
-            }
-        }
-        self.raise_the_dead()
+    /// The process with this name and number, if it runs.
+    pub(super) fn pid(&self, name: &'static str, number: usize) -> Option<Pid> {
+        let services = locked(&self.services);
+        let service = services.iter().filter(|service| service.name == name).nth(number)?;
+        Pid::from_raw(service.child.as_ref()?.id().cast_signed())
     }
 
-    /// Kills the process with this name and number.
-    fn kill(&self, name: &'static str, number: usize) {
-        let mut services = locked(&self.services);
-        let victim = services.iter_mut().filter(|service| service.name == name).nth(number);
-        if let Some(child) = victim.and_then(|service| service.child.as_mut())
-            && child.kill().is_ok()
-        {
-            let fault = if name == "api" { "API killed (SIGKILL)" } else { "gateway killed (SIGKILL)" };
-            *locked(&self.injected).entry(fault).or_default() += 1;
-        }
-    }
-
-    fn break_database(&self) -> Result<(), Fatal> {
-        let Some((_, command)) = &self.elsewhere else { return self.restart_postgres() };
-        shell(command)?;
-        *locked(&self.injected).entry("database broken by the command").or_default() += 1;
-        Ok(())
-    }
-
-    /// Stops PostgreSQL like a crash, and starts it again. Blocks.
-    fn restart_postgres(&self) -> Result<(), Fatal> {
-        let mut clusters = locked(&self.clusters);
-        let pid = clusters.last().and_then(Cluster::postmaster_pid).ok_or("PostgreSQL is not running")?;
-        let pid = Pid::from_raw(pid.cast_signed()).ok_or("PostgreSQL has no process id")?;
-        kill_process(pid, Signal::QUIT)?;
-        let deadline = Instant::now() + PATIENCE;
-        while test_kill_process(pid).is_ok() {
-            if Instant::now() > deadline {
-                return Err("PostgreSQL did not stop".into());
-            }
-            std::thread::yield_now();
-        }
-        clusters.push(dev_postgres::start(&self.options)?);
-        *locked(&self.injected).entry("PostgreSQL restarted (immediate)").or_default() += 1;
-        Ok(())
-    }
-
-    fn raise_the_dead(&self) -> Result<(), Fatal> {
+    /// Starts each process that has ended.
+    pub(super) fn raise_the_dead(&self) -> Result<(), Fatal> {
         for (number, service) in locked(&self.services).iter_mut().enumerate() {
             let runs = match &mut service.child {
                 Some(child) => child.try_wait()?.is_none(),
@@ -261,20 +242,25 @@ impl Drop for Service {
 }
 
 /// A gateway and two replicas of the API. Each has its own port and keeps the port after a restart.
-fn services(payments: &str, gateway_database: String) -> Result<Vec<Service>, Fatal> {
-    let (gateway, apis) = (free_address()?, [free_address()?, free_address()?]);
+fn services(
+    databases: [String; 2],
+    gateway_database: String,
+    gateway: SocketAddr,
+    gateway_proxy: SocketAddr,
+) -> Result<Vec<Service>, Fatal> {
+    let apis = [free_address()?, free_address()?].into_iter().zip(databases);
     let mut services = vec![Service {
         name: "gateway",
         address: gateway,
         arguments: vec![("DATABASE_URL", gateway_database), ("SANDBOX_BIND", gateway.to_string())],
         child: None,
     }];
-    services.extend(apis.map(|address| Service {
+    services.extend(apis.map(|(address, database)| Service {
         name: "api",
         address,
         arguments: vec![
-            ("DATABASE_URL", payments.to_owned()),
-            ("GATEWAY_URL", format!("http://{gateway}")),
+            ("DATABASE_URL", database),
+            ("GATEWAY_URL", format!("http://{gateway_proxy}")),
             ("GATEWAY_KEY", "sk_test_sandbox".to_owned()),
             ("BIND", address.to_string()),
             ("DEMO", "true".to_owned()),
@@ -284,7 +270,7 @@ fn services(payments: &str, gateway_database: String) -> Result<Vec<Service>, Fa
     Ok(services)
 }
 
-fn shell(command: &str) -> Result<(), Fatal> {
+pub(super) fn shell(command: &str) -> Result<(), Fatal> {
     if Command::new("bash").args(["-c", command]).stdout(Stdio::null()).status()?.success() {
         return Ok(());
     }

@@ -10,12 +10,14 @@ mod outside;
 mod properties;
 mod rules;
 mod telling;
+mod trace;
 mod world;
 
 use stateright::{Model, Property};
 
 pub use self::properties::names;
 pub use self::rules::{Assumptions, Bounds, Check, Rules, Times};
+pub use self::trace::Step as ToldStep;
 use self::world::{Answer, Charge, Holder, Row, Step, World};
 
 /// The model: a bounded world, what the code relies on in it, and the rules that the code follows.
@@ -58,6 +60,8 @@ pub enum Action {
     Apply(usize),
     /// The same, but the answer to COMMIT is lost: the holder runs the transaction again.
     ApplyUnheard(usize),
+    /// The second transaction is rolled back, by a deadlock or with its connection, and runs again.
+    RollBack(usize),
     /// The second transaction can't be committed, and the holder stops trying.
     NotRecorded(usize),
     /// The holder gives its lease back.
@@ -177,6 +181,12 @@ impl Model for Call {
             Action::Fence(i) => self.fence(&mut world, i),
             Action::Apply(i) => world.apply(i, true),
             Action::ApplyUnheard(i) => world.apply(i, false),
+            Action::RollBack(i) => {
+                let holder = world.holders[i].as_mut()?;
+                if let Step::Locked(charge) = holder.step {
+                    holder.step = Step::Record(charge);
+                }
+            }
             Action::NotRecorded(i) => world.holders[i].as_mut()?.gives_back(self.rules.unrecorded_is_noted),
             Action::GiveBack(i) => self.give_back(&mut world, i),
             Action::Crash(i) => {
@@ -252,7 +262,9 @@ impl Call {
                 }
                 actions.push(Action::NotRecorded(i));
             }
-            Step::Locked(_) => actions.extend([Action::Apply(i), Action::ApplyUnheard(i), Action::NotRecorded(i)]),
+            Step::Locked(_) => {
+                actions.extend([Action::Apply(i), Action::ApplyUnheard(i), Action::RollBack(i), Action::NotRecorded(i)])
+            }
             Step::GiveBack { .. } => {
                 if !(self.rules.fence_locks && world.row_is_locked()) {
                     actions.push(Action::GiveBack(i));

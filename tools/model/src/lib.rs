@@ -7,3 +7,5 @@ pub mod record;
 pub mod scenarios;
 pub mod story;
 pub mod switches;
+pub mod trace;
+pub mod trace_file;

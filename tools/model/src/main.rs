@@ -6,7 +6,7 @@ use std::time::Duration;
 use idempotent_payments_model::check::{Checked, Limits, check};
 use idempotent_payments_model::scenarios::{self, Size};
 use idempotent_payments_model::switches::Told;
-use idempotent_payments_model::{page, switches};
+use idempotent_payments_model::{page, switches, trace_file};
 use stateright::Model as _;
 
 const HELP: &str = "\
@@ -20,6 +20,7 @@ The model of the two protocols, idempotency record and external call.
   model explore record|call    serves stateright's explorer at http://127.0.0.1:3000; walks the first small world
         --port N               another port
         --world N              another world, by its number in the output of `check`
+  model replay DIRECTORY       holds traces of the program, one in each file, against the model
   model page DIRECTORY         writes the tables and the stories into DIRECTORY/proof.md and DIRECTORY/proof-stories.md";
 
 fn main() -> ExitCode {
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         ["check", options @ ..] => checks(options),
         ["stories", words @ ..] => stories(words),
         ["explore", what, options @ ..] => explore(what, options),
+        ["replay", directory] => replay(std::path::Path::new(directory)),
         ["page", directory] => page::write(std::path::Path::new(directory)).map_err(|error| error.to_string()),
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
@@ -81,6 +83,25 @@ fn told(name: &str, checked: &Checked, may_stop: bool) -> bool {
         println!("{:>31}DOES NOT HOLD: {property}", "");
     }
     broken.is_empty() && (*complete || may_stop)
+}
+
+/// Follows the traces in a directory. A directory without traces is an error: the program told nothing.
+fn replay(directory: &std::path::Path) -> Result<(), String> {
+    let entries = std::fs::read_dir(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    let (mut steps, mut most_states) = (0, 0);
+    for path in &paths {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let allowed = trace_file::follow_text(&text).map_err(|why| format!("{}: {why}", path.display()))?;
+        steps += allowed.steps;
+        most_states = most_states.max(allowed.most_states);
+    }
+    if paths.is_empty() {
+        return Err(format!("{} has no traces", directory.display()));
+    }
+    println!("{} traces with {steps} steps: the model allows each (at most {most_states} states)", paths.len());
+    Ok(())
 }
 
 fn stories(words: &[&str]) -> Result<(), String> {

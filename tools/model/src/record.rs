@@ -10,12 +10,14 @@ mod rules;
 mod single_flight;
 mod steps;
 mod telling;
+mod trace;
 mod world;
 
 use stateright::{Model, Property};
 
 pub use self::properties::names;
 pub use self::rules::{Body, Bounds, Rules};
+pub use self::trace::{Heard, Step as ToldStep};
 use self::world::{Answer, At, Reply, Row, Shareable, Step, Swept, World};
 
 /// The model: a bounded world, and the rules that the code follows in it.
@@ -241,8 +243,14 @@ impl Record {
                 Step::Paused { .. } => actions.extend([Action::LookAgain(i), Action::WaitEnds(i)]),
             }
         }
-        if request.transaction.is_some() && world.losses < self.bounds.losses {
-            actions.extend([Action::Lose(i), Action::Sever(i)]);
+        if world.losses < self.bounds.losses {
+            // A read outside a transaction can lose its connection too.
+            if request.transaction.is_some() || matches!(step, Step::Look | Step::LookAfterFailure) {
+                actions.push(Action::Lose(i));
+            }
+            if request.transaction.is_some() {
+                actions.push(Action::Sever(i));
+            }
         }
     }
 }

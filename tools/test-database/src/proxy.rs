@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
@@ -43,9 +44,21 @@ struct Network {
 }
 
 impl Proxy {
-    /// Starts the proxy on a free port.
+    /// Starts the proxy on a free port, in front of the cluster of this process.
     #[must_use]
     pub fn start() -> Self {
+        // The cluster may be started later.
+        Self::forwards_to(|| CLUSTER.get().unwrap().dir().join(".s.PGSQL.5432"))
+    }
+
+    /// Starts the proxy on a free port, in front of a server's socket. While the server is down, the proxy closes each connection
+    /// at once.
+    #[must_use]
+    pub fn to(socket: PathBuf) -> Self {
+        Self::forwards_to(move || socket.clone())
+    }
+
+    fn forwards_to(socket: impl Fn() -> PathBuf + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let network = Arc::new(Network {
@@ -59,8 +72,9 @@ impl Proxy {
         // This thread and the threads of the connections end with the process.
         thread::spawn(move || {
             for client in listener.incoming() {
-                let server = UnixStream::connect(CLUSTER.get().unwrap().dir().join(".s.PGSQL.5432")).unwrap();
-                forward(client.unwrap(), server, &shared);
+                if let Ok(server) = UnixStream::connect(socket()) {
+                    forward(client.unwrap(), server, &shared);
+                }
             }
         });
         Self { port, network }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::hook::{At, Hook};
+use crate::traces;
 use external_calls::{Attempt, CallError, ExternalSystem, Limits, Sent, Started, Step};
 use idempotency::{self, Body, Failure, Failures, FieldError, Policy, Reply, Scope, hours, seconds};
 
@@ -150,7 +151,8 @@ impl<const SLOW: bool> ExternalSystem for Fines<SLOW> {
         Ok(Bytes::from(json!({"fine": call.fine, "status": fine.status, "note": fine.note}).to_string()))
     }
 
-    fn reached(&self, _: &Attempt<'_>, step: Step) {
+    fn reached(&self, attempt: &Attempt<'_>, step: Step) {
+        traces::tell(&self.url, attempt, step);
         self.hook.reached(At::Step(step));
     }
 }

@@ -27,6 +27,7 @@ mod parking;
 mod paying;
 mod provider;
 mod rules;
+mod traces;
 
 /// Runs the two crates' migrations, then makes the toy service's tables.
 fn prepare_template(url: &str) {

@@ -24,6 +24,7 @@ mod replay;
 mod run_again;
 mod sweep;
 mod toy;
+mod traces;
 mod useless_lock;
 
 /// Runs the crate's migrations, then makes the toy service's tables.

@@ -62,6 +62,7 @@ impl Tells for Call {
                 Line::new(worker(i), DATABASE, &format!("COMMIT: the charge has {}", charge_is(charge)))
             }
             A::ApplyUnheard(i) => Line::new(worker(i), DATABASE, "COMMIT takes effect, and its answer is lost"),
+            A::RollBack(i) => Line::new(worker(i), DATABASE, "the second transaction is rolled back"),
             A::NotRecorded(i) => Line::new(worker(i), DATABASE, "can't record the outcome"),
             A::GiveBack(i) => {
                 let kept = before.row.map(|row| row.attempts) == before.holders[i].map(|holder| holder.attempt);

@@ -3,4 +3,5 @@
 
 mod page;
 mod switches;
+mod traces;
 mod worlds;

@@ -1,0 +1,182 @@
+//! The faults: processes are killed and suspended, connections are cut, held and silent, PostgreSQL crashes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dev_postgres::Cluster;
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::Fatal;
+use crate::dice::Dice;
+use crate::world::{LOOK_EVERY, PATIENCE, World, locked, shell};
+
+#[derive(Clone, Copy)]
+enum Fault {
+    KillApi,
+    KillGateway,
+    StopApi,
+    StopGateway,
+    TerminateBackends,
+    LoseCommit,
+    HoldCommit,
+    Hold,
+    Silence,
+    RestartDatabase,
+}
+
+/// The faults, with their weights.
+const FAULTS: [(Fault, u32); 10] = [
+    (Fault::KillApi, 22),
+    (Fault::KillGateway, 8),
+    (Fault::StopApi, 12),
+    (Fault::StopGateway, 6),
+    (Fault::TerminateBackends, 12),
+    (Fault::LoseCommit, 10),
+    (Fault::HoldCommit, 6),
+    (Fault::Hold, 4),
+    (Fault::Silence, 10),
+    (Fault::RestartDatabase, 10),
+];
+
+/// How long a replica is suspended, in seconds: longer than a lease (15 s) in one of three cases.
+const STOPPED: (u64, u64) = (1, 22);
+
+/// How long the network to the database holds or swallows everything, in seconds: some requests (12 s) end in between.
+const SILENT: (u64, u64) = (1, 14);
+
+impl World {
+    /// Breaks something at random times until the deadline. At the end, all processes run, and the networks are sound.
+    pub async fn break_things(self: Arc<Self>, deadline: Instant, every: Duration) -> Result<(), Fatal> {
+        let mut next = Instant::now() + every;
+        let mut lasting = JoinSet::new();
+        let mut dice = self.seed.dice("faults");
+        while Instant::now() < deadline {
+            sleep(LOOK_EVERY).await;
+            self.raise_the_dead()?;
+            while let Some(ended) = lasting.try_join_next() {
+                ended??;
+            }
+            if Instant::now() < next {
+                continue;
+            }
+            #[expect(clippy::cast_precision_loss, reason = "up to 150")]
+            let part = dice.number(50, 150) as f64 / 100.0;
+            next = Instant::now() + every.mul_f64(part);
+            let (fault, dice) =
+                (dice.pick(&FAULTS), self.seed.dice(&format!("fault {}", dice.number(0, u64::MAX - 1))));
+            lasting.spawn(Arc::clone(&self).make(fault, dice));
+        }
+        while let Some(ended) = lasting.join_next().await {
+            ended??;
+        }
+        self.gateway_proxy.be_sound();
+        self.proxies.iter().for_each(test_database::Proxy::recover);
+        self.raise_the_dead()
+    }
+
+    /// Makes one fault, and ends it.
+    async fn make(self: Arc<Self>, fault: Fault, mut dice: Dice) -> Result<(), Fatal> {
+        let began = Instant::now();
+        let replica = usize::from(dice.chance(50));
+        let stopped = Duration::from_secs(dice.number(STOPPED.0, STOPPED.1));
+        let silent = Duration::from_secs(dice.number(SILENT.0, SILENT.1));
+        let proxy = self.proxies.get(replica);
+        let what = match (fault, proxy) {
+            (Fault::KillApi, _) => self.signal("api", replica, Signal::KILL).map(|()| "API killed (SIGKILL)"),
+            (Fault::KillGateway, _) => self.signal("gateway", 0, Signal::KILL).map(|()| "gateway killed (SIGKILL)"),
+            (Fault::StopApi, _) => {
+                self.suspend("api", replica, stopped).await.map(|()| "API suspended (SIGSTOP, SIGCONT)")
+            }
+            (Fault::StopGateway, _) => {
+                self.suspend("gateway", 0, stopped / 2).await.map(|()| "gateway suspended (SIGSTOP, SIGCONT)")
+            }
+            (Fault::LoseCommit, Some(proxy)) => {
+                proxy.lose_answer_of_next_commit();
+                Some("COMMIT answered, and the answer lost")
+            }
+            (Fault::HoldCommit, Some(proxy)) => {
+                proxy.pause_after(b"COMMIT\0");
+                sleep(silent).await;
+                let came = proxy.is_paused();
+                proxy.resume();
+                came.then_some("COMMIT's answer held, and all behind it")
+            }
+            (Fault::Hold, Some(proxy)) => {
+                proxy.pause();
+                sleep(silent).await;
+                proxy.resume();
+                Some("database silent for a while, then all arrived")
+            }
+            (Fault::Silence, Some(proxy)) => {
+                proxy.go_silent();
+                sleep(silent).await;
+                proxy.recover();
+                Some("database silent for a while, then cut")
+            }
+            (Fault::TerminateBackends, Some(_)) => {
+                let (world, backends) = (Arc::clone(&self), dice.number(1, 4));
+                let ended = tokio::task::spawn_blocking(move || world.terminate_backends(backends)).await?;
+                ended.then_some("backends terminated")
+            }
+            _ => {
+                let world = Arc::clone(&self);
+                Some(tokio::task::spawn_blocking(move || world.break_database()).await??)
+            }
+        };
+        if let Some(what) = what {
+            self.counters.count(what);
+            let replica = if self.proxies.is_empty() { String::new() } else { format!(", replica {replica}") };
+            self.history.fault(began, &format!("{what}{replica}"));
+        }
+        Ok(())
+    }
+
+    fn signal(&self, name: &'static str, number: usize, signal: Signal) -> Option<()> {
+        kill_process(self.pid(name, number)?, signal).ok()
+    }
+
+    async fn suspend(&self, name: &'static str, number: usize, time: Duration) -> Option<()> {
+        let pid = self.pid(name, number)?;
+        kill_process(pid, Signal::STOP).ok()?;
+        sleep(time).await;
+        // It may have been killed meanwhile.
+        kill_process(pid, Signal::CONT).ok()
+    }
+
+    /// Ends this many sessions of the API, whatever they do. False: the database did not answer.
+    fn terminate_backends(&self, sessions: u64) -> bool {
+        let Ok(mut conn) = self.connect_to_payments() else { return false };
+        let sql = "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' \
+             ORDER BY state <> 'idle' DESC, random() LIMIT $1) session";
+        let ended = diesel::sql_query(sql).bind::<BigInt, _>(sessions.cast_signed()).execute(&mut conn);
+        ended.is_ok()
+    }
+
+    fn break_database(&self) -> Result<&'static str, Fatal> {
+        let Some((_, command)) = &self.elsewhere else { return self.restart_postgres() };
+        shell(command)?;
+        Ok("database broken by the command")
+    }
+
+    /// Stops PostgreSQL like a crash, and starts it again. Blocks.
+    fn restart_postgres(&self) -> Result<&'static str, Fatal> {
+        let mut clusters = locked(&self.clusters);
+        let pid = clusters.last().and_then(Cluster::postmaster_pid).ok_or("PostgreSQL is not running")?;
+        let pid = Pid::from_raw(pid.cast_signed()).ok_or("PostgreSQL has no process id")?;
+        kill_process(pid, Signal::QUIT)?;
+        let deadline = Instant::now() + PATIENCE;
+        while test_kill_process(pid).is_ok() {
+            if Instant::now() > deadline {
+                return Err("PostgreSQL did not stop".into());
+            }
+            std::thread::yield_now();
+        }
+        clusters.push(dev_postgres::start(&self.options)?);
+        Ok("PostgreSQL restarted (immediate)")
+    }
+}
