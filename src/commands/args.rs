@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::check::{SANDBOX_CONNECTIONS, check_server};
 pub use self::values::Origins;
@@ -74,14 +74,33 @@ pub enum Action {
     Sweep,
     /// Resolve the due charges and refunds once, and resume the parked ones
     Resolve,
-    /// List the parked charges and refunds
-    Parked,
+    /// Show the charges and refunds whose outcome is not known yet
+    Backlog {
+        /// Only the parked ones, which wait until `payments resolve` resumes them
+        #[arg(long)]
+        parked: bool,
+        /// Only this account's: its name or id
+        #[arg(long, value_parser = values::name)]
+        account: Option<String>,
+        /// A table for people, or JSON for machines
+        #[arg(long, value_enum, default_value = "table")]
+        format: Listing,
+    },
     /// Empty the local cluster's database, also the sandbox gateway's books
     Reset {
         /// Don't ask
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// The form of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Listing {
+    /// Columns, for people
+    Table,
+    /// JSON, for machines
+    Json,
 }
 
 /// The commands of `payments account`.

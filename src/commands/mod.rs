@@ -2,12 +2,14 @@
 
 mod accounts;
 pub mod args;
+mod backlog;
 mod data;
 mod database;
 pub mod gateway;
 mod resolve;
 mod serve;
 mod silence;
+mod table;
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
@@ -109,7 +111,7 @@ fn run(command: Command) -> Result<(), Fatal> {
         }
         Action::Sweep => data::sweep(url),
         Action::Resolve => resolve::resolve(&settings, url),
-        Action::Parked => resolve::parked(url),
+        Action::Backlog { parked, account, format } => backlog::list(url, parked, account.as_deref(), format),
         Action::Reset { yes } => data::reset(&database, yes),
     };
     database.leave();

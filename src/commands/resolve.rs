@@ -1,4 +1,4 @@
-//! `payments resolve` and `payments parked`: charges and refunds that the gateway has not answered.
+//! `payments resolve`: charges and refunds that the gateway has not answered.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -37,30 +37,4 @@ pub fn resolve(settings: &Settings, url: &str) -> Result<(), Fatal> {
         rt::task::spawn_blocking(move || db.close()).await?;
         Ok(())
     })
-}
-
-/// So many parked rows are listed: more than a person reads, and after a long outage there may be very many.
-const LISTED: i64 = 1000;
-
-/// Lists the parked charges and refunds of all accounts, oldest first, and says what to do.
-pub fn parked(url: &str) -> Result<(), Fatal> {
-    migrate(url)?;
-    let conn = &mut connect(url)?;
-    let parked = external_calls::parked(conn, LISTED)?;
-    for row in &parked {
-        let external_calls::Parked { account_id, location, reference, key, request_id, attempts, created_at } = row;
-        let begun = created_at.format("%F %T");
-        say(format_args!(
-            "{location}  account {account_id}  key {key:?}  request {request_id}  begun {begun} UTC  attempts {attempts}\n    \
-             reference {reference}"
-        ))?;
-    }
-    if parked.is_empty() {
-        return say("nothing is parked");
-    }
-    let all = external_calls::parked_count(conn)?;
-    if all > LISTED {
-        say(format_args!("these are the oldest {LISTED}"))?;
-    }
-    say(format_args!("{all} parked; when the gateway is well again, `payments resolve` resumes them"))
 }

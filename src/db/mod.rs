@@ -32,6 +32,7 @@ pub use self::migrate::{MigrateError, Migrations, migrate, unknown_migrations};
 use self::pool::{Connections, Threads};
 use self::readiness::Readiness;
 pub use self::readiness::Standing;
+pub use self::turns::Refusals;
 use crate::http::ApiError;
 use idempotency::{Database, Error, Failure as _, SingleFlight, fault};
 
@@ -72,6 +73,8 @@ pub struct Load {
     pub queued: usize,
     /// The number of threads that the database never answered.
     pub given_up: usize,
+    /// The work that got no turn since the start.
+    pub refusals: Refusals,
 }
 
 impl Db {
@@ -90,8 +93,9 @@ impl Db {
     /// How busy the pool is.
     #[must_use]
     pub fn load(&self) -> Load {
-        let (busy, queued) = self.0.connections.turns.load();
-        Load { busy, queued, given_up: self.0.threads.given_up() }
+        let turns = &self.0.connections.turns;
+        let (busy, queued) = turns.load();
+        Load { busy, queued, given_up: self.0.threads.given_up(), refusals: turns.refusals() }
     }
 
     /// Runs `work` on a thread when the account's turn comes. Work that has begun runs to its end, even if the caller is dropped.

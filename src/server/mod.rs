@@ -8,6 +8,7 @@ pub mod advice;
 mod connections;
 mod cors;
 mod deadline;
+pub mod gauges;
 pub mod health;
 pub mod idempotency_keys;
 pub mod metrics;
@@ -31,6 +32,7 @@ use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 
 use self::cors::cors;
+use self::gauges::Gauges;
 use self::metrics::Metrics;
 use self::openapi::Document;
 use self::request_log::frame;
@@ -82,6 +84,9 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
     let api = Data::new(all(state.demo.is_some()));
     let document = Data::new(Document::of(&api));
     let keep_alive = state.keep_alive;
+    let gauges = Gauges::default();
+    // They end with the runtime.
+    actix_web::rt::spawn(gauges.clone().keep_fresh(state.db.clone()));
     let workers = std::thread::available_parallelism()?;
     let server = HttpServer::new(move || {
         let state = state.clone();
@@ -92,6 +97,7 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
             .app_data(Data::new(state.demo))
             .app_data(Data::new(state.webhook_secrets))
             .app_data(Data::new(state.draining))
+            .app_data(Data::new(gauges.clone()))
             .app_data(metrics.clone())
             .app_data(api.clone())
             .app_data(document.clone())

@@ -202,7 +202,12 @@ fn commands(database: &str) {
     let erased = erasure::erase_customer(&mut conn, acme.id, "ada", &erasure::Mode::rename(), |_| {}).unwrap();
     assert!([erased.orders, erased.replies, erased.entitlements, erased.events].iter().all(|rows| *rows > 0));
     demo::seed(&mut conn).unwrap();
-    external_calls::parked(&mut conn, 10).unwrap();
+    external_calls::backlog(&mut conn).unwrap();
+    external_calls::backlog_by_account(&mut conn, None, 10).unwrap();
+    external_calls::backlog_by_account(&mut conn, Some(uuid::Uuid::nil()), 10).unwrap();
+    external_calls::open_calls(&mut conn, None, false, 10).unwrap();
+    external_calls::open_calls(&mut conn, Some(uuid::Uuid::nil()), true, 10).unwrap();
+    idempotency::sweep_lag(&mut conn).unwrap();
     remember_mode(&mut conn, Mode::Sandbox).unwrap();
 }
 

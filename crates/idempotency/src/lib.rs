@@ -73,7 +73,7 @@ pub use json::{MAX_FAULTS, MAX_SAFE_INTEGER, escape_pointer, parse_body, read_js
 pub use key::{Address, Key, MAX_KEY_LENGTH};
 pub use observer::{Observed, Observer, Step};
 pub use policy::{Failures, Policy, Scope, hours, interval, seconds};
-pub use records::{Listed, OnRetry, SWEEP_BATCH, State, Swept, list, rewrite_replies, sweep};
+pub use records::{Listed, OnRetry, SWEEP_BATCH, State, Swept, list, rewrite_replies, sweep, sweep_lag};
 pub use reply::{Answer, MAX_BODY, Origin, Reply, ReplyTooLarge};
 pub use request::Keyed;
 pub use run::ANSWER_WITHIN;

@@ -5,6 +5,7 @@
 //! deleting statement locks each row and checks the expiry again.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
@@ -188,6 +189,19 @@ pub fn sweep(conn: &mut PgConnection) -> QueryResult<Swept> {
         deleted += delete_expired(conn, account_id, &places)?;
     }
     Ok(Swept { deleted, more: found == usize::from(SWEEP_BATCH) && deleted > 0 })
+}
+
+/// How long ago the oldest expired record expired that no sweep has deleted. Zero: there is none. An index has its first row.
+pub fn sweep_lag(conn: &mut PgConnection) -> QueryResult<Duration> {
+    let clock = diesel::dsl::now.into_sql::<Timestamptz>();
+    let oldest: Option<(Option<DateTime<Utc>>, DateTime<Utc>)> = idempotency_keys::table
+        .filter(idempotency_keys::expires_at.le(clock.nullable()))
+        .order(idempotency_keys::expires_at)
+        .select((idempotency_keys::expires_at, clock))
+        .first(conn)
+        .optional()?;
+    let lag = oldest.and_then(|(expired_at, clock)| (clock - expired_at?).to_std().ok());
+    Ok(lag.unwrap_or_default())
 }
 
 /// What one call of [`sweep`] did.
