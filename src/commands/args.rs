@@ -124,8 +124,11 @@ pub enum KeyAction {
         /// The account's name or id
         #[arg(value_parser = values::name)]
         account: String,
+        /// The key's name, for example the service that gets the key
+        #[arg(long, value_parser = values::name)]
+        name: Option<String>,
     },
-    /// List the ids of an account's keys. The keys themselves are not stored
+    /// List an account's keys by their ids: name, when each was made and last used. The keys themselves are not stored
     List {
         /// The account's name or id
         #[arg(value_parser = values::name)]

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
 use external_calls::{OfAccount, Open};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -12,7 +11,7 @@ use super::accounts::named;
 use super::args::Listing;
 use super::database::connect;
 use super::say;
-use super::table::table;
+use super::table::{table, time};
 use crate::http::auth;
 
 /// So many charges and refunds are listed: more than a person reads. After a long outage there may be very many.
@@ -84,9 +83,4 @@ fn of_calls<'a>(calls: &[Open], name: impl Fn(&Uuid) -> &'a str) -> String {
         ]
     };
     table(header, &calls.iter().map(row).collect::<Vec<_>>())
-}
-
-/// In UTC, to the second.
-pub fn time(at: DateTime<Utc>) -> String {
-    at.format("%FT%TZ").to_string()
 }

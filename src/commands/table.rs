@@ -1,5 +1,7 @@
 //! Columns for people.
 
+use chrono::{DateTime, Utc};
+
 /// The rows below their header. Each column is as wide as its widest cell, and the last one has no padding.
 pub fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = header.map(|cell| cell.chars().count());
@@ -14,4 +16,9 @@ pub fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String 
     };
     let rows = rows.iter().map(|row| line(row.each_ref().map(String::as_str)));
     std::iter::once(line(header)).chain(rows).collect::<Vec<_>>().join("\n")
+}
+
+/// In UTC, to the second.
+pub fn time(at: DateTime<Utc>) -> String {
+    at.format("%FT%TZ").to_string()
 }

@@ -87,6 +87,7 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
     let gauges = Gauges::default();
     // They end with the runtime.
     actix_web::rt::spawn(gauges.clone().keep_fresh(state.db.clone()));
+    actix_web::rt::spawn(state.known_keys.clone().keep_uses_written(state.db.clone()));
     let workers = std::thread::available_parallelism()?;
     let server = HttpServer::new(move || {
         let state = state.clone();

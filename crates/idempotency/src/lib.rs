@@ -65,7 +65,7 @@ mod transaction;
 
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
-pub use actix::{IDEMPOTENCY_EXPIRES, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, Instance, read_body};
+pub use actix::{Credential, IDEMPOTENCY_EXPIRES, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, Instance, read_body};
 pub use connection::{CONNECTION_LIMITS, Fault, Prepared, fault, watched};
 pub use error::{Error, FieldError, MAX_REQUEST_BODY};
 pub use fingerprint::Received;

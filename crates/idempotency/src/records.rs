@@ -39,6 +39,9 @@ pub struct Listed {
     pub location: Option<String>,
     /// The `X-Request-Id` of the first request with the key. The log has a line with this id.
     pub request_id: Uuid,
+    /// The credential that the first request came with: the id of an API key. Null for a record of an earlier release.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub credential: Option<String>,
     /// What a request with this key gets now.
     #[diesel(deserialize_as = Option<bool>)]
     pub on_retry: OnRetry,
@@ -122,6 +125,7 @@ pub fn list(
             idempotency_keys::status,
             idempotency_keys::location,
             idempotency_keys::request_id,
+            idempotency_keys::credential,
             expired(),
             idempotency_keys::created_at,
             idempotency_keys::expires_at,
