@@ -1,6 +1,5 @@
 //! `payments resolve`: charges and refunds that the gateway has not answered.
 
-use std::io::ErrorKind;
 use std::sync::Arc;
 
 use crate::commands::args::Settings;
@@ -12,23 +11,12 @@ use super::Fatal;
 use super::database::connect;
 use super::gateway::{InUse, remember_mode};
 use super::say;
-use super::serve::sandbox_config;
 
-/// Resolves the due charges and refunds once, and resumes the parked ones. If a sandbox already runs, for example beside a server,
-/// the command uses that sandbox. Otherwise the command starts a sandbox.
+/// Resolves the due charges and refunds once, and resumes the parked ones.
 pub fn resolve(settings: &Settings, url: &str) -> Result<(), Fatal> {
     migrate(url)?;
     rt::System::new().block_on(async move {
-        let gateway = if let Some(gateway) = InUse::of(settings) {
-            gateway
-        } else {
-            match sandbox_gateway::start(sandbox_config(settings, url, None)) {
-                Ok(sandbox) => drop(rt::spawn(sandbox.server)),
-                Err(sandbox_gateway::Error::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {}
-                Err(error) => return Err(error.into()),
-            }
-            InUse::sandbox(format!("http://{}", settings.sandbox_bind))
-        };
+        let gateway = InUse::or_sandbox(settings, url)?;
         remember_mode(&mut connect(url)?, gateway.mode())?;
         let db = Db::start(url, settings.db_pool_size)?;
         let resolver = Resolver::new(Payments(Arc::new(gateway.client()?)), db.clone());

@@ -56,11 +56,7 @@ pub struct OfAccount {
 }
 
 /// The accounts with a backlog, the largest backlog first, at most `rows`; or one account.
-pub fn backlog_by_account(
-    conn: &mut PgConnection,
-    account_id: Option<Uuid>,
-    rows: i64,
-) -> QueryResult<Vec<OfAccount>> {
+pub fn backlog_by_account(conn: &mut PgConnection, account_id: Option<Uuid>, rows: i64) -> QueryResult<Vec<OfAccount>> {
     let mut query = external_calls::table
         .filter(external_calls::resolved_at.is_null())
         .group_by(external_calls::account_id)

@@ -114,8 +114,7 @@ pub struct KeyRow {
 
 /// The keys of an account, oldest first.
 pub fn keys(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<Vec<KeyRow>> {
-    let columns =
-        (api_keys::hash, api_keys::name, api_keys::created_at, api_keys::last_used_at, api_keys::revoked_at);
+    let columns = (api_keys::hash, api_keys::name, api_keys::created_at, api_keys::last_used_at, api_keys::revoked_at);
     let rows = api_keys::table
         .filter(api_keys::account_id.eq(account_id))
         .select(columns)

@@ -109,7 +109,8 @@ impl KnownKeys {
 fn write(conn: &mut PgConnection, hashes: &[[u8; 32]]) -> Result<(), ApiError> {
     let clock = now.into_sql::<Timestamptz>();
     for hash in hashes {
-        let is_old = api_keys::last_used_at.is_null().or(api_keys::last_used_at.le((clock - interval(NOTED_FOR)).nullable()));
+        let is_old =
+            api_keys::last_used_at.is_null().or(api_keys::last_used_at.le((clock - interval(NOTED_FOR)).nullable()));
         diesel::update(api_keys::table.find(hash.as_slice()).filter(is_old.assume_not_null()))
             .set(api_keys::last_used_at.eq(clock.nullable()))
             .execute(conn)?;

@@ -162,7 +162,8 @@ async fn the_backlog_has_a_size_an_age_and_its_accounts() {
     office.pay("paid", paid).await;
     for (key, minutes) in [("old", 3), ("older", 7), ("oldest", 9)] {
         office.unknown_payment(key, Does::Answer(429)).await;
-        let age = format!("UPDATE external_calls SET created_at = now() - interval '{minutes} min' WHERE key = '{key}'");
+        let age =
+            format!("UPDATE external_calls SET created_at = now() - interval '{minutes} min' WHERE key = '{key}'");
         office.execute(&age);
     }
     office.execute("UPDATE external_calls SET parked_at = now() WHERE key = 'oldest'");
