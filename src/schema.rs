@@ -14,6 +14,8 @@ diesel::table! {
         account_id -> Uuid,
         created_at -> Timestamptz,
         revoked_at -> Nullable<Timestamptz>,
+        name -> Nullable<Text>,
+        last_used_at -> Nullable<Timestamptz>,
     }
 }
 

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::Fatal;
 use super::database::connect;
 use super::say;
+use super::table::{table, time};
 
 pub fn account(url: &str, action: &AccountAction) -> Result<(), Fatal> {
     // A list changes nothing.
@@ -49,19 +50,20 @@ pub fn key(url: &str, action: &KeyAction) -> Result<(), Fatal> {
     }
     let conn = &mut connect(url)?;
     match action {
-        KeyAction::Create { account } => {
+        KeyAction::Create { account, name } => {
             let account = named(conn, account)?;
-            let (id, key) = auth::create_key(conn, account.id)?;
+            let (id, key) = auth::create_key(conn, account.id, name.as_deref())?;
             say(format_args!("key id {id}\nAPI key {key}\nThe key is shown only now: keep it."))
         }
         KeyAction::List { account } => {
             let account = named(conn, account)?;
-            for KeyRow { id, created_at, revoked_at } in auth::keys(conn, account.id)? {
-                let state =
-                    revoked_at.map_or_else(|| "live".to_owned(), |at| format!("revoked {} UTC", at.format("%F %T")));
-                say(format_args!("{id}  made {} UTC  {state}", created_at.format("%F %T")))?;
-            }
-            Ok(())
+            let row = |KeyRow { id, name, created_at, last_used_at, revoked_at }| {
+                let used = last_used_at.map_or_else(|| "never".to_owned(), time);
+                let state = revoked_at.map_or_else(|| "live".to_owned(), |at| format!("revoked {}", time(at)));
+                [id.to_string(), time(created_at), used, state, name.unwrap_or_default()]
+            };
+            let rows: Vec<_> = auth::keys(conn, account.id)?.into_iter().map(row).collect();
+            say(table(["KEY", "MADE", "LAST USED", "STATE", "NAME"], &rows))
         }
         KeyAction::Revoke { key } => {
             let Some((id, account_id)) = auth::revoke(conn, key)? else {

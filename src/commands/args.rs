@@ -4,6 +4,7 @@
 //! `values` checks the form of each value. [`Settings::check`] checks the values against the machine and the database server,
 //! before the program changes anything.
 
+mod actions;
 mod check;
 mod database_url;
 mod values;
@@ -16,8 +17,9 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser};
 
+pub use self::actions::{AccountAction, Action, KeyAction, Listing, Period};
 pub use self::check::{SANDBOX_CONNECTIONS, check_server};
 pub use self::values::Origins;
 use self::wrong::HIDDEN;
@@ -36,88 +38,6 @@ pub struct Command {
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap shows a flattened field's comment as help of the whole command")]
     pub settings: Settings,
-}
-
-/// The commands.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Action {
-    /// Migrate, seed the demo if `DATABASE_URL` is not set, and serve the API until SIGTERM
-    Serve,
-    /// Bring the schema up to date
-    Migrate,
-    /// Make and list accounts
-    #[command(subcommand)]
-    Account(AccountAction),
-    /// Make, list and revoke the API keys of accounts
-    #[command(subcommand)]
-    Key(KeyAction),
-    /// Give a customer a random name in orders, entitlements, events and stored replies
-    EraseCustomer {
-        /// The account's name or id
-        #[arg(value_parser = values::name)]
-        account: String,
-        /// The customer, as orders and entitlements name the customer
-        #[arg(value_parser = values::name)]
-        customer: String,
-        /// Don't ask
-        #[arg(long)]
-        yes: bool,
-        /// Only say what would be erased
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Run the sandbox gateway alone
-    SandboxGateway,
-    /// Print the `OpenAPI` document
-    Openapi,
-    /// Delete expired idempotency records once
-    Sweep,
-    /// Resolve the due charges and refunds once, and resume the parked ones
-    Resolve,
-    /// List the parked charges and refunds
-    Parked,
-    /// Empty the local cluster's database, also the sandbox gateway's books
-    Reset {
-        /// Don't ask
-        #[arg(long)]
-        yes: bool,
-    },
-}
-
-/// The commands of `payments account`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum AccountAction {
-    /// Make an account and show its API key once
-    Create {
-        /// The account's name: 1 to 255 characters
-        #[arg(value_parser = values::name)]
-        name: String,
-    },
-    /// List all accounts, oldest first
-    List,
-}
-
-/// The commands of `payments key`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum KeyAction {
-    /// Make one more key for an account and show the key once
-    Create {
-        /// The account's name or id
-        #[arg(value_parser = values::name)]
-        account: String,
-    },
-    /// List the ids of an account's keys. The keys themselves are not stored
-    List {
-        /// The account's name or id
-        #[arg(value_parser = values::name)]
-        account: String,
-    },
-    /// Revoke a key. The key stops working within ten seconds
-    Revoke {
-        /// The key's id, as `key list` shows it, or the key itself
-        #[arg(value_parser = values::name)]
-        key: String,
-    },
 }
 
 /// The settings of the process.

@@ -1,8 +1,12 @@
 //! The gateway that a command calls, and the mode of its money, which the database remembers.
 
+use std::io::ErrorKind;
+
+use actix_web::rt;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 
+use super::serve::sandbox_config;
 use crate::commands::args::Settings;
 use crate::gateway::{InvalidGatewayUrl, Key, Mode, Stripe};
 use crate::schema::gateway_mode;
@@ -26,6 +30,20 @@ impl InUse {
     /// A sandbox at this URL.
     pub(super) fn sandbox(url: String) -> Self {
         Self { url, key: Key::of_sandbox() }
+    }
+
+    /// The gateway of the settings, or the demo's sandbox. If a sandbox already runs, for example beside a server, the command uses
+    /// that sandbox. Otherwise the command starts one, on the current runtime.
+    pub(super) fn or_sandbox(settings: &Settings, url: &str) -> Result<Self, sandbox_gateway::Error> {
+        if let Some(gateway) = Self::of(settings) {
+            return Ok(gateway);
+        }
+        match sandbox_gateway::start(sandbox_config(settings, url, None)) {
+            Ok(sandbox) => drop(rt::spawn(sandbox.server)),
+            Err(sandbox_gateway::Error::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Self::sandbox(format!("http://{}", settings.sandbox_bind)))
     }
 
     /// Where its money is.
@@ -70,4 +88,16 @@ pub fn remember_mode(conn: &mut PgConnection, mode: Mode) -> Result<(), ModeErro
         .execute(conn)?;
     let known: String = gateway_mode::table.select(gateway_mode::mode).first(conn)?;
     if known == mode.as_str() { Ok(()) } else { Err(ModeError::Other { known, asked: mode.as_str() }) }
+}
+
+/// Refuses a gateway of another mode than the database's, and writes nothing. Without a mode there are no charges yet.
+///
+/// # Errors
+/// [`ModeError`].
+pub fn check_mode(conn: &mut PgConnection, mode: Mode) -> Result<(), ModeError> {
+    let known: Option<String> = gateway_mode::table.select(gateway_mode::mode).first(conn).optional()?;
+    match known {
+        Some(known) if known != mode.as_str() => Err(ModeError::Other { known, asked: mode.as_str() }),
+        _ => Ok(()),
+    }
 }

@@ -2,12 +2,15 @@
 
 mod accounts;
 pub mod args;
+mod backlog;
 mod data;
 mod database;
 pub mod gateway;
+mod reconcile;
 mod resolve;
 mod serve;
 mod silence;
+mod table;
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
@@ -26,6 +29,9 @@ type Fatal = Box<dyn std::error::Error>;
 /// The exit code for a wrong setting or argument, as in clap. Any other failure exits with 1.
 const WRONG_SETTING: u8 = 2;
 
+/// The exit code of `reconcile` if something differs.
+const DIFFERENCES: u8 = 1;
+
 /// Reads the command line and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -39,15 +45,18 @@ pub fn main() -> ExitCode {
     }
     install_tls();
     logging::init(&command.settings.rust_log, command.settings.log_format);
+    let failure = command.action.as_ref().map_or(1, Action::failure);
     match run(command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // The reader of our output has closed the pipe, for example `head`.
-        Err(error) if error.downcast_ref().is_some_and(|e: &io::Error| e.kind() == ErrorKind::BrokenPipe) => {
+        Err(error)
+            if failure == 1 && error.downcast_ref().is_some_and(|e: &io::Error| e.kind() == ErrorKind::BrokenPipe) =>
+        {
             ExitCode::SUCCESS
         }
         Err(error) => {
             eprintln!("payments: {error}");
-            if error.is::<Wrong>() { WRONG_SETTING.into() } else { ExitCode::FAILURE }
+            if error.is::<Wrong>() { WRONG_SETTING.into() } else { failure.into() }
         }
     }
 }
@@ -73,15 +82,16 @@ fn without_variables_of_libpq(command: &Command) -> Option<io::Error> {
 }
 
 /// Checks the settings, and then runs the command. Nothing changes before the checks have passed.
-fn run(command: Command) -> Result<(), Fatal> {
+fn run(command: Command) -> Result<ExitCode, Fatal> {
     let settings = command.settings;
     let action = command.action.unwrap_or(Action::Serve);
     // The checks ask the server. The local cluster is checked when it runs.
-    let watch = settings.database_url.as_deref().map(silence::end_if_silent);
+    let watch = settings.database_url.as_deref().map(|url| silence::end_if_silent(url, action.failure()));
     let listener = settings.check(&action)?;
     // The document needs no database.
     if matches!(action, Action::Openapi) {
-        return say(format_args!("{:#}", openapi::document(&api())));
+        say(format_args!("{:#}", openapi::document(&api())))?;
+        return Ok(ExitCode::SUCCESS);
     }
     // Dropped when everything else has ended: the drop sends the last spans.
     #[cfg(feature = "otel")]
@@ -91,7 +101,8 @@ fn run(command: Command) -> Result<(), Fatal> {
     };
     let database = Database::of(&settings, &action)?;
     let url = &database.url;
-    let watch = watch.unwrap_or_else(|| silence::end_if_silent(url));
+    let watch = watch.unwrap_or_else(|| silence::end_if_silent(url, action.failure()));
+    let mut code = ExitCode::SUCCESS;
     let outcome = match action {
         Action::Serve => match listener {
             Some(listener) => serve::serve(&settings, &database, listener, watch),
@@ -109,11 +120,18 @@ fn run(command: Command) -> Result<(), Fatal> {
         }
         Action::Sweep => data::sweep(url),
         Action::Resolve => resolve::resolve(&settings, url),
-        Action::Parked => resolve::parked(url),
+        Action::Backlog { parked, account, format } => backlog::list(url, parked, account.as_deref(), format),
+        Action::Reconcile { period, account, format } => {
+            reconcile::books(&settings, url, period, account.as_deref(), format).map(|differs| {
+                if differs {
+                    code = ExitCode::from(DIFFERENCES);
+                }
+            })
+        }
         Action::Reset { yes } => data::reset(&database, yes),
     };
     database.leave();
-    outcome
+    outcome.map(|()| code)
 }
 
 /// Writes a line. If the reader has closed the pipe, the result is an error, not a panic.

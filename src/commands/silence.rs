@@ -21,11 +21,11 @@ const SILENT_LOOKS: u32 = 2;
 /// Watches until it is dropped.
 pub struct Watch(#[expect(dead_code, reason = "ends the watch when dropped")] mpsc::Sender<()>);
 
-/// Ends the process with one line if the database does not answer while the watch lives.
+/// Ends the process with one line and this code if the database does not answer while the watch lives.
 ///
 /// A migration, an erasure or a sweep may take long. So the watch does not limit the command's time: it asks over a connection of
 /// its own whether the database answers at all.
-pub fn end_if_silent(url: &str) -> Watch {
+pub fn end_if_silent(url: &str, code: u8) -> Watch {
     let (alive, ended) = mpsc::channel();
     let url = with_client_limits(url);
     thread::spawn(move || {
@@ -34,7 +34,7 @@ pub fn end_if_silent(url: &str) -> Watch {
             silent = if answers(&url) { 0 } else { silent + 1 };
             if silent == SILENT_LOOKS {
                 eprintln!("payments: the database does not answer: it accepts connections, and no statement ends");
-                end();
+                end(code);
             }
         }
     });
@@ -45,8 +45,8 @@ pub fn end_if_silent(url: &str) -> Watch {
     clippy::disallowed_methods,
     reason = "the main thread waits in libpq and can't return; nothing is to be drained"
 )]
-fn end() {
-    std::process::exit(1);
+fn end(code: u8) {
+    std::process::exit(code.into());
 }
 
 /// A refusal is an answer, too: the command itself meets it.

@@ -37,6 +37,7 @@ use self::pool::{Connections, Threads};
 use self::readiness::Readiness;
 pub use self::readiness::Standing;
 use self::server::Server;
+pub use self::turns::Refusals;
 use crate::http::ApiError;
 use idempotency::{Database, Error, Failure as _, SingleFlight, fault};
 
@@ -81,6 +82,8 @@ pub struct Load {
     pub queued: usize,
     /// The number of threads that the database never answered.
     pub given_up: usize,
+    /// The work that got no turn since the start.
+    pub refusals: Refusals,
 }
 
 impl Db {
@@ -102,8 +105,9 @@ impl Db {
     /// How busy the pool is.
     #[must_use]
     pub fn load(&self) -> Load {
-        let (busy, queued) = self.0.connections.turns.load();
-        Load { busy, queued, given_up: self.0.threads.given_up() }
+        let turns = &self.0.connections.turns;
+        let (busy, queued) = turns.load();
+        Load { busy, queued, given_up: self.0.threads.given_up(), refusals: turns.refusals() }
     }
 
     /// As [`Database::run`], for work that only reads. After a lost connection or another transient fault, the work runs again.

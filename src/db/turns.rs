@@ -43,6 +43,25 @@ pub(super) struct Turn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NoTurn;
 
+/// How much work got no turn since the start, by the reason, and by whose work was in the way. Work was refused for the
+/// account's own load if the account had more than half of all work that ran or waited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// At once, since the account's part of the queue was full.
+    pub queue_full: ByLoad,
+    /// After [`QUEUE_WAIT`].
+    pub waited: ByLoad,
+}
+
+/// A number of refusals, by whose work was in the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByLoad {
+    /// The refused account's.
+    pub own: u64,
+    /// That of other accounts.
+    pub others: u64,
+}
+
 struct State {
     connections: usize,
     /// Only accounts with work that waits or runs.
@@ -53,6 +72,7 @@ struct State {
     running: usize,
     /// Numbers the pieces of work.
     next: u64,
+    refusals: Refusals,
 }
 
 #[derive(Default)]
@@ -63,17 +83,22 @@ struct Account {
 
 impl Turns {
     pub fn new(connections: usize) -> Self {
-        let (accounts, order) = (HashMap::new(), VecDeque::new());
-        Self(Arc::new(Mutex::new(State { connections, accounts, order, waiting: 0, running: 0, next: 0 })))
+        let (accounts, order, refusals) = (HashMap::new(), VecDeque::new(), Refusals::default());
+        Self(Arc::new(Mutex::new(State { connections, accounts, order, waiting: 0, running: 0, next: 0, refusals })))
     }
 
     /// Waits for the account's turn.
     pub async fn take(&self, account_id: Uuid) -> Result<Turn, NoTurn> {
         let (sender, turn) = oneshot::channel();
-        let number = self.lock().push(account_id, sender)?;
+        let pushed = self.lock().push(account_id, sender);
+        let number = pushed.inspect_err(|_| self.lock().refused(account_id, |refusals| &mut refusals.queue_full))?;
         let _waiting = Waiting { turns: self, account_id, number };
         self.hand_out();
-        timeout(QUEUE_WAIT, turn).await.ok().and_then(Result::ok).ok_or(NoTurn)
+        let turn = timeout(QUEUE_WAIT, turn).await.ok().and_then(Result::ok);
+        if turn.is_none() {
+            self.lock().refused(account_id, |refusals| &mut refusals.waited);
+        }
+        turn.ok_or(NoTurn)
     }
 
     /// How much work runs, and how much waits.
@@ -93,6 +118,11 @@ impl Turns {
             text += &format!("; most of the others: {}", row(most));
         }
         text
+    }
+
+    /// What got no turn so far.
+    pub fn refusals(&self) -> Refusals {
+        self.lock().refusals
     }
 
     fn hand_out(&self) {
@@ -162,6 +192,17 @@ impl State {
         self.waiting -= 1;
         self.running += 1;
         Some((account_id, sender))
+    }
+
+    /// Counts a refusal.
+    fn refused(&mut self, account_id: Uuid, of: fn(&mut Refusals) -> &mut ByLoad) {
+        let own = self.accounts.get(&account_id).map_or(0, |account| account.running + account.waiting.len());
+        let count = of(&mut self.refusals);
+        if 2 * own > self.running + self.waiting {
+            count.own += 1;
+        } else {
+            count.others += 1;
+        }
     }
 
     fn done(&mut self, account_id: Uuid) {

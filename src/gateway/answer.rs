@@ -24,12 +24,14 @@ pub(super) struct Object {
     pub id: String,
     #[serde(rename = "object")]
     kind: String,
-    amount: i64,
-    currency: String,
+    pub amount: i64,
+    pub currency: String,
     /// Null only for refunds of old payment methods.
-    status: Option<String>,
+    pub status: Option<String>,
+    /// In seconds since 1970. Only who reads whole lists needs it.
+    pub created: Option<i64>,
     #[serde(default)]
-    metadata: HashMap<String, String>,
+    pub metadata: HashMap<String, String>,
     /// Of a PaymentIntent.
     last_payment_error: Option<StripeError>,
     cancellation_reason: Option<String>,

@@ -8,6 +8,7 @@
 //! Don't call these functions inside a database transaction: the transaction would hold its locks while the network waits.
 
 mod answer;
+pub mod books;
 pub mod currency;
 mod key;
 mod look;

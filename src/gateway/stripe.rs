@@ -10,6 +10,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, Url, redirect, retry};
 
 use super::answer::{no_answer, not_understood, of_sending};
+use super::books::Book;
 use super::{Call, Gateway, Key, LIMITS, Outcome, currency};
 use external_calls::{CallError, Sent};
 
@@ -115,6 +116,18 @@ impl Stripe {
             path.push(id);
         }
         self.client.get(url).query(query)
+    }
+
+    /// A GET of one object by its id, or of a list, for who reads whole lists.
+    pub(super) fn list(&self, book: Book, id: Option<&str>) -> RequestBuilder {
+        let mut url = match book {
+            Book::Payments => self.payment_intents.clone(),
+            Book::Refunds => self.refunds.clone(),
+        };
+        if let (Some(id), Ok(mut path)) = (id, url.path_segments_mut()) {
+            path.push(id);
+        }
+        self.client.get(url)
     }
 
     fn place(&self, call: Call<'_>) -> &Url {

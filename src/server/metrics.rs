@@ -1,22 +1,23 @@
 //! The metrics for Prometheus: requests and key outcomes by route, the pool, the resolver.
 //!
-//! Guarantees: the number of series is bounded. Labels are routes, statuses and a few fixed words. A client can't add a label.
+//! Guarantees: a scrape waits for nothing. The number of series is bounded. Labels are routes, statuses and a few fixed words. A client can't add a label.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TEXT_FORMAT, TextEncoder,
+    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TEXT_FORMAT,
+    TextEncoder,
 };
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::db::{Db, NOBODY};
+use crate::db::{Db, Refusals};
 use crate::http::ApiError;
 use crate::http::endpoint::{Endpoint, endpoint};
 use crate::server::causes;
+use crate::server::gauges::{Gauges, Known};
 use crate::shop::payments::Resolver;
 use crate::shop::webhooks::DIFFERENCES;
-use external_calls;
 
 /// In seconds. Most requests take milliseconds. A duplicate waits up to 5 s, a charge up to 6 s. The last bucket is for
 /// requests that take longer than any request should.
@@ -74,8 +75,13 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 #[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = "Service", summary = "Retrieve metrics",
     description = "Returns metrics for Prometheus: requests and key outcomes by route, the database pool, the resolver.",
     responses((status = 200, body = String, description = "The metrics in Prometheus' text format", content_type = "text/plain")))]
-pub async fn page(metrics: Data<Metrics>, db: Data<Db>, resolver: Data<Resolver>) -> Result<HttpResponse, ApiError> {
-    let now = snapshot(&db, &resolver).await.map_err(ApiError::internal)?;
+pub async fn page(
+    metrics: Data<Metrics>,
+    db: Data<Db>,
+    resolver: Data<Resolver>,
+    gauges: Data<Gauges>,
+) -> Result<HttpResponse, ApiError> {
+    let now = snapshot(&db, &resolver, &gauges).map_err(ApiError::internal)?;
     let mut families = metrics.registry.gather();
     families.extend(now.gather());
     families.extend(causes::snapshot(&db).await.map_err(ApiError::internal)?.gather());
@@ -84,47 +90,57 @@ pub async fn page(metrics: Data<Metrics>, db: Data<Db>, resolver: Data<Resolver>
     Ok(HttpResponse::Ok().content_type(TEXT_FORMAT).body(text))
 }
 
-/// The present numbers of the pool and of the resolver.
-async fn snapshot(db: &Db, resolver: &Resolver) -> prometheus::Result<Registry> {
+/// The present numbers of the pool, of the resolver and of the database.
+fn snapshot(db: &Db, resolver: &Resolver, gauges: &Gauges) -> prometheus::Result<Registry> {
     let registry = Registry::new();
     let load = db.load();
+    gauge(&registry, "db_connections_busy", "Database connections at work.", load.busy)?;
+    gauge(&registry, "db_queue_length", "Work that waits for a database connection.", load.queued)?;
+    let given_up = "Threads that wait for an answer of a silent database, and that nobody waits for any more.";
+    gauge(&registry, "db_threads_given_up", given_up, load.given_up)?;
+    refusals(&registry, load.refusals)?;
     let counts = resolver.counts();
-    gauge(&registry, "db_connections_busy", "Database connections at work.", i64::try_from(load.busy))?;
-    gauge(&registry, "db_queue_length", "Work that waits for a database connection.", i64::try_from(load.queued))?;
-    counter(&registry, "resolver_resolved_total", "Outcomes recorded.", counts.resolved.load(Ordering::Relaxed))?;
-    counter(
-        &registry,
-        "resolver_unknown_total",
-        "Attempts without an outcome.",
-        counts.unknown.load(Ordering::Relaxed),
-    )?;
-    counter(
-        &registry,
-        "resolver_parked_total",
-        "Times that a charge or refund was parked.",
-        counts.parked.load(Ordering::Relaxed),
-    )?;
-    counter(
-        &registry,
-        "gateway_differences_total",
-        "Resolved charges and refunds that the gateway sees otherwise.",
-        DIFFERENCES.load(Ordering::Relaxed),
-    )?;
-    // If the database is away, only this series is missing. The other series are still worth a scrape.
-    if let Ok(parked) = db.read(NOBODY, |conn| external_calls::parked_count(conn).map_err(ApiError::from)).await {
-        gauge::<()>(&registry, "resolver_parked", "Charges and refunds that wait for `payments resolve`.", Ok(parked))?;
+    for (name, help, count) in [
+        ("resolver_resolved_total", "Outcomes recorded.", &counts.resolved),
+        ("resolver_unknown_total", "Attempts without an outcome.", &counts.unknown),
+        ("resolver_parked_total", "Times that a charge or refund was parked.", &counts.parked),
+        ("gateway_differences_total", "Resolved charges and refunds that the gateway sees otherwise.", &DIFFERENCES),
+    ] {
+        let counter = IntCounter::new(name, help)?;
+        counter.inc_by(count.load(Ordering::Relaxed));
+        registry.register(Box::new(counter))?;
+    }
+    // Without a look lately, only these series are missing. The other series are still worth a scrape.
+    if let Some(Known { backlog, sweep_lag }) = gauges.known() {
+        let open = "Charges and refunds without an outcome, without the parked ones.";
+        gauge(&registry, "resolver_backlog", open, backlog.open)?;
+        let oldest = "Age of the oldest charge or refund in the backlog.";
+        seconds(&registry, "resolver_backlog_oldest_seconds", oldest, backlog.oldest.unwrap_or_default())?;
+        gauge(&registry, "resolver_parked", "Charges and refunds that wait for `payments resolve`.", backlog.parked)?;
+        let lag = "How long ago the oldest expired idempotency record expired that is not deleted yet.";
+        seconds(&registry, "sweeper_lag_seconds", lag, sweep_lag)?;
     }
     Ok(registry)
 }
 
-fn gauge<E>(registry: &Registry, name: &str, help: &str, value: Result<i64, E>) -> prometheus::Result<()> {
+fn refusals(registry: &Registry, refusals: Refusals) -> prometheus::Result<()> {
+    let help = "Work that got no database connection, by the reason and by whose load was in the way.";
+    let refused = IntCounterVec::new(Opts::new("db_refusals_total", help), &["cause", "load"])?;
+    for (cause, of) in [("queue_full", refusals.queue_full), ("waited", refusals.waited)] {
+        refused.with_label_values(&[cause, "own"]).inc_by(of.own);
+        refused.with_label_values(&[cause, "others"]).inc_by(of.others);
+    }
+    registry.register(Box::new(refused))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str, value: impl TryInto<i64>) -> prometheus::Result<()> {
     let gauge = IntGauge::new(name, help)?;
-    gauge.set(value.unwrap_or(i64::MAX));
+    gauge.set(value.try_into().unwrap_or(i64::MAX));
     registry.register(Box::new(gauge))
 }
 
-fn counter(registry: &Registry, name: &str, help: &str, value: u64) -> prometheus::Result<()> {
-    let counter = IntCounter::new(name, help)?;
-    counter.inc_by(value);
-    registry.register(Box::new(counter))
+fn seconds(registry: &Registry, name: &str, help: &str, value: Duration) -> prometheus::Result<()> {
+    let gauge = Gauge::new(name, help)?;
+    gauge.set(value.as_secs_f64());
+    registry.register(Box::new(gauge))
 }

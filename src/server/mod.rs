@@ -9,6 +9,7 @@ mod causes;
 mod connections;
 mod cors;
 mod deadline;
+pub mod gauges;
 pub mod health;
 pub mod idempotency_keys;
 pub mod metrics;
@@ -32,6 +33,7 @@ use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 
 use self::cors::cors;
+use self::gauges::Gauges;
 use self::metrics::Metrics;
 use self::openapi::Document;
 use self::request_log::frame;
@@ -83,6 +85,10 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
     let api = Data::new(all(state.demo));
     let document = Data::new(Document::of(&api));
     let keep_alive = state.keep_alive;
+    let gauges = Gauges::default();
+    // They end with the runtime.
+    actix_web::rt::spawn(gauges.clone().keep_fresh(state.db.clone()));
+    actix_web::rt::spawn(state.known_keys.clone().keep_uses_written(state.db.clone()));
     let workers = std::thread::available_parallelism()?;
     let server = HttpServer::new(move || {
         let state = state.clone();
@@ -93,6 +99,7 @@ pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
             .app_data(Data::new(pages::Demo(state.demo)))
             .app_data(Data::new(state.webhook_secrets))
             .app_data(Data::new(state.draining))
+            .app_data(Data::new(gauges.clone()))
             .app_data(metrics.clone())
             .app_data(api.clone())
             .app_data(document.clone())

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::request_id::{Names, X_REQUEST_ID};
 use crate::db::Db;
-use crate::http::auth::Account;
+use crate::http::auth::{Account, KeyId};
 use crate::http::problems::{self, KEY_REUSED, METHOD_NOT_ALLOWED, NOT_FOUND, Problem, REQUEST_IN_FLIGHT, Retry};
 use crate::http::{ApiError, RETRY_ADVICE};
 use crate::process::logging;
@@ -163,10 +163,12 @@ fn tell(response: &ServiceResponse<BoxBody>, names: &Names, resource: Option<&st
     let level = if asked_by_machines(route) { Level::Debug } else { Level::Info };
     let (id, route) = (names.id.to_string(), format!("{method} {route}"));
     let account = request.extensions().get::<Account>().map(|account| account.id.to_string());
+    let api_key = request.extensions().get::<KeyId>().map(ToString::to_string);
     let key = Key::of(request).ok();
     let problem = problem_slug(response.response());
     let words = [
         ("account", account.as_deref()),
+        ("api_key", api_key.as_deref()),
         ("key", key.as_ref().map(Key::as_str)),
         ("outcome", outcome),
         ("resource", resource),

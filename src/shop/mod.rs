@@ -10,6 +10,7 @@ pub mod orders;
 pub mod payments;
 mod processing;
 pub mod products;
+pub mod reconciliation;
 pub mod refunds;
 pub mod status;
 pub mod webhooks;

@@ -35,7 +35,7 @@ async fn a_server_warns_of_a_later_release_by_name_and_serves() {
 #[test]
 fn commands_run_on_the_database_of_a_later_release() {
     let url = database_of_a_later_release();
-    for command in [&["migrate"][..], &["account", "list"], &["parked"]] {
+    for command in [&["migrate"][..], &["account", "list"], &["backlog"]] {
         let ended = payments(&url, command);
         assert!(ended.status.success(), "{command:?}: {ended:?}");
     }

@@ -133,7 +133,7 @@ fn an_unreachable_database_host_ends_the_start_within_twenty_seconds() {
 /// A secret that is missing often arrives as an empty variable. A local cluster must not stand in for the database.
 #[test]
 fn an_empty_database_url_ends_every_command() {
-    for action in ["migrate", "parked", "sweep"] {
+    for action in ["migrate", "backlog", "sweep"] {
         let output = bare().env("DATABASE_URL", "").env("DEV_POSTGRES_DIR", "/etc").arg(action).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), text.lines().count()), (Some(2), 1), "{text}");

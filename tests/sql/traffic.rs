@@ -195,14 +195,19 @@ fn one_of(document: &Value, parameter: &Value, item: &Value) -> String {
 fn commands(database: &str) {
     let mut conn = PgConnection::establish(&as_program(database)).unwrap();
     let (account, _) = auth::create_account(&mut conn, "initech").unwrap();
-    let (id, _) = auth::create_key(&mut conn, account).unwrap();
+    let (id, _) = auth::create_key(&mut conn, account, Some("shop")).unwrap();
     assert_eq!(auth::keys(&mut conn, account).unwrap().len(), 2);
-    assert!(auth::revoke(&mut conn, &id).unwrap().is_some());
+    assert!(auth::revoke(&mut conn, &id.to_string()).unwrap().is_some());
     let acme = auth::accounts(&mut conn).unwrap().into_iter().find(|account| account.name == "acme").unwrap();
     let erased = erasure::erase_customer(&mut conn, acme.id, "ada", &erasure::Mode::rename(), |_| {}).unwrap();
     assert!([erased.orders, erased.replies, erased.entitlements, erased.events].iter().all(|rows| *rows > 0));
     demo::seed(&mut conn).unwrap();
-    external_calls::parked(&mut conn, 10).unwrap();
+    external_calls::backlog(&mut conn).unwrap();
+    external_calls::backlog_by_account(&mut conn, None, 10).unwrap();
+    external_calls::backlog_by_account(&mut conn, Some(uuid::Uuid::nil()), 10).unwrap();
+    external_calls::open_calls(&mut conn, None, false, 10).unwrap();
+    external_calls::open_calls(&mut conn, Some(uuid::Uuid::nil()), true, 10).unwrap();
+    idempotency::sweep_lag(&mut conn).unwrap();
     remember_mode(&mut conn, Mode::Sandbox).unwrap();
 }
 

@@ -49,6 +49,7 @@
 //! docs/copying.md shows each step.
 
 mod background;
+mod backlog;
 mod call_error;
 mod concurrency;
 mod hint;
@@ -72,10 +73,11 @@ use uuid::Uuid;
 use idempotency::{self, Failure, Keyed, Policy, Reply};
 
 pub use self::background::Resolutions;
+pub use self::backlog::{Backlog, OfAccount, Open, backlog, backlog_by_account, open_calls};
 pub use self::call_error::CallError;
 pub use self::hint::Hinted;
 pub use self::outcome::{Next, Sending, Sent, StillUnknown, find_outcome};
-pub use self::progress::{Parked, Progress, References, parked, parked_count, parked_references, progress};
+pub use self::progress::{Progress, References, parked_references, progress};
 pub use self::resolve::{Attempt, Step};
 pub use self::resolver::{Counts, Resolver};
 

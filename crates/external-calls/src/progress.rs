@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::{auto_type, count_star};
+use diesel::dsl::auto_type;
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::sql_types::Varchar;
@@ -82,43 +82,4 @@ pub fn parked_references<'a>(account_id: Uuid) -> References<'a> {
         .filter(external_calls::parked_at.is_not_null())
         .select(external_calls::reference)
         .into_boxed()
-}
-
-/// How many external calls are parked, of all accounts. An index has the open rows, which are few.
-pub fn parked_count(conn: &mut PgConnection) -> QueryResult<i64> {
-    let parked = external_calls::table
-        .filter(external_calls::resolved_at.is_null())
-        .filter(external_calls::parked_at.is_not_null());
-    parked.select(count_star()).first(conn)
-}
-
-/// A parked external call, which waits until a person resumes it.
-#[derive(Clone, Debug, Queryable, Selectable)]
-#[diesel(table_name = external_calls, check_for_backend(diesel::pg::Pg))]
-pub struct Parked {
-    /// The account.
-    pub account_id: Uuid,
-    /// The path of the object that the request made.
-    pub location: String,
-    /// The call's name at the system outside.
-    pub reference: String,
-    /// The client's key.
-    pub key: String,
-    /// The id of the request that began the external call.
-    pub request_id: Uuid,
-    /// Leases taken so far.
-    pub attempts: i32,
-    /// When the external call began.
-    pub created_at: DateTime<Utc>,
-}
-
-/// The oldest parked external calls of all accounts, at most `rows`.
-pub fn parked(conn: &mut PgConnection, rows: i64) -> QueryResult<Vec<Parked>> {
-    external_calls::table
-        .filter(external_calls::resolved_at.is_null())
-        .filter(external_calls::parked_at.is_not_null())
-        .order(external_calls::created_at)
-        .limit(rows)
-        .select(Parked::as_select())
-        .load(conn)
 }

@@ -36,6 +36,10 @@ pub const IDEMPOTENCY_EXPIRES: HeaderName = HeaderName::from_static("idempotency
 #[derive(Clone, Copy, Debug)]
 pub struct Instance(pub Uuid);
 
+/// The credential that this request came with, as a middleware may put it into the request's extensions. The record shows it.
+#[derive(Clone, Debug)]
+pub struct Credential(pub String);
+
 impl Key {
     /// Reads the one `Idempotency-Key` header of a request.
     ///
@@ -60,7 +64,10 @@ impl<T: Body + 'static> FromRequest for Keyed<T> {
         Box::pin(async move {
             let body = read_body(&request, payload).await?;
             let instance = request.extensions().get::<Instance>().map_or_else(Uuid::new_v4, |id| id.0);
-            Self::new(Key::of(&request)?, &body, instance)
+            let credential = request.extensions().get::<Credential>().map(|credential| credential.0.clone());
+            let mut keyed = Self::new(Key::of(&request)?, &body, instance)?;
+            keyed.credential = credential;
+            Ok(keyed)
         })
     }
 }

@@ -65,15 +65,15 @@ mod transaction;
 
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
-pub use actix::{IDEMPOTENCY_EXPIRES, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, Instance, read_body};
 pub use connection::{CONNECTION_LIMITS, Fault, Prepared, fault, seeing_errors, watched};
+pub use actix::{Credential, IDEMPOTENCY_EXPIRES, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, Instance, read_body};
 pub use error::{Error, FieldError, MAX_REQUEST_BODY};
 pub use fingerprint::Received;
 pub use json::{MAX_FAULTS, MAX_SAFE_INTEGER, escape_pointer, parse_body, read_json};
 pub use key::{Address, Key, MAX_KEY_LENGTH};
 pub use observer::{Observed, Observer, Step};
 pub use policy::{Failures, Policy, Scope, hours, interval, seconds};
-pub use records::{Listed, OnRetry, SWEEP_BATCH, State, Swept, list, rewrite_replies, sweep};
+pub use records::{Listed, OnRetry, SWEEP_BATCH, State, Swept, list, rewrite_replies, sweep, sweep_lag};
 pub use reply::{Answer, MAX_BODY, Origin, Reply, ReplyTooLarge};
 pub use request::Keyed;
 pub use run::ANSWER_WITHIN;

@@ -5,6 +5,7 @@
 //! deleting statement locks each row and checks the expiry again.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
@@ -38,6 +39,9 @@ pub struct Listed {
     pub location: Option<String>,
     /// The `X-Request-Id` of the first request with the key. The log has a line with this id.
     pub request_id: Uuid,
+    /// The credential that the first request came with: the id of an API key. Null for a record of an earlier release.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub credential: Option<String>,
     /// What a request with this key gets now.
     #[diesel(deserialize_as = Option<bool>)]
     pub on_retry: OnRetry,
@@ -121,6 +125,7 @@ pub fn list(
             idempotency_keys::status,
             idempotency_keys::location,
             idempotency_keys::request_id,
+            idempotency_keys::credential,
             expired(),
             idempotency_keys::created_at,
             idempotency_keys::expires_at,
@@ -188,6 +193,19 @@ pub fn sweep(conn: &mut PgConnection) -> QueryResult<Swept> {
         deleted += delete_expired(conn, account_id, &places)?;
     }
     Ok(Swept { deleted, more: found == usize::from(SWEEP_BATCH) && deleted > 0 })
+}
+
+/// How long ago the oldest expired record expired that no sweep has deleted. Zero: there is none. An index has its first row.
+pub fn sweep_lag(conn: &mut PgConnection) -> QueryResult<Duration> {
+    let clock = diesel::dsl::now.into_sql::<Timestamptz>();
+    let oldest: Option<(Option<DateTime<Utc>>, DateTime<Utc>)> = idempotency_keys::table
+        .filter(idempotency_keys::expires_at.le(clock.nullable()))
+        .order(idempotency_keys::expires_at)
+        .select((idempotency_keys::expires_at, clock))
+        .first(conn)
+        .optional()?;
+    let lag = oldest.and_then(|(expired_at, clock)| (clock - expired_at?).to_std().ok());
+    Ok(lag.unwrap_or_default())
 }
 
 /// What one call of [`sweep`] did.

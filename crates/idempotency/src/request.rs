@@ -20,6 +20,9 @@ pub struct Keyed<T> {
     pub body: T,
     /// The request's id, for a problem's `instance`.
     pub instance: Uuid,
+    /// The credential that the request came with, as the service names it: for example the id of an API key, never the secret.
+    /// The record shows the one of its first request.
+    pub credential: Option<String>,
     canonical: Canonical,
     ids: Vec<String>,
 }
@@ -34,7 +37,7 @@ impl<T> Keyed<T> {
         T: Body,
     {
         let (json, body) = parse_body(body)?;
-        Ok(Self { key, body, instance, canonical: Canonical::of(json)?, ids: Vec::new() })
+        Ok(Self { key, body, instance, credential: None, canonical: Canonical::of(json)?, ids: Vec::new() })
     }
 
     /// Names one id of the path, as the handler parsed it. Call it once for each `{..}` of the policy's route, in order. So two

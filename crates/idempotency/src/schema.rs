@@ -18,5 +18,7 @@ diesel::table! {
         body -> Bytea,
         created_at -> Timestamptz,
         expires_at -> Nullable<Timestamptz>,
+        #[max_length = 255]
+        credential -> Nullable<Varchar>,
     }
 }

@@ -63,6 +63,7 @@ pub(crate) struct Claim {
     pub id: Uuid,
     pub route: &'static str,
     pub request_id: Uuid,
+    pub credential: Option<String>,
     pub fingerprint_version: i16,
     pub fingerprint: [u8; 32],
 }
@@ -170,7 +171,7 @@ impl QueryFragment<Pg> for ClaimStatement<'_> {
 /// The error becomes a serialization failure, so that the whole transaction runs again. The next claim finds the
 /// record.
 pub(crate) fn record(conn: &mut PgConnection, claim: &Claim, reply: Reply, ttl: Duration) -> QueryResult<Record> {
-    let Claim { address, id, route, request_id, fingerprint_version, fingerprint, .. } = claim;
+    let Claim { address, id, route, request_id, credential, fingerprint_version, fingerprint, .. } = claim;
     let expires_at = diesel::insert_into(idempotency_keys::table)
         .values((
             idempotency_keys::account_id.eq(address.account_id),
@@ -179,6 +180,7 @@ pub(crate) fn record(conn: &mut PgConnection, claim: &Claim, reply: Reply, ttl: 
             idempotency_keys::id.eq(id),
             idempotency_keys::route.eq(route),
             idempotency_keys::request_id.eq(request_id),
+            idempotency_keys::credential.eq(credential),
             idempotency_keys::fingerprint_version.eq(fingerprint_version),
             idempotency_keys::fingerprint.eq(fingerprint.as_slice()),
             idempotency_keys::status.eq(status_column(&reply)?),

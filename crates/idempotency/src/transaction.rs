@@ -50,7 +50,7 @@ impl<E: Failure> Transaction<E> {
         F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
     {
         let address = keyed.address(account_id, policy)?;
-        let request_id = keyed.instance;
+        let (request_id, credential) = (keyed.instance, keyed.credential.clone());
         let (received, request) = keyed.received(policy)?;
         let claim = Claim {
             lock: address.lock(),
@@ -58,6 +58,7 @@ impl<E: Failure> Transaction<E> {
             id: Uuid::now_v7(),
             route: policy.route,
             request_id,
+            credential,
             fingerprint_version: received.version(),
             fingerprint: received.fingerprint(),
         };

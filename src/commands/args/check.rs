@@ -51,7 +51,7 @@ impl Settings {
         {
             check_server(&mut connect_to(url)?, self, action, url)?;
         }
-        if matches!(action, Action::Serve | Action::Resolve) {
+        if matches!(action, Action::Serve | Action::Resolve | Action::Reconcile { .. }) {
             self.check_gateway()?;
         }
         if matches!(action, Action::SandboxGateway)

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use log::LevelFilter;
 use reqwest::Url;
 
@@ -117,6 +118,50 @@ fn origin(text: &str) -> Result<String, String> {
     if is_web && url.origin().ascii_serialization() == named { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
+/// A time, or so long ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// A time.
+    At(DateTime<Utc>),
+    /// So long ago.
+    Ago(TimeDelta),
+}
+
+impl When {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let midnight = || NaiveDate::parse_from_str(text, "%F").ok()?.and_hms_opt(0, 0, 0).map(|at| at.and_utc());
+        let at = DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc()).or_else(midnight);
+        let ago = || {
+            let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+            let seconds = match unit {
+                "m" => 60,
+                "h" => 60 * 60,
+                "d" => 24 * 60 * 60,
+                _ => return None,
+            };
+            // At most some 270 years, so that no time is out of range.
+            number
+                .parse::<u32>()
+                .ok()
+                .filter(|number| *number <= 100_000)
+                .map(|n| TimeDelta::seconds(i64::from(n) * seconds))
+        };
+        at.map(Self::At).or_else(|| ago().map(Self::Ago)).ok_or_else(|| {
+            "it must be a date or a time in UTC, such as 2026-11-27 or 2026-11-27T08:30:00Z, or so long ago, such as 90m, 25h or 7d"
+                .to_owned()
+        })
+    }
+
+    /// The time, seen from now.
+    #[must_use]
+    pub fn before(self, now: DateTime<Utc>) -> DateTime<Utc> {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(ago) => now - ago,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +185,22 @@ mod tests {
         }
         for wrong in ["", "chatty", "info,", "info,chatty", "=info", "a=chatty"] {
             assert!(log_filters(wrong).is_err(), "{wrong}");
+        }
+    }
+    #[test]
+    fn a_time_is_a_date_a_time_or_so_long_ago() {
+        let now = DateTime::parse_from_rfc3339("2026-11-28T12:00:00Z").unwrap().to_utc();
+        for (text, time) in [
+            ("2026-11-27", "2026-11-27T00:00:00Z"),
+            ("2026-11-27T08:30:00+01:00", "2026-11-27T07:30:00Z"),
+            ("90m", "2026-11-28T10:30:00Z"),
+            ("25h", "2026-11-27T11:00:00Z"),
+            ("7d", "2026-11-21T12:00:00Z"),
+        ] {
+            assert_eq!(When::parse(text).unwrap().before(now).to_rfc3339(), time.replace('Z', "+00:00"), "{text}");
+        }
+        for wrong in ["", "h", "yesterday", "-1h", "1w", "2026-11-31", "2026-11-27T08:30:00", "999999d", "1ü"] {
+            assert!(When::parse(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -113,3 +113,24 @@ async fn work_whose_caller_leaves_is_withdrawn_and_a_turn_under_way_to_it_is_not
     assert_eq!(turns.load(), (0, 0));
     assert!(turns.lock().accounts.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_counted_by_its_reason_and_by_whose_load_was_in_the_way() {
+    let turns = Turns::new(1);
+    let _stuck = turns.take(account(1)).await.unwrap();
+    // Of two pieces of work, one is account 2's: the other account is in the way.
+    assert!(turns.take(account(2)).await.is_err());
+    assert!(turns.take(account(1)).await.is_err());
+    let waited = ByLoad { own: 1, others: 1 };
+    assert_eq!(turns.refusals(), Refusals { waited, ..Refusals::default() });
+
+    let mut waiting = Vec::new();
+    for number in [1, 2] {
+        while let Ok(receiver) = push(&turns, number) {
+            waiting.push(receiver);
+        }
+        assert!(turns.take(account(number)).await.is_err());
+    }
+
+    assert_eq!(turns.refusals(), Refusals { queue_full: ByLoad { own: 1, others: 1 }, waited });
+}

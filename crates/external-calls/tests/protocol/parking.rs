@@ -6,12 +6,16 @@ use crate::fines::{ACCOUNT, QUICK};
 use crate::office::Office;
 use crate::provider::Does;
 use crate::support::{connect, eventually};
-use external_calls::{parked, parked_count, progress};
+use external_calls::{backlog, backlog_by_account, open_calls, progress};
 
 /// Sets the number of attempts of the open external calls, and makes them due.
 fn let_attempts_pass(office: &Office, attempts: i32) {
     office.execute(&format!("UPDATE external_calls SET attempts = {attempts} WHERE resolved_at IS NULL"));
     office.let_leases_end();
+}
+
+fn parked_calls(office: &Office) -> i64 {
+    backlog(&mut connect(&office.url)).unwrap().parked
 }
 
 #[tokio::test]
@@ -20,16 +24,16 @@ async fn an_external_call_that_stays_unknown_is_parked_until_somebody_resumes_it
     let fine = office.unknown_payment("k", Does::Answer(429)).await;
     office.provider.script("k", [Does::Answer(429)]);
     let_attempts_pass(&office, QUICK.max_attempts - 1);
-    assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 0);
+    assert_eq!(parked_calls(&office), 0);
 
     assert_eq!(office.run_once().await.taken, 1);
 
     assert_eq!(office.resolver.counts().parked.load(Ordering::Relaxed), 1);
-    let in_sight = parked(&mut connect(&office.url), 10).unwrap();
+    let in_sight = open_calls(&mut connect(&office.url), None, true, 10).unwrap();
     assert_eq!(in_sight.len(), 1);
     assert_eq!((in_sight[0].account_id, in_sight[0].key.as_str()), (ACCOUNT, "k"));
     assert_eq!((in_sight[0].location.clone(), in_sight[0].attempts), (format!("/fines/{fine}"), QUICK.max_attempts));
-    assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 1);
+    assert_eq!(parked_calls(&office), 1);
     let reference = in_sight[0].reference.clone();
     assert!(progress(&mut connect(&office.url), ACCOUNT, &[&reference]).unwrap()[&reference].parked);
     // A parked external call waits for a person, also if it had few attempts.
@@ -44,7 +48,7 @@ async fn an_external_call_that_stays_unknown_is_parked_until_somebody_resumes_it
     let resumed = office.resolver.run_once(true).await.unwrap();
 
     assert_eq!((resumed.taken, resumed.resolved), (1, 1));
-    assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 0);
+    assert_eq!(parked_calls(&office), 0);
     office.assert_paid_once("k", fine).await;
 }
 
@@ -54,7 +58,7 @@ async fn the_resolver_in_the_background_leaves_what_is_parked() {
     let parked = office.unknown_payment("parked", Does::Answer(429)).await;
     let_attempts_pass(&office, QUICK.max_attempts);
     office.run_once().await;
-    assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 1);
+    assert_eq!(parked_calls(&office), 1);
     let background = tokio::spawn(office.resolver.clone().run_in_background());
 
     // Two looks of the background that found something.
@@ -82,7 +86,7 @@ async fn an_external_call_whose_attempts_never_end_is_parked() {
 
     assert_eq!(office.run_once().await.taken, 0);
 
-    assert_eq!((parked_count(&mut connect(&office.url)).unwrap(), office.provider.sendings().len()), (1, 1));
+    assert_eq!((parked_calls(&office), office.provider.sendings().len()), (1, 1));
     assert_eq!(office.resolver.counts().parked.load(Ordering::Relaxed), 1);
     assert_eq!(office.resolver.run_once(true).await.unwrap().resolved, 1);
     office.assert_paid_once("k", fine).await;
@@ -146,7 +150,7 @@ async fn a_call_that_this_release_cant_read_is_not_sent_and_ends_up_parked() {
 
     assert_eq!((office.run_once().await.resolved, office.provider.sendings().len()), (0, 1));
 
-    assert_eq!(parked_count(&mut connect(&office.url)).unwrap(), 1);
+    assert_eq!(parked_calls(&office), 1);
     assert_eq!(office.pay("k", fine).await.status, 202, "the retry gets the stored 202");
 }
 
@@ -164,4 +168,36 @@ async fn the_table_refuses_a_external_call_that_is_neither_open_nor_resolved() {
         let refused = diesel::RunQueryDsl::execute(update, &mut connect(&office.url)).unwrap_err();
         assert!(refused.to_string().contains(constraint), "{change}: {refused}");
     }
+}
+
+#[tokio::test]
+async fn the_backlog_has_a_size_an_age_and_its_accounts() {
+    let office = Office::open();
+    let conn = &mut connect(&office.url);
+    let empty = backlog(conn).unwrap();
+    assert_eq!((empty.open, empty.oldest, empty.parked), (0, None, 0));
+    let paid = office.fine("paid");
+    office.pay("paid", paid).await;
+    for (key, minutes) in [("old", 3), ("older", 7), ("oldest", 9)] {
+        office.unknown_payment(key, Does::Answer(429)).await;
+        let age =
+            format!("UPDATE external_calls SET created_at = now() - interval '{minutes} min' WHERE key = '{key}'");
+        office.execute(&age);
+    }
+    office.execute("UPDATE external_calls SET parked_at = now() WHERE key = 'oldest'");
+
+    let now = backlog(conn).unwrap();
+
+    // What is parked has its own number, and would make the age useless.
+    assert_eq!((now.open, now.parked), (2, 1));
+    assert_eq!(now.oldest.unwrap().as_secs() / 60, 7);
+    let accounts = backlog_by_account(conn, None, 10).unwrap();
+    assert_eq!(accounts.iter().map(|of| (of.account_id, of.open, of.parked)).collect::<Vec<_>>(), [(ACCOUNT, 2, 1)]);
+    let keys = |conn: &mut _, account, only_parked, rows| {
+        let calls = open_calls(conn, account, only_parked, rows).unwrap();
+        calls.into_iter().map(|call| call.key).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(conn, None, false, 2), ["oldest", "older"]);
+    assert_eq!(keys(conn, Some(ACCOUNT), true, 9), ["oldest"]);
+    assert_eq!(keys(conn, Some(uuid::Uuid::nil()), false, 9), [""; 0]);
 }

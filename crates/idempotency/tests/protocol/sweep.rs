@@ -4,7 +4,7 @@ use diesel::connection::{Connection, InstrumentationEvent, SimpleConnection};
 
 use crate::support::{at_once, connect, count, execute};
 use crate::toy::{MAKE, Workshop, make};
-use idempotency::{SWEEP_BATCH, Swept, sweep};
+use idempotency::{SWEEP_BATCH, Swept, sweep, sweep_lag};
 
 /// Adds `number` records of three accounts. Each has a reply of this status and expires at `expires_at`.
 fn add_records(workshop: &Workshop, prefix: &str, number: u32, status: u16, expires_at: &str) {
@@ -46,6 +46,20 @@ async fn a_sweep_deletes_expired_records_of_all_accounts_and_nothing_else() {
     assert_eq!((deleted, more), (30, false));
     let left = ["expired", "live", "provisional"].map(|prefix| records(&workshop, prefix));
     assert_eq!(left, [0, 30, 30]);
+}
+
+#[tokio::test]
+async fn the_lag_is_the_time_since_the_oldest_record_expired() {
+    let workshop = Workshop::open();
+    add_records(&workshop, "live", 2, 201, "now() + interval '1 minute'");
+    add_records(&workshop, "provisional", 2, 202, "NULL");
+    assert_eq!(sweep_lag(&mut connect(&workshop.url)).unwrap().as_secs(), 0);
+    add_records(&workshop, "expired", 9, 201, "now() - n * interval '1 hour'");
+
+    assert_eq!(sweep_lag(&mut connect(&workshop.url)).unwrap().as_secs() / 3600, 9);
+
+    sweep_all(&workshop.url);
+    assert_eq!(sweep_lag(&mut connect(&workshop.url)).unwrap().as_secs(), 0);
 }
 
 #[tokio::test]
