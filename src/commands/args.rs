@@ -76,6 +76,12 @@ pub enum Action {
     Resolve,
     /// List the parked charges and refunds
     Parked,
+    /// A replica of the demo's stage, which the server starts
+    #[command(hide = true)]
+    StageReplica {
+        /// Its part, in JSON
+        part: String,
+    },
     /// Empty the local cluster's database, also the sandbox gateway's books
     Reset {
         /// Don't ask

@@ -19,6 +19,7 @@ use self::database::Database;
 use crate::gateway::install_tls;
 use crate::process::logging;
 use crate::server::{api, openapi};
+use crate::stage;
 
 /// An error that ends the process. The process prints the error as one line.
 type Fatal = Box<dyn std::error::Error>;
@@ -110,6 +111,10 @@ fn run(command: Command) -> Result<(), Fatal> {
         Action::Sweep => data::sweep(url),
         Action::Resolve => resolve::resolve(&settings, url),
         Action::Parked => resolve::parked(url),
+        Action::StageReplica { part } => {
+            drop(watch);
+            stage::serve_replica(url, settings.gateway_url.as_deref().unwrap_or_default(), &part)
+        }
         Action::Reset { yes } => data::reset(&database, yes),
     };
     database.leave();

@@ -33,7 +33,8 @@ use self::pool::{Connections, Threads};
 use self::readiness::Readiness;
 pub use self::readiness::Standing;
 use crate::http::ApiError;
-use idempotency::{Database, Error, Failure as _, SingleFlight, fault};
+use crate::process::failpoint::InsideTheCrate;
+use idempotency::{Database, Error, Failure as _, Observed, SingleFlight, fault};
 
 /// How long a piece of work may take. Each of its statements ends after 5 s, unless the database is silent. Together with the
 /// wait for a turn, a request has its answer after ten seconds.
@@ -61,6 +62,7 @@ struct Shared {
     readiness: Readiness,
     threads: Arc<Threads>,
     single_flight: SingleFlight,
+    observer: Observed,
 }
 
 /// The load of the pool at this moment.
@@ -80,11 +82,21 @@ impl Db {
     /// # Errors
     /// If the operating system gives no thread.
     pub fn start(database_url: &str, size: u32) -> std::io::Result<Self> {
+        // Only a debug build has failpoints.
+        let failpoints = cfg!(debug_assertions).then(|| Arc::new(InsideTheCrate) as _);
+        Self::start_observed(database_url, size, failpoints)
+    }
+
+    /// As [`Db::start`], with somebody who hears of each step of a request with a key.
+    ///
+    /// # Errors
+    /// As [`Db::start`].
+    pub fn start_observed(database_url: &str, size: u32, observer: Observed) -> std::io::Result<Self> {
         let server = Arc::new(Server::new(database_url));
         let threads = Arc::new(Threads::start(size as usize + 1)?);
         let connections = Connections::new(size, WORK_WITHIN, &server, &threads);
         let readiness = Readiness::new(&server, &threads);
-        Ok(Self(Arc::new(Shared { connections, readiness, threads, single_flight: SingleFlight::default() })))
+        Ok(Self(Arc::new(Shared { connections, readiness, threads, single_flight: SingleFlight::default(), observer })))
     }
 
     /// How busy the pool is.
@@ -165,5 +177,9 @@ impl Database for Db {
 
     fn single_flight(&self) -> &SingleFlight {
         &self.0.single_flight
+    }
+
+    fn observer(&self) -> Observed {
+        self.0.observer.clone()
     }
 }

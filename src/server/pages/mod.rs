@@ -14,6 +14,7 @@ mod problems;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
+pub(crate) use self::assets::source as source_text;
 pub use self::books::Books;
 use self::docs::{docs, docs_file};
 use self::layout::{Place, page};
