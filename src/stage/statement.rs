@@ -56,7 +56,7 @@ impl<'a> Statement<'a> {
             let Some(start) = text.find(from).map(|at| at + from.len()) else { continue };
             let end =
                 if to.is_empty() { text.len() } else { text[start..].find(to).map_or(text.len(), |at| start + at) };
-            if end - start > LONGEST_LIST && !text[start..end].contains('$') {
+            if end - start > LONGEST_LIST {
                 text.replace_range(start..end, "..");
             }
         }

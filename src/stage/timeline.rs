@@ -75,6 +75,9 @@ pub async fn write(began: u64, mut events: mpsc::UnboundedReceiver<Value>, page:
                     let Some(Reverse((_, number))) = waiting.pop() else { continue };
                     let Some(event) = held.remove(&number) else { continue };
                     is_over = event["what"] == "end";
+                    if !edits.takes(&event, held.values()) {
+                        continue;
+                    }
                     Some(line(&edits.apply(event)))
                 }
                 _ if Instant::now() >= quiet_until => Some(Bytes::from_static(b":\n\n")),
@@ -99,11 +102,47 @@ fn line(event: &Value) -> Bytes {
 struct Edits {
     transactions: HashMap<(String, u64, u64), usize>,
     states: HashMap<String, String>,
+    changed_at: u64,
+    truth: Option<Value>,
 }
 
+/// After each of these, other rows or other lines of the books may be true.
+const CHANGES: [&str; 4] = ["commit", "rollback", "died", "gateway"];
+
+/// A replica tells a commit a moment after PostgreSQL made it visible.
+const TOLD_WITHIN: u64 = 5_000;
+
 impl Edits {
+    /// Whether the page should know. A look during which something changed may show rows of before or of after, and another look
+    /// follows. A look that saw nothing new is no news.
+    fn takes<'a>(&mut self, event: &Value, mut later: impl Iterator<Item = &'a Value>) -> bool {
+        let t = |event: &Value| event["t"].as_u64().unwrap_or_default();
+        let changes = |event: &Value| event["what"].as_str().is_some_and(|what| CHANGES.contains(&what));
+        if changes(event) {
+            self.changed_at = t(event);
+        }
+        if event["what"] != "truth" {
+            return true;
+        }
+        let until = t(event) + TOLD_WITHIN;
+        if self.changed_at >= event["from"].as_u64().unwrap_or_default()
+            || later.any(|event| changes(event) && t(event) <= until)
+        {
+            return false;
+        }
+        let mut rows = event.clone();
+        if let Some(rows) = rows.as_object_mut() {
+            rows.retain(|name, _| name != "t" && name != "from");
+        }
+        let is_news = self.truth.as_ref() != Some(&rows);
+        self.truth = Some(rows);
+        is_news
+    }
+
     fn apply(&mut self, mut event: Value) -> Value {
-        let life = event.as_object_mut().and_then(|event| event.remove("life")).and_then(|life| life.as_u64());
+        let mut inner = |name: &str| event.as_object_mut().and_then(|event| event.remove(name));
+        let life = inner("life").and_then(|life| life.as_u64());
+        inner("from");
         if let (Some(life), Some(tx)) = (life, event["tx"].as_u64()) {
             let next = self.transactions.len() + 1;
             let replica = event["replica"].as_str().unwrap_or_default().to_owned();
@@ -143,6 +182,23 @@ fn states(truth: &Value) -> HashMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_look_during_which_something_was_committed_is_no_truth() {
+        let mut edits = Edits::default();
+        let truth = |from: u64, rows: &str| json!({"what": "truth", "from": from, "t": from + 1000, "orders": rows});
+        let commit = |t: u64| json!({"what": "commit", "t": t});
+        let nothing = || std::iter::empty();
+        assert!(edits.takes(&truth(0, "pending"), nothing()));
+        assert!(!edits.takes(&truth(2000, "pending"), nothing()), "nothing is new");
+        assert!(edits.takes(&commit(10_000), nothing()));
+        assert!(!edits.takes(&truth(9500, "paid"), nothing()), "the commit came during the look");
+        assert!(
+            !edits.takes(&truth(11_000, "paid"), [commit(13_000)].iter()),
+            "the commit may have been visible already"
+        );
+        assert!(edits.takes(&truth(11_000, "paid"), [commit(30_000)].iter()));
+    }
 
     #[actix_web::test]
     async fn events_come_in_the_order_of_their_times() {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::books::{Books, Line};
 use super::timeline::Timeline;
+use super::watching::microseconds;
 use crate::db::Db;
 use crate::http::ApiError;
 
@@ -67,11 +68,12 @@ impl Purchases {
         }
     }
 
-    /// One look, told as `truth`. Its time is the end of the look: nothing in it was committed later.
+    /// One look, told as `truth`, with the time from which on it looked.
     ///
     /// # Errors
     /// The database or the gateway can't be read.
     pub async fn look(&self, db: &Db, books: &Books, timeline: &Timeline) -> Result<Verdict, String> {
+        let from = microseconds().saturating_sub(timeline.began);
         let (rows, lines) = tokio::join!(self.rows(db), self.lines(books, timeline.began));
         let (mut truth, lines) = (rows.map_err(|error| error.to_string())?, lines?);
         let captures: Vec<_> = lines.iter().rev().filter(|line| line.is_capture).collect();
@@ -90,6 +92,7 @@ impl Purchases {
             .map(|line| json!({"id": line.id, "amount": line.amount, "currency": line.currency}))
             .collect();
         truth["unexplained"] = unexplained.into();
+        truth["from"] = from.into();
         timeline.tell("truth", truth);
         Ok(Verdict { charged: captures.len(), unexplained, lost })
     }

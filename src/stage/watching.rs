@@ -44,7 +44,9 @@ static TRANSACTIONS: AtomicU32 = AtomicU32::new(1);
 thread_local! {
     /// The transaction that is open on this thread's connection.
     static OPEN: Cell<Option<u32>> = const { Cell::new(None) };
-    /// The last one, for a claim's answer that is told after its end.
+    /// Whether a request claims its key on this thread.
+    static CLAIMS: Cell<bool> = const { Cell::new(false) };
+    /// Its transaction after its end. The claim's answer is told then.
     static LAST: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
@@ -107,7 +109,9 @@ impl Observer for Steps {
     fn reached(&self, request_id: Uuid, address: &Address, step: Step) {
         failpoint::InsideTheCrate.reached(request_id, address, step);
         let name = PART.get().and_then(|part| RequestName::of(part.run, request_id));
-        let (request, key, tx) = (name.map(|name| name.number), &address.key, OPEN.get().or(LAST.get()));
+        CLAIMS.set(matches!(step, Step::Begins | Step::Claimed | Step::BodyRan | Step::Recorded));
+        // None: the record was found by a look, without a transaction.
+        let (request, key, tx) = (name.map(|name| name.number), &address.key, OPEN.get().or(LAST.take()));
         match step {
             Step::Waits => tell("waits", json!({"request": request})),
             Step::Claimed => tell("claimed", json!({"request": request, "tx": tx, "key": key})),
@@ -130,7 +134,6 @@ impl Instrumentation for Statements {
             InstrumentationEvent::BeginTransaction { depth, .. } if depth.get() == 1 => {
                 let tx = TRANSACTIONS.fetch_add(1, Ordering::Relaxed);
                 OPEN.set(Some(tx));
-                LAST.set(Some(tx));
                 tell("begins", json!({"tx": tx, "request": number()}));
             }
             InstrumentationEvent::StartQuery { query, .. } => {
@@ -152,7 +155,9 @@ impl Instrumentation for Statements {
                     ("COMMIT", Some(_)) | ("ROLLBACK", _) => "rollback",
                     _ => return,
                 };
-                tell(what, json!({"tx": OPEN.take()}));
+                let tx = OPEN.take();
+                LAST.set(tx.filter(|_| CLAIMS.get()));
+                tell(what, json!({"tx": tx}));
             }
             _ => {}
         }
