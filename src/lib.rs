@@ -3,6 +3,7 @@
 //! The two patterns are crates: [`idempotency`] (keys, records, replies) and [`external_calls`] (calls to the payment gateway
 //! that must become known and recorded). This crate is the service that uses them. From top to bottom:
 //! - [`commands`]: the command line, and what each command does.
+//! - [`stage`]: the demo's stage, which shows what happens inside.
 //! - [`server`]: from a connection to the routes, with the pages and the OpenAPI document.
 //! - [`shop`]: the business. Products, orders, payments, entitlements, events.
 //! - [`gateway`]: the client of the payment gateway.
@@ -17,3 +18,4 @@ pub mod process;
 mod schema;
 pub mod server;
 pub mod shop;
+pub mod stage;

@@ -22,6 +22,7 @@ use self::database::Database;
 use crate::gateway::install_tls;
 use crate::process::logging;
 use crate::server::{api, openapi};
+use crate::stage;
 
 /// An error that ends the process. The process prints the error as one line.
 type Fatal = Box<dyn std::error::Error>;
@@ -127,6 +128,10 @@ fn run(command: Command) -> Result<ExitCode, Fatal> {
                     code = ExitCode::from(DIFFERENCES);
                 }
             })
+        }
+        Action::StageReplica { part } => {
+            drop(watch);
+            stage::serve_replica(url, settings.gateway_url.as_deref().unwrap_or_default(), &part)
         }
         Action::Reset { yes } => data::reset(&database, yes),
     };

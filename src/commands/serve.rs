@@ -17,6 +17,7 @@ use crate::process::shutdown::{ShuttingDown, end_when_told};
 use crate::server::{self, State};
 use crate::shop::demo;
 use crate::shop::payments::{Payments, Resolver};
+use crate::stage::{self, Stage};
 use actix_web::rt;
 
 use super::Fatal;
@@ -50,7 +51,9 @@ fn serve_until_told(
     let applied = migrate(url)?;
     log::info!("{} migrations applied", applied.len());
     if settings.seeds_demo() {
-        demo::seed(&mut connect(url)?).map_err(|error| format!("can't seed the demo: {error}"))?;
+        let conn = &mut connect(url)?;
+        demo::seed(conn).map_err(|error| format!("can't seed the demo: {error}"))?;
+        stage::prepare(conn).map_err(|error| format!("can't make the tables of the demo: {error}"))?;
     } else {
         refuse_demo_keys(url)?;
     }
@@ -75,6 +78,9 @@ fn serve_until_told(
         let sandbox = sandbox.map(|sandbox| (rt::spawn(sandbox.server), sandbox.handle));
         let resolver = Resolver::new(Payments(gateway), db.clone());
         let draining = ShuttingDown::default();
+        let stage =
+            settings.seeds_demo().then(|| Stage::new(db.clone(), url, &in_use.url, &in_use.key, draining.clone()));
+        let stage = stage.transpose()?;
         let state = State {
             db: db.clone(),
             known_keys: KnownKeys::default(),
@@ -85,10 +91,15 @@ fn serve_until_told(
             demo: settings.seeds_demo(),
             webhook_secrets,
         };
-        let server = server::serve(listener, state)?;
+        let more = stage.as_ref().map(Stage::endpoints).unwrap_or_default();
+        let server = server::serve_with(listener, state, more)?;
+        // What a run's replicas resolve, this server leaves to them.
+        let is_mine = move |reference: &str| stage.as_ref().is_none_or(|stage| !stage.plays(reference));
         let cut = end_when_told(server.handle(), draining, settings.shutdown_delay);
-        let background =
-            [rt::spawn(sweeper(db.clone(), settings.sweep_interval)), rt::spawn(resolver.clone().run_in_background())];
+        let background = [
+            rt::spawn(sweeper(db.clone(), settings.sweep_interval)),
+            rt::spawn(resolver.clone().run_in_background_for(is_mine)),
+        ];
         // If nobody reads the banner, the server runs all the same.
         let _ = writeln!(std::io::stdout(), "{banner}");
         tokio::select! {

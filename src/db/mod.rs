@@ -39,7 +39,8 @@ pub use self::readiness::Standing;
 use self::server::Server;
 pub use self::turns::Refusals;
 use crate::http::ApiError;
-use idempotency::{Database, Error, Failure as _, SingleFlight, fault};
+use crate::process::failpoint::InsideTheCrate;
+use idempotency::{Database, Error, Failure as _, Observed, SingleFlight, fault};
 
 /// How long a piece of work may take. Each of its statements ends after 5 s, unless the database is silent. Together with the
 /// wait for a turn, a request has its answer after ten seconds.
@@ -71,6 +72,7 @@ struct Shared {
     readiness: Readiness,
     threads: Arc<Threads>,
     single_flight: SingleFlight,
+    observer: Observed,
 }
 
 /// The load of the pool at this moment.
@@ -92,12 +94,22 @@ impl Db {
     /// # Errors
     /// If the operating system gives no thread.
     pub fn start(database_url: &str, size: u32) -> std::io::Result<Self> {
+        // Only a debug build has failpoints.
+        let failpoints = cfg!(debug_assertions).then(|| Arc::new(InsideTheCrate) as _);
+        Self::start_observed(database_url, size, failpoints)
+    }
+
+    /// As [`Db::start`], with somebody who hears of each step of a request with a key.
+    ///
+    /// # Errors
+    /// As [`Db::start`].
+    pub fn start_observed(database_url: &str, size: u32, observer: Observed) -> std::io::Result<Self> {
         let server = Arc::new(Server::new(database_url));
         let threads = Arc::new(Threads::start(size as usize + 1)?);
         let connections = Connections::new(size, WORK_WITHIN, &server, &threads);
         let readiness = Readiness::new(&server, &threads);
         let single_flight = SingleFlight::default();
-        let shared = Arc::new(Shared { connections, server, readiness, threads, single_flight });
+        let shared = Arc::new(Shared { connections, server, readiness, threads, single_flight, observer });
         shared.threads.spawn(watch(Arc::downgrade(&shared)));
         Ok(Self(shared))
     }
@@ -203,5 +215,9 @@ impl Database for Db {
 
     fn single_flight(&self) -> &SingleFlight {
         &self.0.single_flight
+    }
+
+    fn observer(&self) -> Observed {
+        self.0.observer.clone()
     }
 }

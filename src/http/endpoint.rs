@@ -74,14 +74,28 @@ where
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
+    Endpoint { route: Box::new(move || reading().to(handler.clone())), ..nowhere(path) }
+}
+
+fn nowhere(path: &str) -> Endpoint {
     Endpoint {
         method: "GET",
         path: path.to_owned(),
         policy: None,
         decides: Vec::new(),
         described: None,
-        route: Box::new(move || reading().to(handler.clone())),
+        route: Box::new(web::route),
     }
+}
+
+/// A POST that is not part of the API, and not in its document.
+pub fn post<F, Args>(path: &str, handler: F) -> Endpoint
+where
+    F: Handler<Args> + Send + Sync,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    Endpoint { method: "POST", route: Box::new(move || web::post().to(handler.clone())), ..nowhere(path) }
 }
 
 fn reading() -> Route {

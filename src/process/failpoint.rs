@@ -1,12 +1,22 @@
-//! Named failpoints of a debug build, for the crash matrix in `tests/api/crashes.rs`.
+//! Named points of a charge or a refund, at which a process may end: for the crash matrix in `tests/api/crashes.rs`, and for the
+//! demo's stage.
 //!
-//! `FAILPOINT=<name>` aborts the process at the point of this name. The process does not unwind or clean up, as with `kill -9`.
-//! In a release build, a failpoint is empty and costs nothing.
+//! In a debug build, `FAILPOINT=<name>` aborts the process at the point of this name. The process does not unwind or clean up, as
+//! with `kill -9`. A replica of the stage listens to all points, in a release build too. Without both, a point costs one look at
+//! an empty cell.
+
+use std::sync::OnceLock;
+
+use idempotency::{Address, Observer, Step};
+use uuid::Uuid;
+
+use super::logging;
 
 /// Every failpoint, in the order in which a charge or a refund passes them.
-pub const POINTS: [&str; 8] = [
+pub const POINTS: [&str; 9] = [
     "before-claim",
     "after-claim",
+    BEFORE_COMMIT_1,
     "after-commit-1",
     "before-call",
     "after-call",
@@ -15,9 +25,37 @@ pub const POINTS: [&str; 8] = [
     "before-answer",
 ];
 
+/// The record is written, and not committed.
+const BEFORE_COMMIT_1: &str = "before-commit-1";
+
+/// Hears of each point, with the number of the lease if the resolver passes the point under one.
+pub type Listener = fn(point: &'static str, attempt: Option<i32>);
+
+static LISTENER: OnceLock<Listener> = OnceLock::new();
+
+/// From now on, the listener hears of each point. There is one in a process: the first.
+pub fn listen(listener: Listener) {
+    LISTENER.get_or_init(|| listener);
+}
+
 /// Aborts if `FAILPOINT` names this point.
+#[inline]
+pub fn failpoint(name: &'static str) {
+    passed(name, None);
+}
+
+/// As [`failpoint`], under a lease.
+#[inline]
+pub fn passed(name: &'static str, attempt: Option<i32>) {
+    if let Some(listener) = LISTENER.get() {
+        listener(name, attempt);
+    }
+    #[cfg(debug_assertions)]
+    abort_if_named(name);
+}
+
 #[cfg(debug_assertions)]
-pub fn failpoint(name: &str) {
+fn abort_if_named(name: &str) {
     use std::sync::LazyLock;
     static FAILPOINT: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("FAILPOINT").ok());
     if FAILPOINT.as_deref() == Some(name) {
@@ -26,7 +64,26 @@ pub fn failpoint(name: &str) {
     }
 }
 
-/// Does nothing in a release build.
-#[cfg(not(debug_assertions))]
-#[inline(always)]
-pub fn failpoint(_: &str) {}
+/// Work that outlives its request passes its points as the request's, if somebody listens. Otherwise the log would name the
+/// request twice: the resolver's lines name it in their text.
+pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let request = LISTENER.get().and_then(|_| logging::request());
+    async move {
+        match request {
+            Some(id) => logging::of_request(id, work).await,
+            None => work.await,
+        }
+    }
+}
+
+/// Passes the point that lies inside the crate `idempotency`.
+#[derive(Clone, Copy, Debug)]
+pub struct InsideTheCrate;
+
+impl Observer for InsideTheCrate {
+    fn reached(&self, _: Uuid, _: &Address, step: Step) {
+        if step == Step::Recorded {
+            failpoint(BEFORE_COMMIT_1);
+        }
+    }
+}

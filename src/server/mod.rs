@@ -42,6 +42,7 @@ use self::routes::{all, routes};
 use crate::db::Db;
 use crate::gateway::webhook::Secrets;
 use crate::http::auth::KnownKeys;
+use crate::http::endpoint::Endpoint;
 use crate::process::shutdown::ShuttingDown;
 use crate::shop::payments::Resolver;
 
@@ -81,8 +82,18 @@ pub struct State {
 /// # Errors
 /// If the operating system can't use the listener.
 pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
+    serve_with(listener, state, Vec::new())
+}
+
+/// As [`serve`], with further endpoints that are no part of the API.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_with(listener: TcpListener, state: State, more: Vec<Endpoint>) -> std::io::Result<Server> {
     let metrics = Data::new(Metrics::new().map_err(std::io::Error::other)?);
-    let api = Data::new(all(state.demo));
+    let mut api = all(state.demo);
+    api.endpoints.extend(more);
+    let api = Data::new(api);
     let document = Data::new(Document::of(&api));
     let keep_alive = state.keep_alive;
     let gauges = Gauges::default();

@@ -10,9 +10,14 @@ use crate::http::ApiError;
 use crate::http::auth::add_account;
 use crate::shop::products::{Grants, ProductTerms, insert};
 
+/// The account of the stage.
+pub(crate) const ACME: Uuid = Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0001);
+/// Its API key.
+pub(crate) const ACME_KEY: &str = "sk_demo_acme";
+
 /// Name, id and API key.
 const ACCOUNTS: [(&str, Uuid, &str); 2] = [
-    ("acme", Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0001), "sk_demo_acme"),
+    ("acme", ACME, ACME_KEY),
     ("globex", Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0002), "sk_demo_globex"),
 ];
 
@@ -47,7 +52,7 @@ pub fn reset(conn: &mut PgConnection) -> Result<(), ApiError> {
         // PostgreSQL's list of tables, because no list in the code has the sandbox's tables.
         let tables: Vec<Table> = diesel::sql_query(
             "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
-             WHERE schemaname IN ('public', 'sandbox') AND tablename <> '__diesel_schema_migrations'",
+             WHERE schemaname IN ('public', 'sandbox', 'demo') AND tablename <> '__diesel_schema_migrations'",
         )
         .load(conn)?;
         let names: Vec<_> = tables.into_iter().map(|table| table.name).collect();

@@ -22,11 +22,15 @@ use crate::http::problems::{
     CARD_DECLINED, CHARGE_NOT_REFUNDABLE, GATEWAY_FAILED, INVALID_REQUEST, KEY_EXPIRED, NOT_FOUND, ORDER_NOT_PAYABLE,
     PAYMENT_IN_PROGRESS, REFUND_EXCEEDS_CHARGE,
 };
-use crate::process::failpoint::failpoint;
+use crate::process::failpoint::{self, failpoint};
 use crate::shop::charges::{self, CREATE_CHARGE, Charge, ChargeCall, NewCharge};
 use crate::shop::refunds::{self, CREATE_REFUND, NewRefund, Refund, RefundCall};
 use external_calls::{self, Attempt, CallError, ExternalSystem, Limits, MadeBy, Sent, Started, Step};
 use idempotency::{Answer, Policy, Reply};
+
+/// A lease was taken, or given back: points for a listener, at which no process ends.
+pub(crate) const LEASED: &str = "leased";
+pub(crate) const GIVEN_BACK: &str = "given-back";
 
 /// Resolves charges and refunds.
 pub type Resolver = external_calls::Resolver<Payments, Db>;
@@ -190,19 +194,23 @@ impl ExternalSystem for Payments {
         }
     }
 
-    fn reached(&self, _: &Attempt<'_>, step: Step) {
-        failpoint(match step {
+    fn reached(&self, attempt: &Attempt<'_>, step: Step) {
+        let point = match step {
             Step::Started => "after-commit-1",
+            Step::Leased => LEASED,
             Step::Sending => "before-call",
             Step::Called => "after-call",
             Step::Applied => "before-commit-2",
             Step::Recorded => "after-commit-2",
-            Step::Leased | Step::GivenBack => return,
-        });
+            Step::GivenBack => GIVEN_BACK,
+        };
+        failpoint::passed(point, Some(attempt.number));
     }
 
-    #[cfg(feature = "otel")]
     fn carried<T>(work: impl Future<Output = T> + Send + 'static) -> impl Future<Output = T> + Send + 'static {
-        opentelemetry::trace::FutureExt::with_current_context(work)
+        let work = failpoint::carried(work);
+        #[cfg(feature = "otel")]
+        let work = opentelemetry::trace::FutureExt::with_current_context(work);
+        work
     }
 }

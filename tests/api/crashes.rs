@@ -9,9 +9,10 @@ use crate::paying::{AMOUNT, Sandbox, UNITS, until_final};
 use crate::support::{connect, count, eventually, fresh_database};
 
 /// Every boundary, in the order of a request. The names are failpoints in `src/`.
-const POINTS: [&str; 8] = [
+const POINTS: [&str; 9] = [
     "before-claim",
     "after-claim",
+    "before-commit-1",
     "after-commit-1",
     "before-call",
     "after-call",
@@ -21,7 +22,7 @@ const POINTS: [&str; 8] = [
 ];
 
 /// After a crash at these points nothing is committed. Without a retry, the request had no effect.
-const NOTHING_COMMITTED: [&str; 2] = ["before-claim", "after-claim"];
+const NOTHING_COMMITTED: [&str; 3] = ["before-claim", "after-claim", "before-commit-1"];
 
 /// The API's database, a gateway with another database, and the request that will crash.
 struct Scene {

@@ -38,11 +38,17 @@ type Task<E> = JoinHandle<Result<bool, Unresolved<E>>>;
 impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     /// Looks each second, for as long as the process lives.
     pub async fn run_in_background(self) {
+        self.run_in_background_for(|_| true).await;
+    }
+
+    /// As [`Resolver::run_in_background`], for a process that leaves some external calls to other processes. `is_mine` says by its
+    /// reference whether an external call is this process's.
+    pub async fn run_in_background_for(self, is_mine: impl Fn(&str) -> bool + Send + Sync) {
         let mut failing = false;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             // An external call that finds no free call stays due. The next look takes it.
-            let end = self.begin_due(false, false).await;
+            let end = self.begin_due(false, false, &is_mine).await;
             // In an outage every look fails. Only the first failure is news: the pool logs how long the outage lasts.
             if let Err(error) = &end
                 && !failing
@@ -59,7 +65,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     /// The look failed.
     pub async fn run_once(&self, resume: bool) -> Result<Resolutions, O::Error> {
         let mut done = Resolutions::default();
-        for work in self.begin_due(resume, true).await? {
+        for work in self.begin_due(resume, true, &|_| true).await? {
             match work.await {
                 Ok(Ok(false)) => {}
                 Ok(Err(Unresolved::NotTaken(_))) => done.not_taken += 1,
@@ -74,10 +80,15 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     }
 
     /// Begins a task for each external call that is due and finds a free call. With `waits`, each one waits for a free call.
-    async fn begin_due(&self, resume: bool, waits: bool) -> Result<Vec<Task<O::Error>>, O::Error> {
+    async fn begin_due(
+        &self,
+        resume: bool,
+        waits: bool,
+        is_mine: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Vec<Task<O::Error>>, O::Error> {
         let due = self.db.run(NOBODY, move |conn| lease::due(conn, resume).map_err(O::Error::from)).await?;
         let mut begun = Vec::with_capacity(due.len());
-        for due in due {
+        for due in due.into_iter().filter(|due| is_mine(&due.reference)) {
             let call = if waits { Some(self.calls.begin(&due).await) } else { self.calls.try_begin(&due) };
             let Some(call) = call else { continue };
             let this = self.clone();

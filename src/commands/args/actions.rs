@@ -65,6 +65,12 @@ pub enum Action {
         #[arg(long, value_enum, default_value = "table")]
         format: Listing,
     },
+    /// A replica of the demo's stage, which the server starts
+    #[command(hide = true)]
+    StageReplica {
+        /// Its part, in JSON
+        part: String,
+    },
     /// Empty the local cluster's database, also the sandbox gateway's books
     Reset {
         /// Don't ask

@@ -17,6 +17,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
+pub(crate) use self::assets::source as source_text;
 use self::docs::{docs, docs_file};
 use self::layout::{Place, navigation, page, page_with};
 use self::problems::{problem, problem_list, wants_html};

@@ -20,7 +20,7 @@ use self::order::no_order;
 pub use self::order::{Item, Order};
 pub(crate) use self::order::{lock, set_status};
 pub use self::place::NewOrder;
-use self::place::place;
+pub(crate) use self::place::place;
 use self::stock::{lock_stock, move_reserved};
 use crate::db::Db;
 use crate::http::ApiError;

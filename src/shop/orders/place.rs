@@ -52,7 +52,7 @@ object! {
 ///
 /// # Errors
 /// 422 unknown-product, mixed-currencies; 409 out-of-stock.
-pub(super) fn place(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -> Result<Order, ApiError> {
+pub(crate) fn place(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -> Result<Order, ApiError> {
     let offers = offers(conn, account_id, new)?;
     one_currency(&offers)?;
     let reserved = reserve(conn, account_id, new, &offers)?;

@@ -1,0 +1,51 @@
+//! Where the code of each step is, so that the page can link it.
+
+use std::collections::BTreeMap;
+
+use crate::server::pages::source_text;
+
+/// Each step with its file, and with the text of its line there.
+const PLACES: [(&str, &str, &str); 23] = [
+    ("before-claim", "src/shop/payments.rs", "pub async fn create_charge("),
+    ("after-claim", "src/shop/payments.rs", "failpoint(\"after-claim\");"),
+    ("before-commit-1", "crates/idempotency/src/transaction.rs", "let record = store::record("),
+    ("after-commit-1", "crates/external-calls/src/resolver.rs", "Step::Started"),
+    ("before-call", "crates/external-calls/src/resolve.rs", "reached(&lease.as_attempt(), Step::Sending)"),
+    ("after-call", "crates/external-calls/src/resolve.rs", "reached(&lease.as_attempt(), Step::Called)"),
+    ("before-commit-2", "crates/external-calls/src/resolve.rs", "reached(&lease.as_attempt(), Step::Applied)"),
+    ("after-commit-2", "crates/external-calls/src/resolve.rs", "reached(&lease.as_attempt(), Step::Recorded)"),
+    ("before-answer", "src/shop/payments.rs", "failpoint(\"before-answer\");"),
+    ("received", "src/shop/payments.rs", "pub async fn create_charge("),
+    ("waits", "crates/idempotency/src/run.rs", "observe(Step::Waits)"),
+    ("begins", "crates/idempotency/src/transaction.rs", "fn claim_to_commit("),
+    ("claimed", "crates/idempotency/src/store.rs", "pub(crate) fn claim("),
+    ("met_transaction", "crates/idempotency/src/run_again.rs", "Ok(waiting) => {"),
+    ("met_record", "crates/idempotency/src/run_again.rs", "pub(crate) fn replay("),
+    ("statement", "src/shop/charges.rs", "pub(crate) fn insert("),
+    ("recorded", "crates/idempotency/src/store.rs", "pub(crate) fn record("),
+    ("leased", "crates/external-calls/src/lease.rs", "pub(super) fn take("),
+    ("given_back", "crates/external-calls/src/lease.rs", "pub(super) fn give_back("),
+    ("call", "src/gateway/stripe.rs", "async fn send_once("),
+    ("applied", "src/shop/charges.rs", "pub(crate) fn apply("),
+    ("finalized", "crates/idempotency/src/store.rs", "pub fn finalize("),
+    ("naive", "src/stage/naive.rs", "async fn charge("),
+];
+
+/// The path and the line of each step.
+pub fn places() -> BTreeMap<&'static str, String> {
+    let place = |(name, path, text): &(&'static str, &str, &str)| {
+        let line = source_text(path)?.lines().position(|line| line.contains(text))? + 1;
+        Some((*name, format!("{path}:{line}")))
+    };
+    PLACES.iter().filter_map(place).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_of_every_step_is_there() {
+        assert_eq!(places().len(), PLACES.len(), "{:#?}", places());
+    }
+}

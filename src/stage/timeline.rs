@@ -1,0 +1,225 @@
+//! The events of a run, in the order of their times, as lines for the page.
+//!
+//! Several processes tell what they do. Each event waits a moment, so that an earlier event of another process can come before it.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::time::Duration;
+
+use actix_web::web::Bytes;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::statement::short;
+use super::watching::microseconds;
+
+/// How long an event waits for earlier ones. A line takes less than a millisecond through a pipe, and more on a busy machine.
+const HOLD: Duration = Duration::from_millis(50);
+
+/// A comment keeps the stream alive, and lets the server see that the page has left.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+
+/// Takes the events of a run. Clones tell into the same run.
+#[derive(Clone)]
+pub struct Timeline {
+    pub began: u64,
+    told: mpsc::UnboundedSender<Value>,
+}
+
+impl Timeline {
+    /// A timeline that begins now, and its events. A run ends after 40 s and has at most ten clicks, so the queue is short.
+    pub fn begin() -> (Self, mpsc::UnboundedReceiver<Value>) {
+        let (told, events) = mpsc::unbounded_channel();
+        (Self { began: microseconds(), told }, events)
+    }
+
+    /// Tells what happens now.
+    pub fn tell(&self, what: &str, mut event: Value) {
+        event["t"] = microseconds().saturating_sub(self.began).into();
+        event["what"] = what.into();
+        self.pass_on(event);
+    }
+
+    /// Passes on what a replica told, with its own time.
+    pub fn pass_on(&self, event: Value) {
+        // The page has left, and the run is about to end.
+        let _ = self.told.send(event);
+    }
+}
+
+/// Writes the events in order, up to the end of the run.
+pub async fn write(began: u64, mut events: mpsc::UnboundedReceiver<Value>, page: mpsc::Sender<Bytes>) {
+    let mut waiting: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
+    let mut held: HashMap<usize, Value> = HashMap::new();
+    let (mut next, mut edits) = (0, Edits::default());
+    let mut quiet_until = Instant::now() + KEEP_ALIVE;
+    let mut is_over = false;
+    let hold = u64::try_from(HOLD.as_micros()).unwrap_or(u64::MAX);
+    while !is_over {
+        let now = microseconds().saturating_sub(began);
+        let due = waiting.peek().map(|Reverse((t, _))| Duration::from_micros((t + hold).saturating_sub(now)));
+        let wake = due.map_or(quiet_until, |due| (Instant::now() + due).min(quiet_until));
+        let line = tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => {
+                    waiting.push(Reverse((event["t"].as_u64().unwrap_or(now), next)));
+                    held.insert(next, event);
+                    next += 1;
+                    continue;
+                }
+                None => return,
+            },
+            () = sleep_until(wake) => match waiting.peek() {
+                Some(Reverse((t, _))) if *t + hold <= microseconds().saturating_sub(began) => {
+                    let Some(Reverse((_, number))) = waiting.pop() else { continue };
+                    let Some(event) = held.remove(&number) else { continue };
+                    is_over = event["what"] == "end";
+                    if !edits.takes(&event, held.values()) {
+                        continue;
+                    }
+                    Some(line(&edits.apply(event)))
+                }
+                _ if Instant::now() >= quiet_until => Some(Bytes::from_static(b":\n\n")),
+                _ => None,
+            },
+        };
+        if let Some(line) = line {
+            quiet_until = Instant::now() + KEEP_ALIVE;
+            if page.send(line).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn line(event: &Value) -> Bytes {
+    Bytes::from(format!("data: {event}\n\n"))
+}
+
+/// What only the order of all events shows: transactions get numbers of the run, and a written row its state before.
+#[derive(Default)]
+struct Edits {
+    transactions: HashMap<(String, u64, u64), usize>,
+    states: HashMap<String, String>,
+    changed_at: u64,
+    truth: Option<Value>,
+}
+
+/// After each of these, other rows or other lines of the books may be true.
+const CHANGES: [&str; 4] = ["commit", "rollback", "died", "gateway"];
+
+/// A replica tells a commit a moment after PostgreSQL made it visible.
+const TOLD_WITHIN: u64 = 5_000;
+
+impl Edits {
+    /// Whether the page should know. A look during which something changed may show rows of before or of after, and another look
+    /// follows. A look that saw nothing new is no news.
+    fn takes<'a>(&mut self, event: &Value, mut later: impl Iterator<Item = &'a Value>) -> bool {
+        let t = |event: &Value| event["t"].as_u64().unwrap_or_default();
+        let changes = |event: &Value| event["what"].as_str().is_some_and(|what| CHANGES.contains(&what));
+        if changes(event) {
+            self.changed_at = t(event);
+        }
+        if event["what"] != "truth" {
+            return true;
+        }
+        let until = t(event) + TOLD_WITHIN;
+        if self.changed_at >= event["from"].as_u64().unwrap_or_default()
+            || later.any(|event| changes(event) && t(event) <= until)
+        {
+            return false;
+        }
+        let mut rows = event.clone();
+        if let Some(rows) = rows.as_object_mut() {
+            rows.retain(|name, _| name != "t" && name != "from");
+        }
+        let is_news = self.truth.as_ref() != Some(&rows);
+        self.truth = Some(rows);
+        is_news
+    }
+
+    fn apply(&mut self, mut event: Value) -> Value {
+        let mut inner = |name: &str| event.as_object_mut().and_then(|event| event.remove(name));
+        let life = inner("life").and_then(|life| life.as_u64());
+        inner("from");
+        if let (Some(life), Some(tx)) = (life, event["tx"].as_u64()) {
+            let next = self.transactions.len() + 1;
+            let replica = event["replica"].as_str().unwrap_or_default().to_owned();
+            event["tx"] = (*self.transactions.entry((replica, life, tx)).or_insert(next)).into();
+        }
+        if event["what"] == "truth" {
+            self.states = states(&event);
+        }
+        if let Some(before) = event["row"]["id"].as_str().and_then(|id| self.states.get(id)) {
+            event["row"]["before"] = before.as_str().into();
+        }
+        event
+    }
+}
+
+/// The committed rows by the ids that statements name them with.
+fn states(truth: &Value) -> HashMap<String, String> {
+    let mut states = HashMap::new();
+    let rows = |name: &str| truth[name].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    for row in rows("records") {
+        states.insert(format!("idempotency_keys:{}", text(&row["key"])), text(&row["status"]));
+    }
+    for (list, table) in [("charges", "charges"), ("orders", "orders")] {
+        for row in rows(list) {
+            states.insert(format!("{table}:{}", short(&text(&row["id"]))), text(&row["status"]));
+        }
+    }
+    for row in rows("calls") {
+        let resolved = row["resolved"] == json!(true);
+        let state = if resolved { "resolved".to_owned() } else { format!("attempt {}", row["attempts"]) };
+        states.insert(format!("external_calls:{}", text(&row["reference"])), state);
+    }
+    states
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_during_which_something_was_committed_is_no_truth() {
+        let mut edits = Edits::default();
+        let truth = |from: u64, rows: &str| json!({"what": "truth", "from": from, "t": from + 1000, "orders": rows});
+        let commit = |t: u64| json!({"what": "commit", "t": t});
+        let nothing = || std::iter::empty();
+        assert!(edits.takes(&truth(0, "pending"), nothing()));
+        assert!(!edits.takes(&truth(2000, "pending"), nothing()), "nothing is new");
+        assert!(edits.takes(&commit(10_000), nothing()));
+        assert!(!edits.takes(&truth(9500, "paid"), nothing()), "the commit came during the look");
+        assert!(
+            !edits.takes(&truth(11_000, "paid"), [commit(13_000)].iter()),
+            "the commit may have been visible already"
+        );
+        assert!(edits.takes(&truth(11_000, "paid"), [commit(30_000)].iter()));
+    }
+
+    #[actix_web::test]
+    async fn events_come_in_the_order_of_their_times() {
+        let (timeline, events) = Timeline::begin();
+        let (page, mut lines) = mpsc::channel(8);
+        timeline.pass_on(json!({"t": 2000, "what": "claimed", "replica": "b", "life": 1, "tx": 7}));
+        timeline
+            .pass_on(json!({"t": 1000, "what": "truth", "charges": [{"id": "0199-abcdef", "status": "processing"}]}));
+        let row = json!({"id": "charges:…abcdef", "before": null, "after": "succeeded"});
+        timeline.pass_on(json!({"t": 3000, "what": "statement", "replica": "b", "life": 2, "tx": 7, "row": row}));
+        timeline.pass_on(json!({"t": 4000, "what": "end"}));
+        write(timeline.began, events, page).await;
+        let mut told = Vec::new();
+        while let Some(line) = lines.recv().await {
+            let line = String::from_utf8(line.to_vec()).unwrap();
+            told.push(serde_json::from_str::<Value>(line.strip_prefix("data: ").unwrap()).unwrap());
+        }
+        let words: Vec<_> = told.iter().map(|event| event["what"].as_str().unwrap()).collect();
+        assert_eq!(words, ["truth", "claimed", "statement", "end"]);
+        assert_eq!((&told[1]["tx"], &told[2]["tx"]), (&json!(1), &json!(2)), "two lives of b have two transactions");
+        assert_eq!(told[2]["row"]["before"], "processing");
+        assert!(told[1].get("life").is_none());
+    }
+}

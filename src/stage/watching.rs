@@ -1,0 +1,165 @@
+//! What a replica of the stage tells of itself: one line of JSON for each step, on its standard output.
+//!
+//! Guarantees: a line is written before the step goes on, so a killed replica has told all that it did. The last line of a killed
+//! replica may be half a line.
+
+use std::cell::Cell;
+use std::io::Write as _;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
+
+use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
+use idempotency::{Address, Observer, Step};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::request_name::RequestName;
+use super::statement::Statement;
+use crate::process::failpoint;
+use crate::process::logging;
+use crate::shop::payments::{GIVEN_BACK, LEASED};
+
+/// What a replica is told when it starts: its part in the run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Part {
+    /// `a` or `b`.
+    pub replica: char,
+    /// The port on 127.0.0.1, or 0 for a free one.
+    pub port: u16,
+    /// All its requests have names of this run.
+    pub run: Uuid,
+    /// When the run began: microseconds of the machine's clock.
+    pub began: u64,
+    /// The point at which the process ends.
+    pub kill: Option<String>,
+    /// The external calls that the run may make. The others are left to the demo's server.
+    pub references: Vec<String>,
+}
+
+static PART: OnceLock<Part> = OnceLock::new();
+static TRANSACTIONS: AtomicU32 = AtomicU32::new(1);
+
+thread_local! {
+    /// The transaction that is open on this thread's connection.
+    static OPEN: Cell<Option<u32>> = const { Cell::new(None) };
+    /// Whether a request claims its key on this thread.
+    static CLAIMS: Cell<bool> = const { Cell::new(false) };
+    /// Its transaction after its end. The claim's answer is told then.
+    static LAST: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// From now on, the process tells what it does.
+pub fn start(part: Part) -> Result<(), diesel::result::Error> {
+    PART.get_or_init(|| part);
+    failpoint::listen(pass);
+    set_default_instrumentation(|| Some(Box::new(Statements))).map_err(|_| diesel::result::Error::AlreadyInTransaction)
+}
+
+/// Microseconds of the machine's clock.
+pub fn microseconds() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Writes an event. A parent that reads no more is about to end this process.
+pub fn tell(what: &str, mut event: Value) {
+    let Some(part) = PART.get() else { return };
+    let mut out = std::io::stdout().lock();
+    event["t"] = microseconds().saturating_sub(part.began).into();
+    event["what"] = what.into();
+    event["replica"] = part.replica.to_string().into();
+    let _ = out.write_all(format!("{event}\n").as_bytes()).and_then(|()| out.flush());
+}
+
+/// The request that this thread serves, by its number. None: the resolver.
+fn request() -> Option<RequestName> {
+    RequestName::of(PART.get()?.run, logging::request()?)
+}
+
+fn number() -> Option<u8> {
+    request().map(|request| request.number)
+}
+
+/// Passes a point, and ends the process at the one that the visitor chose.
+fn pass(point: &'static str, attempt: Option<i32>) {
+    match point {
+        LEASED => return tell("leased", json!({"attempt": attempt})),
+        GIVEN_BACK => return tell("given_back", json!({"attempt": attempt})),
+        "before-claim" => {
+            if let Some(RequestName { number, attempt }) = request() {
+                tell("received", json!({"request": number, "try": attempt}));
+            }
+        }
+        _ => {}
+    }
+    tell("step", json!({"point": point, "request": number()}));
+    if PART.get().is_some_and(|part| part.kill.as_deref() == Some(point)) {
+        // As `kill -9`: nothing is unwound, nothing is said to the client, to PostgreSQL or to the gateway.
+        std::process::abort();
+    }
+}
+
+/// The steps that the crate `idempotency` tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps;
+
+impl Observer for Steps {
+    fn reached(&self, request_id: Uuid, address: &Address, step: Step) {
+        failpoint::InsideTheCrate.reached(request_id, address, step);
+        let name = PART.get().and_then(|part| RequestName::of(part.run, request_id));
+        CLAIMS.set(matches!(step, Step::Begins | Step::Claimed | Step::BodyRan | Step::Recorded));
+        // None: the record was found by a look, without a transaction.
+        let (request, key, tx) = (name.map(|name| name.number), &address.key, OPEN.get().or(LAST.take()));
+        match step {
+            Step::Waits => tell("waits", json!({"request": request})),
+            Step::Claimed => tell("claimed", json!({"request": request, "tx": tx, "key": key})),
+            Step::MetTransaction => tell("met_transaction", json!({"request": request, "tx": tx, "key": key})),
+            Step::MetRecord { provisional } => {
+                tell("met_record", json!({"request": request, "tx": tx, "key": key, "provisional": provisional}));
+            }
+            // Diesel tells the begin and the end of every transaction, also of those that this crate does not know.
+            Step::Begins | Step::BodyRan | Step::Recorded | Step::Committed | Step::Failed => {}
+        }
+    }
+}
+
+/// The statements and transactions that Diesel tells.
+struct Statements;
+
+impl Instrumentation for Statements {
+    fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
+        match event {
+            InstrumentationEvent::BeginTransaction { depth, .. } if depth.get() == 1 => {
+                let tx = TRANSACTIONS.fetch_add(1, Ordering::Relaxed);
+                OPEN.set(Some(tx));
+                tell("begins", json!({"tx": tx, "request": number()}));
+            }
+            InstrumentationEvent::StartQuery { query, .. } => {
+                // Outside a transaction there are only looks: at an API key, at a record, for calls that are due.
+                let Some(tx) = OPEN.get() else { return };
+                let text = query.to_string();
+                let statement = Statement::of(&text);
+                if let (Some(verb), Some(table)) = (statement.verb(), statement.table()) {
+                    let (sql, row) = (statement.shown(), statement.row());
+                    tell(
+                        "statement",
+                        json!({"tx": tx, "request": number(), "verb": verb, "table": table, "sql": sql, "row": row}),
+                    );
+                }
+            }
+            InstrumentationEvent::FinishQuery { query, error, .. } if OPEN.get().is_some() => {
+                let what = match (query.to_string().as_str(), error) {
+                    ("COMMIT", None) => "commit",
+                    ("COMMIT", Some(_)) | ("ROLLBACK", _) => "rollback",
+                    _ => return,
+                };
+                let tx = OPEN.take();
+                LAST.set(tx.filter(|_| CLAIMS.get()));
+                tell(what, json!({"tx": tx}));
+            }
+            _ => {}
+        }
+    }
+}
