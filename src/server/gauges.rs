@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use actix_web::rt::time::sleep;
 use diesel::pg::PgConnection;
 use external_calls::Backlog;
+use idempotency::Database as _;
 
 use crate::db::{Db, NOBODY};
 use crate::http::ApiError;

@@ -22,7 +22,7 @@ use crate::http::{ApiError, Json};
 use crate::process::failpoint::failpoint;
 use crate::schema::orders;
 use crate::shop::charges::NewCharge;
-use idempotency::Key;
+use idempotency::{Database as _, Key};
 
 /// The path of the naive endpoint. It stands below `/v1`, so it has the same checks as the real one.
 pub const PATH: &str = "/v1/naive-charges";

@@ -48,7 +48,7 @@ pub fn serve(database_url: &str, gateway_url: &str, part: &str) -> Result<(), Bo
             known_keys: KnownKeys::default(),
             resolver: resolver.clone(),
             webhook_secrets: Secrets::default(),
-            demo: None,
+            demo: false,
             cors_origins: Vec::new(),
             keep_alive: Duration::from_secs(5),
             draining: ShuttingDown::default(),

@@ -12,7 +12,7 @@ use diesel::dsl::now;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::Timestamptz;
-use idempotency::interval;
+use idempotency::{Database as _, interval};
 
 use super::Account;
 use crate::db::{Db, NOBODY};
