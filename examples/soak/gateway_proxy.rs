@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, rt};
 use reqwest::Method;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::sleep;
 
 use crate::dice::Seed;
@@ -30,16 +31,23 @@ enum Does {
     Refuses,
     /// 502, while the sending goes on.
     Fails,
+    /// 400, and the replica is suspended for a lease and some seconds when it has read the books, so when it is about to record.
+    /// The answer to the next sending is lost: its holder does not know that the money moved when the first one wakes.
+    RefusesAndSuspends,
 }
 
-const DOES: [(Does, u32); 6] = [
-    (Does::Forwards, 82),
+const DOES: [(Does, u32); 7] = [
+    (Does::Forwards, 79),
     (Does::LosesAnswer, 4),
     (Does::DelaysAnswer, 4),
     (Does::Holds, 5),
     (Does::Refuses, 2),
     (Does::Fails, 3),
+    (Does::RefusesAndSuspends, 3),
 ];
+
+/// The time between two such suspensions: 24 s, of which a replica sleeps 17 s.
+const SUSPENDS_EVERY: Duration = Duration::from_secs(24);
 
 /// How long a sending is held: past the end of a call (4 s) and often of a lease (15 s). The crate expects up to 60 s.
 const HELD_SECONDS: (u64, u64) = (6, 30);
@@ -55,18 +63,25 @@ pub struct GatewayProxy {
     /// The references of the sendings that are held.
     held: Mutex<HashSet<String>>,
     breaks: AtomicBool,
+    /// The references whose next answer is lost.
+    lost_next: Mutex<HashSet<String>>,
+    /// The replicas that are suspended when they have read the books.
+    about_to_record: [AtomicBool; 2],
+    suspended_at: Mutex<Option<Instant>>,
+    /// Takes the replicas to suspend.
+    suspend: UnboundedSender<usize>,
     history: Arc<History>,
     counters: Counters,
 }
 
 impl GatewayProxy {
-    /// Starts the proxy, in front of the gateway at an address.
+    /// Starts the proxy in front of the gateway at an address. Returns an address for each replica.
     pub fn start(
         gateway: SocketAddr,
         seed: Seed,
-        history: Arc<History>,
-        counters: Counters,
-    ) -> std::io::Result<(Arc<Self>, SocketAddr)> {
+        (history, counters): (Arc<History>, Counters),
+        suspend: UnboundedSender<usize>,
+    ) -> std::io::Result<(Arc<Self>, [SocketAddr; 2])> {
         let proxy = Arc::new(Self {
             gateway: format!("http://{gateway}"),
             http: reqwest::Client::new(),
@@ -74,15 +89,26 @@ impl GatewayProxy {
             calls: AtomicU64::new(0),
             held: Mutex::default(),
             breaks: AtomicBool::new(true),
+            lost_next: Mutex::default(),
+            about_to_record: [AtomicBool::new(false), AtomicBool::new(false)],
+            suspended_at: Mutex::default(),
+            suspend,
             history,
             counters,
         });
-        let shared = Data::from(Arc::clone(&proxy));
-        let server = HttpServer::new(move || App::new().app_data(shared.clone()).default_service(web::to(pass)));
+        let addresses = [proxy.listen(0)?, proxy.listen(1)?];
+        Ok((proxy, addresses))
+    }
+
+    fn listen(self: &Arc<Self>, replica: usize) -> std::io::Result<SocketAddr> {
+        let (shared, replica) = (Data::from(Arc::clone(self)), Data::new(Replica(replica)));
+        let server = HttpServer::new(move || {
+            App::new().app_data(shared.clone()).app_data(replica.clone()).default_service(web::to(pass))
+        });
         let server = server.workers(1).disable_signals().bind("127.0.0.1:0")?;
         let address = server.addrs()[0];
         tokio::spawn(server.run());
-        Ok((proxy, address))
+        Ok(address)
     }
 
     /// From now on forwards everything.
@@ -90,16 +116,36 @@ impl GatewayProxy {
         self.breaks.store(false, Ordering::Relaxed);
     }
 
+    pub fn breaks(&self) -> bool {
+        self.breaks.load(Ordering::Relaxed)
+    }
+
     fn decide(&self, method: &Method, reference: &str) -> (Does, Duration) {
-        if *method != Method::POST || !self.breaks.load(Ordering::Relaxed) {
+        if *method != Method::POST || !self.breaks() {
             return (Does::Forwards, Duration::ZERO);
         }
         if locked(&self.held).contains(reference) {
             return (Does::Refuses, Duration::ZERO);
         }
+        if locked(&self.lost_next).remove(reference) {
+            return (Does::LosesAnswer, Duration::ZERO);
+        }
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         let mut dice = self.seed.dice(&format!("gateway {call}"));
-        (dice.pick(&DOES), Duration::from_secs(dice.number(HELD_SECONDS.0, HELD_SECONDS.1)))
+        let does = match dice.pick(&DOES) {
+            Does::RefusesAndSuspends if !self.may_suspend() => Does::Forwards,
+            does => does,
+        };
+        (does, Duration::from_secs(dice.number(HELD_SECONDS.0, HELD_SECONDS.1)))
+    }
+
+    fn may_suspend(&self) -> bool {
+        let mut suspended_at = locked(&self.suspended_at);
+        let may = suspended_at.is_none_or(|at| at.elapsed() > SUSPENDS_EVERY);
+        if may {
+            *suspended_at = Some(Instant::now());
+        }
+        may
     }
 
     fn note(&self, began: Instant, what: &'static str, reference: &str) {
@@ -130,14 +176,25 @@ impl GatewayProxy {
     }
 }
 
-async fn pass(proxy: Data<GatewayProxy>, request: HttpRequest, body: Bytes) -> HttpResponse {
+/// The replica whose proxy was called.
+struct Replica(usize);
+
+async fn pass(proxy: Data<GatewayProxy>, replica: Data<Replica>, request: HttpRequest, body: Bytes) -> HttpResponse {
     let began = Instant::now();
     let method = Method::from_bytes(request.method().as_str().as_bytes()).unwrap_or(Method::GET);
     let reference = request.headers().get("Idempotency-Key").and_then(|key| key.to_str().ok()).unwrap_or_default();
     let reference = reference.to_owned();
     let (does, holds) = proxy.decide(&method, &reference);
     match does {
-        Does::Forwards => proxy.forward(method, &request, body).await,
+        Does::Forwards => {
+            let is_look = method == Method::GET;
+            let answer = proxy.forward(method, &request, body).await;
+            if is_look && proxy.about_to_record[replica.0].swap(false, Ordering::Relaxed) {
+                // The receiver ends with the load.
+                let _ = proxy.suspend.send(replica.0);
+            }
+            answer
+        }
         Does::LosesAnswer => {
             proxy.forward(method, &request, body).await;
             proxy.note(began, "gateway answers lost by the proxy", &reference);
@@ -150,7 +207,11 @@ async fn pass(proxy: Data<GatewayProxy>, request: HttpRequest, body: Bytes) -> H
             proxy.note(began, "gateway answers delayed by the proxy", &reference);
             answer
         }
-        Does::Refuses => {
+        Does::Refuses | Does::RefusesAndSuspends => {
+            if does == Does::RefusesAndSuspends {
+                locked(&proxy.lost_next).insert(reference.clone());
+                proxy.about_to_record[replica.0].store(true, Ordering::Relaxed);
+            }
             proxy.note(began, "gateway calls refused by the proxy", &reference);
             let error =
                 serde_json::json!({"error": {"type": "invalid_request_error", "message": "refused by the proxy"}});

@@ -12,6 +12,7 @@ use dev_postgres::{self, Cluster, Durability, Lifetime, Options};
 use diesel::{Connection, PgConnection};
 use rustix::process::Pid;
 use test_database::Proxy;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::sleep;
 
 use crate::Fatal;
@@ -45,6 +46,8 @@ pub struct World {
     /// One for each replica, between the replica and its database. None if the database is elsewhere.
     pub(super) proxies: Vec<Proxy>,
     pub(super) gateway_proxy: Arc<GatewayProxy>,
+    /// The replicas that the gateway's proxy wants suspended.
+    pub(super) to_suspend: Mutex<Option<UnboundedReceiver<usize>>>,
     pub(super) seed: Seed,
     pub(super) history: Arc<History>,
     /// If the API's database is not in `clusters`: its URL, and the command that breaks it.
@@ -95,7 +98,9 @@ impl World {
             None => [0, 1].map(|replica: usize| proxies[replica].url(&cluster.url("payments"))),
         };
         let (gateway, counters) = (free_address()?, Counters::default());
-        let (gateway_proxy, shown) = GatewayProxy::start(gateway, seed, Arc::clone(&history), counters.clone())?;
+        let (suspend, to_suspend) = tokio::sync::mpsc::unbounded_channel();
+        let told = (Arc::clone(&history), counters.clone());
+        let (gateway_proxy, shown) = GatewayProxy::start(gateway, seed, told, suspend)?;
         let services = services(databases, cluster.url("gateway"), gateway, shown)?;
         let world = Self {
             options,
@@ -106,6 +111,7 @@ impl World {
             counters,
             proxies,
             gateway_proxy,
+            to_suspend: Mutex::new(Some(to_suspend)),
             seed,
             history,
             elsewhere,
@@ -246,16 +252,16 @@ fn services(
     databases: [String; 2],
     gateway_database: String,
     gateway: SocketAddr,
-    gateway_proxy: SocketAddr,
+    gateway_proxies: [SocketAddr; 2],
 ) -> Result<Vec<Service>, Fatal> {
-    let apis = [free_address()?, free_address()?].into_iter().zip(databases);
+    let apis = [free_address()?, free_address()?].into_iter().zip(databases).zip(gateway_proxies);
     let mut services = vec![Service {
         name: "gateway",
         address: gateway,
         arguments: vec![("DATABASE_URL", gateway_database), ("SANDBOX_BIND", gateway.to_string())],
         child: None,
     }];
-    services.extend(apis.map(|(address, database)| Service {
+    services.extend(apis.map(|((address, database), gateway_proxy)| Service {
         name: "api",
         address,
         arguments: vec![
