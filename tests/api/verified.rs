@@ -35,7 +35,8 @@ async fn orders_pass_every_check_that_can_be_made_from_outside() {
     line.extend(words(["--failing-body", r#"{"customer":"ada","items":[{"sku":"sticker","quantity":10000}]}"#]));
     line.extend(words(["--failures", "free", "--replica", &replica.base, "--profile", "this"]));
     line.extend(words(["--count", &format!("GET {base}/v1/orders?customer={{customer}}")]));
-    line.extend(words(["--other-url", &format!("{base}/v1/charges"), "--other-method", "PUT"]));
+    line.extend(words(["--other-path", "/v1/charges", "--other-method", "PUT"]));
+    line.extend(words(["--change", "POST {location}/cancel {}"]));
     let seen = report(&line).await.unwrap();
     let skipped: Vec<_> = with_status(&seen, Status::Skip).into_iter().map(|(check, _)| check).collect();
     // No request makes this API answer 5xx, so these checks can't run.

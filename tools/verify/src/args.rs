@@ -36,10 +36,10 @@ pub struct Args {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Endpoint {
     /// The endpoint's method, such as POST
-    #[arg(required_unless_present_any = ["list", "config"], help_heading = "The endpoint")]
+    #[arg(required_unless_present_any = ["list", "config"])]
     pub method: Option<Method>,
-    /// The endpoint. `{uuid}` and `{n}` get new values for each new request, here and in headers and bodies
-    #[arg(required_unless_present_any = ["list", "config"], help_heading = "The endpoint")]
+    /// The endpoint. `{uuid}` gets a new value for each new request, here and in headers and bodies
+    #[arg(required_unless_present_any = ["list", "config"])]
     pub url: Option<String>,
     /// A header of every request, for example 'Authorization: Bearer ..'. May be repeated
     #[arg(long, value_name = "NAME: VALUE", help_heading = "The endpoint")]

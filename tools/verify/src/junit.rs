@@ -15,38 +15,43 @@ pub fn document(outcomes: &[Outcome]) -> Document {
     };
     let mut document = Document::new(format!("idempotency-verify {title}"));
     for Outcome { name, report } in outcomes {
-        let prefix = name.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
+        let name = name.as_deref().unwrap_or_default();
         match report {
-            Ok(report) => document.add_test_suites(suites(&prefix, report)),
-            Err(error) => document.add_test_suite(not_checked(&prefix, error)),
+            Ok(report) => document.add_test_suites(suites(name, report)),
+            Err(error) => document.add_test_suite(not_checked(name, error)),
         };
     }
     document
 }
 
-fn suites(prefix: &str, report: &Report) -> Vec<TestSuite> {
+/// The endpoint's name before a group's or a check's: CI servers show tests of one name as one test.
+fn of(endpoint: &str, separator: &str, name: &str) -> String {
+    if endpoint.is_empty() { name.to_owned() } else { format!("{endpoint}{separator}{name}") }
+}
+
+fn suites(endpoint: &str, report: &Report) -> Vec<TestSuite> {
     let mut groups: Vec<&str> = report.findings.iter().map(|finding| finding.group).collect();
     groups.dedup();
     let suite = |group: &str| {
-        let mut suite = TestSuite::new(format!("{prefix}{group}"));
+        let mut suite = TestSuite::new(of(endpoint, ": ", group));
         let of_group = report.findings.iter().filter(|finding| finding.group == group);
-        suite.add_test_cases(of_group.map(|finding| test_case(report, finding)));
+        suite.add_test_cases(of_group.map(|finding| test_case(endpoint, report, finding)));
         suite
     };
     groups.into_iter().map(suite).collect()
 }
 
 /// An endpoint that did not answer its request with a 2xx is an error of the run.
-fn not_checked(prefix: &str, error: &str) -> TestSuite {
+fn not_checked(endpoint: &str, error: &str) -> TestSuite {
     let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
     status.set_message(error).set_type("not checked");
-    let mut suite = TestSuite::new(format!("{prefix}the request"));
+    let mut suite = TestSuite::new(of(endpoint, ": ", "the request"));
     suite.add_test_case(TestCase::new("the-request-itself", status));
     suite
 }
 
 /// A warning and a note are successes with an output: CI must not fail for what the profile does not require.
-fn test_case(report: &Report, finding: &Finding) -> TestCase {
+fn test_case(endpoint: &str, report: &Report, finding: &Finding) -> TestCase {
     let mut status = match finding.status {
         Status::Fail => TestCaseStatus::non_success(NonSuccessKind::Failure),
         Status::Skip => TestCaseStatus::skipped(),
@@ -66,7 +71,7 @@ fn test_case(report: &Report, finding: &Finding) -> TestCase {
         Status::Pass | Status::Warn | Status::Note => {}
     }
     let mut case = TestCase::new(finding.check, status);
-    case.set_classname(format!("idempotency-verify.{}", finding.group));
+    case.set_classname(format!("idempotency-verify.{}", of(endpoint, ".", finding.group)));
     if matches!(finding.status, Status::Pass | Status::Warn | Status::Note) {
         case.set_system_out(format!("{}: {}", word(finding.status).0, finding.seen));
     }
