@@ -78,18 +78,14 @@ pub(super) fn holder(conn: &mut PgConnection) -> QueryResult<Option<String>> {
 
 impl Holder {
     fn words(&self) -> String {
-        let mut words = format!("process {}", self.pid);
+        let mut words = vec![format!("process {}", self.pid)];
         for (name, value) in [("application", &self.application), ("user", &self.user)] {
-            if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
-                words += &format!(", {name} {value}");
-            }
+            words.extend(value.as_ref().filter(|value| !value.is_empty()).map(|value| format!("{name} {value}")));
         }
         // Without the right to see it, the state is missing.
-        let state = self.state.as_deref().unwrap_or("in a state that this role may not see");
-        words += &format!(", {state}");
-        if let Some(began) = self.began {
-            words += &format!(", its transaction began {} s ago", (self.now - began).num_seconds());
-        }
-        words
+        words.push(self.state.clone().unwrap_or_else(|| "in a state that this role may not see".to_owned()));
+        let age = self.began.map(|began| (self.now - began).num_seconds());
+        words.extend(age.map(|seconds| format!("its transaction began {seconds} s ago")));
+        words.join(", ")
     }
 }

@@ -184,14 +184,10 @@ impl Since {
     }
 
     fn line_of_lasting(&mut self, cause: Cause, now: Instant, holder: Option<&str>) -> Line {
-        let mut text = cause.begins().to_owned();
-        if self.told.replace(now).is_some() {
-            text += &format!(", for {} s now", now.duration_since(self.began).as_secs());
-        }
-        text += &format!(": {}", self.words);
-        if let Some(holder) = holder {
-            text += &format!("; {holder}");
-        }
+        let lasts = self.told.replace(now).map(|_| format!(", for {} s now", now.duration_since(self.began).as_secs()));
+        let holder = holder.map(|holder| format!("; {holder}"));
+        let [lasts, holder] = [lasts, holder].map(Option::unwrap_or_default);
+        let text = format!("{}{lasts}: {}{holder}", cause.begins(), self.words);
         self.line(cause, cause.level(), text)
     }
 

@@ -204,8 +204,7 @@ impl Drop for Caller<'_> {
         self.pool.threads.handle.spawn(async move {
             sleep_until(until).await;
             if held.give_up(&given_up) {
-                let words = format!("work was given up after {} s, with its connection", within.as_secs());
-                server.met(Cause::Silent, || words);
+                server.met_silence(within);
             }
         });
     }

@@ -31,12 +31,18 @@ const CONNECT_AGAIN_AFTER: (Duration, Duration) = (Duration::from_millis(20), Du
 /// truth, and the reads go on over them. When the server takes writes again, readiness notices within a second and closes all.
 const READ_ONLY_CLOSES_EVERY: Duration = Duration::from_secs(2);
 
+/// A server that has answered within this time is not silent. While it may be, readiness looks every second.
+const ANSWERS: Duration = Duration::from_secs(2);
+
 /// What all work knows about the server.
 pub(super) struct Server {
     url: String,
     /// Connections of an earlier epoch are closed before their next use.
     epoch: AtomicU64,
     pub outages: Outages,
+    started: Instant,
+    /// When work last ended well, in milliseconds after `started`.
+    served_at: AtomicU64,
     closed: Mutex<Option<Closed>>,
     /// Wakes the work that waits for `closed` to change.
     opened: Condvar,
@@ -62,6 +68,8 @@ impl Server {
             url: with_client_limits(database_url),
             epoch: AtomicU64::new(0),
             outages: Outages::default(),
+            started: Instant::now(),
+            served_at: AtomicU64::new(0),
             closed: Mutex::default(),
             opened: Condvar::new(),
             read_only: Mutex::default(),
@@ -90,7 +98,17 @@ impl Server {
 
     /// A piece of work ended, and no statement of it failed for a reason of the server.
     pub fn served(&self) {
+        let since_start = self.started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+        self.served_at.store(since_start, Ordering::Relaxed);
         self.outages.prove_over(&[Cause::Silent], Instant::now());
+    }
+
+    /// Work was given up after this time, with its connection.
+    pub fn met_silence(&self, after: Duration) {
+        let served_at = self.started + Duration::from_millis(self.served_at.load(Ordering::Relaxed));
+        // After a silence, its connections may stay silent for good.
+        let cause = if served_at.elapsed() < ANSWERS { Cause::ConnectionLost } else { Cause::Silent };
+        self.met(cause, || format!("work was given up after {} s, with its connection", after.as_secs()));
     }
 
     /// Writes the lines of what is over.

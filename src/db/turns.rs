@@ -113,11 +113,9 @@ impl Turns {
         let of = |id: &Uuid| state.accounts.get(id).map_or((0, 0), |account| (account.running, account.waiting.len()));
         let name = |id: &Uuid| if id.is_nil() { "work of no account".to_owned() } else { format!("account {id}") };
         let row = |id: &Uuid| format!("{} runs {} and waits with {}", name(id), of(id).0, of(id).1);
-        let mut text = format!("{}, of {} connections", row(&refused), state.connections);
-        if let Some(most) = state.accounts.keys().filter(|id| **id != refused).max_by_key(|id| of(id)) {
-            text += &format!("; most of the others: {}", row(most));
-        }
-        text
+        let most = state.accounts.keys().filter(|id| **id != refused).max_by_key(|id| of(id));
+        let most = most.map(|most| format!("; most of the others: {}", row(most))).unwrap_or_default();
+        format!("{}, of {} connections{most}", row(&refused), state.connections)
     }
 
     /// What got no turn so far.

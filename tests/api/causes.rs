@@ -255,8 +255,8 @@ async fn work_without_a_turn_names_the_account_that_has_most() {
 async fn however_much_work_waits_the_process_tries_to_connect_twice_a_second() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgresql://payments@{}/payments?sslmode=disable", listener.local_addr().unwrap());
-    let tries = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&tries);
+    let made = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&made);
     std::thread::spawn(move || {
         for client in listener.incoming() {
             counted.fetch_add(1, Ordering::Relaxed);
@@ -274,10 +274,10 @@ async fn however_much_work_waits_the_process_tries_to_connect_twice_a_second() {
         works += 24;
     }
 
-    let tried = tries.load(Ordering::Relaxed);
+    let made = made.load(Ordering::Relaxed);
 
     assert!(works > 50, "only {works} pieces of work");
     // Eight at once, five within the first second, then two a second, also of the look at readiness.
-    assert!((10..=8 + 5 + 2 * 7).contains(&tried), "{tried} connections for {works} pieces of work");
+    assert!((10..=8 + 5 + 2 * 7).contains(&made), "{made} connections for {works} pieces of work");
     eventually("the cause is known", || !db.failing().is_empty()).await;
 }
