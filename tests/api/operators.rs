@@ -136,7 +136,8 @@ async fn a_request_does_not_wait_for_the_note_of_its_keys_use() {
     app.order("k", "sticker", 1).await.expect(201);
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     other.batch_execute("ROLLBACK").unwrap();
-    crate::support::eventually("the use is written", || app.count("api_keys WHERE last_used_at IS NOT NULL") == 1).await;
+    crate::support::eventually("the use is written", || app.count("api_keys WHERE last_used_at IS NOT NULL") == 1)
+        .await;
 }
 
 #[test]

@@ -136,7 +136,8 @@ async fn each_kind_of_difference_is_found() {
     assert_eq!(found, expected.map(|(finding, (here, there))| (finding.to_owned(), here, there)));
     let output = run(&books.app.database, &books.sandbox.url, &["--since", "1h"]);
     let table = String::from_utf8(output.stdout).unwrap();
-    for part in ["only there", "succeeded 4900 EUR", "succeeded 4901 EUR", "canceled 4900 EUR", "acme", "6 differences"] {
+    for part in ["only there", "succeeded 4900 EUR", "succeeded 4901 EUR", "canceled 4900 EUR", "acme", "6 differences"]
+    {
         assert!(table.contains(part), "{part} is not in: {table}");
     }
 }
@@ -200,7 +201,8 @@ async fn what_was_made_at_another_time_there_is_found_by_its_reference_or_by_its
         ));
     };
     let three_days_ago = (chrono::Utc::now() - chrono::TimeDelta::days(3)).timestamp_millis();
-    let old_id = |n: u8| format!("{:08x}-{:04x}-7000-8000-0000000000{n:02x}", three_days_ago >> 16, three_days_ago & 0xffff);
+    let old_id =
+        |n: u8| format!("{:08x}-{:04x}-7000-8000-0000000000{n:02x}", three_days_ago >> 16, three_days_ago & 0xffff);
     set_time(&late, &old_id(1));
     assert_eq!(books.findings(), []);
     let (status, _, totals) = books.reconcile(&["--since", "4d", "--until", "2d"]);
