@@ -105,13 +105,13 @@ async fn each_kind_of_difference_is_found() {
     for key in ["same", "only-there", "only-here", "amount", "currency", "status", "twice"] {
         charges.push(books.charge(ACME, key).await);
     }
-    let [_, only_there, only_here, amount, currency, status, twice] = charges.as_slice() else { panic!() };
+    let [_, lost, vanished, amount, currency, status, twice] = charges.as_slice() else { panic!() };
     let there = |change: &str, charge: &Value| {
         books.change_there(&format!("{change} WHERE id = '{}'", charge["gateway_id"].as_str().unwrap()));
     };
     // As a restore to an earlier time leaves it.
-    books.app.execute(&format!("DELETE FROM charges WHERE id = '{}'", only_there["id"].as_str().unwrap()));
-    there("DELETE FROM sandbox.payment_intents", only_here);
+    books.app.execute(&format!("DELETE FROM charges WHERE id = '{}'", lost["id"].as_str().unwrap()));
+    there("DELETE FROM sandbox.payment_intents", vanished);
     there("UPDATE sandbox.payment_intents SET amount = amount + 1", amount);
     there("UPDATE sandbox.payment_intents SET currency = 'usd'", currency);
     there("UPDATE sandbox.payment_intents SET status = 'canceled'", status);
@@ -128,8 +128,8 @@ async fn each_kind_of_difference_is_found() {
     let expected = [
         ("amount", pair(amount)),
         ("currency", pair(currency)),
-        ("only-here", pair(only_here)),
-        ("only-there", (Value::Null, only_there["gateway_id"].clone())),
+        ("only-here", pair(vanished)),
+        ("only-there", (Value::Null, lost["gateway_id"].clone())),
         ("status", pair(status)),
         ("twice", (path(twice, "charges"), "pi_second".into())),
     ];
@@ -151,18 +151,18 @@ async fn refunds_are_compared_too() {
         refunds.push(books.app.refund(key, &charge, Some(100)).await.expect(201).json());
     }
     assert_eq!(books.findings(), []);
-    let [_, only_there, only_here, failed] = refunds.as_slice() else { panic!() };
-    books.app.execute(&format!("DELETE FROM refunds WHERE id = '{}'", only_there["id"].as_str().unwrap()));
+    let [_, lost, vanished, failed] = refunds.as_slice() else { panic!() };
+    books.app.execute(&format!("DELETE FROM refunds WHERE id = '{}'", lost["id"].as_str().unwrap()));
     let id = |refund: &Value| refund["gateway_id"].as_str().unwrap().to_owned();
-    books.change_there(&format!("DELETE FROM sandbox.refunds WHERE id = '{}'", id(only_here)));
+    books.change_there(&format!("DELETE FROM sandbox.refunds WHERE id = '{}'", id(vanished)));
     // A bank takes a refund back.
     books.change_there(&format!("UPDATE sandbox.refunds SET status = 'failed' WHERE id = '{}'", id(failed)));
 
     let found = books.findings();
 
     let expected = [
-        ("only-here".to_owned(), path(only_here, "refunds"), only_here["gateway_id"].clone()),
-        ("only-there".to_owned(), Value::Null, only_there["gateway_id"].clone()),
+        ("only-here".to_owned(), path(vanished, "refunds"), vanished["gateway_id"].clone()),
+        ("only-there".to_owned(), Value::Null, lost["gateway_id"].clone()),
         ("status".to_owned(), path(failed, "refunds"), failed["gateway_id"].clone()),
     ];
     assert_eq!(found, expected);
