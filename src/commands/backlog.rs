@@ -31,12 +31,12 @@ pub fn list(url: &str, only_parked: bool, account: Option<&str>, format: Listing
     let names: HashMap<Uuid, String> = auth::accounts(conn)?.into_iter().map(|row| (row.id, row.name)).collect();
     let name = |id: &Uuid| names.get(id).map_or("", String::as_str);
     if format == Listing::Json {
-        let named = |mut value: Value, id: &Uuid| {
+        let with_name = |mut value: Value, id: &Uuid| {
             value["account"] = name(id).into();
             value
         };
-        let accounts: Vec<_> = accounts.iter().map(|of| named(json!(of), &of.account_id)).collect();
-        let calls: Vec<_> = calls.iter().map(|call| named(json!(call), &call.account_id)).collect();
+        let accounts: Vec<_> = accounts.iter().map(|of| with_name(json!(of), &of.account_id)).collect();
+        let calls: Vec<_> = calls.iter().map(|call| with_name(json!(call), &call.account_id)).collect();
         return say(format_args!("{:#}", json!({ "accounts": accounts, "calls": calls })));
     }
     if calls.is_empty() {

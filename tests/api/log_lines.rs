@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::app::{App, Client, one_item, send};
-use crate::binary::Replica;
+use crate::binary::{Replica, printed};
 use crate::paying::Sandbox;
 use crate::support::{cluster, execute, fresh_database};
 
@@ -50,6 +50,26 @@ async fn a_line_names_the_request_the_key_and_the_resource() {
     let declined = replica.post("/v1/charges", "c", charge).await.expect(402).json();
     let instance = declined["instance"].as_str().unwrap();
     assert!(replica.logged("POST /v1/charges").await.contains(&format!("resource={instance}")));
+}
+
+#[tokio::test]
+async fn a_line_names_the_api_key_by_its_id_also_if_the_key_is_refused() {
+    let (database, sandbox) = (fresh_database(), Sandbox::start());
+    let replica = Replica::start_logging(&database, &sandbox.url, &[]);
+    let made = printed(&database, &["key", "create", "acme"]);
+    let word = |label: &str| made.lines().find_map(|line| line.strip_prefix(label)).unwrap();
+    let (id, key) = (word("key id "), word("API key "));
+    send(replica.request_as(key, "GET", "/v1/orders")).await.expect(200);
+    printed(&database, &["key", "revoke", id]);
+    // A replica that has not seen the key refuses it at once.
+    let other = Replica::start_logging(&database, &sandbox.url, &[]);
+    send(other.request_as(key, "GET", "/v1/products")).await.expect(401);
+
+    let line = replica.logged("GET /v1/orders").await;
+    assert!(line.contains(&format!("api_key={id}")), "{line}");
+    let line = other.logged("GET /v1/products").await;
+    assert!(line.contains(&format!("status=401 api_key={id}")), "{line}");
+    assert!(replica.log().iter().chain(&other.log()).all(|line| !line.contains(key)), "a log has the key itself");
 }
 
 #[tokio::test]

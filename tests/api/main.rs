@@ -60,6 +60,7 @@ mod policies;
 mod production;
 mod products;
 mod raw_http;
+mod reconcile;
 mod records;
 mod refunds;
 mod resolving;

@@ -93,8 +93,51 @@ async fn an_api_key_is_rotated_without_a_gap() {
     }
     send(app.request_as(key, "GET", "/v1/orders")).await.expect(200);
     let listed = printed(&app.database, &["key", "list", "acme"]);
-    let states: Vec<_> = listed.lines().map(|line| (line.starts_with(id), line.contains("revoked"))).collect();
+    let states: Vec<_> = listed.lines().skip(1).map(|line| (line.starts_with(id), line.contains("revoked"))).collect();
     assert_eq!(states, [(false, true), (true, false)]);
+}
+
+#[tokio::test]
+async fn a_key_has_a_name_and_the_time_of_its_last_use() {
+    let app = App::start_with_pool(2).await;
+    let made = printed(&app.database, &["key", "create", "acme", "--name", "the web shop"]);
+    let (id, key) = (word(&made, "key id "), word(&made, "API key "));
+    let listed = || {
+        let text = printed(&app.database, &["key", "list", "acme"]);
+        text.lines().find(|line| line.starts_with(id)).unwrap().to_owned()
+    };
+    let fresh = listed();
+    assert!(fresh.ends_with("the web shop") && fresh.contains("never"), "{fresh}");
+
+    send(app.request_as(key, "GET", "/v1/orders")).await.expect(200);
+
+    crate::support::eventually("the use is written", || !listed().contains("never")).await;
+    let used = "api_keys WHERE last_used_at";
+    assert_eq!(app.count(&format!("{used} BETWEEN now() - interval '1 minute' AND now()")), 1);
+    // Within a minute, a further use writes nothing.
+    execute(&app.database, "UPDATE api_keys SET last_used_at = '2026-01-01' WHERE name = 'the web shop'");
+    send(app.request_as(key, "GET", "/v1/orders")).await.expect(200);
+    // Another key's use is written later, and then the first key's would have been.
+    send(app.request_as(GLOBEX, "GET", "/v1/orders")).await.expect(200);
+    crate::support::eventually("the other use is written", || app.count(&format!("{used} > '2026-01-02'")) == 1).await;
+    assert_eq!(app.count(&format!("{used} = '2026-01-01'")), 1);
+    assert!(refused(&app.database, &["key", "create", "acme", "--name", ""]).contains("1 to 255 characters"));
+}
+
+/// A lock on the key's row, for example of a long transaction, holds up the note of its use and no request.
+#[tokio::test]
+async fn a_request_does_not_wait_for_the_note_of_its_keys_use() {
+    let app = App::start_with_pool(4).await;
+    let mut other = connect(&app.database);
+    other.batch_execute("BEGIN; SELECT FROM api_keys FOR UPDATE").unwrap();
+    app.get("/v1/orders").await.expect(200);
+    eventually_blocked(&app.database, 1).await;
+    let began = Instant::now();
+    app.order("k", "sticker", 1).await.expect(201);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    other.batch_execute("ROLLBACK").unwrap();
+    crate::support::eventually("the use is written", || app.count("api_keys WHERE last_used_at IS NOT NULL") == 1)
+        .await;
 }
 
 #[test]
@@ -240,9 +283,9 @@ async fn the_backlog_is_shown_by_account_and_as_json() {
     for (account, key) in [(ACME, "one"), (ACME, "two"), (GLOBEX, "other")] {
         let order = app.post_as(account, "/v1/orders", key, one_item("pro-monthly", 1)).await.expect(201).json();
         let charge = json!({"order_id": order["id"], "payment_method": "pm_card_visa"});
-        app.post_as(account, "/v1/charges", &format!("pay {key}"), charge).await.expect(202);
+        app.post_as(account, "/v1/charges", &format!("pay-{key}"), charge).await.expect(202);
     }
-    execute(&app.database, "UPDATE external_calls SET parked_at = now(), attempts = 20 WHERE key = 'pay two'");
+    execute(&app.database, "UPDATE external_calls SET parked_at = now(), attempts = 20 WHERE key = 'pay-two'");
     let json = |arguments: &[&str]| -> serde_json::Value {
         serde_json::from_str(&printed(&app.database, &[&["backlog", "--format", "json"], arguments].concat())).unwrap()
     };
@@ -256,13 +299,13 @@ async fn the_backlog_is_shown_by_account_and_as_json() {
     let part = |of: &serde_json::Value| (of["account"].clone(), of["open"].clone(), of["parked"].clone());
     let accounts: Vec<_> = all["accounts"].as_array().unwrap().iter().map(part).collect();
     assert_eq!(accounts, [(json!("acme"), json!(1), json!(1)), (json!("globex"), json!(1), json!(0))]);
-    assert_eq!(keys(&all), ["pay one", "pay two", "pay other"]);
+    assert_eq!(keys(&all), ["pay-one", "pay-two", "pay-other"]);
     assert_eq!((&all["calls"][1]["attempts"], all["calls"][0]["parked_at"].is_null()), (&json!(20), true));
     assert!(all["calls"][0]["next_attempt_at"].is_string(), "{all}");
-    assert_eq!(keys(&json(&["--parked"])), ["pay two"]);
-    assert_eq!(keys(&json(&["--account", "globex"])), ["pay other"]);
+    assert_eq!(keys(&json(&["--parked"])), ["pay-two"]);
+    assert_eq!(keys(&json(&["--account", "globex"])), ["pay-other"]);
     let table = printed(&app.database, &["backlog", "--account", "acme"]);
-    assert!(table.contains("pay one") && table.contains("parked 20") && !table.contains("globex"), "{table}");
+    assert!(table.contains("pay-one") && table.contains("parked 20") && !table.contains("globex"), "{table}");
     assert!(refused(&app.database, &["backlog", "--account", "nobody"]).contains("there is no account nobody"));
 }
 

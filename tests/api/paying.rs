@@ -106,7 +106,7 @@ pub async fn until_final(mut send: impl AsyncFnMut() -> Answer) -> Answer {
 /// A sandbox gateway with its own database, so that a fault of the API's database does not touch the gateway's books.
 pub struct Sandbox {
     pub url: String,
-    database: String,
+    pub database: String,
     server: ServerHandle,
 }
 

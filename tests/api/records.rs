@@ -84,3 +84,20 @@ async fn after_a_replay_the_record_names_the_first_request() {
     assert_eq!(charge["idempotency_key"], "pay");
     assert_eq!(charge["request_id"].as_str(), made.header("X-Request-Id"));
 }
+
+#[tokio::test]
+async fn a_record_names_the_api_key_of_its_first_request() {
+    let app = App::start().await;
+    let made = crate::binary::printed(&app.database, &["key", "create", "acme", "--name", "shop"]);
+    let word = |label: &str| made.lines().find_map(|line| line.strip_prefix(label)).unwrap().to_owned();
+    let (id, key) = (word("key id "), word("API key "));
+    app.post_as(&key, "/v1/orders", "k", crate::app::one_item("sticker", 1)).await.expect(201);
+    // The retry comes with another key of the same account.
+    assert!(app.order("k", "sticker", 1).await.is_replay());
+
+    let page = app.get("/v1/idempotency-keys?key=k").await.expect(200).json();
+
+    assert_eq!(page["data"][0]["credential"], id);
+    execute(&app.database, "UPDATE idempotency_keys SET credential = NULL");
+    assert!(app.get("/v1/idempotency-keys?key=k").await.json()["data"][0]["credential"].is_null());
+}

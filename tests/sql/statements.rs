@@ -17,7 +17,7 @@ const DATABASE: &str = "SQL_TEST_DATABASE_URL";
 const SESSION: [&str; 7] = ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET ", "DISCARD PLANS"];
 
 /// The statements that cross accounts, each with the reason why it may.
-const OVER_ALL_ACCOUNTS: [(&str, &str); 5] = [
+const OVER_ALL_ACCOUNTS: [(&str, &str); 7] = [
     (
         "SELECT idempotency_keys.account_id, ctid::text FROM idempotency_keys WHERE (idempotency_keys.expires_at <= ",
         "the sweeper looks for candidates without a lock, then locks and deletes them account by account",
@@ -30,13 +30,12 @@ const OVER_ALL_ACCOUNTS: [(&str, &str); 5] = [
         "FROM external_calls WHERE ((external_calls.resolved_at IS NULL) AND ((external_calls.next_attempt_at <= ",
         "the same look, when a person resumes parked external calls",
     ),
+    ("SELECT COUNT(*), count(external_calls.parked_at), min(", "the gauges of the backlog"),
+    ("SELECT idempotency_keys.expires_at, CURRENT_TIMESTAMP FROM idempotency_keys", "the gauge of the sweeper"),
+    ("SELECT external_calls.account_id, COUNT(*), count(", "the backlog's accounts, for the person on call"),
     (
-        "SELECT COUNT(*) FROM external_calls WHERE ((external_calls.resolved_at IS NULL) AND ",
-        "a gauge for the person on call",
-    ),
-    (
-        "external_calls.created_at FROM external_calls WHERE ((external_calls.resolved_at IS NULL) AND (external_calls.parked_at IS NOT NULL)",
-        "the list for the person on call",
+        "external_calls.parked_at FROM external_calls WHERE (external_calls.resolved_at IS NULL)",
+        "the backlog's calls, for the person on call",
     ),
 ];
 

@@ -10,6 +10,7 @@ use idempotent_payments::commands::gateway::remember_mode;
 use idempotent_payments::gateway::Mode;
 use idempotent_payments::http::auth;
 use idempotent_payments::server::{api, openapi};
+use idempotent_payments::shop::reconciliation::{Asked, reconcile};
 use idempotent_payments::shop::{demo, erasure};
 use serde_json::{Value, json};
 
@@ -36,6 +37,7 @@ pub async fn everything(database: &str) {
     }
     lists(&app, &charge).await;
     commands(database);
+    reconciliation(database, &sandbox).await;
     a_commit_whose_answer_is_lost().await;
 }
 
@@ -209,6 +211,16 @@ fn commands(database: &str) {
     external_calls::open_calls(&mut conn, Some(uuid::Uuid::nil()), true, 10).unwrap();
     idempotency::sweep_lag(&mut conn).unwrap();
     remember_mode(&mut conn, Mode::Sandbox).unwrap();
+}
+
+async fn reconciliation(database: &str, sandbox: &Sandbox) {
+    let mut conn = PgConnection::establish(&as_program(database)).unwrap();
+    let accounts: Vec<_> = auth::accounts(&mut conn).unwrap().into_iter().map(|account| account.id).collect();
+    let until = chrono::Utc::now();
+    let asked = Asked { since: until - chrono::TimeDelta::hours(1), until, account_id: None };
+    let gateway = sandbox.gateway();
+    let totals = reconcile(&mut conn, &gateway, &accounts, asked, |_| Ok(()), |_, _| {}).await.unwrap();
+    assert!(totals.here > 0 && totals.there > 0, "{totals:?}");
 }
 
 /// After a lost answer to its first COMMIT, the request looks for its external call. This request needs another database, because

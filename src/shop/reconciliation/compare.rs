@@ -31,6 +31,7 @@ pub enum Finding {
 
 impl Finding {
     /// The word for people.
+    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OnlyThere => "only there",
