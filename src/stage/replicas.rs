@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::timeline::Timeline;
+use super::timeline::{Timeline, changes};
 use super::truth::Purchases;
 use super::watching::Part;
 
@@ -102,7 +102,7 @@ impl Troupe {
                 });
             }
             Some("step") => *last_point = event["point"].as_str().map(str::to_owned),
-            Some("commit" | "rollback") => self.purchases.changed.notify_one(),
+            _ if changes(&event) => self.purchases.changed.notify_one(),
             _ => {}
         }
         event["life"] = life.into();

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::fines::{ACCOUNT, QUICK};
+use crate::fines::{ACCOUNT, PAY, QUICK};
 use crate::office::Office;
 use crate::provider::Does;
 use crate::support::{connect, eventually};
 use external_calls::{parked, parked_count, progress};
+use idempotency::{Address, Key};
 
 /// Sets the number of attempts of the open external calls, and makes them due.
 fn let_attempts_pass(office: &Office, attempts: i32) {
@@ -146,4 +147,23 @@ async fn the_table_refuses_a_external_call_that_is_neither_open_nor_resolved() {
         let refused = diesel::RunQueryDsl::execute(update, &mut connect(&office.url)).unwrap_err();
         assert!(refused.to_string().contains(constraint), "{change}: {refused}");
     }
+}
+
+/// Each process resolves its own part.
+#[tokio::test]
+async fn the_resolver_in_the_background_leaves_what_is_not_its_own() {
+    let office = Office::open();
+    office.unknown_payment("others", Does::Answer(429)).await;
+    office.unknown_payment("mine", Does::Answer(429)).await;
+    let others = Address::new(ACCOUNT, &PAY, &[], &Key::parse(b"others").unwrap()).unwrap().reference();
+    let background = tokio::spawn(office.resolver.clone().run_in_background_for(move |asked| asked != others));
+    office.let_leases_end();
+
+    eventually("its own call is resolved", || {
+        office.count("external_calls WHERE key = 'mine' AND resolved_at IS NOT NULL") == 1
+    })
+    .await;
+
+    background.abort();
+    assert_eq!(office.count("external_calls WHERE key = 'others' AND resolved_at IS NULL AND attempts = 1"), 1);
 }
