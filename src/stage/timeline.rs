@@ -51,7 +51,7 @@ impl Timeline {
 /// Writes the events in order, up to the end of the run.
 pub async fn write(began: u64, mut events: mpsc::UnboundedReceiver<Value>, page: mpsc::Sender<Bytes>) {
     let mut waiting: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
-    let mut held: HashMap<usize, Value> = HashMap::new();
+    let mut events_held: HashMap<usize, Value> = HashMap::new();
     let (mut next, mut edits) = (0, Edits::default());
     let mut quiet_until = Instant::now() + KEEP_ALIVE;
     let mut is_over = false;
@@ -64,7 +64,7 @@ pub async fn write(began: u64, mut events: mpsc::UnboundedReceiver<Value>, page:
             event = events.recv() => match event {
                 Some(event) => {
                     waiting.push(Reverse((event["t"].as_u64().unwrap_or(now), next)));
-                    held.insert(next, event);
+                    events_held.insert(next, event);
                     next += 1;
                     continue;
                 }
@@ -73,9 +73,9 @@ pub async fn write(began: u64, mut events: mpsc::UnboundedReceiver<Value>, page:
             () = sleep_until(wake) => match waiting.peek() {
                 Some(Reverse((t, _))) if *t + hold <= microseconds().saturating_sub(began) => {
                     let Some(Reverse((_, number))) = waiting.pop() else { continue };
-                    let Some(event) = held.remove(&number) else { continue };
+                    let Some(event) = events_held.remove(&number) else { continue };
                     is_over = event["what"] == "end";
-                    if !edits.takes(&event, held.values()) {
+                    if !edits.takes(&event, events_held.values()) {
                         continue;
                     }
                     Some(line(&edits.apply(event)))
