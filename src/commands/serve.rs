@@ -78,9 +78,8 @@ fn serve_until_told(
         let sandbox = sandbox.map(|sandbox| (rt::spawn(sandbox.server), sandbox.handle));
         let resolver = Resolver::new(Payments(gateway), db.clone());
         let draining = ShuttingDown::default();
-        let stage =
-            settings.seeds_demo().then(|| Stage::new(db.clone(), url, &in_use.url, &in_use.key, draining.clone()));
-        let stage = stage.transpose()?;
+        let on_stage = |()| Stage::new(db.clone(), url, &in_use.url, &in_use.key, draining.clone());
+        let demo_stage = settings.seeds_demo().then_some(()).map(on_stage).transpose()?;
         let state = State {
             db: db.clone(),
             known_keys: KnownKeys::default(),
@@ -91,10 +90,10 @@ fn serve_until_told(
             demo: settings.seeds_demo(),
             webhook_secrets,
         };
-        let more = stage.as_ref().map(Stage::endpoints).unwrap_or_default();
+        let more = demo_stage.as_ref().map(Stage::endpoints).unwrap_or_default();
         let server = server::serve_with(listener, state, more)?;
         // What a run's replicas resolve, this server leaves to them.
-        let is_mine = move |reference: &str| stage.as_ref().is_none_or(|stage| !stage.plays(reference));
+        let is_mine = move |reference: &str| demo_stage.as_ref().is_none_or(|stage| !stage.plays(reference));
         let cut = end_when_told(server.handle(), draining, settings.shutdown_delay);
         let background = [
             rt::spawn(sweeper(db.clone(), settings.sweep_interval)),

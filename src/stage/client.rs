@@ -1,6 +1,7 @@
 //! The client of a run: each click is a request, and each request is sent again under the same key until its answer is final, as
 //! docs/clients.md says.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
@@ -118,5 +119,9 @@ async fn whole(response: reqwest::Result<Response>) -> reqwest::Result<(u16, Hea
 
 /// Hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

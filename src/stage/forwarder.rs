@@ -171,13 +171,12 @@ async fn forward(
         wire.purchases.saw(reference);
     }
     let Some(outgoing) = outgoing(&request, body, &path, &wire) else { return HttpResponse::BadGateway().finish() };
-    let answer = match &reference {
-        Some(reference) => with_looks(&wire, call, reference, outgoing).await,
-        None => {
-            let answer = answer_of(outgoing).await;
-            wire.timeline.tell("gateway", json!({"call": call, "kind": "look"}));
-            answer
-        }
+    let answer = if let Some(reference) = &reference {
+        with_looks(&wire, call, reference, outgoing).await
+    } else {
+        let answer = answer_of(outgoing).await;
+        wire.timeline.tell("gateway", json!({"call": call, "kind": "look"}));
+        answer
     };
     let Ok((status, headers, body)) = answer else { return hang_up() };
     unanswered.answered = true;

@@ -32,6 +32,8 @@ use std::time::Duration;
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse, rt};
+use diesel::prelude::*;
+use diesel::sql_types::Integer;
 use futures_util::Stream;
 use reqwest::{Client, Url};
 use serde_json::json;
@@ -43,7 +45,7 @@ pub use self::naive::prepare;
 pub use self::replica::serve as serve_replica;
 use self::settings::{MAX_CLICKS, Settings};
 use self::timeline::Timeline;
-use crate::db::Db;
+use crate::db::{Db, NOBODY};
 use crate::gateway::{Key, install_tls};
 use crate::http::ApiError;
 use crate::http::endpoint::{self, Endpoint};
@@ -54,6 +56,9 @@ use idempotency::read_body;
 
 /// Runs at once. Each has up to two processes and a dozen connections.
 const RUNS: usize = 3;
+
+/// What PostgreSQL must have left before a run: two replicas use six connections, and a person may want the rest.
+const CONNECTIONS_LEFT: i32 = 10;
 
 /// The most lines between the run and a slow page.
 const LINES: usize = 64;
@@ -119,6 +124,23 @@ impl Stage {
         playing
     }
 
+    /// The replicas must not take the last connections of the database, which others may need too.
+    async fn refuse_without_connections(&self) -> Result<(), ApiError> {
+        #[derive(QueryableByName)]
+        struct Free {
+            #[diesel(sql_type = Integer)]
+            free: i32,
+        }
+        let looked = self.db.read(NOBODY, |conn| {
+            let sql = "SELECT current_setting('max_connections')::int - count(*)::int AS free FROM pg_stat_activity";
+            Ok(diesel::sql_query(sql).get_result::<Free>(conn)?.free)
+        });
+        if looked.await? >= CONNECTIONS_LEFT {
+            return Ok(());
+        }
+        Err(ApiError::new(&OVERLOADED, "the database has no connections left for a run"))
+    }
+
     async fn until_the_server_ends(&self) {
         while !self.ending.has_begun() {
             tokio::time::sleep(LOOKS_EVERY).await;
@@ -154,6 +176,7 @@ async fn begin(stage: Stage, request: HttpRequest, payload: Payload) -> Result<H
     let place = Arc::clone(&stage.places).try_acquire_owned();
     let place = place
         .map_err(|_| ApiError::new(&OVERLOADED, format!("{RUNS} runs are on the stage, each for some seconds")))?;
+    stage.refuse_without_connections().await?;
     let (timeline, events) = Timeline::begin();
     let (page, lines) = mpsc::channel(LINES);
     let writing = timeline::write(timeline.began, events, page);

@@ -28,15 +28,15 @@ pub fn key_of(part: &Part) -> String {
 }
 
 /// Serves until the parent ends, or until the process passes the point at which it is killed.
-pub fn serve(database_url: &str, gateway_url: &str, part: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let part: Part = serde_json::from_str(part)?;
+pub fn serve(database_url: &str, gateway_url: &str, json: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let part: Part = serde_json::from_str(json)?;
     end_with_the_parent();
     install_tls();
     let key = key_of(&part);
-    let (port, references) = (part.port, part.references.clone());
+    let references = part.references.clone();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, part.port))?;
+    let address = listener.local_addr()?;
     watching::start(part)?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
-    let port = listener.local_addr()?.port();
     let gateway = Stripe::new(gateway_url, &Key::parse(&key)?)?;
     let naive =
         NaiveGateway { client: reqwest::Client::builder().no_proxy().build()?, url: gateway_url.to_owned(), key };
@@ -55,13 +55,17 @@ pub fn serve(database_url: &str, gateway_url: &str, part: &str) -> Result<(), Bo
         };
         let server = server::serve_with(listener, state, vec![naive.endpoint()])?;
         rt::spawn(resolver.run_in_background_for(move |reference| references.iter().any(|mine| mine == reference)));
-        tell("up", json!({"port": port}));
+        tell("up", json!({"port": address.port()}));
         Ok(server.await?)
     })
 }
 
-/// The parent holds the other end of the standard input, and writes nothing. However the parent ends, the kernel closes it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a replica may die at any moment, so nothing is lost if it drains nothing"
+)]
 fn end_with_the_parent() {
+    // The parent holds the other end of the standard input, and writes nothing. However the parent ends, the kernel closes it.
     std::thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);
         std::process::exit(0);

@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::timeline::Timeline;
+use super::timeline::{Timeline, changes};
 use super::truth::Purchases;
 use super::watching::Part;
 
@@ -79,14 +79,14 @@ impl Troupe {
 
     /// Passes on what the replica tells, until it ends. Returns the last point that it passed.
     async fn follow(&self, child: &mut Child, life: u64, part: &mut Part) -> Option<String> {
-        let mut lines = BufReader::new(child.stdout.take()?);
-        let (mut line, mut last_point) = (Vec::new(), None);
-        // The last line of a killed replica has no end.
-        while lines.read_until(b'\n', &mut line).await.is_ok() && line.ends_with(b"\n") {
-            if let Ok(event) = serde_json::from_slice::<Value>(&line) {
+        let mut output = BufReader::new(child.stdout.take()?);
+        let (mut bytes, mut last_point) = (Vec::new(), None);
+        // The last line of a killed replica may have no end.
+        while output.read_until(b'\n', &mut bytes).await.is_ok() && bytes.ends_with(b"\n") {
+            if let Ok(event) = serde_json::from_slice::<Value>(&bytes) {
                 self.pass_on(event, life, part, &mut last_point);
             }
-            line.clear();
+            bytes.clear();
         }
         last_point
     }
@@ -94,15 +94,14 @@ impl Troupe {
     fn pass_on(&self, mut event: Value, life: u64, part: &mut Part, last_point: &mut Option<String>) {
         match event["what"].as_str() {
             Some("up") => {
-                let port = event["port"].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
                 // The next life listens on the same port, as behind a load balancer.
-                part.port = port;
+                part.port = event["port"].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
                 self.ports.send_modify(|ports| {
-                    ports.insert(part.replica, port);
+                    ports.insert(part.replica, part.port);
                 });
             }
             Some("step") => *last_point = event["point"].as_str().map(str::to_owned),
-            Some("commit" | "rollback") => self.purchases.changed.notify_one(),
+            _ if changes(&event) => self.purchases.changed.notify_one(),
             _ => {}
         }
         event["life"] = life.into();

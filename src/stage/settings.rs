@@ -159,6 +159,6 @@ impl Settings {
     }
 }
 
-fn wrong(pointer: &str, detail: impl ToString) -> ApiError {
-    ApiError::invalid(&[FieldError { pointer: pointer.to_owned(), detail: detail.to_string() }])
+fn wrong(pointer: &str, detail: impl std::fmt::Display) -> ApiError {
+    ApiError::invalid(&[FieldError { pointer: pointer.to_owned(), detail: format!("{detail}") }])
 }

@@ -174,9 +174,9 @@ fn parts(list: &str) -> Vec<&str> {
             _ => {}
         }
     }
-    let last = list[from..end].trim();
-    if !last.is_empty() {
-        parts.push(last);
+    let rest = list[from..end].trim();
+    if !rest.is_empty() {
+        parts.push(rest);
     }
     parts
 }

@@ -51,7 +51,7 @@ impl Timeline {
 /// Writes the events in order, up to the end of the run.
 pub async fn write(began: u64, mut events: mpsc::UnboundedReceiver<Value>, page: mpsc::Sender<Bytes>) {
     let mut waiting: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
-    let mut held: HashMap<usize, Value> = HashMap::new();
+    let mut events_held: HashMap<usize, Value> = HashMap::new();
     let (mut next, mut edits) = (0, Edits::default());
     let mut quiet_until = Instant::now() + KEEP_ALIVE;
     let mut is_over = false;
@@ -64,7 +64,7 @@ pub async fn write(began: u64, mut events: mpsc::UnboundedReceiver<Value>, page:
             event = events.recv() => match event {
                 Some(event) => {
                     waiting.push(Reverse((event["t"].as_u64().unwrap_or(now), next)));
-                    held.insert(next, event);
+                    events_held.insert(next, event);
                     next += 1;
                     continue;
                 }
@@ -73,9 +73,9 @@ pub async fn write(began: u64, mut events: mpsc::UnboundedReceiver<Value>, page:
             () = sleep_until(wake) => match waiting.peek() {
                 Some(Reverse((t, _))) if *t + hold <= microseconds().saturating_sub(began) => {
                     let Some(Reverse((_, number))) = waiting.pop() else { continue };
-                    let Some(event) = held.remove(&number) else { continue };
+                    let Some(event) = events_held.remove(&number) else { continue };
                     is_over = event["what"] == "end";
-                    if !edits.takes(&event, held.values()) {
+                    if !edits.takes(&event, events_held.values()) {
                         continue;
                     }
                     Some(line(&edits.apply(event)))
@@ -106,8 +106,13 @@ struct Edits {
     truth: Option<Value>,
 }
 
-/// After each of these, other rows or other lines of the books may be true.
-const CHANGES: [&str; 4] = ["commit", "rollback", "died", "gateway"];
+/// Whether other rows or other lines of the books may be true after this event.
+pub fn changes(event: &Value) -> bool {
+    match event["what"].as_str() {
+        Some("commit") => event["writes"] != 0,
+        what => matches!(what, Some("gateway" | "died")),
+    }
+}
 
 /// A replica tells a commit a moment after PostgreSQL made it visible.
 const TOLD_WITHIN: u64 = 5_000;
@@ -117,7 +122,6 @@ impl Edits {
     /// follows. A look that saw nothing new is no news.
     fn takes<'a>(&mut self, event: &Value, mut later: impl Iterator<Item = &'a Value>) -> bool {
         let t = |event: &Value| event["t"].as_u64().unwrap_or_default();
-        let changes = |event: &Value| event["what"].as_str().is_some_and(|what| CHANGES.contains(&what));
         if changes(event) {
             self.changed_at = t(event);
         }
@@ -187,7 +191,7 @@ mod tests {
     fn a_look_during_which_something_was_committed_is_no_truth() {
         let mut edits = Edits::default();
         let truth = |from: u64, rows: &str| json!({"what": "truth", "from": from, "t": from + 1000, "orders": rows});
-        let commit = |t: u64| json!({"what": "commit", "t": t});
+        let commit = |t: u64| json!({"what": "commit", "writes": 1, "t": t});
         let nothing = || std::iter::empty();
         assert!(edits.takes(&truth(0, "pending"), nothing()));
         assert!(!edits.takes(&truth(2000, "pending"), nothing()), "nothing is new");
@@ -197,7 +201,8 @@ mod tests {
             !edits.takes(&truth(11_000, "paid"), [commit(13_000)].iter()),
             "the commit may have been visible already"
         );
-        assert!(edits.takes(&truth(11_000, "paid"), [commit(30_000)].iter()));
+        let look = json!({"what": "commit", "writes": 0, "t": 12_500});
+        assert!(edits.takes(&truth(11_000, "paid"), [look, commit(30_000)].iter()));
     }
 
     #[actix_web::test]

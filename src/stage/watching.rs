@@ -44,6 +44,8 @@ static TRANSACTIONS: AtomicU32 = AtomicU32::new(1);
 thread_local! {
     /// The transaction that is open on this thread's connection.
     static OPEN: Cell<Option<u32>> = const { Cell::new(None) };
+    /// Its statements so far that write.
+    static WRITES: Cell<u32> = const { Cell::new(0) };
     /// Whether a request claims its key on this thread.
     static CLAIMS: Cell<bool> = const { Cell::new(false) };
     /// Its transaction after its end. The claim's answer is told then.
@@ -134,6 +136,7 @@ impl Instrumentation for Statements {
             InstrumentationEvent::BeginTransaction { depth, .. } if depth.get() == 1 => {
                 let tx = TRANSACTIONS.fetch_add(1, Ordering::Relaxed);
                 OPEN.set(Some(tx));
+                WRITES.set(0);
                 tell("begins", json!({"tx": tx, "request": number()}));
             }
             InstrumentationEvent::StartQuery { query, .. } => {
@@ -143,6 +146,7 @@ impl Instrumentation for Statements {
                 let statement = Statement::of(&text);
                 if let (Some(verb), Some(table)) = (statement.verb(), statement.table()) {
                     let (sql, row) = (statement.shown(), statement.row());
+                    WRITES.set(WRITES.get() + u32::from(!["select", "lock"].contains(&verb)));
                     tell(
                         "statement",
                         json!({"tx": tx, "request": number(), "verb": verb, "table": table, "sql": sql, "row": row}),
@@ -157,7 +161,7 @@ impl Instrumentation for Statements {
                 };
                 let tx = OPEN.take();
                 LAST.set(tx.filter(|_| CLAIMS.get()));
-                tell(what, json!({"tx": tx}));
+                tell(what, json!({"tx": tx, "writes": WRITES.get()}));
             }
             _ => {}
         }

@@ -68,6 +68,8 @@ mod retries;
 mod scripted;
 mod silence;
 mod silent_process;
+mod stage;
+mod stage_bounds;
 mod stale_plans;
 mod stock;
 mod update;

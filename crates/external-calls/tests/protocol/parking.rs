@@ -2,11 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::fines::{ACCOUNT, QUICK};
+use crate::fines::{ACCOUNT, PAY, QUICK};
 use crate::office::Office;
 use crate::provider::Does;
 use crate::support::{connect, eventually};
 use external_calls::{backlog, backlog_by_account, open_calls, progress};
+use idempotency::{Address, Key};
 
 /// Sets the number of attempts of the open external calls, and makes them due.
 fn let_attempts_pass(office: &Office, attempts: i32) {
@@ -200,4 +201,23 @@ async fn the_backlog_has_a_size_an_age_and_its_accounts() {
     assert_eq!(keys(conn, None, false, 2), ["oldest", "older"]);
     assert_eq!(keys(conn, Some(ACCOUNT), true, 9), ["oldest"]);
     assert_eq!(keys(conn, Some(uuid::Uuid::nil()), false, 9), [""; 0]);
+}
+
+/// Each process resolves its own part.
+#[tokio::test]
+async fn the_resolver_in_the_background_leaves_what_is_not_its_own() {
+    let office = Office::open();
+    office.unknown_payment("others", Does::Answer(429)).await;
+    office.unknown_payment("mine", Does::Answer(429)).await;
+    let others = Address::new(ACCOUNT, &PAY, &[], &Key::parse(b"others").unwrap()).unwrap().reference();
+    let background = tokio::spawn(office.resolver.clone().run_in_background_for(move |asked| asked != others));
+    office.let_leases_end();
+
+    eventually("its own call is resolved", || {
+        office.count("external_calls WHERE key = 'mine' AND resolved_at IS NOT NULL") == 1
+    })
+    .await;
+
+    background.abort();
+    assert_eq!(office.count("external_calls WHERE key = 'others' AND resolved_at IS NULL AND attempts = 1"), 1);
 }
