@@ -12,7 +12,7 @@ export const BEATS = [
   { name: "crash-before-commit", settings: { kill: { at: "before-commit-1", replica: "a" } } },
   { name: "crash-after-capture", settings: { kill: { at: "after-call", replica: "a" } } },
   { name: "two-replicas", settings: { clicks: 2, replicas: 2, spacing_ms: 0 } },
-  { name: "record-apart", settings: { record: "apart", kill: { at: "after-commit-2", replica: "a" } } },
+  { name: "record-apart", settings: { record: "apart", kill: { at: "after-commit-1", replica: "a" } } },
   { name: "your-turn", settings: {}, recording: "one-key" },
 ];
 

@@ -18,7 +18,7 @@ function groupsOf(rows) {
   return [...tables].filter(([name, list]) => list.length > 0 || name !== "calls");
 }
 
-/** Many rows of one kind as one line, for example `10 charges`. */
+/** Many rows of one kind as one line, for example `10 charges: 10 × succeeded`. */
 function folded(list) {
   const kinds = Map.groupBy ? Map.groupBy(list, ({ group }) => group) : new Map([[list[0].group, list]]);
   return [...kinds].map(([group, rows]) => (rows.length === 1 ? rows[0] : { group, label: `${rows.length} ${group}`, id: "", value: countOf(rows), next: null, tx: null, many: true }));
@@ -27,7 +27,7 @@ function folded(list) {
 function countOf(rows) {
   const counts = new Map();
   for (const { value } of rows) counts.set(value ?? "not yet", (counts.get(value ?? "not yet") ?? 0) + 1);
-  return [...counts].map(([value, count]) => `${count} ${value}`).join(", ");
+  return [...counts].map(([value, count]) => `${count} × ${value}`).join(", ");
 }
 
 function rowElement(row) {
