@@ -11,8 +11,8 @@ export const BEATS = [
   { name: "ten-clicks", settings: { clicks: 10, spacing_ms: 0 } },
   { name: "crash-before-commit", settings: { kill: { at: "before-commit-1", replica: "a" } } },
   { name: "crash-after-capture", settings: { kill: { at: "after-call", replica: "a" } } },
-  { name: "two-replicas", settings: { clicks: 2, replicas: 2, spacing_ms: 0 } },
-  { name: "record-apart", settings: { record: "apart", kill: { at: "after-commit-1", replica: "a" } } },
+  { name: "two-replicas", settings: { clicks: 2, replicas: 2, spacing_ms: 0, gateway: "slow" } },
+  { name: "record-apart", settings: { record: "apart", kill: { at: "after-call", replica: "a" } } },
   { name: "your-turn", settings: {}, recording: "one-key" },
 ];
 
