@@ -78,7 +78,7 @@ function box(view, place, one, whole, key, slot, count, now) {
     const title = one.key ?? keyOf(one.rows) ?? "row locks";
     children.push({ key: "key", tag: "text", attributes: { class: "key", x: x + 27, y: y + 16 }, text: cut(title, width - 32) });
   } else if (one.rows.some(({ id }) => id.startsWith("demo."))) {
-    children.push({ key: "key", tag: "text", attributes: { class: "key none", x: x + 9, y: y + 16 }, text: "no lock on the key" });
+    children.push({ key: "key", tag: "text", attributes: { class: "key none", x: x + 9, y: y + 16 }, text: "no lock" });
   }
   shown.forEach((row, index) => {
     const bounds = { x: x + 7, y: y + HEAD + index * step, width: width - 14, height: Math.max(step - 2.5, 9.5) };
@@ -101,7 +101,7 @@ function meeting(view, place, one, key, isBusy, left) {
   const words = MET[one.lock]?.(one);
   if (!words) return null;
   const at = place[one.metAt ?? one.from];
-  if (isBusy) return label(view, key, "met", at, view.pg.from, words[0], view.down ? { dx: 4, dy: 3, anchor: "start" } : { dy: -5 });
+  if (isBusy) return label(view, key, "met", at, view.pg.from, one.lock === "theirs" ? "locked: wait" : words[0], view.down ? { dx: 4, dy: 3, anchor: "start" } : { dy: -5 });
   const [x, y] = point(view, at, view.pg.from);
   const corner = view.down ? { x: x + 2, y: y - 17 } : { x: left, y: y + 12 };
   const text = (index) => ({

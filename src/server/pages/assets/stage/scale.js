@@ -18,7 +18,7 @@ const PAUSE = 22;
 const PAUSE_FROM = 20_000;
 
 /** What a transaction needs so that its rows can be read, if the rest keeps the least part of its natural size. */
-const BOX = { across: 138, narrow: 104, share: 0.66, least: 0.6, down: { head: 48, row: 19 } };
+const BOX = { across: 138, narrow: 104, share: 0.66, least: 0.5, down: { head: 48, row: 19 } };
 
 /** Only these are steps that a visitor sees: they have a picture and a sentence. */
 const SHOWN = new Set([
