@@ -3,7 +3,8 @@
 import { arrow, label, point, rectangle } from "./geometry.js";
 
 const HEAD = 23;
-const CHIP = 19;
+/** A row of a transaction: as high as the lane allows, within these bounds. */
+const CHIP = { least: 19, most: 25 };
 const NARROW = 40;
 
 /** An advance of the monospaced face at 10.5 px. */
@@ -65,11 +66,12 @@ function box(view, place, one, whole, key, slot, count, now) {
   const area = rectangle(view, from, to, view.pg.from + slot * size, view.pg.from + (slot + 1) * size - (count > 1 ? 5 : 0));
   const expected = whole?.rows.length ?? one.rows.length;
   const foot = view.down ? 17 : 0;
-  if (!view.down && count === 1) area.height = Math.min(area.height, HEAD + 5 + expected * CHIP);
+  const chipHeight = Math.min(Math.max((view.pg.to - view.pg.from) / 9, CHIP.least), view.down ? CHIP.least : CHIP.most);
+  if (!view.down && count === 1) area.height = Math.min(area.height, HEAD + 5 + expected * chipHeight);
   const { x, y, width, height } = area;
   const free = height - HEAD - 5 - foot;
   const fits = Math.max(Math.floor(free / 12), 1);
-  const step = Math.min(CHIP, free / Math.min(expected, fits));
+  const step = Math.min(chipHeight, free / Math.min(expected, fits));
   const shown = one.rows.slice(-fits);
   const locked = one.lock !== null;
   const children = [{ key: "frame", tag: "rect", attributes: { class: "frame", x, y, width, height, rx: 6 } }];

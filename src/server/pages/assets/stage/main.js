@@ -114,7 +114,8 @@ async function playRecording(name) {
 }
 
 function label(how) {
-  say(byId("recorded"), hasServer ? how : `${how}: ${inWords(shown)}`);
+  say(byId("recorded"), how);
+  say(byId("alone-run"), `${inWords(shown)}.`);
 }
 
 /** A live run that is left before its end counts all the same. */

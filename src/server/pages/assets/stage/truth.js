@@ -91,7 +91,7 @@ function bracket() {
   const [first, last] = [dashed[0].getBoundingClientRect(), dashed[dashed.length - 1].getBoundingClientRect()];
   mark.style.transform = `translateY(${first.top - top + 4}px)`;
   mark.style.height = `${last.bottom - first.top - 8}px`;
-  mark.classList.toggle("short", last.bottom - first.top < 96);
+  mark.classList.toggle("short", last.bottom - first.top < 82);
 }
 
 /** The three facts that a phone keeps in view. */

@@ -43,6 +43,8 @@ const SAYS = {
     return `The process is killed ${pointInWords(event.at, state.settings.record)}. ${lostWith(state)}`;
   },
   sent(event, state) {
+    const before = (state.requests.get(event.request) ?? []).at(-2);
+    if (before?.status) return `The answer ${before.status} was not final, so the client asks again, under the same key.`;
     if (event.try > 1) return "No answer came, so the client sends the same request again, under the same key.";
     if (state.requests.size > 1) {
       return state.settings.key === "click" ? "Pay is pressed again. The request carries a new key, so it is a new purchase." : "Pay is pressed again. The request carries the same key.";
@@ -69,6 +71,7 @@ const SAYS = {
   },
   statement(event, state) {
     if (event.table === "demo.records" && event.verb === "select") return "The server looks whether the key has a record. It takes no lock, so this says nothing about later.";
+    if (!event.row && /idempotency/.test(event.table) && openRows(state, event.replica) > 0) return "It locks the record of the key. The final reply will take the place of the provisional one.";
     if (!event.row && /idempotency/.test(event.table)) return "The transaction asks for the key: is it free, is it taken, or does it have a record?";
     if (!event.row) return "The transaction locks the rows that decide, so that nobody changes them meanwhile.";
     const rows = openRows(state, event.replica);
@@ -137,5 +140,6 @@ export function inWords(settings) {
   if (settings.record === "apart") words.push("the record apart");
   if (settings.drop) words.push(`the ${settings.drop} is lost`);
   if (settings.kill) words.push(`killed ${pointInWords(settings.kill.at, settings.record)}`);
-  return words.join(", ");
+  const text = words.join(", ");
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
