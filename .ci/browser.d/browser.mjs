@@ -34,8 +34,8 @@ export function finish() {
 }
 
 /** Opens a page and watches it. `sent` has the bodies of its POSTs. `expected(message)` says which console errors a test expects. */
-export async function open(browser, base, { width, scheme, reducedMotion = "no-preference" }, expected = () => false) {
-  const context = await browser.newContext({ viewport: { width, height: width < 600 ? 844 : 900 }, colorScheme: scheme, reducedMotion });
+export async function open(browser, base, { width, height, scheme, reducedMotion = "no-preference" }, expected = () => false) {
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, reducedMotion });
   const page = await context.newPage();
   const name = `${width} px, ${scheme}`;
   const sent = [];
@@ -50,12 +50,6 @@ export async function open(browser, base, { width, scheme, reducedMotion = "no-p
     check(!bad, `${name}: nothing on the console (${message.text()} at ${message.location().url})`);
   });
   return { page, context, name, sent };
-}
-
-/** Chromium logs an error for each answer of 400 and more. The playground shows refusals, so these errors are expected. */
-export function isRefusal(message) {
-  const refused = /^Failed to load resource: the server responded with a status of (402|409|422) /.test(message.text());
-  return refused && message.location().url.includes("/v1/");
 }
 
 /** Fails if axe finds something serious or critical, or if the page is wider than the screen. */

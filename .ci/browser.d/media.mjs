@@ -1,4 +1,5 @@
-// `.ci/browser media` makes the picture and the animation at the top of the README from real runs.
+// `.ci/browser media` makes the picture and the animation at the top of the README: the opening as a still, and the stage from the
+// recording of the crash after the money moved.
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import gifenc from "gifenc";
@@ -8,62 +9,60 @@ import { launch } from "./browser.mjs";
 const [base, folder] = process.argv.slice(2);
 const { GIFEncoder, quantize, applyPalette } = gifenc;
 
-/** A GIF has 256 colours. One of them means "as before", so that a frame holds only the changed pixels. */
-const COLOURS = 255;
+/** A GIF has 256 colours. One of them means "as before", so that a frame holds only the changed pixels. The page has few colours. */
+const COLOURS = 31;
 
-/** In ms: how long the animation shows a step of the replay, and the end of a scene. */
-const STEP = 110;
-const HOLD = 2600;
+/** In ms: how long the animation shows the opening, a usual step, a step that matters, and the end. */
+const OPENING = 2600;
+const STEP = 520;
+const LONG = 1500;
+const END = 4000;
+const MATTERS = /killed|COMMIT|takes EUR|takes no money/;
 
-/** The animation shows only the stage: the scene and the books beside the scene. */
-const SIZE = { width: 1120, height: 1300 };
-const STAGE = { height: 810, margin: 20 };
+const SIZE = { width: 1040, height: 740 };
 
-const ended = (page) => page.waitForFunction(() => document.getElementById("run-label").textContent === "Run again");
-
-async function shown(browser, size, scale) {
+async function shown(browser, hash, size, scale) {
   const context = await browser.newContext({ viewport: size, colorScheme: "light", reducedMotion: "reduce", deviceScaleFactor: scale });
   const page = await context.newPage();
-  await page.goto(`${base}/`);
+  await page.goto(`${base}/${hash}`);
   await page.evaluate(() => document.fonts.ready);
   return page;
 }
 
+/** Both halves of the opening, legible at 560 px. */
 async function picture(browser) {
-  const page = await shown(browser, { width: 1280, height: 1090 }, 1.5);
-  await page.keyboard.press("2");
-  await page.keyboard.press("r");
-  await ended(page);
-  await page.screenshot({ path: `${folder}/playground.png` });
+  const page = await shown(browser, "", { width: 860, height: 900 }, 1.5);
+  await page.locator("#opening .start").evaluate((start) => start.remove());
+  await page.locator("#opening").screenshot({ path: `${folder}/stage.png` });
 }
 
-/** Runs a scene and takes one frame for every second step of its replay. */
-async function frames(page) {
-  const stage = await page.locator(".stage").boundingBox();
-  const clip = { x: stage.x - STAGE.margin, y: stage.y - STAGE.margin, width: stage.width + 2 * STAGE.margin, height: STAGE.height };
-  const shot = async (delay) => ({ delay, png: PNG.sync.read(await page.screenshot({ clip })) });
-  const all = [await shot(1400)];
-  await page.keyboard.press("r");
-  await ended(page);
-  const slider = page.locator("run-replay input");
-  await slider.evaluate((input) => input.blur());
-  const steps = Number(await slider.getAttribute("max"));
-  for (let step = 1; step < steps; step += 2) {
-    await slider.evaluate((input, to) => { input.value = to; input.dispatchEvent(new Event("input")); }, step);
-    all.push(await shot(STEP));
+async function frames(browser) {
+  const shot = async (page, element, delay) => {
+    const box = await page.locator(element).boundingBox();
+    const clip = { x: 0, y: box.y - 12, width: SIZE.width, height: 560 };
+    return { delay, png: PNG.sync.read(await page.screenshot({ clip })) };
+  };
+  const opening = await shown(browser, "", SIZE, 1);
+  const all = [await shot(opening, "#opening", OPENING)];
+  const page = await shown(browser, "#crash-after-capture", SIZE, 1);
+  await page.waitForFunction(() => Number(document.getElementById("scrub").max) > 5);
+  const steps = await page.$$eval("#steps button", (buttons) => buttons.map((button) => button.textContent));
+  for (const [step, words] of steps.entries()) {
+    // Every second one of the usual steps says enough, and keeps the file small.
+    if (!MATTERS.test(words) && step % 2 === 1 && step < steps.length - 1) continue;
+    await page.locator("#scrub").evaluate((slider, to) => {
+      slider.value = to;
+      slider.dispatchEvent(new Event("input"));
+    }, step);
+    all.push(await shot(page, "#body", step === steps.length - 1 ? END : MATTERS.test(words) ? LONG : STEP));
   }
-  await slider.evaluate((input, to) => { input.value = to; input.dispatchEvent(new Event("input")); }, steps);
-  await page.waitForTimeout(500);
-  return [...all, await shot(HOLD)];
+  return all;
 }
 
 async function animation(browser) {
-  const page = await shown(browser, SIZE, 1);
-  const all = await frames(page);
-  await page.keyboard.press("n");
-  all.push(...(await frames(page)));
+  const all = await frames(browser);
   const gif = GIFEncoder();
-  const sample = Buffer.concat(all.filter((_, index) => index % 12 === 0 || index === all.length - 1).map(({ png }) => png.data));
+  const sample = Buffer.concat(all.filter((_, index) => index % 6 === 0 || index === all.length - 1).map(({ png }) => png.data));
   const palette = quantize(sample, COLOURS);
   let before = null;
   for (const { png, delay } of all) {
@@ -74,7 +73,7 @@ async function animation(browser) {
     before = colours;
   }
   gif.finish();
-  writeFileSync(`${folder}/playground.gif`, gif.bytes());
+  writeFileSync(`${folder}/stage.gif`, gif.bytes());
 }
 
 mkdirSync(folder, { recursive: true });

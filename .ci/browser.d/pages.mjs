@@ -2,15 +2,15 @@
 
 import { accessible, check, equal, open } from "./browser.mjs";
 
-const TEXTS = ["/problems", "/problems/card-declined", "/problems/unheard-of", "/policies", "/source/crates/idempotency/src/lib.rs"];
+const TEXTS = ["/unheard-of", "/problems", "/problems/card-declined", "/problems/unheard-of", "/policies", "/source/crates/idempotency/src/lib.rs"];
 
 export async function texts(browser, base, look) {
-  const isMissing = (message) => message.location().url.endsWith("/problems/unheard-of");
+  const isMissing = (message) => message.location().url.endsWith("/unheard-of");
   const { page, context, name } = await open(browser, base, look, isMissing);
   for (const path of TEXTS) {
     const answer = await page.goto(base + path);
     equal(answer.status(), path.endsWith("unheard-of") ? 404 : 200, `${name}, ${path}: status`);
-    equal(await page.locator("header.top nav a").allTextContents(), ["Playground", "API docs", "Problems", "Policies"], `${name}, ${path}: the header`);
+    equal(await page.locator("header.top nav a").allTextContents(), ["Break it", "API docs", "Problems", "Policies"], `${name}, ${path}: the header`);
     equal(await page.locator("h1").count(), 1, `${name}, ${path}: one heading`);
     await accessible(page, `${name}, ${path}`);
   }

@@ -6,13 +6,13 @@ export const DEFAULTS = {
 
 /** In the order of the links of `index.html`. Each beat has a recording of the same name, except the last. */
 export const BEATS = [
-  { name: "no-key", settings: { clicks: 2, key: "click" } },
+  { name: "no-key", settings: { clicks: 2, key: "click", spacing_ms: 1000 } },
   { name: "one-key", settings: { drop: "reply" } },
   { name: "ten-clicks", settings: { clicks: 10, spacing_ms: 0 } },
   { name: "crash-before-commit", settings: { kill: { at: "before-commit-1", replica: "a" } } },
   { name: "crash-after-capture", settings: { kill: { at: "after-call", replica: "a" } } },
-  { name: "two-replicas", settings: { clicks: 2, replicas: 2, spacing_ms: 0 } },
-  { name: "record-apart", settings: { record: "apart", kill: { at: "after-commit-2", replica: "a" } } },
+  { name: "two-replicas", settings: { clicks: 2, replicas: 2, spacing_ms: 0, gateway: "slow" } },
+  { name: "record-apart", settings: { record: "apart", kill: { at: "after-call", replica: "a" } } },
   { name: "your-turn", settings: {}, recording: "one-key" },
 ];
 

@@ -3,7 +3,8 @@
 import { arrow, label, point, rectangle } from "./geometry.js";
 
 const HEAD = 23;
-const CHIP = 19;
+/** A row of a transaction: as high as the lane allows, within these bounds. */
+const CHIP = { least: 19, most: 25 };
 const NARROW = 40;
 
 /** An advance of the monospaced face at 10.5 px. */
@@ -17,11 +18,11 @@ const cut = (text, width) => {
 };
 
 /** Gives each transaction with rows a slot, so that two boxes at one time stand beside each other. */
-export function slotsOf(transactions, place) {
+function slotsOf(transactions, place, quiet) {
   const slots = new Map();
   const ends = [];
   for (const one of transactions) {
-    if (one.rows.length === 0) continue;
+    if (one.rows.length === 0 || quiet.has(one.from)) continue;
     const from = place[one.from];
     let slot = ends.findIndex((end) => end <= from);
     if (slot < 0) slot = ends.length;
@@ -50,10 +51,10 @@ const lock = (x, y, open) => ({
 });
 
 const chip = (key, { x, y, width, height }, text, kind = "") => ({
-  key, tag: "g", attributes: { class: `chip ${kind}` },
+  key, tag: "g", attributes: { class: height < 13 ? `chip small ${kind}` : `chip ${kind}` },
   children: [
     { key: "rect", tag: "rect", attributes: { x, y, width, height, rx: 3.5 } },
-    { key: "text", tag: "text", attributes: { x: x + 7, y: y + height / 2 + 3.7 }, text: cut(text, width - 12) },
+    { key: "text", tag: "text", attributes: { x: x + 7, y: y + height / 2 + (height < 13 ? 3.2 : 3.7) }, text: cut(text, width - 12) },
   ],
 });
 
@@ -65,11 +66,12 @@ function box(view, place, one, whole, key, slot, count, now) {
   const area = rectangle(view, from, to, view.pg.from + slot * size, view.pg.from + (slot + 1) * size - (count > 1 ? 5 : 0));
   const expected = whole?.rows.length ?? one.rows.length;
   const foot = view.down ? 17 : 0;
-  if (!view.down && count === 1) area.height = Math.min(area.height, HEAD + 5 + expected * CHIP);
+  const chipHeight = Math.min(Math.max((view.pg.to - view.pg.from) / 9, CHIP.least), view.down ? CHIP.least : CHIP.most);
+  if (!view.down && count === 1) area.height = Math.min(area.height, HEAD + 5 + expected * chipHeight);
   const { x, y, width, height } = area;
   const free = height - HEAD - 5 - foot;
   const fits = Math.max(Math.floor(free / 12), 1);
-  const step = Math.min(CHIP, free / Math.min(expected, fits));
+  const step = Math.min(chipHeight, free / Math.min(expected, fits));
   const shown = one.rows.slice(-fits);
   const locked = one.lock !== null;
   const children = [{ key: "frame", tag: "rect", attributes: { class: "frame", x, y, width, height, rx: 6 } }];
@@ -78,7 +80,7 @@ function box(view, place, one, whole, key, slot, count, now) {
     const title = one.key ?? keyOf(one.rows) ?? "row locks";
     children.push({ key: "key", tag: "text", attributes: { class: "key", x: x + 27, y: y + 16 }, text: cut(title, width - 32) });
   } else if (one.rows.some(({ id }) => id.startsWith("demo."))) {
-    children.push({ key: "key", tag: "text", attributes: { class: "key none", x: x + 9, y: y + 16 }, text: "no lock on the key" });
+    children.push({ key: "key", tag: "text", attributes: { class: "key none", x: x + 9, y: y + 16 }, text: "no lock" });
   }
   shown.forEach((row, index) => {
     const bounds = { x: x + 7, y: y + HEAD + index * step, width: width - 14, height: Math.max(step - 2.5, 9.5) };
@@ -91,18 +93,19 @@ function box(view, place, one, whole, key, slot, count, now) {
 }
 
 const MET = {
+  looks: () => ["looks for", "a record"],
   theirs: () => ["locked:", "wait"],
   record: ({ provisional }) => (provisional ? ["record: 202", "not final yet"] : ["record found", "same bytes"]),
 };
 
 /** A transaction, or a single read, that met the closed lock or a record. */
-function meeting(view, place, one, key, isBusy, beside) {
+function meeting(view, place, one, key, isBusy, left) {
   const words = MET[one.lock]?.(one);
   if (!words) return null;
   const at = place[one.metAt ?? one.from];
-  if (isBusy) return label(view, key, "met", at, view.pg.from, words[0], view.down ? { dx: 4, dy: 3, anchor: "start" } : { dy: -5 });
+  if (isBusy) return label(view, key, "met", at, view.pg.from, one.lock === "theirs" ? "locked: wait" : words[0], view.down ? { dx: 4, dy: 3, anchor: "start" } : { dy: -5 });
   const [x, y] = point(view, at, view.pg.from);
-  const corner = view.down ? { x: x + 2, y: y - 17 } : { x: Math.max(x - 44, beside), y: y + 12 };
+  const corner = view.down ? { x: x + 2, y: y - 17 } : { x: left, y: y + 12 };
   const text = (index) => ({
     key: `text${index}`, tag: "text", attributes: { x: corner.x + 44, y: corner.y + 14 + index * 13, "text-anchor": "middle" }, text: words[index],
   });
@@ -111,12 +114,13 @@ function meeting(view, place, one, key, isBusy, beside) {
 }
 
 /** All transactions so far. */
-export function transactions(view, place, state, last, now, crowded) {
-  const { slots, count } = slotsOf(last.transactions, place);
+export function transactions(view, { place, quiet }, state, last, now, crowded) {
+  const { slots, count } = slotsOf(last.transactions, place, quiet);
   const busyAt = (at, self) =>
     last.transactions.some((other) => other !== self && other.rows.length > 0 && other.from <= at && (other.to ?? Infinity) >= at);
   let pill = -Infinity;
   return state.transactions.flatMap((one) => {
+    if (quiet.has(one.metAt ?? one.from)) return [];
     const key = `tx${one.from}`;
     const whole = last.transactions.find(({ from }) => from === one.from);
     const api = view.lanes[one.replica] + 8;
@@ -130,11 +134,13 @@ export function transactions(view, place, state, last, now, crowded) {
     const at = place[one.metAt ?? one.from];
     const before = last.transactions.filter(({ rows, to }) => rows.length > 0 && to !== null && to <= (one.metAt ?? one.from));
     const beside = Math.max(...before.map(({ to }) => place[to] + 5), 0);
-    const found = meeting(view, place, one, key, busyAt(one.metAt ?? one.from, whole), Math.min(beside, at - 8));
+    const after = last.transactions.filter(({ rows, from: begin }) => rows.length > 0 && begin > (one.metAt ?? one.from) && !quiet.has(begin));
+    const until = Math.min(...after.map(({ from: begin }) => place[begin] - 5), view.width - 4) - 88;
+    const found = meeting(view, place, one, key, busyAt(one.metAt ?? one.from, whole), Math.max(Math.min(Math.max(at - 44, Math.min(beside, at - 8)), Math.max(until, at - 80)), 0));
     if (!found) return [];
     const ask = arrow(view, `ask${one.from}`, "own quiet", [at, api], [at, view.pg.from + (found.tag === "g" ? 10 : -16)]);
-    if (crowded && at - pill < 92) return [ask];
-    pill = at;
+    if (at - pill < 92) return found.tag === "g" || crowded ? [ask] : [];
+    if (found.tag === "g") pill = at;
     return [ask, found];
   });
 }

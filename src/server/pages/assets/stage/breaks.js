@@ -39,10 +39,15 @@ function crosses(last, scale, view) {
   const found = [];
   const tries = [...last.requests.values()].flat();
   const api = view.lanes.a;
+  // What is lost already is marked where it got lost.
+  const lost = (of) => tries.find(({ dropped }) => dropped?.of === of);
+  const middle = (view.lanes.client + api) / 2;
   const first = tries.find(({ number, receivedAt }) => number === 1 && receivedAt !== null);
-  if (first) found.push({ kind: "cross", name: "request", u: between(scale, first.sentAt, first.receivedAt), v: (view.lanes.client + api) / 2 });
+  if (lost("request")) found.push({ kind: "cross", name: "request", u: scale.place[lost("request").dropped.at] - 4, v: middle });
+  else if (first) found.push({ kind: "cross", name: "request", u: between(scale, first.sentAt, first.receivedAt), v: middle });
   const answered = tries.find(({ answeredAt, replica }) => answeredAt !== null && replica === "a");
-  if (answered) found.push({ kind: "cross", name: "reply", u: scale.place[answered.answeredAt] - 8, v: (view.lanes.client + api) / 2 });
+  if (lost("reply")) found.push({ kind: "cross", name: "reply", u: scale.place[lost("reply").noAnswerAt ?? lost("reply").dropped.at] - 9, v: middle });
+  else if (answered) found.push({ kind: "cross", name: "reply", u: scale.place[answered.answeredAt] - 8, v: middle });
   const call = last.calls.find(({ gateway, kind }) => gateway && kind !== "look_up");
   if (call) found.push({ kind: "cross", name: "call", u: between(scale, call.at, call.gateway.at), v: view.pg.from + (view.pg.to - view.pg.from) * 0.4 });
   const back = last.calls.find(({ gateway, replyAt }) => gateway && replyAt !== null);

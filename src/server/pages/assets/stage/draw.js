@@ -29,7 +29,7 @@ export function draw(events, state, last, scale, view, now) {
     ...lanes(view, scale),
     ...replicas(events, view, state, scale, now),
     ...ghosts(view, state, last, at),
-    ...transactions(view, place, state, last, now, crowded),
+    ...transactions(view, scale, state, last, now, crowded),
     ...rooms(view, state, at, now),
     ...calls(view, state, last, at, progress),
     ...requests(view, state, last, at, progress, crowded),
@@ -175,8 +175,23 @@ function calls(view, state, last, at, progress) {
 function requests(view, state, last, at, progress, crowded) {
   const { client } = view.lanes;
   const drawn = [];
-  const above = view.down ? { dy: -11 } : { dy: -14 };
-  let free = -Infinity;
+  const spots = [];
+  // A label that would cover another one is left out: the list of steps has all of them.
+  const write = (key, kind, u, text, tries, level = 14) => {
+    if (view.down && text.length > 12) return drawn.push(label(view, key, kind, u, 8, text, { dy: 20, anchor: "start" }));
+    if (view.down) {
+      drawn.push(label(view, key, kind, u, client, text, { dy: level === 24 ? 24 : -11 }));
+      return;
+    }
+    const width = text.length * (level === 28 ? 6.9 : 6.3);
+    for (const anchor of tries) {
+      const from = anchor === "start" ? u - 8 : anchor === "end" ? u + 18 - width : u - width / 2;
+      if (from + width > view.width - 4 || spots.some((spot) => spot.level === level && spot.from < from + width + 5 && from < spot.to + 5)) continue;
+      spots.push({ from, to: from + width, level });
+      drawn.push(label(view, key, kind, from, client, text, { dy: -level, anchor: "start" }));
+      return;
+    }
+  };
   const answers = [...state.requests.values()].flat().filter((one) => one.answeredAt !== null).length;
   let answered = 0;
   const tries = [...state.requests.values()].flat().sort((one, other) => one.sentAt - other.sentAt);
@@ -188,10 +203,7 @@ function requests(view, state, last, at, progress, crowded) {
     const here = at(one.sentAt);
     drawn.push(disc(view, `${key}dot`, "click", here, client, crowded ? 4.5 : 6));
     const words = one.number > 1 ? "again" : crowded ? `Pay × ${clicks}` : "Pay";
-    if (here >= free) {
-      drawn.push(label(view, `${key}pay`, one.number > 1 ? "" : "strong", here, client, words, crowded && one.number === 1 ? { ...above, dx: -4, anchor: "start" } : above));
-      free = here + (one.number > 1 ? 36 : crowded ? 110 : 40);
-    }
+    if (!crowded || one.request === tries[0].request) write(`${key}pay`, one.number > 1 ? "" : "strong", here, words, crowded ? ["start"] : ["middle", "end"]);
     const arrival = whole?.receivedAt ?? whole?.dropped?.at ?? null;
     const cut = one.dropped?.of === "request" && one.receivedAt === null;
     const to = arrival === null ? here + 16 : at(arrival);
@@ -203,8 +215,7 @@ function requests(view, state, last, at, progress, crowded) {
       const broke = at(one.dropped?.at ?? one.brokenAt ?? one.noAnswerAt);
       if (!cut) drawn.push(arrow(view, `${key}lost`, "lost", [Math.min(broke, end - 12), api - 12], [end, client + 11], 1, false));
       drawn.push(disc(view, `${key}none`, "cut", end, client, 9, MARKS.cross));
-      if (end >= free - 20 || !crowded) drawn.push(label(view, `${key}nonewords`, "bad", end, client, "no answer", view.down ? { dy: 24 } : above));
-      free = Math.max(free, end + 62);
+      write(`${key}nonewords`, "bad", end, "no answer", ["middle", "start"], view.down ? 24 : 14);
     }
     if (whole?.answeredAt === null || whole?.answeredAt === undefined) continue;
     const arrives = at(whole.answeredAt);
@@ -218,8 +229,7 @@ function requests(view, state, last, at, progress, crowded) {
     const isLast = answered === answers && crowded && answered > 1;
     const status = isLast ? "all the same bytes" : one.replayed && one.status !== 202 && !crowded ? "same bytes" : String(one.status);
     if (!crowded || answered === 1 || isLast) {
-      const beside = view.down ? { dy: -10 } : isLast ? { dy: -28, dx: 8, anchor: "end" } : { dy: one.status === 202 ? -14 : -28, anchor: one.replayed && !crowded ? "end" : "middle", dx: one.replayed && !crowded ? 20 : 0 };
-      drawn.push(label(view, `${key}status`, "status", arrives, client, status, beside));
+      write(`${key}status`, "status", arrives, status, isLast ? ["end", "start"] : ["middle", "end", "start"], one.status === 202 ? 14 : 28);
     }
   }
   return drawn;
@@ -233,7 +243,7 @@ function cursor(events, view, now, extent, state) {
   const handle = `M${at - 6} 0h12v8l-6 6l-6-6z`;
   const children = [{ key: "line", tag: "path", attributes }];
   if (view.down) {
-    const text = milliseconds(events[Math.max(state.count - 1, 0)].t);
+    const text = milliseconds(Math.max(events[Math.max(state.count - 1, 0)].t - (state.zero ?? 0), 0));
     const width = text.length * 6.3 + 14;
     children.push({ key: "handle", tag: "rect", attributes: { class: "handle", x: 4, y: at - 9, width, height: 18, rx: 9 } });
     children.push({ key: "time", tag: "text", attributes: { class: "time", x: 4 + width / 2, y: at + 4, "text-anchor": "middle" }, text });

@@ -3,11 +3,13 @@
 import { BEATS, DEFAULTS, beatOf, curlOf, linkOf, read, recordingOf } from "./beats.js";
 import { byId, icon, make, memory, say, svg } from "./dom.js";
 import { Refused, back, recording, run } from "./live.js";
+import { replayOpening } from "./opening.js";
 import { Player } from "./player.js";
 import { count, drawMap, drawScore } from "./score.js";
 import { Show } from "./show.js";
+import { copy, dialog } from "./share.js";
 import { codeOf } from "./told.js";
-import { dropInWords, pointInWords, verdict } from "./words.js";
+import { dropInWords, inWords, pointInWords, verdict } from "./words.js";
 
 const root = document.documentElement;
 /** The server marks the page. On a static host there are only recordings. */
@@ -112,16 +114,8 @@ async function playRecording(name) {
 }
 
 function label(how) {
-  say(byId("recorded"), hasServer ? how : `${how}: ${inWords(shown)}`);
-}
-
-function inWords(settings) {
-  const words = [settings.clicks === 1 ? "one click" : `${settings.clicks} clicks`, settings.key === "click" ? "a new key each" : "one key"];
-  if (settings.replicas === 2) words.push("two replicas");
-  if (settings.record === "apart") words.push("the record apart");
-  if (settings.drop) words.push(`the ${settings.drop} is lost`);
-  if (settings.kill) words.push(`killed ${pointInWords(settings.kill.at)}`);
-  return words.join(", ");
+  say(byId("recorded"), how);
+  say(byId("alone-run"), `${inWords(shown)}.`);
 }
 
 /** A live run that is left before its end counts all the same. */
@@ -141,7 +135,7 @@ function choose(settings) {
   if (chosen.kill) say(mend, `kill: ${chosen.kill.at}${chosen.kill.replica === "b" ? " of B" : ""} ×`);
   if (chosen.drop) say(mend, `lost: ${chosen.drop} ×`);
   mend.setAttribute("aria-label", `${mend.textContent.replace(/ ×$/, "")}. Take this away`);
-  const breaks = chosen.kill ? `The process is killed ${pointInWords(chosen.kill.at)}.` : chosen.drop ? dropInWords(chosen.drop).split(". ")[0].replace(/\.?$/, ".") : "Your guess first.";
+  const breaks = chosen.kill ? `The process is killed ${pointInWords(chosen.kill.at, chosen.record)}.` : chosen.drop ? dropInWords(chosen.drop).split(". ")[0].replace(/\.?$/, ".") : "Your guess first.";
   say(byId("guess-what"), breaks);
   root.classList.toggle("tuning", BEATS[beat].name === "your-turn");
   byId("guess").querySelectorAll(".answers label").forEach((one) => one.classList.remove("right-guess", "wrong-guess"));
@@ -257,23 +251,6 @@ async function learn() {
   return undefined;
 }
 
-async function copy(text, button, title) {
-  try {
-    await navigator.clipboard.writeText(text);
-    const words = button.textContent;
-    say(button, "Copied");
-    setTimeout(() => say(button, words), 1_500);
-  } catch {
-    dialog(title, text);
-  }
-}
-
-function dialog(title, text) {
-  say(byId("script-title"), title);
-  say(byId("script-text"), text);
-  byId("script").showModal();
-}
-
 const link = () => `${location.href.split("#")[0]}#${beatOf(chosen)?.name ?? linkOf(chosen)}`;
 
 function listen() {
@@ -307,7 +284,6 @@ function listen() {
   });
   byId("copy-link").addEventListener("click", ({ target }) => copy(link(), target, "The link to this run"));
   byId("copy-curl").addEventListener("click", () => dialog("This purchase with curl", curlOf(chosen, location.origin)));
-  byId("copy-script").addEventListener("click", ({ target }) => copy(byId("script-text").textContent, target, ""));
   addEventListener("hashchange", route);
   addEventListener("keydown", (key) => {
     const inControl = key.target.closest?.("button, a, input, select, dialog, summary");
@@ -316,13 +292,6 @@ function listen() {
     if (root.classList.contains("told")) player.toggle();
     else replayOpening();
   });
-}
-
-function replayOpening() {
-  const opening = byId("opening");
-  opening.classList.remove("plays");
-  void opening.offsetWidth;
-  opening.classList.add("plays");
 }
 
 if (hasServer) say(byId("claim"), "Every run is real: this server, its PostgreSQL, and the books of the gateway. Break it where you like.");

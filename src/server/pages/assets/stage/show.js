@@ -5,7 +5,7 @@ import { byId, make, say, sync } from "./dom.js";
 import { draw } from "./draw.js";
 import { extentOf, viewOf } from "./geometry.js";
 import { milliseconds, scaleOf, stay, stepsOf } from "./scale.js";
-import { stateAfter } from "./state.js";
+import { ordered, stateAfter } from "./state.js";
 import { told } from "./told.js";
 import { drawTruth } from "./truth.js";
 import { sentence } from "./words.js";
@@ -45,11 +45,11 @@ export class Show {
   /** After more events. The list is the show's own: it does not grow by itself. */
   grow(events, growing) {
     if (!growing) this.#expected = null;
-    this.events = events;
+    this.events = ordered(events);
     this.last = stateAfter(this.events, this.events.length);
-    this.steps = stepsOf(this.events);
+    this.steps = stepsOf(this.events, this.last);
     if (this.steps.length === 0 && this.events.length > 0) this.steps = [this.events.length - 1];
-    this.player.grow(events, this.steps, growing);
+    this.player.grow(this.events, this.steps, growing);
     this.#states = [];
     this.layout();
     this.#list();
@@ -122,7 +122,7 @@ export class Show {
     const scrub = byId("scrub");
     scrub.max = String(player.last);
     scrub.value = String(player.step);
-    scrub.setAttribute("aria-valuetext", `${milliseconds(event.t)}: ${words}`);
+    scrub.setAttribute("aria-valuetext", `${milliseconds(event.t - (this.last.zero ?? 0))}: ${words}`);
     if (!player.playing) say(byId("live"), words);
     byId("ticks").querySelectorAll("i").forEach((tick, index) => tick.classList.toggle("past", index <= player.step));
     const before = byId("steps").querySelector("[aria-current]");
@@ -134,7 +134,8 @@ export class Show {
   #clock(here, next) {
     const { events, player } = this;
     const real = next === undefined ? 0 : events[next].t - events[here].t;
-    say(byId("clock"), `${milliseconds(events[here].t + real * player.part)} of ${milliseconds(events.at(-1).t)}`);
+    const since = (t) => milliseconds(Math.max(t - (this.last.zero ?? 0), 0));
+    say(byId("clock"), `${since(events[here].t + real * player.part)} of ${since(events.at(-1).t)}`);
     if (next === undefined) return say(byId("pace-words"), this.player.growing ? "the server goes on" : "the end of the run");
     const shown = stay(events, here, next, player.pace, player.crowded) / Math.max(real / 1000, 0.001);
     return say(byId("pace-words"), shown > 1.5 ? `this step: ${figure(shown)} × slower` : shown < 0.67 ? `this pause: ${figure(1 / shown)} × faster` : "as fast as it was");
@@ -144,7 +145,7 @@ export class Show {
     const list = byId("steps");
     const buttons = this.steps.map((index, step) => {
       const event = this.events[index];
-      return make("li", {}, make("button", { type: "button", "data-step": step }, make("time", {}, milliseconds(event.t)), make("span", {}, sentence(event, this.#stateAfter(index + 1)))));
+      return make("li", {}, make("button", { type: "button", "data-step": step }, make("time", {}, milliseconds(Math.max(event.t - (this.last.zero ?? 0), 0))), make("span", {}, sentence(event, this.#stateAfter(index + 1)))));
     });
     const kept = list.contains(document.activeElement) ? document.activeElement.dataset.step : null;
     list.replaceChildren(...buttons);

@@ -29,6 +29,20 @@ export function countAt(events, t) {
   return low;
 }
 
+/**
+ * The events as they happened. Whoever starts the replicas notices a death a little later than it happened: right after the kill
+ * point that the replica told last.
+ */
+export function ordered(events) {
+  const found = [];
+  for (const event of events) {
+    const step = event.what === "died" ? found.findLastIndex((one) => one.replica === event.replica && ["step", "up"].includes(one.what)) : -1;
+    if (step >= 0 && found[step].point === event.at && found[step].what === "step") found.splice(step + 1, 0, { ...event, t: found[step].t });
+    else found.push(event);
+  }
+  return found;
+}
+
 export const stateAt = (events, t) => stateAfter(events, countAt(events, t));
 
 export function stateAfter(events, count) {
@@ -37,6 +51,7 @@ export function stateAfter(events, count) {
     settings: {},
     purchases: [],
     price: null,
+    zero: null,
     replicas: {},
     requests: new Map(),
     transactions: [],
@@ -76,7 +91,10 @@ function end(state, event, at, how) {
   if (!one) return;
   one.state = how;
   one.to = at;
-  if (how === "committed") state.committed.push(...one.rows);
+  if (how !== "committed") return;
+  // A newer COMMIT of the same row counts.
+  state.committed = state.committed.filter((row) => !one.rows.some((newer) => newer.group === row.group && tail(newer.id) === tail(row.id)));
+  state.committed.push(...one.rows);
 }
 
 /** Whether a look into the database has the row as it was committed. */
@@ -117,6 +135,7 @@ const HEARD = {
     }
   },
   sent(state, event, at) {
+    state.zero ??= event.t;
     const tries = state.requests.get(event.request) ?? [];
     tries.push({
       request: event.request, number: event.try ?? tries.length + 1, replica: event.replica ?? "a", key: event.key, sentAt: at,
@@ -149,6 +168,8 @@ const HEARD = {
     if (one) Object.assign(one, { answeredAt: at, status, replayed, bytes, digest, location, retry });
   },
   waits(state, { replica, request }, at) {
+    // The next leader may let it wait again.
+    if (state.waiting.some((one) => one.replica === replica && one.request === request)) return;
     state.waiting.push({ replica, request });
     const room = state.rooms.findLast((one) => one.replica === replica && one.to === null);
     if (room) room.seats.push(request);
@@ -171,6 +192,7 @@ const HEARD = {
     const one = transaction(state, event);
     if (!one) return;
     one.statements.push(at);
+    if (event.verb === "select" && event.table === "demo.records") Object.assign(one, { lock: "looks", metAt: at });
     const group = groupOf(event.table);
     if (!one.lock && event.verb === "lock" && group !== "records") one.lock = "row";
     if (!event.row || !group) return;

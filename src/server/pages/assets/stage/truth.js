@@ -18,7 +18,7 @@ function groupsOf(rows) {
   return [...tables].filter(([name, list]) => list.length > 0 || name !== "calls");
 }
 
-/** Many rows of one kind as one line, for example `10 charges`. */
+/** Many rows of one kind as one line, for example `10 charges: 10 × succeeded`. */
 function folded(list) {
   const kinds = Map.groupBy ? Map.groupBy(list, ({ group }) => group) : new Map([[list[0].group, list]]);
   return [...kinds].map(([group, rows]) => (rows.length === 1 ? rows[0] : { group, label: `${rows.length} ${group}`, id: "", value: countOf(rows), next: null, tx: null, many: true }));
@@ -27,7 +27,7 @@ function folded(list) {
 function countOf(rows) {
   const counts = new Map();
   for (const { value } of rows) counts.set(value ?? "not yet", (counts.get(value ?? "not yet") ?? 0) + 1);
-  return [...counts].map(([value, count]) => `${count} ${value}`).join(", ");
+  return [...counts].map(([value, count]) => `${count} × ${value}`).join(", ");
 }
 
 function rowElement(row) {
@@ -91,7 +91,7 @@ function bracket() {
   const [first, last] = [dashed[0].getBoundingClientRect(), dashed[dashed.length - 1].getBoundingClientRect()];
   mark.style.transform = `translateY(${first.top - top + 4}px)`;
   mark.style.height = `${last.bottom - first.top - 8}px`;
-  mark.classList.toggle("short", last.bottom - first.top < 96);
+  mark.classList.toggle("short", last.bottom - first.top < 82);
 }
 
 /** The three facts that a phone keeps in view. */

@@ -1,7 +1,6 @@
 // One plain sentence for each step. Words that a visitor doesn't know yet come with what they mean.
 
 import { money } from "./draw.js";
-import { milliseconds } from "./scale.js";
 
 const times = ["never", "once", "twice", "three times"];
 export const often = (count) => times[count] ?? `${count} times`;
@@ -17,7 +16,12 @@ const POINTS = {
   "after-commit-2": "after the outcome was committed",
   "before-answer": "before the client got its answer",
 };
-export const pointInWords = (name) => POINTS[name] ?? `at ${name}`;
+/** The naive way has the same points, and two COMMITs with another meaning. */
+const APART = {
+  "before-commit-1": "with the charge written and not committed", "after-commit-1": "after the charge was committed, before its record was",
+  "before-commit-2": "with the record written and not committed", "after-commit-2": "after the record was committed",
+};
+export const pointInWords = (name, record) => (record === "apart" && APART[name]) || POINTS[name] || `at ${name}`;
 
 const DROPS = {
   request: "The request is lost on its way. The server never hears of it.",
@@ -36,9 +40,11 @@ const SAYS = {
     return `${name(state, event.replica)} starts again. The new process knows nothing, but the committed rows know what was begun.`;
   },
   died(event, state) {
-    return `The process is killed ${pointInWords(event.at)}. ${lostWith(state)}`;
+    return `The process is killed ${pointInWords(event.at, state.settings.record)}. ${lostWith(state)}`;
   },
   sent(event, state) {
+    const before = (state.requests.get(event.request) ?? []).at(-2);
+    if (before?.status) return `The answer ${before.status} was not final, so the client asks again, under the same key.`;
     if (event.try > 1) return "No answer came, so the client sends the same request again, under the same key.";
     if (state.requests.size > 1) {
       return state.settings.key === "click" ? "Pay is pressed again. The request carries a new key, so it is a new purchase." : "Pay is pressed again. The request carries the same key.";
@@ -61,9 +67,11 @@ const SAYS = {
   claimed: (event) => `The transaction locks the key ${event.key}. Whoever comes with the same key must wait.`,
   met_transaction: () => "The key is locked: another transaction is working for it. This request waits and asks again.",
   met_record(event) {
-    return event.provisional ? "The key has a record: a charge was begun, and its outcome is not known yet. So nothing is begun again." : "The key has a record with the final answer. Nothing runs, the record answers.";
+    return event.provisional ? "The key has a record: a charge was begun, and its outcome is not known yet. Nothing is begun again; the request looks again for 6 s." : "The key has a record with the final answer. Nothing runs, the record answers.";
   },
   statement(event, state) {
+    if (event.table === "demo.records" && event.verb === "select") return "The server looks whether the key has a record. It takes no lock, so this says nothing about later.";
+    if (!event.row && /idempotency/.test(event.table) && openRows(state, event.replica) > 0) return "It locks the record of the key. The final reply will take the place of the provisional one.";
     if (!event.row && /idempotency/.test(event.table)) return "The transaction asks for the key: is it free, is it taken, or does it have a record?";
     if (!event.row) return "The transaction locks the rows that decide, so that nobody changes them meanwhile.";
     const rows = openRows(state, event.replica);
@@ -124,7 +132,14 @@ export function verdict(event, state) {
 /** The sentence of a step. `state` is the state right after it. */
 export const sentence = (event, state) => SAYS[event.what]?.(event, state) ?? "";
 
-/** The step as a line of the list: its time, and a few words. */
-export function line(event, state) {
-  return `${milliseconds(event.t)}: ${sentence(event, state)}`;
+
+/** What a run was asked to do. */
+export function inWords(settings) {
+  const words = [settings.clicks === 1 ? "one click" : `${settings.clicks} clicks`, settings.key === "click" ? "a new key each" : "one key"];
+  if (settings.replicas === 2) words.push("two replicas");
+  if (settings.record === "apart") words.push("the record apart");
+  if (settings.drop) words.push(`the ${settings.drop} is lost`);
+  if (settings.kill) words.push(`killed ${pointInWords(settings.kill.at, settings.record)}`);
+  const text = words.join(", ");
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
