@@ -6,12 +6,12 @@ use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryResult;
 use diesel::dsl::{GtEq, Lt};
 use diesel::expression_methods::ExpressionMethods;
 use diesel::query_dsl::methods::FilterDsl;
-use diesel::sql_types::Timestamptz;
+use diesel::sql_types::{Timestamptz, Uuid as SqlUuid};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::openapi::Required;
@@ -30,6 +30,10 @@ const DEFAULT_LIMIT: i64 = 20;
 
 /// `?limit=`. A page of a hundred of the largest objects stays near a megabyte.
 const LIMIT: Int<i64> = int(1, 100);
+
+/// How far the time in an object's id may be from its `created_at`. The id has the clock of the API's machine, and `created_at` the
+/// database's clock at the start of the transaction.
+const CLOCKS_DIFFER: TimeDelta = TimeDelta::hours(1);
 
 /// The query of a list: `?limit=`, `?after=`, and the list's own filter. A `C` names an item, for example a UUID.
 pub struct Paging<C: After, F = NoFilter> {
@@ -98,6 +102,30 @@ impl<F> By<F> {
         }
         query
     }
+
+    /// As [`By::within`], for a list that is read by id. An id is a UUID of version 7 and begins with its time, so the list begins
+    /// near the range and ends near it. By `created_at` alone it would read all objects that are newer than the range.
+    pub fn within_ids<Q, C, I>(&self, query: Q, created_at: C, id: I) -> Q
+    where
+        C: ExpressionMethods<SqlType = Timestamptz> + Copy,
+        I: ExpressionMethods<SqlType = SqlUuid> + Copy,
+        Q: FilterDsl<GtEq<C, DateTime<Utc>>, Output = Q> + FilterDsl<Lt<C, DateTime<Utc>>, Output = Q>,
+        Q: FilterDsl<GtEq<I, Uuid>, Output = Q> + FilterDsl<Lt<I, Uuid>, Output = Q>,
+    {
+        let mut query = self.within(query, created_at);
+        if let Some(from) = self.range.created_from.and_then(|from| from.checked_sub_signed(CLOCKS_DIFFER)) {
+            query = FilterDsl::filter(query, id.ge(first_id_at(from)));
+        }
+        if let Some(before) = self.range.created_before.and_then(|before| before.checked_add_signed(CLOCKS_DIFFER)) {
+            query = FilterDsl::filter(query, id.lt(first_id_at(before)));
+        }
+        query
+    }
+}
+
+/// No id of this time or later comes before it: its 48 bits of time are followed by zeros.
+fn first_id_at(time: DateTime<Utc>) -> Uuid {
+    Uuid::from_u128(u128::try_from(time.timestamp_millis()).unwrap_or(0) << 80)
 }
 
 impl<C: After, F: Object> Object for Paging<C, F> {

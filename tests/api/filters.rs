@@ -14,6 +14,35 @@ async fn listed(app: &Client, path: &str, member: &str) -> Vec<String> {
     page["data"].as_array().unwrap().iter().map(text).collect()
 }
 
+/// Makes an object old, as if the API had made it then. Returns its id, which begins with the time.
+fn made_at(app: &Client, table: &str, id: &str, day: &str) -> String {
+    let millis = chrono::NaiveDate::parse_from_str(day, "%F").unwrap().and_time(chrono::NaiveTime::MIN).and_utc();
+    let random = Uuid::parse_str(id).unwrap().as_u128() & (u128::MAX >> 48);
+    let old = Uuid::from_u128((u128::try_from(millis.timestamp_millis()).unwrap() << 80) | random);
+    execute(
+        &app.database,
+        &format!("UPDATE {table} SET created_at = '{day}T00:00:00Z', id = '{old}' WHERE id = '{id}'"),
+    );
+    old.to_string()
+}
+
+/// The clocks of the API and of the database may differ by less than an hour.
+#[tokio::test]
+async fn an_object_whose_id_has_another_clock_is_found_by_its_time() {
+    let app = App::start_with_pool(2).await;
+    let order = app.order("k", "sticker", 1).await.expect(201).id();
+    for minutes in [-59, 59] {
+        let shifted =
+            format!("UPDATE orders SET created_at = now() + interval '{minutes} minutes' WHERE id = '{order}'");
+        execute(&app.database, &shifted);
+        let at = app.member(&format!("/v1/orders/{order}"), "created_at").await;
+        let at = chrono::DateTime::parse_from_rfc3339(at.as_str().unwrap()).unwrap().to_utc();
+        let (before, after) = (at - chrono::TimeDelta::seconds(1), at + chrono::TimeDelta::seconds(1));
+        let range = format!("created_from={}&created_before={}", before.format("%FT%TZ"), after.format("%FT%TZ"));
+        assert_eq!(listed(&app, &format!("/v1/orders?{range}"), "id").await, [order.clone()], "{minutes}: {range}");
+    }
+}
+
 #[tokio::test]
 async fn entitlements_are_found_by_customer_feature_and_time() {
     let app = App::start_with_pool(2).await;
@@ -23,8 +52,7 @@ async fn entitlements_are_found_by_customer_feature_and_time() {
         let new = json!({"customer": customer, "feature": feature});
         let made = app.post("/v1/entitlements", &Uuid::new_v4().to_string(), new).await.expect(201).json();
         let id = made["id"].as_str().unwrap().to_owned();
-        execute(&app.database, &format!("UPDATE entitlements SET created_at = '{at}T00:00:00Z' WHERE id = '{id}'"));
-        ids.push(id);
+        ids.push(made_at(&app, "entitlements", &id, at));
     }
     let found = async |query: &str| {
         let found = listed(&app, &format!("/v1/entitlements?{query}"), "id").await;
@@ -109,7 +137,7 @@ async fn orders_are_found_by_customer_status_and_time() {
     };
     let (ada, canceled, bob) = (order("a", "ada").await, order("b", "ada").await, order("c", "bob").await);
     app.post(&format!("/v1/orders/{canceled}/cancel"), "k", json!({})).await.expect(200);
-    execute(&app.database, &format!("UPDATE orders SET created_at = '2020-01-01' WHERE id = '{bob}'"));
+    let bob = made_at(&app, "orders", &bob, "2020-01-01");
     let found = async |query: &str| listed(&app, &format!("/v1/orders?{query}"), "id").await;
 
     assert_eq!(found("customer=ada").await, [canceled.clone(), ada.clone()]);

@@ -13,7 +13,11 @@ use crate::recorder;
 use crate::support::{connect, fresh_database};
 
 /// A request, a part of its statement, and what its plan must have.
-const READS: [(&str, &str, &[&str]); 9] = [
+const READS: [(&str, &str, &[&str]); 13] = [
+    ("/v1/orders?created_before=2026-01-01T00:00:00Z", "orders.id < $", &["orders_pkey", "id < $"]),
+    ("/v1/orders?created_from=2126-01-01T00:00:00Z", "orders.id >= $", &["orders_pkey", "id >= $"]),
+    ("/v1/charges?created_from=2126-01-01T00:00:00Z", "charges.id >= $", &["charges_pkey", "id >= $"]),
+    ("/v1/entitlements?created_before=2026-01-01T00:00:00Z", "entitlements.id < $", &["entitlements_pkey", "id < $"]),
     ("/v1/orders?customer=c7", "orders.customer = $", &["orders_of_a_customer"]),
     ("/v1/orders?status=canceled", "orders.status = $", &["orders_of_a_status"]),
     ("/v1/charges?status=failed", "charges.status = $", &["charges_of_a_status"]),

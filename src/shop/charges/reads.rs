@@ -59,7 +59,7 @@ pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<D
 
 fn rows(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Uuid, By<Filter>>) -> QueryResult<Vec<Charge>> {
     let query = charges::table.filter(charges::account_id.eq(account_id)).select(Charge::as_select()).into_boxed();
-    let mut query = paging.filter.within(query, charges::created_at);
+    let mut query = paging.filter.within_ids(query, charges::created_at, charges::id);
     let Filter { order_id, customer, status, parked } = &paging.filter.filter;
     if let Some(order_id) = order_id {
         query = query.filter(charges::order_id.eq(order_id));

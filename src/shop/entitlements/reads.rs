@@ -45,7 +45,7 @@ pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<D
                 .filter(entitlements::account_id.eq(account.id))
                 .select(Entitlement::as_select())
                 .into_boxed();
-            let mut query = paging.filter.within(query, entitlements::created_at);
+            let mut query = paging.filter.within_ids(query, entitlements::created_at, entitlements::id);
             let Filter { customer, feature } = &paging.filter.filter;
             if let Some(customer) = customer {
                 query = query.filter(entitlements::customer.eq(customer));

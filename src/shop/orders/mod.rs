@@ -128,7 +128,7 @@ pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<D
     let page = db
         .read(account.id, move |conn| {
             let query = orders::table.filter(orders::account_id.eq(account.id)).select(Order::as_select()).into_boxed();
-            let mut query = paging.filter.within(query, orders::created_at);
+            let mut query = paging.filter.within_ids(query, orders::created_at, orders::id);
             let Filter { customer, status } = &paging.filter.filter;
             if let Some(customer) = customer {
                 query = query.filter(orders::customer.eq(customer));

@@ -57,7 +57,7 @@ pub async fn list(
                 .filter(refunds::charge_id.eq(charge.0))
                 .select(Refund::as_select())
                 .into_boxed();
-            let mut query = paging.filter.within(query, refunds::created_at);
+            let mut query = paging.filter.within_ids(query, refunds::created_at, refunds::id);
             paging.check_after(|after| {
                 let refund = refunds::table.find((account.id, after)).filter(refunds::charge_id.eq(charge.0));
                 select(exists(refund)).get_result(conn)
