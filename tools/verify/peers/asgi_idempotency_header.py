@@ -25,7 +25,7 @@ def without_account(order):
 
 async def make(request):
     body = await request.json()
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
     if "x-fail" in request.headers:
         return JSONResponse({"error": "on request"}, 500)
     if body.get("quantity", 1) > 100:

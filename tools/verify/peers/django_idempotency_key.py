@@ -36,7 +36,7 @@ def without_account(order):
 @idempotency_key(optional=False)
 def make(request):
     body = json.loads(request.body)
-    time.sleep(0.01)
+    time.sleep(0.1)
     if "X-Fail" in request.headers:
         return JsonResponse({"error": "on request"}, status=500)
     if body.get("quantity", 1) > 100:

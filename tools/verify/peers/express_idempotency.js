@@ -13,7 +13,7 @@ app.use(express.json());
 app.post('*', idempotency.idempotency());
 app.post(['/orders', '/others'], async (req, res) => {
     if (idempotency.getSharedIdempotencyService().isHit(req)) return;
-    await work(10);
+    await work(100);
     if (req.get('X-Fail')) return res.status(500).json({ error: 'on request' });
     if (req.body.quantity > 100) return res.status(409).json({ error: 'out of stock' });
     const order = { id: randomUUID(), state: 'new', ...req.body };

@@ -10,7 +10,7 @@ const { Idempotent, NodeIdempotencyModule } = require('@node-idempotency/nestjs'
 const orders = [];
 class Orders {
     async make(body, account, fail, res) {
-        await work(10);
+        await work(100);
         if (fail) throw new HttpException('on request', 500);
         if (body.quantity > 100) throw new HttpException('out of stock', 409);
         const order = { id: randomUUID(), state: 'new', ...body };

@@ -74,6 +74,7 @@ fn text(out: &mut String, report: &Report, colors: bool) -> std::fmt::Result {
         }
     }
     unchecked(out, report)?;
+    noted(out, report)?;
     writeln!(out, "\nprofile {}: {}", report.profile.name(), report.summary())
 }
 
@@ -101,6 +102,23 @@ fn explain(out: &mut String, report: &Report, finding: &Finding) -> std::fmt::Re
         writeln!(out, "        but right by {}: {}", rule.by.author(), rule.right)?;
     }
     writeln!(out, "        advice: {}", finding.advice.unwrap_or_default())
+}
+
+/// The checks on which the profile has no rule, and which another author calls wrong.
+fn noted(out: &mut String, report: &Report) -> std::fmt::Result {
+    let wrong = report.findings.iter().filter(|finding| finding.status == Status::Note);
+    let wrong = wrong.filter_map(|finding| {
+        let authors = finding.rules.iter().filter(|rule| rule.holds == Some(false)).map(|rule| rule.by.author());
+        let authors = authors.collect::<Vec<_>>().join(", ");
+        (!authors.is_empty()).then_some((finding.check, authors))
+    });
+    for (number, (check, authors)) in wrong.enumerate() {
+        if number == 0 {
+            writeln!(out, "\n{} has no rule for these, and others call them wrong", report.profile.author())?;
+        }
+        writeln!(out, "  {check}: {authors}")?;
+    }
+    Ok(())
 }
 
 pub(super) fn word(status: Status) -> (&'static str, u8) {

@@ -115,3 +115,16 @@ async fn the_help_begins_with_its_own_options_and_ends_with_help() {
     let last = text.lines().rfind(|line| line.trim_start().starts_with('-')).unwrap();
     assert!(last.contains("--version"), "{text}");
 }
+
+#[tokio::test]
+async fn what_another_author_calls_wrong_is_named_at_the_end() {
+    let toy = Toy::start(Defect::PathNotCompared);
+    let url = format!("{}/things", toy.base);
+    let more =
+        ["--other-path", "/others", "--only", "other-path", "--profile", "draft", "--body", r#"{"customer":"ada"}"#];
+    let output = verify(&[&["POST", &url], &more[..]].concat()).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = out(&output);
+    assert!(text.contains("the draft has no rule for these"), "{text}");
+    assert!(text.contains("other-path: Stripe, this project"), "{text}");
+}
