@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::lease::{self, Taken};
 use super::resolve::{Step, Unresolved};
 use crate::{ExternalSystem, Resolver};
-use idempotency::Database;
+use idempotency::{Database, Failure as _, Fault, fault};
 
 /// The pause between two looks. An external call waits for up to this long after it is due. An index answers the look, so the
 /// look is cheap.
@@ -116,8 +116,13 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
             })
         };
         let taken = taken.await.map_err(|error| {
-            self.counts.unknown.fetch_add(1, Ordering::Relaxed);
-            log::warn!("can't take a lease on external call {reference}: {error}");
+            let is_defect = error.database_error().is_some_and(|error| fault(error) == Fault::Other);
+            // In an outage this comes each second for each call that is due, and whoever owns the pool logs why.
+            let level = if is_defect { log::Level::Warn } else { log::Level::Debug };
+            log::log!(level, "can't take a lease on external call {reference}: {error}");
+            if is_defect {
+                self.counts.unknown.fetch_add(1, Ordering::Relaxed);
+            }
             Unresolved::NotTaken(error)
         })?;
         match taken {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::lease::{self, Lease, Return};
 use super::outcome::{Next, Sending, Sent, StillUnknown, find_outcome};
 use crate::{ExternalSystem, Limits, Resolver};
-use idempotency::{self, Database, Failure, FinalizeError, Reply, fault};
+use idempotency::{self, Database, Failure, Fault, FinalizeError, Reply, fault};
 
 /// Runs of the second transaction at most, after a deadlock or a lost connection. All runs together must end within
 /// `Limits::record`. A third run rarely helps if a second one did not.
@@ -106,6 +106,16 @@ impl<E: Failure> Unresolved<E> {
         error.is_some_and(|error| fault(error).runs_again())
     }
 
+    /// Whether the database is away, and not the system outside.
+    fn is_outage(&self) -> bool {
+        match self {
+            Self::TooSlow => true,
+            Self::Record(FinalizeError::Database(error)) => fault(error) != Fault::Other,
+            Self::Failed(error) => error.database_error().is_none_or(|error| fault(error) != Fault::Other),
+            _ => false,
+        }
+    }
+
     fn reason(&self) -> String {
         match self {
             Self::NotTaken(error) => format!("no lease was taken: {error}"),
@@ -133,7 +143,9 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
                 Ok(resolved)
             }
             Err(error) => {
-                self.counts.unknown.fetch_add(1, Ordering::Relaxed);
+                if !error.is_outage() {
+                    self.counts.unknown.fetch_add(1, Ordering::Relaxed);
+                }
                 let reason = error.reason();
                 log::warn!("not resolved {location} attempt={attempt} request={request_id}: {reason}");
                 // If an outcome can't be recorded, this is an attempt too. So the external call ends up parked, in sight of a

@@ -31,7 +31,7 @@ const LONGEST_RETRY_AFTER: i64 = 60;
 pub struct Counts {
     /// Outcomes recorded.
     pub resolved: AtomicU64,
-    /// Attempts that ended without an outcome.
+    /// Attempts that ended without an outcome. Those that an outage of the database ended are left out.
     pub unknown: AtomicU64,
     /// External calls parked.
     pub parked: AtomicU64,

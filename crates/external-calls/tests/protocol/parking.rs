@@ -108,6 +108,28 @@ async fn a_lease_that_cannot_be_taken_is_counted_and_is_no_attempt() {
     assert_eq!(office.count("external_calls WHERE attempts = 1"), 1);
 }
 
+/// An operator who reads the count looks at the system outside.
+#[tokio::test]
+async fn what_an_outage_of_the_database_ends_is_not_counted_as_unknown() {
+    let office = Office::open();
+    office.unknown_payment("k", Does::Answer(429)).await;
+    office.execute(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = '53100'; END $$; \
+         CREATE TRIGGER fail BEFORE UPDATE ON external_calls FOR EACH ROW WHEN (new.attempts > 1) EXECUTE FUNCTION fail()",
+    );
+    office.let_leases_end();
+    let unknown = || office.resolver.counts().unknown.load(Ordering::Relaxed);
+    let before = unknown();
+
+    let done = office.run_once().await;
+
+    assert_eq!((done.taken, done.resolved, unknown()), (0, 0, before));
+    office.execute("DROP TRIGGER fail ON external_calls");
+    office.provider.script("k", [Does::Answer(429)]);
+    assert_eq!((office.run_once().await.taken, unknown()), (1, before + 1));
+}
+
 #[tokio::test]
 async fn a_resumed_external_call_that_stays_unknown_is_parked_again() {
     let office = Office::open();
