@@ -46,6 +46,7 @@
 //! # How to use it
 //! Depend on this crate and on `idempotency`, and run the [`MIGRATIONS`] of both. Implement [`ExternalSystem`] once, for all calls of
 //! the service. Spawn [`Resolver::run_in_background`] in every replica, and offer a command that runs [`Resolver::run_once`] with `resume`.
+//! [`backlog`] has the numbers for metrics, and [`open_calls`] the list for the person on call.
 //! docs/copying.md shows each step.
 
 mod background;

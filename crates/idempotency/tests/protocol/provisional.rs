@@ -5,9 +5,10 @@ use std::time::Duration;
 use diesel::connection::{Connection, SimpleConnection};
 
 use crate::locks::address;
-use crate::support::{connect, count};
+use crate::support::{connect, count, fresh_database};
 use crate::toy::{MAKE, Response, ToyError, Workshop, make, stock};
 use idempotency::{Error, FinalizeError, MAX_BODY, Policy, Reply, finalize, hours, seconds};
+use test_database::Proxy;
 
 const IMPATIENT: Policy = Policy { wait: Duration::from_millis(100), ..MAKE };
 
@@ -65,6 +66,23 @@ async fn a_retry_gets_the_provisional_reply_when_its_wait_ends() {
         assert!(retry.is_replay());
         assert_eq!((retry.header("Retry-After"), retry.header("Idempotency-Expires")), (Some("1"), None));
     }
+}
+
+/// While a system outside is slow, every client sends again. The database must not do more work for that than it can.
+#[tokio::test]
+async fn a_retry_that_waits_for_an_outcome_looks_a_few_times_and_not_in_a_loop() {
+    let proxy = Proxy::start();
+    let workshop = Workshop::open_on(proxy.url(&fresh_database()), 1);
+    begin(&workshop).await;
+    proxy.round_trips();
+
+    let retry = workshop.send(Policy { wait: Duration::from_secs(5), ..MAKE }, "key", "ball", make).await.unwrap();
+
+    let trips = proxy.round_trips();
+    assert_eq!(retry.status, 202);
+    // A look takes two round trips, since the pool tests its connection. With the pauses for a request in flight there are more
+    // than twenty.
+    assert!((6..=17).contains(&trips.len()), "{trips}");
 }
 
 /// The wait of both ends at the same time, and both look at what the leader has seen.
