@@ -31,9 +31,10 @@ fn children(parent: u32) -> Vec<u32> {
 async fn a_run_ends_when_its_client_leaves() {
     let scene = Scene::open();
     assert!(scene.replicas().is_empty());
-    let mut playing = scene.begin(json!({"replicas": 2, "gateway": "slow"})).await;
-    playing.until("call").await;
-    assert_eq!(scene.replicas().len(), 2);
+    // The lease of the dead replica lasts for 15 s, and the run with it.
+    let mut playing = scene.begin(json!({"kill": {"at": "after-call"}, "replicas": 2})).await;
+    playing.until("died").await;
+    assert!(!scene.replicas().is_empty());
 
     drop(playing);
 
