@@ -115,7 +115,7 @@ struct Edits {
 pub fn changes(event: &Value) -> bool {
     match event["what"].as_str() {
         Some("commit") => event["writes"] != 0,
-        what => matches!(what, Some("gateway" | "died")),
+        what => matches!(what, Some("gateway" | "died" | "given_back")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The bounds of the stage: who may begin a run, and what is left of it.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use idempotent_payments::process::failpoint::POINTS;
 use serde_json::json;
@@ -36,9 +37,11 @@ async fn a_run_ends_when_its_client_leaves() {
     playing.until("died").await;
     assert!(!scene.replicas().is_empty());
 
+    let left = Instant::now();
     drop(playing);
 
     eventually("the replicas are gone", || scene.replicas().is_empty()).await;
+    assert!(left.elapsed() < Duration::from_secs(8), "they went on for {:?}", left.elapsed());
 }
 
 #[tokio::test]
