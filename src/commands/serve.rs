@@ -51,9 +51,7 @@ fn serve_until_told(
     let applied = migrate(url)?;
     log::info!("{} migrations applied", applied.len());
     if settings.seeds_demo() {
-        let conn = &mut connect(url)?;
-        demo::seed(conn).map_err(|error| format!("can't seed the demo: {error}"))?;
-        stage::prepare(conn).map_err(|error| format!("can't make the tables of the demo: {error}"))?;
+        demo::seed(&mut connect(url)?).map_err(|error| format!("can't seed the demo: {error}"))?;
     } else {
         refuse_demo_keys(url)?;
     }
@@ -69,6 +67,7 @@ fn serve_until_told(
     let sandbox_url = sandbox.as_ref().map(|_| in_use.url.clone());
     remember_mode(&mut connect(url)?, in_use.mode())?;
     let gateway: Arc<dyn Gateway> = Arc::new(in_use.client()?);
+    let has_stage = settings.seeds_demo() && can_make_the_stage(url);
     let db = Db::start(url, settings.db_pool_size)?;
     // From now on the pool ends each wait.
     drop(start);
@@ -79,7 +78,7 @@ fn serve_until_told(
         let resolver = Resolver::new(Payments(gateway), db.clone());
         let draining = ShuttingDown::default();
         let on_stage = |()| Stage::new(db.clone(), url, &in_use.url, &in_use.key, draining.clone());
-        let demo_stage = settings.seeds_demo().then_some(()).map(on_stage).transpose()?;
+        let demo_stage = has_stage.then_some(()).map(on_stage).transpose()?;
         let state = State {
             db: db.clone(),
             known_keys: KnownKeys::default(),
@@ -116,6 +115,15 @@ fn serve_until_told(
         rt::task::spawn_blocking(move || db.close()).await?;
         Ok(())
     })
+}
+
+/// A role that may not make a schema still has a demo, without its stage.
+fn can_make_the_stage(url: &str) -> bool {
+    let made = connect(url).and_then(|mut conn| Ok(stage::prepare(&mut conn)?));
+    if let Err(error) = &made {
+        log::warn!("the demo has no stage, because its tables can't be made: {error}");
+    }
+    made.is_ok()
 }
 
 /// A database that served a demo may serve no other clients while everybody knows some of its API keys.

@@ -169,7 +169,11 @@ fn references(keys: &[String]) -> Result<Vec<String>, idempotency::Error> {
 
 /// What the page gets if a run could not go on.
 pub(super) fn failed(timeline: &Timeline, error: &dyn std::error::Error) {
-    log::error!("a run of the stage failed: {error}");
-    let end: Value = json!({"complete": false, "error": "the run could not go on; the server's log has the cause"});
+    log::warn!("a run of the stage could not go on: {error}");
+    // Nobody knows what was charged, so it counts for nothing.
+    let end: Value = json!({
+        "charged": null, "purchases": 0, "paid_once": 0, "paid_twice": 0, "unexplained": null, "lost": null, "complete": false,
+        "error": "the run could not go on; the server's log has the cause",
+    });
     timeline.tell("end", end);
 }

@@ -14,8 +14,9 @@ use tokio::time::{Instant, sleep_until};
 use super::statement::short;
 use super::watching::microseconds;
 
-/// How long an event waits for earlier ones. A line takes less than a millisecond through a pipe, and more on a busy machine.
-const HOLD: Duration = Duration::from_millis(50);
+/// How long an event waits for earlier ones. A line takes less than a millisecond through a pipe, and more on a busy machine. The
+/// page plays a run many times slower, so it never misses the tenth of a second.
+const HOLD: Duration = Duration::from_millis(100);
 
 /// A comment keeps the stream alive, and lets the server see that the page has left.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
@@ -101,7 +102,11 @@ fn line(event: &Value) -> Bytes {
 #[derive(Default)]
 struct Edits {
     transactions: HashMap<(String, u64, u64), usize>,
+    /// The committed state of each row.
     states: HashMap<String, String>,
+    /// The rows that each open transaction has written.
+    written: HashMap<usize, Vec<(String, String)>>,
+    last_t: u64,
     changed_at: u64,
     truth: Option<Value>,
 }
@@ -110,7 +115,7 @@ struct Edits {
 pub fn changes(event: &Value) -> bool {
     match event["what"].as_str() {
         Some("commit") => event["writes"] != 0,
-        what => matches!(what, Some("gateway" | "died")),
+        what => matches!(what, Some("gateway" | "died" | "given_back")),
     }
 }
 
@@ -147,18 +152,37 @@ impl Edits {
         let mut inner = |name: &str| event.as_object_mut().and_then(|event| event.remove(name));
         let life = inner("life").and_then(|life| life.as_u64());
         inner("from");
+        // An event that comes too late to stand in its place stands in the next one.
+        self.last_t = self.last_t.max(event["t"].as_u64().unwrap_or_default());
+        event["t"] = self.last_t.into();
         if let (Some(life), Some(tx)) = (life, event["tx"].as_u64()) {
             let next = self.transactions.len() + 1;
             let replica = event["replica"].as_str().unwrap_or_default().to_owned();
-            event["tx"] = (*self.transactions.entry((replica, life, tx)).or_insert(next)).into();
+            let number = *self.transactions.entry((replica, life, tx)).or_insert(next);
+            event["tx"] = number.into();
+            self.follow(number, &mut event);
         }
         if event["what"] == "truth" {
-            self.states = states(&event);
-        }
-        if let Some(before) = event["row"]["id"].as_str().and_then(|id| self.states.get(id)) {
-            event["row"]["before"] = before.as_str().into();
+            self.states.extend(states(&event));
         }
         event
+    }
+
+    /// Puts the state before into a written row, and remembers the state after it for the time after COMMIT.
+    fn follow(&mut self, tx: usize, event: &mut Value) {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        if event["row"].is_object() {
+            let (id, after) = (text(&event["row"]["id"]), text(&event["row"]["after"]));
+            if let Some(before) = self.states.get(&id) {
+                event["row"]["before"] = before.as_str().into();
+            }
+            self.written.entry(tx).or_default().push((id, after));
+        }
+        match event["what"].as_str() {
+            Some("commit") => self.states.extend(self.written.remove(&tx).unwrap_or_default()),
+            Some("rollback") => drop(self.written.remove(&tx)),
+            _ => {}
+        }
     }
 }
 
@@ -214,6 +238,9 @@ mod tests {
             .pass_on(json!({"t": 1000, "what": "truth", "charges": [{"id": "0199-abcdef", "status": "processing"}]}));
         let row = json!({"id": "charges:…abcdef", "before": null, "after": "succeeded"});
         timeline.pass_on(json!({"t": 3000, "what": "statement", "replica": "b", "life": 2, "tx": 7, "row": row}));
+        timeline.pass_on(json!({"t": 3500, "what": "commit", "replica": "b", "life": 2, "tx": 7, "writes": 1}));
+        let row = json!({"id": "charges:…abcdef", "before": null, "after": "refunded"});
+        timeline.pass_on(json!({"t": 3600, "what": "statement", "replica": "b", "life": 2, "tx": 8, "row": row}));
         timeline.pass_on(json!({"t": 4000, "what": "end"}));
         write(timeline.began, events, page).await;
         let mut told = Vec::new();
@@ -222,9 +249,9 @@ mod tests {
             told.push(serde_json::from_str::<Value>(line.strip_prefix("data: ").unwrap()).unwrap());
         }
         let words: Vec<_> = told.iter().map(|event| event["what"].as_str().unwrap()).collect();
-        assert_eq!(words, ["truth", "claimed", "statement", "end"]);
+        assert_eq!(words, ["truth", "claimed", "statement", "commit", "statement", "end"]);
         assert_eq!((&told[1]["tx"], &told[2]["tx"]), (&json!(1), &json!(2)), "two lives of b have two transactions");
-        assert_eq!(told[2]["row"]["before"], "processing");
+        assert_eq!((&told[2]["row"]["before"], &told[4]["row"]["before"]), (&json!("processing"), &json!("succeeded")));
         assert!(told[1].get("life").is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! The bounds of the stage: who may begin a run, and what is left of it.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use idempotent_payments::process::failpoint::POINTS;
 use serde_json::json;
@@ -31,13 +32,16 @@ fn children(parent: u32) -> Vec<u32> {
 async fn a_run_ends_when_its_client_leaves() {
     let scene = Scene::open();
     assert!(scene.replicas().is_empty());
-    let mut playing = scene.begin(json!({"replicas": 2, "gateway": "slow"})).await;
-    playing.until("call").await;
-    assert_eq!(scene.replicas().len(), 2);
+    // The lease of the dead replica lasts for 15 s, and the run with it.
+    let mut playing = scene.begin(json!({"kill": {"at": "after-call"}, "replicas": 2})).await;
+    playing.until("died").await;
+    assert!(!scene.replicas().is_empty());
 
+    let left = Instant::now();
     drop(playing);
 
     eventually("the replicas are gone", || scene.replicas().is_empty()).await;
+    assert!(left.elapsed() < Duration::from_secs(8), "they went on for {:?}", left.elapsed());
 }
 
 #[tokio::test]
