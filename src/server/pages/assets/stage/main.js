@@ -175,6 +175,8 @@ async function start() {
     } else if (begun) show.grow([...events], running);
   };
   busy(true);
+  const beganAt = performance.now();
+  const tells = setInterval(() => label(`runs right now: ${Math.round((performance.now() - beganAt) / 1000)} s`), 1_000);
   try {
     await run(settings, (event) => {
       events.push(event);
@@ -182,11 +184,13 @@ async function start() {
       waiting = true;
     });
     running = false;
+    clearInterval(tells);
     grow();
     label("run just now, on this server");
     notice("");
   } catch (error) {
     running = false;
+    clearInterval(tells);
     if (begun) grow();
     if (error instanceof Refused) notice(error.message);
     else away();
