@@ -5,6 +5,8 @@ import { writeFileSync } from "node:fs";
 const stage = new URL("../../src/server/pages/assets/stage/", import.meta.url);
 const { BEATS, DEFAULTS } = await import(new URL("beats.js", stage));
 const { run } = await import(new URL("live.js", stage));
+const { ordered, stateAfter } = await import(new URL("state.js", stage));
+const { quietOf } = await import(new URL("scale.js", stage));
 
 const [base] = process.argv.slice(2);
 const write = (name, text) => writeFileSync(new URL(`recordings/${name}`, stage), text);
@@ -19,8 +21,12 @@ for (const { name, settings, recording } of BEATS) {
   await run({ ...DEFAULTS, ...settings }, (event) => events.push(event));
   const end = events.at(-1);
   if (end?.what !== "end" || !end.complete) throw new Error(`${name} did not end: ${JSON.stringify(end)}`);
-  write(`${name}.jsonl`, `${events.map((event) => JSON.stringify(event)).join("\n")}\n`);
-  console.log(`${name}: ${events.length} events, charged ${end.charged}`);
+  // What the page never shows, the repeated looks of a request that waits, would make most of a file.
+  const inOrder = ordered(events);
+  const quiet = quietOf(stateAfter(inOrder, inOrder.length));
+  const shown = inOrder.filter((_, index) => !quiet.has(index));
+  write(`${name}.jsonl`, `${shown.map((event) => JSON.stringify(event)).join("\n")}\n`);
+  console.log(`${name}: ${shown.length} of ${events.length} events, charged ${end.charged}`);
 }
 // Where the code of each step is, for a page without a server.
 const { code, source } = await (await fetch("/demo/stage")).json();

@@ -192,8 +192,8 @@ function requests(view, state, last, at, progress, crowded) {
       return;
     }
   };
-  const answers = [...state.requests.values()].flat().filter((one) => one.answeredAt !== null).length;
-  let answered = 0;
+  const answers = [...state.requests.values()].flat().map((one) => one.answeredAt).filter((answeredAt) => answeredAt !== null);
+  const [firstAnswer, lastAnswer] = [Math.min(...answers), Math.max(...answers)];
   const tries = [...state.requests.values()].flat().sort((one, other) => one.sentAt - other.sentAt);
   const clicks = tries.filter(({ number }) => number === 1).length;
   for (const one of tries) {
@@ -222,13 +222,12 @@ function requests(view, state, last, at, progress, crowded) {
     const leaves = arrives - (crowded ? 9 : 16);
     const back = one.answeredAt !== null ? 1 : progress(Math.max(whole.answeredAt - 1, 0), whole.answeredAt);
     if (one.answeredAt === null) continue;
-    answered += 1;
     drawn.push(arrow(view, `${key}back`, `own ${crowded ? "thin" : ""}`, [leaves, api - 9], [arrives, client + 8], back));
     drawn.push(disc(view, `${key}ring`, "answer", arrives, client, crowded ? 4.5 : 6));
     if (one.status !== 202) drawn.push(strip(view, `${key}strip`, arrives, one.digest));
-    const isLast = answered === answers && crowded && answered > 1;
-    const status = isLast ? "all the same bytes" : one.replayed && one.status !== 202 && !crowded ? "same bytes" : String(one.status);
-    if (!crowded || answered === 1 || isLast) {
+    const isLast = one.answeredAt === lastAnswer && crowded && answers.length > 1;
+    const status = isLast ? "same bytes" : one.replayed && one.status !== 202 && !crowded ? "same bytes" : String(one.status);
+    if (!crowded || one.answeredAt === firstAnswer || isLast) {
       write(`${key}status`, "status", arrives, status, isLast ? ["end", "start"] : ["middle", "end", "start"], one.status === 202 ? 14 : 28);
     }
   }

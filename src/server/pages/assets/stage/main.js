@@ -4,11 +4,11 @@ import { BEATS, DEFAULTS, beatOf, curlOf, linkOf, read, recordingOf } from "./be
 import { byId, icon, make, memory, say, svg } from "./dom.js";
 import { Refused, back, recording, run } from "./live.js";
 import { replayOpening } from "./opening.js";
+import { codeLink } from "./code.js";
 import { Player } from "./player.js";
 import { count, drawMap, drawScore } from "./score.js";
 import { Show } from "./show.js";
 import { copy, dialog } from "./share.js";
-import { codeOf } from "./told.js";
 import { dropInWords, inWords, pointInWords, verdict } from "./words.js";
 
 const root = document.documentElement;
@@ -18,6 +18,7 @@ const hasServer = root.hasAttribute("data-server");
 const player = new Player(changed);
 const show = new Show(player, broke);
 const form = byId("settings");
+show.code = (event, state) => byId("code").replaceChildren(...codeLink(show.stage, hasServer, event, state));
 const seen = new Set(memory.get("seen") ?? []);
 
 let beat = 0;
@@ -175,6 +176,8 @@ async function start() {
     } else if (begun) show.grow([...events], running);
   };
   busy(true);
+  const beganAt = performance.now();
+  const tells = setInterval(() => label(`runs right now: ${Math.round((performance.now() - beganAt) / 1000)} s`), 1_000);
   try {
     await run(settings, (event) => {
       events.push(event);
@@ -182,11 +185,13 @@ async function start() {
       waiting = true;
     });
     running = false;
+    clearInterval(tells);
     grow();
     label("run just now, on this server");
     notice("");
   } catch (error) {
     running = false;
+    clearInterval(tells);
     if (begun) grow();
     if (error instanceof Refused) notice(error.message);
     else away();
@@ -214,7 +219,7 @@ async function away() {
 }
 
 function usable() {
-  show.usable = hasServer && !gone && Boolean(show.stage);
+  show.usable = root.hasAttribute("data-server") && !gone && Boolean(show.stage);
   busy(running);
   show.drawBreaks();
   drawPlaces();
@@ -230,21 +235,12 @@ function notice(text) {
   byId("notice").hidden = text === "";
 }
 
-/** The link to the code of a step, if the server or the recordings say where it is. */
-show.code = (event, state) => {
-  const { code = {}, source = null } = show.stage ?? {};
-  const place = code[codeOf(event, state)];
-  const element = byId("code");
-  if (!place) return element.replaceChildren();
-  const [path, line] = place.split(":");
-  const href = hasServer ? `/source/${path}#L${line}` : source ? `${source}/${path}#L${line}` : null;
-  return element.replaceChildren("The code of this step: ", href ? make("a", { href }, place) : make("code", {}, place));
-};
-
 async function learn() {
   try {
     const answer = await fetch(hasServer ? "/demo/stage" : new URL("./recordings/stage.json", import.meta.url), { signal: AbortSignal.timeout(10_000) });
     if (answer.ok) show.stage = await answer.json();
+    // A server may have the page and no stage: then the page plays recordings, as on a static host.
+    else root.removeAttribute("data-server");
   } catch {
     if (hasServer) return away();
   }

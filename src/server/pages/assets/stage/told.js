@@ -47,18 +47,3 @@ const OF = {
   leased: ({ attempt }) => plain("SELECT .. FROM external_calls WHERE next_attempt_at <= now() .. FOR UPDATE SKIP LOCKED", `lease: attempt ${attempt}`),
   end: ({ charged, purchases }) => plain(`captures in the gateway's books: ${charged}`, `purchases: ${purchases}`),
 };
-
-/** The steps whose code has another name than the step. */
-const CODE = { sent: "received", answered: "before-answer", gateway: "call", reply_of_call: "after-call" };
-
-/** By which name the server knows the code of a step. */
-export function codeOf(event, state) {
-  const { what } = event;
-  if (what === "died") return event.at;
-  if (state.settings.record === "apart" && ["begins", "statement", "commit", "call"].includes(what)) return "naive";
-  const isFirst = state.transactions.findLast(({ tx, replica }) => tx === event.tx && replica === event.replica)?.lock === "ours";
-  if (what === "commit") return isFirst ? "begins" : "before-commit-2";
-  if (what !== "statement") return CODE[what] ?? what;
-  if (event.table === "idempotency_keys") return event.verb === "insert" ? "recorded" : event.verb === "update" ? "finalized" : "claimed";
-  return isFirst ? "statement" : "applied";
-}
