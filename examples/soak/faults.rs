@@ -46,10 +46,6 @@ const FAULTS: [(Fault, u32); 10] = [
 /// How long a replica is suspended, in seconds: longer than a lease (15 s) in one of three cases.
 const STOPPED: (u64, u64) = (1, 22);
 
-/// How long a replica is suspended when it is about to record: a lease (15 s), a look (1 s), and a part of the 4 s in which the next
-/// holder waits for its answer.
-const ABOUT_TO_RECORD: Duration = Duration::from_millis(17_500);
-
 /// How long the network to the database holds or swallows everything, in seconds: some requests (12 s) end in between.
 const SILENT: (u64, u64) = (1, 14);
 
@@ -58,8 +54,6 @@ impl World {
     pub async fn break_things(self: Arc<Self>, deadline: Instant, every: Duration) -> Result<(), Fatal> {
         let mut next = Instant::now() + every;
         let mut lasting = JoinSet::new();
-        let to_suspend = locked(&self.to_suspend).take();
-        let suspends = to_suspend.map(|to_suspend| tokio::spawn(Arc::clone(&self).suspend_as_told(to_suspend)));
         let mut dice = self.seed.dice("faults");
         while Instant::now() < deadline {
             sleep(LOOK_EVERY).await;
@@ -81,10 +75,7 @@ impl World {
             ended??;
         }
         self.gateway_proxy.be_sound();
-        if let Some(suspends) = suspends {
-            suspends.await?;
-        }
-        self.proxies.iter().for_each(test_database::Proxy::recover);
+        self.proxies.iter().for_each(|proxy| proxy.recover());
         self.raise_the_dead()
     }
 
@@ -140,7 +131,7 @@ impl World {
         if let Some(what) = what {
             self.counters.count(what);
             let replica = if self.proxies.is_empty() { String::new() } else { format!(", replica {replica}") };
-            self.history.fault(began, &format!("{what}{replica}"));
+            self.history.fault(began, &format!("{what}{replica}"), None);
         }
         Ok(())
     }
@@ -155,19 +146,6 @@ impl World {
         sleep(time).await;
         // It may have been killed meanwhile.
         kill_process(pid, Signal::CONT).ok()
-    }
-
-    /// Suspends replicas as the gateway's proxy says, one after the other, until the faults end.
-    async fn suspend_as_told(self: Arc<Self>, mut to_suspend: UnboundedReceiver<usize>) {
-        while self.gateway_proxy.breaks() {
-            let Ok(Some(replica)) = timeout(LOOK_EVERY, to_suspend.recv()).await else { continue };
-            let began = Instant::now();
-            if self.suspend("api", replica, ABOUT_TO_RECORD).await.is_some() {
-                let what = "API suspended as it was about to record a refusal";
-                self.counters.count(what);
-                self.history.fault(began, &format!("{what}, replica {replica}"));
-            }
-        }
     }
 
     /// Ends this many sessions of the API, whatever they do. False: the database did not answer.

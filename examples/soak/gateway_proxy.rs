@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, rt};
 use reqwest::Method;
-use tokio::sync::mpsc::UnboundedSender;
+use test_database::Proxy;
 use tokio::time::sleep;
 
 use crate::dice::Seed;
@@ -31,9 +31,9 @@ enum Does {
     Refuses,
     /// 502, while the sending goes on.
     Fails,
-    /// 400, and the replica is suspended for a lease and some seconds when it has read the books, so when it is about to record.
-    /// The answer to the next sending is lost: its holder does not know that the money moved when the first one wakes.
-    RefusesAndSuspends,
+    /// 400. When the replica has read the books, and is about to record, its database is silent for a lease and some seconds. Then
+    /// all that it sent arrives. The answer to the next holder's sending is lost: it does not know by then that the money moved.
+    RefusesAndHolds,
 }
 
 const DOES: [(Does, u32); 7] = [
@@ -43,11 +43,14 @@ const DOES: [(Does, u32); 7] = [
     (Does::Holds, 5),
     (Does::Refuses, 2),
     (Does::Fails, 3),
-    (Does::RefusesAndSuspends, 3),
+    (Does::RefusesAndHolds, 3),
 ];
 
-/// The time between two such suspensions: 24 s, of which a replica sleeps 17 s.
-const SUSPENDS_EVERY: Duration = Duration::from_secs(24);
+/// The time between two such holds, so that the replicas mostly reach their database.
+const HOLDS_EVERY: Duration = Duration::from_secs(24);
+
+/// A lease (15 s), a look (1 s), and a part of the 4 s in which the next holder waits for its answer.
+const ABOUT_TO_RECORD: Duration = Duration::from_millis(17_500);
 
 /// How long a sending is held: past the end of a call (4 s) and often of a lease (15 s). The crate expects up to 60 s.
 const HELD_SECONDS: (u64, u64) = (6, 30);
@@ -65,11 +68,11 @@ pub struct GatewayProxy {
     breaks: AtomicBool,
     /// The references whose next answer is lost.
     lost_next: Mutex<HashSet<String>>,
-    /// The replicas that are suspended when they have read the books.
+    /// The replicas whose database is held when they have read the books.
     about_to_record: [AtomicBool; 2],
-    suspended_at: Mutex<Option<Instant>>,
-    /// Takes the replicas to suspend.
-    suspend: UnboundedSender<usize>,
+    held_at: Mutex<Option<Instant>>,
+    /// The proxy between each replica and its database.
+    databases: Vec<Arc<Proxy>>,
     history: Arc<History>,
     counters: Counters,
 }
@@ -80,7 +83,7 @@ impl GatewayProxy {
         gateway: SocketAddr,
         seed: Seed,
         (history, counters): (Arc<History>, Counters),
-        suspend: UnboundedSender<usize>,
+        databases: Vec<Arc<Proxy>>,
     ) -> std::io::Result<(Arc<Self>, [SocketAddr; 2])> {
         let proxy = Arc::new(Self {
             gateway: format!("http://{gateway}"),
@@ -91,8 +94,8 @@ impl GatewayProxy {
             breaks: AtomicBool::new(true),
             lost_next: Mutex::default(),
             about_to_record: [AtomicBool::new(false), AtomicBool::new(false)],
-            suspended_at: Mutex::default(),
-            suspend,
+            held_at: Mutex::default(),
+            databases,
             history,
             counters,
         });
@@ -133,24 +136,24 @@ impl GatewayProxy {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         let mut dice = self.seed.dice(&format!("gateway {call}"));
         let does = match dice.pick(&DOES) {
-            Does::RefusesAndSuspends if !self.may_suspend() => Does::Forwards,
+            Does::RefusesAndHolds if !self.may_hold() => Does::Forwards,
             does => does,
         };
         (does, Duration::from_secs(dice.number(HELD_SECONDS.0, HELD_SECONDS.1)))
     }
 
-    fn may_suspend(&self) -> bool {
-        let mut suspended_at = locked(&self.suspended_at);
-        let may = suspended_at.is_none_or(|at| at.elapsed() > SUSPENDS_EVERY);
+    fn may_hold(&self) -> bool {
+        let mut held_at = locked(&self.held_at);
+        let may = !self.databases.is_empty() && held_at.is_none_or(|at| at.elapsed() > HOLDS_EVERY);
         if may {
-            *suspended_at = Some(Instant::now());
+            *held_at = Some(Instant::now());
         }
         may
     }
 
     fn note(&self, began: Instant, what: &'static str, reference: &str) {
         self.counters.count(what);
-        self.history.fault(began, &format!("{what}: {reference}"));
+        self.history.fault(began, what, Some(reference).filter(|reference| !reference.is_empty()));
     }
 
     async fn forward(&self, method: Method, request: &HttpRequest, body: Bytes) -> HttpResponse {
@@ -190,8 +193,12 @@ async fn pass(proxy: Data<GatewayProxy>, replica: Data<Replica>, request: HttpRe
             let is_look = method == Method::GET;
             let answer = proxy.forward(method, &request, body).await;
             if is_look && proxy.about_to_record[replica.0].swap(false, Ordering::Relaxed) {
-                // The receiver ends with the load.
-                let _ = proxy.suspend.send(replica.0);
+                proxy.databases[replica.0].pause();
+                rt::spawn(async move {
+                    sleep(ABOUT_TO_RECORD).await;
+                    proxy.databases[replica.0].resume();
+                    proxy.note(began, "database held as a refusal was about to be recorded", "");
+                });
             }
             answer
         }
@@ -207,8 +214,8 @@ async fn pass(proxy: Data<GatewayProxy>, replica: Data<Replica>, request: HttpRe
             proxy.note(began, "gateway answers delayed by the proxy", &reference);
             answer
         }
-        Does::Refuses | Does::RefusesAndSuspends => {
-            if does == Does::RefusesAndSuspends {
+        Does::Refuses | Does::RefusesAndHolds => {
+            if does == Does::RefusesAndHolds {
                 locked(&proxy.lost_next).insert(reference.clone());
                 proxy.about_to_record[replica.0].store(true, Ordering::Relaxed);
             }

@@ -65,9 +65,10 @@ impl History {
         lines.extend(rows);
     }
 
-    /// A fault that began at a time ended now.
-    pub fn fault(&self, began: Instant, what: &str) {
-        self.add(Line::Fault(Fault { span: self.since(began), what: what.to_owned() }));
+    /// A fault that began at a time ended now. `of`: the one call at the gateway that it broke.
+    pub fn fault(&self, began: Instant, what: &str, of: Option<&str>) {
+        let (what, of) = (what.to_owned(), of.map(str::to_owned));
+        self.add(Line::Fault(Fault { span: self.since(began), what, of }));
     }
 }
 

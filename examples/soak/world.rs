@@ -12,7 +12,6 @@ use dev_postgres::{self, Cluster, Durability, Lifetime, Options};
 use diesel::{Connection, PgConnection};
 use rustix::process::Pid;
 use test_database::Proxy;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::sleep;
 
 use crate::Fatal;
@@ -44,10 +43,8 @@ pub struct World {
     services: Mutex<Vec<Service>>,
     pub counters: Counters,
     /// One for each replica, between the replica and its database. None if the database is elsewhere.
-    pub(super) proxies: Vec<Proxy>,
+    pub(super) proxies: Vec<Arc<Proxy>>,
     pub(super) gateway_proxy: Arc<GatewayProxy>,
-    /// The replicas that the gateway's proxy wants suspended.
-    pub(super) to_suspend: Mutex<Option<UnboundedReceiver<usize>>>,
     pub(super) seed: Seed,
     pub(super) history: Arc<History>,
     /// If the API's database is not in `clusters`: its URL, and the command that breaks it.
@@ -89,18 +86,17 @@ impl World {
         for database in ["payments", "gateway"] {
             cluster.create_database(database)?;
         }
-        let proxies: Vec<Proxy> = match elsewhere {
+        let proxies: Vec<Arc<Proxy>> = match elsewhere {
             Some(_) => Vec::new(),
-            None => (0..2).map(|_| Proxy::to(cluster.dir().join(".s.PGSQL.5432"))).collect(),
+            None => (0..2).map(|_| Arc::new(Proxy::to(cluster.dir().join(".s.PGSQL.5432")))).collect(),
         };
         let databases: [String; 2] = match &elsewhere {
             Some((url, _)) => [url.clone(), url.clone()],
             None => [0, 1].map(|replica: usize| proxies[replica].url(&cluster.url("payments"))),
         };
         let (gateway, counters) = (free_address()?, Counters::default());
-        let (suspend, to_suspend) = tokio::sync::mpsc::unbounded_channel();
         let told = (Arc::clone(&history), counters.clone());
-        let (gateway_proxy, shown) = GatewayProxy::start(gateway, seed, told, suspend)?;
+        let (gateway_proxy, shown) = GatewayProxy::start(gateway, seed, told, proxies.clone())?;
         let services = services(databases, cluster.url("gateway"), gateway, shown)?;
         let world = Self {
             options,
@@ -111,7 +107,6 @@ impl World {
             counters,
             proxies,
             gateway_proxy,
-            to_suspend: Mutex::new(Some(to_suspend)),
             seed,
             history,
             elsewhere,

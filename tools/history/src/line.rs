@@ -185,6 +185,9 @@ pub struct Fault {
     pub span: Span,
     /// What.
     pub what: String,
+    /// The name at the gateway of the one call that it broke. None: it broke more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
 }
 
 /// Reads a history.

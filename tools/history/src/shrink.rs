@@ -3,17 +3,17 @@
 //! A cut must not make up a fault: a list without the row that was cut away would be a lost write. So a smaller history counts
 //! only if it has the very same violation, with all numbers and ids that the violation names.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::Violation;
-use crate::line::{Line, Object, Span};
+use crate::line::{Fault, Line, Object, Span};
 use crate::rules::{RULES, Rule, check_by};
 
 /// A fault that ended before this time before the first request is left out, in microseconds: a call that hangs is over after 75 s,
 /// which nothing else of the contract is.
 const FAULTS_BEFORE: u64 = 75_000_000;
 
-/// A small history that breaks the same rule in the same way. The faults of its time are in it.
+/// A small history that breaks the same rule in the same way. The faults of its time are in it, without those of other calls.
 #[must_use]
 pub fn shrink(history: &[Line], violation: &Violation) -> Vec<Line> {
     let rule: Vec<Rule> = RULES.into_iter().filter(|rule| rule.name == violation.rule).collect();
@@ -30,11 +30,15 @@ pub fn shrink(history: &[Line], violation: &Violation) -> Vec<Line> {
 
     let first = lines.iter().map(|line| span(line).called).min().unwrap_or_default();
     let last = lines.iter().map(|line| span(line).returned).max().unwrap_or_default();
-    let is_near = |fault: &&Line| {
-        let Span { called, returned } = span(fault);
-        returned + FAULTS_BEFORE >= first && called <= last
+    let references: HashSet<&str> = lines.iter().filter_map(|line| object(line)?.reference.as_deref()).collect();
+    let is_near = |line: &&Line| match line {
+        Line::Fault(Fault { span, of, .. }) => {
+            let is_of_these = of.as_deref().is_none_or(|of| references.contains(of));
+            is_of_these && span.returned + FAULTS_BEFORE >= first && span.called <= last
+        }
+        _ => false,
     };
-    let faults = history.iter().filter(|line| matches!(line, Line::Fault(_))).filter(is_near);
+    let faults = history.iter().filter(is_near);
     let mut small: Vec<Line> = lines.into_iter().chain(faults).cloned().collect();
     small.sort_by_key(|line| span(line).called);
     small

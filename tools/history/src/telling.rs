@@ -29,7 +29,10 @@ fn tell(history: &[Line]) -> String {
                 let (event, cursor) = (row.event.as_deref().unwrap_or(""), row.cursor.as_deref().unwrap_or(""));
                 writeln!(text, "{:>23}   row: {event} {cursor} {}", "", shown(&row.object))
             }
-            Line::Fault(fault) => writeln!(text, "{} FAULT: {}", time(fault.span), fault.what),
+            Line::Fault(fault) => {
+                let of = fault.of.as_ref().map_or(String::new(), |of| format!(" ({of})"));
+                writeln!(text, "{} FAULT: {}{of}", time(fault.span), fault.what)
+            }
         };
     }
     text

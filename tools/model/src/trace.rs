@@ -40,7 +40,8 @@ where
         true
     }
 
-    /// Whose next telling this action prevents: a crash.
+    /// Who falls silent by this action: a crash. It happens only to an actor that has told of all its steps so far, and tells of no
+    /// more.
     fn silences(&self, _: &Self::Action) -> Option<usize> {
         None
     }
@@ -50,9 +51,9 @@ where
         Vec::new()
     }
 
-    /// Whether the trace may end here.
-    fn may_end(&self, _: &Self::State) -> bool {
-        true
+    /// Whether the trace may end here, with nothing owed. None: it may end anywhere, since its processes may.
+    fn may_end(&self, _: &Self::State) -> Option<bool> {
+        None
     }
 }
 
@@ -104,17 +105,23 @@ where
     }
     let mut places: HashSet<Place<M>> = model.init_states().into_iter().map(|state| (state, notes.clone())).collect();
     let mut most_states = 0;
+    let silent = |rest: &[(usize, M::Step)]| -> Vec<bool> {
+        (0..actors).map(|actor| rest.iter().all(|(teller, _)| *teller != actor)).collect()
+    };
     for (number, (actor, step)) in trace.iter().enumerate() {
-        let reachable = reach(model, places).ok_or(Refused::TooManyStates(number))?;
+        let is_over = silent(&trace[number..]);
+        let reachable = reach(model, places, &is_over).ok_or(Refused::TooManyStates(number))?;
         most_states = most_states.max(reachable.len());
         places = reachable.into_iter().filter_map(|place| tell(model, place, *actor, *step)).collect();
         if places.is_empty() {
             return Err(Refused::Step(number));
         }
     }
-    let reachable = reach(model, places).ok_or(Refused::TooManyStates(trace.len()))?;
+    let reachable = reach(model, places, &silent(&[])).ok_or(Refused::TooManyStates(trace.len()))?;
     let owes_nothing = |notes: &[Note<M::Step>]| notes.iter().all(|note| !matches!(note, Note::Owes(_)));
-    match reachable.iter().any(|(state, notes)| owes_nothing(notes) && model.may_end(state)) {
+    let may_end =
+        |(state, notes): &Place<M>| model.may_end(state).is_none_or(|is_at_rest| is_at_rest && owes_nothing(notes));
+    match reachable.iter().any(may_end) {
         true => Ok(Allowed { steps: trace.len(), most_states }),
         false => Err(Refused::End),
     }
@@ -134,7 +141,7 @@ where
 }
 
 /// All places that can be reached without a telling. None: too many.
-fn reach<M: Told>(model: &M, from: HashSet<Place<M>>) -> Option<HashSet<Place<M>>>
+fn reach<M: Told>(model: &M, from: HashSet<Place<M>>, is_over: &[bool]) -> Option<HashSet<Place<M>>>
 where
     M::State: Clone + Eq + Hash,
     M::Action: Clone,
@@ -145,7 +152,7 @@ where
     while let Some((state, notes)) = next.pop_front() {
         model.actions(&state, &mut actions);
         for action in actions.drain(..) {
-            let Some(place) = act(model, &state, &notes, action) else { continue };
+            let Some(place) = act(model, &state, &notes, action, is_over) else { continue };
             if seen.insert(place.clone()) {
                 next.push_back(place);
             }
@@ -157,7 +164,13 @@ where
     Some(seen)
 }
 
-fn act<M: Told>(model: &M, state: &M::State, notes: &[Note<M::Step>], action: M::Action) -> Option<Place<M>>
+fn act<M: Told>(
+    model: &M,
+    state: &M::State,
+    notes: &[Note<M::Step>],
+    action: M::Action,
+    is_over: &[bool],
+) -> Option<Place<M>>
 where
     M::State: Clone + Eq + Hash,
     M::Action: Clone,
@@ -172,11 +185,12 @@ where
     if !may || !model.happens(state, &action) {
         return None;
     }
+    let may_crash = |actor: usize| is_over[actor] && !matches!(notes[actor], Note::Owes(_));
+    if !model.silences(&action).is_none_or(may_crash) {
+        return None;
+    }
     let after = model.next_state(state, action.clone())?;
     let mut notes = notes.to_vec();
-    if let Some(silent) = model.silences(&action) {
-        notes[silent] = Note::Nothing;
-    }
     if let Some(actor) = actor {
         notes[actor] = model.tells(state, &action, &after).map_or(Note::Nothing, Note::Owes);
     }

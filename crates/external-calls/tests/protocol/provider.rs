@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use actix_web::http::StatusCode;
@@ -46,6 +47,9 @@ struct Desk {
     forgets_keys: bool,
 }
 
+/// The providers so far.
+static PROVIDERS: AtomicU32 = AtomicU32::new(0);
+
 /// The provider. All clones are the same provider.
 #[derive(Clone)]
 pub struct Provider {
@@ -59,11 +63,13 @@ impl Provider {
         let (desk, releases) = (Arc::<Mutex<Desk>>::default(), Arc::new(Semaphore::new(0)));
         let shared = Self { url: String::new(), desk: Arc::clone(&desk), releases: Arc::clone(&releases) };
         let server = HttpServer::new(move || {
-            let route = web::resource("/payments").get(look).post(pay);
+            let route = web::resource("/{number}/payments").get(look).post(pay);
             App::new().app_data(Data::new(shared.clone())).service(route)
         });
         let server = server.workers(1).disable_signals().bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/payments", server.addrs()[0]);
+        // Another test may get the port later. The number is in no other URL.
+        let number = PROVIDERS.fetch_add(1, Ordering::Relaxed);
+        let url = format!("http://{}/{number}/payments", server.addrs()[0]);
         tokio::spawn(server.run());
         Self { url, desk, releases }
     }

@@ -21,8 +21,8 @@ pub fn tell(provider: &str, attempt: &Attempt<'_>, step: Step) {
         fs::create_dir_all(&directory).unwrap();
         *is_fresh = true;
     }
-    let port: String = provider.chars().filter(char::is_ascii_digit).skip("127001".len()).collect();
-    let path = directory.join(format!("{port}-{}.txt", &attempt.reference[..8]));
+    let number = provider.rsplit('/').nth(1).unwrap_or_default();
+    let path = directory.join(format!("{number}-{}.txt", &attempt.reference[..8]));
     let begins = !path.exists();
     let mut file = File::options().create(true).append(true).open(path).unwrap();
     if begins {

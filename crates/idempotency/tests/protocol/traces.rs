@@ -205,7 +205,8 @@ async fn transactions_that_the_database_ends() {
         let url = fresh_database();
         let slow = body(|conn: &mut PgConnection, toy: &NewToy| {
             let reply = make(conn, toy)?;
-            conn.batch_execute("SELECT pg_sleep(0.004)")?;
+            // The transaction is open and idle, so that the database may end it here.
+            std::thread::sleep(Duration::from_millis(4));
             Ok(reply)
         });
         let end = async {
@@ -214,7 +215,7 @@ async fn transactions_that_the_database_ends() {
                 for _ in 0..2 {
                     std::thread::sleep(Duration::from_millis(2));
                     let open = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() \
-                         AND pid <> pg_backend_pid() AND xact_start IS NOT NULL LIMIT 1";
+                         AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%' LIMIT 1";
                     PgConnection::establish(&url).unwrap().batch_execute(open).unwrap();
                 }
             });

@@ -132,19 +132,40 @@ pub fn gateway_agrees(facts: &Facts<'_>, broken: &mut Broken) {
         [(Books::Charges, Books::Payments, "charge"), (Books::Refunds, Books::Repayments, "refund")]
     {
         let Some((_, moved)) = facts.last(theirs).next() else { continue };
-        let mut balance: BTreeMap<(&str, i64), (usize, usize)> = BTreeMap::new();
+        let mut balance: BTreeMap<(&str, i64), Balance<'_>> = BTreeMap::new();
         for (_, rows) in facts.last(ours) {
-            for Row { object, .. } in rows.iter().filter(|row| row.object.status == "succeeded") {
-                balance.entry((object.reference.as_deref().unwrap_or_default(), object.amount)).or_default().0 += 1;
+            for Row { object, .. } in rows {
+                let balance =
+                    balance.entry((object.reference.as_deref().unwrap_or_default(), object.amount)).or_default();
+                balance.ours.push(object);
             }
         }
         for Row { object, .. } in moved {
-            balance.entry((object.reference.as_deref().unwrap_or_default(), object.amount)).or_default().1 += 1;
+            balance.entry((object.reference.as_deref().unwrap_or_default(), object.amount)).or_default().moved += 1;
         }
-        for ((reference, amount), (ours, theirs)) in balance.into_iter().filter(|(_, count)| *count != (1, 1)) {
+        for ((reference, amount), Balance { ours, moved }) in balance {
+            let succeeded = ours.iter().filter(|object| object.status == "succeeded").count();
+            if (succeeded, moved) == (1, 1) || (succeeded, moved) == (0, 0) {
+                continue;
+            }
+            let shown: Vec<_> = ours.iter().map(|object| format!("{} is {}", object.id, object.status)).collect();
+            let told: BTreeSet<_> = ours
+                .iter()
+                .filter_map(|object| facts.seen.get(object.id.as_str()))
+                .flatten()
+                .filter(|seen| seen.is_acknowledged)
+                .map(|seen| seen.object.status.as_str())
+                .collect();
             broken.by(format_args!(
-                "{what} {reference} of {amount}: {ours} succeeded here, money moved {theirs} times at the gateway"
+                "{what} {shown:?} of {amount}, clients were told {told:?}, and money moved {moved} times: {reference}"
             ));
         }
     }
+}
+
+/// What both sides say about a call.
+#[derive(Default)]
+struct Balance<'a> {
+    ours: Vec<&'a Object>,
+    moved: usize,
 }

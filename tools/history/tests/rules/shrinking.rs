@@ -16,7 +16,9 @@ fn long_history() -> Vec<Line> {
         }
     }
     for at in [1, 90_000_000, 200_000_000] {
-        lines.push(Line::Fault(Fault { span: span(at, at + 5), what: format!("at {at}") }));
+        lines.push(Line::Fault(Fault { span: span(at, at + 5), what: format!("at {at}"), of: None }));
+        let of = Some("another call".to_owned());
+        lines.push(Line::Fault(Fault { span: span(at, at + 5), what: "elsewhere".to_owned(), of }));
     }
     lines
 }
@@ -43,6 +45,7 @@ fn only_the_requests_that_differ_and_the_faults_near_them_are_left() {
         .filter_map(|line| if let Line::Fault(fault) = line { Some(fault.what.as_str()) } else { None })
         .collect();
     assert!(faults.contains(&"at 90000000") && !faults.contains(&"at 200000000"), "{faults:?}");
+    assert!(!faults.contains(&"elsewhere"), "{faults:?}");
     let told = report(&lines, &violations);
     assert!(told.contains("all final answers of a key are equal") && told.contains("other bytes"), "{told}");
     assert!(!told.contains("key-of-n8"), "{told}");

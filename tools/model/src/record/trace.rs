@@ -107,8 +107,8 @@ impl Told for Record {
         }
     }
 
-    fn may_end(&self, world: &World) -> bool {
-        world.requests.iter().all(|request| matches!(request.at, At::Answered(_)))
+    fn may_end(&self, world: &World) -> Option<bool> {
+        Some(world.requests.iter().all(|request| matches!(request.at, At::Answered(_))))
     }
 }
 

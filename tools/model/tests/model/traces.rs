@@ -123,7 +123,7 @@ fn what_is_no_trace_is_said_to_be_none() {
         ("record requests=2a", "requests=2a is no setting of a record"),
         ("record requests=0a\n1 Begins", "line 2 is no step: 1 Begins"),
         ("call\n0 Started", "line 2 is no step: 0 Started"),
-        ("call\n6 Leased", "line 2 is no step: 6 Leased"),
+        ("call\n13 Leased", "line 2 is no step: 13 Leased"),
         ("call fast\n", "fast is no setting of a call"),
     ] {
         assert_eq!(follow_text(text).expect_err(text), why);
