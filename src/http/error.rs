@@ -191,6 +191,7 @@ impl From<idempotency::Error> for ApiError {
             // The pool logs the outage. A line for each request would hide the others.
             E::Unreachable(_) => Self::new(&problems::DATABASE_UNAVAILABLE, "the database can't be reached right now"),
             E::KeyExpired { location } => Self::new(&problems::KEY_EXPIRED, detail).with("resource", location),
+            E::NoSuchResource => Self::new(&problems::NOT_FOUND, detail),
             E::Panicked | E::ReplyTooLarge(_) | E::ResourceNotNamed(_) | E::UnknownFingerprint(_) => {
                 Self::internal(detail)
             }

@@ -62,7 +62,7 @@ mod schema;
 use std::future::Future;
 use std::time::Duration;
 
-use actix_web::web::Bytes;
+use bytes::Bytes;
 use diesel::pg::PgConnection;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use serde::Serialize;

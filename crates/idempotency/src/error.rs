@@ -71,6 +71,9 @@ pub enum Error {
     /// 500: see [`MAX_BODY`](crate::MAX_BODY); the transaction was rolled back.
     #[error(transparent)]
     ReplyTooLarge(#[from] ReplyTooLarge),
+    /// 404: an id of the path is too long for the table's `scope`, or contains NUL, which no PostgreSQL text does.
+    #[error("there is no such resource")]
+    NoSuchResource,
     /// 500, a defect of the endpoint: the handler did not name each id of the policy's route by [`Keyed::on`](crate::Keyed::on).
     #[error("the handler of {0} must name each id of its path")]
     ResourceNotNamed(&'static str),
@@ -85,6 +88,7 @@ impl Error {
     pub fn status(&self) -> u16 {
         match self {
             Self::KeyMissing | Self::KeyInvalid(_) | Self::MalformedJson(_) => 400,
+            Self::NoSuchResource => 404,
             Self::RequestTimeout => 408,
             Self::InFlight | Self::KeyExpired { .. } => 409,
             Self::PayloadTooLarge => 413,

@@ -35,6 +35,11 @@ impl Key {
         }
     }
 
+    /// A key that no client has used.
+    pub(crate) fn random() -> Self {
+        Self(Uuid::new_v4().to_string())
+    }
+
     /// The key without quotes and escapes.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -76,7 +81,7 @@ impl Address {
     /// The address of a request's record under a policy. `ids` are the path's ids, as the handler parsed them.
     ///
     /// # Errors
-    /// [`Error::ResourceNotNamed`].
+    /// [`Error::ResourceNotNamed`], [`Error::NoSuchResource`].
     pub fn new(account_id: Uuid, policy: &Policy, ids: &[String], key: &Key) -> Result<Self, Error> {
         let scope = match policy.scope {
             Scope::Account => "account".to_owned(),

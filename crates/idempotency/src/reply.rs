@@ -74,7 +74,7 @@ pub enum Origin {
     Replayed,
 }
 
-/// The answer to a request: plain data, which `actix.rs` turns into a response.
+/// The answer to a request: plain data, which [`Answer::into_http`] turns into a response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The stored reply.

@@ -37,7 +37,7 @@ pub(crate) enum Outcome {
 
 impl<E: Failure> Transaction<E> {
     /// # Errors
-    /// [`Error::ResourceNotNamed`].
+    /// [`Error::ResourceNotNamed`], [`Error::NoSuchResource`].
     pub fn new<T, F>(
         policy: &Policy,
         account_id: Uuid,

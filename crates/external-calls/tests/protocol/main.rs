@@ -6,10 +6,10 @@ mod lifted;
 use diesel_migrations::MigrationHarness as _;
 
 mod support {
-    pub use test_database::*;
+    pub use idempotency_testing::*;
 
     pub fn fresh_database() -> String {
-        test_database::fresh_database(crate::prepare_template)
+        idempotency_testing::fresh_database(crate::prepare_template)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::fines::{ACCOUNT, ANOTHER_ACCOUNT, At};
 use crate::office::{Office, json_of};
 use crate::provider::Does;
 use external_calls::{Counts, Step};
-use test_database::Proxy;
+use idempotency_testing::Proxy;
 
 #[tokio::test]
 async fn a_payment_is_made_once_and_replayed() {

@@ -5,10 +5,10 @@ mod lifted;
 use diesel_migrations::MigrationHarness as _;
 
 mod support {
-    pub use test_database::*;
+    pub use idempotency_testing::*;
 
     pub fn fresh_database() -> String {
-        test_database::fresh_database(crate::prepare_template)
+        idempotency_testing::fresh_database(crate::prepare_template)
     }
 }
 
@@ -18,6 +18,8 @@ mod cost;
 mod failures;
 mod handler;
 mod locks;
+mod optional_key;
+mod plain_http;
 mod provisional;
 mod rendering;
 mod replay;

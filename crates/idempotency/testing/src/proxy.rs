@@ -2,14 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
-use crate::CLUSTER;
+use crate::server::{Stream, server};
 
-/// Listens on a TCP port and forwards to the cluster's socket.
+/// Listens on a TCP port and forwards to the server.
 pub struct Proxy {
     port: u16,
     network: Arc<Network>,
@@ -59,8 +58,7 @@ impl Proxy {
         // This thread and the threads of the connections end with the process.
         thread::spawn(move || {
             for client in listener.incoming() {
-                let server = UnixStream::connect(CLUSTER.get().unwrap().dir().join(".s.PGSQL.5432")).unwrap();
-                forward(client.unwrap(), server, &shared);
+                forward(client.unwrap(), server().dial(), &shared);
             }
         });
         Self { port, network }
@@ -70,7 +68,8 @@ impl Proxy {
     #[must_use]
     pub fn url(&self, direct: &str) -> String {
         let (_, database) = direct.rsplit_once('/').unwrap();
-        format!("postgresql://payments@127.0.0.1:{}/{database}?sslmode=disable&gssencmode=disable", self.port)
+        let (database, _) = database.split_once('?').unwrap_or((database, ""));
+        server().url_through(self.port, database)
     }
 
     /// Cuts the connection of the next COMMIT: PostgreSQL has answered, but the answer does not arrive.
@@ -178,7 +177,7 @@ impl Network {
     }
 }
 
-fn forward(client: TcpStream, server: UnixStream, network: &Arc<Network>) {
+fn forward(client: TcpStream, server: Stream, network: &Arc<Network>) {
     client.set_nodelay(true).unwrap();
     let (client_2, server_2) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     let (network, network_2) = (Arc::clone(network), Arc::clone(network));
@@ -207,11 +206,11 @@ fn pump(mut from: impl Read, mut to: impl Write, mut look: impl FnMut(&[u8]) -> 
     }
 }
 
-fn close(network: &Network, state: State, client: &TcpStream, server: &UnixStream) {
+fn close(network: &Network, state: State, client: &TcpStream, server: &Stream) {
     if state == State::Silent {
         network.wait_until_sound();
     }
     // Either side may be closed already.
     let _ = client.shutdown(Shutdown::Both);
-    let _ = server.shutdown(Shutdown::Both);
+    let _ = server.shutdown();
 }
