@@ -19,6 +19,7 @@ mod fence;
 mod fines;
 mod hanging;
 mod late;
+mod log_lines;
 mod looking;
 mod money;
 mod office;

@@ -3,6 +3,7 @@
 //! `DATABASE_URL` names it: a server on which the tests may make databases. In the repository where these crates are developed,
 //! Cargo sets `TEST_CLUSTER` to a program that starts a server for each test process (`.cargo/config.toml`).
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -32,25 +33,27 @@ pub fn serve_from(url: &str) {
 
 /// The server of this process.
 pub(crate) fn server() -> &'static Server {
-    SERVER.get_or_init(|| match std::env::var_os("TEST_CLUSTER") {
-        Some(program) => {
-            let mut command = Command::new(program);
-            command.args(["sh", "-c", "echo \"$CLUSTER_URL\"; cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-            let mut own = command.spawn().unwrap();
-            let mut url = String::new();
-            BufReader::new(own.stdout.as_mut().unwrap()).read_line(&mut url).unwrap();
-            Server::at(url.trim_end(), Some(own))
+    SERVER.get_or_init(|| {
+        if let Some(program) = std::env::var_os("TEST_CLUSTER") {
+            return Server::started_by(&program);
         }
-        None => {
-            let Ok(url) = std::env::var("DATABASE_URL") else {
-                panic!("DATABASE_URL must name a PostgreSQL server on which the tests may make databases")
-            };
-            Server::at(&url, None)
-        }
+        let Ok(url) = std::env::var("DATABASE_URL") else {
+            panic!("DATABASE_URL must name a PostgreSQL server on which the tests may make databases")
+        };
+        Server::at(&url, None)
     })
 }
 
 impl Server {
+    fn started_by(program: &OsStr) -> Self {
+        let mut command = Command::new(program);
+        command.args(["sh", "-c", "echo \"$CLUSTER_URL\"; cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut own = command.spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(own.stdout.as_mut().unwrap()).read_line(&mut url).unwrap();
+        Self::at(url.trim_end(), Some(own))
+    }
+
     fn at(url: &str, own: Option<Child>) -> Self {
         let rest = url.strip_prefix("postgresql://").or_else(|| url.strip_prefix("postgres://"));
         let rest = rest.unwrap_or_else(|| panic!("DATABASE_URL must begin with postgresql://"));
