@@ -12,7 +12,7 @@ pub const MAX_REQUEST_BODY: usize = 64 * 1024;
 
 /// How long a body may take to arrive. The largest body takes a second on a slow phone. A client that needs ten seconds only
 /// holds a connection.
-pub(crate) const BODY_WITHIN: Duration = Duration::from_secs(10);
+pub const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// One thing that is wrong with a request body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

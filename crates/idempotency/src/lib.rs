@@ -72,7 +72,7 @@ pub use self::http::{IDEMPOTENCY_EXPIRES, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED}
 #[cfg(feature = "actix")]
 pub use actix::{Instance, read_body};
 pub use connection::{CONNECTION_LIMITS, Fault, Prepared, fault, watched};
-pub use error::{Error, FieldError, MAX_REQUEST_BODY};
+pub use error::{BODY_WITHIN, Error, FieldError, MAX_REQUEST_BODY};
 pub use fingerprint::Received;
 pub use json::{MAX_FAULTS, MAX_SAFE_INTEGER, escape_pointer, parse_body, read_json};
 pub use key::{Address, Key, MAX_KEY_LENGTH};
