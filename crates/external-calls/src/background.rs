@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The background: each second the resolver looks for external calls that are due, and resolves them. `run_once` does this once, for
 //! a command or a test.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The statements on the one table: an external call begins, is leased, given back, parked, closed.
 //!
 //! Guarantees: one holder at a time, by the database's clock. Each lease raises `attempts`. So the previous holder can record

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A call to a system outside, made safe: the outcome of each call is found and recorded once, also if a process crashes, a
 //! call hangs, or an answer is lost.
 //!

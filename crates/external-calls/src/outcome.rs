@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The outcome of a call: when to send, when to send again, when to look, and what counts as an outcome.
 //!
 //! Guarantees: [`find_outcome`] returns an outcome only if the system outside has said so. Everything else is [`StillUnknown`], and the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The foreground: a request begins an external call in its first transaction, resolves it, and answers.
 //!
 //! A reader follows [`Resolver::run`] here, then `resolve` and `apply` in `resolve.rs`. `background.rs` resolves what is left.

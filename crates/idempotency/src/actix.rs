@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! actix-web: the extractors of [`Keyed`] and [`OptionallyKeyed`], and how an [`Answer`] and an [`Error`] become a response. No
 //! other file of the crate uses actix-web, and the feature `actix` turns this one off.
 

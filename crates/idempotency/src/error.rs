@@ -1,7 +1,9 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What goes wrong before and around a body.
 
 use std::time::Duration;
 
+use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -105,9 +107,12 @@ impl Error {
         self.status() >= 500 || matches!(self, Self::InFlight | Self::RequestTimeout)
     }
 
-    /// An RFC 9457 problem document, for a service without error documents.
-    pub(crate) fn problem(&self, title: Option<&str>) -> Value {
+    /// An RFC 9457 problem document: type, title, status, detail, and where they say something `errors` and `resource`. A service
+    /// with its own documents may take them from here.
+    #[must_use]
+    pub fn problem(&self) -> Value {
         let status = self.status();
+        let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
         let detail = if status >= 500 { "the request could not be served".to_owned() } else { self.to_string() };
         let mut problem = json!({"type": "about:blank", "title": title, "status": status, "detail": detail});
         match self {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A request and its answer as `http` types, for any web framework. `actix.rs` is the layer above for actix-web.
 //!
 //! The checks come in this order: size (413), media type (415), key (400), JSON (400), shape (422). No check uses the database.
@@ -150,7 +151,7 @@ impl Error {
     #[must_use]
     pub fn to_http(&self) -> Response<Bytes> {
         let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let problem = self.problem(status.canonical_reason()).to_string();
+        let problem = self.problem().to_string();
         let mut response = Response::new(Bytes::from(problem));
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

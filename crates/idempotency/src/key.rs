@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The `Idempotency-Key` header, and the address of its record.
 //!
 //! The header follows draft-ietf-httpapi-idempotency-key-header: an RFC 9651 String in quotes, whose parameters are ignored.

@@ -1,5 +1,6 @@
-//! Idempotency keys for Diesel and PostgreSQL, with actix-web or another web framework: the record of a request and its business writes commit in one
-//! transaction.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Idempotency keys for Diesel and PostgreSQL, with actix-web or another web framework: the record of a request and its
+//! business writes commit in one transaction.
 //!
 //! # What it guarantees
 //! - A request with a key takes effect at most once, however often, however concurrently, and to however many processes the

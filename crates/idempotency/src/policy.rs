@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a retry does: one constant for each endpoint.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A reply as it is stored, and the answer to one request.
 
 use bytes::Bytes;

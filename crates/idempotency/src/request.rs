@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A request with a key: the key, the typed body, and the JSON that the fingerprint covers.
 
 use std::fmt::Display;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The protocol: claim, replay, body, record, COMMIT. `run_again.rs` decides how often the transaction runs.
 
 use diesel::connection::Connection;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A provider that asks for time gets no call until its Retry-After is over, and a client that asks again gets the 202 again.
 
 use serde_json::json;

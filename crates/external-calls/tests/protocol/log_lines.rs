@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the resolver's log says when it can't look.
 
 use std::sync::Mutex;

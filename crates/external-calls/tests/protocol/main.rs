@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tests with a toy service in which drivers pay parking fines through a provider.
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Payments that go well, and payments whose answer or COMMIT is lost.
 
 use std::sync::Arc;

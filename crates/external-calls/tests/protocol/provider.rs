@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A payment provider: an HTTP server with its own books. The test's script says what the provider does with each call.
 
 use std::collections::{HashMap, VecDeque};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The rules of `find_outcome`. A scripted outside gives the answers.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Databases for tests: `idempotency_test_<run>_<number>`, each a copy of the run's template.
 //!
 //! No test waits for another one's end to drop a database. A run drops the databases of the runs that have ended: each run

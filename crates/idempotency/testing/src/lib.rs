@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The base of the tests: a PostgreSQL server, a fresh database for each test, and a proxy that loses answers.
 
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test fails by a panic")]

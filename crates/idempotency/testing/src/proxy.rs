@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A proxy between the service and PostgreSQL. The proxy fails at chosen moments.
 
 use std::io::{Read, Write};

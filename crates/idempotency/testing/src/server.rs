@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The server that the tests of this process use.
 //!
 //! `DATABASE_URL` names it: a server on which the tests may make databases. In the repository where these crates are developed,

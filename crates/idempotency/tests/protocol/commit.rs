@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The connection is lost at the worst moments: around COMMIT, or silently inside the transaction.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The cost of a replay: no lock, one round trip, and the cost does not grow with the table. `tests/wal` has the writes.
 
 use diesel::connection::SimpleConnection;

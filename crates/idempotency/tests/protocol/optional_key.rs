@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! An endpoint whose clients may leave out the key.
 
 use actix_web::App;

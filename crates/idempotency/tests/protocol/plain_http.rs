@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The crate without its framework: a request from `http` types, and an answer as one.
 
 use bytes::Bytes;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The module's own answers to errors before and around a body. A service without its own error documents can use them.
 
 use actix_web::ResponseError;

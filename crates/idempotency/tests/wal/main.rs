@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a replay makes PostgreSQL write: nothing. The WAL belongs to the whole server, so this test is a program of its own.
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
