@@ -1,7 +1,7 @@
 """Prints SQL: the database of a service that copied the modules of release 0.1.0, with what it has in its tables.
 
 A ticket that is sold under the key `old`, and fine 9, whose payment was interrupted: the record is provisional, and a holder that is
-gone has the lease for some seconds."""
+gone has the lease."""
 
 import hashlib
 import json
@@ -57,5 +57,5 @@ print(
 print(
     f"""INSERT INTO settlements (account_id, reference, scope, key, request_id, call, location, next_attempt_at)
     VALUES ('{TENANT}', '{reference}', '{scope}', '{key}', gen_random_uuid(), '{{"tenant":1,"fine":9,"cents":3000}}', '/fines/9',
-    now() + interval '15 seconds');"""
+    now() + interval '1 hour');"""
 )
