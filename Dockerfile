@@ -10,8 +10,8 @@ WORKDIR /app
 COPY Cargo.toml Cargo.lock ./
 COPY crates crates
 COPY tools tools
-RUN find crates tools -mindepth 2 -maxdepth 2 ! -name Cargo.toml -exec rm -r {} + && \
-    for member in . crates/* tools/*; do mkdir -p "$member/src" && touch "$member/src/lib.rs"; done && \
+RUN find crates tools -type f ! -name Cargo.toml -delete && find crates tools -type d -empty -delete && \
+    find . -name Cargo.toml -execdir sh -c 'mkdir -p src && touch src/lib.rs' ';' && \
     for program in . tools/verify; do echo 'fn main() {}' >"$program/src/main.rs"; done
 
 # BuildKit compares what a stage copies. This stage has only the manifests, so a change of a source does not end the cache.

@@ -206,6 +206,7 @@ impl From<idempotency::Error> for ApiError {
                 Self::unavailable("the database can't be reached right now", Cause::of_unreachable(&words))
             }
             E::KeyExpired { location } => Self::new(&problems::KEY_EXPIRED, detail).with("resource", location),
+            E::NoSuchResource => Self::new(&problems::NOT_FOUND, detail),
             E::Panicked | E::ReplyTooLarge(_) | E::ResourceNotNamed(_) | E::UnknownFingerprint(_) => {
                 Self::internal(detail)
             }

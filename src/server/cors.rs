@@ -1,7 +1,7 @@
 //! CORS: which origins may call the API, and which headers their scripts may read.
 
 use actix_cors::Cors;
-use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER};
+use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, LOCATION, RETRY_AFTER};
 
 use super::request_id::{TRACEPARENT, TRACESTATE, X_REQUEST_ID};
 use crate::http::RETRY_ADVICE;
@@ -20,15 +20,15 @@ pub(super) fn cors(origins: Vec<String>) -> Cors {
         .allowed_headers([
             AUTHORIZATION,
             CONTENT_TYPE,
-            IDEMPOTENCY_KEY,
+            HeaderName::from_static(IDEMPOTENCY_KEY),
             IF_MATCH,
             X_REQUEST_ID,
             TRACEPARENT,
             TRACESTATE,
         ])
         .expose_headers([
-            IDEMPOTENCY_REPLAYED,
-            IDEMPOTENCY_EXPIRES,
+            HeaderName::from_static(IDEMPOTENCY_REPLAYED),
+            HeaderName::from_static(IDEMPOTENCY_EXPIRES),
             RETRY_ADVICE,
             LOCATION,
             RETRY_AFTER,

@@ -244,7 +244,8 @@ async fn find_outcome(
             Call::Refund(RefundCall { refund_id: id, charge_id: id, order_id: id, refund: refund.clone() })
         }
     };
-    let sending = Sending { look_first, earlier_unanswered: false, only_look: false, send_until: None };
+    let sending =
+        Sending { look_first, earlier_unanswered: false, only_look: false, sent_twice: false, send_until: None };
     external_calls::find_outcome(&Payments(Arc::new(gateway.clone())), &sent(reference), &call, sending).await
 }
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The background: each second the resolver looks for external calls that are due, and resolves them. `run_once` does this once, for
 //! a command or a test.
 //!
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use diesel::pg::PgConnection;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::lease::{self, Taken};
@@ -18,6 +20,10 @@ use idempotency::{Database, Failure as _, Fault, fault};
 /// The pause between two looks. An external call waits for up to this long after it is due. An index answers the look, so the
 /// look is cheap.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the log says that the looks fail. In an outage every look fails, and a line for each would hide the others. One
+/// line in all would be lost: without a right on the table, the resolver would be silent for ever.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// The account for work of no account: the look.
 const NOBODY: Uuid = Uuid::nil();
@@ -44,18 +50,19 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     /// As [`Resolver::run_in_background`], for a process that leaves some external calls to other processes. `is_mine` says by its
     /// reference whether an external call is this process's.
     pub async fn run_in_background_for(self, is_mine: impl Fn(&str) -> bool + Send + Sync) {
-        let mut failing = false;
+        let mut told: Option<Instant> = None;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             // An external call that finds no free call stays due. The next look takes it.
             let end = self.begin_due(false, false, &is_mine).await;
-            // In an outage every look fails. Only the first failure is news: the pool logs how long the outage lasts.
-            if let Err(error) = &end
-                && !failing
-            {
-                log::warn!("can't look for what is to be resolved: {error}");
+            match end {
+                Ok(_) => told = None,
+                Err(error) if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) => {
+                    log::warn!("can't look for what is to be resolved: {error}");
+                    told = Some(Instant::now());
+                }
+                Err(_) => {}
             }
-            failing = end.is_err();
         }
     }
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Why one sending or one look brought no outcome.
 
 use std::time::Duration;

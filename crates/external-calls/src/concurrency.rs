@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! How many calls the resolver makes at once, and for whom.
 //!
 //! Guarantees: external calls that keep failing use at most half of the calls, so that a first retry finds a free call while other

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Hints: somebody says that an outcome may be there, for example the webhook of the system outside.
 //!
 //! Guarantees: a hint only makes the resolver look. A hint never ends a lease: while a holder works, the hint is noted, and the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The statements on the one table: an external call begins, is leased, given back, parked, closed.
 //!
 //! Guarantees: one holder at a time, by the database's clock. Each lease raises `attempts`. So the previous holder can record
@@ -209,12 +210,8 @@ pub(super) fn take(
             external_calls::hinted.eq(false),
         ));
         let attempt: i32 = Prepared(lease.returning(external_calls::attempts)).get_result(conn)?;
-        let sending = Sending {
-            look_first,
-            earlier_unanswered: earlier_unanswered.unwrap_or(false),
-            only_look,
-            send_until: None,
-        };
+        let (earlier_unanswered, sent_twice) = (earlier_unanswered.unwrap_or(false), row.attempts - row.looks >= 2);
+        let sending = Sending { look_first, earlier_unanswered, only_look, sent_twice, send_until: None };
         Ok(Taken::Lease(Box::new(row.lease(account_id, attempt, sending, taken_at))))
     })
 }

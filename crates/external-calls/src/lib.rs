@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A call to a system outside, made safe: the outcome of each call is found and recorded once, also if a process crashes, a
 //! call hangs, or an answer is lost.
 //!
@@ -64,7 +65,7 @@ mod schema;
 use std::future::Future;
 use std::time::Duration;
 
-use actix_web::web::Bytes;
+use bytes::Bytes;
 use diesel::pg::PgConnection;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use serde::Serialize;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The outcome of a call: when to send, when to send again, when to look, and what counts as an outcome.
 //!
 //! Guarantees: [`find_outcome`] returns an outcome only if the system outside has said so. Everything else is [`StillUnknown`], and the
@@ -16,6 +17,7 @@ use crate::{CallError, ExternalSystem};
 
 /// What is known before a sending.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each one is a fact, and any of them may come with any other")]
 pub struct Sending {
     /// The system outside may have forgotten the key, so the key no longer prevents a second effect. The call is sent only if
     /// the system outside doesn't have it, and only if no earlier sending may still arrive.
@@ -26,6 +28,9 @@ pub struct Sending {
     /// The call is looked up and not sent: an earlier answer named an object that has no outcome yet, or the system outside has
     /// stored an error under the key.
     pub only_look: bool,
+    /// The call was sent by at least two leases before. If it is put off again ([`CallError::Later`]), it is looked up: some
+    /// systems answer a call that they have carried out already with the 409 of a call in flight, for as long as the key lives.
+    pub sent_twice: bool,
     /// No sending begins after this time, when the lease is over: a holder that was suspended would send later than the call's
     /// row says, and a refusal could count too early. None: there is no lease.
     pub send_until: Option<Instant>,
@@ -129,6 +134,12 @@ async fn look_and_send<O: ExternalSystem>(
     // The look must find what this sending did.
     let sent = &Sent { until: Utc::now() + O::LIMITS.refusal_counts_after, ..sent.clone() };
     match error {
+        CallError::Later { .. } if sending.sent_twice => match system.look_up(sent, call).await {
+            Ok(Some(outcome)) => Ok(outcome),
+            Err(pending @ CallError::Pending { .. }) => Err(unknown(pending)),
+            // The books say no more than the answer, which may carry a Retry-After.
+            Ok(None) | Err(_) => Err(unknown(error)),
+        },
         // The system outside is silent, or asks to wait, or has said enough. A look would be one more question now.
         CallError::NoAnswer { .. }
         | CallError::Later { .. }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! How far external calls are, read without a lock: good for an answer, not for a decision to write.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Resolving under a lease: the outcome is found and recorded, or the lease is given back.
 //!
 //! Guarantees: only the holder of the lease records the outcome. The outcome's business writes and the final reply commit

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The foreground: a request begins an external call in its first transaction, resolves it, and answers.
 //!
 //! A reader follows [`Resolver::run`] here, then `resolve` and `apply` in `resolve.rs`. `background.rs` resolves what is left.
@@ -6,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use actix_web::web::Bytes;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use tokio::runtime::Handle;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the protocol needs of a connection: its limits, statements that are planned once, and what its errors mean.
 //!
 //! Diesel has types for only some SQLSTATEs. This code recognises the others by their message. So the server's messages must be

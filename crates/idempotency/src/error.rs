@@ -1,7 +1,9 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What goes wrong before and around a body.
 
 use std::time::Duration;
 
+use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -12,7 +14,7 @@ pub const MAX_REQUEST_BODY: usize = 64 * 1024;
 
 /// How long a body may take to arrive. The largest body takes a second on a slow phone. A client that needs ten seconds only
 /// holds a connection.
-pub(crate) const BODY_WITHIN: Duration = Duration::from_secs(10);
+pub const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// One thing that is wrong with a request body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -71,6 +73,9 @@ pub enum Error {
     /// 500: see [`MAX_BODY`](crate::MAX_BODY); the transaction was rolled back.
     #[error(transparent)]
     ReplyTooLarge(#[from] ReplyTooLarge),
+    /// 404: an id of the path is too long for the table's `scope`, or contains NUL, which no PostgreSQL text does.
+    #[error("there is no such resource")]
+    NoSuchResource,
     /// 500, a defect of the endpoint: the handler did not name each id of the policy's route by [`Keyed::on`](crate::Keyed::on).
     #[error("the handler of {0} must name each id of its path")]
     ResourceNotNamed(&'static str),
@@ -85,6 +90,7 @@ impl Error {
     pub fn status(&self) -> u16 {
         match self {
             Self::KeyMissing | Self::KeyInvalid(_) | Self::MalformedJson(_) => 400,
+            Self::NoSuchResource => 404,
             Self::RequestTimeout => 408,
             Self::InFlight | Self::KeyExpired { .. } => 409,
             Self::PayloadTooLarge => 413,
@@ -101,9 +107,12 @@ impl Error {
         self.status() >= 500 || matches!(self, Self::InFlight | Self::RequestTimeout)
     }
 
-    /// An RFC 9457 problem document, for a service without error documents.
-    pub(crate) fn problem(&self, title: Option<&str>) -> Value {
+    /// An RFC 9457 problem document: type, title, status, detail, and where they say something `errors` and `resource`. A service
+    /// with its own documents may take them from here.
+    #[must_use]
+    pub fn problem(&self) -> Value {
         let status = self.status();
+        let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
         let detail = if status >= 500 { "the request could not be served".to_owned() } else { self.to_string() };
         let mut problem = json!({"type": "about:blank", "title": title, "status": status, "detail": detail});
         match self {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A request's content in 32 bytes: a retry has the same fingerprint, and another request has another fingerprint.
 //!
 //! The fingerprint covers the JSON as it was received, in the canonical form of RFC 8785: white space, the order of members and

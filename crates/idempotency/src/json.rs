@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! JSON, read strictly: what one parser reads in one way and another parser in another way is refused.
 
 use std::fmt;

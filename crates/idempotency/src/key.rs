@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The `Idempotency-Key` header, and the address of its record.
 //!
 //! The header follows draft-ietf-httpapi-idempotency-key-header: an RFC 9651 String in quotes, whose parameters are ignored.
@@ -33,6 +34,11 @@ impl Key {
             1..=MAX_KEY_LENGTH => Ok(Self(key)),
             _ => Err(Error::KeyInvalid("the key is longer than 255 characters")),
         }
+    }
+
+    /// A key that no client has used.
+    pub(crate) fn random() -> Self {
+        Self(Uuid::new_v4().to_string())
     }
 
     /// The key without quotes and escapes.
@@ -76,7 +82,7 @@ impl Address {
     /// The address of a request's record under a policy. `ids` are the path's ids, as the handler parsed them.
     ///
     /// # Errors
-    /// [`Error::ResourceNotNamed`].
+    /// [`Error::ResourceNotNamed`], [`Error::NoSuchResource`].
     pub fn new(account_id: Uuid, policy: &Policy, ids: &[String], key: &Key) -> Result<Self, Error> {
         let scope = match policy.scope {
             Scope::Account => "account".to_owned(),

@@ -1,5 +1,6 @@
-//! Idempotency keys for actix-web, Diesel and PostgreSQL: the record of a request and its business writes commit in one
-//! transaction.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Idempotency keys for Diesel and PostgreSQL, with actix-web or another web framework: the record of a request and its
+//! business writes commit in one transaction.
 //!
 //! # What it guarantees
 //! - A request with a key takes effect at most once, however often, however concurrently, and to however many processes the
@@ -42,12 +43,15 @@
 //! # Where to read
 //! `transaction.rs` has the four steps on one screen, and `store.rs` has their statements. `run_again.rs` runs the transaction
 //! until there is an answer. `single_flight.rs` wraps that, so that the duplicates within one process wait in memory for the
-//! first of them. `run.rs` puts the three together, and `actix.rs` is the only file that knows the web framework.
+//! first of them. `run.rs` puts the three together. `http.rs` reads a request and renders an answer, and `actix.rs`, behind the
+//! default feature `actix`, is the only file that knows actix-web.
 
+#[cfg(feature = "actix")]
 mod actix;
 mod connection;
 mod error;
 mod fingerprint;
+mod http;
 mod json;
 mod key;
 mod observer;
@@ -65,17 +69,19 @@ mod transaction;
 
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
+pub use self::http::{IDEMPOTENCY_EXPIRES, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
+#[cfg(feature = "actix")]
+pub use actix::{Credential, Instance, read_body};
 pub use connection::{CONNECTION_LIMITS, Fault, Prepared, fault, seeing_errors, watched};
-pub use actix::{Credential, IDEMPOTENCY_EXPIRES, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, Instance, read_body};
-pub use error::{Error, FieldError, MAX_REQUEST_BODY};
+pub use error::{BODY_WITHIN, Error, FieldError, MAX_REQUEST_BODY};
 pub use fingerprint::Received;
 pub use json::{MAX_FAULTS, MAX_SAFE_INTEGER, escape_pointer, parse_body, read_json};
 pub use key::{Address, Key, MAX_KEY_LENGTH};
 pub use observer::{Observed, Observer, Step};
-pub use policy::{Failures, Policy, Scope, hours, interval, seconds};
+pub use policy::{Failures, MAX_SCOPE, Policy, Scope, hours, interval, seconds};
 pub use records::{Listed, OnRetry, SWEEP_BATCH, State, Swept, list, rewrite_replies, sweep, sweep_lag};
 pub use reply::{Answer, MAX_BODY, Origin, Reply, ReplyTooLarge};
-pub use request::Keyed;
+pub use request::{Keyed, OptionallyKeyed};
 pub use run::ANSWER_WITHIN;
 pub use single_flight::SingleFlight;
 pub use store::{FinalizeError, Record, finalize, find, lock};

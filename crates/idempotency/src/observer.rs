@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What happens inside, step by step: for a trace, a demonstration, or a test that ends the process at a step.
 
 use std::sync::Arc;

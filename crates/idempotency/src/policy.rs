@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a retry does: one constant for each endpoint.
 
 use std::fmt::Write as _;
@@ -7,6 +8,9 @@ use diesel::pg::data_types::PgInterval;
 use serde::{Serialize, Serializer};
 
 use crate::error::Error;
+
+/// The longest scope, in characters: the table's column holds no more. A path with ten UUIDs fits.
+pub const MAX_SCOPE: usize = 512;
 
 /// An endpoint's promise to clients that retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -85,18 +89,26 @@ impl Policy {
     /// In an id, all but letters, digits and `-._~` is percent-encoded, so that two lists of ids never make one path.
     ///
     /// # Errors
-    /// [`Error::ResourceNotNamed`]: the path has more places than ids, or fewer.
+    /// [`Error::ResourceNotNamed`]: the path has more places than ids, or fewer. [`Error::NoSuchResource`]: an id contains NUL, or
+    /// the method and the path together are over [`MAX_SCOPE`].
     pub fn path(&self, ids: &[String]) -> Result<String, Error> {
         let mut rest = self.route.split_once(' ').map_or("", |(_, path)| path);
         let mut path = String::with_capacity(rest.len() + 36 * ids.len());
         let mut ids = ids.iter();
         while let Some((before, after)) = rest.split_once('{') {
             path.push_str(before);
-            push_encoded(&mut path, ids.next().ok_or(Error::ResourceNotNamed(self.route))?);
+            let id = ids.next().ok_or(Error::ResourceNotNamed(self.route))?;
+            if id.contains('\0') {
+                return Err(Error::NoSuchResource);
+            }
+            push_encoded(&mut path, id);
             rest = after.split_once('}').map_or("", |(_, behind)| behind);
         }
         path.push_str(rest);
-        if ids.next().is_none() { Ok(path) } else { Err(Error::ResourceNotNamed(self.route)) }
+        if ids.next().is_some() {
+            return Err(Error::ResourceNotNamed(self.route));
+        }
+        if self.method().len() + 1 + path.len() > MAX_SCOPE { Err(Error::NoSuchResource) } else { Ok(path) }
     }
 
     /// How long a reply of this status is replayed, from when it became final.
@@ -160,6 +172,22 @@ mod tests {
         assert_eq!(path("a/b", "%2F ü"), "/shelves/a%2Fb/toys/%252F%20%C3%BC");
         let id = "0199a3c4-5b6d-7e8f-9a0b-1c2d3e4f5a6b";
         assert_eq!(path(id, "17"), format!("/shelves/{id}/toys/17"));
+    }
+
+    #[test]
+    fn an_id_that_no_row_can_have_is_no_resource() {
+        let policy = Policy {
+            route: "POST /toys/{id}/paint",
+            scope: Scope::Resource,
+            failures: Failures::SuccessOnly,
+            success_ttl: hours(1),
+            wait: seconds(1),
+        };
+        let fits = "x".repeat(MAX_SCOPE - "POST /toys//paint".len());
+        assert!(policy.path(std::slice::from_ref(&fits)).is_ok());
+        for id in [fits + "x", "é".repeat(90), "a\0b".to_owned()] {
+            assert!(matches!(policy.path(std::slice::from_ref(&id)), Err(Error::NoSuchResource)), "{id:?}");
+        }
     }
 
     /// PostgreSQL's times begin in 4713 BC and end in 294276.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Many records at once: a list of an account's records for support, and the sweep of expired records.
 //!
 //! A sweep works in bounded batches, and many replicas may sweep at once. A sweep never deletes a provisional record, since a
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 use crate::key::Address;
 use crate::schema::idempotency_keys;
+use crate::store::TABLE;
 
 /// A record for support, without its reply and its fingerprint: whoever asks for records may not be allowed to see replies.
 #[derive(Clone, Debug, Queryable, Serialize)]
@@ -220,14 +222,14 @@ pub struct Swept {
 /// Deletes the expired records in these places (`ctid`, where a row lies). To find the rows by key again would be two thirds of
 /// the work. Another record may lie in a place by now, so the statement checks the expiry again under the lock.
 fn delete_expired(conn: &mut PgConnection, account_id: Uuid, places: &[String]) -> QueryResult<usize> {
-    diesel::sql_query(
+    diesel::sql_query(format!(
         "WITH expired AS MATERIALIZED (\
-           SELECT ctid AS place FROM idempotency_keys \
+           SELECT ctid AS place FROM {TABLE} \
            WHERE account_id = $1 AND ctid = ANY ($2::text[]::tid[]) AND expires_at <= now() \
            FOR UPDATE SKIP LOCKED) \
-         DELETE FROM idempotency_keys record USING expired \
+         DELETE FROM {TABLE} record USING expired \
          WHERE record.account_id = $1 AND record.ctid = expired.place AND record.expires_at <= now()",
-    )
+    ))
     .bind::<SqlUuid, _>(account_id)
     .bind::<Array<Text>, _>(places)
     .execute(conn)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A reply as it is stored, and the answer to one request.
 
 use bytes::Bytes;
@@ -74,7 +75,7 @@ pub enum Origin {
     Replayed,
 }
 
-/// The answer to a request: plain data, which `actix.rs` turns into a response.
+/// The answer to a request: plain data, which [`Answer::into_http`] turns into a response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The stored reply.

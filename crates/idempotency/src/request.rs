@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A request with a key: the key, the typed body, and the JSON that the fingerprint covers.
 
 use std::fmt::Display;
@@ -28,7 +29,7 @@ pub struct Keyed<T> {
 }
 
 impl<T> Keyed<T> {
-    /// A request from its parts, for a service that reads requests without the extractor.
+    /// A request from its parts, for a service that takes the key from elsewhere than the header.
     ///
     /// # Errors
     /// [`Error::MalformedJson`], [`Error::InvalidBody`].
@@ -43,7 +44,8 @@ impl<T> Keyed<T> {
     /// Names one id of the path, as the handler parsed it. Call it once for each `{..}` of the policy's route, in order. So two
     /// spellings of one id (`/permits/1` and `/permits/01`) are one resource, and a key has one effect there.
     ///
-    /// The table's `scope` holds 512 characters: the method, the path and the ids. Limit your ids if they are longer texts.
+    /// An id that the table's `scope` can't hold, with method and path, is answered with 404: see
+    /// [`Policy::path`].
     #[must_use]
     pub fn on(mut self, id: impl Display) -> Self {
         self.ids.push(id.to_string());
@@ -53,7 +55,7 @@ impl<T> Keyed<T> {
     /// The address of this request's record under a policy.
     ///
     /// # Errors
-    /// [`Error::ResourceNotNamed`].
+    /// [`Error::ResourceNotNamed`], [`Error::NoSuchResource`].
     pub fn address(&self, account_id: Uuid, policy: &Policy) -> Result<Address, Error> {
         Address::new(account_id, policy, &self.ids, &self.key)
     }
@@ -61,5 +63,29 @@ impl<T> Keyed<T> {
     /// The content that the fingerprint covers, and the typed body.
     pub(crate) fn received(self, policy: &Policy) -> Result<(Received, T), Error> {
         Ok((Received::new(policy.method(), policy.path(&self.ids)?, self.canonical), self.body))
+    }
+}
+
+/// A request whose key the client may leave out: for an endpoint in use, until all its clients send keys. A malformed key is
+/// refused as ever.
+///
+/// Don't take `Option<Keyed<T>>` for it: that is `None` for each error, so that a request with a malformed key would run
+/// without protection, and its body is gone.
+#[derive(Clone, Debug)]
+pub enum OptionallyKeyed<T> {
+    /// The client sent a key.
+    Keyed(Keyed<T>),
+    /// The client sent no key. The request has a new key, which no other request has: it runs as any other, also again after
+    /// a deadlock or a lost connection, and makes a record. The client's next sending is another request.
+    Unkeyed(Keyed<T>),
+}
+
+impl<T> OptionallyKeyed<T> {
+    /// The request, with the client's key or a new one.
+    #[must_use]
+    pub fn into_keyed(self) -> Keyed<T> {
+        match self {
+            Self::Keyed(request) | Self::Unkeyed(request) => request,
+        }
     }
 }

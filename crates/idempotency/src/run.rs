@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`Policy::run`]: one transaction, run again where it must be, with single flight around it.
 
 use std::sync::Arc;

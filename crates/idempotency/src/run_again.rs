@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Running a transaction until there is an answer: again after a deadlock or a lost connection, and again after a pause while
 //! another process has the key.
 

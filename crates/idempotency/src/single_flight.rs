@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Single flight: of the requests with one key in this process, one goes to the database, the leader. The others, the followers,
 //! wait in memory for what the leader finds.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The statements on one record: claim, record, find, lock, finalize. Each runs inside the caller's transaction, or is a
 //! transaction of its own.
 
@@ -20,6 +21,10 @@ use crate::policy::interval;
 use crate::records::remove_expired;
 use crate::reply::{MAX_BODY, Reply, ReplyTooLarge};
 use crate::schema::idempotency_keys;
+
+/// The table's name, for the statements that Diesel does not build. A copy under another name changes this, `schema.rs` and the
+/// migrations.
+pub(crate) const TABLE: &str = "idempotency_keys";
 
 /// A record as the table has it. Every record has a reply: none commits without one.
 #[derive(Clone, Debug, Queryable)]
@@ -156,7 +161,9 @@ impl QueryFragment<Pg> for ClaimStatement<'_> {
              FROM (SELECT pg_try_advisory_xact_lock(",
         );
         out.push_bind_param::<BigInt, _>(lock)?;
-        out.push_sql(") AS got) claim LEFT JOIN idempotency_keys record ON record.account_id = ");
+        out.push_sql(") AS got) claim LEFT JOIN ");
+        out.push_sql(TABLE);
+        out.push_sql(" record ON record.account_id = ");
         out.push_bind_param::<SqlUuid, _>(&address.account_id)?;
         out.push_sql(" AND record.scope = ");
         out.push_bind_param::<Text, _>(&address.scope)?;
@@ -207,7 +214,7 @@ pub(crate) fn record(conn: &mut PgConnection, claim: &Claim, reply: Reply, ttl: 
 fn run_again_if_taken(refusal: DieselError) -> DieselError {
     match refusal {
         DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, what)
-            if what.table_name() == Some("idempotency_keys") || what.message().contains("\"idempotency_keys_pkey") =>
+            if what.table_name() == Some(TABLE) || what.message().contains(&format!("\"{TABLE}_pkey")) =>
         {
             let why = format!("another transaction recorded the key first: {}", what.message());
             DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, Box::new(why))

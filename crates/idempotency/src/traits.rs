@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a service supplies: its pool, its error type, and how its bodies are read.
 
 use std::fmt::{Debug, Display};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The protocol: claim, replay, body, record, COMMIT. `run_again.rs` decides how often the transaction runs.
 
 use diesel::connection::Connection;
@@ -37,7 +38,7 @@ pub(crate) enum Outcome {
 
 impl<E: Failure> Transaction<E> {
     /// # Errors
-    /// [`Error::ResourceNotNamed`].
+    /// [`Error::ResourceNotNamed`], [`Error::NoSuchResource`].
     pub fn new<T, F>(
         policy: &Policy,
         account_id: Uuid,

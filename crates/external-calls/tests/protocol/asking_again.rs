@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A provider that asks for time gets no call until its Retry-After is over, and a client that asks again gets the 202 again.
 
 use serde_json::json;
@@ -91,4 +92,20 @@ async fn a_retry_after_shorter_than_the_pause_does_not_shorten_it() {
 
     let pause = "attempts = 4 AND next_attempt_at > now() + interval '14 seconds'";
     assert_eq!(office.count(&format!("external_calls WHERE {pause}")), 1);
+}
+
+/// Without the look, the call would be sent until its key is forgotten, and a customer would wait for a day.
+#[tokio::test]
+async fn a_call_that_is_put_off_a_third_time_is_looked_up() {
+    let office = Office::open();
+    let fine = office.unknown_payment("k", Does::PayAndAnswer(409)).await;
+    office.provider.script("k", [Does::Answer(409), Does::Answer(409)]);
+    office.let_leases_end();
+    assert_eq!((office.run_once().await.resolved, office.provider.looks()), (0, 0));
+    office.let_leases_end();
+
+    assert_eq!((office.run_once().await.resolved, office.provider.looks()), (1, 1));
+
+    assert_eq!(office.provider.sendings().len(), 3);
+    office.assert_paid_once("k", fine).await;
 }

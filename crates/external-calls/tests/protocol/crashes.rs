@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A task dies at each step, like its process. A pass finishes the work, and the money moves once.
 
 use crate::hook::At;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Leases: an external call has one holder at a time, and a holder that slept past its lease writes nothing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};

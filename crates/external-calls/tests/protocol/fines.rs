@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A toy service that uses both crates: fines, and a call to a provider for the payment of a fine.
 
 use std::sync::Arc;

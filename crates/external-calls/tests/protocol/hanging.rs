@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Calls that hang do not hold up other external calls.
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Retries after the key's record is gone: a key that once made a payment never makes another payment.
 
 use serde_json::json;

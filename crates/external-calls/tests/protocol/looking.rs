@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Answers that are no outcome: an object that is still pending, a stored error, a reference that was used for another call. And
 //! hints, which only make the resolver look.
 

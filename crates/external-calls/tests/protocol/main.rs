@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tests with a toy service in which drivers pay parking fines through a provider.
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
@@ -6,10 +7,10 @@ mod lifted;
 use diesel_migrations::MigrationHarness as _;
 
 mod support {
-    pub use test_database::*;
+    pub use idempotency_testing::*;
 
     pub fn fresh_database() -> String {
-        test_database::fresh_database(crate::prepare_template)
+        idempotency_testing::fresh_database(crate::prepare_template)
     }
 }
 
@@ -20,6 +21,7 @@ mod fines;
 mod hanging;
 mod hook;
 mod late;
+mod log_lines;
 mod looking;
 mod money;
 mod office;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The rules for outcomes decide about money: when a refusal means that no money moved, and when the resolver must look at the
 //! provider's books before it sends a call again.
 

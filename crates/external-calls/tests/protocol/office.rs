@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! How a test uses the toy service: starts processes, makes and pays fines, and reads the tables.
 
 use actix_web::http::header::ContentType;

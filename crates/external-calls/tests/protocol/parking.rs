@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! An external call whose outcome stays unknown is parked. A person sees the parked external call and resumes it.
 
 use std::sync::atomic::Ordering;

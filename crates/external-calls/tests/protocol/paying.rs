@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Payments that go well, and payments whose answer or COMMIT is lost.
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use crate::hook::At;
 use crate::office::{Office, json_of};
 use crate::provider::Does;
 use external_calls::{Counts, Step};
-use test_database::Proxy;
+use idempotency_testing::Proxy;
 
 #[tokio::test]
 async fn a_payment_is_made_once_and_replayed() {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A payment provider: an HTTP server with its own books. The test's script says what the provider does with each call.
 
 use std::collections::{HashMap, VecDeque};
@@ -18,6 +19,8 @@ use crate::support::eventually;
 pub enum Does {
     /// Carries out the payment, if its key has no payment yet, and answers.
     Pay,
+    /// Carries out the payment, and answers with another status.
+    PayAndAnswer(u16),
     /// Carries out the payment, and never answers.
     PayAndLose,
     /// Waits until the test releases the call, then pays, also if the caller has hung up.
@@ -138,6 +141,10 @@ async fn pay(provider: Data<Provider>, request: HttpRequest, body: Json<Value>) 
         Does::Pay => {
             provider.carry_out(&reference);
             201
+        }
+        Does::PayAndAnswer(status) => {
+            provider.carry_out(&reference);
+            status
         }
         Does::PayAndLose => {
             provider.carry_out(&reference);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The rules of `find_outcome`. A scripted outside gives the answers.
 
 use std::collections::VecDeque;
@@ -21,14 +22,16 @@ const LATER: CallError = CallError::Later { status: 409, retry_after: None };
 const REFUSED: CallError = CallError::Refused { status: 422, code: None };
 
 /// The call is sent for the first time.
-const FIRST: Sending = Sending { look_first: false, earlier_unanswered: false, only_look: false, send_until: None };
+const FIRST: Sending =
+    Sending { look_first: false, earlier_unanswered: false, only_look: false, sent_twice: false, send_until: None };
 const AFTER_SILENCE: Sending =
-    Sending { look_first: false, earlier_unanswered: true, only_look: false, send_until: None };
+    Sending { look_first: false, earlier_unanswered: true, only_look: false, sent_twice: false, send_until: None };
 const KEY_FORGOTTEN: Sending =
-    Sending { look_first: true, earlier_unanswered: false, only_look: false, send_until: None };
+    Sending { look_first: true, earlier_unanswered: false, only_look: false, sent_twice: false, send_until: None };
 const KEY_FORGOTTEN_AFTER_SILENCE: Sending =
-    Sending { look_first: true, earlier_unanswered: true, only_look: false, send_until: None };
-const ONLY_LOOK: Sending = Sending { look_first: false, earlier_unanswered: false, only_look: true, send_until: None };
+    Sending { look_first: true, earlier_unanswered: true, only_look: false, sent_twice: false, send_until: None };
+const ONLY_LOOK: Sending =
+    Sending { look_first: false, earlier_unanswered: false, only_look: true, sent_twice: false, send_until: None };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
@@ -143,6 +146,20 @@ async fn no_answer_and_later_are_unknown_without_a_repeat_or_a_look() {
     for error in [no_answer(), LATER, ASKS_TO_WAIT] {
         assert_eq!(learn_from(FIRST, [Err(error.clone())], []).await, unanswered(error));
     }
+}
+
+#[tokio::test]
+async fn later_is_looked_up_when_two_leases_have_sent_the_call_before() {
+    let third = Sending { sent_twice: true, ..FIRST };
+    let waits = || CallError::Later { status: 429, retry_after: Some(Duration::from_secs(30)) };
+    assert_eq!(learn_from(third, [Err(LATER)], [Ok(Some(Done))]).await, Ok(Done));
+    assert_eq!(learn_from(third, [Err(LATER)], [Ok(None)]).await, unanswered(LATER), "empty books are no outcome");
+    assert_eq!(learn_from(third, [Err(waits())], [Err(no_answer())]).await, unanswered(waits()));
+    let pending = || CallError::Pending { id: "re_1".to_owned() };
+    let seen = learn_from(third, [Err(LATER)], [Err(pending())]).await;
+    assert_eq!(seen, only_looked_up(pending(), true, Some("re_1")));
+    // Silence is no answer that says "later".
+    assert_eq!(learn_from(third, [Err(no_answer())], []).await, unanswered(no_answer()));
 }
 
 /// The checker of tools/model found that a holder which slept in the look or in the pause sent late.

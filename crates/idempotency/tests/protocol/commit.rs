@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The connection is lost at the worst moments: around COMMIT, or silently inside the transaction.
 
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use diesel::prelude::*;
 use crate::support::{count, eventually, execute};
 use crate::toy::{MAKE, MAKE_OR_REMEMBER, Runs, ToyError, Workshop, insert, make};
 use idempotency::{Policy, seconds};
-use test_database::Proxy;
+use idempotency_testing::Proxy;
 
 /// A trigger that kills the backend of the first transaction with a toy, during its COMMIT and before the commit takes effect.
 /// A rollback does not reset the sequence, so the second transaction commits.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Duplicates at the same time have one effect and one reply, and do no harm to other keys.
 
 use std::time::Duration;

@@ -1,14 +1,14 @@
-//! The cost of a replay: PostgreSQL writes nothing, and the cost does not grow with the table.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The cost of a replay: no lock, one round trip, and the cost does not grow with the table. `tests/wal` has the writes.
 
-use dev_postgres::Options;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
-use crate::support::{connect, execute, fresh_database, number};
+use crate::support::{connect, fresh_database};
 use crate::toy::{MAKE, ToyError, Workshop, make};
 use idempotency::{Error, Policy, Reply, seconds};
-use test_database::Proxy;
+use idempotency_testing::Proxy;
 
 #[tokio::test]
 async fn a_replay_takes_no_lock_on_the_record() {
@@ -66,33 +66,6 @@ async fn a_duplicate_of_another_processs_request_looks_a_few_times_a_second() {
     // A look is BEGIN and the claim. The pauses are 20 ms, 40 ms .. 500 ms.
     let looks = proxy.round_trips().matches("TT").count();
     assert!((3..15).contains(&looks), "{looks} looks in a second");
-}
-
-#[tokio::test]
-async fn a_replay_writes_no_wal() {
-    // The test has its own cluster, because the WAL belongs to the whole cluster.
-    let cluster = dev_postgres::start(&Options::throw_away()).unwrap();
-    let url = cluster.url("postgres");
-    execute(&url, "ALTER SYSTEM SET autovacuum = off");
-    execute(&url, "SELECT pg_reload_conf()");
-    crate::prepare_template(&url);
-    let workshop = Workshop::open_on(url, 1);
-    let wal = || number(&workshop.url, "(pg_current_wal_insert_lsn() - '0/0')::bigint AS n");
-    let before_first = wal();
-    workshop.make("key").await;
-    assert!(wal() > before_first, "a first request writes");
-
-    let mut written = Vec::new();
-    for _ in 0..5 {
-        let before = wal();
-        for _ in 0..10 {
-            assert!(workshop.make("key").await.is_replay());
-        }
-        written.push(wal() - before);
-    }
-
-    // PostgreSQL itself writes a little WAL now and then, but not in each round.
-    assert_eq!(written.iter().min(), Some(&0), "{written:?}");
 }
 
 #[derive(QueryableByName)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Bodies that fail: which failures are stored, and what stays in the database.
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The module in a handler, as the module's documentation shows: the extractor, the policy, the answer.
 
 use actix_web::App;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The common parts of the toy services that lift a module: a pool of connections, and a response in memory.
 
 use actix_web::body::MessageBody;

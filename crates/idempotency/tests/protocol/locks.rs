@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Every change to an existing record goes through `guard`, a `SELECT .. FOR UPDATE` of the record.
 //!
 //! Two tests below say that they fail without `FOR UPDATE`. Somebody removed `.for_update()` from `guard` and saw them fail.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tests with a toy service that makes toys.
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
@@ -5,10 +6,10 @@ mod lifted;
 use diesel_migrations::MigrationHarness as _;
 
 mod support {
-    pub use test_database::*;
+    pub use idempotency_testing::*;
 
     pub fn fresh_database() -> String {
-        test_database::fresh_database(crate::prepare_template)
+        idempotency_testing::fresh_database(crate::prepare_template)
     }
 }
 
@@ -18,6 +19,8 @@ mod cost;
 mod failures;
 mod handler;
 mod locks;
+mod optional_key;
+mod plain_http;
 mod provisional;
 mod rendering;
 mod replay;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A 202 is provisional: `finalize` puts the final reply in its place. The last test shows what the table itself refuses.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The module's own answers to errors before and around a body. A service without its own error documents can use them.
 
 use actix_web::ResponseError;
@@ -18,6 +19,7 @@ fn every_error_is_a_problem_document_with_its_status() {
         (Error::KeyMissing, 400),
         (Error::KeyInvalid("the key is empty"), 400),
         (Error::MalformedJson("it ends too early".to_owned()), 400),
+        (Error::NoSuchResource, 404),
         (Error::RequestTimeout, 408),
         (Error::PayloadTooLarge, 413),
         (Error::UnsupportedMediaType("the body must be application/json"), 415),

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A retry gets the first reply, a key belongs to one request, and the scope is the space in which a key is unique.
 
 use std::time::Duration;

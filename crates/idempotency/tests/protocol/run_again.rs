@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! If PostgreSQL aborts a transaction in favour of another one, the transaction runs again. The tests make real deadlocks and
 //! real serialization failures.
 

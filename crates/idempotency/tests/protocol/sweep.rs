@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The sweeper deletes expired records and nothing else, also beside requests and other sweepers.
 
 use diesel::connection::{Connection, InstrumentationEvent, SimpleConnection};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A toy service that lifts the module: a pool, an error type, a body, a table.
 
 use std::sync::Arc;

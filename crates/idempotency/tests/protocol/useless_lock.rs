@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The advisory lock decides nothing. Here every claim gets the lock at once, as if each transaction took it on a node or
 //! under a number of its own: the primary key alone must keep a second effect out.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A proxy between the service and PostgreSQL. The proxy fails at chosen moments.
 
 use std::io::{Read, Write};
@@ -8,9 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
-use crate::CLUSTER;
+use crate::server::{Stream, server};
 
-/// Listens on a TCP port and forwards to the cluster's socket.
+/// Listens on a TCP port and forwards to the server.
 pub struct Proxy {
     port: u16,
     network: Arc<Network>,
@@ -44,21 +45,20 @@ struct Network {
 }
 
 impl Proxy {
-    /// Starts the proxy on a free port, in front of the cluster of this process.
+    /// Starts the proxy on a free port, in front of the server of this process.
     #[must_use]
     pub fn start() -> Self {
-        // The cluster may be started later.
-        Self::forwards_to(|| CLUSTER.get().unwrap().dir().join(".s.PGSQL.5432"))
+        Self::forwards_to(|| Some(server().dial()))
     }
 
     /// Starts the proxy on a free port, in front of a server's socket. While the server is down, the proxy closes each connection
     /// at once.
     #[must_use]
     pub fn to(socket: PathBuf) -> Self {
-        Self::forwards_to(move || socket.clone())
+        Self::forwards_to(move || UnixStream::connect(&socket).ok().map(Stream::Unix))
     }
 
-    fn forwards_to(socket: impl Fn() -> PathBuf + Send + 'static) -> Self {
+    fn forwards_to(dial: impl Fn() -> Option<Stream> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let network = Arc::new(Network {
@@ -72,7 +72,7 @@ impl Proxy {
         // This thread and the threads of the connections end with the process.
         thread::spawn(move || {
             for client in listener.incoming() {
-                if let Ok(server) = UnixStream::connect(socket()) {
+                if let Some(server) = dial() {
                     forward(client.unwrap(), server, &shared);
                 }
             }
@@ -84,7 +84,8 @@ impl Proxy {
     #[must_use]
     pub fn url(&self, direct: &str) -> String {
         let (_, database) = direct.rsplit_once('/').unwrap();
-        format!("postgresql://payments@127.0.0.1:{}/{database}?sslmode=disable&gssencmode=disable", self.port)
+        let (database, _) = database.split_once('?').unwrap_or((database, ""));
+        server().url_through(self.port, database)
     }
 
     /// How many connections there were so far.
@@ -198,7 +199,7 @@ impl Network {
     }
 }
 
-fn forward(client: TcpStream, server: UnixStream, network: &Arc<Network>) {
+fn forward(client: TcpStream, server: Stream, network: &Arc<Network>) {
     client.set_nodelay(true).unwrap();
     let (client_2, server_2) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     let (network, network_2) = (Arc::clone(network), Arc::clone(network));
@@ -227,11 +228,11 @@ fn pump(mut from: impl Read, mut to: impl Write, mut look: impl FnMut(&[u8]) -> 
     }
 }
 
-fn close(network: &Network, state: State, client: &TcpStream, server: &UnixStream) {
+fn close(network: &Network, state: State, client: &TcpStream, server: &Stream) {
     if state == State::Silent {
         network.wait_until_sound();
     }
     // Either side may be closed already.
     let _ = client.shutdown(Shutdown::Both);
-    let _ = server.shutdown(Shutdown::Both);
+    let _ = server.shutdown();
 }
