@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
+use idempotency::Database as _;
 use idempotent_payments::db::{Db, NOBODY};
 use idempotent_payments::http::ApiError;
 use serde_json::json;

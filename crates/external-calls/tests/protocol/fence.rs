@@ -17,7 +17,7 @@ use crate::provider::Does;
 use crate::support::{count, eventually, execute};
 use external_calls::{Resolver, Step};
 use idempotency::{Database, Error, SingleFlight};
-use test_database::Proxy;
+use idempotency_testing::Proxy;
 
 /// Starts a payment. Its holder waits at the provider until the test releases the call.
 async fn payment_under_way(does: Does) -> (Office, i64, tokio::task::JoinHandle<Response>) {

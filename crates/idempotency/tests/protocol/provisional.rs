@@ -9,7 +9,7 @@ use crate::locks::address;
 use crate::support::{connect, count, fresh_database};
 use crate::toy::{MAKE, Response, ToyError, Workshop, make, stock};
 use idempotency::{Error, FinalizeError, MAX_BODY, Policy, Reply, finalize, hours, seconds};
-use test_database::Proxy;
+use idempotency_testing::Proxy;
 
 const IMPATIENT: Policy = Policy { wait: Duration::from_millis(100), ..MAKE };
 
