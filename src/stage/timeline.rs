@@ -107,7 +107,7 @@ struct Edits {
     /// The rows that each open transaction has written.
     written: HashMap<usize, Vec<(String, String)>>,
     last_t: u64,
-    changed_at: u64,
+    changed_at: Option<u64>,
     truth: Option<Value>,
 }
 
@@ -128,13 +128,13 @@ impl Edits {
     fn takes<'a>(&mut self, event: &Value, mut later: impl Iterator<Item = &'a Value>) -> bool {
         let t = |event: &Value| event["t"].as_u64().unwrap_or_default();
         if changes(event) {
-            self.changed_at = t(event);
+            self.changed_at = Some(t(event));
         }
         if event["what"] != "truth" {
             return true;
         }
         let until = t(event) + TOLD_WITHIN;
-        if self.changed_at >= event["from"].as_u64().unwrap_or_default()
+        if self.changed_at >= Some(event["from"].as_u64().unwrap_or_default())
             || later.any(|event| changes(event) && t(event) <= until)
         {
             return false;
@@ -233,15 +233,15 @@ mod tests {
     async fn events_come_in_the_order_of_their_times() {
         let (timeline, events) = Timeline::begin();
         let (page, mut lines) = mpsc::channel(8);
-        timeline.pass_on(json!({"t": 2000, "what": "claimed", "replica": "b", "life": 1, "tx": 7}));
+        timeline.pass_on(json!({"t": 20_000, "what": "claimed", "replica": "b", "life": 1, "tx": 7}));
         timeline
-            .pass_on(json!({"t": 1000, "what": "truth", "charges": [{"id": "0199-abcdef", "status": "processing"}]}));
+            .pass_on(json!({"t": 10_000, "what": "truth", "charges": [{"id": "0199-abcdef", "status": "processing"}]}));
         let row = json!({"id": "charges:…abcdef", "before": null, "after": "succeeded"});
-        timeline.pass_on(json!({"t": 3000, "what": "statement", "replica": "b", "life": 2, "tx": 7, "row": row}));
-        timeline.pass_on(json!({"t": 3500, "what": "commit", "replica": "b", "life": 2, "tx": 7, "writes": 1}));
+        timeline.pass_on(json!({"t": 30_000, "what": "statement", "replica": "b", "life": 2, "tx": 7, "row": row}));
+        timeline.pass_on(json!({"t": 35_000, "what": "commit", "replica": "b", "life": 2, "tx": 7, "writes": 1}));
         let row = json!({"id": "charges:…abcdef", "before": null, "after": "refunded"});
-        timeline.pass_on(json!({"t": 3600, "what": "statement", "replica": "b", "life": 2, "tx": 8, "row": row}));
-        timeline.pass_on(json!({"t": 4000, "what": "end"}));
+        timeline.pass_on(json!({"t": 36_000, "what": "statement", "replica": "b", "life": 2, "tx": 8, "row": row}));
+        timeline.pass_on(json!({"t": 40_000, "what": "end"}));
         write(timeline.began, events, page).await;
         let mut told = Vec::new();
         while let Some(line) = lines.recv().await {
