@@ -41,7 +41,8 @@ function crosses(last, scale, view) {
   const api = view.lanes.a;
   // What is lost already is marked where it got lost.
   const lost = (of) => tries.find(({ dropped }) => dropped?.of === of);
-  const middle = (view.lanes.client + api) / 2;
+  // Nearer to the client, so that it stays 24 px away from the bolts.
+  const middle = view.lanes.client + (api - view.lanes.client) * 0.42;
   const first = tries.find(({ number, receivedAt }) => number === 1 && receivedAt !== null);
   if (lost("request")) found.push({ kind: "cross", name: "request", u: scale.place[lost("request").dropped.at] - 4, v: middle });
   else if (first) found.push({ kind: "cross", name: "request", u: between(scale, first.sentAt, first.receivedAt), v: middle });
