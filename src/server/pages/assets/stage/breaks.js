@@ -49,7 +49,9 @@ function crosses(last, scale, view) {
   const answered = tries.find(({ answeredAt, replica }) => answeredAt !== null && replica === "a");
   if (lost("reply")) found.push({ kind: "cross", name: "reply", u: scale.place[lost("reply").noAnswerAt ?? lost("reply").dropped.at] - 9, v: middle });
   else if (answered) found.push({ kind: "cross", name: "reply", u: scale.place[answered.answeredAt] - 8, v: middle });
-  const call = last.calls.find(({ gateway, kind }) => gateway && kind !== "look_up");
+  const cut = last.calls.find(({ dropped }) => dropped?.of === "call");
+  if (cut) found.push({ kind: "cross", name: "call", u: between(scale, cut.at, cut.dropped.at), v: (api + view.lanes.gateway) / 2 });
+  const call = cut ? null : last.calls.find(({ gateway, kind }) => gateway && kind !== "look_up");
   if (call) found.push({ kind: "cross", name: "call", u: between(scale, call.at, call.gateway.at), v: view.pg.from + (view.pg.to - view.pg.from) * 0.4 });
   const back = last.calls.find(({ gateway, replyAt }) => gateway && replyAt !== null);
   if (back) found.push({ kind: "cross", name: "answer", u: between(scale, back.gateway.at, back.replyAt), v: view.pg.from + (view.pg.to - view.pg.from) * 0.72 });
