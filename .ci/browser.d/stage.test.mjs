@@ -88,6 +88,14 @@ test("there is a coin for a capture, and none for a repeated call, a look or a d
   }
 });
 
+test("a call that ends without an answer keeps its coin", () => {
+  const gateway = { what: "gateway", call: 1, kind: "capture", amount: 4900, currency: "EUR", payment_intent: "pi_1" };
+  const events = run(...begin, { what: "call", call: 1 }, gateway, { what: "gateway", call: 1, kind: "lost" });
+  const state = stateAfter(events, 13);
+  assert.deepEqual([coinsOf(state).length, state.calls[0].lostAt], [1, 12]);
+  assert.match(sentence(events[12], state), /can't know that the money moved/);
+});
+
 test("a line of the books that the look has, too, counts once", () => {
   const gateway = { what: "gateway", call: 1, kind: "capture", amount: 4900, currency: "EUR", payment_intent: "pi_1" };
   const truth = { ...begin[2], books: [{ id: "pi_1", amount: 4900, currency: "EUR" }] };

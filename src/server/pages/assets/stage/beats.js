@@ -75,7 +75,7 @@ export const beatOf = (settings) => BEATS.find((beat) => !beat.recording && link
 export function curlOf(settings, base) {
   const perClick = settings.key === "click";
   const order = `order() {
-  curl -s "$api/v1/orders" -H "$auth" -H "$json" -H "Idempotency-Key: $(uuidgen)" \\
+  curl -s "$api/v1/orders" -H "$auth" -H "$json" -H "Idempotency-Key: $(new_key)" \\
     -d '{"customer":"ada","items":[{"sku":"pro-monthly","quantity":1}]}' | sed 's/.*"id":"\\([^"]*\\)".*/\\1/'
 }`;
   const pay = `pay() { # order, key
@@ -85,11 +85,12 @@ export function curlOf(settings, base) {
 }`;
   const clicks = settings.clicks > 1 ? settings.clicks : 2;
   const body = perClick
-    ? `for click in $(seq ${clicks}); do pay "$(order)" "$(uuidgen)"; done`
-    : `order=$(order) key=$(uuidgen)\nfor click in $(seq ${clicks}); do pay "$order" "$key"; done # one charge, the same bytes`;
+    ? `for click in $(seq ${clicks}); do pay "$(order)" "$(new_key)"; done`
+    : `order=$(order) key=$(new_key)\nfor click in $(seq ${clicks}); do pay "$order" "$key"; done # one charge, the same bytes`;
   return `#!/bin/sh
-# The purchase of this run with curl. Needs uuidgen.
+# The purchase of this run with curl.
 api=${base} auth='Authorization: Bearer sk_demo_acme' json='Content-Type: application/json'
+new_key() { od -An -N16 -tx1 /dev/urandom | tr -d ' \\n'; }
 ${order}
 ${pay}
 ${body}

@@ -41,14 +41,17 @@ function crosses(last, scale, view) {
   const api = view.lanes.a;
   // What is lost already is marked where it got lost.
   const lost = (of) => tries.find(({ dropped }) => dropped?.of === of);
-  const middle = (view.lanes.client + api) / 2;
+  // Nearer to the client, so that it stays 24 px away from the bolts.
+  const middle = view.lanes.client + (api - view.lanes.client) * 0.42;
   const first = tries.find(({ number, receivedAt }) => number === 1 && receivedAt !== null);
   if (lost("request")) found.push({ kind: "cross", name: "request", u: scale.place[lost("request").dropped.at] - 4, v: middle });
   else if (first) found.push({ kind: "cross", name: "request", u: between(scale, first.sentAt, first.receivedAt), v: middle });
   const answered = tries.find(({ answeredAt, replica }) => answeredAt !== null && replica === "a");
   if (lost("reply")) found.push({ kind: "cross", name: "reply", u: scale.place[lost("reply").noAnswerAt ?? lost("reply").dropped.at] - 9, v: middle });
   else if (answered) found.push({ kind: "cross", name: "reply", u: scale.place[answered.answeredAt] - 8, v: middle });
-  const call = last.calls.find(({ gateway, kind }) => gateway && kind !== "look_up");
+  const cut = last.calls.find(({ dropped }) => dropped?.of === "call");
+  if (cut) found.push({ kind: "cross", name: "call", u: between(scale, cut.at, cut.dropped.at), v: (api + view.lanes.gateway) / 2 });
+  const call = cut ? null : last.calls.find(({ gateway, kind }) => gateway && kind !== "look_up");
   if (call) found.push({ kind: "cross", name: "call", u: between(scale, call.at, call.gateway.at), v: view.pg.from + (view.pg.to - view.pg.from) * 0.4 });
   const back = last.calls.find(({ gateway, replyAt }) => gateway && replyAt !== null);
   if (back) found.push({ kind: "cross", name: "answer", u: between(scale, back.gateway.at, back.replyAt), v: view.pg.from + (view.pg.to - view.pg.from) * 0.72 });

@@ -127,7 +127,7 @@ const GATEWAY = {
   repeat: { kind: "again", mark: MARKS.tick, words: "same key: not again" },
   look: { kind: "looked", mark: MARKS.look, words: "looked up" },
   decline: { kind: "declined", mark: MARKS.minus, words: "declined" },
-  lost: { kind: "nothing", mark: MARKS.cross, words: "never arrived" },
+  lost: { kind: "nothing", mark: MARKS.cross, words: "no answer" },
 };
 
 function calls(view, state, last, at, progress) {
@@ -163,7 +163,7 @@ function calls(view, state, last, at, progress) {
       drawn.push(arrow(view, `${key}lost`, "lost", [here + 4, gateway - 14], [Math.max(lost, here + 12), api + 34], 1, false));
       const end = [Math.max(lost, here + 12), api + 26];
       drawn.push(disc(view, `${key}cross`, "cut", ...end, 9, MARKS.cross));
-      drawn.push(label(view, `${key}nobody`, "bad", ...end, view.down ? "finds nobody" : "the answer finds nobody", view.down ? { dx: 14, dy: 18, anchor: "start" } : { dx: 14, dy: 4, anchor: "start" }));
+      drawn.push(label(view, `${key}nobody`, "bad", ...end, call.caller === "died" ? (view.down ? "finds nobody" : "the answer finds nobody") : view.down ? "lost" : "the answer is lost", view.down ? { dx: 14, dy: 18, anchor: "start" } : { dx: 14, dy: 4, anchor: "start" }));
     } else if (whole?.replyAt !== null && whole?.replyAt !== undefined) {
       const back = progress(call.gateway.at, whole.replyAt);
       if (back > 0) drawn.push(arrow(view, `${key}back`, "own", [here + 4, gateway - 14], [at(whole.replyAt), api + 2], call.replyAt === null ? back : 1));

@@ -51,9 +51,11 @@ export class Show {
     if (this.steps.length === 0 && this.events.length > 0) this.steps = [this.events.length - 1];
     this.player.grow(this.events, this.steps, growing);
     this.#states = [];
-    this.layout();
     this.#list();
     this.#ticks();
+    // The marks of the step are new, too.
+    this.#step = -1;
+    this.layout();
   }
 
   layout() {

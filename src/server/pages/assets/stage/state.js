@@ -127,7 +127,7 @@ const HEARD = {
     const bar = state.replicas[replica]?.bars.at(-1);
     if (bar) Object.assign(bar, { to: at, point: point ?? null });
     for (const one of openOf(state, replica)) Object.assign(one, { state: "dissolved", to: at });
-    for (const call of state.calls) if (call.replica === replica && call.replyAt === null) call.lostAt ??= at;
+    for (const call of state.calls) if (call.replica === replica && call.replyAt === null) Object.assign(call, { lostAt: call.lostAt ?? at, caller: "died" });
     state.waiting = state.waiting.filter((one) => one.replica !== replica);
     for (const room of state.rooms) if (room.replica === replica) room.to ??= at;
     for (const tries of state.requests.values()) {
@@ -222,7 +222,9 @@ const HEARD = {
   gateway(state, event, at) {
     const call = state.calls.findLast((one) => one.call === event.call);
     const { kind, amount, currency, payment_intent: id } = event;
-    if (call) call.gateway = { kind, at, amount, currency, id };
+    // "lost": the call ended without an answer. What the books have of it stays.
+    if (kind === "lost" && call?.gateway) call.lostAt ??= at;
+    else if (call) call.gateway = { kind, at, amount, currency, id };
     if (kind === "capture" && !state.truth.books.some((line) => line.id === id)) {
       state.truth = { ...state.truth, books: [...state.truth.books, { id, amount, currency }] };
     }

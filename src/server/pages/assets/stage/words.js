@@ -103,7 +103,10 @@ const SAYS = {
     if (event.kind === "repeat") return "The gateway has seen this key. It repeats its first answer and takes no money.";
     if (event.kind === "decline") return "The gateway declines the card. No money moves.";
     if (event.kind === "look") return "The gateway says what its books have.";
-    if (event.kind === "lost") return "The gateway never gets the call.";
+    if (event.kind === "lost") {
+      const known = state.calls.findLast(({ call }) => call === event.call)?.gateway?.kind === "capture";
+      return known ? "The gateway's answer never comes. The server can't know that the money moved." : "No answer comes from the gateway. The server can't know whether money moved.";
+    }
     const coins = state.calls.filter(({ gateway }) => gateway?.kind === "capture").length;
     return coins > 1 ? `${taken} is taken again. The gateway's books now have ${coins} lines.` : `The gateway takes ${taken}. Its books have a new line.`;
   },
