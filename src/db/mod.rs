@@ -62,6 +62,10 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// The account of work that belongs to no account: the resolver's looks, sweeps, authentication. It takes turns as any account.
 pub const NOBODY: Uuid = Uuid::nil();
 
+/// The account of work that only takes notes, such as gauges. Authentication must not wait for it: if it were [`NOBODY`]'s, a look
+/// that a silent database holds would keep [`NOBODY`] from the last free connection of a small pool.
+pub const NOTES: Uuid = Uuid::from_u128(1);
+
 /// A handle to the database. Clones share the connections.
 #[derive(Clone)]
 pub struct Db(Arc<Shared>);
