@@ -38,7 +38,7 @@ def values(samples, begin, count, every):
 
 def write(world, folder, name, page, times, every):
     """`times`: the load began, the incident began, its page fired, the incident ended, and no page fires any more."""
-    begin, paged, end = times[0], times[2], times[4]
+    begin, end = times[0], times[4]
     count = math.floor((end - begin) / every) + 1
     lines = []
     for metric, query in SERIES.items():
@@ -56,13 +56,14 @@ def write(world, folder, name, page, times, every):
             text = ", ".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
             lines.append(f"      - {{series: '{metric}{{{text}}}', values: '{values(row['values'], begin, count, every)}'}}")
     at = lambda moment: f"{int(moment - begin) // every * every}s"
-    firing = f'count(ALERTS{{alertname="{page}", alertstate="firing"}}) > bool 0'
+    # The page ends with the incident, so its time is a step or two that differ from run to run.
+    fired = f'count(count_over_time(ALERTS{{alertname="{page}", alertstate="firing"}}[{at(end)}])) > bool 0'
     folder.mkdir(parents=True, exist_ok=True)
     slug = re.sub("[^a-z]+", "-", name.lower()).strip("-")
     (folder / f"{slug}.yml").write_text(
         f"# Recorded by deploy/incidents, every {every} s: {name}.\nrule_files: [../alerts.yml]\nevaluation_interval: {every}s\ntests:\n"
         f"  - interval: {every}s\n    input_series:\n" + "\n".join(lines) + "\n    promql_expr_test:\n"
-        f"      # Before it begins nothing pages; then its page fires; when it is over nothing pages.\n"
+        f"      # Before it begins nothing pages; then its page has fired, and when it is over nothing pages.\n"
         f"      - {{expr: 'count(ALERTS{{alertstate=\"firing\", severity=\"page\"}})', eval_time: {at(times[1])}, exp_samples: []}}\n"
-        f"      - {{expr: '{firing}', eval_time: {at(paged + every)}, exp_samples: [{{value: 1}}]}}\n"
+        f"      - {{expr: '{fired}', eval_time: {at(end)}, exp_samples: [{{value: 1}}]}}\n"
         f"      - {{expr: 'count(ALERTS{{alertstate=\"firing\", severity=\"page\"}})', eval_time: {at(end)}, exp_samples: []}}\n")
