@@ -80,7 +80,7 @@ impl Sender {
         let tcp = TcpStream::connect(format!("{host}:{port}")).await?;
         tcp.set_nodelay(true)?;
         if leave == Leave::Rst {
-            // On purpose: a socket with zero linger, so that closing it resets the connection.
+            // With zero linger, closing the socket resets the connection.
             tcp.set_zero_linger()?;
         }
         if url.scheme() == "http" {

@@ -72,6 +72,18 @@ async fn a_count_that_is_too_late_skips_what_needs_it_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_count_that_gets_stuck_skips_what_needs_it_with_the_reason() {
+    // The first request and the two groups make three things. The clients that leave make the fourth.
+    let more = ["--profile", "this", "--only", "replays,leaving"];
+    let seen = run(Manner { shows: Some(3), ..Manner::default() }, &more).await;
+    assert!(!seen.failed(), "{:#?}", with_status(&seen, Status::Fail));
+    let skipped = with_status(&seen, Status::Skip);
+    let checks: Vec<_> = skipped.iter().map(|(check, _)| *check).collect();
+    assert_eq!(checks, ["leave-fin-one-effect", "leave-rst-one-effect"]);
+    assert!(skipped.iter().all(|(_, why)| why.contains("did not show a new request's effect either")), "{skipped:?}");
+}
+
+#[tokio::test]
 async fn an_account_without_a_right_to_the_resource_is_skipped() {
     let toy = Toy::start(Defect::None);
     let mut line = words(["POST", &format!("{}/accounts/one/things", toy.base), "--only", "accounts"]);
@@ -90,6 +102,7 @@ async fn a_body_that_is_json_only_when_it_is_filled_is_json() {
     line.extend(words(["--body", r#"{"customer":"ada","cents":1{n}}"#, "--profile", "this"]));
     let seen = report(&line).await.unwrap();
     assert_eq!(finding(&seen, "same-json-other-order").status, Status::Pass, "{seen:?}");
+    assert_eq!(toy.content_types(), ["application/json"]);
 }
 
 #[tokio::test]
@@ -101,4 +114,22 @@ async fn the_summary_names_each_missing_option_with_its_checks() {
     let names = |option| seen.unchecked().into_iter().find(|(other, _)| *other == option).map(|(_, checks)| checks);
     assert_eq!(names("--other-path PATH"), Some(vec!["other-path"]));
     assert_eq!(names("--other-body BODY"), Some(vec!["other-body", "other-body-keeps-the-first"]));
+}
+
+#[tokio::test]
+async fn a_change_that_changes_nothing_is_no_check() {
+    let toy = Toy::start(Defect::ReplyRebuilt);
+    for (change, why) in [
+        ("POST /nowhere", "was answered 404"),
+        ("GET {location}", "the object at Location is the same as before"),
+        ("POST /things/{reply.number}/see", "the first reply has no number"),
+        ("POST http://127.0.0.1:1/things", "at another host than the endpoint"),
+    ] {
+        let mut line = words(["POST", &format!("{}/things", toy.base), "--only", "replay-after-change"]);
+        line.extend(words(["--body", r#"{"customer":"ada"}"#, "--change", change]));
+        let seen = report(&line).await.unwrap();
+        let finding = finding(&seen, "replay-after-change");
+        assert_eq!(finding.status, Status::Skip, "{change}: {finding:?}");
+        assert!(finding.seen.contains(why), "{change}: {finding:?}");
+    }
 }

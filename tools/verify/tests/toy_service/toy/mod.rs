@@ -1,7 +1,7 @@
 //! A small keyed service in memory. It passes all checks of `idempotency-verify`, or it has one defect.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub struct Manner {
     pub stores_failures: bool,
     /// The list shows a thing this long after it was made.
     pub lag: Duration,
+    /// The list shows only this number of things, as if it got stuck.
+    pub shows: Option<usize>,
     /// The first answer is a 202. The final reply takes its place.
     pub is_provisional: bool,
     /// Every success is a 202, which is final.
@@ -55,6 +57,8 @@ pub struct Manner {
 /// The books. Two replicas share them.
 #[derive(Default)]
 pub struct Books {
+    /// The Content-Types of the requests, each once.
+    content_types: Mutex<BTreeSet<String>>,
     things: Mutex<Vec<Thing>>,
     slots: Mutex<HashMap<(String, String), Slot>>,
 }
@@ -70,6 +74,7 @@ pub struct State {
 /// A running toy.
 pub struct Toy {
     pub base: String,
+    books: Arc<Books>,
     server: ServerHandle,
 }
 
@@ -81,7 +86,7 @@ impl Toy {
     pub fn replica(defect: Defect, manner: Manner, books: Arc<Books>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let state = Data::new(State { defect, manner, books, own: Books::default() });
+        let state = Data::new(State { defect, manner, books: Arc::clone(&books), own: Books::default() });
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
@@ -101,7 +106,12 @@ impl Toy {
                 server.await.unwrap();
             });
         });
-        Self { base, server: receiver.recv().unwrap() }
+        Self { base, books, server: receiver.recv().unwrap() }
+    }
+
+    /// The Content-Types of the requests so far.
+    pub fn content_types(&self) -> Vec<String> {
+        self.books.content_types.lock().unwrap().iter().cloned().collect()
     }
 }
 
@@ -135,6 +145,8 @@ async fn make_for(state: Data<State>, request: HttpRequest, body: Bytes) -> Http
 }
 
 async fn make(state: Data<State>, request: HttpRequest, body: Bytes) -> HttpResponse {
+    let content_type = request.headers().get("Content-Type").map_or("none", |value| value.to_str().unwrap());
+    state.books.content_types.lock().unwrap().insert(content_type.to_owned());
     let work = Work {
         account: account_of(&request),
         place: format!("{} {}", request.method(), request.path()),

@@ -41,7 +41,8 @@ pub async fn list(state: Data<State>, request: HttpRequest, query: Query<HashMap
             && query.get("customer").is_none_or(|wanted| *wanted == thing.customer)
             && thing.made.elapsed() >= state.manner.lag
     };
-    let data: Vec<_> = things.iter().filter(shown).map(Thing::json).collect();
+    let data: Vec<_> =
+        things.iter().take(state.manner.shows.unwrap_or(usize::MAX)).filter(shown).map(Thing::json).collect();
     HttpResponse::Ok().json(json!({"data": data, "has_more": false}))
 }
 
