@@ -7,9 +7,8 @@ use dev_postgres::Cluster;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::Fatal;
 use crate::dice::Dice;
