@@ -47,9 +47,6 @@ fn told(end: Result<Allowed, Refused>, lines: &[String]) -> Result<Allowed, Stri
     end.map_err(|refused| match refused {
         Refused::Step(number) => format!("the model does not allow {}", lines[number]),
         Refused::End => "the model can't be at rest after the last step".to_owned(),
-        Refused::TooManyStates(number) => {
-            format!("too many states before {}", lines.get(number).map_or("the end", String::as_str))
-        }
     })
 }
 

@@ -1,28 +1,51 @@
 //! Traces: every attempt of every test tells of its steps. `.ci/model` holds each trace against the model of the protocol, so that
 //! the model can't drift from the code.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use external_calls::{Attempt, Step};
 
-/// Whether the traces of an earlier run are deleted.
-static IS_FRESH: Mutex<bool> = Mutex::new(false);
+/// Whether the traces of an earlier run are deleted, and the providers of which no trace is kept.
+static KEPT: Mutex<(bool, BTreeSet<String>)> = Mutex::new((false, BTreeSet::new()));
+
+/// Keeps no trace of this test: it sets the numbers of leases by SQL, which no process does.
+pub fn forget(provider: &str) {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).1.insert(provider.to_owned());
+    let number = format!("{}-", number(provider));
+    for file in fs::read_dir(directory()).into_iter().flatten().flatten() {
+        if file.file_name().to_string_lossy().starts_with(&number) {
+            fs::remove_file(file.path()).unwrap();
+        }
+    }
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("call-traces")
+}
+
+/// A provider's number is in its URL.
+fn number(provider: &str) -> &str {
+    provider.rsplit('/').nth(1).unwrap_or_default()
+}
 
 /// Adds a step to the trace of a call: one file for each provider, that is each test, and each reference.
 pub fn tell(provider: &str, attempt: &Attempt<'_>, step: Step) {
     // A test whose task panics holds nothing half done.
-    let mut is_fresh = IS_FRESH.lock().unwrap_or_else(PoisonError::into_inner);
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("call-traces");
-    if !*is_fresh {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if kept.1.contains(provider) {
+        return;
+    }
+    let directory = directory();
+    if !kept.0 {
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
-        *is_fresh = true;
+        kept.0 = true;
     }
-    let number = provider.rsplit('/').nth(1).unwrap_or_default();
-    let path = directory.join(format!("{number}-{}.txt", &attempt.reference[..8]));
+    let path = directory.join(format!("{}-{}.txt", number(provider), &attempt.reference[..8]));
     let begins = !path.exists();
     let mut file = File::options().create(true).append(true).open(path).unwrap();
     if begins {

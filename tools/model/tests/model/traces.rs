@@ -3,8 +3,9 @@
 use idempotent_payments_model::trace_file::follow_text;
 
 fn allowed(text: &str) {
-    if let Err(why) = follow_text(text) {
-        panic!("{why}, in\n{text}");
+    match follow_text(text) {
+        Ok(allowed) => assert!(allowed.is_whole, "{text}"),
+        Err(why) => panic!("{why}, in\n{text}"),
     }
 }
 
