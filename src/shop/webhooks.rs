@@ -1,12 +1,13 @@
 //! The gateway's webhook. An event is a hint: it makes the resolver look now. Nothing in it is believed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::Utc;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::db::Db;
@@ -19,6 +20,13 @@ use crate::shop::status::PaymentStatus;
 use crate::shop::{charges, refunds};
 use external_calls::{CallError, ExternalSystem as _, Hinted, Sent};
 use idempotency::read_body;
+
+/// How many events may use the database at once. The events of a flood wait here, and not in the queue for connections, where they
+/// would stand before the account's charges. An event takes milliseconds, so four are hundreds a second.
+static HINTS: Semaphore = Semaphore::const_new(4);
+
+/// How long an event waits. Stripe waits for some ten seconds, and delivers again what is refused.
+const HINT_WITHIN: Duration = Duration::from_secs(5);
 
 /// How many events about resolved calls are compared with the gateway at once. A flood of events must not keep the gateway from
 /// answering about charges. Stripe delivers again what is refused.
@@ -51,12 +59,20 @@ pub async fn stripe(
         log::warn!("an event of the gateway was refused: {bad}");
         ApiError::new(&MALFORMED_REQUEST, bad.to_string())
     })?;
-    if let Some((account_id, reference)) = Event::call(&body)
-        && let Hinted::Resolved(call) = resolver.hint(account_id, reference.clone()).await?
-    {
-        compare(&resolver, &db, account_id, reference, call).await?;
+    if let Some((account_id, reference)) = Event::call(&body) {
+        let hinted = {
+            let _turn = timeout(HINT_WITHIN, HINTS.acquire()).await.map_err(|_| later())?;
+            resolver.hint(account_id, reference.clone()).await?
+        };
+        if let Hinted::Resolved(call) = hinted {
+            compare(&resolver, &db, account_id, reference, call).await?;
+        }
     }
     Ok(HttpResponse::Ok().finish())
+}
+
+fn later() -> ApiError {
+    ApiError::new(&OVERLOADED, "this event can't be looked into now")
 }
 
 /// Asks the gateway about a resolved call. A difference is for a person: it changes nothing.
@@ -67,7 +83,6 @@ async fn compare(
     reference: String,
     call: Call,
 ) -> Result<(), ApiError> {
-    let later = || ApiError::new(&OVERLOADED, "the gateway can't be asked about this event now");
     let _turn = COMPARISONS.try_acquire().map_err(|_| later())?;
     let ours = {
         let call = call.clone();

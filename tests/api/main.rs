@@ -31,6 +31,7 @@ mod documented_bodies;
 mod entitlements;
 mod epochs;
 mod errors;
+mod event_flood;
 mod events;
 mod failover;
 mod fairness;

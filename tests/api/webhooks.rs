@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::join_all;
+use diesel::connection::SimpleConnection;
 use hmac::{Hmac, KeyInit, Mac};
+use idempotency::Address;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
@@ -13,7 +14,7 @@ use crate::binary::Replica;
 use crate::gateways::{away, held};
 use crate::paying::Sandbox;
 use crate::scripted::{Does, Scripted};
-use crate::support::{connect, eventually, fresh_database};
+use crate::support::{connect, eventually, eventually_blocked, fresh_database};
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
@@ -26,12 +27,12 @@ fn v1(secret: &str, time: u64, body: &str) -> String {
     format!("v1={hex}")
 }
 
-fn signed(body: &str) -> String {
+pub fn signed(body: &str) -> String {
     format!("t={},{}", now(), v1(WEBHOOK_SECRET, now(), body))
 }
 
 /// An event that claims a success of this call.
-fn event(account: &str, reference: &str) -> Value {
+pub fn event(account: &str, reference: &str) -> Value {
     json!({
         "id": "evt_1", "object": "event", "type": "payment_intent.succeeded", "created": now(),
         "data": {"object": {
@@ -42,7 +43,7 @@ fn event(account: &str, reference: &str) -> Value {
 }
 
 impl Client {
-    async fn deliver(&self, body: &str, signatures: &[String]) -> Answer {
+    pub async fn deliver(&self, body: &str, signatures: &[String]) -> Answer {
         let mut request = self.anonymous("POST", "/webhooks/stripe").header("Content-Type", "application/json");
         for signature in signatures {
             request = request.header("Stripe-Signature", signature);
@@ -50,19 +51,31 @@ impl Client {
         send(request.body(body.to_owned())).await
     }
 
+    /// Delivers again what is refused for now, as Stripe does: another test may flood this process.
+    async fn deliver_until_taken(&self, body: &str) -> Answer {
+        for _ in 0..100 {
+            let answer = self.deliver(body, &[signed(body)]).await;
+            if answer.status != 503 {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("an event is refused for ten seconds");
+    }
+
     async fn hint(&self, account: &str, reference: &str) -> Answer {
         let body = event(account, reference).to_string();
-        self.deliver(&body, &[signed(&body)]).await
+        self.deliver_until_taken(&body).await
     }
 
     /// The id of an account of the demo.
-    fn account(&self, name: &str) -> String {
+    pub fn account(&self, name: &str) -> String {
         let accounts = idempotent_payments::http::auth::accounts(&mut connect(&self.database)).unwrap();
         accounts.into_iter().find(|account| account.name == name).unwrap().id.to_string()
     }
 }
 
-fn reference(answer: &Answer) -> String {
+pub fn reference(answer: &Answer) -> String {
     answer.json()["reference"].as_str().unwrap().to_owned()
 }
 
@@ -70,25 +83,23 @@ fn reference(answer: &Answer) -> String {
 async fn only_a_fresh_signature_over_this_body_counts() {
     let app = App::start_without_resolver(fresh_database(), away());
     let body = event(&app.account("acme"), &"a".repeat(64)).to_string();
-    let (right, other) = (v1(WEBHOOK_SECRET, now(), &body), v1("whsec_other", now(), &body));
+    let then = now();
+    let (right, other) = (v1(WEBHOOK_SECRET, then, &body), v1("whsec_other", then, &body));
     let at = |time: u64| format!("t={time},{}", v1(WEBHOOK_SECRET, time, &body));
-    for good in [
-        signed(&body),
-        format!("t={},{other},{right}", now()),
-        format!("t={},v0=abc,{right},v1=zz", now()),
-        at(now() - 290),
-    ] {
+    for good in
+        [signed(&body), format!("t={then},{other},{right}"), format!("t={then},v0=abc,{right},v1=zz"), at(now() - 290)]
+    {
         app.deliver(&body, &[good]).await.expect(200);
     }
     for bad in [
         vec![],
         vec![String::new()],
-        vec![format!("t={},{other}", now())],
+        vec![format!("t={then},{other}")],
         vec![right.clone()],
-        vec![format!("t={},v1=", now())],
-        vec![format!("t={}", now())],
+        vec![format!("t={then},v1=")],
+        vec![format!("t={then}")],
         vec![format!("t=soon,{right}")],
-        vec![format!("t={},{right}", now() - 1)],
+        vec![format!("t={},{right}", then - 1)],
         vec![at(now() - 310)],
         vec![at(now() + 310)],
         vec![signed(&body.replace("usd", "eur"))],
@@ -188,16 +199,37 @@ async fn events_about_nothing_of_ours_are_taken_and_change_nothing() {
     assert_eq!(app.count("external_calls WHERE next_attempt_at > now() + interval '50 minutes' AND NOT hinted"), 1);
 }
 
-/// The reference exists only when the first transaction has committed.
+/// The event names a call whose row is not committed. It finds nothing, and the charge goes on.
 #[tokio::test]
-async fn an_event_before_our_own_commit_and_one_after_the_outcome_change_nothing() {
+async fn an_event_before_our_own_commit_changes_nothing() {
+    let app = App::start().await;
+    let (acme, order) = (app.account("acme"), app.pending_order().await);
+    let address = Address { account_id: acme.parse().unwrap(), scope: "account".into(), key: "k".into() };
+    let mut holder = connect(&app.database);
+    holder.batch_execute(&format!("BEGIN; SELECT FROM orders WHERE id = '{order}' FOR UPDATE")).unwrap();
+    let meanwhile = async {
+        eventually_blocked(&app.database, 1).await;
+        app.hint(&acme, &address.reference()).await.expect(200);
+        holder.batch_execute("COMMIT").unwrap();
+    };
+
+    let (paid, ()) = tokio::join!(app.pay("k", &order, "pm_card_visa"), meanwhile);
+
+    assert_eq!(reference(&paid.expect(201)), address.reference());
+    assert_eq!((app.captures(), app.count("external_calls WHERE attempts = 1 AND NOT hinted")), (1, 1));
+}
+
+#[tokio::test]
+async fn events_after_the_outcome_change_nothing_in_any_order() {
     let app = App::start().await;
     let (acme, order) = (app.account("acme"), app.pending_order().await);
     let paid = app.pay("k", &order, "pm_card_visa").await.expect(201);
     let before = (app.events("charge.succeeded"), app.count("external_calls WHERE attempts = 1"));
 
-    for _ in 0..2 {
-        app.hint(&acme, &reference(&paid)).await.expect(200);
+    let succeeded = event(&acme, &reference(&paid)).to_string();
+    let failed = succeeded.replace("payment_intent.succeeded", "payment_intent.payment_failed");
+    for body in [&failed, &succeeded, &failed, &succeeded] {
+        app.deliver_until_taken(body).await.expect(200);
     }
 
     assert_eq!((app.events("charge.succeeded"), app.count("external_calls WHERE attempts = 1")), before);
@@ -236,29 +268,6 @@ async fn a_refund_that_fails_after_its_success_is_told_and_counted_and_changes_n
     let told = replica.logged("a person must look").await;
     assert!(told.contains("ERROR") && told.contains(refund.header("Location").unwrap()), "{told}");
     assert_eq!(replica.get(refund.header("Location").unwrap()).await.body, refund.body);
-}
-
-#[tokio::test]
-async fn a_flood_of_events_slows_no_charge() {
-    let app = App::start().await;
-    let (acme, order) = (app.account("acme"), app.pending_order().await);
-    let paid = app.pay("k", &order, "pm_card_visa").await.expect(201);
-    let (known, nobody) = (reference(&paid), "0".repeat(64));
-    let flood = join_all((0..300).map(|n| app.hint(&acme, if n % 2 == 0 { &known } else { &nobody })));
-    let charges = async {
-        let begun = Instant::now();
-        for n in 0..10 {
-            let order = app.pending_order().await;
-            app.pay(&format!("k-{n}"), &order, "pm_card_visa").await.expect(201);
-        }
-        begun.elapsed()
-    };
-
-    let (events, took) = tokio::join!(flood, charges);
-
-    assert!(events.iter().all(|event| matches!(event.status, 200 | 503)), "{events:?}");
-    println!("ten orders and charges took {took:?} during the flood");
-    assert!(took < Duration::from_secs(10), "ten charges took {took:?}");
 }
 
 /// A hint for a call that another holder has must not let a second holder in.
