@@ -41,13 +41,13 @@ async fn two(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let is_marked = answer.marker(session.target.marker.as_ref()).is_some();
     let second = session.follow(&second, answer).await?;
     if !second.is_success() {
-        // The other account may be refused for a reason of its own: it has no right to the resource in the URL, for example.
+        // The other account may be refused for another reason: it has no right to the resource in the URL, for example.
         let with_its_own = session.outcome(&session.under(theirs, Key::fresh().form(form))).await?;
         let (shared, own) = (second.status, with_its_own.status);
         return Ok(vec![if own == shared {
-            Seen::skipped(name, format!("the other account gets {own} here, also under a key of its own"))
+            Seen::skipped(name, format!("the other account gets {own} here, also under another key"))
         } else {
-            Seen::judged(name, false, format!("the other account got {shared}, and {own} under a key of its own"))
+            Seen::judged(name, false, format!("the other account got {shared}, and {own} under another key"))
         }]);
     }
     let apart = !first.names_the_same(&second) && !is_marked;

@@ -14,7 +14,7 @@ use super::target::{Intent, encoded};
 /// In the order in which they run.
 pub const ALL: &[Experiment] = &[Experiment {
     group: "replays",
-    sends: "the request, --change under a key of its own, and the request again under its key",
+    sends: "the request, --change under another key, and the request again under its key",
     needs: &[Need::Change],
     requests: 5,
     follows: 2,

@@ -21,7 +21,7 @@ const ONE_TRANSACTION: &str = "Let the database decide who was first: a unique k
 pub const ALL: &[Experiment] = &[
     Experiment {
         group: GROUP,
-        sends: "50 duplicates at once, each on a connection of its own, and one more when all are answered",
+        sends: "50 duplicates at once, each on its own connection, and one more when all are answered",
         needs: &[],
         requests: AT_ONCE + 3,
         follows: 1,

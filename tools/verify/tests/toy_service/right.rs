@@ -92,7 +92,7 @@ async fn an_account_without_a_right_to_the_resource_is_skipped() {
     let seen = report(&line).await.unwrap();
     let finding = finding(&seen, "accounts-apart");
     assert_eq!(finding.status, Status::Skip, "{finding:?}");
-    assert!(finding.seen.contains("gets 404 here, also under a key of its own"), "{finding:?}");
+    assert!(finding.seen.contains("gets 404 here, also under another key"), "{finding:?}");
 }
 
 #[tokio::test]
