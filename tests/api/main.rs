@@ -17,6 +17,7 @@ mod accounts;
 mod advice;
 mod app;
 mod at_the_gateway;
+mod backlog;
 mod bad_input;
 mod binary;
 mod browsers;
