@@ -66,6 +66,9 @@ pub const NOBODY: Uuid = Uuid::nil();
 /// that a silent database holds would keep [`NOBODY`] from the last free connection of a small pool.
 pub const NOTES: Uuid = Uuid::from_u128(1);
 
+/// How often the database is looked at if nobody asks about readiness. Prometheus scrapes every 5 s or more rarely.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
 /// A handle to the database. Clones share the connections.
 #[derive(Clone)]
 pub struct Db(Arc<Shared>);
@@ -116,6 +119,13 @@ impl Db {
         let shared = Arc::new(Shared { connections, server, readiness, threads, single_flight, observer });
         shared.threads.spawn(watch(Arc::downgrade(&shared)));
         Ok(Self(shared))
+    }
+
+    /// Whether the database could serve when it was last looked at, at most some seconds ago. A scrape of the metrics does not
+    /// wait for a silent database.
+    #[must_use]
+    pub fn was_ready(&self) -> bool {
+        self.0.readiness.was_ready()
     }
 
     /// How busy the pool is.
@@ -181,6 +191,7 @@ impl Db {
 
 /// Looks whether what is wrong is over, and who holds a lock, until the pool is dropped.
 async fn watch(shared: Weak<Shared>) {
+    let mut looked = Instant::now();
     loop {
         tokio::time::sleep(WATCH_EVERY).await;
         let Some(shared) = shared.upgrade() else { return };
@@ -189,8 +200,9 @@ async fn watch(shared: Weak<Shared>) {
         if server.outages.owes_lock(Instant::now()) {
             readiness.tell_lock().await;
         }
-        if on.into_iter().any(Cause::is_probed) {
+        if on.into_iter().any(Cause::is_probed) || looked.elapsed() >= LOOK_EVERY {
             let _ = readiness.standing().await;
+            looked = Instant::now();
         }
         server.end_outages();
     }

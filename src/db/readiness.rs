@@ -3,6 +3,7 @@
 //! Guarantees: a look has its own connection, writes nothing, and is shared by all who ask while it runs and for a second after.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use diesel::connection::{AnsiTransactionManager, TransactionManager};
@@ -31,6 +32,7 @@ pub(super) struct Readiness {
     connections: Connections,
     server: Arc<Server>,
     last: Mutex<Option<(Instant, Standing)>>,
+    ready: AtomicBool,
 }
 
 /// Ready, or why not.
@@ -39,7 +41,7 @@ pub type Standing = Result<(), Cause>;
 impl Readiness {
     pub fn new(server: &Arc<Server>, threads: &Arc<Threads>) -> Self {
         let connections = Connections::new(1, READY_WITHIN, server, threads);
-        Self { connections, server: Arc::clone(server), last: Mutex::default() }
+        Self { connections, server: Arc::clone(server), last: Mutex::default(), ready: AtomicBool::new(false) }
     }
 
     /// Whether the database can serve, and if not, why.
@@ -51,8 +53,14 @@ impl Readiness {
             return standing;
         }
         let standing = self.look().await;
+        self.ready.store(standing.is_ok(), Ordering::Relaxed);
         *last = Some((Instant::now(), standing));
         standing
+    }
+
+    /// Whether the last look found that the database can serve. Does not wait.
+    pub fn was_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
     }
 
     async fn look(&self) -> Standing {

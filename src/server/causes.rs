@@ -9,9 +9,9 @@ use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use crate::db::Db;
 
 /// The numbers at this moment. Every cause has its series from the start, so that a rate sees the first refusal.
-pub(super) async fn snapshot(db: &Db) -> prometheus::Result<Registry> {
-    let ready = IntGauge::new("db_ready", "Whether the database can serve, as /health/ready says.")?;
-    ready.set(db.standing().await.is_ok().into());
+pub(super) fn snapshot(db: &Db) -> prometheus::Result<Registry> {
+    let ready = IntGauge::new("db_ready", "Whether the database could serve at the last look, as /health/ready says.")?;
+    ready.set(db.was_ready().into());
     let help = "1 while requests meet this cause, and until it is over.";
     let failing = IntGaugeVec::new(Opts::new("db_failing", help), &["cause"])?;
     let help = "Requests that were answered with 503 because of the database, by cause.";

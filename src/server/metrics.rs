@@ -84,7 +84,7 @@ pub async fn page(
     let now = snapshot(&db, &resolver, &gauges).map_err(ApiError::internal)?;
     let mut families = metrics.registry.gather();
     families.extend(now.gather());
-    families.extend(causes::snapshot(&db).await.map_err(ApiError::internal)?.gather());
+    families.extend(causes::snapshot(&db).map_err(ApiError::internal)?.gather());
     let mut text = Vec::new();
     TextEncoder::new().encode(&families, &mut text).map_err(ApiError::internal)?;
     Ok(HttpResponse::Ok().content_type(TEXT_FORMAT).body(text))
