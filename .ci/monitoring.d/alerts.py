@@ -17,8 +17,11 @@ def passes(alerts):
     with tempfile.TemporaryDirectory() as work:
         folder = shutil.copytree(source, pathlib.Path(work) / "prometheus")
         (folder / "alerts.yml").write_text(head + "".join(alerts))
-        tests = [folder / "alerts.test.yml", *sorted(folder.glob("recorded/*.yml"))]
-        return subprocess.run(["promtool", "test", "rules", *tests], capture_output=True, text=True)
+        for test in [folder / "alerts.test.yml", *sorted(folder.glob("recorded/*.yml"))]:
+            said = subprocess.run(["promtool", "test", "rules", test], capture_output=True, text=True)
+            if said.returncode:
+                break
+        return said
 
 
 wrong = []
