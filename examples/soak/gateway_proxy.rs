@@ -31,8 +31,9 @@ enum Does {
     Refuses,
     /// 502, while the sending goes on.
     Fails,
-    /// 400. When the replica has read the books, and is about to record, its database is silent for a lease and some seconds. Then
-    /// all that it sent arrives. The answer to the next holder's sending is lost: it does not know by then that the money moved.
+    /// Refuses with 400. When the replica has read the books, and is about to record, its database is silent for a lease and some
+    /// seconds. Then all that it sent arrives. The answer to the next holder's sending is lost: by then it does not know that
+    /// the money moved.
     RefusesAndHolds,
 }
 

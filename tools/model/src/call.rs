@@ -263,7 +263,12 @@ impl Call {
                 actions.push(Action::NotRecorded(i));
             }
             Step::Locked(_) => {
-                actions.extend([Action::Apply(i), Action::ApplyUnheard(i), Action::RollBack(i), Action::NotRecorded(i)])
+                actions.extend([
+                    Action::Apply(i),
+                    Action::ApplyUnheard(i),
+                    Action::RollBack(i),
+                    Action::NotRecorded(i),
+                ]);
             }
             Step::GiveBack { .. } => {
                 if !(self.rules.fence_locks && world.row_is_locked()) {

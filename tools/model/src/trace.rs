@@ -125,10 +125,10 @@ where
     let owes_nothing = |notes: &[Note<M::Step>]| notes.iter().all(|note| !matches!(note, Note::Owes(_)));
     let may_end =
         |(state, notes): &Place<M>| model.may_end(state).is_none_or(|is_at_rest| is_at_rest && owes_nothing(notes));
-    match reachable.iter().any(may_end) {
-        true => Ok(Allowed { steps: trace.len(), is_whole: true, most_states }),
-        false => Err(Refused::End),
+    if !reachable.iter().any(may_end) {
+        return Err(Refused::End);
     }
+    Ok(Allowed { steps: trace.len(), is_whole: true, most_states })
 }
 
 fn tell<M: Told>(model: &M, (state, mut notes): Place<M>, actor: usize, step: M::Step) -> Option<Place<M>>

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use diesel::connection::{Connection, SimpleConnection};
+use diesel::connection::Connection;
 use diesel::pg::PgConnection;
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use crate::lifted::{Db, Response};
@@ -206,20 +207,18 @@ async fn transactions_that_the_database_ends() {
         let slow = body(|conn: &mut PgConnection, toy: &NewToy| {
             let reply = make(conn, toy)?;
             // The transaction is open and idle, so that the database may end it here.
-            std::thread::sleep(Duration::from_millis(4));
+            Handle::current().block_on(tokio::time::sleep(Duration::from_millis(4)));
             Ok(reply)
         });
         let end = async {
-            let url = url.clone();
-            let end = tokio::task::spawn_blocking(move || {
-                for _ in 0..2 {
-                    std::thread::sleep(Duration::from_millis(2));
-                    let open = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() \
-                         AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%' LIMIT 1";
-                    PgConnection::establish(&url).unwrap().batch_execute(open).unwrap();
-                }
-            });
-            end.await.unwrap();
+            for _ in 0..2 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                execute(
+                    &url,
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() \
+                     AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%' LIMIT 1",
+                );
+            }
         };
         let trace = scene.play(round, [&url, &url], slow, end).await;
         assert_eq!(Workshop::open_on(url, 1).toys(), 1, "{trace}");
@@ -241,15 +240,11 @@ async fn a_202_that_gets_its_final_reply() {
             Ok(Reply::json(202, &"under way")?)
         });
         let resolve = async {
-            let url = url.clone();
-            let resolve = tokio::task::spawn_blocking(move || {
-                let reply = Reply::created("/toys/7".into(), &"finalized").unwrap();
-                let mut conn = connect(&url);
-                while conn.transaction(|conn| finalize(conn, &address("key"), &reply, hours(2))).is_err() {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-            });
-            resolve.await.unwrap();
+            let reply = Reply::created("/toys/7".into(), &"finalized").unwrap();
+            let mut conn = connect(&url);
+            while conn.transaction(|conn| finalize(conn, &address("key"), &reply, hours(2))).is_err() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         };
         let trace = scene.play(round, [&url, &url], begins, resolve).await;
         assert_eq!(Workshop::open_on(url, 1).toys(), 1, "{trace}");

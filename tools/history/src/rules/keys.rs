@@ -89,7 +89,9 @@ pub fn stays_final(facts: &Facts<'_>, broken: &mut Broken) {
     for (key, requests) in &facts.keys {
         let own: BTreeSet<_> = finals(requests).map(|(request, _)| (&request.route, &request.body)).collect();
         for (request, answer) in after_final(requests) {
-            let is_again = answer.advice.as_deref() == Some("again") && answer.problem.is_some();
+            // A 408 from before routing is no problem document, and means `again` too.
+            let is_again =
+                answer.status == 408 || answer.advice.as_deref() == Some("again") && answer.problem.is_some();
             let is_own = own.contains(&(&request.route, &request.body));
             // The other rules speak of the 202, and of the refusal.
             if is_own && !answer.is_final && !is_again && answer.status != 202 && !is_reused(answer) {

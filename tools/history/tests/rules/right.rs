@@ -114,6 +114,10 @@ pub fn history() -> Vec<Line> {
         Line::Request(request("key-of-c1", "POST /v1/charges", 70, Some(replay(&paid)))),
         Line::Request(request("key-of-c1", "POST /v1/charges", 80, Some(replay(&paid)))),
         Line::Request(request("key-of-c1", "POST /v1/charges", 90, Some(problem(503, "overloaded", "again")))),
+        Line::Request(request("key-of-c1", "POST /v1/charges", 92, {
+            let answer = problem(408, "", "");
+            Some(Answer { problem: None, advice: None, ..answer })
+        })),
         Line::Request(Request {
             body: "body-2".to_owned(),
             ..request("key-of-c1", "POST /v1/charges", 95, Some(problem(422, "idempotency-key-reused", "new-key")))
