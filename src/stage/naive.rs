@@ -22,7 +22,7 @@ use crate::http::{ApiError, Json};
 use crate::process::failpoint::failpoint;
 use crate::schema::orders;
 use crate::shop::charges::NewCharge;
-use idempotency::Key;
+use idempotency::{Database, Key};
 
 /// The path of the naive endpoint. It stands below `/v1`, so it has the same checks as the real one.
 pub const PATH: &str = "/v1/naive-charges";
@@ -101,7 +101,7 @@ async fn charge(
         charges::currency.eq(currency.clone()),
         charges::gateway_id.eq(gateway_id.clone()),
     );
-    db.run(account.id, move |conn| {
+    Database::run(&**db, account.id, move |conn| {
         conn.transaction(|conn| {
             diesel::insert_into(charges::table).values(charged).execute(conn)?;
             failpoint("before-commit-1");
@@ -114,7 +114,7 @@ async fn charge(
     let body = json!({"id": id, "order_id": order_id, "status": "succeeded", "amount": amount, "currency": currency, "gateway_id": gateway_id});
     let stored: Stored = (201, format!("{PATH}/{id}"), body.to_string().into_bytes());
     let (status, location, body) = stored.clone();
-    db.run(account.id, move |conn| {
+    Database::run(&**db, account.id, move |conn| {
         conn.transaction(|conn| {
             let record = (
                 records::key.eq(key),

@@ -24,7 +24,7 @@ use crate::http::ApiError;
 use crate::shop::charges::CREATE_CHARGE;
 use crate::shop::demo::{ACME, ACME_KEY};
 use crate::shop::orders::{self, Order};
-use idempotency::{Address, Body as _, Key};
+use idempotency::{Address, Body as _, Database, Key};
 
 /// How long a run may take. After a crash, the lease of the dead replica ends after 15 s, and a retry waits for up to 6 s more.
 const LASTS: Duration = Duration::from_secs(40);
@@ -128,7 +128,7 @@ impl Stage {
                 (0..count).map(|_| orders::place(conn, ACME, &new)).collect::<Result<Vec<_>, ApiError>>()
             })
         };
-        let orders = self.db.run(ACME, place).await?;
+        let orders = Database::run(&self.db, ACME, place).await?;
         Ok((keys, orders))
     }
 
