@@ -113,7 +113,9 @@ impl Turns {
     pub fn load_of(&self, refused: Uuid) -> String {
         let state = self.lock();
         let of = |id: &Uuid| state.accounts.get(id).map_or((0, 0), |account| (account.running, account.waiting.len()));
-        let name = |id: &Uuid| if [NOBODY, NOTES].contains(id) { "work of no account".to_owned() } else { format!("account {id}") };
+        let name = |id: &Uuid| {
+            if [NOBODY, NOTES].contains(id) { "work of no account".to_owned() } else { format!("account {id}") }
+        };
         let row = |id: &Uuid| format!("{} runs {} and waits with {}", name(id), of(id).0, of(id).1);
         let most = state.accounts.keys().filter(|id| **id != refused).max_by_key(|id| of(id));
         let most = most.map(|most| format!("; most of the others: {}", row(most))).unwrap_or_default();
