@@ -197,7 +197,7 @@ impl Cause {
         Error::Unreachable(format!("{}: {words}", self.begins()))
     }
 
-    /// The cause of an error that [`Cause::error`] made.
+    /// The cause of an error that `Cause::error` made.
     #[must_use]
     pub fn of_unreachable(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|cause| text.starts_with(cause.begins()))

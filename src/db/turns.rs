@@ -51,7 +51,7 @@ pub(super) struct NoTurn;
 pub struct Refusals {
     /// At once, since the account's part of the queue was full.
     pub queue_full: ByLoad,
-    /// After [`QUEUE_WAIT`].
+    /// After the longest wait.
     pub waited: ByLoad,
 }
 

@@ -1,7 +1,7 @@
 //! The stage of the demo: a run shows what happens inside, step by step, and ends a process or drops a message where the visitor
 //! says so. Everything that is told has happened: in this PostgreSQL, at this gateway, in processes of this binary.
 //!
-//! From the visitor to the row: [`run`] plays a run, `client.rs` clicks, `replicas.rs` keeps the replicas, `forwarder.rs` is the
+//! From the visitor to the row: `run.rs` plays a run, `client.rs` clicks, `replicas.rs` keeps the replicas, `forwarder.rs` is the
 //! wire to the gateway, `truth.rs` reads what is committed, and `timeline.rs` writes the events. In the replica, `watching.rs`
 //! tells what it does, and `naive.rs` is the endpoint that charges twice.
 //!

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
-use crate::server::{Stream, server};
+use crate::server::{Server, Stream, server};
 
 /// Listens on a TCP port and forwards to the server.
 pub struct Proxy {
@@ -83,9 +83,7 @@ impl Proxy {
     /// The URL of the same database through this proxy. The connection is not encrypted, so that the proxy sees a COMMIT.
     #[must_use]
     pub fn url(&self, direct: &str) -> String {
-        let (_, database) = direct.rsplit_once('/').unwrap();
-        let (database, _) = database.split_once('?').unwrap_or((database, ""));
-        server().url_through(self.port, database)
+        Server::through(direct, self.port)
     }
 
     /// How many connections there were so far.

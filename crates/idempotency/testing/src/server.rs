@@ -96,12 +96,12 @@ impl Server {
         self.url(&self.database)
     }
 
-    /// The URL of a database through a port of this machine, without encryption.
-    pub(crate) fn url_through(&self, port: u16, database: &str) -> String {
-        let mut parameters = self.parameters.clone();
+    /// The URL of the same database through a port of this machine, without encryption.
+    pub(crate) fn through(url: &str, port: u16) -> String {
+        let Self { user, database, mut parameters, .. } = Self::at(url, None);
         parameters.retain(|parameter| !parameter.starts_with("sslmode="));
         parameters.extend(["sslmode=disable".to_owned(), "gssencmode=disable".to_owned()]);
-        format!("postgresql://{}127.0.0.1:{port}/{database}?{}", self.user, parameters.join("&"))
+        format!("postgresql://{user}127.0.0.1:{port}/{database}?{}", parameters.join("&"))
     }
 
     pub(crate) fn dial(&self) -> Stream {
@@ -172,7 +172,7 @@ mod tests {
         for (url, of_a_database) in vectors {
             assert_eq!(Server::at(url, None).url("t"), of_a_database, "{url}");
         }
-        let through = Server::at(vectors[2].0, None).url_through(7, "t");
-        assert_eq!(through, "postgresql://a:b%40@127.0.0.1:7/t?sslmode=disable&gssencmode=disable");
+        let through = Server::through(vectors[2].0, 7);
+        assert_eq!(through, "postgresql://a:b%40@127.0.0.1:7/x?sslmode=disable&gssencmode=disable");
     }
 }
