@@ -203,6 +203,8 @@ async fn a_holder_that_lost_its_first_commit_and_was_suspended_past_its_lease_do
 
     assert_eq!(office.pay("k", fine).await.status, 202);
 
+    // The holder notices that its lease is over, and gives the call back.
+    office.resolver.shutdown().await;
     assert_eq!(office.provider.sendings().len(), 0);
     direct.let_leases_end();
     assert_eq!(direct.run_once().await.resolved, 1);
