@@ -6,8 +6,7 @@ use actix_web::rt;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 
-use super::serve::sandbox_config;
-use crate::commands::args::Settings;
+use crate::commands::args::{SANDBOX_CONNECTIONS, Settings};
 use crate::gateway::{InvalidGatewayUrl, Key, Mode, Stripe};
 use crate::schema::gateway_mode;
 
@@ -54,6 +53,21 @@ impl InUse {
 
     pub(super) fn client(&self) -> Result<Stripe, InvalidGatewayUrl> {
         Stripe::new(&self.url, &self.key)
+    }
+}
+
+/// The sandbox of the settings.
+pub(super) fn sandbox_config(
+    settings: &Settings,
+    url: &str,
+    webhook: Option<sandbox_gateway::Webhook>,
+) -> sandbox_gateway::Config {
+    sandbox_gateway::Config {
+        database_url: url.to_owned(),
+        bind: settings.sandbox_bind,
+        key_ttl: settings.sandbox_key_ttl,
+        pool_size: SANDBOX_CONNECTIONS,
+        webhook,
     }
 }
 

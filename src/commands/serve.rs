@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::commands::args::{SANDBOX_CONNECTIONS, Settings};
+use crate::commands::args::Settings;
 use crate::db::{Db, NOBODY, migrate};
 use crate::gateway::Gateway;
 use crate::gateway::webhook::Secrets;
@@ -22,7 +22,7 @@ use actix_web::rt;
 
 use super::Fatal;
 use super::database::{Database, connect};
-use super::gateway::{InUse, remember_mode};
+use super::gateway::{InUse, remember_mode, sandbox_config};
 use super::say;
 use super::silence::Watch;
 use idempotency::Database as _;
@@ -150,20 +150,6 @@ fn own_webhook(api: SocketAddr) -> Result<(Secrets, sandbox_gateway::Webhook), F
     let host = if api.ip().is_unspecified() { format!("127.0.0.1:{}", api.port()) } else { api.to_string() };
     let url = format!("http://{host}/webhooks/stripe");
     Ok((Secrets::parse(&secret)?, sandbox_gateway::Webhook { url, secret }))
-}
-
-pub fn sandbox_config(
-    settings: &Settings,
-    url: &str,
-    webhook: Option<sandbox_gateway::Webhook>,
-) -> sandbox_gateway::Config {
-    sandbox_gateway::Config {
-        database_url: url.to_owned(),
-        bind: settings.sandbox_bind,
-        key_ttl: settings.sandbox_key_ttl,
-        pool_size: SANDBOX_CONNECTIONS,
-        webhook,
-    }
 }
 
 pub fn sandbox_gateway(settings: &Settings, url: &str) -> Result<(), Fatal> {

@@ -25,17 +25,6 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// each, and 4.4 ms with this. With the doubling, a connection has done at least half of its work before its last plans.
 const FIRST_PLANS_SERVE: u32 = 64;
 
-/// libpq's limits: how long it tries to connect, and how soon it notices that the server's host is gone. In seconds, but
-/// `tcp_user_timeout` in milliseconds. The counterpart is [`CONNECTION_LIMITS`]: the server notices that this process is gone.
-const CLIENT_LIMITS: [(&str, &str); 6] = [
-    ("connect_timeout", "2"),
-    ("keepalives_idle", "5"),
-    ("keepalives_interval", "1"),
-    ("keepalives_count", "3"),
-    ("tcp_user_timeout", "8000"),
-    ("application_name", "payments"),
-];
-
 /// A connection and its state.
 pub(super) struct Session {
     conn: PgConnection,
@@ -59,12 +48,22 @@ impl Met {
 }
 
 impl Session {
-    pub fn new(conn: PgConnection, epoch: u64, server: Arc<Server>) -> Self {
-        Self { conn, epoch, works: 0, used: Instant::now(), server }
+    /// The connection that was kept, if it is still good, else a fresh connection.
+    ///
+    /// # Errors
+    /// [`idempotency::Error::Unreachable`].
+    pub fn open(server: &Arc<Server>, kept: Option<Self>) -> Result<Self, idempotency::Error> {
+        if let Some(mut session) = kept
+            && session.is_good()
+        {
+            return Ok(session);
+        }
+        let (conn, epoch) = server.connect()?;
+        Ok(Self { conn, epoch, works: 0, used: Instant::now(), server: Arc::clone(server) })
     }
 
     /// Whether the connection may do the next work.
-    pub fn is_good(&mut self) -> bool {
+    fn is_good(&mut self) -> bool {
         self.is_current() && (self.used.elapsed() <= TRUSTED_FOR || self.answers())
     }
 
@@ -130,23 +129,4 @@ impl Session {
             AnsiTransactionManager::transaction_manager_status_mut(&mut self.conn).set_in_error();
         }
     }
-}
-
-/// Adds `CLIENT_LIMITS` to the URL, or to the `key=value` list. A limit that the text already has stays as it is.
-#[must_use]
-pub fn with_client_limits(database_url: &str) -> String {
-    let is_url = database_url.starts_with("postgres://") || database_url.starts_with("postgresql://");
-    let mut text = database_url.to_owned();
-    for (name, value) in CLIENT_LIMITS {
-        if !database_url.contains(name) {
-            let separator = match (is_url, text.contains('?')) {
-                (true, true) => '&',
-                (true, false) => '?',
-                (false, _) => ' ',
-            };
-            text.push(separator);
-            text.extend([name, "=", value]);
-        }
-    }
-    text
 }

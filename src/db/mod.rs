@@ -30,13 +30,13 @@ use diesel::pg::PgConnection;
 use uuid::Uuid;
 
 pub use self::cause::Cause;
-pub use self::connection::with_client_limits;
 pub use self::jsonb::Jsonb;
 pub use self::migrate::{MigrateError, Migrations, migrate, unknown_migrations};
 use self::pool::{Connections, Threads};
 use self::readiness::Readiness;
 pub use self::readiness::Standing;
 use self::server::Server;
+pub use self::server::with_client_limits;
 pub use self::turns::Refusals;
 use crate::http::ApiError;
 use crate::process::failpoint::InsideTheCrate;

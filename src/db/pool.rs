@@ -227,7 +227,7 @@ impl Job {
             Some(place) => place.slot = Some(slot),
             None => return Err(Cause::Silent.error("no thread came in time")),
         }
-        Ok(self.session.insert(server.session(kept)?))
+        Ok(self.session.insert(Session::open(server, kept)?))
     }
 }
 

@@ -8,7 +8,7 @@
 //! connection is still read-only after the fail-over.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -16,7 +16,6 @@ use diesel::connection::{Connection, SimpleConnection};
 use diesel::pg::PgConnection;
 
 use super::cause::{Cause, shown};
-use super::connection::{Session, with_client_limits};
 use super::outage::{Line, Outages};
 use idempotency::{CONNECTION_LIMITS, Error};
 
@@ -33,6 +32,17 @@ const READ_ONLY_CLOSES_EVERY: Duration = Duration::from_secs(2);
 
 /// A server that has answered within this time is not silent. While it may be, readiness looks every second.
 const ANSWERS: Duration = Duration::from_secs(2);
+
+/// libpq's limits: how long it tries to connect, and how soon it notices that the server's host is gone. In seconds, but
+/// `tcp_user_timeout` in milliseconds. The counterpart is [`CONNECTION_LIMITS`]: the server notices that this process is gone.
+const CLIENT_LIMITS: [(&str, &str); 6] = [
+    ("connect_timeout", "2"),
+    ("keepalives_idle", "5"),
+    ("keepalives_interval", "1"),
+    ("keepalives_count", "3"),
+    ("tcp_user_timeout", "8000"),
+    ("application_name", "payments"),
+];
 
 /// What all work knows about the server.
 pub(super) struct Server {
@@ -116,24 +126,11 @@ impl Server {
         self.outages.end(Instant::now()).iter().for_each(Line::tell);
     }
 
-    /// The connection that was kept, if it is still good, else a fresh connection.
+    /// A fresh connection and its epoch. Work tries until [`CONNECT_WITHIN`] after the first failure. Later in an outage, it waits for one try.
     ///
     /// # Errors
     /// [`Error::Unreachable`].
-    pub fn session(self: &Arc<Self>, kept: Option<Session>) -> Result<Session, Error> {
-        if let Some(mut session) = kept
-            && session.is_good()
-        {
-            return Ok(session);
-        }
-        self.connect()
-    }
-
-    /// A fresh connection. Work tries until [`CONNECT_WITHIN`] after the first failure. Later in an outage, it waits for one try.
-    ///
-    /// # Errors
-    /// [`Error::Unreachable`].
-    fn connect(self: &Arc<Self>) -> Result<Session, Error> {
+    pub fn connect(&self) -> Result<(PgConnection, u64), Error> {
         let came = Instant::now();
         let mut has_tried = false;
         loop {
@@ -155,7 +152,7 @@ impl Server {
                     self.opened.notify_all();
                     let over = [Cause::Unreachable, Cause::TooManyConnections, Cause::Silent];
                     self.outages.prove_over(&over, Instant::now());
-                    return Ok(Session::new(conn, epoch, Arc::clone(self)));
+                    return Ok((conn, epoch));
                 }
                 Err(words) => self.failed(&words, began),
             }
@@ -243,4 +240,23 @@ fn establish(url: &str) -> Result<PgConnection, String> {
     let mut conn = PgConnection::establish(url).map_err(|error| error.to_string())?;
     conn.batch_execute(CONNECTION_LIMITS).map_err(|error| error.to_string())?;
     Ok(conn)
+}
+
+/// Adds `CLIENT_LIMITS` to the URL, or to the `key=value` list. A limit that the text already has stays as it is.
+#[must_use]
+pub fn with_client_limits(database_url: &str) -> String {
+    let is_url = database_url.starts_with("postgres://") || database_url.starts_with("postgresql://");
+    let mut text = database_url.to_owned();
+    for (name, value) in CLIENT_LIMITS {
+        if !database_url.contains(name) {
+            let separator = match (is_url, text.contains('?')) {
+                (true, true) => '&',
+                (true, false) => '?',
+                (false, _) => ' ',
+            };
+            text.push(separator);
+            text.extend([name, "=", value]);
+        }
+    }
+    text
 }

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::answer::{Failure, ONE, Object, PAGE, Page, failure, not_understood, read};
+pub use super::stripe::Book;
 use super::stripe::Stripe;
 use super::{End, currency};
 use external_calls::CallError;
@@ -28,15 +29,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// A longer Retry-After is cut to this. Stripe's limits are for a second.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// One of the two lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Book {
-    /// PaymentIntents: charges.
-    Payments,
-    /// Refunds.
-    Refunds,
-}
 
 /// A PaymentIntent or a refund, as the books have it.
 #[derive(Clone, Debug)]

@@ -10,7 +10,6 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, Url, redirect, retry};
 
 use super::answer::{no_answer, not_understood, of_sending};
-use super::books::Book;
 use super::{Call, Gateway, Key, LIMITS, Outcome, currency};
 use external_calls::{CallError, Sent};
 
@@ -54,6 +53,15 @@ pub enum InvalidGatewayUrl {
 pub fn install_tls() {
     // It fails if somebody was first, and then there is a provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// One of the two lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Book {
+    /// PaymentIntents: charges.
+    Payments,
+    /// Refunds.
+    Refunds,
 }
 
 impl Stripe {

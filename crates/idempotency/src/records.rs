@@ -15,7 +15,6 @@ use diesel::sql_types::{Array, Bool, Text, Timestamptz, Uuid as SqlUuid};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::key::Address;
 use crate::schema::idempotency_keys;
 use crate::store::TABLE;
 
@@ -233,11 +232,4 @@ fn delete_expired(conn: &mut PgConnection, account_id: Uuid, places: &[String]) 
     .bind::<SqlUuid, _>(account_id)
     .bind::<Array<Text>, _>(places)
     .execute(conn)
-}
-
-/// Deletes the record at an address, if the record is expired.
-pub(crate) fn remove_expired(conn: &mut PgConnection, address: &Address) -> QueryResult<usize> {
-    let record = idempotency_keys::table.find((address.account_id, &address.scope, &address.key));
-    let now = diesel::dsl::now.into_sql::<Timestamptz>().nullable();
-    diesel::delete(record.filter(idempotency_keys::expires_at.le(now))).execute(conn)
 }

@@ -18,7 +18,6 @@ use uuid::Uuid;
 use crate::connection::Prepared;
 use crate::key::Address;
 use crate::policy::interval;
-use crate::records::remove_expired;
 use crate::reply::{MAX_BODY, Reply, ReplyTooLarge};
 use crate::schema::idempotency_keys;
 
@@ -132,6 +131,13 @@ pub(crate) fn claim(conn: &mut PgConnection, claim: &Claim) -> QueryResult<Claim
             None => Ok(Claimed::Ours),
         },
     }
+}
+
+/// Deletes the record at an address, if the record is expired.
+fn remove_expired(conn: &mut PgConnection, address: &Address) -> QueryResult<usize> {
+    let record = idempotency_keys::table.find((address.account_id, &address.scope, &address.key));
+    let clock = now.into_sql::<Timestamptz>().nullable();
+    diesel::delete(record.filter(idempotency_keys::expires_at.le(clock))).execute(conn)
 }
 
 /// Tries the advisory lock and reads the record, in one round trip. This is SQL text, because Diesel can't express a join with

@@ -145,7 +145,7 @@ pub fn enter_refund(conn: &mut PgConnection, new: &NewRefund) -> Result<Result<R
     let given_back: i64 = earlier.iter().filter(|refund| refund.status() != "failed").map(|refund| refund.amount).sum();
     let left = intent.amount - given_back;
     if left == 0 {
-        let message = format!("Charge {} has already been refunded.", super::objects::charge(&intent.id));
+        let message = format!("Charge {} has already been refunded.", charge(&intent.id));
         return refused(Refusal::state(Some("charge_already_refunded"), message));
     }
     let amount = new.amount.unwrap_or(left);
@@ -220,4 +220,9 @@ pub fn refunds(conn: &mut PgConnection, listing: &Listing, show: impl Fn(&Refund
     }
     let rows = query.order(refunds::position.desc()).limit(listing.limit + 1).load(conn)?;
     Ok(listing.page("/v1/refunds", &rows, show))
+}
+
+/// The id of a PaymentIntent's charge.
+pub fn charge(intent: &str) -> String {
+    intent.replacen("pi_", "ch_", 1)
 }

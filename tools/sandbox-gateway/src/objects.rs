@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::books::{PaymentIntent, Refund};
+use super::books::{PaymentIntent, Refund, charge};
 
 /// A PaymentIntent.
 pub fn payment_intent(intent: &PaymentIntent) -> Value {
@@ -81,9 +81,4 @@ fn card(intent: &PaymentIntent) -> Value {
         },
         "created": intent.created_at.timestamp(), "customer": null, "livemode": false, "metadata": {}, "type": "card",
     })
-}
-
-/// The id of a PaymentIntent's charge.
-pub fn charge(intent: &str) -> String {
-    intent.replacen("pi_", "ch_", 1)
 }

@@ -7,7 +7,7 @@ use clap::{ArgAction, ValueEnum};
 use hyper::Method;
 use hyper::header::HeaderName;
 
-use super::changes::Change;
+use super::change::Change;
 use super::words::{FailurePromise, KeyForm, Profile};
 
 /// Checks an HTTP endpoint with idempotency keys: sends real requests, judges the answers, and counts the effects.

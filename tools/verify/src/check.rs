@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 
-use super::effects::LOOKS;
+use super::effects::{LOOKS, Uncounted};
 use super::session::{ATTEMPTS, Session, Trouble};
 use super::target::Target;
 pub use super::words::Profile;
@@ -203,6 +203,14 @@ impl Holds {
 }
 
 impl Seen {
+    /// A check that needs a number of effects.
+    pub fn uncounted(check: &'static str, why: &Uncounted) -> Self {
+        match why {
+            Uncounted::NotAsked => Self::needs(check, Need::Count),
+            Uncounted::Late(why) => Self::skipped(check, *why),
+        }
+    }
+
     /// A finding on which all authors agree.
     pub(super) fn judged(check: &'static str, right: bool, text: impl Into<String>) -> Self {
         Self::by(check, |_| right, text)

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use super::args::Args;
 use super::config;
-use super::output::{self, Outcome};
+use super::output;
+use super::report::Outcome;
 use super::run::{Selection, run};
 use super::target::Target;
 use super::{Report, checks};

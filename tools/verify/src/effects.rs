@@ -1,15 +1,11 @@
 //! Counts effects by `--count`. Some services show an effect some time after the answer: the count is a search index, or a replica.
 //! So a count that is too small is looked at again, and a count that may still grow is given the time that the longest delay took.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::answer::counted;
-use super::check::{Need, Seen};
 use super::session::{ATTEMPTS, Key, Session, Trouble};
 use super::target::{Intent, Target};
 
@@ -39,50 +35,9 @@ pub enum Uncounted {
     Late(&'static str),
 }
 
-impl Uncounted {
-    /// The finding of a check that needs the number.
-    pub fn skip(self, check: &'static str) -> Seen {
-        match self {
-            Self::NotAsked => Seen::needs(check, Need::Count),
-            Self::Late(why) => Seen::skipped(check, why),
-        }
-    }
-}
-
 const NEVER: &str = "--count did not show the effect of the first request within 2 s, so effects are not counted";
 
 const NO_LONGER: &str = "--count showed too few effects for 2 s, and did not show a new request's effect either";
-
-/// What the run has learned about the count.
-#[derive(Default)]
-pub struct Counting {
-    /// The longest time that an effect took to show, in milliseconds.
-    lag: AtomicU64,
-    /// Why effects are not counted, although they should be.
-    stopped: OnceLock<&'static str>,
-    /// Whether the count showed a new request's effect in time. Asked once a run, when a count shows too few effects.
-    control: OnceCell<bool>,
-}
-
-impl Counting {
-    /// The longest time that an effect took to show.
-    fn lag(&self) -> Duration {
-        Duration::from_millis(self.lag.load(Ordering::Relaxed))
-    }
-
-    fn was_late_by(&self, time: Duration) {
-        self.lag.fetch_max(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    fn stop(&self, why: &'static str) {
-        let _ = self.stopped.set(why);
-    }
-
-    /// Why effects are not counted, although they should be.
-    pub fn stopped(&self) -> Option<&'static str> {
-        self.stopped.get().copied()
-    }
-}
 
 /// The effects since [`Session::watch`].
 pub struct Effects<'s> {

@@ -110,7 +110,7 @@ async fn refused(session: &Session) -> Result<Vec<Seen>, Trouble> {
         promise(session, stored),
         match done {
             Ok(done) => Seen::judged("failure-no-effect", done == 0, format!("{done} counted")),
-            Err(why) => why.skip("failure-no-effect"),
+            Err(why) => Seen::uncounted("failure-no-effect", &why),
         },
     ])
 }
@@ -175,7 +175,7 @@ async fn server_error(session: &Session) -> Result<Vec<Seen>, Trouble> {
         Seen::by("server-error-key", right, format!("{}, then {}", first.status, second.status)),
         match done {
             Ok(done) => Seen::judged("server-error-effect", done == expected, format!("{done} counted")),
-            Err(why) => why.skip("server-error-effect"),
+            Err(why) => Seen::uncounted("server-error-effect", &why),
         },
     ])
 }

@@ -2,8 +2,7 @@
 
 use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestSuite};
 
-use super::output::{Outcome, word};
-use super::report::{Finding, Report, Status};
+use super::report::{Finding, Outcome, Report, Status, word};
 
 /// One document: a suite for each group of checks, and for each endpoint of a file.
 pub fn document(outcomes: &[Outcome]) -> Document {

@@ -89,7 +89,7 @@ async fn rounds(
         rounds.collect::<Vec<_>>().join(", ")
     };
     let counted = match counts.into_iter().collect::<Result<Vec<u64>, Uncounted>>() {
-        Err(why) => why.skip(one_effect),
+        Err(why) => Seen::uncounted(one_effect, &why),
         Ok(counts) => {
             let text = format!("effects: {}", at(counts.iter().map(ToString::to_string).collect()));
             Seen::judged(one_effect, counts.iter().all(|&count| count == 1), text)

@@ -10,10 +10,12 @@
 mod accounts;
 mod answer;
 mod args;
+mod change;
 mod changes;
 mod check;
 mod command;
 mod config;
+mod counting;
 mod duplicates;
 mod effects;
 mod failures;
@@ -33,7 +35,7 @@ mod target;
 mod words;
 
 pub use args::{Args, Endpoint, Format, Header, RunOptions};
-pub use changes::Change;
+pub use change::Change;
 pub use check::{Check, Experiment, Need, Profile};
 pub use command::main;
 pub use report::{Finding, Report, Status};

@@ -7,15 +7,7 @@ use serde_json::{Value, json};
 use super::args::Format;
 use super::check::{Check, Experiment};
 use super::junit;
-use super::report::{Finding, Report, Status};
-
-/// What became of one endpoint.
-pub struct Outcome {
-    /// The endpoint's name in the configuration file.
-    pub name: Option<String>,
-    /// The report, or why the endpoint was not checked.
-    pub report: Result<Report, String>,
-}
+use super::report::{Finding, Outcome, Report, Status, word};
 
 /// Writes the reports.
 ///
@@ -119,16 +111,6 @@ fn noted(out: &mut String, report: &Report) -> std::fmt::Result {
         writeln!(out, "  {check}: {authors}")?;
     }
     Ok(())
-}
-
-pub(super) fn word(status: Status) -> (&'static str, u8) {
-    match status {
-        Status::Pass => ("pass", 32),
-        Status::Fail => ("FAIL", 31),
-        Status::Warn => ("warn", 33),
-        Status::Note => ("note", 36),
-        Status::Skip => ("skip", 90),
-    }
 }
 
 /// All checks, for `--list`.

@@ -167,3 +167,21 @@ impl Report {
 pub fn rfc3339(moment: DateTime<Utc>) -> String {
     moment.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
+
+/// What became of one endpoint.
+pub struct Outcome {
+    /// The endpoint's name in the configuration file.
+    pub name: Option<String>,
+    /// The report, or why the endpoint was not checked.
+    pub report: Result<Report, String>,
+}
+
+pub(super) fn word(status: Status) -> (&'static str, u8) {
+    match status {
+        Status::Pass => ("pass", 32),
+        Status::Fail => ("FAIL", 31),
+        Status::Warn => ("warn", 33),
+        Status::Note => ("note", 36),
+        Status::Skip => ("skip", 90),
+    }
+}

@@ -8,7 +8,7 @@ use hyper::header::HeaderValue;
 use indicatif::ProgressBar;
 use tokio::time::Instant;
 
-use super::effects::Counting;
+use super::counting::Counting;
 pub use super::key::Key;
 use super::send::{Answer, Connection, Leave, NoAnswer, Request, Sender};
 use super::target::{Intent, Target};

@@ -11,7 +11,7 @@ use url::{Host, Url};
 use uuid::Uuid;
 
 use super::args::{Args, Header};
-use super::changes::Change;
+use super::change::Change;
 use super::send::Request;
 use super::words::{FailurePromise, KeyForm, Profile};
 
