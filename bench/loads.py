@@ -13,7 +13,7 @@ BARE_LIMIT = ROOT / "bench/limit-bare-tables.sql"
 
 ID = "01a210ce-82d7-75e9-8dab-0e794b72f99f"
 BODY = ('{"id":"%s","customer":"ada","status":"pending","currency":"EUR","amount":8900,"items":[{"sku":"pro-monthly","name":"Pro, a month","quantity":1,'
-        '"unit_amount":4900},{"sku":"credits-1000","name":"1000 API credits","quantity":2,"unit_amount":2000}],"created_at":"2026-11-25T03:44:59.095418Z"}' % ID)
+        '"unit_amount":4900},{"sku":"credits-1000","name":"1000 API credits","quantity":2,"unit_amount":2000}],"metadata":{},"created_at":"2026-11-25T03:44:59.095418Z"}' % ID)
 
 # The values of one order, from PostgreSQL's log. limit.sql sends these values and random keys and ids.
 VALUES = {
@@ -21,7 +21,7 @@ VALUES = {
     "currency": "EUR", "amount": "8900", "type": "order.created", "data": BODY, "body": BODY,
     "items": '[{"sku":"pro-monthly","name":"Pro, a month","quantity":1,"unit_amount":4900,"reserves":false,"grants":{"feature":"pro","units":null,"days":30}},'
              '{"sku":"credits-1000","name":"1000 API credits","quantity":2,"unit_amount":2000,"reserves":false,"grants":{"feature":"api_credits","units":1000,"days":null}}]',
-    "route": "POST /v1/orders", "version": "1", "fingerprint": "\\x4dbcd00e796fd542d502404062fbf308133147ec6def60b9fde86fe954a749b2", "code": "201",
+    "metadata": "{}", "credential": "01990000-0000-7000-8000-000000000003", "route": "POST /v1/orders", "version": "1", "fingerprint": "\\x4dbcd00e796fd542d502404062fbf308133147ec6def60b9fde86fe954a749b2", "code": "201",
     "content_type": "application/json", "location": f"/v1/orders/{ID}", "ttl": "24:00:00",
 }
 
