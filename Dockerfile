@@ -48,7 +48,7 @@ EXPOSE 8080
 # A number, so that Kubernetes sees that the user is not root. The number is higher than the ids that hosts give to people and
 # services, so that the user owns nothing on the host.
 USER 10001:10001
-# The program is process 1, without a shell. The program handles SIGTERM itself and starts no child processes.
+# The program is process 1, without a shell. It handles SIGTERM itself, and waits for the child processes that the demo's page starts.
 ENTRYPOINT ["payments"]
 CMD ["serve"]
 

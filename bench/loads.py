@@ -4,7 +4,8 @@ import json, re, subprocess, sys, time
 from machine import BIN, RELEASE, ROOT, POOL
 
 CONNECTIONS = 32
-PGBENCH_CLIENTS = POOL // 2
+# As many as the API uses for one account: all connections but two.
+PGBENCH_CLIENTS = POOL - 2
 # In the open loop. A due request finds a free connection, unless the server stalls.
 OPEN_LOOP_CONNECTIONS = 128
 

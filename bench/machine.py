@@ -6,7 +6,7 @@ RELEASE = ROOT / "target/release"
 DEBIAN = pathlib.Path("/usr/lib/postgresql")
 BIN = max(DEBIAN.glob("*/bin"), key=lambda path: float(path.parent.name)) if DEBIAN.exists() else pathlib.Path(os.path.dirname(shutil.which("initdb") or sys.exit("PostgreSQL's programs are not installed")))
 
-# One account gets at most half of the pool's connections, and pgbench has as many clients.
+# More than two cores can use, so that the bench sees what many connections cost.
 POOL = 32
 
 

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::app::Client;
 
-type Learnt = Result<Outcome, CallError>;
+type Known = Result<Outcome, CallError>;
 
 /// A gateway that answers each call by a function. Its books can't be read.
 struct Answering<F>(F);
@@ -19,9 +19,9 @@ struct Answering<F>(F);
 impl<F, A> Gateway for Answering<F>
 where
     F: Fn() -> A + Send + Sync + 'static,
-    A: Future<Output = Learnt> + Send + 'static,
+    A: Future<Output = Known> + Send + 'static,
 {
-    fn send<'a>(&'a self, _: &'a str, _: Call<'a>) -> BoxFuture<'a, Learnt> {
+    fn send<'a>(&'a self, _: &'a str, _: Call<'a>) -> BoxFuture<'a, Known> {
         Box::pin((self.0)())
     }
 
@@ -34,7 +34,7 @@ where
 struct Unheard(Stripe);
 
 impl Gateway for Unheard {
-    fn send<'a>(&'a self, reference: &'a str, call: Call<'a>) -> BoxFuture<'a, Learnt> {
+    fn send<'a>(&'a self, reference: &'a str, call: Call<'a>) -> BoxFuture<'a, Known> {
         Box::pin(async move {
             self.0.send(reference, call).await.unwrap();
             Err(silence())

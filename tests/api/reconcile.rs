@@ -11,7 +11,7 @@ use crate::gateways::away;
 use crate::paying::Sandbox;
 use crate::support::{execute, fresh_database};
 
-/// A service and a gateway with books of its own.
+/// A service, and a gateway with its own books.
 struct Books {
     app: App,
     sandbox: Sandbox,

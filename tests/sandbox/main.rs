@@ -113,7 +113,7 @@ impl Sandbox {
         Self { addr: running.addr, handle: running.handle, client: Client::new() }
     }
 
-    /// Stops at once, like a crash: calls under way are cut off.
+    /// Stops at once, like a crash: open calls are cut off.
     async fn kill(self) {
         self.handle.stop(false).await;
     }

@@ -17,7 +17,7 @@ pub enum Error {
 
     #[error(
         "{dir} was made by PostgreSQL {made_by}, but only version {installed} is installed: install PostgreSQL \
-         {made_by}, or set DATABASE_URL, or remove {dir} to start afresh without its data"
+         {made_by}, or set DATABASE_URL, or remove {dir} to start without its data"
     )]
     WrongVersion { dir: PathBuf, made_by: u32, installed: String },
 

@@ -170,7 +170,7 @@ fn a_server_that_died_is_revived_once() {
 
     assert_eq!(revived.iter().filter(|revived| **revived).count(), 1);
     execute(&user, "SELECT");
-    // On purpose not by `stop`: while another test forks, `stop` may see its own lock held and leave the server running.
+    // Not by `stop`: while another test forks, `stop` may see its own lock held and leave the server running.
     let server = postmaster(&user);
     kill_process(server, Signal::INT).unwrap();
     wait_for_end(server);
@@ -348,7 +348,7 @@ fn an_unsuitable_directory_is_refused_with_the_remedy() {
 #[test]
 fn a_server_that_cannot_start_gives_the_reason_on_one_line() {
     let dir = new_dir();
-    // On purpose not by `stop`: while another test forks, `stop` may see its own lock held and leave the server running.
+    // Not by `stop`: while another test forks, `stop` may see its own lock held and leave the server running.
     let server = postmaster(&start(dir.path()));
     let _ = kill_process(server, Signal::INT);
     wait_for_end(server);

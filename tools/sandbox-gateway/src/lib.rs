@@ -61,7 +61,7 @@ const WORKERS: usize = 2;
 /// none at the moment of a call. nginx has the same value.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// For how many seconds a graceful stop waits for calls in flight. Lost replies are held open on purpose. The other calls take
+/// For how many seconds a graceful stop waits for calls in flight. Lost replies stay open until then. The other calls take
 /// milliseconds, and the server looks once a second.
 const SHUTDOWN_TIMEOUT: u64 = 1;
 
@@ -86,7 +86,7 @@ pub struct Running {
     pub addr: SocketAddr,
     /// The server. It runs while it is polled, and ends after a stop. It handles no signals.
     pub server: Server,
-    /// Stops the server. Calls under way get a second, then their connections close.
+    /// Stops the server. Open calls get a second, then their connections close.
     pub handle: ServerHandle,
 }
 

@@ -95,7 +95,7 @@ impl Call {
         let found = answers.then(|| world.listed(holder.reference));
         let step = match (holder.step, found) {
             (_, Some(Some(charge))) => Step::Record(charge),
-            // Nothing is sent if the look failed, or if an earlier sending may be under way.
+            // Nothing is sent if the look failed, or if an earlier sending may still be open.
             (Step::LookFirst, None) if self.rules.failed_look_stops => Step::GiveBack { unanswered: false },
             (Step::LookFirst, _) if holder.earlier_unanswered && self.rules.old_sendings_end_first => {
                 Step::GiveBack { unanswered: false }

@@ -11,7 +11,7 @@ pub struct Rules {
     pub fence_locks: bool,
     /// A call that is resolved is not resolved again.
     pub resolved_once: bool,
-    /// A refusal does not count while an earlier sending may be under way.
+    /// A refusal does not count while an earlier sending may still be open.
     pub refusal_waits: bool,
     /// It waits for all that a proxy may hold a sending, not only for the lease. Off: only for the lease.
     pub refusal_counts_proxies: bool,
@@ -27,7 +27,7 @@ pub struct Rules {
     pub check: Check,
     /// When the provider may have forgotten the key, the holder looks before it sends.
     pub looks_first: bool,
-    /// Then it does not send while an earlier sending may be under way.
+    /// Then it does not send while an earlier sending may still be open.
     pub old_sendings_end_first: bool,
     /// Then it does not send if the look failed.
     pub failed_look_stops: bool,
