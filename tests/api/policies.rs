@@ -5,7 +5,6 @@ use serde_json::json;
 
 use crate::app::App;
 
-const README: (&str, &str) = ("README.md", include_str!("../../README.md"));
 const FAILURE_POLICIES: (&str, &str) = ("docs/failure-policies.md", include_str!("../../docs/failure-policies.md"));
 const ERRORS: (&str, &str) = ("docs/errors.md", include_str!("../../docs/errors.md"));
 
@@ -20,7 +19,6 @@ fn shows((name, page): (&str, &str), what: &str, table: &str) {
 
 #[test]
 fn the_pages_show_the_policies_and_problems_as_they_are() {
-    shows(README, "policies", &policies::table(&api()).markdown());
     shows(FAILURE_POLICIES, "policies", &policies::table(&api()).markdown());
     shows(ERRORS, "problems", &advice::table(&api()).markdown());
 }
