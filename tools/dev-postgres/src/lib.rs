@@ -120,7 +120,15 @@ pub fn start(options: &Options) -> Result<Cluster, Error> {
     let started_here = server.ensure_running()?;
     let users_lock = server.directory.open_lock(USERS_LOCK)?;
     users_lock.lock_shared().map_err(|e| Error::io("lock", &server.directory.path, e))?;
+    release(&start_lock);
     Ok(Cluster { server, started_here: started_here.into(), watcher, users_lock })
+}
+
+/// Frees a lock at once. Closing the file would not: a child that another thread forks at this moment has a copy of it, until the
+/// child executes its program.
+fn release(lock: &File) {
+    // The end of the process frees it too.
+    let _ = lock.unlock();
 }
 
 /// A running cluster. [`Lifetime`] says what happens when this is dropped.
@@ -177,6 +185,7 @@ impl Cluster {
         start_lock.lock().map_err(|e| Error::io("lock", self.dir(), e))?;
         let started = self.server.ensure_running()?;
         self.started_here.fetch_or(started, Ordering::Relaxed);
+        release(&start_lock);
         Ok(started)
     }
 

@@ -3,15 +3,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+mod refusals;
+mod throw_away;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dev_postgres::{Cluster, Durability, Error, Lifetime, Options};
+use dev_postgres::{Cluster, Durability, Lifetime, Options};
 use diesel::{Connection, PgConnection, RunQueryDsl, sql_query};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
@@ -170,10 +173,8 @@ fn a_server_that_died_is_revived_once() {
 
     assert_eq!(revived.iter().filter(|revived| **revived).count(), 1);
     execute(&user, "SELECT");
-    // Not by `stop`: while another test forks, `stop` may see its own lock held and leave the server running.
-    let server = postmaster(&user);
-    kill_process(server, Signal::INT).unwrap();
-    wait_for_end(server);
+    drop(starter);
+    drop(user);
 }
 
 #[test]
@@ -213,92 +214,6 @@ fn a_stale_postmaster_pid_does_not_stop_the_next_start() {
 }
 
 #[test]
-fn a_throw_away_cluster_is_gone_when_it_is_dropped() {
-    let cluster = dev_postgres::start(&Options::throw_away()).unwrap();
-    execute(&cluster, "SELECT");
-    let (dir, server) = (cluster.dir().to_owned(), postmaster(&cluster));
-    cluster.stop();
-    assert!(!dir.exists());
-    wait_for_end(server);
-}
-
-#[test]
-fn a_throw_away_cluster_never_takes_and_deletes_a_kept_one() {
-    let dir = new_dir();
-    let kept = start(dir.path());
-    execute(&kept, "CREATE TABLE kept ()");
-    kept.stop();
-    let error = dev_postgres::start(&Options { lifetime: Lifetime::WithProcess, ..options(dir.path()) }).unwrap_err();
-    assert!(matches!(error, Error::NotEmpty { .. }), "{error}");
-    execute(&start(dir.path()), "TABLE kept");
-}
-
-/// The directory and the lifetime for [`owner_process`].
-const OWNER_DIR: &str = "DEV_POSTGRES_TEST_OWNER_DIR";
-const OWNER_KEEPS: &str = "DEV_POSTGRES_TEST_OWNER_KEEPS";
-
-/// A test function without a claim: [`owner`] starts this binary again with this function as its only test. The
-/// process owns a cluster until it is killed.
-#[test]
-fn owner_process() {
-    let Some(dir) = std::env::var_os(OWNER_DIR).map(PathBuf::from) else { return };
-    let kept = std::env::var_os(OWNER_KEEPS).is_some();
-    let lifetime = if kept { Lifetime::Kept } else { Lifetime::WithProcess };
-    let _cluster = dev_postgres::start(&Options { lifetime, ..options(&dir) }).unwrap();
-    loop {
-        thread::park();
-    }
-}
-
-/// Starts this test binary again, as a process that a test can kill.
-fn owner(dir: &Path) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "owner_process"]);
-    command.env(OWNER_DIR, dir).stdout(Stdio::null());
-    command
-}
-
-fn kill_while_initdb_is_at_work(mut owner: Child, dir: &Path) {
-    wait_until("initdb", || half_done(dir));
-    owner.kill().unwrap();
-    owner.wait().unwrap();
-}
-
-fn half_done(dir: &Path) -> bool {
-    let mut entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.any(|entry| entry.file_name().to_string_lossy().starts_with("data.new-"))
-}
-
-#[test]
-fn a_throw_away_cluster_is_gone_when_its_process_is_killed() {
-    let dir = Options::throw_away().dir;
-    let mut owner = owner(&dir).spawn().unwrap();
-    let lock_file = dir.join("data/postmaster.pid");
-    let server = || fs::read_to_string(&lock_file).ok()?.lines().nth(7)?.starts_with("ready").then_some(());
-    wait_until("the server", || server().is_some());
-    let server = pid(fs::read_to_string(&lock_file).unwrap().lines().next().unwrap().parse().unwrap());
-
-    owner.kill().unwrap();
-    owner.wait().unwrap();
-    wait_until("the directory's end", || !dir.exists());
-    wait_for_end(server);
-}
-
-#[test]
-fn a_throw_away_cluster_is_gone_when_its_process_is_killed_while_making_it() {
-    let dir = Options::throw_away().dir;
-    kill_while_initdb_is_at_work(owner(&dir).spawn().unwrap(), &dir);
-    wait_until("the directory's end", || !dir.exists());
-}
-
-#[test]
-fn a_start_that_is_killed_while_making_the_cluster_does_not_stop_the_next_one() {
-    let dir = new_dir();
-    kill_while_initdb_is_at_work(owner(dir.path()).env(OWNER_KEEPS, "").spawn().unwrap(), dir.path());
-    execute(&start(dir.path()), "SELECT");
-}
-
-#[test]
 fn the_server_survives_ctrl_c_in_its_terminal() {
     let dir = new_dir();
     let cluster = start(dir.path());
@@ -316,49 +231,4 @@ fn a_long_path_with_every_odd_character_works() {
     let cluster = dev_postgres::start(&Options { lifetime: Lifetime::WithProcess, ..options(&dir) }).unwrap();
     cluster.create_database("my db/with?odd#name=%41").unwrap();
     assert!(PgConnection::establish(&cluster.url("my db/with?odd#name=%41")).is_ok());
-}
-
-#[test]
-fn an_unsuitable_directory_is_refused_with_the_remedy() {
-    let dir = new_dir();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let error = dev_postgres::start(&options(dir.path())).unwrap_err().to_string();
-    assert!(error.contains("chmod 700") && error.contains("DEV_POSTGRES_DIR"), "{error}");
-
-    let others = new_dir();
-    fs::write(others.path().join("thesis.txt"), "years of work").unwrap();
-    fs::set_permissions(others.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let error = dev_postgres::start(&options(others.path())).unwrap_err().to_string();
-    assert!(error.contains("it holds other files") && error.contains("DEV_POSTGRES_DIR"), "{error}");
-    assert!(!error.contains("chmod") && !error.contains("remove") && !error.contains("empty it"), "{error}");
-
-    let link = dir.path().join("link");
-    std::os::unix::fs::symlink(dir.path(), &link).unwrap();
-    let error = dev_postgres::start(&options(&link)).unwrap_err().to_string();
-    assert!(error.contains("not a directory"), "{error}");
-
-    // Root runs PostgreSQL as another user, and that user can't enter the parent directory.
-    if rustix::process::geteuid().is_root() {
-        let home = new_dir();
-        let error = dev_postgres::start(&options(&home.path().join("cluster"))).unwrap_err().to_string();
-        assert!(error.contains("chmod a+x") && !error.contains('\n'), "{error}");
-    }
-}
-
-#[test]
-fn a_server_that_cannot_start_gives_the_reason_on_one_line() {
-    let dir = new_dir();
-    // Not by `stop`: while another test forks, `stop` may see its own lock held and leave the server running.
-    let server = postmaster(&start(dir.path()));
-    let _ = kill_process(server, Signal::INT);
-    wait_for_end(server);
-    let settings = dir.path().join("data/postgresql.auto.conf");
-    fs::write(settings, "shared_buffers = '1 parsec'\n").unwrap();
-    let error = dev_postgres::start(&options(dir.path())).unwrap_err().to_string();
-    assert!(error.contains("shared_buffers") && error.contains("DATABASE_URL"), "{error}");
-    assert!(!error.contains('\n'), "{error}");
-
-    fs::write(dir.path().join("data/PG_VERSION"), "7\n").unwrap();
-    let error = dev_postgres::start(&options(dir.path())).unwrap_err();
-    assert!(matches!(error, Error::WrongVersion { made_by: 7, .. }), "{error}");
 }
