@@ -74,7 +74,7 @@ pub struct Settings {
     /// signed with `GATEWAY_WEBHOOK_SECRET`
     #[arg(long, env, global = true, hide_env_values = true, value_parser = values::gateway_url)]
     pub sandbox_webhook_url: Option<String>,
-    /// Database connections, each with a thread
+    /// Database connections, and one more for /health/ready
     #[arg(long, env, global = true, default_value = "10", value_parser = values::pool_size)]
     pub db_pool_size: u32,
     /// Seed the demo accounts and catalogue. The default is true if `DATABASE_URL` is not set

@@ -104,7 +104,7 @@ fn serve_until_told(
             ended = server => ended?,
             cut = cut => cut?,
         }
-        log::info!("no more requests; the external calls in flight end");
+        log::info!("no more requests; finishing the calls to the gateway");
         for task in &background {
             task.abort();
         }

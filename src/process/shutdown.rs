@@ -50,7 +50,7 @@ pub async fn end_when_told(server: ServerHandle, draining: ShuttingDown, delay: 
             log::info!("SIGTERM: not ready any more; the server accepts requests for {} s more", delay.as_secs());
             sleep(delay).await;
         }
-        log::info!("SIGTERM: the server accepts no more requests; the requests in flight end");
+        log::info!("SIGTERM: the server accepts no more requests, and finishes those in flight");
         server.stop(true).await;
         std::future::pending::<()>().await;
     };

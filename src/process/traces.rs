@@ -52,7 +52,7 @@ pub fn start() -> Result<Option<Traces>, Wrong> {
     let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource()).build();
     global::set_tracer_provider(provider.clone());
     global::set_text_map_propagator(TraceContextPropagator::new());
-    log::info!("spans go where {name} says");
+    log::info!("spans are sent to the collector of {name}");
     Ok(Some(Traces(provider)))
 }
 

@@ -27,7 +27,7 @@ pub async fn live() -> HttpResponse {
 /// # Errors
 /// 503.
 #[utoipa::path(get, path = "/health/ready", operation_id = "getReady", tag = "Service", summary = "Check readiness",
-    description = "Answers 200 if the database answers, accepts writes and has every migration. After SIGTERM, answers 503. `cause` says why not, and `failing` lists what requests meet at present, also in a 200.",
+    description = "Answers 200 if the database answers, accepts writes and has every migration, and 503 if not, or after SIGTERM. `cause` says why. `failing` lists the causes for which requests get 503 at present, also in a 200.",
     responses((status = 200, body = Object, description = "The server accepts requests")))]
 pub async fn ready(db: Data<Db>, draining: Data<ShuttingDown>) -> Result<HttpResponse, ApiError> {
     if draining.has_begun() {

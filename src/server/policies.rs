@@ -17,7 +17,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 
 /// `GET /v1/policies`: all policies on one page.
 #[utoipa::path(get, path = "/v1/policies", operation_id = "listPolicies", tag = "Idempotency", summary = "List policies",
-    description = "Returns what each endpoint does with a retry. The server itself runs by this table.",
+    description = "Returns what each endpoint does with a retry: the data that the server itself follows.",
     responses((status = 200, body = Page<Policy>, description = "Every policy, on one page")))]
 pub async fn list(_: Account, api: Data<Api>) -> HttpResponse {
     HttpResponse::Ok().json(Page { data: api.policies().copied().collect(), has_more: false })

@@ -134,7 +134,7 @@ pub struct Entitlement {
 /// # Errors
 /// 422: `expires_at` is in the past. The errors of the idempotency key.
 #[utoipa::path(post, path = "/v1/entitlements", operation_id = "grantEntitlement", tag = "Entitlements", summary = "Grant an entitlement",
-    description = "Grants a customer the use of a feature. A payment grants what its products say by itself.",
+    description = "Grants a customer the use of a feature by hand. What a product grants comes with its payment.",
     request_body = NewEntitlement,
     responses((status = 201, body = Entitlement, description = "The entitlement")))]
 pub async fn grant(account: Account, request: Keyed<NewEntitlement>, db: Data<Db>) -> Result<Answer, ApiError> {
@@ -176,7 +176,7 @@ fn insert(conn: &mut PgConnection, account_id: Uuid, new: &NewEntitlement) -> Re
 /// # Errors
 /// 404; 409 quota-exceeded, entitlement-inactive. The errors of the idempotency key.
 #[utoipa::path(post, path = "/v1/entitlements/{id}/consume", operation_id = "consumeEntitlement", tag = "Entitlements", summary = "Consume units",
-    description = "Consumes units of an entitlement. The count is exact, however many requests come at once. An unlimited entitlement only counts.",
+    description = "Consumes units of an entitlement. The count is exact, however many requests come at once. An unlimited entitlement only counts what is used.",
     params(Id),
     request_body = Consumption,
     responses((status = 200, body = Entitlement, description = "The entitlement after the consumption")))]

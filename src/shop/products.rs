@@ -90,8 +90,8 @@ pub async fn get(account: Account, sku: Path<String>, db: Data<Db>) -> Result<Ht
 /// # Errors
 /// 409 out-of-stock: `stock` is lower than `reserved`. 412: the product is not the version that `If-Match` names.
 #[utoipa::path(put, path = "/v1/products/{sku}", operation_id = "putProduct", tag = "Products", summary = "Create or replace a product",
-    description = "Creates the product, or replaces its terms. `stock` is the total that you ever had, and no request sets `reserved`, \
-        so a late retry never oversells. Send `If-Match` to keep a late PUT from undoing a newer one. A PUT of the terms that the \
+    description = "Creates the product, or replaces its terms. `stock` is the total ever supplied, and no request sets `reserved`, so \
+        a late retry never oversells. Send `If-Match` to keep a late PUT from undoing a newer one. A PUT of the terms that the \
         product already has always succeeds.",
     params(
         ("sku" = String, Path, description = "The product's SKU", example = "mug"),

@@ -192,7 +192,7 @@ fn refundable(
     }
     let processing = processing_amount(conn, account_id, charge.id)?;
     if left + processing == 0 {
-        return Err(ApiError::new(&CHARGE_NOT_REFUNDABLE, "the charge is refunded whole"));
+        return Err(ApiError::new(&CHARGE_NOT_REFUNDABLE, "the charge is already refunded in full"));
     }
     // If the open refunds fail, enough will be left. So this is not a final answer.
     if wanted <= left + processing {

@@ -72,7 +72,7 @@ pub async fn stripe(
 }
 
 fn later() -> ApiError {
-    ApiError::new(&OVERLOADED, "this event can't be looked into now")
+    ApiError::new(&OVERLOADED, "the server can't check this event now: send it again later")
 }
 
 /// Asks the gateway about a resolved call. A difference is for a person: it changes nothing.
@@ -108,7 +108,7 @@ async fn compare(
         Ok(None) => (status == PaymentStatus::Failed, "not there"),
         Err(CallError::Pending { .. }) => (false, "without an outcome"),
         Err(error) => {
-            log::warn!("an event about {location} can't be looked into: {error}");
+            log::warn!("an event about {location} can't be checked: {error}");
             return Err(later());
         }
     };

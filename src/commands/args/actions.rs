@@ -17,12 +17,12 @@ pub enum Action {
     /// Make, list and revoke the API keys of accounts
     #[command(subcommand)]
     Key(KeyAction),
-    /// Give a customer a random name in orders, entitlements, events and stored replies
+    /// Replace a customer's name by a random one in orders, entitlements, events and stored replies
     EraseCustomer {
         /// The account's name or id
         #[arg(value_parser = values::name)]
         account: String,
-        /// The customer, as orders and entitlements name the customer
+        /// The customer's name in orders and entitlements
         #[arg(value_parser = values::name)]
         customer: String,
         /// Don't ask
@@ -71,7 +71,7 @@ pub enum Action {
         /// Its part, in JSON
         part: String,
     },
-    /// Empty the local cluster's database, also the sandbox gateway's books
+    /// Empty the local cluster's database, with the sandbox gateway's books
     Reset {
         /// Don't ask
         #[arg(long)]
@@ -122,7 +122,7 @@ pub enum AccountAction {
 /// The commands of `payments key`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum KeyAction {
-    /// Make one more key for an account and show the key once
+    /// Make one more key for an account and show it once
     Create {
         /// The account's name or id
         #[arg(value_parser = values::name)]
@@ -137,7 +137,7 @@ pub enum KeyAction {
         #[arg(value_parser = values::name)]
         account: String,
     },
-    /// Revoke a key. The key stops working within ten seconds
+    /// Revoke a key. It stops working within ten seconds
     Revoke {
         /// The key's id, as `key list` shows it, or the key itself
         #[arg(value_parser = values::name)]

@@ -120,7 +120,7 @@ pub(super) fn problem_schema() -> Value {
             "refund_id": id("The refund that failed."),
             "cause": text("Why the server is not ready. Only in the answer of `/health/ready`."),
             "failing": {"type": "array", "items": {"type": "string"},
-                "description": "What requests meet at present. Only in the answer of `/health/ready`."},
+                "description": "The causes for which requests get 503 at present. Only in the answer of `/health/ready`."},
             "resource": text("The URL of the resource that the request with the expired key created."),
         },
     })

@@ -87,7 +87,7 @@ object! {
 /// # Errors
 /// 422 unknown-product, mixed-currencies; 409 out-of-stock. The errors of the idempotency key.
 #[utoipa::path(post, path = "/v1/orders", operation_id = "createOrder", tag = "Orders", summary = "Create an order",
-    description = "Creates a pending order at the catalogue's current prices, and reserves its units of products with a stock.",
+    description = "Creates a pending order at the catalogue's current prices, and reserves its units of the products that have a `stock`.",
     request_body = NewOrder,
     responses((status = 201, body = Order, description = "The order")))]
 pub async fn create(account: Account, request: Keyed<NewOrder>, db: Data<Db>) -> Result<Answer, ApiError> {
