@@ -82,7 +82,7 @@ pub enum Action {
 /// A time, as `payments reconcile` takes it.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Period {
-    /// Compare what was made from this time on: 2026-11-27, 2026-11-27T08:30:00Z, or so long ago: 90m, 25h, 7d
+    /// Compare what was made from this time on: 2026-11-27, 2026-11-27T08:30:00Z, or an age: 90m, 25h, 7d
     #[arg(long, value_parser = When::parse)]
     pub since: When,
     /// Compare what was made before this time. The default is now
