@@ -52,8 +52,10 @@ pub enum Action {
         #[arg(long, value_enum, default_value = "table")]
         format: Listing,
     },
-    /// Compare the gateway's PaymentIntents and refunds with the charges and refunds here, and print what differs. Changes nothing.
-    /// The exit status is 0 if nothing differs, 1 if something does, and 2 if the comparison could not be completed
+    /// Compare the gateway's PaymentIntents and refunds with the charges and refunds here, and print what differs
+    ///
+    /// It changes nothing. The exit status is 0 if nothing differs, 1 if something does, and 2 if the comparison could not be
+    /// completed.
     Reconcile {
         /// What to compare
         #[command(flatten)]
