@@ -1,7 +1,7 @@
 //! The API keys that this process found a moment ago, and when each was last used.
 //!
-//! Guarantees: no request waits for the note of its key's use. A task writes the notes beside the requests, each in a statement
-//! of its own, at most once a minute for a key.
+//! Guarantees: no request waits for the note of its key's use. A task writes the notes beside the requests, each in one
+//! statement, at most once a minute for a key.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
