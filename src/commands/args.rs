@@ -53,9 +53,10 @@ pub struct Settings {
     #[arg(long, env, global = true, value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub dev_postgres_dir: Option<PathBuf>,
     /// The payment gateway: <https://api.stripe.com>, or a server that speaks Stripe's API. With the demo, the default is a
-    /// sandbox gateway that the program starts. Its key is read from the variable `GATEWAY_KEY` (`sk_..` or `rk_..`), and the
-    /// signing secret of its webhook from `GATEWAY_WEBHOOK_SECRET` (one, or two with a comma): a flag would show them to
-    /// everybody who lists the processes
+    /// sandbox gateway that the program starts
+    ///
+    /// Its key is read from the variable `GATEWAY_KEY` (`sk_..` or `rk_..`), and the signing secret of its webhook from
+    /// `GATEWAY_WEBHOOK_SECRET` (one, or two with a comma): a flag would show them to everybody who lists the processes.
     #[arg(long, env, global = true, hide_env_values = true, value_parser = values::gateway_url)]
     pub gateway_url: Option<String>,
     /// The gateway's key: only from the environment.

@@ -1,4 +1,4 @@
-//! Strings with a form of their own: names, ids, times.
+//! Strings that must have a form: names, ids, times.
 
 use chrono::{DateTime, Datelike, Utc};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::faults::Faults;
 use super::rule::Rule;
 
-/// A string with a form of its own.
+/// A form that a string must have.
 #[derive(Clone, Copy, Debug)]
 pub struct Form<T> {
     /// Reads the string. None: it has another form.

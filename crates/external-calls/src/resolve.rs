@@ -130,7 +130,7 @@ impl<E: Failure> Unresolved<E> {
 }
 
 impl<O: ExternalSystem, D: Database> Resolver<O, D> {
-    /// Learns the outcome and records it, or gives the lease back.
+    /// Finds the outcome and records it, or gives the lease back.
     pub(super) async fn resolve(&self, lease: Lease) -> Result<Resolved, Unresolved<O::Error>> {
         let Lease { location, request_id, attempt, .. } = lease.clone();
         match self.find_and_record(&lease).await {

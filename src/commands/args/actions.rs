@@ -52,8 +52,10 @@ pub enum Action {
         #[arg(long, value_enum, default_value = "table")]
         format: Listing,
     },
-    /// Compare the gateway's PaymentIntents and refunds with the charges and refunds here, and print what differs. Changes nothing.
-    /// The exit status is 0 if nothing differs, 1 if something does, and 2 if the comparison could not be completed
+    /// Compare the gateway's PaymentIntents and refunds with the charges and refunds here, and print what differs
+    ///
+    /// It changes nothing. The exit status is 0 if nothing differs, 1 if something does, and 2 if the comparison could not be
+    /// completed.
     Reconcile {
         /// What to compare
         #[command(flatten)]
@@ -82,7 +84,7 @@ pub enum Action {
 /// A time, as `payments reconcile` takes it.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Period {
-    /// Compare what was made from this time on: 2026-11-27, 2026-11-27T08:30:00Z, or so long ago: 90m, 25h, 7d
+    /// Compare what was made from this time on: 2026-11-27, 2026-11-27T08:30:00Z, or an age: 90m, 25h, 7d
     #[arg(long, value_parser = When::parse)]
     pub since: When,
     /// Compare what was made before this time. The default is now

@@ -118,7 +118,7 @@ fn origin(text: &str) -> Result<String, String> {
     if is_web && url.origin().ascii_serialization() == named { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
-/// A time, or so long ago.
+/// A time, or an age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// A time.
@@ -147,7 +147,7 @@ impl When {
                 .map(|n| TimeDelta::seconds(i64::from(n) * seconds))
         };
         at.map(Self::At).or_else(|| ago().map(Self::Ago)).ok_or_else(|| {
-            "it must be a date or a time in UTC, such as 2026-11-27 or 2026-11-27T08:30:00Z, or so long ago, such as 90m, 25h or 7d"
+            "it must be a date or a time in UTC, such as 2026-11-27 or 2026-11-27T08:30:00Z, or an age, such as 90m, 25h or 7d"
                 .to_owned()
         })
     }

@@ -1,7 +1,7 @@
 //! The API keys that this process found a moment ago, and when each was last used.
 //!
-//! Guarantees: no request waits for the note of its key's use. A task writes the notes beside the requests, each in a statement
-//! of its own, at most once a minute for a key.
+//! Guarantees: no request waits for the note of its key's use. A task writes the notes beside the requests, each in one
+//! statement, at most once a minute for a key.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,7 +31,7 @@ const WRITE_EVERY: Duration = Duration::from_secs(5);
 /// A key's use is written again after this time: an operator asks whether a key is still used, not for the second.
 const NOTED_FOR: Duration = Duration::from_secs(60);
 
-/// So many keys are written in one piece of work. Each takes about a millisecond, so the work's time is far from its limit.
+/// How many keys are written at once. Each takes about a millisecond, so the transaction's time is far from its limit.
 const WRITTEN_AT_ONCE: usize = 500;
 
 /// The keys that were found within [`BELIEVED_FOR`]. Clones share them.
