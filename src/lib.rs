@@ -3,7 +3,7 @@
 //! The two patterns are crates: [`idempotency`] (keys, records, replies) and [`external_calls`] (calls to the payment gateway
 //! that must become known and recorded). This crate is the service that uses them. From top to bottom:
 //! - [`commands`]: the command line, and what each command does.
-//! - [`stage`]: the demo's stage, which shows what happens inside.
+//! - [`demo`]: the demo's accounts, and what its stage needs of the API.
 //! - [`server`]: from a connection to the routes, with the pages and the OpenAPI document.
 //! - [`shop`]: the business. Products, orders, payments, entitlements, events.
 //! - [`gateway`]: the client of the payment gateway.
@@ -12,10 +12,10 @@
 
 pub mod commands;
 pub mod db;
+pub mod demo;
 pub mod gateway;
 pub mod http;
 pub mod process;
 mod schema;
 pub mod server;
 pub mod shop;
-pub mod stage;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::db;
-use crate::shop::demo;
+use crate::demo;
 use crate::shop::erasure::{self, Erased, Mode};
 use diesel::connection::SimpleConnection;
 

@@ -19,10 +19,10 @@ use std::process::{self, ExitCode};
 
 use self::args::{Action, Command, Wrong};
 use self::database::Database;
+use crate::demo;
 use crate::gateway::install_tls;
 use crate::process::logging;
 use crate::server::{api, openapi};
-use crate::stage;
 
 /// An error that ends the process. The process prints the error as one line.
 type Fatal = Box<dyn std::error::Error>;
@@ -131,7 +131,7 @@ fn run(command: Command) -> Result<ExitCode, Fatal> {
         }
         Action::StageReplica { part } => {
             drop(watch);
-            stage::serve_replica(url, settings.gateway_url.as_deref().unwrap_or_default(), &part)
+            demo::serve_replica(url, settings.gateway_url.as_deref().unwrap_or_default(), &part)
         }
         Action::Reset { yes } => data::reset(&database, yes),
     };

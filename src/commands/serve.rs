@@ -9,15 +9,14 @@ use std::time::{Duration, Instant};
 
 use crate::commands::args::Settings;
 use crate::db::{Db, NOBODY, migrate};
+use crate::demo;
 use crate::gateway::Gateway;
 use crate::gateway::webhook::Secrets;
 use crate::http::ApiError;
 use crate::http::auth::{self, KnownKeys};
 use crate::process::shutdown::{ShuttingDown, end_when_told};
 use crate::server::{self, State};
-use crate::shop::demo;
 use crate::shop::payments::{Payments, Resolver};
-use crate::stage::{self, Stage};
 use actix_web::rt;
 
 use super::Fatal;
@@ -59,7 +58,7 @@ fn serve_until_told(
     let (in_use, sandbox) = if let Some(in_use) = InUse::of(settings) {
         (in_use, None)
     } else {
-        let (secrets, webhook) = own_webhook(listener.local_addr()?)?;
+        let (secrets, webhook) = own_webhook(&own_url(listener.local_addr()?))?;
         webhook_secrets = secrets;
         let sandbox = sandbox_gateway::start(sandbox_config(settings, url, Some(webhook)))?;
         (InUse::sandbox(format!("http://{}", sandbox.addr)), Some(sandbox))
@@ -67,6 +66,7 @@ fn serve_until_told(
     let sandbox_url = sandbox.as_ref().map(|_| in_use.url.clone());
     remember_mode(&mut connect(url)?, in_use.mode())?;
     let gateway: Arc<dyn Gateway> = Arc::new(in_use.client()?);
+    let server_url = own_url(listener.local_addr()?);
     let has_stage = settings.seeds_demo() && can_make_the_stage(url);
     let db = Db::start(url, settings.db_pool_size)?;
     // From now on the pool ends each wait.
@@ -77,7 +77,7 @@ fn serve_until_told(
         let sandbox = sandbox.map(|sandbox| (rt::spawn(sandbox.server), sandbox.handle));
         let resolver = Resolver::new(Payments(gateway), db.clone());
         let draining = ShuttingDown::default();
-        let on_stage = |()| Stage::new(db.clone(), url, &in_use.url, &in_use.key, draining.clone());
+        let on_stage = |()| demo::stage(server_url, url, &in_use.url, &in_use.key, draining.clone());
         let demo_stage = has_stage.then_some(()).map(on_stage).transpose()?;
         let state = State {
             db: db.clone(),
@@ -89,7 +89,7 @@ fn serve_until_told(
             demo: settings.seeds_demo(),
             webhook_secrets,
         };
-        let more = demo_stage.as_ref().map(Stage::endpoints).unwrap_or_default();
+        let more = demo_stage.as_ref().map(demo::endpoints).unwrap_or_default();
         let server = server::serve_with(listener, state, more)?;
         // What a run's replicas resolve, this server leaves to them.
         let is_mine = move |reference: &str| demo_stage.as_ref().is_none_or(|stage| !stage.plays(reference));
@@ -119,7 +119,7 @@ fn serve_until_told(
 
 /// A role that may not make a schema still has a demo, without its stage.
 fn can_make_the_stage(url: &str) -> bool {
-    let made = connect(url).and_then(|mut conn| Ok(stage::prepare(&mut conn)?));
+    let made = connect(url).and_then(|mut conn| Ok(demo::prepare(&mut conn)?));
     if let Err(error) = &made {
         log::warn!("the demo has no stage, because its tables can't be made: {error}");
     }
@@ -143,12 +143,15 @@ fn refuse_demo_keys(url: &str) -> Result<(), Fatal> {
         .into())
 }
 
+/// Where this process reaches its own server, which may listen on all addresses.
+fn own_url(api: SocketAddr) -> String {
+    if api.ip().is_unspecified() { format!("http://127.0.0.1:{}", api.port()) } else { format!("http://{api}") }
+}
+
 /// The demo's own webhook, with a secret that only this process and its sandbox know.
-fn own_webhook(api: SocketAddr) -> Result<(Secrets, sandbox_gateway::Webhook), Fatal> {
+fn own_webhook(server_url: &str) -> Result<(Secrets, sandbox_gateway::Webhook), Fatal> {
     let secret = format!("whsec_{}", uuid::Uuid::new_v4().simple());
-    // A server that listens on all addresses is reached on this machine's.
-    let host = if api.ip().is_unspecified() { format!("127.0.0.1:{}", api.port()) } else { api.to_string() };
-    let url = format!("http://{host}/webhooks/stripe");
+    let url = format!("{server_url}/webhooks/stripe");
     Ok((Secrets::parse(&secret)?, sandbox_gateway::Webhook { url, secret }))
 }
 

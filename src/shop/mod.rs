@@ -1,7 +1,6 @@
 //! The business. A feature reads top to bottom: policy, body, handler, queries.
 
 pub mod charges;
-pub mod demo;
 pub mod entitlements;
 pub mod erasure;
 pub mod events;

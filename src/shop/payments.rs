@@ -28,10 +28,6 @@ use crate::shop::refunds::{self, CREATE_REFUND, NewRefund, Refund, RefundCall};
 use external_calls::{self, Attempt, CallError, ExternalSystem, Limits, MadeBy, Sent, Started, Step};
 use idempotency::{Answer, Policy, Reply};
 
-/// A lease was taken, or given back: points for a listener, at which no process ends.
-pub(crate) const LEASED: &str = "leased";
-pub(crate) const GIVEN_BACK: &str = "given-back";
-
 /// Resolves charges and refunds.
 pub type Resolver = external_calls::Resolver<Payments, Db>;
 
@@ -197,12 +193,13 @@ impl ExternalSystem for Payments {
     fn reached(&self, attempt: &Attempt<'_>, step: Step) {
         let point = match step {
             Step::Started => "after-commit-1",
-            Step::Leased => LEASED,
+            // This point and `given-back` are for a listener. No process ends there.
+            Step::Leased => "leased",
             Step::Sending => "before-call",
             Step::Called => "after-call",
             Step::Applied => "before-commit-2",
             Step::Recorded => "after-commit-2",
-            Step::GivenBack => GIVEN_BACK,
+            Step::GivenBack => "given-back",
         };
         failpoint::passed(point, Some(attempt.number));
     }

@@ -81,5 +81,5 @@ mod wrong_settings;
 
 fn prepare_template(url: &str) {
     idempotent_payments::db::migrate(url).unwrap();
-    idempotent_payments::shop::demo::seed(&mut support::connect(url)).unwrap();
+    idempotent_payments::demo::seed(&mut support::connect(url)).unwrap();
 }

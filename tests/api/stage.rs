@@ -234,3 +234,21 @@ async fn ten_clicks_on_two_replicas_get_the_same_bytes() {
     assert_eq!((&end(&events)["charged"], &end(&events)["paid_twice"]), (&json!(3), &json!(1)));
     assert_eq!(scene.sandbox.captures(), 4);
 }
+
+#[tokio::test]
+async fn the_replica_that_is_to_die_gets_the_work() {
+    let scene = Scene::open();
+    for (before, clicks, replica) in [(0, 1, "b"), (1, 10, "b"), (2, 10, "a")] {
+        println!("{clicks} clicks, a kill of {replica}");
+        let kill = json!({"at": "after-call", "replica": replica});
+        let events = scene.play(json!({"clicks": clicks, "spacing_ms": 0, "replicas": 2, "kill": kill})).await;
+
+        let died = of(&events, "died");
+        assert_eq!((died.len(), &died[0]["replica"], &died[0]["at"]), (1, &json!(replica), &json!("after-call")));
+        assert_eq!(end(&events)["charged"], 1);
+        assert_eq!((scene.sandbox.captures(), scene.succeeded()), (before + 1, before + 1));
+        let sent = of(&events, "sent");
+        let first_tries = sent.iter().filter(|sent| sent["try"] == 1).count();
+        assert_eq!(first_tries, clicks, "{sent:?}");
+    }
+}

@@ -29,5 +29,5 @@ mod traffic;
 
 fn prepare_template(url: &str) {
     idempotent_payments::db::migrate(url).unwrap();
-    idempotent_payments::shop::demo::seed(&mut support::connect(url)).unwrap();
+    idempotent_payments::demo::seed(&mut support::connect(url)).unwrap();
 }

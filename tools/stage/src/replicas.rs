@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,9 +13,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::timeline::{Timeline, changes};
-use super::truth::Purchases;
-use super::watching::Part;
+use crate::timeline::changes;
+use crate::truth::Purchases;
+use crate::watching::Part;
 
 /// The pause before a killed replica is started again. Kubernetes and systemd take 0.1 s to 10 s at first.
 const RESTARTS_AFTER: Duration = Duration::from_millis(300);
@@ -31,9 +32,10 @@ pub struct Troupe {
     pub database_url: String,
     /// The forwarder.
     pub gateway_url: String,
-    pub timeline: Timeline,
-    pub purchases: Purchases,
+    pub purchases: Arc<Purchases>,
     pub ports: watch::Sender<Ports>,
+    /// The replica that is to be killed has the purchase, or its first request has ended.
+    pub first_is_ahead: watch::Sender<bool>,
 }
 
 impl Troupe {
@@ -54,7 +56,7 @@ impl Troupe {
             });
             let at = last_point.filter(|point| part.kill.as_ref() == Some(point));
             log::info!("replica {} of the stage ended at {at:?}: {ended:?}", part.replica);
-            self.timeline.tell("died", json!({"replica": part.replica.to_string(), "at": at}));
+            self.purchases.timeline.tell("died", json!({"replica": part.replica.to_string(), "at": at}));
             self.purchases.changed.notify_one();
             part.kill = None;
             sleep(RESTARTS_AFTER).await;
@@ -100,11 +102,16 @@ impl Troupe {
                     ports.insert(part.replica, part.port);
                 });
             }
-            Some("step") => *last_point = event["point"].as_str().map(str::to_owned),
+            Some("step") => {
+                *last_point = event["point"].as_str().map(str::to_owned);
+                if part.kill.is_some() && event["point"] == "after-claim" {
+                    self.first_is_ahead.send_replace(true);
+                }
+            }
             _ if changes(&event) => self.purchases.changed.notify_one(),
             _ => {}
         }
         event["life"] = life.into();
-        self.timeline.pass_on(event);
+        self.purchases.timeline.pass_on(event);
     }
 }

@@ -1,4 +1,4 @@
-//! The demo: two accounts and a small catalogue. Not for production: everybody knows the API keys of these accounts.
+//! Two accounts and a small catalogue. Not for production: everybody knows the API keys of these accounts.
 
 use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
@@ -11,9 +11,9 @@ use crate::http::auth::add_account;
 use crate::shop::products::{Grants, ProductTerms, insert};
 
 /// The account of the stage.
-pub(crate) const ACME: Uuid = Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0001);
+pub(super) const ACME: Uuid = Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0001);
 /// Its API key.
-pub(crate) const ACME_KEY: &str = "sk_demo_acme";
+pub(super) const ACME_KEY: &str = "sk_demo_acme";
 
 /// Name, id and API key.
 const ACCOUNTS: [(&str, Uuid, &str); 2] = [

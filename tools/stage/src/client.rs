@@ -1,21 +1,21 @@
 //! The client of a run: each click is a request, and each request is sent again under the same key until its answer is final, as
 //! docs/clients.md says.
 
-use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::HeaderMap;
-use reqwest::{Client, Response};
+use reqwest::Client;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::replicas::Ports;
-use super::request_name::RequestName;
-use super::settings::Drop;
-use super::timeline::Timeline;
+use crate::books::whole;
+use crate::replicas::Ports;
+use crate::request_name::RequestName;
+use crate::settings::Drop;
+use crate::truth::Purchases;
 
 /// The server answers within 12 s.
 const ANSWER_WITHIN: Duration = Duration::from_secs(13);
@@ -26,12 +26,15 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from
 /// What all clicks of a run share.
 pub struct Visitor {
     pub client: Client,
-    pub timeline: Timeline,
+    pub purchases: Arc<Purchases>,
     pub run: Uuid,
     pub api_key: &'static str,
     pub path: &'static str,
+    /// In the order in which the clicks come to them.
     pub replicas: &'static [char],
     pub ports: watch::Receiver<Ports>,
+    /// See [`Troupe`](crate::replicas::Troupe).
+    pub first_is_ahead: watch::Sender<bool>,
     /// The message that gets lost: that of the first try of the first click.
     pub cross: Option<Drop>,
 }
@@ -53,7 +56,9 @@ impl Visitor {
     /// Clicks, and tries until there is a final answer. The run's end bounds it.
     pub async fn click(&self, number: u8, key: &str, body: &Value) {
         for attempt in 1..=u8::MAX {
-            match self.attempt(RequestName { number, attempt }, key, body).await {
+            let end = self.attempt(RequestName { number, attempt }, key, body).await;
+            self.first_is_ahead.send_replace(true);
+            match end {
                 End::Final => return,
                 End::Again(pause) => sleep(pause).await,
             }
@@ -64,10 +69,9 @@ impl Visitor {
         let RequestName { number, attempt } = name;
         let turn = usize::from(number - 1) + usize::from(attempt - 1);
         let replica = self.replicas[turn % self.replicas.len()];
-        let tell = |what: &str, event: Value| {
-            let mut event = event;
+        let tell = |what: &str, mut event: Value| {
             (event["request"], event["try"]) = (number.into(), attempt.into());
-            self.timeline.tell(what, event);
+            self.purchases.timeline.tell(what, event);
         };
         tell("sent", json!({"replica": replica.to_string(), "method": "POST", "path": self.path, "key": key}));
         let crosses = |cross: Drop| number == 1 && attempt == 1 && self.cross == Some(cross);
@@ -91,7 +95,9 @@ impl Visitor {
             .header("Idempotency-Key", key)
             .header("X-Request-Id", name.id(self.run).to_string())
             .json(body);
-        let Ok((status, headers, body)) = whole(request.send().await).await else { return no_answer(None) };
+        let Ok(response) = request.send().await else { return no_answer(None) };
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let Ok(body) = whole(response).await else { return no_answer(None) };
         if crosses(Drop::Reply) {
             return no_answer(Some("reply"));
         }
@@ -99,29 +105,15 @@ impl Visitor {
         let retry_after = header("retry-after").and_then(|seconds| seconds.parse::<u64>().ok());
         // A server error without Retry-After may be anything, so the client asks again.
         let pause = retry_after.or((status >= 500).then_some(1));
-        let digest = Sha256::digest(&body);
+        // Six bytes tell two answers apart, and fit on the page.
+        let digest = Sha256::digest(&body).iter().take(6).fold(0_u64, |digest, byte| (digest << 8) | u64::from(*byte));
         tell(
             "answered",
             json!({
                 "replica": replica.to_string(), "status": status, "replayed": header("idempotency-replayed") == Some("true"),
-                "bytes": body.len(), "digest": hex(&digest[..6]), "location": header("location"), "retry": pause,
+                "bytes": body.len(), "digest": format!("{digest:012x}"), "location": header("location"), "retry": pause,
             }),
         );
         pause.map_or(End::Final, |seconds| End::Again(Duration::from_secs(seconds)))
     }
-}
-
-async fn whole(response: reqwest::Result<Response>) -> reqwest::Result<(u16, HeaderMap, Vec<u8>)> {
-    let response = response?;
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Ok((status, headers, response.bytes().await?.to_vec()))
-}
-
-/// Hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

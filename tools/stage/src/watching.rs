@@ -4,22 +4,20 @@
 //! replica may be half a line.
 
 use std::cell::Cell;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
+use diesel::QueryResult;
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
-use idempotency::{Address, Observer, Step};
+use idempotency::{Address, Step};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::request_name::RequestName;
-use super::statement::Statement;
-use crate::process::failpoint;
-use crate::process::logging;
-use crate::shop::payments::{GIVEN_BACK, LEASED};
+use crate::request_name::RequestName;
+use crate::statement::Statement;
 
 /// What a replica is told when it starts: its part in the run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,7 +36,17 @@ pub struct Part {
     pub references: Vec<String>,
 }
 
+impl Part {
+    /// The key that a replica has for the forwarder, which alone knows the gateway's. The run's id is its secret part.
+    #[must_use]
+    pub fn gateway_key(&self) -> String {
+        format!("sk_test_{}", self.run.simple())
+    }
+}
+
 static PART: OnceLock<Part> = OnceLock::new();
+/// Names the request that a thread serves.
+static REQUEST: OnceLock<fn() -> Option<Uuid>> = OnceLock::new();
 static TRANSACTIONS: AtomicU32 = AtomicU32::new(1);
 
 thread_local! {
@@ -52,21 +60,35 @@ thread_local! {
     static LAST: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
-/// From now on, the process tells what it does.
-pub fn start(part: Part) -> Result<(), diesel::result::Error> {
+/// From now on, the process tells what it does. `request` names the request that the thread serves. The server calls [`passed`]
+/// and [`reached`], and [`up`] when it listens. If the parent ends, so does the process.
+pub fn start(part: Part, request: fn() -> Option<Uuid>) -> QueryResult<()> {
+    end_with_the_parent();
     PART.get_or_init(|| part);
-    failpoint::listen(pass);
-    set_default_instrumentation(|| Some(Box::new(Statements))).map_err(|_| diesel::result::Error::AlreadyInTransaction)
+    REQUEST.get_or_init(|| request);
+    set_default_instrumentation(|| Some(Box::new(Statements)))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a replica may die at any moment, so nothing is lost if it drains nothing"
+)]
+fn end_with_the_parent() {
+    // The parent holds the other end of the standard input, and writes nothing. However the parent ends, the kernel closes it.
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read(&mut [0]);
+        std::process::exit(0);
+    });
 }
 
 /// Microseconds of the machine's clock.
-pub fn microseconds() -> u64 {
+pub(crate) fn microseconds() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Writes an event. A parent that reads no more is about to end this process.
-pub fn tell(what: &str, mut event: Value) {
+fn tell(what: &str, mut event: Value) {
     let Some(part) = PART.get() else { return };
     let mut out = std::io::stdout().lock();
     event["t"] = microseconds().saturating_sub(part.began).into();
@@ -75,20 +97,26 @@ pub fn tell(what: &str, mut event: Value) {
     let _ = out.write_all(format!("{event}\n").as_bytes()).and_then(|()| out.flush());
 }
 
+/// The replica serves.
+pub fn up(port: u16) {
+    tell("up", json!({"port": port}));
+}
+
 /// The request that this thread serves, by its number. None: the resolver.
 fn request() -> Option<RequestName> {
-    RequestName::of(PART.get()?.run, logging::request()?)
+    RequestName::of(PART.get()?.run, REQUEST.get()?()?)
 }
 
 fn number() -> Option<u8> {
     request().map(|request| request.number)
 }
 
-/// Passes a point, and ends the process at the one that the visitor chose.
-fn pass(point: &'static str, attempt: Option<i32>) {
+/// Passes a point, under the lease of this number if there is one, and ends the process at the point that the visitor chose. At
+/// `leased` and `given-back` no process ends.
+pub fn passed(point: &'static str, attempt: Option<i32>) {
     match point {
-        LEASED => return tell("leased", json!({"attempt": attempt})),
-        GIVEN_BACK => return tell("given_back", json!({"attempt": attempt})),
+        "leased" => return tell("leased", json!({"attempt": attempt})),
+        "given-back" => return tell("given_back", json!({"attempt": attempt})),
         "before-claim" => {
             if let Some(RequestName { number, attempt }) = request() {
                 tell("received", json!({"request": number, "try": attempt}));
@@ -104,26 +132,20 @@ fn pass(point: &'static str, attempt: Option<i32>) {
 }
 
 /// The steps that the crate `idempotency` tells.
-#[derive(Clone, Copy, Debug)]
-pub struct Steps;
-
-impl Observer for Steps {
-    fn reached(&self, request_id: Uuid, address: &Address, step: Step) {
-        failpoint::InsideTheCrate.reached(request_id, address, step);
-        let name = PART.get().and_then(|part| RequestName::of(part.run, request_id));
-        CLAIMS.set(matches!(step, Step::Begins | Step::Claimed | Step::BodyRan | Step::Recorded));
-        // None: the record was found by a look, without a transaction.
-        let (request, key, tx) = (name.map(|name| name.number), &address.key, OPEN.get().or(LAST.take()));
-        match step {
-            Step::Waits => tell("waits", json!({"request": request})),
-            Step::Claimed => tell("claimed", json!({"request": request, "tx": tx, "key": key})),
-            Step::MetTransaction => tell("met_transaction", json!({"request": request, "tx": tx, "key": key})),
-            Step::MetRecord { provisional } => {
-                tell("met_record", json!({"request": request, "tx": tx, "key": key, "provisional": provisional}));
-            }
-            // Diesel tells the begin and the end of every transaction, also of those that this crate does not know.
-            Step::Begins | Step::BodyRan | Step::Recorded | Step::Committed | Step::Failed => {}
+pub fn reached(request_id: Uuid, address: &Address, step: Step) {
+    let name = PART.get().and_then(|part| RequestName::of(part.run, request_id));
+    CLAIMS.set(matches!(step, Step::Begins | Step::Claimed | Step::BodyRan | Step::Recorded));
+    // None: the record was found by a look, without a transaction.
+    let (request, key, tx) = (name.map(|name| name.number), &address.key, OPEN.get().or(LAST.take()));
+    match step {
+        Step::Waits => tell("waits", json!({"request": request})),
+        Step::Claimed => tell("claimed", json!({"request": request, "tx": tx, "key": key})),
+        Step::MetTransaction => tell("met_transaction", json!({"request": request, "tx": tx, "key": key})),
+        Step::MetRecord { provisional } => {
+            tell("met_record", json!({"request": request, "tx": tx, "key": key, "provisional": provisional}));
         }
+        // Diesel tells the begin and the end of every transaction, also of those that this crate does not know.
+        Step::Begins | Step::BodyRan | Step::Recorded | Step::Committed | Step::Failed => {}
     }
 }
 

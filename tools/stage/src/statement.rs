@@ -75,13 +75,9 @@ impl<'a> Statement<'a> {
                 let status = of("status")?;
                 (id("key")?, format!("record {status}"), status.to_owned())
             }
-            "charges" | "demo.charges" => {
-                let status = of("status")?;
-                (short(&id("id")?), format!("charge {status}"), status.to_owned())
-            }
-            "orders" => {
-                let status = of("status")?;
-                (short(&id("id")?), format!("order {status}"), status.to_owned())
+            "charges" | "demo.charges" | "orders" => {
+                let (what, status) = (if table == "orders" { "order" } else { "charge" }, of("status")?);
+                (short(&id("id")?), format!("{what} {status}"), status.to_owned())
             }
             "entitlements" if is_new => {
                 (short(&id("id")?), format!("entitlement {}", of("feature")?), "granted".to_owned())

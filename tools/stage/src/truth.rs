@@ -9,22 +9,23 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::books::{Books, Line};
-use super::timeline::Timeline;
-use super::watching::microseconds;
-use crate::db::Db;
-use crate::http::ApiError;
+use crate::books::{Books, Line};
+use crate::database::Database;
+use crate::timeline::Timeline;
+use crate::watching::microseconds;
 
-/// What a run bought, and what its looks need. Clones share the references.
-#[derive(Clone)]
+/// What a run bought, and where the truth about it is.
 pub struct Purchases {
+    pub books: Books,
+    pub database: Database,
+    pub timeline: Timeline,
     pub account_id: Uuid,
-    pub keys: Vec<String>,
-    pub orders: Vec<Uuid>,
+    pub keys: Arc<[String]>,
+    pub orders: Arc<[Uuid]>,
     /// The names of the run's calls at the gateway, each with its order: the forwarder adds those that it sees.
-    references: Arc<Mutex<HashMap<String, Option<Uuid>>>>,
+    pub references: Mutex<HashMap<String, Option<Uuid>>>,
     /// Something has happened, and the next look is due.
-    pub changed: Arc<Notify>,
+    pub changed: Notify,
 }
 
 /// What the end of a run says.
@@ -35,14 +36,14 @@ pub struct Verdict {
 }
 
 impl Purchases {
-    pub fn new(account_id: Uuid, keys: Vec<String>, orders: Vec<Uuid>, references: &[String]) -> Self {
-        let of_orders = references.iter().cloned().zip(orders.iter().copied().map(Some)).collect();
-        Self { account_id, keys, orders, references: Arc::new(Mutex::new(of_orders)), changed: Arc::default() }
-    }
-
     /// The forwarder saw a call under this reference.
     pub fn saw(&self, reference: &str) {
         self.references().entry(reference.to_owned()).or_default();
+    }
+
+    /// Whether a call of the run has this name.
+    pub fn has(&self, reference: &str) -> bool {
+        self.references().contains_key(reference)
     }
 
     fn references(&self) -> MutexGuard<'_, HashMap<String, Option<Uuid>>> {
@@ -50,18 +51,18 @@ impl Purchases {
     }
 
     /// The run's lines of the books.
-    pub async fn lines(&self, books: &Books, began: u64) -> Result<Vec<Line>, String> {
-        let mut lines = books.since(began / 1_000_000).await?;
+    pub async fn lines(&self) -> Result<Vec<Line>, String> {
+        let mut lines = self.books.since(self.timeline.began / 1_000_000).await?;
         let references = self.references();
         lines.retain(|line| references.contains_key(&line.reference));
         Ok(lines)
     }
 
     /// Looks again after each change, and tells what is true then.
-    pub async fn tell_truth(&self, db: &Db, books: &Books, timeline: &Timeline) {
+    pub async fn tell_truth(&self) {
         loop {
             self.changed.notified().await;
-            if let Err(cause) = self.look(db, books, timeline).await {
+            if let Err(cause) = self.look().await {
                 // The next change looks again. A look that failed is no truth, so the page keeps the older one with its time.
                 log::warn!("the stage can't see what is true: {cause}");
             }
@@ -72,10 +73,10 @@ impl Purchases {
     ///
     /// # Errors
     /// The database or the gateway can't be read.
-    pub async fn look(&self, db: &Db, books: &Books, timeline: &Timeline) -> Result<Verdict, String> {
-        let from = microseconds().saturating_sub(timeline.began);
-        let (rows, lines) = tokio::join!(self.rows(db), self.lines(books, timeline.began));
-        let (mut truth, lines) = (rows.map_err(|error| error.to_string())?, lines?);
+    pub async fn look(&self) -> Result<Verdict, String> {
+        let from = microseconds().saturating_sub(self.timeline.began);
+        let (rows, lines) = tokio::join!(self.rows(), self.lines());
+        let (mut truth, lines) = (rows?, lines?);
         let captures: Vec<_> = lines.iter().rev().filter(|line| line.is_capture).collect();
         let charges = truth["charges"].as_array().cloned().unwrap_or_default();
         let succeeded: Vec<_> = charges.iter().filter(|charge| charge["status"] == "succeeded").collect();
@@ -93,24 +94,24 @@ impl Purchases {
             .collect();
         truth["unexplained"] = unexplained.into();
         truth["from"] = from.into();
-        timeline.tell("truth", truth);
+        self.timeline.tell("truth", truth);
         Ok(Verdict { charged: captures.len(), unexplained, lost })
     }
 
-    async fn rows(&self, db: &Db) -> Result<Value, ApiError> {
+    async fn rows(&self) -> Result<Value, String> {
         #[derive(QueryableByName)]
         struct Truth {
             #[diesel(sql_type = Json)]
             truth: Value,
         }
-        let this = self.clone();
-        db.read(self.account_id, move |conn| {
+        let (account_id, keys, orders) = (self.account_id, Arc::clone(&self.keys), Arc::clone(&self.orders));
+        let looked = self.database.read(move |conn| {
             let looked = diesel::sql_query(include_str!("truth.sql"))
-                .bind::<SqlUuid, _>(this.account_id)
-                .bind::<Array<Text>, _>(&this.keys)
-                .bind::<Array<SqlUuid>, _>(&this.orders);
+                .bind::<SqlUuid, _>(account_id)
+                .bind::<Array<Text>, _>(&*keys)
+                .bind::<Array<SqlUuid>, _>(&*orders);
             Ok(looked.get_result::<Truth>(conn)?.truth)
-        })
-        .await
+        });
+        looked.await
     }
 }

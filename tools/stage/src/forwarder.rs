@@ -15,13 +15,13 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, rt};
 use futures_util::stream;
+use reqwest::Url;
 use serde_json::json;
 
-use super::books::{Books, Line};
-use super::settings::Drop as Cross;
-use super::statement::shown_reference;
-use super::timeline::Timeline;
-use super::truth::Purchases;
+use crate::books::{Books, Line, whole};
+use crate::settings::Drop as Cross;
+use crate::statement::shown_reference;
+use crate::truth::Purchases;
 
 /// How often the books are asked while a call has no answer yet: the money may have moved already.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -56,44 +56,37 @@ impl Drop for Forwarder {
 }
 
 /// What the handlers of a run share.
-pub struct Wire {
-    pub books: Books,
-    pub purchases: Purchases,
-    pub timeline: Timeline,
+struct Wire {
+    purchases: Arc<Purchases>,
     /// The key that the replicas send.
-    pub key: String,
-    pub cross: Option<Cross>,
+    key: String,
+    cross: Option<Cross>,
     calls: AtomicU32,
     crossed: AtomicBool,
     seen: Mutex<HashSet<String>>,
 }
 
+/// Opens the wire.
+pub fn open(purchases: Arc<Purchases>, key: String, cross: Option<Cross>) -> std::io::Result<Forwarder> {
+    let (calls, crossed, seen) = (AtomicU32::new(1), AtomicBool::new(false), Mutex::default());
+    let wire = Data::new(Wire { purchases, key, cross, calls, crossed, seen });
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    let server =
+        HttpServer::new(move || App::new().app_data(wire.clone()).route("/{replica}/{path:.*}", web::to(forward)))
+            .workers(1)
+            // If a replica dies, its call ends here too, as it does at the gateway.
+            .h1_allow_half_closed(false)
+            .shutdown_timeout(0)
+            .disable_signals()
+            .listen(listener)?
+            .run();
+    let handle = server.handle();
+    rt::spawn(server);
+    Ok(Forwarder { address, server: handle })
+}
+
 impl Wire {
-    pub fn new(books: Books, purchases: Purchases, timeline: Timeline, key: String, cross: Option<Cross>) -> Self {
-        let (calls, crossed, seen) = (AtomicU32::new(1), AtomicBool::new(false), Mutex::default());
-        Self { books, purchases, timeline, key, cross, calls, crossed, seen }
-    }
-
-    /// Opens the wire.
-    pub fn open(self) -> std::io::Result<Forwarder> {
-        let wire = Arc::new(self);
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let address = listener.local_addr()?;
-        let server = HttpServer::new(move || {
-            App::new().app_data(Data::from(Arc::clone(&wire))).route("/{replica}/{path:.*}", web::to(forward))
-        })
-        .workers(1)
-        // If a replica dies, its call ends here too, as it does at the gateway.
-        .h1_allow_half_closed(false)
-        .shutdown_timeout(0)
-        .disable_signals()
-        .listen(listener)?
-        .run();
-        let handle = server.handle();
-        rt::spawn(server);
-        Ok(Forwarder { address, server: handle })
-    }
-
     /// Whether this is the call or the answer that the visitor crossed out: the first one.
     fn crosses(&self, cross: Cross) -> bool {
         self.cross == Some(cross) && !self.crossed.swap(true, Ordering::Relaxed)
@@ -101,7 +94,7 @@ impl Wire {
 
     /// Tells what the books have about a call. True: there is a new line.
     async fn look(&self, call: u32, reference: &str, is_over: bool) -> bool {
-        let lines = match self.purchases.lines(&self.books, self.timeline.began).await {
+        let lines = match self.purchases.lines().await {
             Ok(lines) => lines,
             Err(cause) => {
                 log::warn!("the stage can't read the gateway's books: {cause}");
@@ -113,7 +106,7 @@ impl Wire {
         let new: Vec<_> = of_call.iter().filter(is_new).collect();
         let tell = |kind: &str, line: Option<&Line>| {
             let (amount, currency, id) = (line.map(|l| l.amount), line.map(|l| &l.currency), line.map(|l| &l.id));
-            self.timeline.tell(
+            self.purchases.timeline.tell(
                 "gateway",
                 json!({"call": call, "kind": kind, "amount": amount, "currency": currency, "payment_intent": id}),
             );
@@ -139,7 +132,7 @@ struct Unanswered {
 impl Drop for Unanswered {
     fn drop(&mut self) {
         if !self.answered {
-            self.wire.timeline.tell("gateway", json!({"call": self.call, "kind": "lost"}));
+            self.wire.purchases.timeline.tell("gateway", json!({"call": self.call, "kind": "lost"}));
             self.wire.purchases.changed.notify_one();
         }
     }
@@ -161,9 +154,9 @@ async fn forward(
     let call = wire.calls.fetch_add(1, Ordering::Relaxed);
     let shown = reference.as_deref().map(shown_reference);
     let kind = if is_charge { "charge" } else { "look_up" };
-    wire.timeline.tell("call", json!({"replica": replica, "call": call, "kind": kind, "reference": shown}));
+    wire.purchases.timeline.tell("call", json!({"replica": replica, "call": call, "kind": kind, "reference": shown}));
     if is_charge && wire.crosses(Cross::Call) {
-        wire.timeline.tell("dropped", json!({"of": "call", "call": call}));
+        wire.purchases.timeline.tell("dropped", json!({"of": "call", "call": call}));
         return hang_up();
     }
     let mut unanswered = Unanswered { wire: wire.clone(), call, answered: false };
@@ -175,27 +168,27 @@ async fn forward(
         with_looks(&wire, call, reference, outgoing).await
     } else {
         let answer = answer_of(outgoing).await;
-        wire.timeline.tell("gateway", json!({"call": call, "kind": "look"}));
+        wire.purchases.timeline.tell("gateway", json!({"call": call, "kind": "look"}));
         answer
     };
-    let Ok((status, headers, body)) = answer else { return hang_up() };
+    let Ok(answer) = answer else { return hang_up() };
     unanswered.answered = true;
     if is_charge && wire.crosses(Cross::Answer) {
-        wire.timeline.tell("dropped", json!({"of": "answer", "call": call}));
+        wire.purchases.timeline.tell("dropped", json!({"of": "answer", "call": call}));
         return hang_up();
     }
-    wire.timeline.tell("reply_of_call", json!({"replica": replica, "call": call, "status": status.as_u16()}));
-    let mut response = HttpResponse::build(status);
-    for (name, value) in headers {
-        response.insert_header((name, value));
-    }
-    response.body(body)
+    let status = answer.status().as_u16();
+    wire.purchases.timeline.tell("reply_of_call", json!({"replica": replica, "call": call, "status": status}));
+    answer
 }
 
-type Answer = (StatusCode, Vec<(&'static str, Vec<u8>)>, Bytes);
-
 /// Passes a call on, and looks into the books until they have its line, also before the answer comes.
-async fn with_looks(wire: &Wire, call: u32, reference: &str, outgoing: reqwest::RequestBuilder) -> Result<Answer, ()> {
+async fn with_looks(
+    wire: &Wire,
+    call: u32,
+    reference: &str,
+    outgoing: reqwest::RequestBuilder,
+) -> Result<HttpResponse, ()> {
     let mut answer = std::pin::pin!(answer_of(outgoing));
     let mut found = false;
     loop {
@@ -211,21 +204,25 @@ async fn with_looks(wire: &Wire, call: u32, reference: &str, outgoing: reqwest::
     }
 }
 
-async fn answer_of(outgoing: reqwest::RequestBuilder) -> Result<Answer, ()> {
+async fn answer_of(outgoing: reqwest::RequestBuilder) -> Result<HttpResponse, ()> {
     let response = outgoing.timeout(ANSWER_WITHIN).send().await.map_err(drop)?;
-    let status = StatusCode::from_u16(response.status().as_u16()).map_err(drop)?;
-    let header = |name: &'static str| Some((name, response.headers().get(name)?.as_bytes().to_vec()));
-    let headers = PASSED.into_iter().filter_map(header).collect();
-    Ok((status, headers, response.bytes().await.map_err(drop)?))
+    let mut answer = HttpResponse::build(StatusCode::from_u16(response.status().as_u16()).map_err(drop)?);
+    for name in PASSED {
+        if let Some(value) = response.headers().get(name) {
+            answer.insert_header((name, value.as_bytes()));
+        }
+    }
+    Ok(answer.body(whole(response).await.map_err(drop)?))
 }
 
 /// The same call with the gateway's key.
 fn outgoing(request: &HttpRequest, body: Bytes, path: &str, wire: &Wire) -> Option<reqwest::RequestBuilder> {
-    let mut url = wire.books.gateway.join(path).ok()?;
+    let Books { client, gateway, key, .. } = &wire.purchases.books;
+    // Not `join`, for which a path may name another host.
+    let mut url = Url::parse(&format!("{gateway}{path}")).ok()?;
     url.set_query(Some(request.query_string()).filter(|query| !query.is_empty()));
     let method = reqwest::Method::from_bytes(request.method().as_str().as_bytes()).ok()?;
-    let mut outgoing =
-        wire.books.client.request(method, url).header("Authorization", wire.books.key.bearer()).body(body);
+    let mut outgoing = client.request(method, url).header("Authorization", key.clone()).body(body);
     for name in PASSED {
         if let Some(value) = request.headers().get(name) {
             outgoing = outgoing.header(name, value.as_bytes());

@@ -1,14 +1,10 @@
 //! What a visitor chooses for a run.
 
+use idempotency::{Error, FieldError, read_json};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
-
-use crate::http::ApiError;
-use crate::process::failpoint::POINTS;
-use idempotency::{FieldError, read_json};
 
 /// The most clicks: as many as a person makes in anger.
-pub const MAX_CLICKS: u8 = 10;
+const MAX_CLICKS: u8 = 10;
 
 /// The longest pause between two clicks. Ten such pauses leave half of a run's time for what they cause.
 const MAX_SPACING_MS: u16 = 2000;
@@ -63,8 +59,6 @@ pub enum Mood {
 }
 
 impl Mood {
-    pub const ALL: [Self; 4] = [Self::Fast, Self::Slow, Self::LostReply, Self::Decline];
-
     /// The sandbox's card with this behaviour.
     pub fn payment_method(self) -> &'static str {
         match self {
@@ -72,15 +66,6 @@ impl Mood {
             Self::Slow => "pm_card_slow",
             Self::LostReply => "pm_card_lost_reply",
             Self::Decline => "pm_card_visa_chargeDeclined",
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Fast => "fast",
-            Self::Slow => "slow",
-            Self::LostReply => "lost-reply",
-            Self::Decline => "decline",
         }
     }
 }
@@ -117,13 +102,12 @@ pub enum Drop {
 }
 
 impl Settings {
-    /// From a body. An empty body means the defaults.
+    /// From a body. An empty body means the defaults. `points` are those at which a replica may be killed.
     ///
     /// # Errors
     /// 400 for what is no JSON, 422 for what is no setting.
-    pub fn of(body: &[u8]) -> Result<Self, ApiError> {
-        let json = if body.is_empty() { Value::Object(Map::new()) } else { read_json(body)? };
-        let settings: Self = serde_json::from_value(json).map_err(|error| wrong("", error))?;
+    pub fn of(body: &[u8], points: &[&str]) -> Result<Self, Error> {
+        let settings: Self = serde_json::from_value(read_json(body)?).map_err(|error| wrong("", error))?;
         let checks = [
             ("/clicks", (1..=MAX_CLICKS).contains(&settings.clicks), "it must be from 1 to 10"),
             ("/spacing_ms", settings.spacing_ms <= MAX_SPACING_MS, "it must be from 0 to 2000"),
@@ -134,8 +118,8 @@ impl Settings {
             return Err(wrong(pointer, right));
         }
         if let Some(kill) = &settings.kill {
-            if !POINTS.contains(&kill.at.as_str()) {
-                return Err(wrong("/kill/at", format!("it must be one of {}", POINTS.join(", "))));
+            if !points.contains(&kill.at.as_str()) {
+                return Err(wrong("/kill/at", format!("it must be one of {}", points.join(", "))));
             }
             if !settings.names().contains(&kill.replica) {
                 return Err(wrong("/kill/replica", "the run has no such replica"));
@@ -149,16 +133,16 @@ impl Settings {
         if self.replicas == 2 { &['a', 'b'] } else { &['a'] }
     }
 
-    /// The payment methods by the names of the gateway's moods.
-    pub fn methods() -> Value {
-        Mood::ALL
-            .map(|mood| (mood.name().replace('-', "_"), json!(mood.payment_method())))
-            .into_iter()
-            .collect::<Map<_, _>>()
-            .into()
+    /// The replicas in the order in which the clicks come to them. The one that is killed is the first, because most points are
+    /// only passed by the replica that does the work.
+    pub fn turns(&self) -> &'static [char] {
+        match &self.kill {
+            Some(kill) if kill.replica == 'b' => &['b', 'a'],
+            _ => self.names(),
+        }
     }
 }
 
-fn wrong(pointer: &str, detail: impl std::fmt::Display) -> ApiError {
-    ApiError::invalid(&[FieldError { pointer: pointer.to_owned(), detail: format!("{detail}") }])
+fn wrong(pointer: &str, detail: impl std::fmt::Display) -> Error {
+    Error::InvalidBody(vec![FieldError { pointer: pointer.to_owned(), detail: detail.to_string() }])
 }

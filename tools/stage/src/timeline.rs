@@ -2,8 +2,7 @@
 //!
 //! Several processes tell what they do. Each event waits a moment, so that an earlier event of another process can come before it.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use actix_web::web::Bytes;
@@ -11,8 +10,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::statement::short;
-use super::watching::microseconds;
+use crate::statement::short;
+use crate::watching::microseconds;
 
 /// How long an event waits for earlier ones. A line takes less than a millisecond through a pipe, and more on a busy machine. The
 /// page plays a run many times slower, so it never misses the tenth of a second.
@@ -51,32 +50,28 @@ impl Timeline {
 
 /// Writes the events in order, up to the end of the run.
 pub async fn write(began: u64, mut events: mpsc::UnboundedReceiver<Value>, page: mpsc::Sender<Bytes>) {
-    let mut waiting: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
-    let mut events_held: HashMap<usize, Value> = HashMap::new();
+    // By time, and at one time in the order in which they came.
+    let mut waiting: BTreeMap<(u64, usize), Value> = BTreeMap::new();
     let (mut next, mut edits) = (0, Edits::default());
     let mut quiet_until = Instant::now() + KEEP_ALIVE;
     let mut is_over = false;
     let hold = u64::try_from(HOLD.as_micros()).unwrap_or(u64::MAX);
     while !is_over {
         let now = microseconds().saturating_sub(began);
-        let due = waiting.peek().map(|Reverse((t, _))| Duration::from_micros((t + hold).saturating_sub(now)));
+        let due = waiting.first_key_value().map(|((t, _), _)| Duration::from_micros((t + hold).saturating_sub(now)));
         let wake = due.map_or(quiet_until, |due| (Instant::now() + due).min(quiet_until));
         let line = tokio::select! {
-            event = events.recv() => match event {
-                Some(event) => {
-                    waiting.push(Reverse((event["t"].as_u64().unwrap_or(now), next)));
-                    events_held.insert(next, event);
-                    next += 1;
-                    continue;
-                }
-                None => return,
-            },
-            () = sleep_until(wake) => match waiting.peek() {
-                Some(Reverse((t, _))) if *t + hold <= microseconds().saturating_sub(began) => {
-                    let Some(Reverse((_, number))) = waiting.pop() else { continue };
-                    let Some(event) = events_held.remove(&number) else { continue };
+            event = events.recv() => {
+                let Some(event) = event else { return };
+                waiting.insert((event["t"].as_u64().unwrap_or(now), next), event);
+                next += 1;
+                continue;
+            }
+            () = sleep_until(wake) => match waiting.first_entry() {
+                Some(first) if first.key().0 + hold <= microseconds().saturating_sub(began) => {
+                    let event = first.remove();
                     is_over = event["what"] == "end";
-                    if !edits.takes(&event, events_held.values()) {
+                    if !edits.takes(&event, waiting.values()) {
                         continue;
                     }
                     Some(line(&edits.apply(event)))
@@ -194,8 +189,8 @@ fn states(truth: &Value) -> HashMap<String, String> {
     for row in rows("records") {
         states.insert(format!("idempotency_keys:{}", text(&row["key"])), text(&row["status"]));
     }
-    for (list, table) in [("charges", "charges"), ("orders", "orders")] {
-        for row in rows(list) {
+    for table in ["charges", "orders"] {
+        for row in rows(table) {
             states.insert(format!("{table}:{}", short(&text(&row["id"]))), text(&row["status"]));
         }
     }
