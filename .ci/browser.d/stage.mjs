@@ -53,7 +53,7 @@ export async function opening(browser, base, look) {
   const { page, context, name } = await open(browser, base, look);
   await watchShifts(page);
   await page.goto(`${base}/`);
-  equal(await page.textContent("#opening-title"), "The answer got lost. The client asked again.", `${name}: the opening`);
+  equal(await page.textContent("#opening-title"), "You pay. The answer gets lost. You pay again.", `${name}: the opening`);
   equal(await page.locator("#opening .coin").count(), 3, `${name}: two coins and one`);
   await page.waitForTimeout(4_200);
   await still(page, `${name}, the opening`);
@@ -101,6 +101,25 @@ export async function beats(browser, base, look) {
   await context.close();
 }
 
+/** "as SVG": a file that needs nothing else, and has the rows and coins that the page has. Its light colours do not depend on the page's theme. */
+async function picture(page, claim) {
+  const [download] = await Promise.all([page.waitForEvent("download"), page.click("#as-svg")]);
+  const text = readFileSync(await download.path(), "utf8");
+  const elsewhere = text.replaceAll('xmlns="http://www.w3.org/2000/svg"', "").match(/url\(|https?:|href|@import|var\(|light-dark|currentcolor|Newsreader|JetBrains|Instrument/i);
+  check(elsewhere === null, `${claim}, as SVG: nothing from elsewhere (${elsewhere?.[0]})`);
+  const [saved, shown, rest] = await page.evaluate(async ([file, parts]) => {
+    const count = (root) => parts.map((part) => `${root.querySelectorAll(part).length} ${part}`);
+    const root = new DOMParser().parseFromString(file, "image/svg+xml").documentElement;
+    const image = Object.assign(new Image(), { src: `data:image/svg+xml,${encodeURIComponent(file)}` });
+    await image.decode();
+    const says = root.querySelector("title")?.textContent.includes(document.getElementById("sentence").textContent);
+    return [count(root), count(document.getElementById("stage")), { name: root.nodeName, width: image.naturalWidth, paper: root.querySelector(".paper")?.getAttribute("fill"), says }];
+  }, [text, [".coin", ".tx.open .chip", ".tx.open", ".tx.committed", ".tx.dissolved"]]);
+  equal(saved, shown, `${claim}, as SVG: what the stage has`);
+  equal(rest, { name: "svg", width: 960, paper: "rgb(255, 255, 255)", says: true }, `${claim}, as SVG: a picture with its sentence`);
+  check(/@media \(prefers-color-scheme: dark\)\{\.dark0\{/.test(text), `${claim}, as SVG: the dark colours, too`);
+}
+
 /** The gesture: rows are dashed, and at COMMIT all are solid in one step; at a crash all are gone in one step. */
 export async function gesture(browser, base, look) {
   const { page, context, name } = await open(browser, base, look);
@@ -116,10 +135,12 @@ export async function gesture(browser, base, look) {
     check(rows >= 3, `${name}, before step ${step}: ${rows} rows are dashed`);
     equal(await page.locator("#stage .tx.open .chip").count(), rows, `${name}, before step ${step}: as many on the stage`);
     check(await page.locator("#bracket").isVisible(), `${name}, before step ${step}: one bracket is around them`);
+    await picture(page, `${name}, before step ${step}`);
     await page.click("#on");
     equal(await dashed(page), 0, `${name}, step ${step}: no row is dashed`);
     equal(await page.locator("#stage .tx.open").count(), 0, `${name}, step ${step}: no transaction is open`);
     check((await page.locator(`#stage .tx.${frame}`).count()) > 0, `${name}, step ${step}: it is ${frame}`);
+    await picture(page, `${name}, step ${step}`);
     const solid = await page.locator("#rows .row:not(.dashed, .none)").count();
     check(after === 0 ? solid <= 1 : solid >= after, `${name}, step ${step}: ${solid} rows are solid`);
   }

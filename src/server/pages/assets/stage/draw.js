@@ -2,13 +2,10 @@
 // and how large a box will be.
 
 import { transactions } from "./boxes.js";
+import { milliseconds, money } from "./figures.js";
 import { MARKS, arrow, disc, extentOf, label, rectangle } from "./geometry.js";
-import { milliseconds } from "./scale.js";
 
 const clamp = (value) => Math.min(Math.max(value, 0), 1);
-
-/** `money(4900, "EUR")` is EUR 49.00. */
-export const money = (amount, currency) => `${currency} ${(amount / 100).toFixed(2)}`;
 
 /** The answer's bytes as a pattern: twelve bars, one for each digit of their digest. Equal bytes look equal. */
 function strip(view, key, u, digest) {

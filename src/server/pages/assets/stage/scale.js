@@ -138,5 +138,3 @@ export function stay(events, step, next, pace, crowded = false) {
   const weight = LONGER[what] ?? SHORTER[what] ?? (crowded && ["sent", "answered", "met_record"].includes(what) ? 0.3 : 1);
   return Math.max(Math.min(real, most), least * weight);
 }
-
-export const milliseconds = (t) => (t < 999_500 ? `${(t / 1000).toFixed(1)} ms` : `${(t / 1_000_000).toFixed(2)} s`);

@@ -1,6 +1,6 @@
 // What is sent at a step, as lines of text: SQL to PostgreSQL, a request to the server, a call to the gateway.
 
-import { money } from "./draw.js";
+import { money } from "./figures.js";
 
 /** So many lines fit below the sentence. */
 const LINES = 3;
