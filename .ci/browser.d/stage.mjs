@@ -107,16 +107,24 @@ async function picture(page, claim) {
   const text = readFileSync(await download.path(), "utf8");
   const elsewhere = text.replaceAll('xmlns="http://www.w3.org/2000/svg"', "").match(/url\(|https?:|href|@import|var\(|light-dark|currentcolor|Newsreader|JetBrains|Instrument/i);
   check(elsewhere === null, `${claim}, as SVG: nothing from elsewhere (${elsewhere?.[0]})`);
-  const [saved, shown, rest] = await page.evaluate(async ([file, parts]) => {
-    const count = (root) => parts.map((part) => `${root.querySelectorAll(part).length} ${part}`);
+  const parts = [".coin", ".tx.open .chip", ".tx.open", ".tx.committed", ".tx.dissolved"];
+  const [saved, shown, rest] = await page.evaluate(([file, selectors]) => {
+    const count = (root) => selectors.map((selector) => `${root.querySelectorAll(selector).length} ${selector}`);
     const root = new DOMParser().parseFromString(file, "image/svg+xml").documentElement;
+    const says = root.querySelector("title")?.textContent.includes(document.getElementById("sentence").textContent);
+    return [count(root), count(document.getElementById("stage")), { name: root.nodeName, paper: root.querySelector(".paper")?.getAttribute("fill"), says }];
+  }, [text, parts]);
+  equal(saved, shown, `${claim}, as SVG: what the stage has`);
+  equal(rest, { name: "svg", paper: "rgb(255, 255, 255)", says: true }, `${claim}, as SVG: its sentence, on white`);
+  // On a page without a Content-Security-Policy, as where people put it.
+  const slide = await page.context().newPage();
+  const width = await slide.evaluate(async (file) => {
     const image = Object.assign(new Image(), { src: `data:image/svg+xml,${encodeURIComponent(file)}` });
     await image.decode();
-    const says = root.querySelector("title")?.textContent.includes(document.getElementById("sentence").textContent);
-    return [count(root), count(document.getElementById("stage")), { name: root.nodeName, width: image.naturalWidth, paper: root.querySelector(".paper")?.getAttribute("fill"), says }];
-  }, [text, [".coin", ".tx.open .chip", ".tx.open", ".tx.committed", ".tx.dissolved"]]);
-  equal(saved, shown, `${claim}, as SVG: what the stage has`);
-  equal(rest, { name: "svg", width: 960, paper: "rgb(255, 255, 255)", says: true }, `${claim}, as SVG: a picture with its sentence`);
+    return image.naturalWidth;
+  }, text);
+  equal(width, 960, `${claim}, as SVG: a browser shows it`);
+  await slide.close();
   check(/@media \(prefers-color-scheme: dark\)\{\.dark0\{/.test(text), `${claim}, as SVG: the dark colours, too`);
 }
 

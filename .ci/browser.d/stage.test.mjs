@@ -222,7 +222,7 @@ test("the saved picture has the rows, the coins and the words of its moment, at 
       assert.equal(has(parts, "chip").length, rows.length, `${name}, ${index}: rows`);
       const lines = has(parts, "caption");
       assert.equal(lines.map(({ text }) => text).join(" "), words, `${name}, ${index}: the sentence`);
-      for (const { attributes: { y }, text } of lines) assert.ok(y < picture.height - 20 && text.length < 100, `${name}, ${index}: ${text}`);
+      for (const { attributes: { y }, text } of lines) assert.ok(y < picture.height - 20 && text.length < 90, `${name}, ${index}: ${text}`);
     }
   }
 });

@@ -27,7 +27,7 @@ export const BEATS = [
   },
   {
     name: "crash-after-capture", settings: { kill: { at: "after-call", replica: "a" } },
-    ask: "What if it dies with the money taken?", how: "The gateway has taken the money, and the server could not write it down.",
+    ask: "What if the server dies after you paid?", how: "The gateway has taken the money, and the server had no time to write it down.",
   },
   {
     name: "two-replicas", settings: { clicks: 2, replicas: 2, spacing_ms: 0, gateway: "slow" },

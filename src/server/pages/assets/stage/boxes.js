@@ -12,10 +12,10 @@ const LETTER = 6.35;
 
 const LOCK = { closed: "M2 5.6V3.6a3 3 0 0 1 6 0V5.6", open: "M7.6 5.6V2.6a3 3 0 0 1 6 0V4.2" };
 
-const cut = (text, width) => {
-  const room = Math.max(Math.floor(width / LETTER), 1);
-  return text.length <= room ? text : `${text.slice(0, Math.max(room - 1, 1))}…`;
-};
+const roomFor = (width) => Math.max(Math.floor(width / LETTER), 2);
+const cut = (text, width) => (text.length <= roomFor(width) ? text : `${text.slice(0, roomFor(width) - 1)}…`);
+/** Two keys of one run differ at the end. */
+const cutKey = (key, width) => (key.length <= roomFor(width) ? key : `…${key.slice(1 - roomFor(width))}`);
 
 /** Gives each transaction with rows a slot, so that two boxes at one time stand beside each other. */
 function slotsOf(transactions, place, quiet) {
@@ -78,7 +78,7 @@ function box(view, place, one, whole, key, slot, count, now) {
   if (locked) {
     children.push(lock(x + 8, y + 5, one.state !== "open"));
     const title = one.key ?? keyOf(one.rows) ?? "row locks";
-    children.push({ key: "key", tag: "text", attributes: { class: "key", x: x + 27, y: y + 16 }, text: cut(title, width - 32) });
+    children.push({ key: "key", tag: "text", attributes: { class: "key", x: x + 27, y: y + 16 }, text: cutKey(title, width - 32) });
   } else if (one.rows.some(({ id }) => id.startsWith("demo."))) {
     children.push({ key: "key", tag: "text", attributes: { class: "key none", x: x + 9, y: y + 16 }, text: "no lock" });
   }
@@ -95,21 +95,23 @@ function box(view, place, one, whole, key, slot, count, now) {
 const MET = {
   looks: () => ["looks for", "a record"],
   theirs: () => ["locked:", "wait"],
-  record: ({ provisional }) => (provisional ? ["record: 202", "not final yet"] : ["record found", "same bytes"]),
+  record: ({ provisional }) => (provisional ? ["record: 202", "not final yet"] : ["record:", "same bytes"]),
 };
 
+/** How wide the pill with these words is. */
+const pillOf = (words) => Math.ceil(Math.max(...words.map(({ length }) => length)) * LETTER + 9);
+
 /** A transaction, or a single read, that met the closed lock or a record. */
-function meeting(view, place, one, key, isBusy, left) {
-  const words = MET[one.lock]?.(one);
-  if (!words) return null;
+function meeting(view, place, one, key, words, isBusy, left) {
+  const width = pillOf(words);
   const at = place[one.metAt ?? one.from];
   if (isBusy) return label(view, key, "met", at, view.pg.from, one.lock === "theirs" ? "locked: wait" : words[0], view.down ? { dx: 4, dy: 3, anchor: "start" } : { dy: -5 });
   const [x, y] = point(view, at, view.pg.from);
   const corner = view.down ? { x: x + 2, y: y - 17 } : { x: left, y: y + 12 };
   const text = (index) => ({
-    key: `text${index}`, tag: "text", attributes: { x: corner.x + 44, y: corner.y + 14 + index * 13, "text-anchor": "middle" }, text: words[index],
+    key: `text${index}`, tag: "text", attributes: { x: corner.x + width / 2, y: corner.y + 14 + index * 13, "text-anchor": "middle" }, text: words[index],
   });
-  const rect = { key: "rect", tag: "rect", attributes: { ...corner, width: 88, height: 34, rx: 5 } };
+  const rect = { key: "rect", tag: "rect", attributes: { ...corner, width, height: 34, rx: 5 } };
   return { key, tag: "g", attributes: { class: `pill ${one.lock}` }, children: [rect, text(0), text(1)] };
 }
 
@@ -131,15 +133,18 @@ export function transactions(view, { place, quiet }, state, last, now, crowded) 
       const begin = arrow(view, `begin${one.from}`, "own", [from + 5, api], [from + 5, top - 2]);
       return [begin, box(view, place, one, whole, key, slot, count, now)];
     }
+    const words = MET[one.lock]?.(one);
+    if (!words) return [];
+    const width = pillOf(words);
     const at = place[one.metAt ?? one.from];
     const before = last.transactions.filter(({ rows, to }) => rows.length > 0 && to !== null && to <= (one.metAt ?? one.from));
     const beside = Math.max(...before.map(({ to }) => place[to] + 5), 0);
     const after = last.transactions.filter(({ rows, from: begin }) => rows.length > 0 && begin > (one.metAt ?? one.from) && !quiet.has(begin));
-    const until = Math.min(...after.map(({ from: begin }) => place[begin] - 5), view.width - 4) - 88;
-    const found = meeting(view, place, one, key, busyAt(one.metAt ?? one.from, whole), Math.max(Math.min(Math.max(at - 44, Math.min(beside, at - 8)), Math.max(until, at - 80)), 0));
-    if (!found) return [];
+    const until = Math.min(...after.map(({ from: begin }) => place[begin] - 5), view.width - 4) - width;
+    const left = Math.min(Math.max(at - width / 2, Math.min(beside, at - 8)), Math.max(until, at - width + 8));
+    const found = meeting(view, place, one, key, words, busyAt(one.metAt ?? one.from, whole), Math.max(left, 0));
     const ask = arrow(view, `ask${one.from}`, "own quiet", [at, api], [at, view.pg.from + (found.tag === "g" ? 10 : -16)]);
-    if (at - pill < 92) return found.tag === "g" || crowded ? [ask] : [];
+    if (at - pill < width + 4) return found.tag === "g" || crowded ? [ask] : [];
     if (found.tag === "g") pill = at;
     return [ask, found];
   });

@@ -11,23 +11,37 @@ const CROSS_WORDS = {
   request: "Drop the request", reply: "Drop the server's reply", call: "Drop the call to the gateway", answer: "Drop the gateway's answer",
 };
 
-/** Moves places apart, keeping their order and staying in the picture. */
+/** Moves places apart, keeping their order and staying between two bounds. */
 function spread(places, from, to) {
   const moved = [...places];
-  for (let index = 1; index < moved.length; index += 1) moved[index] = Math.max(moved[index], moved[index - 1] + APART);
-  let limit = to;
+  let bound = from;
+  for (const index of moved.keys()) {
+    moved[index] = Math.max(moved[index], bound);
+    bound = moved[index] + APART;
+  }
+  bound = to;
   for (let index = moved.length - 1; index >= 0; index -= 1) {
-    moved[index] = Math.max(Math.min(moved[index], limit), from);
-    limit = moved[index] - APART;
+    moved[index] = Math.max(Math.min(moved[index], bound), from);
+    bound = moved[index] - APART;
   }
   return moved;
+}
+
+/** As `spread`, but the place at `fixed` stays where it is. */
+function spreadAround(places, fixed, from, to) {
+  if (fixed < 0) return spread(places, from, to);
+  const middle = places[fixed];
+  return [...spread(places.slice(0, fixed), from, middle - APART), middle, ...spread(places.slice(fixed + 1), middle + APART, to)];
 }
 
 function bolts(last, scale, view) {
   const first = new Map();
   for (const step of last.steps) if (!first.has(step.point) && (step.replica === "a" || view.replicas === 2)) first.set(step.point, step);
   return [...Map.groupBy(first.values(), ({ replica }) => replica)].flatMap(([replica, steps]) => {
-    const places = spread(steps.map(({ at }) => scale.place[at]), view.start + 8, Math.max(scale.end, view.start + steps.length * APART));
+    // The bolt that killed the process stands where it died.
+    const death = last.replicas[replica]?.bars.find(({ point }) => point !== null);
+    const hit = steps.findIndex(({ point }) => point === death?.point);
+    const places = spreadAround(steps.map(({ at }, index) => scale.place[index === hit ? death.to : at]), hit, view.start + 8, Math.max(scale.end, view.start + steps.length * APART));
     return steps.map((step, index) => ({ kind: "bolt", name: step.point, replica, u: places[index], v: view.lanes[replica] }));
   });
 }
@@ -52,8 +66,8 @@ function crosses(last, { place }, view) {
   const call = last.calls.find(({ gateway, kind }) => gateway && kind !== "look_up");
   const back = last.calls.find(({ gateway, replyAt }) => gateway && replyAt !== null);
   if (cut) cross("call", between(cut.at, cut.dropped.at), (view.lanes.a + view.lanes.gateway) / 2);
-  else if (call) cross("call", between(call.at, call.gateway.at), inDatabase(0.4));
-  if (back) cross("answer", between(back.gateway.at, back.replyAt), inDatabase(0.72));
+  else if (call) cross("call", between(call.at, call.gateway.at), inDatabase(0.55));
+  if (back) cross("answer", between(back.gateway.at, back.replyAt), inDatabase(0.85));
   return found;
 }
 

@@ -26,9 +26,9 @@ export function draw(events, state, last, scale, view, now) {
     ...lanes(view, scale),
     ...replicas(events, view, state, scale, now),
     ...ghosts(view, state, last, at),
+    ...calls(view, state, last, at, progress),
     ...transactions(view, scale, state, last, now, crowded),
     ...rooms(view, state, at, now),
-    ...calls(view, state, last, at, progress),
     ...requests(view, state, last, at, progress, crowded),
     ...cursor(events, view, now, extentOf(view, scale), state),
   ];
@@ -225,7 +225,7 @@ function requests(view, state, last, at, progress, crowded) {
     const isLast = one.answeredAt === lastAnswer && crowded && answers.length > 1;
     const status = isLast ? "same bytes" : one.replayed && one.status !== 202 && !crowded ? "same bytes" : String(one.status);
     if (!crowded || one.answeredAt === firstAnswer || isLast) {
-      write(`${key}status`, "status", arrives, status, isLast ? ["end", "start"] : ["middle", "end", "start"], one.status === 202 ? 14 : 28);
+      write(`${key}status`, "status", arrives, status, one.answeredAt === lastAnswer ? ["end", "start"] : ["middle", "end", "start"], one.status === 202 ? 14 : 28);
     }
   }
   return drawn;

@@ -9,7 +9,7 @@ import { viewOf } from "./geometry.js";
 import { scaleOf } from "./scale.js";
 
 /** In px. `letters` is what a line below the stage holds in the widest of the usual serif fonts. */
-const SIZE = { width: 960, edge: 24, head: 62, stage: 350, line: 26, foot: 40, letters: 96 };
+const SIZE = { width: 960, edge: 24, head: 62, stage: 350, line: 26, foot: 50, letters: 84 };
 
 /** The view and the scale of the picture of a run. */
 export function pictureView(events, last) {
@@ -36,7 +36,7 @@ export function composed({ events, last, state, now, view, scale }, { title, sen
   const lines = linesOf(sentence);
   const height = head + stage + lines.length * line + foot;
   const text = (key, kind, x, y, words, anchor = "start") => ({ key, tag: "text", attributes: { class: kind, x, y, "text-anchor": anchor }, text: words });
-  const below = head + stage + 20;
+  const below = head + stage + 30;
   return {
     width, height, title: `${title}. ${sentence}`,
     parts: [

@@ -45,5 +45,5 @@ const OF = {
   reply_of_call: ({ status }) => plain(`HTTP/1.1 ${status} from the gateway`),
   died: ({ at }) => plain(at ? `kill -9 at ${at}` : "kill -9"),
   leased: ({ attempt }) => plain("SELECT .. FROM external_calls WHERE next_attempt_at <= now() .. FOR UPDATE SKIP LOCKED", `lease: attempt ${attempt}`),
-  end: ({ charged, purchases }) => plain(`captures in the gateway's books: ${charged}`, `purchases: ${purchases}`),
+  end: ({ charged, purchases }) => plain(`captures in the gateway's books: ${charged}`, `purchases wanted: ${purchases}`),
 };

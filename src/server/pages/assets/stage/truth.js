@@ -5,7 +5,7 @@ import { money, often } from "./figures.js";
 import { rowsOf } from "./state.js";
 
 const HEADS = { records: "idempotency_keys", calls: "external_calls", charges: "charges, orders, entitlements" };
-const NAIVE = { records: "demo.records, apart", charges: "demo.charges" };
+const NAIVE = { records: "demo.records, written afterwards", charges: "demo.charges" };
 
 /** The rows that fit without moving what is below. More rows of a group become one line. */
 const ROOM = 7;
@@ -18,14 +18,19 @@ function groupsOf(rows) {
   return [...tables].filter(([name, list]) => list.length > 0 || name !== "calls");
 }
 
-/** Many rows of one kind as one line, for example `10 charges: 10 × succeeded`. */
+/** Many rows of one kind as one line: `10 charges: 10 × succeeded`. If some of them are not committed: `1 of 10 charges: processing → succeeded`. */
 function folded(list) {
-  return [...Map.groupBy(list, ({ group }) => group)].map(([group, rows]) => (rows.length === 1 ? rows[0] : { group, label: `${rows.length} ${group}`, id: "", value: countOf(rows), next: null, tx: null, many: true }));
+  return [...Map.groupBy(list, ({ group }) => group)].map(([group, rows]) => {
+    if (rows.length === 1) return rows[0];
+    const open = rows.filter(({ next }) => next !== null);
+    if (open.length > 0) return { ...open[0], label: `${open.length} of ${rows.length} ${group}`, many: true };
+    return { group, label: `${rows.length} ${group}`, id: "", value: countOf(rows), next: null, tx: null, many: true };
+  });
 }
 
 function countOf(rows) {
   const counts = new Map();
-  for (const { value } of rows) counts.set(value ?? "not yet", (counts.get(value ?? "not yet") ?? 0) + 1);
+  for (const { value } of rows) counts.set(value, (counts.get(value) ?? 0) + 1);
   return [...counts].map(([value, count]) => `${count} × ${value}`).join(", ");
 }
 
