@@ -86,7 +86,7 @@ function box(view, place, one, whole, key, slot, count, now) {
     const bounds = { x: x + 7, y: y + HEAD + index * step, width: width - 14, height: Math.max(step - 2.5, 9.5) };
     children.push(chip(`row${row.id}`, bounds, row.label.replace(/^external call (?=\w)/, "call "), row.group));
   });
-  const words = { open: "nobody else sees it", committed: commitOf(one.rows), dissolved: "rolled back: nothing stays" }[one.state];
+  const words = { open: view.down ? "nobody sees it" : "nobody else sees it", committed: commitOf(one.rows), dissolved: "rolled back: nothing stays" }[one.state];
   const place_ = { x: x + width / 2, y: view.down ? y + height - 6 : y + height + 15, "text-anchor": "middle" };
   children.push({ key: "foot", tag: "text", attributes: { class: "foot", ...place_ }, text: view.down ? cut(words, width + 10) : words });
   return { key, tag: "g", attributes: { class: `tx ${one.state}` }, children };

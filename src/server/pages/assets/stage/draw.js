@@ -225,7 +225,7 @@ function requests(view, state, last, at, progress, crowded) {
     const isLast = one.answeredAt === lastAnswer && crowded && answers.length > 1;
     const status = isLast ? "same bytes" : one.replayed && one.status !== 202 && !crowded ? "same bytes" : String(one.status);
     if (!crowded || one.answeredAt === firstAnswer || isLast) {
-      write(`${key}status`, "status", arrives, status, one.answeredAt === lastAnswer ? ["end", "start"] : ["middle", "end", "start"], one.status === 202 ? 14 : 28);
+      write(`${key}status`, "status", arrives, status, one.answeredAt === lastAnswer ? ["end", "start"] : ["middle", "end", "start"], isLast && view.down ? 24 : one.status === 202 ? 14 : 28);
     }
   }
   return drawn;
