@@ -61,10 +61,10 @@ const chip = (key, { x, y, width, height }, text, kind = "") => ({
 /** A transaction with rows. `whole` is the same transaction at the end of the run. */
 function box(view, place, one, whole, key, slot, count, now) {
   const from = place[one.from];
-  const to = Math.max(whole?.to === null || whole?.to === undefined ? now : place[whole.to], from + NARROW);
+  const to = Math.max(whole.to === null ? now : place[whole.to], from + NARROW);
   const size = (view.pg.to - view.pg.from) / count;
   const area = rectangle(view, from, to, view.pg.from + slot * size, view.pg.from + (slot + 1) * size - (count > 1 ? 5 : 0));
-  const expected = whole?.rows.length ?? one.rows.length;
+  const expected = whole.rows.length;
   const foot = view.down ? 17 : 0;
   const chipHeight = Math.min(Math.max((view.pg.to - view.pg.from) / 9, CHIP.least), view.down ? CHIP.least : CHIP.most);
   if (!view.down && count === 1) area.height = Math.min(area.height, HEAD + 5 + expected * chipHeight);
@@ -118,31 +118,28 @@ function meeting(view, place, one, key, words, isBusy, left) {
 /** All transactions so far. */
 export function transactions(view, { place, quiet }, state, last, now, crowded) {
   const { slots, count } = slotsOf(last.transactions, place, quiet);
-  const busyAt = (at, self) =>
-    last.transactions.some((other) => other !== self && other.rows.length > 0 && other.from <= at && (other.to ?? Infinity) >= at);
+  const boxes = last.transactions.filter(({ rows, from }) => rows.length > 0 && !quiet.has(from));
   let pill = -Infinity;
   return state.transactions.flatMap((one) => {
-    if (quiet.has(one.metAt ?? one.from)) return [];
+    const met = one.metAt ?? one.from;
+    if (quiet.has(met)) return [];
     const key = `tx${one.from}`;
-    const whole = last.transactions.find(({ from }) => from === one.from);
     const api = view.lanes[one.replica] + 8;
-    const from = place[one.from];
-    if (whole?.rows.length > 0) {
-      const slot = slots.get(one.from) ?? 0;
-      const top = view.pg.from + (slot * (view.pg.to - view.pg.from)) / count;
-      const begin = arrow(view, `begin${one.from}`, "own", [from + 5, api], [from + 5, top - 2]);
-      return [begin, box(view, place, one, whole, key, slot, count, now)];
+    const whole = boxes.find(({ from }) => from === one.from);
+    if (whole) {
+      const slot = slots.get(one.from);
+      const [from, top] = [place[one.from] + 5, view.pg.from + (slot * (view.pg.to - view.pg.from)) / count];
+      return [arrow(view, `begin${one.from}`, "own", [from, api], [from, top - 2]), box(view, place, one, whole, key, slot, count, now)];
     }
     const words = MET[one.lock]?.(one);
     if (!words) return [];
-    const width = pillOf(words);
-    const at = place[one.metAt ?? one.from];
-    const before = last.transactions.filter(({ rows, to }) => rows.length > 0 && to !== null && to <= (one.metAt ?? one.from));
-    const beside = Math.max(...before.map(({ to }) => place[to] + 5), 0);
-    const after = last.transactions.filter(({ rows, from: begin }) => rows.length > 0 && begin > (one.metAt ?? one.from) && !quiet.has(begin));
-    const until = Math.min(...after.map(({ from: begin }) => place[begin] - 5), view.width - 4) - width;
-    const left = Math.min(Math.max(at - width / 2, Math.min(beside, at - 8)), Math.max(until, at - width + 8));
-    const found = meeting(view, place, one, key, words, busyAt(one.metAt ?? one.from, whole), Math.max(left, 0));
+    // The pill stands below its arrow, or between the boxes beside it.
+    const [at, width] = [place[met], pillOf(words)];
+    const least = Math.max(0, ...boxes.filter(({ to }) => to !== null && to <= met).map(({ to }) => place[to] + 5));
+    const most = Math.min(view.width - 4, ...boxes.filter(({ from }) => from > met).map(({ from }) => place[from] - 5)) - width;
+    const left = Math.min(Math.max(at - width / 2, Math.min(least, at - 8)), Math.max(most, at - width + 8));
+    const isBusy = boxes.some(({ from, to }) => from <= met && (to ?? Infinity) >= met);
+    const found = meeting(view, place, one, key, words, isBusy, Math.max(left, 0));
     const ask = arrow(view, `ask${one.from}`, "own quiet", [at, api], [at, view.pg.from + (found.tag === "g" ? 10 : -16)]);
     if (at - pill < width + 4) return found.tag === "g" || crowded ? [ask] : [];
     if (found.tag === "g") pill = at;

@@ -96,7 +96,7 @@ export class Show {
     sync(byId("stage"), draw(events, state, this.last, scale, view, now));
     if (view.down) this.#follow(now);
     drawTruth(state);
-    if (reason !== "frame" || this.#step !== player.step) this.#step_(here, state);
+    if (reason !== "frame" || this.#step !== player.step) this.#tell(here, state);
     this.#clock(here, next);
   }
 
@@ -127,7 +127,8 @@ export class Show {
     if (Math.abs(box.scrollTop - top) > 1) box.scrollTop = top;
   }
 
-  #step_(here, state) {
+  /** Says the step: the sentence, what is sent, the code. */
+  #tell(here, state) {
     const { player } = this;
     this.#step = player.step;
     const event = this.events[here];
