@@ -32,7 +32,7 @@ async function shown(browser, hash, size, scale) {
 /** Both halves of the opening, legible at 560 px. */
 async function picture(browser) {
   const page = await shown(browser, "", { width: 860, height: 900 }, 1.5);
-  await page.locator("#opening .start").evaluate((start) => start.remove());
+  await page.locator("#opening .why").evaluate((why) => why.remove());
   await page.locator("#opening").screenshot({ path: `${folder}/stage.png` });
 }
 
