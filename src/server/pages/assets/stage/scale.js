@@ -18,7 +18,7 @@ const PAUSE = { across: 13, down: 22 };
 const PAUSE_FROM = 20_000;
 
 /** What a transaction needs so that its rows can be read, if the rest keeps the least part of its natural size. */
-const BOX = { across: 138, from: 700, grows: 0.06, narrow: 130, share: 0.66, least: 0.5, down: { head: 48, row: 19 } };
+const BOX = { across: 138, from: 700, grows: 0.06, narrow: 130, part: 0.22, share: 0.66, least: 0.5, down: { head: 48, row: 19 } };
 
 /** Only these are steps that a visitor sees: they have a picture and a sentence. */
 const SHOWN = new Set([
@@ -107,7 +107,7 @@ export function scaleOf(events, last, { start, length, down, expected = null }) 
   needs.others = Math.max(sumOf(rooms.filter((_, index) => !inBoxes.has(index))), expected?.others ?? 0, 1);
   const left = (length - BOX.least * needs.others) / Math.max(needs.boxes, 1);
   const roomy = BOX.across + Math.max(length - BOX.from, 0) * BOX.grows;
-  const across = Math.max(Math.min(roomy, left), Math.min(BOX.narrow, (length * BOX.share) / Math.max(needs.boxes, 1)));
+  const across = Math.max(Math.min(roomy, left), Math.min(BOX.narrow, length * BOX.part, (length * BOX.share) / Math.max(needs.boxes, 1)));
   const factor = down ? 1 : (length - needs.boxes * across) / needs.others;
   for (const index of rooms.keys()) if (!inBoxes.has(index)) rooms[index] *= factor;
   for (const { inside, rows } of boxes) {
