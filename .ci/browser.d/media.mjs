@@ -19,33 +19,38 @@ const LONG = 1500;
 const END = 4000;
 const MATTERS = /killed|COMMIT|takes EUR|takes no money/;
 
-const SIZE = { width: 1040, height: 740 };
+const SIZE = { width: 1120, height: 782 };
+/** As much of the page as the stage and its sentence take at this size. */
+const FRAME = 490;
 
 async function shown(browser, hash, size, scale) {
   const context = await browser.newContext({ viewport: size, colorScheme: "light", reducedMotion: "reduce", deviceScaleFactor: scale });
   const page = await context.newPage();
   await page.goto(`${base}/${hash}`);
   await page.evaluate(() => document.fonts.ready);
+  await page.locator("#opening .why").evaluate((why) => why.remove());
   return page;
 }
 
 /** Both halves of the opening, legible at 560 px. */
 async function picture(browser) {
   const page = await shown(browser, "", { width: 860, height: 900 }, 1.5);
-  await page.locator("#opening .start").evaluate((start) => start.remove());
   await page.locator("#opening").screenshot({ path: `${folder}/stage.png` });
 }
 
 async function frames(browser) {
   const shot = async (page, element, delay) => {
     const box = await page.locator(element).boundingBox();
-    const clip = { x: 0, y: box.y - 12, width: SIZE.width, height: 560 };
+    const clip = { x: 0, y: Math.round(box.y) - 12, width: SIZE.width, height: FRAME };
+    // The browser would cut the picture there, and every frame of a GIF has the size of the first one.
+    if (clip.y + FRAME > SIZE.height) throw new Error(`${element} begins at ${clip.y}: ${FRAME} px of it do not fit on the screen`);
     return { delay, png: PNG.sync.read(await page.screenshot({ clip })) };
   };
   const opening = await shown(browser, "", SIZE, 1);
   const all = [await shot(opening, "#opening", OPENING)];
   const page = await shown(browser, "#crash-after-capture", SIZE, 1);
   await page.waitForFunction(() => Number(document.getElementById("scrub").max) > 5);
+  await page.locator("#settings").evaluate((settings) => settings.remove());
   const steps = await page.$$eval("#steps button", (buttons) => buttons.map((button) => button.textContent));
   for (const [step, words] of steps.entries()) {
     // Every second one of the usual steps says enough, and keeps the file small.

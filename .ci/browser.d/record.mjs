@@ -1,4 +1,4 @@
-// `.ci/browser record` plays each beat on a fresh server and writes its events into the page's recordings.
+// `.ci/browser record` plays each beat three times on a fresh server and writes the shortest run into the page's recordings.
 
 import { writeFileSync } from "node:fs";
 
@@ -15,18 +15,32 @@ const write = (name, text) => writeFileSync(new URL(`recordings/${name}`, stage)
 const ask = globalThis.fetch;
 globalThis.fetch = (url, options) => ask(new URL(url, base), options);
 
+/** Other work on the machine stretches a run. The shortest one of so many shows the server's own times best. */
+const RUNS = 3;
+
+async function shortest(name, settings) {
+  let best = null;
+  for (let count = 0; count < RUNS; count += 1) {
+    const events = [];
+    await run({ ...DEFAULTS, ...settings }, (event) => events.push(event));
+    const end = events.at(-1);
+    if (end?.what !== "end" || !end.complete) throw new Error(`${name} did not end: ${JSON.stringify(end)}`);
+    if (best === null || lengthOf(events) < lengthOf(best)) best = events;
+  }
+  return best;
+}
+
+const lengthOf = (events) => events.at(-1).t - events.find(({ what }) => what === "sent").t;
+
 for (const { name, settings, recording } of BEATS) {
   if (recording) continue;
-  const events = [];
-  await run({ ...DEFAULTS, ...settings }, (event) => events.push(event));
-  const end = events.at(-1);
-  if (end?.what !== "end" || !end.complete) throw new Error(`${name} did not end: ${JSON.stringify(end)}`);
+  const events = await shortest(name, settings);
   // What the page never shows, the repeated looks of a request that waits, would make most of a file.
   const inOrder = ordered(events);
   const quiet = quietOf(stateAfter(inOrder, inOrder.length));
   const shown = inOrder.filter((_, index) => !quiet.has(index));
   write(`${name}.jsonl`, `${shown.map((event) => JSON.stringify(event)).join("\n")}\n`);
-  console.log(`${name}: ${shown.length} of ${events.length} events, charged ${end.charged}`);
+  console.log(`${name}: ${shown.length} of ${events.length} events, charged ${events.at(-1).charged}, ${Math.round(lengthOf(events) / 1000)} ms`);
 }
 // Where the code of each step is, for a page without a server.
 const { code, source } = await (await fetch("/demo/stage")).json();

@@ -53,7 +53,7 @@ export async function opening(browser, base, look) {
   const { page, context, name } = await open(browser, base, look);
   await watchShifts(page);
   await page.goto(`${base}/`);
-  equal(await page.textContent("#opening-title"), "The answer got lost. The client asked again.", `${name}: the opening`);
+  equal(await page.textContent("#opening-title"), "You pay. The answer gets lost. You pay again.", `${name}: the opening`);
   equal(await page.locator("#opening .coin").count(), 3, `${name}: two coins and one`);
   await page.waitForTimeout(4_200);
   await still(page, `${name}, the opening`);
@@ -101,6 +101,29 @@ export async function beats(browser, base, look) {
   await context.close();
 }
 
+/** "as SVG": a file that needs nothing else, and has the rows and coins that the page has. Its light colours do not depend on the page's theme. */
+async function picture(page, claim) {
+  const [download] = await Promise.all([page.waitForEvent("download"), page.click("#as-svg")]);
+  const text = readFileSync(await download.path(), "utf8");
+  const elsewhere = text.replaceAll('xmlns="http://www.w3.org/2000/svg"', "").match(/url\(|https?:|href|@import|var\(|light-dark|currentcolor|Newsreader|JetBrains|Instrument/i);
+  check(elsewhere === null, `${claim}, as SVG: nothing from elsewhere (${elsewhere?.[0]})`);
+  const parts = [".coin", ".tx.open .chip", ".tx.open", ".tx.committed", ".tx.dissolved"];
+  const shown = await page.$eval("#stage", (stage, selectors) => selectors.map((selector) => stage.querySelectorAll(selector).length), parts);
+  // On a page without a Content-Security-Policy, as where people put it.
+  const slide = await page.context().newPage();
+  const saved = await slide.evaluate(async ([file, selectors]) => {
+    const root = new DOMParser().parseFromString(file, "image/svg+xml").documentElement;
+    const image = Object.assign(new Image(), { src: `data:image/svg+xml,${encodeURIComponent(file)}` });
+    await image.decode();
+    return { parts: selectors.map((selector) => root.querySelectorAll(selector).length), title: root.querySelector("title")?.textContent, paper: root.querySelector(".paper")?.getAttribute("fill"), width: image.naturalWidth };
+  }, [text, parts]);
+  await slide.close();
+  equal(saved.parts, shown, `${claim}, as SVG: the rows and coins that the stage has (${parts})`);
+  check(saved.title?.endsWith(await sentence(page)), `${claim}, as SVG: the sentence`);
+  equal([saved.paper, saved.width], ["rgb(255, 255, 255)", 960], `${claim}, as SVG: a browser shows it, on white`);
+  check(/@media \(prefers-color-scheme: dark\)\{\.dark0\{/.test(text), `${claim}, as SVG: the dark colours, too`);
+}
+
 /** The gesture: rows are dashed, and at COMMIT all are solid in one step; at a crash all are gone in one step. */
 export async function gesture(browser, base, look) {
   const { page, context, name } = await open(browser, base, look);
@@ -116,13 +139,22 @@ export async function gesture(browser, base, look) {
     check(rows >= 3, `${name}, before step ${step}: ${rows} rows are dashed`);
     equal(await page.locator("#stage .tx.open .chip").count(), rows, `${name}, before step ${step}: as many on the stage`);
     check(await page.locator("#bracket").isVisible(), `${name}, before step ${step}: one bracket is around them`);
+    await picture(page, `${name}, before step ${step}`);
     await page.click("#on");
     equal(await dashed(page), 0, `${name}, step ${step}: no row is dashed`);
     equal(await page.locator("#stage .tx.open").count(), 0, `${name}, step ${step}: no transaction is open`);
     check((await page.locator(`#stage .tx.${frame}`).count()) > 0, `${name}, step ${step}: it is ${frame}`);
+    await picture(page, `${name}, step ${step}`);
     const solid = await page.locator("#rows .row:not(.dashed, .none)").count();
     check(after === 0 ? solid <= 1 : solid >= after, `${name}, step ${step}: ${solid} rows are solid`);
   }
+  // The rows of two purchases are more than the panel has room for.
+  await page.goto(`${base}/#no-key`);
+  await page.getByText("What if you press Pay twice?").waitFor();
+  await shown(page);
+  const twice = await page.$$eval("#steps button", (buttons) => buttons.map((button) => button.textContent));
+  await toStep(page, twice.findLastIndex((step) => step.includes("COMMIT. All")) - 1);
+  equal(await page.locator("#rows .dashed .what").allTextContents(), ["1 of 2 records", "1 of 2 calls", "1 of 2 charges", "1 of 2 orders", "1 of 2 entitlements"], `${name}: a line for many rows is dashed while one of them is`);
   await context.close();
 }
 

@@ -12,6 +12,7 @@ const { BEATS, DEFAULTS, beatOf, linkOf, read } = await load("beats.js");
 const { parse } = await load("live.js");
 const { draw } = await load("draw.js");
 const { viewOf } = await load("geometry.js");
+const { composed, pictureView } = await load("picture.js");
 const { sentence } = await load("words.js");
 const { told } = await load("told.js");
 
@@ -203,6 +204,35 @@ test("every step has a sentence and takes a time within bounds", () => {
       }
     });
   }
+});
+
+test("the saved picture has the rows, the coins and the words of its moment, at each step", () => {
+  const all = (parts) => parts.flatMap((part) => [part, ...all(part.children ?? [])]);
+  const has = (parts, word) => parts.filter(({ attributes }) => String(attributes?.class ?? "").split(" ").includes(word));
+  for (const [name, events] of recordings) {
+    const last = stateAfter(events, events.length);
+    const { view, scale } = pictureView(events, last);
+    for (const index of stepsOf(events, last)) {
+      const state = stateAfter(events, index + 1);
+      const words = sentence(events[index], state);
+      const picture = composed({ events, last, state, view, scale, now: scale.place[index] }, { title: name, sentence: words, when: "" });
+      const parts = all(picture.parts);
+      assert.equal(has(parts, "coin").length, coinsOf(state).length, `${name}, ${index}: coins`);
+      const rows = state.transactions.filter(({ from }) => !scale.quiet.has(from)).flatMap((one) => one.rows);
+      assert.equal(has(parts, "chip").length, rows.length, `${name}, ${index}: rows`);
+      const lines = has(parts, "caption");
+      assert.equal(lines.map(({ text }) => text).join(" "), words, `${name}, ${index}: the sentence`);
+      for (const { attributes: { y }, text } of lines) assert.ok(y < picture.height - 20 && text.length < 90, `${name}, ${index}: ${text}`);
+    }
+  }
+});
+
+test("the last sentence says why", () => {
+  const why = {
+    "no-key": /a new key each/, "one-key": /got the stored answer/, "ten-clicks": /got the stored answer/, "crash-before-commit": /the retry was the first to pay/,
+    "crash-after-capture": /repeated with the same key/, "two-replicas": /got the stored answer/, "record-apart": /not written together/,
+  };
+  for (const [name, events] of recordings) assert.match(sentence(events.at(-1), stateAfter(events, events.length)), why[name], name);
 });
 
 test("an address says the settings, and what it does not understand stays at its default", () => {

@@ -4,16 +4,43 @@ export const DEFAULTS = {
   clicks: 1, spacing_ms: 200, key: "purchase", replicas: 1, gateway: "fast", record: "same", kill: null, drop: null, guess: null,
 };
 
-/** In the order of the links of `index.html`. Each beat has a recording of the same name, except the last. */
+/**
+ * In the order of the links of `index.html`. Each beat has a recording of the same name, except the last. `ask` is the question that it
+ * answers, `how` says what happens in it.
+ */
 export const BEATS = [
-  { name: "no-key", settings: { clicks: 2, key: "click", spacing_ms: 1000 } },
-  { name: "one-key", settings: { drop: "reply" } },
-  { name: "ten-clicks", settings: { clicks: 10, spacing_ms: 0 } },
-  { name: "crash-before-commit", settings: { kill: { at: "before-commit-1", replica: "a" } } },
-  { name: "crash-after-capture", settings: { kill: { at: "after-call", replica: "a" } } },
-  { name: "two-replicas", settings: { clicks: 2, replicas: 2, spacing_ms: 0, gateway: "slow" } },
-  { name: "record-apart", settings: { record: "apart", kill: { at: "after-call", replica: "a" } } },
-  { name: "your-turn", settings: {}, recording: "one-key" },
+  {
+    name: "no-key", settings: { clicks: 2, key: "click", spacing_ms: 1000 },
+    ask: "What if you press Pay twice?", how: "Each click sends a request with a new key. To the server, these are two purchases.",
+  },
+  {
+    name: "one-key", settings: { drop: "reply" },
+    ask: "What if the answer gets lost?", how: "The client asks again. Both requests have the same key: it is the purchase's name.",
+  },
+  {
+    name: "ten-clicks", settings: { clicks: 10, spacing_ms: 0 },
+    ask: "What if you press Pay ten times?", how: "All ten requests come at once, with the same key. One of them does the work.",
+  },
+  {
+    name: "crash-before-commit", settings: { kill: { at: "before-commit-1", replica: "a" } },
+    ask: "What if the server dies halfway?", how: "It is killed before COMMIT, the moment at which the database makes its work true.",
+  },
+  {
+    name: "crash-after-capture", settings: { kill: { at: "after-call", replica: "a" } },
+    ask: "What if the server dies after you paid?", how: "The gateway has taken the money, and the server had no time to write it down.",
+  },
+  {
+    name: "two-replicas", settings: { clicks: 2, replicas: 2, spacing_ms: 0, gateway: "slow" },
+    ask: "What if two servers get the request?", how: "The two servers share only the database.",
+  },
+  {
+    name: "record-apart", settings: { record: "apart", kill: { at: "after-call", replica: "a" } },
+    ask: "What if the answer is stored too late?", how: "Here the key's record is written after the charge, not with it. The server dies in between.",
+  },
+  {
+    name: "your-turn", settings: {}, recording: "one-key",
+    ask: "Can you get it to charge twice?", how: "Choose what goes wrong, guess, and run it.", alone: "With the server on your own machine, you choose what goes wrong.",
+  },
 ];
 
 export const recordingOf = (beat) => beat.recording ?? beat.name;

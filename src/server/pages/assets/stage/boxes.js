@@ -12,10 +12,10 @@ const LETTER = 6.35;
 
 const LOCK = { closed: "M2 5.6V3.6a3 3 0 0 1 6 0V5.6", open: "M7.6 5.6V2.6a3 3 0 0 1 6 0V4.2" };
 
-const cut = (text, width) => {
-  const room = Math.max(Math.floor(width / LETTER), 1);
-  return text.length <= room ? text : `${text.slice(0, Math.max(room - 1, 1))}…`;
-};
+const roomFor = (width) => Math.max(Math.floor(width / LETTER), 2);
+const cut = (text, width) => (text.length <= roomFor(width) ? text : `${text.slice(0, roomFor(width) - 1)}…`);
+/** Two keys of one run differ at the end. */
+const cutKey = (key, width) => (key.length <= roomFor(width) ? key : `…${key.slice(1 - roomFor(width))}`);
 
 /** Gives each transaction with rows a slot, so that two boxes at one time stand beside each other. */
 function slotsOf(transactions, place, quiet) {
@@ -61,10 +61,10 @@ const chip = (key, { x, y, width, height }, text, kind = "") => ({
 /** A transaction with rows. `whole` is the same transaction at the end of the run. */
 function box(view, place, one, whole, key, slot, count, now) {
   const from = place[one.from];
-  const to = Math.max(whole?.to === null || whole?.to === undefined ? now : place[whole.to], from + NARROW);
+  const to = Math.max(whole.to === null ? now : place[whole.to], from + NARROW);
   const size = (view.pg.to - view.pg.from) / count;
   const area = rectangle(view, from, to, view.pg.from + slot * size, view.pg.from + (slot + 1) * size - (count > 1 ? 5 : 0));
-  const expected = whole?.rows.length ?? one.rows.length;
+  const expected = whole.rows.length;
   const foot = view.down ? 17 : 0;
   const chipHeight = Math.min(Math.max((view.pg.to - view.pg.from) / 9, CHIP.least), view.down ? CHIP.least : CHIP.most);
   if (!view.down && count === 1) area.height = Math.min(area.height, HEAD + 5 + expected * chipHeight);
@@ -78,7 +78,7 @@ function box(view, place, one, whole, key, slot, count, now) {
   if (locked) {
     children.push(lock(x + 8, y + 5, one.state !== "open"));
     const title = one.key ?? keyOf(one.rows) ?? "row locks";
-    children.push({ key: "key", tag: "text", attributes: { class: "key", x: x + 27, y: y + 16 }, text: cut(title, width - 32) });
+    children.push({ key: "key", tag: "text", attributes: { class: "key", x: x + 27, y: y + 16 }, text: cutKey(title, width - 32) });
   } else if (one.rows.some(({ id }) => id.startsWith("demo."))) {
     children.push({ key: "key", tag: "text", attributes: { class: "key none", x: x + 9, y: y + 16 }, text: "no lock" });
   }
@@ -86,7 +86,7 @@ function box(view, place, one, whole, key, slot, count, now) {
     const bounds = { x: x + 7, y: y + HEAD + index * step, width: width - 14, height: Math.max(step - 2.5, 9.5) };
     children.push(chip(`row${row.id}`, bounds, row.label.replace(/^external call (?=\w)/, "call "), row.group));
   });
-  const words = { open: "nobody else sees it", committed: commitOf(one.rows), dissolved: "rolled back: nothing stays" }[one.state];
+  const words = { open: view.down ? "nobody sees it" : "nobody else sees it", committed: commitOf(one.rows), dissolved: "rolled back: nothing stays" }[one.state];
   const place_ = { x: x + width / 2, y: view.down ? y + height - 6 : y + height + 15, "text-anchor": "middle" };
   children.push({ key: "foot", tag: "text", attributes: { class: "foot", ...place_ }, text: view.down ? cut(words, width + 10) : words });
   return { key, tag: "g", attributes: { class: `tx ${one.state}` }, children };
@@ -95,51 +95,53 @@ function box(view, place, one, whole, key, slot, count, now) {
 const MET = {
   looks: () => ["looks for", "a record"],
   theirs: () => ["locked:", "wait"],
-  record: ({ provisional }) => (provisional ? ["record: 202", "not final yet"] : ["record found", "same bytes"]),
+  record: ({ provisional }) => (provisional ? ["record: 202", "not final yet"] : ["record:", "same bytes"]),
 };
 
+/** How wide the pill with these words is. */
+const pillOf = (words) => Math.ceil(Math.max(...words.map(({ length }) => length)) * LETTER + 9);
+
 /** A transaction, or a single read, that met the closed lock or a record. */
-function meeting(view, place, one, key, isBusy, left) {
-  const words = MET[one.lock]?.(one);
-  if (!words) return null;
+function meeting(view, place, one, key, words, isBusy, left) {
+  const width = pillOf(words);
   const at = place[one.metAt ?? one.from];
   if (isBusy) return label(view, key, "met", at, view.pg.from, one.lock === "theirs" ? "locked: wait" : words[0], view.down ? { dx: 4, dy: 3, anchor: "start" } : { dy: -5 });
   const [x, y] = point(view, at, view.pg.from);
   const corner = view.down ? { x: x + 2, y: y - 17 } : { x: left, y: y + 12 };
   const text = (index) => ({
-    key: `text${index}`, tag: "text", attributes: { x: corner.x + 44, y: corner.y + 14 + index * 13, "text-anchor": "middle" }, text: words[index],
+    key: `text${index}`, tag: "text", attributes: { x: corner.x + width / 2, y: corner.y + 14 + index * 13, "text-anchor": "middle" }, text: words[index],
   });
-  const rect = { key: "rect", tag: "rect", attributes: { ...corner, width: 88, height: 34, rx: 5 } };
+  const rect = { key: "rect", tag: "rect", attributes: { ...corner, width, height: 34, rx: 5 } };
   return { key, tag: "g", attributes: { class: `pill ${one.lock}` }, children: [rect, text(0), text(1)] };
 }
 
 /** All transactions so far. */
 export function transactions(view, { place, quiet }, state, last, now, crowded) {
   const { slots, count } = slotsOf(last.transactions, place, quiet);
-  const busyAt = (at, self) =>
-    last.transactions.some((other) => other !== self && other.rows.length > 0 && other.from <= at && (other.to ?? Infinity) >= at);
+  const boxes = last.transactions.filter(({ rows, from }) => rows.length > 0 && !quiet.has(from));
   let pill = -Infinity;
   return state.transactions.flatMap((one) => {
-    if (quiet.has(one.metAt ?? one.from)) return [];
+    const met = one.metAt ?? one.from;
+    if (quiet.has(met)) return [];
     const key = `tx${one.from}`;
-    const whole = last.transactions.find(({ from }) => from === one.from);
     const api = view.lanes[one.replica] + 8;
-    const from = place[one.from];
-    if (whole?.rows.length > 0) {
-      const slot = slots.get(one.from) ?? 0;
-      const top = view.pg.from + (slot * (view.pg.to - view.pg.from)) / count;
-      const begin = arrow(view, `begin${one.from}`, "own", [from + 5, api], [from + 5, top - 2]);
-      return [begin, box(view, place, one, whole, key, slot, count, now)];
+    const whole = boxes.find(({ from }) => from === one.from);
+    if (whole) {
+      const slot = slots.get(one.from);
+      const [from, top] = [place[one.from] + 5, view.pg.from + (slot * (view.pg.to - view.pg.from)) / count];
+      return [arrow(view, `begin${one.from}`, "own", [from, api], [from, top - 2]), box(view, place, one, whole, key, slot, count, now)];
     }
-    const at = place[one.metAt ?? one.from];
-    const before = last.transactions.filter(({ rows, to }) => rows.length > 0 && to !== null && to <= (one.metAt ?? one.from));
-    const beside = Math.max(...before.map(({ to }) => place[to] + 5), 0);
-    const after = last.transactions.filter(({ rows, from: begin }) => rows.length > 0 && begin > (one.metAt ?? one.from) && !quiet.has(begin));
-    const until = Math.min(...after.map(({ from: begin }) => place[begin] - 5), view.width - 4) - 88;
-    const found = meeting(view, place, one, key, busyAt(one.metAt ?? one.from, whole), Math.max(Math.min(Math.max(at - 44, Math.min(beside, at - 8)), Math.max(until, at - 80)), 0));
-    if (!found) return [];
+    const words = MET[one.lock]?.(one);
+    if (!words) return [];
+    // The pill stands below its arrow, or between the boxes beside it.
+    const [at, width] = [place[met], pillOf(words)];
+    const least = Math.max(0, ...boxes.filter(({ to }) => to !== null && to <= met).map(({ to }) => place[to] + 5));
+    const most = Math.min(view.width - 4, ...boxes.filter(({ from }) => from > met).map(({ from }) => place[from] - 5)) - width;
+    const left = Math.min(Math.max(at - width / 2, Math.min(least, at - 8)), Math.max(most, at - width + 8));
+    const isBusy = boxes.some(({ from, to }) => from <= met && (to ?? Infinity) >= met);
+    const found = meeting(view, place, one, key, words, isBusy, Math.max(left, 0));
     const ask = arrow(view, `ask${one.from}`, "own quiet", [at, api], [at, view.pg.from + (found.tag === "g" ? 10 : -16)]);
-    if (at - pill < 92) return found.tag === "g" || crowded ? [ask] : [];
+    if (at - pill < width + 4) return found.tag === "g" || crowded ? [ask] : [];
     if (found.tag === "g") pill = at;
     return [ask, found];
   });

@@ -11,50 +11,63 @@ const CROSS_WORDS = {
   request: "Drop the request", reply: "Drop the server's reply", call: "Drop the call to the gateway", answer: "Drop the gateway's answer",
 };
 
-/** Moves places apart, keeping their order and staying in the picture. */
+/** Moves places apart, keeping their order and staying between two bounds. */
 function spread(places, from, to) {
   const moved = [...places];
-  for (let index = 1; index < moved.length; index += 1) moved[index] = Math.max(moved[index], moved[index - 1] + APART);
-  let limit = to;
+  let bound = from;
+  for (const index of moved.keys()) {
+    moved[index] = Math.max(moved[index], bound);
+    bound = moved[index] + APART;
+  }
+  bound = to;
   for (let index = moved.length - 1; index >= 0; index -= 1) {
-    moved[index] = Math.max(Math.min(moved[index], limit), from);
-    limit = moved[index] - APART;
+    moved[index] = Math.max(Math.min(moved[index], bound), from);
+    bound = moved[index] - APART;
   }
   return moved;
+}
+
+/** As `spread`, but the place at `fixed` stays where it is. */
+function spreadAround(places, fixed, from, to) {
+  if (fixed < 0) return spread(places, from, to);
+  const middle = places[fixed];
+  return [...spread(places.slice(0, fixed), from, middle - APART), middle, ...spread(places.slice(fixed + 1), middle + APART, to)];
 }
 
 function bolts(last, scale, view) {
   const first = new Map();
   for (const step of last.steps) if (!first.has(step.point) && (step.replica === "a" || view.replicas === 2)) first.set(step.point, step);
-  const byReplica = Map.groupBy ? Map.groupBy([...first.values()], ({ replica }) => replica) : new Map([["a", [...first.values()]]]);
-  return [...byReplica].flatMap(([replica, steps]) => {
-    const places = spread(steps.map(({ at }) => scale.place[at]), view.start + 8, Math.max(scale.end, view.start + steps.length * APART));
+  return [...Map.groupBy(first.values(), ({ replica }) => replica)].flatMap(([replica, steps]) => {
+    // The bolt that killed the process stands where it died.
+    const death = last.replicas[replica]?.bars.find(({ point }) => point !== null);
+    const hit = steps.findIndex(({ point }) => point === death?.point);
+    const places = spreadAround(steps.map(({ at }, index) => scale.place[index === hit ? death.to : at]), hit, view.start + 8, Math.max(scale.end, view.start + steps.length * APART));
     return steps.map((step, index) => ({ kind: "bolt", name: step.point, replica, u: places[index], v: view.lanes[replica] }));
   });
 }
 
-const between = (scale, from, to) => (scale.place[from] + scale.place[to]) / 2;
-
-function crosses(last, scale, view) {
+function crosses(last, { place }, view) {
   const found = [];
+  const cross = (name, u, v) => found.push({ kind: "cross", name, u, v });
+  const between = (from, to) => (place[from] + place[to]) / 2;
+  const inDatabase = (part) => view.pg.from + (view.pg.to - view.pg.from) * part;
+  // Nearer to the client, so that it stays 24 px away from the bolts.
+  const nearClient = view.lanes.client + (view.lanes.a - view.lanes.client) * 0.42;
   const tries = [...last.requests.values()].flat();
-  const api = view.lanes.a;
   // What is lost already is marked where it got lost.
   const lost = (of) => tries.find(({ dropped }) => dropped?.of === of);
-  // Nearer to the client, so that it stays 24 px away from the bolts.
-  const middle = view.lanes.client + (api - view.lanes.client) * 0.42;
   const first = tries.find(({ number, receivedAt }) => number === 1 && receivedAt !== null);
-  if (lost("request")) found.push({ kind: "cross", name: "request", u: scale.place[lost("request").dropped.at] - 4, v: middle });
-  else if (first) found.push({ kind: "cross", name: "request", u: between(scale, first.sentAt, first.receivedAt), v: middle });
   const answered = tries.find(({ answeredAt, replica }) => answeredAt !== null && replica === "a");
-  if (lost("reply")) found.push({ kind: "cross", name: "reply", u: scale.place[lost("reply").noAnswerAt ?? lost("reply").dropped.at] - 9, v: middle });
-  else if (answered) found.push({ kind: "cross", name: "reply", u: scale.place[answered.answeredAt] - 8, v: middle });
+  if (lost("request")) cross("request", place[lost("request").dropped.at] - 4, nearClient);
+  else if (first) cross("request", between(first.sentAt, first.receivedAt), nearClient);
+  if (lost("reply")) cross("reply", place[lost("reply").noAnswerAt ?? lost("reply").dropped.at] - 9, nearClient);
+  else if (answered) cross("reply", place[answered.answeredAt] - 8, nearClient);
   const cut = last.calls.find(({ dropped }) => dropped?.of === "call");
-  if (cut) found.push({ kind: "cross", name: "call", u: between(scale, cut.at, cut.dropped.at), v: (api + view.lanes.gateway) / 2 });
-  const call = cut ? null : last.calls.find(({ gateway, kind }) => gateway && kind !== "look_up");
-  if (call) found.push({ kind: "cross", name: "call", u: between(scale, call.at, call.gateway.at), v: view.pg.from + (view.pg.to - view.pg.from) * 0.4 });
+  const call = last.calls.find(({ gateway, kind }) => gateway && kind !== "look_up");
   const back = last.calls.find(({ gateway, replyAt }) => gateway && replyAt !== null);
-  if (back) found.push({ kind: "cross", name: "answer", u: between(scale, back.gateway.at, back.replyAt), v: view.pg.from + (view.pg.to - view.pg.from) * 0.72 });
+  if (cut) cross("call", between(cut.at, cut.dropped.at), (view.lanes.a + view.lanes.gateway) / 2);
+  else if (call) cross("call", between(call.at, call.gateway.at), inDatabase(0.55));
+  if (back) cross("answer", between(back.gateway.at, back.replyAt), inDatabase(0.85));
   return found;
 }
 

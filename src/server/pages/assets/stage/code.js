@@ -8,7 +8,7 @@ export function codeLink(stage, hasServer, event, state) {
   if (!place) return [];
   const [path, line] = place.split(":");
   const href = hasServer ? `/source/${path}#L${line}` : stage.source ? `${stage.source}/${path}#L${line}` : null;
-  return ["The code of this step: ", href ? make("a", { href }, place) : make("code", {}, place)];
+  return ["The code: ", href ? make("a", { href }, place) : make("code", {}, place)];
 }
 
 /** The steps whose code has another name than the step. */

@@ -2,13 +2,10 @@
 // and how large a box will be.
 
 import { transactions } from "./boxes.js";
+import { milliseconds, money } from "./figures.js";
 import { MARKS, arrow, disc, extentOf, label, rectangle } from "./geometry.js";
-import { milliseconds } from "./scale.js";
 
 const clamp = (value) => Math.min(Math.max(value, 0), 1);
-
-/** `money(4900, "EUR")` is EUR 49.00. */
-export const money = (amount, currency) => `${currency} ${(amount / 100).toFixed(2)}`;
 
 /** The answer's bytes as a pattern: twelve bars, one for each digit of their digest. Equal bytes look equal. */
 function strip(view, key, u, digest) {
@@ -29,9 +26,9 @@ export function draw(events, state, last, scale, view, now) {
     ...lanes(view, scale),
     ...replicas(events, view, state, scale, now),
     ...ghosts(view, state, last, at),
+    ...calls(view, state, last, at, progress),
     ...transactions(view, scale, state, last, now, crowded),
     ...rooms(view, state, at, now),
-    ...calls(view, state, last, at, progress),
     ...requests(view, state, last, at, progress, crowded),
     ...cursor(events, view, now, extentOf(view, scale), state),
   ];
@@ -228,7 +225,7 @@ function requests(view, state, last, at, progress, crowded) {
     const isLast = one.answeredAt === lastAnswer && crowded && answers.length > 1;
     const status = isLast ? "same bytes" : one.replayed && one.status !== 202 && !crowded ? "same bytes" : String(one.status);
     if (!crowded || one.answeredAt === firstAnswer || isLast) {
-      write(`${key}status`, "status", arrives, status, isLast ? ["end", "start"] : ["middle", "end", "start"], one.status === 202 ? 14 : 28);
+      write(`${key}status`, "status", arrives, status, one.answeredAt === lastAnswer ? ["end", "start"] : ["middle", "end", "start"], isLast && view.down ? 24 : one.status === 202 ? 14 : 28);
     }
   }
   return drawn;

@@ -2,7 +2,7 @@
 //
 // `u` is a place in time, `v` a place across the lanes. Everything is in CSS px, so that text has one size at each width.
 
-const ACROSS = { start: 128, end: 30 };
+const ACROSS = { start: 112, end: 30 };
 const DOWN = { start: 46, end: 60 };
 
 /** The view of a stage of this size. `replicas` is 1 or 2. */
@@ -16,7 +16,7 @@ export function viewOf({ width, height, down, replicas }) {
   const client = 48;
   const a = client + Math.round(height * (replicas === 2 ? 0.135 : 0.16));
   const lanes = { client, a, b: a + 30, gateway: height - 36 };
-  const pg = { from: (replicas === 2 ? lanes.b + 36 : lanes.a + 44), to: lanes.gateway - 40 };
+  const pg = { from: (replicas === 2 ? lanes.b + 36 : lanes.a + 44), to: lanes.gateway - 36 };
   return { down, width, height, replicas, lanes, pg, start: ACROSS.start, length: width - ACROSS.start - ACROSS.end };
 }
 

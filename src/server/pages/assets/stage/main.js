@@ -1,6 +1,7 @@
-// The page: which run is shown, the visitor's settings, and runs on this server.
+// The page: which run is shown, and runs on this server.
 
 import { BEATS, DEFAULTS, beatOf, curlOf, linkOf, read, recordingOf } from "./beats.js";
+import { choose, chosen, chosenWithGuess, compare } from "./choice.js";
 import { byId, icon, make, memory, say, svg } from "./dom.js";
 import { Refused, back, recording, run } from "./live.js";
 import { replayOpening } from "./opening.js";
@@ -8,21 +9,21 @@ import { codeLink } from "./code.js";
 import { Player } from "./player.js";
 import { count, drawMap, drawScore } from "./score.js";
 import { Show } from "./show.js";
-import { copy, dialog } from "./share.js";
-import { dropInWords, inWords, pointInWords, verdict } from "./words.js";
+import { copy, dialog, save } from "./share.js";
+import { inWords, verdict } from "./words.js";
 
 const root = document.documentElement;
 /** The server marks the page. On a static host there are only recordings. */
 const hasServer = root.hasAttribute("data-server");
 
+const CLAIM = byId("how").textContent;
+
 const player = new Player(changed);
 const show = new Show(player, broke);
-const form = byId("settings");
 show.code = (event, state) => byId("code").replaceChildren(...codeLink(show.stage, hasServer, event, state));
 const seen = new Set(memory.get("seen") ?? []);
 
 let beat = 0;
-let chosen = { ...DEFAULTS };
 let shown = { ...DEFAULTS };
 /** A live run whose end was not counted yet, with the guess. */
 let open = null;
@@ -51,15 +52,8 @@ function ended() {
   open = null;
   count(settings, last.end);
   drawPlaces();
-  const { guess } = settings;
-  if (guess === null) return;
-  const right = Math.min(last.end.charged, 2) === guess;
-  byId("guess").querySelectorAll(".answers label").forEach((label) => {
-    const picked = label.firstElementChild.checked;
-    label.classList.toggle("right-guess", picked && right);
-    label.classList.toggle("wrong-guess", picked && !right);
-  });
-  say(byId("guess-what"), right ? "You guessed it." : "It went otherwise.");
+  if (settings.guess === null) return;
+  const right = compare(settings.guess, last.end.charged);
   say(byId("live"), `${verdict(last.end, last)} ${right ? "You guessed it." : "You guessed otherwise."}`);
 }
 
@@ -73,6 +67,10 @@ function seenBeat() {
 function drawBeats() {
   const list = byId("beats");
   const told = root.classList.contains("told");
+  root.classList.toggle("tuning", BEATS[beat].name === "your-turn");
+  const { ask, how, alone } = BEATS[beat];
+  say(byId("ask"), told ? ask : "");
+  say(byId("how"), told ? ((!hasServer && alone) || how) : CLAIM);
   Array.from(list.querySelectorAll("a"), (link, index) => {
     if (told && index === beat) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -126,25 +124,9 @@ function settle() {
   open = null;
 }
 
-/** Puts settings into the form. */
-function choose(settings) {
-  chosen = { ...settings, guess: null };
-  for (const select of form.querySelectorAll("select")) select.value = String(chosen[select.name]);
-  form.classList.toggle("many", chosen.clicks > 1);
-  const mend = byId("mend");
-  mend.hidden = !chosen.kill && !chosen.drop;
-  if (chosen.kill) say(mend, `kill: ${chosen.kill.at}${chosen.kill.replica === "b" ? " of B" : ""} ×`);
-  if (chosen.drop) say(mend, `lost: ${chosen.drop} ×`);
-  mend.setAttribute("aria-label", `${mend.textContent.replace(/ ×$/, "")}. Take this away`);
-  const breaks = chosen.kill ? `The process is killed ${pointInWords(chosen.kill.at, chosen.record)}.` : chosen.drop ? dropInWords(chosen.drop).split(". ")[0].replace(/\.?$/, ".") : "Your guess first.";
-  say(byId("guess-what"), breaks);
-  root.classList.toggle("tuning", BEATS[beat].name === "your-turn");
-  byId("guess").querySelectorAll(".answers label").forEach((one) => one.classList.remove("right-guess", "wrong-guess"));
-}
-
 /** A bolt, a cross or a place of the map was pressed. */
 function broke({ kill = null, drop = null }) {
-  choose({ ...chosen, kill, drop, replicas: kill?.replica === "b" ? 2 : chosen.replicas });
+  choose({ ...chosen(), kill, drop, replicas: kill?.replica === "b" ? 2 : chosen().replicas });
   start();
 }
 
@@ -152,13 +134,12 @@ async function start() {
   if (running || gone) return;
   running = true;
   settle();
-  const guess = byId("guess").querySelector("input:checked");
-  const settings = { ...chosen, guess: guess ? Number(guess.value) : null };
+  const settings = chosenWithGuess();
   shown = settings;
   load += 1;
   beat = BEATS.indexOf(beatOf(settings) ?? BEATS.at(-1));
-  const address = beatOf(settings) ? BEATS[beat].name : linkOf(settings);
-  if (location.hash !== `#${address}`) history.pushState(null, "", `#${address}`);
+  const hash = `#${address(settings)}`;
+  if (location.hash !== hash) history.pushState(null, "", hash);
   root.classList.add("told");
   choose(settings);
   drawBeats();
@@ -247,7 +228,7 @@ async function learn() {
   return undefined;
 }
 
-const link = () => `${location.href.split("#")[0]}#${beatOf(chosen)?.name ?? linkOf(chosen)}`;
+const address = (settings) => beatOf(settings)?.name ?? linkOf(settings);
 
 function listen() {
   byId("play").addEventListener("click", () => player.toggle());
@@ -259,17 +240,6 @@ function listen() {
     player.pace = Number(radio.value);
     show.render("frame");
   }));
-  form.addEventListener("change", ({ target }) => {
-    const value = ["clicks", "replicas", "spacing_ms"].includes(target.name) ? Number(target.value) : target.value;
-    const next = { ...chosen, [target.name]: value };
-    if (next.replicas === 1 && next.kill?.replica === "b") next.kill = { ...next.kill, replica: "a" };
-    choose(next);
-  });
-  form.addEventListener("submit", (submit) => submit.preventDefault());
-  byId("mend").addEventListener("click", () => {
-    choose({ ...chosen, kill: null, drop: null });
-    form.querySelector("select").focus();
-  });
   byId("guess").addEventListener("submit", (submit) => {
     submit.preventDefault();
     start();
@@ -278,8 +248,9 @@ function listen() {
     location.hash = BEATS[0].name;
     byId("beats").querySelector("a").focus();
   });
-  byId("copy-link").addEventListener("click", ({ target }) => copy(link(), target, "The link to this run"));
-  byId("copy-curl").addEventListener("click", () => dialog("This purchase with curl", curlOf(chosen, location.origin)));
+  byId("copy-link").addEventListener("click", ({ target }) => copy(`${location.href.split("#")[0]}#${address(chosen())}`, target, "The link to this run"));
+  byId("copy-curl").addEventListener("click", () => dialog("This purchase with curl", curlOf(chosen(), location.origin)));
+  byId("as-svg").addEventListener("click", () => save(show.picture(beatOf(shown)?.ask ?? inWords(shown)), "image/svg+xml", `${address(shown)}-step-${player.step + 1}.svg`));
   addEventListener("hashchange", route);
   addEventListener("keydown", (key) => {
     const inControl = key.target.closest?.("button, a, input, select, dialog, summary");
@@ -290,7 +261,6 @@ function listen() {
   });
 }
 
-if (hasServer) say(byId("claim"), "Every run is real: this server, its PostgreSQL, and the books of the gateway. Break it where you like.");
 drawScore();
 listen();
 route();

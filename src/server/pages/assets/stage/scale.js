@@ -5,7 +5,7 @@
 const ROOM = {
   run: 0, truth: 0, up: 20, died: 26, sent: 14, received: 24, waits: 6, begins: 18, claimed: 16, met_transaction: 20, met_record: 20,
   step: 12, commit: 26, rollback: 26, leased: 30, given_back: 8, call: 16, gateway: 40, reply_of_call: 40, answered: 34,
-  no_answer: 34, dropped: 24, end: 12,
+  no_answer: 54, dropped: 24, end: 36,
 };
 const STATEMENT = { withRow: 15, other: 7 };
 
@@ -13,12 +13,12 @@ const STATEMENT = { withRow: 15, other: 7 };
 const CROWD = 3;
 const CROWDED = { sent: 11, received: 4, waits: 2, answered: 14, met_record: 3, step: 3 };
 
-/** A pause of 20 ms and more gets `PAUSE` px for each factor of ten. */
-const PAUSE = 22;
+/** A pause of 20 ms and more gets so many px for each factor of ten. */
+const PAUSE = { across: 13, down: 22 };
 const PAUSE_FROM = 20_000;
 
 /** What a transaction needs so that its rows can be read, if the rest keeps the least part of its natural size. */
-const BOX = { across: 138, from: 700, grows: 0.06, narrow: 104, share: 0.66, least: 0.5, down: { head: 48, row: 19 } };
+const BOX = { across: 138, from: 700, grows: 0.06, narrow: 130, part: 0.22, share: 0.66, least: 0.5, down: { head: 48, row: 19 } };
 
 /** Only these are steps that a visitor sees: they have a picture and a sentence. */
 const SHOWN = new Set([
@@ -62,12 +62,12 @@ export function stepsOf(events, last) {
   return events.flatMap((event, index) => (isStep(event) && !quiet.has(index) && !(event.what === "up" && index < firstSent) ? [index] : []));
 }
 
-function roomOf(event, before, crowded) {
+function roomOf(event, before, crowded, pause) {
   const { what, row } = event;
   const plain = what === "statement" ? (row ? STATEMENT.withRow : STATEMENT.other) : (ROOM[what] ?? 0);
   const room = crowded ? (CROWDED[what] ?? plain) : plain;
   const gap = event.t - before;
-  return gap > PAUSE_FROM && room > 0 ? room + PAUSE * (1 + Math.log10(gap / PAUSE_FROM)) : room;
+  return gap > PAUSE_FROM && room > 0 ? room + pause * (1 + Math.log10(gap / PAUSE_FROM)) : room;
 }
 
 /** The events inside transactions that have rows, one list for each. Of transactions at one time, the first one counts. */
@@ -97,7 +97,7 @@ export function scaleOf(events, last, { start, length, down, expected = null }) 
   let before = 0;
   const rooms = events.map((event, index) => {
     if (quiet.has(index)) return 0;
-    const room = roomOf(event, before, clicks > CROWD);
+    const room = roomOf(event, before, clicks > CROWD, down ? PAUSE.down : PAUSE.across);
     if (room > 0) before = event.t;
     return room;
   });
@@ -107,7 +107,7 @@ export function scaleOf(events, last, { start, length, down, expected = null }) 
   needs.others = Math.max(sumOf(rooms.filter((_, index) => !inBoxes.has(index))), expected?.others ?? 0, 1);
   const left = (length - BOX.least * needs.others) / Math.max(needs.boxes, 1);
   const roomy = BOX.across + Math.max(length - BOX.from, 0) * BOX.grows;
-  const across = Math.max(Math.min(roomy, left), Math.min(BOX.narrow, (length * BOX.share) / Math.max(needs.boxes, 1)));
+  const across = Math.max(Math.min(roomy, left), Math.min(BOX.narrow, length * BOX.part, (length * BOX.share) / Math.max(needs.boxes, 1)));
   const factor = down ? 1 : (length - needs.boxes * across) / needs.others;
   for (const index of rooms.keys()) if (!inBoxes.has(index)) rooms[index] *= factor;
   for (const { inside, rows } of boxes) {
@@ -138,5 +138,3 @@ export function stay(events, step, next, pace, crowded = false) {
   const weight = LONGER[what] ?? SHORTER[what] ?? (crowded && ["sent", "answered", "met_record"].includes(what) ? 0.3 : 1);
   return Math.max(Math.min(real, most), least * weight);
 }
-
-export const milliseconds = (t) => (t < 999_500 ? `${(t / 1000).toFixed(1)} ms` : `${(t / 1_000_000).toFixed(2)} s`);

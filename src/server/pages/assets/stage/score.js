@@ -2,7 +2,8 @@
 
 import { DROPS, KILLS } from "./beats.js";
 import { byId, icon, make, memory, say } from "./dom.js";
-import { often, pointInWords } from "./words.js";
+import { often } from "./figures.js";
+import { pointInWords } from "./words.js";
 
 const EMPTY = { broken: 0, purchases: 0, once: 0, twice: 0, naiveTwice: 0, lost: 0, replicas: false, places: {} };
 

@@ -1,6 +1,9 @@
-// Copies a text, or shows it where a browser does not let a page copy.
+// Copies a text, or shows it where a browser does not let a page copy. Saves a text as a file.
 
-import { byId, say } from "./dom.js";
+import { byId, make, say } from "./dom.js";
+
+/** By then every browser has begun to save. */
+const FORGET = 10_000;
 
 export async function copy(text, button, title) {
   try {
@@ -20,3 +23,9 @@ export function dialog(title, text) {
 }
 
 byId("copy-script").addEventListener("click", ({ target }) => copy(byId("script-text").textContent, target, "Copy this"));
+
+export function save(text, type, name) {
+  const href = URL.createObjectURL(new Blob([text], { type }));
+  make("a", { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), FORGET);
+}

@@ -3,8 +3,10 @@
 import { drawBreaks } from "./breaks.js";
 import { byId, make, say, sync } from "./dom.js";
 import { draw } from "./draw.js";
+import { milliseconds, rough } from "./figures.js";
 import { extentOf, viewOf } from "./geometry.js";
-import { milliseconds, scaleOf, stay, stepsOf } from "./scale.js";
+import { composed, pictureView, standalone } from "./picture.js";
+import { scaleOf, stay, stepsOf } from "./scale.js";
 import { ordered, stateAfter } from "./state.js";
 import { told } from "./told.js";
 import { drawTruth } from "./truth.js";
@@ -88,19 +90,34 @@ export class Show {
 
   /** Draws the player's position. */
   render(reason) {
-    const { player, steps, events, scale, view } = this;
-    if (!scale || steps.length === 0) return;
-    const here = steps[player.step];
-    const next = steps[player.step + 1];
-    const now = next === undefined ? scale.place[here] : scale.place[here] + (scale.place[next] - scale.place[here]) * player.part;
-    let count = next === undefined ? events.length : here + 1;
-    while (count < (next ?? 0) && scale.place[count] <= now) count += 1;
-    const state = this.#stateAfter(count);
+    const { player, events, scale, view } = this;
+    if (!scale || this.steps.length === 0) return;
+    const { here, next, now, state } = this.#moment(scale);
     sync(byId("stage"), draw(events, state, this.last, scale, view, now));
     if (view.down) this.#follow(now);
     drawTruth(state);
-    if (reason !== "frame" || this.#step !== player.step) this.#step_(here, next, state);
+    if (reason !== "frame" || this.#step !== player.step) this.#tell(here, state);
     this.#clock(here, next);
+  }
+
+  /** The player's position on a scale: its step and the next one, the place of the cursor, and the state. */
+  #moment({ place }) {
+    const { steps, player } = this;
+    const [here, next] = [steps[player.step], steps[player.step + 1]];
+    if (next === undefined) return { here, next, now: place[here], state: this.#stateAfter(this.events.length) };
+    const now = place[here] + (place[next] - place[here]) * player.part;
+    let count = here + 1;
+    while (count < next && place[count] <= now) count += 1;
+    return { here, next, now, state: this.#stateAfter(count) };
+  }
+
+  /** The stage at this moment, as the text of an SVG file. */
+  picture(title) {
+    const { events, last } = this;
+    const { view, scale } = pictureView(events, last);
+    const { here, now, state } = this.#moment(scale);
+    const words = { title, sentence: sentence(events[here], this.#stateAfter(here + 1)), when: `${byId("recorded").textContent}, ${byId("clock").textContent}` };
+    return standalone(composed({ events, last, state, now, view, scale }, words));
   }
 
   /** Keeps the cursor in the phone's window. */
@@ -110,7 +127,8 @@ export class Show {
     if (Math.abs(box.scrollTop - top) > 1) box.scrollTop = top;
   }
 
-  #step_(here, next, state) {
+  /** Says the step: the sentence, what is sent, the code. */
+  #tell(here, state) {
     const { player } = this;
     this.#step = player.step;
     const event = this.events[here];
@@ -140,7 +158,7 @@ export class Show {
     say(byId("clock"), `${since(events[here].t + real * player.part)} of ${since(events.at(-1).t)}`);
     if (next === undefined) return say(byId("pace-words"), this.player.growing ? "the server goes on" : "the end of the run");
     const shown = stay(events, here, next, player.pace, player.crowded) / Math.max(real / 1000, 0.001);
-    return say(byId("pace-words"), shown > 1.5 ? `this step: ${figure(shown)} × slower` : shown < 0.67 ? `this pause: ${figure(1 / shown)} × faster` : "as fast as it was");
+    return say(byId("pace-words"), shown > 1.5 ? `this step: ${rough(shown)} × slower` : shown < 0.67 ? `this pause: ${rough(1 / shown)} × faster` : "as fast as it was");
   }
 
   #list() {
@@ -164,5 +182,3 @@ export class Show {
     }));
   }
 }
-
-const figure = (number) => (number >= 100 ? Math.round(number / 10) * 10 : number >= 10 ? Math.round(number) : Math.round(number * 10) / 10);

@@ -121,7 +121,7 @@ const HEARD = {
     Object.assign(state, { settings: event.settings ?? {}, purchases: event.purchases ?? [], price: event.price ?? null });
   },
   up(state, { replica }, at) {
-    (state.replicas[replica] ??= { bars: [] }).bars.push({ from: at, to: null, diedAt: null });
+    (state.replicas[replica] ??= { bars: [] }).bars.push({ from: at, to: null, point: null });
   },
   died(state, { replica, at: point }, at) {
     const bar = state.replicas[replica]?.bars.at(-1);

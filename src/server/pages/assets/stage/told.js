@@ -1,6 +1,6 @@
 // What is sent at a step, as lines of text: SQL to PostgreSQL, a request to the server, a call to the gateway.
 
-import { money } from "./draw.js";
+import { money } from "./figures.js";
 
 /** So many lines fit below the sentence. */
 const LINES = 3;
@@ -45,5 +45,5 @@ const OF = {
   reply_of_call: ({ status }) => plain(`HTTP/1.1 ${status} from the gateway`),
   died: ({ at }) => plain(at ? `kill -9 at ${at}` : "kill -9"),
   leased: ({ attempt }) => plain("SELECT .. FROM external_calls WHERE next_attempt_at <= now() .. FOR UPDATE SKIP LOCKED", `lease: attempt ${attempt}`),
-  end: ({ charged, purchases }) => plain(`captures in the gateway's books: ${charged}`, `purchases: ${purchases}`),
+  end: ({ charged, purchases }) => plain(`captures in the gateway's books: ${charged}`, `purchases wanted: ${purchases}`),
 };

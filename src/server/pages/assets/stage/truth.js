@@ -1,11 +1,11 @@
 // "What is true at this moment": the rows of the database, the dashed ones of open transactions, and the gateway's books.
 
 import { make, say, byId } from "./dom.js";
-import { money } from "./draw.js";
+import { money, often } from "./figures.js";
 import { rowsOf } from "./state.js";
 
 const HEADS = { records: "idempotency_keys", calls: "external_calls", charges: "charges, orders, entitlements" };
-const NAIVE = { records: "demo.records, apart", charges: "demo.charges" };
+const NAIVE = { records: "demo.records, written afterwards", charges: "demo.charges" };
 
 /** The rows that fit without moving what is below. More rows of a group become one line. */
 const ROOM = 7;
@@ -18,15 +18,19 @@ function groupsOf(rows) {
   return [...tables].filter(([name, list]) => list.length > 0 || name !== "calls");
 }
 
-/** Many rows of one kind as one line, for example `10 charges: 10 × succeeded`. */
+/** Many rows of one kind as one line: `10 charges: 10 × succeeded`. If some of them are not committed: `1 of 10 charges: processing → succeeded`. */
 function folded(list) {
-  const kinds = Map.groupBy ? Map.groupBy(list, ({ group }) => group) : new Map([[list[0].group, list]]);
-  return [...kinds].map(([group, rows]) => (rows.length === 1 ? rows[0] : { group, label: `${rows.length} ${group}`, id: "", value: countOf(rows), next: null, tx: null, many: true }));
+  return [...Map.groupBy(list, ({ group }) => group)].map(([group, rows]) => {
+    if (rows.length === 1) return rows[0];
+    const open = rows.filter(({ next }) => next !== null);
+    if (open.length > 0) return { ...open[0], label: `${open.length} of ${rows.length} ${group}`, many: true };
+    return { group, label: `${rows.length} ${group}`, id: "", value: countOf(rows), next: null, tx: null, many: true };
+  });
 }
 
 function countOf(rows) {
   const counts = new Map();
-  for (const { value } of rows) counts.set(value ?? "not yet", (counts.get(value ?? "not yet") ?? 0) + 1);
+  for (const { value } of rows) counts.set(value, (counts.get(value) ?? 0) + 1);
   return [...counts].map(([value, count]) => `${count} × ${value}`).join(", ");
 }
 
@@ -64,7 +68,7 @@ export function drawTruth(state) {
   byId("books").dataset.taken = Math.min(taken, 2);
   say(byId("taken"), String(taken));
   const sum = books.length > 0 ? money(books[0].amount, books[0].currency) : "";
-  say(byId("taken-words"), taken === 0 ? "nothing taken" : taken === 1 ? `capture of ${sum}` : `captures of ${sum}`);
+  say(byId("taken-words"), taken === 0 ? "nothing taken" : `${sum} taken ${often(taken)}`);
   say(byId("asked"), askedOf(state));
   say(byId("unexplained"), String(unexplained ?? 0));
   byId("unexplained").parentElement.dataset.some = unexplained > 0 ? (state.end ? "end" : "yet") : "none";
@@ -75,9 +79,9 @@ function askedOf(state) {
   const asked = state.calls.filter(({ kind }) => kind !== "look_up");
   if (asked.length === 0) return "not asked yet";
   const keys = new Set(asked.map(({ reference }) => reference)).size;
-  const often = asked.length === 1 ? "asked once" : asked.length === 2 ? "asked twice" : `asked ${asked.length} times`;
-  if (state.settings.record === "apart") return asked.length === 1 ? often : `${often}, each time under a new key`;
-  return asked.length === 1 ? `${often} · key ${String(asked[0].reference).slice(0, 10)}…` : keys === 1 ? `${often}, under one key` : `${often}, under ${keys} keys`;
+  const words = `asked ${often(asked.length)}`;
+  if (asked.length === 1) return state.settings.record === "apart" ? words : `${words} · key ${String(asked[0].reference).slice(0, 10)}…`;
+  return keys === 1 ? `${words}, with one key` : keys === asked.length ? `${words}, each time with a new key` : `${words}, with ${keys} keys`;
 }
 
 /** The bracket around the dashed rows: one COMMIT for all of them. */
