@@ -18,7 +18,7 @@ use super::gateway::{InUse, check_mode};
 use super::say;
 use super::table::time;
 use crate::http::auth;
-use crate::shop::reconciliation::{Asked, Difference, Side, Totals, reconcile};
+use crate::shop::reconciliation::{Asked, Difference, Totals, reconcile};
 
 /// The time between two lines of progress.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
@@ -71,7 +71,7 @@ struct Report {
 }
 
 impl Report {
-    fn difference(&mut self, found: &Difference) -> io::Result<()> {
+    fn difference(&mut self, found: &Difference<'_>) -> io::Result<()> {
         let name = self.names.get(&found.account_id).map(String::as_str);
         if self.format == Listing::Json {
             let mut line = json!(found);
@@ -82,20 +82,20 @@ impl Report {
             self.has_header = true;
             columns(["DIFFERS", "KIND", "HERE", "THERE", "CHARGE OR REFUND", "GATEWAY'S ID", "REFERENCE", "ACCOUNT"])?;
         }
-        let side = |side: &Option<Side>| match side {
-            None => "-".to_owned(),
-            Some(Side { status, amount: Some(amount), currency, .. }) => format!("{status} {amount} {currency}"),
-            Some(Side { status, amount: None, currency, .. }) => format!("{status} ? {currency}"),
-        };
+        let here = found.here.map(|row| format!("{} {} {}", row.status.as_str(), row.amount, row.currency));
+        let there = found.there.map(|entry| {
+            let amount = entry.amount.map_or("?".to_owned(), |amount| amount.to_string());
+            format!("{} {amount} {}", entry.status, entry.currency)
+        });
         let id = found.account_id.to_string();
         columns([
             found.finding.as_str(),
             found.kind,
-            &side(&found.here),
-            &side(&found.there),
+            here.as_deref().unwrap_or("-"),
+            there.as_deref().unwrap_or("-"),
             found.location.as_deref().unwrap_or("-"),
-            found.gateway_id.as_deref().unwrap_or("-"),
-            &found.reference,
+            found.gateway_id.unwrap_or("-"),
+            found.reference,
             name.unwrap_or(&id),
         ])
     }

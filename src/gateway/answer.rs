@@ -1,12 +1,12 @@
 //! Stripe's answers: what each one says about the money. Members that nobody reads here are ignored.
 
-use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use reqwest::Response;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use super::{Call, End, Outcome, currency};
 use external_calls::CallError;
@@ -30,8 +30,8 @@ pub(super) struct Object {
     pub status: Option<String>,
     /// In seconds since 1970. Only who reads whole lists needs it.
     pub created: Option<i64>,
-    #[serde(default)]
-    pub metadata: HashMap<String, String>,
+    /// Null in a refund that somebody made without.
+    pub metadata: Option<Metadata>,
     /// Of a PaymentIntent.
     last_payment_error: Option<StripeError>,
     cancellation_reason: Option<String>,
@@ -40,11 +40,42 @@ pub(super) struct Object {
     payment_intent: Option<String>,
 }
 
+/// The metadata that names a call.
+#[derive(Debug, Deserialize)]
+pub(super) struct Metadata {
+    reference: Option<String>,
+    account: Option<String>,
+}
+
+impl Metadata {
+    /// The account and the reference of a call of this API. None: another program's.
+    pub fn call(self) -> Option<(Uuid, String)> {
+        let account_id = Uuid::try_parse(&self.account?).ok()?;
+        // A reference is a SHA-256 in hex. Anything else is somebody else's.
+        let is_ours = |text: &String| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        Some((account_id, self.reference.filter(is_ours)?))
+    }
+}
+
+/// The most objects of a page, by Stripe.
+pub(super) const PAGE_SIZE: &str = "100";
+
 /// A page of a list.
 #[derive(Deserialize)]
 pub(super) struct Page {
     pub data: Vec<Object>,
-    pub has_more: bool,
+    has_more: bool,
+}
+
+impl Page {
+    /// The object after which the next page begins. None: this page is the last.
+    pub fn more_after(&self) -> Result<Option<String>, CallError> {
+        match self.data.last() {
+            _ if !self.has_more => Ok(None),
+            Some(last) => Ok(Some(last.id.clone())),
+            None => Err(not_understood("an empty page has more")),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -54,7 +85,7 @@ struct Envelope {
 
 /// The error of an answer, or of a PaymentIntent's last attempt.
 #[derive(Debug, Deserialize)]
-pub(super) struct StripeError {
+struct StripeError {
     #[serde(rename = "type")]
     kind: String,
     code: Option<String>,
@@ -72,7 +103,7 @@ impl StripeError {
 
 impl Object {
     pub fn is_of(&self, reference: &str) -> bool {
-        self.metadata.get("reference").is_some_and(|ours| ours == reference)
+        self.metadata.as_ref().is_some_and(|metadata| metadata.reference.as_deref() == Some(reference))
     }
 
     /// Whether the object is what the call asked for.
@@ -117,12 +148,8 @@ impl Object {
 
 /// The outcome that the answer to a call tells.
 pub(super) async fn of_sending(response: Response, reference: &str, call: Call<'_>) -> Result<Outcome, CallError> {
-    let status = response.status().as_u16();
-    if status != 200 {
-        return Err(match failure(response).await? {
-            Failure::Declined(error) => return declined(&error, reference, call),
-            Failure::Other(error) => error,
-        });
+    if response.status() != 200 {
+        return declined(&decline(response).await?, reference, call);
     }
     let object: Object = read(response, ONE).await?;
     object.check(reference, call)?;
@@ -147,18 +174,26 @@ fn declined(error: &StripeError, reference: &str, call: Call<'_>) -> Result<Outc
     Ok(Outcome { gateway_id: Some(intent.id.clone()), end })
 }
 
-pub(super) enum Failure {
-    /// 402 `card_error`.
-    Declined(Box<StripeError>),
-    Other(CallError),
+/// The answer to a GET. A refused one says nothing about the call that is looked up.
+pub(super) async fn of_looking<T: DeserializeOwned>(response: Response, limit: usize) -> Result<T, CallError> {
+    let status = response.status();
+    if status == 200 {
+        return read(response, limit).await;
+    }
+    Err(match decline(response).await {
+        Ok(_) | Err(CallError::Refused { .. } | CallError::OtherCall { .. }) => {
+            not_understood(&format!("the look was refused with {}", status.as_u16()))
+        }
+        Err(error) => error,
+    })
 }
 
-/// What an answer other than 200 says.
-pub(super) async fn failure(response: Response) -> Result<Failure, CallError> {
+/// The decline in an answer other than 200: 402 `card_error`. Every other such answer is an error.
+async fn decline(response: Response) -> Result<StripeError, CallError> {
     let status = response.status().as_u16();
     let retry_after = retry_after(response.headers());
     let stored = is_stored(response.headers());
-    Ok(Failure::Other(match status {
+    Err(match status {
         // These statuses say nothing about the call. The client was not let in, or asked at the wrong place, or asked too early,
         // too late or too often.
         401 | 403 | 404 | 405 | 408 | 409 | 425 | 429 => CallError::Later { status, retry_after },
@@ -166,7 +201,7 @@ pub(super) async fn failure(response: Response) -> Result<Failure, CallError> {
         400..=499 => {
             let Envelope { error } = read(response, ONE).await?;
             match (status, error.kind.as_str(), error.code.as_deref()) {
-                (402, "card_error", _) => return Ok(Failure::Declined(Box::new(error))),
+                (402, "card_error", _) => return Ok(error),
                 (_, "idempotency_error", _) => {
                     CallError::OtherCall { reason: "the gateway knows the key with other parameters".to_owned() }
                 }
@@ -176,7 +211,7 @@ pub(super) async fn failure(response: Response) -> Result<Failure, CallError> {
         }
         500..=599 => CallError::ServerError { status, retry_after, stored },
         _ => not_understood(&format!("its status is {status}")),
-    }))
+    })
 }
 
 /// Whether a repeat would get the same answer: Stripe stores a 5xx under the key, and says so.
@@ -196,7 +231,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Reads a JSON body, up to a limit in bytes.
-pub(super) async fn read<T: DeserializeOwned>(mut response: Response, limit: usize) -> Result<T, CallError> {
+async fn read<T: DeserializeOwned>(mut response: Response, limit: usize) -> Result<T, CallError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(no_answer)? {
         if body.len() + chunk.len() > limit {

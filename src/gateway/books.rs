@@ -5,20 +5,17 @@
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
+use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, Utc};
 use reqwest::RequestBuilder;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::answer::{Failure, ONE, Object, PAGE, Page, failure, not_understood, read};
-pub use super::stripe::Book;
+use super::answer::{Metadata, ONE, Object, PAGE, PAGE_SIZE, Page, no_answer, not_understood, of_looking};
 use super::stripe::Stripe;
-use super::{End, currency};
+use super::{Book, End, currency};
 use external_calls::CallError;
-
-/// Stripe's largest page.
-const PAGE_SIZE: &str = "100";
 
 /// How often a request is sent again. A list of a day may take thousands of requests, and one that fails must not end it all.
 const REPEATS: usize = 6;
@@ -31,20 +28,23 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A PaymentIntent or a refund, as the books have it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Entry {
     /// The gateway's id, `pi_..` or `re_..`.
+    #[serde(skip)]
     pub id: String,
     /// The account and the reference in its metadata. None: another program made it.
+    #[serde(skip)]
     pub call: Option<(Uuid, String)>,
+    /// The gateway's own word.
+    pub status: String,
+    /// What the status says about the money.
+    #[serde(skip)]
+    pub standing: Standing,
     /// In minor units. None: no call of ours asks for such an amount.
     pub amount: Option<i64>,
     /// ISO 4217, three capital letters.
     pub currency: String,
-    /// The gateway's own word.
-    pub status: String,
-    /// What the status says about the money.
-    pub standing: Standing,
     /// When the gateway made it.
     pub created_at: DateTime<Utc>,
 }
@@ -81,18 +81,13 @@ impl Stripe {
         before: DateTime<Utc>,
         after: Option<&str>,
     ) -> Result<Entries, CallError> {
-        let mut query = vec![
-            ("limit", PAGE_SIZE.to_owned()),
-            ("created[gte]", from.timestamp().to_string()),
-            ("created[lt]", before.timestamp().to_string()),
-        ];
-        query.extend(after.map(|after| ("starting_after", after.to_owned())));
-        let page: Page = self.read_again(|| self.list(book, None).query(&query), PAGE).await?;
-        let more_after = page.has_more.then(|| page.data.last().map(|object| object.id.clone()));
-        let more_after = match more_after {
-            Some(None) => return Err(not_understood("an empty page has more")),
-            more => more.flatten(),
+        let list = || {
+            let created = [("created[gte]", from.timestamp()), ("created[lt]", before.timestamp())];
+            let list = self.get_list(book).query(&[("limit", PAGE_SIZE)]).query(&created);
+            list.query(&after.map(|after| [("starting_after", after)]))
         };
+        let page: Page = read_again(list, PAGE).await?;
+        let more_after = page.more_after()?;
         let data = page.data.into_iter().map(Object::entry).collect::<Result<_, _>>()?;
         Ok(Entries { data, more_after })
     }
@@ -102,47 +97,30 @@ impl Stripe {
     /// # Errors
     /// The gateway gave no answer.
     pub async fn entry(&self, book: Book, id: &str) -> Result<Option<Entry>, CallError> {
-        match self.read_again(|| self.list(book, Some(id)), ONE).await {
+        match read_again(|| self.get_object(book, id), ONE).await {
             Ok(object) => Object::entry(object).map(Some),
             Err(CallError::Later { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
-
-    /// Sends a GET until there is an answer, a bounded number of times.
-    async fn read_again<T: DeserializeOwned>(
-        &self,
-        request: impl Fn() -> RequestBuilder,
-        limit: usize,
-    ) -> Result<T, CallError> {
-        let mut pauses = ExponentialBuilder::new().with_min_delay(FIRST_PAUSE).with_max_times(REPEATS).build();
-        loop {
-            let error = match read_once(request(), limit).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            let asked = match &error {
-                // The key is wrong, or there is no such object: an answer.
-                CallError::Later { status: 401 | 403 | 404, .. } => return Err(error),
-                CallError::Later { retry_after, .. } | CallError::ServerError { retry_after, .. } => *retry_after,
-                CallError::NoAnswer { .. } => None,
-                _ => return Err(error),
-            };
-            let Some(pause) = pauses.next() else { return Err(error) };
-            tokio::time::sleep(pause.max(asked.unwrap_or_default()).min(LONGEST_PAUSE)).await;
-        }
-    }
 }
 
-async fn read_once<T: DeserializeOwned>(request: RequestBuilder, limit: usize) -> Result<T, CallError> {
-    let response = request.send().await.map_err(super::answer::no_answer)?;
-    if response.status() == 200 {
-        return read(response, limit).await;
-    }
-    Err(match failure(response).await? {
-        Failure::Declined(_) => not_understood("a list was declined"),
-        Failure::Other(error) => error,
-    })
+/// Sends a GET until there is an answer, a bounded number of times.
+async fn read_again<T: DeserializeOwned>(request: impl Fn() -> RequestBuilder, limit: usize) -> Result<T, CallError> {
+    let send = || async { of_looking(request().send().await.map_err(no_answer)?, limit).await };
+    let pauses = ExponentialBuilder::new().with_min_delay(FIRST_PAUSE).with_max_times(REPEATS);
+    send.retry(pauses).adjust(pause_after).sleep(tokio::time::sleep).await
+}
+
+/// The pause before a request is sent again. None: not again.
+fn pause_after(error: &CallError, pause: Option<Duration>) -> Option<Duration> {
+    let asked = match error {
+        // The key is wrong, or there is no such object: an answer.
+        CallError::Later { status: 401 | 403 | 404, .. } => return None,
+        CallError::Later { retry_after, .. } | CallError::ServerError { retry_after, .. } => *retry_after,
+        _ => None,
+    };
+    Some(pause?.max(asked.unwrap_or_default()).min(LONGEST_PAUSE))
 }
 
 impl Object {
@@ -155,7 +133,7 @@ impl Object {
         };
         let currency = self.currency.to_ascii_uppercase();
         Ok(Entry {
-            call: self.call(),
+            call: self.metadata.and_then(Metadata::call),
             amount: currency::from_gateway(self.amount, &currency),
             currency,
             status: self.status.unwrap_or_default(),
@@ -163,14 +141,5 @@ impl Object {
             created_at: created.ok_or_else(|| not_understood("it has no time"))?,
             id: self.id,
         })
-    }
-
-    /// The account and the reference, if a call of this API made the object.
-    fn call(&self) -> Option<(Uuid, String)> {
-        let account_id = Uuid::try_parse(self.metadata.get("account")?).ok()?;
-        let reference = self.metadata.get("reference")?;
-        // A reference is a SHA-256 in hex. Anything else is somebody else's.
-        let is_ours = reference.len() == 64 && reference.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_ours.then(|| (account_id, reference.clone()))
     }
 }

@@ -25,7 +25,7 @@ use external_calls::{CallError, Limits, Sent};
 pub const LIMITS: Limits = Limits::DEFAULT;
 
 /// The failure code where the gateway gives none.
-pub const NO_CODE: &str = "gateway_failed";
+const NO_CODE: &str = "gateway_failed";
 
 pub use key::{Key, Mode, WrongKey};
 pub use stripe::{InvalidGatewayUrl, STRIPE_VERSION, Stripe, install_tls};
@@ -65,7 +65,25 @@ pub enum Call<'a> {
     Refund(&'a Refund),
 }
 
+/// One of the gateway's two lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Book {
+    /// PaymentIntents: charges.
+    Payments,
+    /// Refunds.
+    Refunds,
+}
+
 impl<'a> Call<'a> {
+    /// The list that has its object.
+    #[must_use]
+    pub fn book(self) -> Book {
+        match self {
+            Self::Payment(_) => Book::Payments,
+            Self::Refund(_) => Book::Refunds,
+        }
+    }
+
     /// In minor units.
     #[must_use]
     pub fn amount(self) -> i64 {
@@ -109,6 +127,18 @@ pub enum End {
         /// The gateway's reason, such as `resource_missing`.
         code: Option<String>,
     },
+}
+
+impl End {
+    /// Why no money moved. None: it moved.
+    #[must_use]
+    pub fn failure_code(&self) -> Option<&str> {
+        match self {
+            Self::Succeeded => None,
+            Self::Declined { decline_code } => Some(decline_code),
+            Self::Failed { code } => Some(code.as_deref().unwrap_or(NO_CODE)),
+        }
+    }
 }
 
 /// A payment gateway. Implementations send each call once. Only the crate `external-calls` repeats a call.

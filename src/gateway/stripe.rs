@@ -10,7 +10,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, Url, redirect, retry};
 
 use super::answer::{no_answer, not_understood, of_sending};
-use super::{Call, Gateway, Key, LIMITS, Outcome, currency};
+use super::{Book, Call, Gateway, Key, LIMITS, Outcome, currency};
 use external_calls::{CallError, Sent};
 
 /// The version of Stripe's API that this client speaks: the one that the tested `stripe` package of npm pins. `.ci/gateway`
@@ -53,15 +53,6 @@ pub enum InvalidGatewayUrl {
 pub fn install_tls() {
     // It fails if somebody was first, and then there is a provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
-/// One of the two lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Book {
-    /// PaymentIntents: charges.
-    Payments,
-    /// Refunds.
-    Refunds,
 }
 
 impl Stripe {
@@ -117,31 +108,24 @@ impl Stripe {
         Ok(response)
     }
 
-    /// A GET of one object by its id, or of a list.
-    pub(super) fn get(&self, call: Call<'_>, id: Option<&str>, query: &[(&str, String)]) -> RequestBuilder {
-        let mut url = self.place(call).clone();
-        if let (Some(id), Ok(mut path)) = (id, url.path_segments_mut()) {
-            path.push(id);
-        }
-        self.client.get(url).query(query)
+    /// A GET of a list.
+    pub(super) fn get_list(&self, book: Book) -> RequestBuilder {
+        self.client.get(self.url(book).clone())
     }
 
-    /// A GET of one object by its id, or of a list, for who reads whole lists.
-    pub(super) fn list(&self, book: Book, id: Option<&str>) -> RequestBuilder {
-        let mut url = match book {
-            Book::Payments => self.payment_intents.clone(),
-            Book::Refunds => self.refunds.clone(),
-        };
-        if let (Some(id), Ok(mut path)) = (id, url.path_segments_mut()) {
+    /// A GET of one object by its id.
+    pub(super) fn get_object(&self, book: Book, id: &str) -> RequestBuilder {
+        let mut url = self.url(book).clone();
+        if let Ok(mut path) = url.path_segments_mut() {
             path.push(id);
         }
         self.client.get(url)
     }
 
-    fn place(&self, call: Call<'_>) -> &Url {
-        match call {
-            Call::Payment(_) => &self.payment_intents,
-            Call::Refund(_) => &self.refunds,
+    fn url(&self, book: Book) -> &Url {
+        match book {
+            Book::Payments => &self.payment_intents,
+            Book::Refunds => &self.refunds,
         }
     }
 
@@ -150,7 +134,7 @@ impl Stripe {
         let amount = currency::to_gateway(call.amount(), call.currency())
             .ok_or_else(|| not_understood("the gateway can't express the amount"))?;
         let form = form(reference, call, amount);
-        let request = self.client.post(self.place(call).clone()).header("Idempotency-Key", reference).form(&form);
+        let request = self.client.post(self.url(call.book()).clone()).header("Idempotency-Key", reference).form(&form);
         of_sending(self.once(request, reference).await?, reference, call).await
     }
 }

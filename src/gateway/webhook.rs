@@ -3,9 +3,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
-use serde::Deserialize;
+use serde::Deserialize as _;
+use serde_json::Value;
 use sha2::Sha256;
 use uuid::Uuid;
+
+use super::answer::Metadata;
 
 /// How old a signature may be, and how far in the future its time: as in Stripe's own libraries.
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
@@ -102,38 +105,10 @@ fn bytes(hex: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// An event. Only the name of the call is read: nothing else in it is believed.
-#[derive(Debug, Deserialize)]
-pub struct Event {
-    data: Data,
-}
-
-#[derive(Debug, Deserialize)]
-struct Data {
-    object: Subject,
-}
-
-#[derive(Debug, Deserialize)]
-struct Subject {
-    #[serde(default)]
-    metadata: Option<Metadata>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Metadata {
-    reference: Option<String>,
-    account: Option<Uuid>,
-}
-
-impl Event {
-    /// The account and the reference of the call that the event is about. None: the event is about something else.
-    #[must_use]
-    pub fn call(body: &[u8]) -> Option<(Uuid, String)> {
-        let event: Self = serde_json::from_slice(body).ok()?;
-        let metadata = event.data.object.metadata?;
-        // A reference is a SHA-256 in hex. Anything else is somebody else's.
-        let reference =
-            metadata.reference.filter(|text| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()))?;
-        Some((metadata.account?, reference))
-    }
+/// The account and the reference of the call that an event is about. None: the event is about something else. Nothing else in an
+/// event is read, since nothing in it is believed.
+#[must_use]
+pub fn call_of(event: &[u8]) -> Option<(Uuid, String)> {
+    let event: Value = serde_json::from_slice(event).ok()?;
+    Metadata::deserialize(event.pointer("/data/object/metadata")?).ok()?.call()
 }

@@ -10,6 +10,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, ResponseError};
+use diesel::{OptionalExtension as _, QueryResult};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -74,6 +75,12 @@ impl ApiError {
             several => format!("{} members of the request are wrong", several.len()),
         };
         Self::new(&problems::INVALID_REQUEST, detail).with("errors", json!(errors))
+    }
+
+    /// 422 for one member.
+    #[must_use]
+    pub fn invalid_member(pointer: &str, detail: impl Into<String>) -> Self {
+        Self::invalid(&[FieldError { pointer: pointer.to_owned(), detail: detail.into() }])
     }
 
     /// 500. The cause goes to the log, in a line that names the request.
@@ -224,6 +231,21 @@ impl From<diesel::result::Error> for ApiError {
             Fault::Other => Self::internal(&error),
         };
         Self { database: Some(Arc::new(error)), ..answer }
+    }
+}
+
+/// A row that the client named.
+pub trait OrNotFound<T> {
+    /// 404 if there is no such row.
+    ///
+    /// # Errors
+    /// 404. The database's.
+    fn or_not_found(self, what: &str) -> Result<T, ApiError>;
+}
+
+impl<T> OrNotFound<T> for QueryResult<T> {
+    fn or_not_found(self, what: &str) -> Result<T, ApiError> {
+        self.optional()?.ok_or_else(|| ApiError::not_found(what))
     }
 }
 

@@ -8,9 +8,9 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryResult;
-use diesel::dsl::{GtEq, Lt};
+use diesel::dsl::{Desc, GtEq, Lt};
 use diesel::expression_methods::ExpressionMethods;
-use diesel::query_dsl::methods::FilterDsl;
+use diesel::query_dsl::methods::{FilterDsl, LimitDsl, OrderDsl};
 use diesel::sql_types::{Timestamptz, Uuid as SqlUuid};
 use serde::Serialize;
 use serde_json::json;
@@ -23,7 +23,6 @@ use super::document::{Document, Documented, of_json};
 use super::object::{Members, Object, documented, object, read_query};
 use super::rules::{Form, Int, int, slug, time, uuid};
 use crate::http::ApiError;
-use idempotency::FieldError;
 
 /// The items on a page if the client sends no `limit`.
 const DEFAULT_LIMIT: i64 = 20;
@@ -102,29 +101,38 @@ impl<F> By<F> {
         }
         query
     }
+}
 
-    /// As [`By::within`], for a list that is read by id. An id is a UUID of version 7 and begins with its time, so the list begins
-    /// near the range and ends near it. By `created_at` alone it would read all objects that are newer than the range.
-    pub fn within_ids<Q, C, I>(&self, query: Q, created_at: C, id: I) -> Q
+impl<F> Paging<Uuid, By<F>> {
+    /// The rows of the page, newest first: those that the query finds in the range, after the last item of the previous page.
+    ///
+    /// An id is a UUID of version 7 and begins with its time, so the list begins near the range and ends near it. By `created_at`
+    /// alone it would read all objects that are newer than the range.
+    pub fn newest_first<Q, C, I>(&self, query: Q, created_at: C, id: I) -> Q
     where
         C: ExpressionMethods<SqlType = Timestamptz> + Copy,
         I: ExpressionMethods<SqlType = SqlUuid> + Copy,
         Q: FilterDsl<GtEq<C, DateTime<Utc>>, Output = Q> + FilterDsl<Lt<C, DateTime<Utc>>, Output = Q>,
         Q: FilterDsl<GtEq<I, Uuid>, Output = Q> + FilterDsl<Lt<I, Uuid>, Output = Q>,
+        Q: OrderDsl<Desc<I>, Output = Q> + LimitDsl<Output = Q>,
     {
-        let mut query = self.within(query, created_at);
-        if let Some(from) = self.range.created_from.and_then(|from| from.checked_sub_signed(CLOCKS_DIFFER)) {
+        let mut query = self.filter.within(query, created_at);
+        let Range { created_from, created_before } = self.filter.range;
+        if let Some(from) = created_from.and_then(|from| from.checked_sub_signed(CLOCKS_DIFFER)) {
             query = FilterDsl::filter(query, id.ge(first_id_at(from)));
         }
-        if let Some(before) = self.range.created_before.and_then(|before| before.checked_add_signed(CLOCKS_DIFFER)) {
+        if let Some(before) = created_before.and_then(|before| before.checked_add_signed(CLOCKS_DIFFER)) {
             query = FilterDsl::filter(query, id.lt(first_id_at(before)));
         }
-        query
+        if let Some(after) = self.after {
+            query = FilterDsl::filter(query, id.lt(after));
+        }
+        LimitDsl::limit(OrderDsl::order(query, id.desc()), self.rows())
     }
 }
 
 /// No id of this time or later comes before it: its 48 bits of time are followed by zeros.
-fn first_id_at(time: DateTime<Utc>) -> Uuid {
+pub(crate) fn first_id_at(time: DateTime<Utc>) -> Uuid {
     Uuid::from_u128(u128::try_from(time.timestamp_millis()).unwrap_or(0) << 80)
 }
 
@@ -161,8 +169,7 @@ impl<C: After, F> Paging<C, F> {
     pub fn check_after(&self, is_item: impl FnOnce(&C) -> QueryResult<bool>) -> Result<(), ApiError> {
         match &self.after {
             Some(after) if !is_item(after)? => {
-                let detail = "must name an item of this list".to_owned();
-                Err(ApiError::invalid(&[FieldError { pointer: "/after".to_owned(), detail }]))
+                Err(ApiError::invalid_member("/after", "must name an item of this list"))
             }
             _ => Ok(()),
         }

@@ -15,10 +15,13 @@ mod object;
 pub mod problems;
 mod rule;
 
+pub use self::auth::Account;
 pub use self::body::{Id, Json, NoBody};
 pub use self::document::Document;
-pub use self::error::{ApiError, RETRY_ADVICE};
+pub(crate) use self::endpoint::{Endpoint, endpoint};
+pub use self::error::{ApiError, OrNotFound, RETRY_ADVICE};
 pub use self::faults::Faults;
+pub(crate) use self::list::first_id_at;
 pub use self::list::{After, By, NoFilter, Page, Paging, no_parameters};
 pub(crate) use self::object::object;
 pub use self::object::{Members, Object, checked_body, documented};

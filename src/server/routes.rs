@@ -15,20 +15,15 @@ use super::no_query::no_query;
 use crate::http::auth::authenticate;
 use crate::http::endpoint::{Api, Endpoint};
 use crate::server::{health, idempotency_keys, metrics, openapi, pages, policies};
-use crate::shop::{charges, entitlements, events, orders, payments, products, refunds, webhooks};
+#[cfg(feature = "bench")]
+use crate::shop::orders;
+use crate::shop::{self, webhooks};
 
 /// The endpoints of the API, as the OpenAPI document describes them.
 #[must_use]
 pub fn api() -> Api {
     let features = [
-        products::endpoints(),
-        orders::endpoints(),
-        payments::endpoints(),
-        charges::reads::endpoints(),
-        refunds::reads::endpoints(),
-        entitlements::endpoints(),
-        entitlements::reads::endpoints(),
-        events::endpoints(),
+        shop::endpoints(),
         idempotency_keys::endpoints(),
         policies::endpoints(),
         health::endpoints(),

@@ -1,5 +1,5 @@
 //! Charges: a charge pays the whole of an order, through the gateway. `payments.rs` has the handler. This file has the
-//! handler's two transactions: `insert` before the call to the gateway, and `apply` after it.
+//! handler's two transactions: `insert` before the call to the gateway, and `apply` after it. `reads.rs` shows charges.
 
 pub mod reads;
 
@@ -12,19 +12,19 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+pub(crate) use self::reads::find;
 use crate::db::Jsonb;
-use crate::gateway::{self, End, Outcome, Payment, currency};
-use crate::http::ApiError;
-use crate::http::object;
+use crate::gateway::{self, End, Outcome, Payment};
 use crate::http::problems::{CARD_DECLINED, GATEWAY_FAILED, ORDER_NOT_PAYABLE, PAYMENT_IN_PROGRESS};
 use crate::http::rules::{text, uuid};
+use crate::http::{ApiError, OrNotFound as _, object};
 use crate::schema::charges;
 use crate::shop::metadata::{METADATA, Metadata};
-use crate::shop::processing::{NoColumn, Processed, Unset, no_column, with_progress};
+use crate::shop::processing::{Processed, Unset};
 use crate::shop::status::{OrderStatus, PaymentStatus};
-use crate::shop::{entitlements, events, orders};
+use crate::shop::{check_expressible, entitlements, events, orders};
 use external_calls::{MadeBy, Progress};
-use idempotency::{Failure, Failures, FieldError, Policy, Prepared, Reply, Scope, hours, seconds};
+use idempotency::{Failure as _, Failures, Policy, Prepared, Reply, Scope, hours, seconds};
 
 /// A retry must never send a declined card to the bank a second time, so failures are kept.
 pub const CREATE_CHARGE: Policy = Policy {
@@ -78,7 +78,7 @@ pub struct Charge {
     /// What the server does about an outcome that it doesn't know yet. Null when the status is final: `succeeded` or `failed`.
     /// While it is not null, get the charge again in a while, or repeat its request with the same key.
     #[schema(required)]
-    #[diesel(select_expression = no_column(), select_expression_type = NoColumn, deserialize_as = Unset)]
+    #[diesel(column_name = status, deserialize_as = Unset)]
     pub processing: Option<Progress>,
     /// Your own data, as the request had it.
     #[diesel(deserialize_as = Jsonb<Metadata>)]
@@ -135,11 +135,7 @@ pub(crate) fn insert(
     if order.status != OrderStatus::Pending {
         return Err(ApiError::new(&ORDER_NOT_PAYABLE, format!("the order is {}", order.status.as_str())));
     }
-    if currency::to_gateway(order.amount, &order.currency).is_none() {
-        let detail =
-            format!("the gateway takes only multiples of {} in {}", currency::step(&order.currency), order.currency);
-        return Err(ApiError::invalid(&[FieldError { pointer: "/order_id".to_owned(), detail }]));
-    }
+    check_expressible(order.amount, &order.currency, "/order_id")?;
     let charge: Option<Charge> = diesel::insert_into(charges::table)
         .values((
             charges::account_id.eq(account_id),
@@ -183,54 +179,38 @@ pub(crate) fn apply(
     outcome: &Outcome,
 ) -> Result<Reply, ApiError> {
     orders::lock(conn, account_id, call.order_id)?;
-    let failure = failure(call.charge_id, &outcome.end);
-    let code = failure.as_ref().map(|(code, _)| code.as_str());
-    let charge = set_outcome(conn, account_id, call.charge_id, outcome.gateway_id.as_deref(), code)?;
-    if let Some((_, problem)) = failure {
+    let charge = set_outcome(conn, account_id, call.charge_id, outcome)?;
+    if let Some(code) = outcome.end.failure_code() {
         // The problem's instance is the charge's path, so no request's id is needed.
-        return Ok(problem.reply(Uuid::nil()));
+        return Ok(failed(call.charge_id, &outcome.end, code).reply(Uuid::nil()));
     }
     let order = orders::set_status(conn, account_id, call.order_id, OrderStatus::Paid)?;
     entitlements::grant_of_order(conn, account_id, &order)?;
     Ok(Reply::created(location(call.charge_id), &charge)?)
 }
 
-fn set_outcome(
-    conn: &mut PgConnection,
-    account_id: Uuid,
-    id: Uuid,
-    gateway_id: Option<&str>,
-    failure_code: Option<&str>,
-) -> Result<Charge, ApiError> {
-    let status = if failure_code.is_some() { PaymentStatus::Failed } else { PaymentStatus::Succeeded };
+fn set_outcome(conn: &mut PgConnection, account_id: Uuid, id: Uuid, outcome: &Outcome) -> Result<Charge, ApiError> {
+    let status = PaymentStatus::after(outcome);
     let processing = charges::table.find((account_id, id)).filter(charges::status.eq(PaymentStatus::Processing));
-    let outcome = diesel::update(processing).set((
+    let updated = diesel::update(processing).set((
         charges::status.eq(status),
-        charges::gateway_id.eq(gateway_id),
-        charges::failure_code.eq(failure_code),
+        charges::gateway_id.eq(&outcome.gateway_id),
+        charges::failure_code.eq(outcome.end.failure_code()),
     ));
-    let charge: Charge = Prepared(outcome.returning(Charge::as_returning())).get_result(conn)?;
+    let charge: Charge = Prepared(updated.returning(Charge::as_returning())).get_result(conn)?;
     events::record(conn, account_id, &format!("charge.{}", status.as_str()), &charge)?;
     Ok(charge)
 }
 
-/// The failure code and the problem of an outcome that is not a success.
-fn failure(id: Uuid, end: &End) -> Option<(String, ApiError)> {
-    let (code, problem) = match end {
-        End::Succeeded => return None,
-        End::Declined { decline_code } => {
-            let detail = format!("the payment method was declined: {decline_code}");
-            let problem = ApiError::new(&CARD_DECLINED, detail).with("decline_code", decline_code.as_str());
-            (decline_code.clone(), problem)
-        }
-        End::Failed { code } => {
-            let detail = "the gateway refused the payment or failed for good; no money moved";
-            let code = code.clone().unwrap_or_else(|| gateway::NO_CODE.to_owned());
-            let problem = ApiError::new(&GATEWAY_FAILED, detail).with("failure_code", code.as_str());
-            (code, problem)
-        }
+fn failed(id: Uuid, end: &End, code: &str) -> ApiError {
+    let problem = if matches!(end, End::Declined { .. }) {
+        let detail = format!("the payment method was declined: {code}");
+        ApiError::new(&CARD_DECLINED, detail).with("decline_code", code)
+    } else {
+        let detail = "the gateway refused the payment or failed for good; no money moved";
+        ApiError::new(&GATEWAY_FAILED, detail).with("failure_code", code)
     };
-    Some((code, problem.with("charge_id", id.to_string()).at(location(id))))
+    problem.with("charge_id", id.to_string()).at(location(id))
 }
 
 /// Locks a charge until the transaction ends.
@@ -238,21 +218,5 @@ fn failure(id: Uuid, end: &End) -> Option<(String, ApiError)> {
 /// # Errors
 /// 404.
 pub(crate) fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Charge, ApiError> {
-    let row = charges::table.find((account_id, id)).select(Charge::as_select()).for_update().first(conn).optional()?;
-    row.ok_or_else(no_charge)
-}
-
-/// A charge now, read without a lock: good for an answer, not for a decision to write.
-///
-/// # Errors
-/// 404.
-pub(crate) fn find(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Charge, ApiError> {
-    let row = charges::table.find((account_id, id)).select(Charge::as_select()).first(conn).optional()?;
-    let mut charges = with_progress(conn, account_id, row.into_iter().collect())?;
-    charges.pop().ok_or_else(no_charge)
-}
-
-/// 404.
-pub(crate) fn no_charge() -> ApiError {
-    ApiError::not_found("charge")
+    charges::table.find((account_id, id)).select(Charge::as_select()).for_update().first(conn).or_not_found("charge")
 }

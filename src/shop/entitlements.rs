@@ -19,16 +19,12 @@ use uuid::Uuid;
 
 pub(crate) use self::of_order::{grant_of_order, revoke_of_order};
 use crate::db::Db;
-use crate::http::ApiError;
-use crate::http::Keyed;
-use crate::http::auth::Account;
-use crate::http::endpoint::{Endpoint, endpoint};
 use crate::http::problems::{ENTITLEMENT_INACTIVE, INVALID_REQUEST, NOT_FOUND, QUOTA_EXCEEDED};
 use crate::http::rules::{Int, int, slug, time};
-use crate::http::{Id, NoBody, object};
+use crate::http::{Account, ApiError, Endpoint, Id, Keyed, NoBody, OrNotFound as _, endpoint, object};
 use crate::schema::entitlements;
 use crate::shop::{CUSTOMER, events};
-use idempotency::{Answer, Failures, FieldError, MAX_SAFE_INTEGER, Policy, Reply, Scope, hours, seconds};
+use idempotency::{Answer, Failures, MAX_SAFE_INTEGER, Policy, Reply, Scope, hours, seconds};
 
 /// A support tool grants by hand. The endpoint has its own key space, so the tool can use its ticket numbers as keys. The one
 /// failure, a past `expires_at`, is not worth keeping.
@@ -141,7 +137,7 @@ pub async fn grant(account: Account, request: Keyed<NewEntitlement>, db: Data<Db
     GRANT_ENTITLEMENT
         .run(&**db, account.id, request, move |conn, new| {
             let entitlement = insert(conn, account.id, new)?;
-            Ok::<_, ApiError>(Reply::created(format!("/v1/entitlements/{}", entitlement.id), &entitlement)?)
+            Ok(Reply::created(format!("/v1/entitlements/{}", entitlement.id), &entitlement)?)
         })
         .await
 }
@@ -152,8 +148,7 @@ fn insert(conn: &mut PgConnection, account_id: Uuid, new: &NewEntitlement) -> Re
         let is_past: bool =
             diesel::select(expires_at.into_sql::<Timestamptz>().le(now.into_sql::<Timestamptz>())).get_result(conn)?;
         if is_past {
-            let detail = "must be in the future".to_owned();
-            return Err(ApiError::invalid(&[FieldError { pointer: "/expires_at".to_owned(), detail }]));
+            return Err(ApiError::invalid_member("/expires_at", "must be in the future"));
         }
     }
     let entitlement: Entitlement = diesel::insert_into(entitlements::table)
@@ -184,7 +179,7 @@ pub async fn consume(account: Account, id: Id, request: Keyed<Consumption>, db: 
     CONSUME_ENTITLEMENT
         .run(&**db, account.id, request.on(id.0), move |conn, consumption| {
             let entitlement = use_up(conn, account.id, id.0, consumption.units)?;
-            Ok::<_, ApiError>(Reply::ok(&entitlement)?)
+            Ok(Reply::ok(&entitlement)?)
         })
         .await
 }
@@ -227,7 +222,7 @@ pub async fn revoke(account: Account, id: Id, request: Keyed<NoBody>, db: Data<D
             if entitlement.revoked_at.is_some() {
                 return Err(inactive("revoked already"));
             }
-            Ok::<_, ApiError>(Reply::ok(&set_revoked(conn, account.id, id.0)?)?)
+            Ok(Reply::ok(&set_revoked(conn, account.id, id.0)?)?)
         })
         .await
 }
@@ -238,13 +233,12 @@ fn inactive(how: &str) -> ApiError {
 
 /// Locks an entitlement until the transaction ends. Returns whether it was expired when the transaction began.
 fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<(Entitlement, bool), ApiError> {
-    let row: Option<(Entitlement, Option<bool>)> = entitlements::table
+    let (entitlement, is_expired): (_, Option<bool>) = entitlements::table
         .find((account_id, id))
         .select((Entitlement::as_select(), entitlements::expires_at.le(now.into_sql::<Timestamptz>().nullable())))
         .for_update()
         .first(conn)
-        .optional()?;
-    let (entitlement, is_expired) = row.ok_or_else(no_entitlement)?;
+        .or_not_found("entitlement")?;
     Ok((entitlement, is_expired.unwrap_or(false)))
 }
 
@@ -256,8 +250,4 @@ fn set_revoked(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<En
         .get_result(conn)?;
     events::record(conn, account_id, "entitlement.revoked", &entitlement)?;
     Ok(entitlement)
-}
-
-fn no_entitlement() -> ApiError {
-    ApiError::not_found("entitlement")
 }

@@ -166,13 +166,15 @@ impl Person<'_> {
         let found = Cell::new(0);
         let rewrite = |body: &[u8]| {
             let text = std::str::from_utf8(body).ok()?;
-            let of_payment = || serde_json::from_str(text).is_ok_and(|Named { id }| self.payments.contains(&id));
-            let named = text.contains(&old);
-            let metadata = (named || of_payment()).then(|| metadata::erased_in(text)).flatten();
-            if !named && metadata.is_none() {
+            let Named { id, customer } = serde_json::from_str(text).ok()?;
+            let is_named = customer.as_deref() == Some(self.name);
+            let is_payment = id.is_some_and(|id| self.payments.contains(&id));
+            let metadata = (is_named || is_payment).then(|| metadata::erased_in(text)).flatten();
+            if !is_named && metadata.is_none() {
                 return None;
             }
             found.set(found.get() + 1);
+            // Its metadata, which may have the same text, is empty by now.
             new.as_ref().map(|new| metadata.as_deref().unwrap_or(text).replace(&old, new).into_bytes())
         };
         let (oldest, _) = rewrite_replies(conn, self.account_id, before, BATCH, rewrite)?;
@@ -218,10 +220,11 @@ impl Person<'_> {
 /// An event: its id, whether its object has the customer's name, its object's id, and whether its object has metadata.
 type EventNames = (Uuid, Option<bool>, Option<String>, Option<bool>);
 
-/// The reply of a charge or a refund.
+/// What a reply says of whom it is about.
 #[derive(Deserialize)]
 struct Named {
-    id: Uuid,
+    id: Option<Uuid>,
+    customer: Option<String>,
 }
 
 /// The member `customer`, spelt as in every reply.

@@ -10,8 +10,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use actix_web::HttpResponse;
-use actix_web::web::Data;
+use actix_web::web::{Data, Json};
 use chrono::{DateTime, Utc};
 use diesel::dsl::exists;
 use diesel::pg::PgConnection;
@@ -23,13 +22,9 @@ use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use crate::db::Db;
-use crate::http::ApiError;
-use crate::http::auth::Account;
-use crate::http::endpoint::{Endpoint, endpoint};
 use crate::http::rules::{Form, one_of, slug};
-use crate::http::{After, By, Page, Paging, object};
+use crate::http::{Account, After, ApiError, By, Endpoint, Page, Paging, endpoint, object};
 use crate::schema::{event_feeds, events};
-use idempotency::FieldError;
 
 /// Events placed by one transaction at most: some 20 ms of work, so that a reader never holds the feed's lock for long.
 const PLACED_AT_ONCE: i64 = 1000;
@@ -162,9 +157,8 @@ pub async fn list(
     account: Account,
     paging: Paging<Cursor, By<Filter>>,
     db: Data<Db>,
-) -> Result<HttpResponse, ApiError> {
-    let page = db.read(account.id, move |conn| page(conn, account.id, &paging)).await?;
-    Ok(HttpResponse::Ok().json(page))
+) -> Result<Json<EventPage>, ApiError> {
+    db.read(account.id, move |conn| page(conn, account.id, &paging)).await.map(Json)
 }
 
 /// Looks at the window after the cursor. If the window reaches the end of what has a position, and the page is not full, one more
@@ -271,6 +265,5 @@ fn check_known(after: i64, last: i64) -> Result<(), ApiError> {
     if after <= last {
         return Ok(());
     }
-    let detail = "this feed never gave this cursor".to_owned();
-    Err(ApiError::invalid(&[FieldError { pointer: "/after".to_owned(), detail }]))
+    Err(ApiError::invalid_member("/after", "this feed never gave this cursor"))
 }

@@ -12,16 +12,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::db::Db;
-use crate::gateway::{self, End, Gateway, Outcome};
-use crate::http::ApiError;
-use crate::http::Id;
-use crate::http::Keyed;
-use crate::http::auth::Account;
-use crate::http::endpoint::{Endpoint, endpoint};
+use crate::gateway::{self, Book, End, Gateway, Outcome};
 use crate::http::problems::{
     CARD_DECLINED, CHARGE_NOT_REFUNDABLE, GATEWAY_FAILED, INVALID_REQUEST, KEY_EXPIRED, NOT_FOUND, ORDER_NOT_PAYABLE,
     PAYMENT_IN_PROGRESS, REFUND_EXCEEDS_CHARGE,
 };
+use crate::http::{Account, ApiError, Endpoint, Id, Keyed, endpoint};
 use crate::process::failpoint::{self, failpoint};
 use crate::shop::charges::{self, CREATE_CHARGE, Charge, ChargeCall, NewCharge};
 use crate::shop::refunds::{self, CREATE_REFUND, NewRefund, Refund, RefundCall};
@@ -127,6 +123,11 @@ pub enum Call {
 }
 
 impl Call {
+    /// Where the gateway has it.
+    pub(super) fn book(&self) -> Book {
+        self.sent().book()
+    }
+
     /// What is sent.
     fn sent(&self) -> gateway::Call<'_> {
         match self {

@@ -1,30 +1,21 @@
 //! `processing` of a charge or a refund: how far its external call is. The table of the object has no such column.
 
 use diesel::deserialize::Queryable;
-use diesel::dsl::AsExprOf;
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Nullable};
+use diesel::sql_types::Text;
 use uuid::Uuid;
 
 use external_calls::{Progress, progress};
 
-/// What a row selects in the place of `processing`: NULL.
-pub type NoColumn = AsExprOf<Option<bool>, Nullable<Bool>>;
-
-/// As [`NoColumn`].
-pub fn no_column() -> NoColumn {
-    None::<bool>.into_sql::<Nullable<Bool>>()
-}
-
-/// `processing` as a row has it: unset.
+/// `processing` as a row has it: not known. It is read from the status, which the row has anyway.
 #[derive(Clone, Copy, Debug)]
 pub struct Unset;
 
-impl Queryable<Nullable<Bool>, Pg> for Unset {
-    type Row = Option<bool>;
+impl Queryable<Text, Pg> for Unset {
+    type Row = String;
 
-    fn build(_: Option<bool>) -> diesel::deserialize::Result<Self> {
+    fn build(_: String) -> diesel::deserialize::Result<Self> {
         Ok(Self)
     }
 }
@@ -47,22 +38,24 @@ pub(crate) trait Processed: Sized {
     fn reload(&self, conn: &mut PgConnection, account_id: Uuid) -> QueryResult<Self>;
 }
 
-/// Rows with the progress of their external calls.
-pub(crate) fn with_progress<P: Processed>(
+/// Shows how far the external calls of these rows are.
+pub(crate) fn show_progress<P: Processed>(
     conn: &mut PgConnection,
     account_id: Uuid,
-    rows: Vec<P>,
-) -> QueryResult<Vec<P>> {
+    rows: &mut [P],
+) -> QueryResult<()> {
     let references: Vec<_> = rows.iter().filter_map(P::open_call).collect();
+    if references.is_empty() {
+        return Ok(());
+    }
     let open = progress(conn, account_id, &references)?;
-    let shown = |mut row: P| {
-        let Some(reference) = row.open_call() else { return Ok(row) };
+    for row in rows {
+        let Some(reference) = row.open_call() else { continue };
         match open.get(reference) {
             Some(progress) => row.show(*progress),
             // It was resolved between the two statements, so the row is final by now.
-            None => row = row.reload(conn, account_id)?,
+            None => *row = row.reload(conn, account_id)?,
         }
-        Ok(row)
-    };
-    rows.into_iter().map(shown).collect()
+    }
+    Ok(())
 }

@@ -11,7 +11,7 @@ mod precondition;
 mod terms;
 
 use actix_web::http::header::ETag;
-use actix_web::web::{Data, Path};
+use actix_web::web::{self, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -20,12 +20,9 @@ use uuid::Uuid;
 use self::precondition::{IfMatch, failed};
 pub use self::terms::{Grants, MAX_UNIT_AMOUNT, Product, ProductTerms};
 use crate::db::Db;
-use crate::http::ApiError;
-use crate::http::auth::Account;
-use crate::http::endpoint::{Endpoint, endpoint};
 use crate::http::problems::{OUT_OF_STOCK, PRECONDITION_FAILED};
 use crate::http::rules::is_slug;
-use crate::http::{By, Json, NoFilter, Page, Paging};
+use crate::http::{Account, ApiError, By, Endpoint, Json, NoFilter, OrNotFound as _, Page, Paging, endpoint};
 use crate::schema::products;
 use crate::shop::events;
 use idempotency::Database as _;
@@ -50,19 +47,16 @@ pub async fn list(
     account: Account,
     paging: Paging<String, By<NoFilter>>,
     db: Data<Db>,
-) -> Result<HttpResponse, ApiError> {
-    let page = db
-        .read(account.id, move |conn| {
-            let query =
-                products::table.filter(products::account_id.eq(account.id)).select(Product::as_select()).into_boxed();
-            let mut query = paging.filter.within(query, products::created_at);
-            if let Some(after) = &paging.after {
-                query = query.filter(products::sku.gt(after));
-            }
-            Ok::<_, ApiError>(paging.page(query.order(products::sku).limit(paging.rows()).load(conn)?))
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(page))
+) -> Result<web::Json<Page<Product>>, ApiError> {
+    let page = move |conn: &mut PgConnection| {
+        let query = products::table.filter(products::account_id.eq(account.id)).select(Product::as_select());
+        let mut query = paging.filter.within(query.into_boxed(), products::created_at);
+        if let Some(after) = &paging.after {
+            query = query.filter(products::sku.gt(after));
+        }
+        Ok(paging.page(query.order(products::sku).limit(paging.rows()).load(conn)?))
+    };
+    db.read(account.id, page).await.map(web::Json)
 }
 
 /// `GET /v1/products/{sku}`
@@ -75,13 +69,10 @@ pub async fn list(
     responses((status = 200, body = Product, description = "The product")))]
 pub async fn get(account: Account, sku: Path<String>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
     let sku = known_form(sku)?;
-    let product: Option<Product> = db
-        .read(account.id, move |conn| {
-            let product = products::table.find((account.id, &sku)).select(Product::as_select());
-            product.first(conn).optional().map_err(ApiError::from)
-        })
-        .await?;
-    let product = product.ok_or_else(no_product)?;
+    let product = move |conn: &mut PgConnection| {
+        products::table.find((account.id, &sku)).select(Product::as_select()).first(conn).or_not_found("product")
+    };
+    let product = db.read(account.id, product).await?;
     Ok(HttpResponse::Ok().insert_header(ETag(product.etag())).json(product))
 }
 
@@ -107,7 +98,7 @@ pub async fn put(
     db: Data<Db>,
 ) -> Result<HttpResponse, ApiError> {
     let sku = known_form(sku)?;
-    terms.0.check_expressible()?;
+    terms.0.check()?;
     let location = format!("/v1/products/{sku}");
     let if_match = IfMatch::of(&request)?;
     let (product, is_new) = db
@@ -178,9 +169,5 @@ pub(crate) fn insert(
 /// 404 for a SKU that no product can have.
 fn known_form(sku: Path<String>) -> Result<String, ApiError> {
     let sku = sku.into_inner();
-    if is_slug(&sku) { Ok(sku) } else { Err(no_product()) }
-}
-
-fn no_product() -> ApiError {
-    ApiError::not_found("product")
+    if is_slug(&sku) { Ok(sku) } else { Err(ApiError::not_found("product")) }
 }

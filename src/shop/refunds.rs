@@ -17,19 +17,18 @@ use uuid::Uuid;
 
 pub(crate) use self::reads::find;
 use crate::db::Jsonb;
-use crate::gateway::{self, End, Outcome, currency};
-use crate::http::ApiError;
-use crate::http::object;
+use crate::gateway::{self, Outcome};
 use crate::http::problems::{CHARGE_NOT_REFUNDABLE, GATEWAY_FAILED, PAYMENT_IN_PROGRESS, REFUND_EXCEEDS_CHARGE};
 use crate::http::rules::int;
+use crate::http::{ApiError, object};
 use crate::schema::{charges as charges_table, refunds};
 use crate::shop::charges;
 use crate::shop::metadata::{METADATA, Metadata};
-use crate::shop::processing::{NoColumn, Processed, Unset, no_column};
+use crate::shop::processing::{Processed, Unset};
 use crate::shop::status::{OrderStatus, PaymentStatus};
-use crate::shop::{entitlements, events, orders};
+use crate::shop::{check_expressible, entitlements, events, orders};
 use external_calls::{MadeBy, Progress};
-use idempotency::{Failure, Failures, FieldError, MAX_SAFE_INTEGER, Policy, Prepared, Reply, Scope, hours, seconds};
+use idempotency::{Failure as _, Failures, MAX_SAFE_INTEGER, Policy, Prepared, Reply, Scope, hours, seconds};
 
 /// As for charges: a retry must not change the outcome of a refund, so failures are kept.
 pub const CREATE_REFUND: Policy = Policy {
@@ -77,7 +76,7 @@ pub struct Refund {
     /// What the server does about an outcome that it doesn't know yet. Null when the status is final: `succeeded` or `failed`.
     /// While it is not null, get the refund again in a while, or repeat its request with the same key.
     #[schema(required)]
-    #[diesel(select_expression = no_column(), select_expression_type = NoColumn, deserialize_as = Unset)]
+    #[diesel(column_name = status, deserialize_as = Unset)]
     pub processing: Option<Progress>,
     /// Your own data, as the request had it.
     #[diesel(deserialize_as = Jsonb<Metadata>)]
@@ -141,11 +140,7 @@ pub(crate) fn insert(
             "the charge was made by version 0.1.0, with another gateway",
         ));
     };
-    if currency::to_gateway(amount, &charge.currency).is_none() {
-        let detail =
-            format!("the gateway takes only multiples of {} in {}", currency::step(&charge.currency), charge.currency);
-        return Err(ApiError::invalid(&[FieldError { pointer: "/amount".to_owned(), detail }]));
-    }
+    check_expressible(amount, &charge.currency, "/amount")?;
     add_refunded(conn, account_id, charge_id, amount)?;
     let mut refund: Refund = diesel::insert_into(refunds::table)
         .values((
@@ -232,14 +227,10 @@ pub(crate) fn apply(
 ) -> Result<Reply, ApiError> {
     orders::lock(conn, account_id, call.order_id)?;
     let charge = charges::lock(conn, account_id, call.charge_id)?;
-    let code = match &outcome.end {
-        End::Succeeded => None,
-        End::Declined { decline_code } => Some(decline_code.as_str()),
-        End::Failed { code } => Some(code.as_deref().unwrap_or(gateway::NO_CODE)),
-    };
-    let refund = set_outcome(conn, account_id, call.refund_id, outcome.gateway_id.as_deref(), code)?;
-    if let Some(code) = code {
+    let refund = set_outcome(conn, account_id, call.refund_id, outcome)?;
+    if let Some(code) = outcome.end.failure_code() {
         add_refunded(conn, account_id, call.charge_id, -call.refund.amount)?;
+        // The problem's instance is the refund's path, so no request's id is needed.
         return Ok(failed(call.refund_id, code).reply(Uuid::nil()));
     }
     // A refund that is still processing may fail, so the charge is not yet refunded whole.
@@ -250,27 +241,20 @@ pub(crate) fn apply(
     Ok(Reply::created(location(call.refund_id), &refund)?)
 }
 
-fn set_outcome(
-    conn: &mut PgConnection,
-    account_id: Uuid,
-    id: Uuid,
-    gateway_id: Option<&str>,
-    failure_code: Option<&str>,
-) -> Result<Refund, ApiError> {
-    let status = if failure_code.is_some() { PaymentStatus::Failed } else { PaymentStatus::Succeeded };
+fn set_outcome(conn: &mut PgConnection, account_id: Uuid, id: Uuid, outcome: &Outcome) -> Result<Refund, ApiError> {
+    let status = PaymentStatus::after(outcome);
     let processing = refunds::table.find((account_id, id)).filter(refunds::status.eq(PaymentStatus::Processing));
-    let outcome = diesel::update(processing).set((
+    let updated = diesel::update(processing).set((
         refunds::status.eq(status),
-        refunds::gateway_id.eq(gateway_id),
-        refunds::failure_code.eq(failure_code),
+        refunds::gateway_id.eq(&outcome.gateway_id),
+        refunds::failure_code.eq(outcome.end.failure_code()),
     ));
-    let refund: Refund = Prepared(outcome.returning(Refund::as_returning())).get_result(conn)?;
+    let refund: Refund = Prepared(updated.returning(Refund::as_returning())).get_result(conn)?;
     events::record(conn, account_id, &format!("refund.{}", status.as_str()), &refund)?;
     Ok(refund)
 }
 
 fn failed(id: Uuid, code: &str) -> ApiError {
-    // The problem's instance is the refund's path, so no request's id is needed.
     ApiError::new(&GATEWAY_FAILED, "the gateway refused the refund or failed for good; no money moved")
         .with("failure_code", code)
         .with("refund_id", id.to_string())

@@ -8,6 +8,8 @@ use diesel::sql_types::Text;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::gateway::Outcome;
+
 macro_rules! status {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$meta])*
@@ -67,5 +69,12 @@ status! {
         Succeeded = "succeeded",
         /// No money moved.
         Failed = "failed",
+    }
+}
+
+impl PaymentStatus {
+    /// The final status.
+    pub(super) fn after(outcome: &Outcome) -> Self {
+        if outcome.end.failure_code().is_some() { Self::Failed } else { Self::Succeeded }
     }
 }

@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use crate::db::Db;
 use crate::gateway::End;
-use crate::gateway::webhook::{BadSignature, Event, Secrets};
+use crate::gateway::webhook::{BadSignature, Secrets, call_of};
 use crate::http::ApiError;
 use crate::http::problems::{MALFORMED_REQUEST, NOT_FOUND, OVERLOADED};
 use crate::shop::payments::{Call, Resolver};
+use crate::shop::reconciliation::{Ledger, Ours};
 use crate::shop::status::PaymentStatus;
-use crate::shop::{charges, refunds};
 use external_calls::{CallError, ExternalSystem as _, Hinted, Sent};
 use idempotency::read_body;
 
@@ -59,7 +59,7 @@ pub async fn stripe(
         log::warn!("an event of the gateway was refused: {bad}");
         ApiError::new(&MALFORMED_REQUEST, bad.to_string())
     })?;
-    if let Some((account_id, reference)) = Event::call(&body) {
+    if let Some((account_id, reference)) = call_of(&body) {
         let hinted = {
             let _turn = timeout(HINT_WITHIN, HINTS.acquire()).await.map_err(|_| later())?;
             resolver.hint(account_id, reference.clone()).await?
@@ -84,20 +84,13 @@ async fn compare(
     call: Call,
 ) -> Result<(), ApiError> {
     let _turn = COMPARISONS.try_acquire().map_err(|_| later())?;
-    let ours = {
-        let call = call.clone();
-        db.read(account_id, move |conn| match &call {
-            Call::Charge(call) => {
-                let charge = charges::find(conn, account_id, call.charge_id)?;
-                Ok::<_, ApiError>((charge.status, charge.gateway_id, charge.created_at, charges::location(charge.id)))
-            }
-            Call::Refund(call) => {
-                let refund = refunds::find(conn, account_id, call.refund_id)?;
-                Ok((refund.status, refund.gateway_id, refund.created_at, refunds::location(refund.id)))
-            }
-        })
+    let ledger = Ledger { book: call.book(), account_id };
+    let name = reference.clone();
+    let ours = db.read(account_id, move |conn| Ok(ledger.by_reference(conn, &[&name])?.pop())).await?;
+    let Some(Ours { id, status, gateway_id: outside_id, created_at: since, .. }) = ours else {
+        return Err(ApiError::not_found("charge or refund"));
     };
-    let (status, outside_id, since, location) = ours.await?;
+    let location = ledger.location(id);
     let sent = Sent { reference, outside_id, since, until: Utc::now() };
     let (agrees, theirs) = match resolver.system().look_up(&sent, &call).await {
         Ok(Some(outcome)) => {

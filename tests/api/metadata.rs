@@ -131,6 +131,23 @@ async fn the_tables_take_only_maps() {
 }
 
 #[tokio::test]
+async fn metadata_that_names_an_erased_customer_stays_in_another_customers_reply() {
+    let app = App::start_with_pool(2).await;
+    let of_bob = json!({
+        "customer": "bob", "items": [{"sku": "pro-monthly", "quantity": 1}], "metadata": {"customer": "ada", "a": "1"},
+    });
+    let made = app.post("/v1/orders", "bob", of_bob.clone()).await.expect(201);
+    order(&app, "ada", &json!({"a": "1"})).await.expect(201);
+
+    printed(&app.database, &["erase-customer", "acme", "ada", "--yes"]);
+
+    let again = app.post("/v1/orders", "bob", of_bob).await.expect(201);
+    assert!(again.is_replay());
+    assert_eq!(again.body, made.body);
+    assert_eq!(app.count("idempotency_keys WHERE convert_from(body, 'UTF8') LIKE '%\"customer\":\"erased-%'"), 1);
+}
+
+#[tokio::test]
 async fn metadata_is_erased_with_the_customer() {
     let app = App::start().await;
     let private = json!({"metadata": "Lovelace", "note": "\"metadata\":{\"\\"});

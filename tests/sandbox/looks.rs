@@ -36,10 +36,14 @@ fn pending() -> Result<Option<Outcome>, CallError> {
 #[tokio::test]
 async fn a_list_is_read_for_this_reference_only_and_a_success_in_it_counts() {
     let another = changed(intent("succeeded"), "/metadata/reference", "another");
+    // Stripe's type of an object that somebody else made.
+    let without_metadata = changed(intent("succeeded"), "/metadata", Value::Null);
     let lost = End::Declined { decline_code: "lost_card".to_owned() };
     for (data, found) in [
         (vec![], Ok(None)),
         (vec![another], Ok(None)),
+        (vec![without_metadata.clone()], Ok(None)),
+        (vec![without_metadata, intent("succeeded")], ended(End::Succeeded)),
         (vec![declined()], ended(lost)),
         (vec![intent("canceled")], Err(CallError::NoAnswer { reason: String::new() })),
         (vec![intent("processing")], pending()),

@@ -57,6 +57,18 @@ async fn a_replay_takes_one_round_trip() {
     assert_eq!(trips.await, "I");
 }
 
+#[tokio::test]
+async fn a_read_of_a_final_charge_takes_one_round_trip() {
+    let counted = Counted::start();
+    let charge = counted.app.paid_charge().await;
+
+    let trips = counted.fewest(async |app, _| {
+        app.get(&format!("/v1/charges/{charge}")).await.expect(200);
+    });
+
+    assert_eq!(trips.await, "I");
+}
+
 /// Both transactions of a charge: BEGIN, claim, savepoint, order, charge, external call, record and so on.
 #[tokio::test]
 async fn a_charge_with_one_grant_takes_at_most_22_round_trips() {

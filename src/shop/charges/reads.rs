@@ -1,22 +1,20 @@
 //! Reading charges, without a lock: good for an answer, not for a decision to write.
 
-use actix_web::HttpResponse;
-use actix_web::web::Data;
+use std::slice;
+
+use actix_web::web::{Data, Json};
 use diesel::dsl::{exists, select};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use uuid::Uuid;
 
-use super::{Charge, find};
+use super::Charge;
 use crate::db::Db;
-use crate::http::ApiError;
-use crate::http::auth::Account;
-use crate::http::endpoint::{Endpoint, endpoint};
 use crate::http::rules::{boolean, one_of, uuid};
-use crate::http::{By, Id, Page, Paging, object};
+use crate::http::{Account, ApiError, By, Endpoint, Id, OrNotFound as _, Page, Paging, endpoint, object};
 use crate::schema::{charges, orders};
 use crate::shop::CUSTOMER;
-use crate::shop::processing::with_progress;
+use crate::shop::processing::show_progress;
 use crate::shop::status::PaymentStatus;
 use external_calls::parked_references;
 
@@ -46,43 +44,37 @@ object! {
     description = "Returns your charges, newest first.",
     params(Paging<Uuid, By<Filter>>),
     responses((status = 200, body = Page<Charge>, description = "A page of charges")))]
-pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let page = db
-        .read(account.id, move |conn| {
-            paging.check_after(|after| select(exists(charges::table.find((account.id, after)))).get_result(conn))?;
-            let rows = rows(conn, account.id, &paging)?;
-            Ok::<_, ApiError>(paging.page(with_progress(conn, account.id, rows)?))
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(page))
-}
-
-fn rows(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Uuid, By<Filter>>) -> QueryResult<Vec<Charge>> {
-    let query = charges::table.filter(charges::account_id.eq(account_id)).select(Charge::as_select()).into_boxed();
-    let mut query = paging.filter.within_ids(query, charges::created_at, charges::id);
-    let Filter { order_id, customer, status, parked } = &paging.filter.filter;
-    if let Some(order_id) = order_id {
-        query = query.filter(charges::order_id.eq(order_id));
-    }
-    if let Some(customer) = customer {
-        let theirs = orders::table.filter(orders::account_id.eq(account_id)).filter(orders::customer.eq(customer));
-        query = query.filter(charges::order_id.eq_any(theirs.select(orders::id)));
-    }
-    if let Some(status) = *status {
-        query = query.filter(charges::status.eq(status));
-    }
-    if let Some(parked) = *parked {
-        let references = parked_references(account_id);
-        query = if parked {
-            query.filter(charges::reference.eq_any(references))
-        } else {
-            query.filter(charges::reference.ne_all(references))
+pub async fn list(
+    account: Account,
+    paging: Paging<Uuid, By<Filter>>,
+    db: Data<Db>,
+) -> Result<Json<Page<Charge>>, ApiError> {
+    let page = move |conn: &mut PgConnection| {
+        let mut query =
+            charges::table.filter(charges::account_id.eq(account.id)).select(Charge::as_select()).into_boxed();
+        let Filter { order_id, customer, status, parked } = &paging.filter.filter;
+        if let Some(order_id) = order_id {
+            query = query.filter(charges::order_id.eq(order_id));
+        }
+        if let Some(customer) = customer {
+            let theirs = orders::table.filter(orders::account_id.eq(account.id)).filter(orders::customer.eq(customer));
+            query = query.filter(charges::order_id.eq_any(theirs.select(orders::id)));
+        }
+        if let Some(status) = *status {
+            query = query.filter(charges::status.eq(status));
+        }
+        let references = parked_references(account.id);
+        query = match *parked {
+            Some(true) => query.filter(charges::reference.eq_any(references)),
+            Some(false) => query.filter(charges::reference.ne_all(references)),
+            None => query,
         };
-    }
-    if let Some(after) = paging.after {
-        query = query.filter(charges::id.lt(after));
-    }
-    query.order(charges::id.desc()).limit(paging.rows()).load(conn)
+        paging.check_after(|after| select(exists(charges::table.find((account.id, after)))).get_result(conn))?;
+        let mut rows = paging.newest_first(query, charges::created_at, charges::id).load(conn)?;
+        show_progress(conn, account.id, &mut rows)?;
+        Ok(paging.page(rows))
+    };
+    db.read(account.id, page).await.map(Json)
 }
 
 /// `GET /v1/charges/{id}`
@@ -93,7 +85,17 @@ fn rows(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Uuid, By<Filt
     description = "Returns the charge as it is now.",
     params(Id),
     responses((status = 200, body = Charge, description = "The charge")))]
-pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let charge = db.read(account.id, move |conn| find(conn, account.id, id.0)).await?;
-    Ok(HttpResponse::Ok().json(charge))
+pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<Json<Charge>, ApiError> {
+    db.read(account.id, move |conn| find(conn, account.id, id.0)).await.map(Json)
+}
+
+/// A charge now.
+///
+/// # Errors
+/// 404.
+pub(crate) fn find(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Charge, ApiError> {
+    let row = charges::table.find((account_id, id)).select(Charge::as_select()).first(conn);
+    let mut charge = row.or_not_found("charge")?;
+    show_progress(conn, account_id, slice::from_mut(&mut charge))?;
+    Ok(charge)
 }

@@ -1,18 +1,15 @@
 //! Reading entitlements, without a lock: good for an answer, not for a decision to write.
 
-use actix_web::HttpResponse;
-use actix_web::web::Data;
+use actix_web::web::{Data, Json};
 use diesel::dsl::{exists, select};
+use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use uuid::Uuid;
 
-use super::{Entitlement, no_entitlement};
+use super::Entitlement;
 use crate::db::Db;
-use crate::http::ApiError;
-use crate::http::auth::Account;
-use crate::http::endpoint::{Endpoint, endpoint};
 use crate::http::rules::slug;
-use crate::http::{By, Id, Page, Paging, object};
+use crate::http::{Account, ApiError, By, Endpoint, Id, OrNotFound as _, Page, Paging, endpoint, object};
 use crate::schema::entitlements;
 use crate::shop::CUSTOMER;
 
@@ -38,31 +35,25 @@ object! {
     description = "Returns your customers' entitlements, newest first.",
     params(Paging<Uuid, By<Filter>>),
     responses((status = 200, body = Page<Entitlement>, description = "A page of entitlements")))]
-pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let page = db
-        .read(account.id, move |conn| {
-            let query = entitlements::table
-                .filter(entitlements::account_id.eq(account.id))
-                .select(Entitlement::as_select())
-                .into_boxed();
-            let mut query = paging.filter.within_ids(query, entitlements::created_at, entitlements::id);
-            let Filter { customer, feature } = &paging.filter.filter;
-            if let Some(customer) = customer {
-                query = query.filter(entitlements::customer.eq(customer));
-            }
-            if let Some(feature) = feature {
-                query = query.filter(entitlements::feature.eq(feature));
-            }
-            let items = entitlements::table;
-            paging.check_after(|after| select(exists(items.find((account.id, after)))).get_result(conn))?;
-            if let Some(after) = paging.after {
-                query = query.filter(entitlements::id.lt(after));
-            }
-            let rows: Vec<Entitlement> = query.order(entitlements::id.desc()).limit(paging.rows()).load(conn)?;
-            Ok::<_, ApiError>(paging.page(rows))
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(page))
+pub async fn list(
+    account: Account,
+    paging: Paging<Uuid, By<Filter>>,
+    db: Data<Db>,
+) -> Result<Json<Page<Entitlement>>, ApiError> {
+    let page = move |conn: &mut PgConnection| {
+        let of_account = entitlements::table.filter(entitlements::account_id.eq(account.id));
+        let mut query = of_account.select(Entitlement::as_select()).into_boxed();
+        let Filter { customer, feature } = &paging.filter.filter;
+        if let Some(customer) = customer {
+            query = query.filter(entitlements::customer.eq(customer));
+        }
+        if let Some(feature) = feature {
+            query = query.filter(entitlements::feature.eq(feature));
+        }
+        paging.check_after(|after| select(exists(of_account.filter(entitlements::id.eq(after)))).get_result(conn))?;
+        Ok(paging.page(paging.newest_first(query, entitlements::created_at, entitlements::id).load(conn)?))
+    };
+    db.read(account.id, page).await.map(Json)
 }
 
 /// `GET /v1/entitlements/{id}`
@@ -73,12 +64,10 @@ pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<D
     description = "Returns the entitlement as it is now.",
     params(Id),
     responses((status = 200, body = Entitlement, description = "The entitlement")))]
-pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let entitlement: Option<Entitlement> = db
-        .read(account.id, move |conn| {
-            let entitlement = entitlements::table.find((account.id, id.0)).select(Entitlement::as_select());
-            entitlement.first(conn).optional().map_err(ApiError::from)
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(entitlement.ok_or_else(no_entitlement)?))
+pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<Json<Entitlement>, ApiError> {
+    let entitlement = move |conn: &mut PgConnection| {
+        let row = entitlements::table.find((account.id, id.0)).select(Entitlement::as_select()).first(conn);
+        row.or_not_found("entitlement")
+    };
+    db.read(account.id, entitlement).await.map(Json)
 }

@@ -5,33 +5,28 @@
 
 mod order;
 mod place;
-mod stock;
 
-use std::collections::HashMap;
-
+#[cfg(feature = "bench")]
 use actix_web::HttpResponse;
-use actix_web::web::Data;
+use actix_web::web::{Data, Json};
 use diesel::dsl::{exists, select};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use uuid::Uuid;
 
-use self::order::no_order;
 pub use self::order::{Item, Order};
 pub(crate) use self::order::{lock, set_status};
 pub use self::place::NewOrder;
+use self::place::give_back;
 pub(crate) use self::place::place;
-use self::stock::{lock_stock, move_reserved};
 use crate::db::Db;
-use crate::http::ApiError;
-use crate::http::Keyed;
-use crate::http::auth::Account;
-use crate::http::endpoint::{Endpoint, endpoint};
 use crate::http::problems::{
     MIXED_CURRENCIES, NOT_FOUND, ORDER_NOT_CANCELABLE, OUT_OF_STOCK, PAYMENT_IN_PROGRESS, UNKNOWN_PRODUCT,
 };
 use crate::http::rules::one_of;
-use crate::http::{By, Id, NoBody, Page, Paging, object};
+use crate::http::{
+    Account, ApiError, By, Endpoint, Id, Keyed, NoBody, OrNotFound as _, Page, Paging, endpoint, object,
+};
 use crate::schema::{charges, orders};
 use crate::shop::CUSTOMER;
 use crate::shop::status::{OrderStatus, PaymentStatus};
@@ -94,7 +89,7 @@ pub async fn create(account: Account, request: Keyed<NewOrder>, db: Data<Db>) ->
     CREATE_ORDER
         .run(&**db, account.id, request, move |conn, new| {
             let order = place(conn, account.id, new)?;
-            Ok::<_, ApiError>(Reply::created(format!("/v1/orders/{}", order.id), &order)?)
+            Ok(Reply::created(format!("/v1/orders/{}", order.id), &order)?)
         })
         .await
 }
@@ -124,26 +119,24 @@ pub async fn create_without_key(
     description = "Returns your orders, newest first.",
     params(Paging<Uuid, By<Filter>>),
     responses((status = 200, body = Page<Order>, description = "A page of orders")))]
-pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let page = db
-        .read(account.id, move |conn| {
-            let query = orders::table.filter(orders::account_id.eq(account.id)).select(Order::as_select()).into_boxed();
-            let mut query = paging.filter.within_ids(query, orders::created_at, orders::id);
-            let Filter { customer, status } = &paging.filter.filter;
-            if let Some(customer) = customer {
-                query = query.filter(orders::customer.eq(customer));
-            }
-            if let Some(status) = *status {
-                query = query.filter(orders::status.eq(status));
-            }
-            paging.check_after(|after| select(exists(orders::table.find((account.id, after)))).get_result(conn))?;
-            if let Some(after) = paging.after {
-                query = query.filter(orders::id.lt(after));
-            }
-            Ok::<_, ApiError>(paging.page(query.order(orders::id.desc()).limit(paging.rows()).load(conn)?))
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(page))
+pub async fn list(
+    account: Account,
+    paging: Paging<Uuid, By<Filter>>,
+    db: Data<Db>,
+) -> Result<Json<Page<Order>>, ApiError> {
+    let page = move |conn: &mut PgConnection| {
+        let mut query = orders::table.filter(orders::account_id.eq(account.id)).select(Order::as_select()).into_boxed();
+        let Filter { customer, status } = &paging.filter.filter;
+        if let Some(customer) = customer {
+            query = query.filter(orders::customer.eq(customer));
+        }
+        if let Some(status) = *status {
+            query = query.filter(orders::status.eq(status));
+        }
+        paging.check_after(|after| select(exists(orders::table.find((account.id, after)))).get_result(conn))?;
+        Ok(paging.page(paging.newest_first(query, orders::created_at, orders::id).load(conn)?))
+    };
+    db.read(account.id, page).await.map(Json)
 }
 
 /// `GET /v1/orders/{id}`
@@ -154,14 +147,11 @@ pub async fn list(account: Account, paging: Paging<Uuid, By<Filter>>, db: Data<D
     description = "Returns the order as it is now.",
     params(Id),
     responses((status = 200, body = Order, description = "The order")))]
-pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let order: Option<Order> = db
-        .read(account.id, move |conn| {
-            let order = orders::table.find((account.id, id.0)).select(Order::as_select());
-            order.first(conn).optional().map_err(ApiError::from)
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(order.ok_or_else(no_order)?))
+pub async fn get(account: Account, id: Id, db: Data<Db>) -> Result<Json<Order>, ApiError> {
+    let order = move |conn: &mut PgConnection| {
+        orders::table.find((account.id, id.0)).select(Order::as_select()).first(conn).or_not_found("order")
+    };
+    db.read(account.id, order).await.map(Json)
 }
 
 /// `POST /v1/orders/{id}/cancel`
@@ -177,7 +167,7 @@ pub async fn cancel(account: Account, id: Id, request: Keyed<NoBody>, db: Data<D
     CANCEL_ORDER
         .run(&**db, account.id, request.on(id.0), move |conn, _| {
             let order = cancel_pending(conn, account.id, id.0)?;
-            Ok::<_, ApiError>(Reply::ok(&order)?)
+            Ok(Reply::ok(&order)?)
         })
         .await
 }
@@ -190,11 +180,7 @@ fn cancel_pending(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result
     if is_being_paid(conn, account_id, id)? {
         return Err(ApiError::new(&PAYMENT_IN_PROGRESS, "a payment of this order is still processing"));
     }
-    let reserved: HashMap<&str, i32> =
-        order.items.iter().filter(|item| item.reserves).map(|item| (item.sku.as_str(), item.quantity)).collect();
-    for (sku, _) in lock_stock(conn, account_id, reserved.keys().copied())? {
-        move_reserved(conn, account_id, &sku, -i64::from(reserved[sku.as_str()]))?;
-    }
+    give_back(conn, account_id, &order)?;
     set_status(conn, account_id, id, OrderStatus::Canceled)
 }
 

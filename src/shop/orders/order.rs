@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::db::Jsonb;
-use crate::http::ApiError;
+use crate::http::{ApiError, OrNotFound as _};
 use crate::schema::orders;
 use crate::shop::events;
 use crate::shop::metadata::Metadata;
@@ -89,8 +89,7 @@ impl From<Jsonb<Self>> for Vec<Item> {
 /// # Errors
 /// 404.
 pub(crate) fn lock(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result<Order, ApiError> {
-    let order = orders::table.find((account_id, id)).select(Order::as_select()).for_update().first(conn).optional()?;
-    order.ok_or_else(no_order)
+    orders::table.find((account_id, id)).select(Order::as_select()).for_update().first(conn).or_not_found("order")
 }
 
 /// Moves a locked order to another status, with the event `order.<status>`.
@@ -107,9 +106,4 @@ pub(crate) fn set_status(
     let order = Prepared(order.returning(Order::as_returning())).get_result(conn)?;
     events::record(conn, account_id, &format!("order.{}", status.as_str()), &order)?;
     Ok(order)
-}
-
-/// 404.
-pub(super) fn no_order() -> ApiError {
-    ApiError::not_found("order")
 }

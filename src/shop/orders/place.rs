@@ -1,4 +1,5 @@
-//! Placing an order: offers, one currency, stock, the order, its event. `place` runs in the order in which it reads.
+//! Placing an order: offers, one currency, stock, the order, its event. `place` runs in the order in which it reads. Canceling
+//! gives the stock back.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::iter::zip;
@@ -9,17 +10,16 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::order::{Item, Order, Stored};
-use super::stock::{lock_stock, move_reserved};
 use crate::db::Jsonb;
-use crate::http::ApiError;
-use crate::http::object;
 use crate::http::problems::{MIXED_CURRENCIES, OUT_OF_STOCK, UNKNOWN_PRODUCT};
 use crate::http::rules::{int, list, slug};
+use crate::http::{ApiError, object};
 use crate::schema::{orders, products};
 use crate::shop::metadata::METADATA;
 use crate::shop::products::Product;
 use crate::shop::status::OrderStatus;
 use crate::shop::{CUSTOMER, events};
+use idempotency::Prepared;
 
 /// The most items of one order. So the reply stays well below the limit of the idempotency record.
 const MAX_ITEMS: usize = 100;
@@ -99,9 +99,6 @@ fn reserve(
         .map(|(item, _)| (item.sku.as_str(), i64::from(item.quantity)))
         .collect();
     let mut reserved = HashSet::new();
-    if stocked.is_empty() {
-        return Ok(reserved);
-    }
     for (sku, left) in lock_stock(conn, account_id, stocked.keys().copied())? {
         let (Some(left), quantity) = (left, stocked[sku.as_str()]) else { continue };
         if quantity > left {
@@ -111,6 +108,43 @@ fn reserve(
         reserved.insert(sku);
     }
     Ok(reserved)
+}
+
+/// Returns the units that a locked order reserved to the stock.
+pub(super) fn give_back(conn: &mut PgConnection, account_id: Uuid, order: &Order) -> QueryResult<()> {
+    let reserving = order.items.iter().filter(|item| item.reserves);
+    let reserved: HashMap<&str, i32> = reserving.map(|item| (item.sku.as_str(), item.quantity)).collect();
+    for (sku, _) in lock_stock(conn, account_id, reserved.keys().copied())? {
+        move_reserved(conn, account_id, &sku, -i64::from(reserved[sku.as_str()]))?;
+    }
+    Ok(())
+}
+
+/// Locks products until the transaction ends, in the order of their SKUs. Returns how many units of each are left. None: the
+/// product is unlimited.
+fn lock_stock<'a>(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    skus: impl Iterator<Item = &'a str>,
+) -> QueryResult<Vec<(String, Option<i64>)>> {
+    let skus: Vec<_> = skus.collect();
+    if skus.is_empty() {
+        return Ok(Vec::new());
+    }
+    products::table
+        .filter(products::account_id.eq(account_id))
+        .filter(products::sku.eq_any(skus))
+        .order(products::sku)
+        .select((products::sku, products::stock - products::reserved.nullable()))
+        .for_update()
+        .load(conn)
+}
+
+/// Reserves `quantity` units of a locked product, or gives units back if `quantity` is negative. Returns the new `reserved`.
+fn move_reserved(conn: &mut PgConnection, account_id: Uuid, sku: &str, quantity: i64) -> QueryResult<i64> {
+    let product = diesel::update(products::table.find((account_id, sku)));
+    let moved = product.set(products::reserved.eq(products::reserved + quantity)).returning(products::reserved);
+    Prepared(moved).get_result(conn)
 }
 
 fn insert(

@@ -9,11 +9,10 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use crate::gateway::currency;
 use crate::http::rules::{Form, int, nested, slug, text};
 use crate::http::{ApiError, object};
 use crate::schema::products;
-use idempotency::FieldError;
+use crate::shop::check_expressible;
 
 /// The largest price of one unit, in minor units. An order has at most 100 items of at most 10,000 units, so its total stays
 /// below 2^53. Every JSON parser reads such an integer exactly.
@@ -67,17 +66,12 @@ object! {
 }
 
 impl ProductTerms {
-    /// The gateway can't express every amount of every currency.
+    /// Whether the gateway can charge the price.
     ///
     /// # Errors
     /// 422 invalid-request.
-    pub fn check_expressible(&self) -> Result<(), ApiError> {
-        let code = self.currency.code();
-        if currency::to_gateway(self.unit_amount, code).is_some() {
-            return Ok(());
-        }
-        let detail = format!("the gateway takes only multiples of {} in {code}", currency::step(code));
-        Err(ApiError::invalid(&[FieldError { pointer: "/unit_amount".to_owned(), detail }]))
+    pub fn check(&self) -> Result<(), ApiError> {
+        check_expressible(self.unit_amount, self.currency.code(), "/unit_amount")
     }
 }
 

@@ -20,10 +20,11 @@ use uuid::Uuid;
 
 pub use self::compare::Finding;
 use self::compare::{Compared, compare};
-use self::ours::Ours;
-pub use self::report::{Difference, Side, Totals};
-use crate::gateway::Stripe;
-use crate::gateway::books::{Book, Entry};
+pub(crate) use self::ours::{Ledger, Ours};
+pub use self::report::{Difference, Totals};
+use crate::gateway::books::Entry;
+use crate::gateway::{Book, Stripe};
+use crate::http::first_id_at;
 use crate::shop::status::PaymentStatus;
 
 /// The part that is read at a time, which bounds the memory: 16 MB for a million objects a day.
@@ -70,7 +71,7 @@ pub async fn reconcile(
     gateway: &Stripe,
     accounts: &[Uuid],
     asked: Asked,
-    report: impl FnMut(&Difference) -> std::io::Result<()>,
+    report: impl FnMut(&Difference<'_>) -> std::io::Result<()>,
     progress: impl FnMut(DateTime<Utc>, &Totals),
 ) -> Result<Totals, Incomplete> {
     let mut run = Run { conn, gateway, asked, report, progress, totals: Totals::default() };
@@ -80,7 +81,7 @@ pub async fn reconcile(
         for book in [Book::Payments, Book::Refunds] {
             let seen = run.theirs(book, from, before).await?;
             for account_id in accounts {
-                run.ours(book, *account_id, (from, before), &seen).await?;
+                run.ours(Ledger { book, account_id: *account_id }, from, before, &seen).await?;
             }
         }
         from = before;
@@ -104,7 +105,7 @@ struct Run<'a, R, P> {
     totals: Totals,
 }
 
-impl<R: FnMut(&Difference) -> std::io::Result<()>, P: FnMut(DateTime<Utc>, &Totals)> Run<'_, R, P> {
+impl<R: FnMut(&Difference<'_>) -> std::io::Result<()>, P: FnMut(DateTime<Utc>, &Totals)> Run<'_, R, P> {
     /// Looks up each of the gateway's objects here.
     async fn theirs(&mut self, book: Book, from: DateTime<Utc>, before: DateTime<Utc>) -> Result<Seen, Incomplete> {
         let (mut seen, mut after) = (Seen::new(), None);
@@ -124,7 +125,7 @@ impl<R: FnMut(&Difference) -> std::io::Result<()>, P: FnMut(DateTime<Utc>, &Tota
                 }
             }
             for (account_id, entries) in of_accounts {
-                self.look_up_here(book, account_id, entries).await?;
+                self.look_up_here(Ledger { book, account_id }, entries).await?;
             }
             (self.progress)(from, &self.totals);
             match page.more_after {
@@ -134,52 +135,37 @@ impl<R: FnMut(&Difference) -> std::io::Result<()>, P: FnMut(DateTime<Utc>, &Tota
         }
     }
 
-    async fn look_up_here(
-        &mut self,
-        book: Book,
-        account_id: Uuid,
-        entries: Vec<(String, Entry, bool)>,
-    ) -> Result<(), Incomplete> {
+    async fn look_up_here(&mut self, ledger: Ledger, entries: Vec<(String, Entry, bool)>) -> Result<(), Incomplete> {
         let references: Vec<_> = entries.iter().map(|(reference, ..)| reference.as_str()).collect();
-        let rows = ours::by_reference(self.conn, book, account_id, &references)?;
+        let rows = ledger.by_reference(self.conn, &references)?;
         let rows: BTreeMap<&str, &Ours> = rows.iter().map(|row| (row.reference.as_str(), row)).collect();
         for (reference, entry, is_second) in &entries {
             self.totals.there += 1;
             match rows.get(reference.as_str()) {
                 // The row is written before the call is sent, so it is not on its way.
-                None => self.tell(Finding::OnlyThere, book, account_id, reference, None, Some(entry))?,
-                Some(row) => self.both(book, account_id, row, entry, *is_second).await?,
+                None => self.tell(Finding::OnlyThere, ledger, reference, None, Some(entry))?,
+                Some(row) => self.both(ledger, row, entry, *is_second).await?,
             }
         }
         Ok(())
     }
 
     /// Compares a pair.
-    async fn both(
-        &mut self,
-        book: Book,
-        account_id: Uuid,
-        row: &Ours,
-        entry: &Entry,
-        is_second: bool,
-    ) -> Result<(), Incomplete> {
-        match compare(row, entry, is_second, Utc::now()) {
+    async fn both(&mut self, ledger: Ledger, row: &Ours, entry: &Entry, is_second: bool) -> Result<(), Incomplete> {
+        let mut compared = compare(row, entry, is_second, Utc::now());
+        let (rows, now);
+        let (mut row, mut entry) = (row, entry);
+        if let Compared::Differs(_) = compared {
+            // One side may have changed since the other was read.
+            rows = ledger.by_reference(self.conn, &[&row.reference])?;
+            now = self.gateway.entry(ledger.book, &entry.id).await?;
+            (row, entry) = (rows.first().unwrap_or(row), now.as_ref().unwrap_or(entry));
+            compared = compare(row, entry, is_second, Utc::now());
+        }
+        match compared {
             Compared::Same => {}
             Compared::Open => self.totals.open += 1,
-            Compared::Differs(_) => {
-                // One side may have changed since the other was read.
-                let rows = ours::by_reference(self.conn, book, account_id, &[&row.reference])?;
-                let row = rows.first().unwrap_or(row);
-                let now = self.gateway.entry(book, &entry.id).await?;
-                let entry = now.as_ref().unwrap_or(entry);
-                match compare(row, entry, is_second, Utc::now()) {
-                    Compared::Same => {}
-                    Compared::Open => self.totals.open += 1,
-                    Compared::Differs(finding) => {
-                        self.tell(finding, book, account_id, &row.reference, Some(row), Some(entry))?;
-                    }
-                }
-            }
+            Compared::Differs(finding) => self.tell(finding, ledger, &row.reference, Some(row), Some(entry))?,
         }
         Ok(())
     }
@@ -187,74 +173,57 @@ impl<R: FnMut(&Difference) -> std::io::Result<()>, P: FnMut(DateTime<Utc>, &Tota
     /// Looks up at the gateway what was not seen there.
     async fn ours(
         &mut self,
-        book: Book,
-        account_id: Uuid,
-        (from, before): (DateTime<Utc>, DateTime<Utc>),
+        ledger: Ledger,
+        from: DateTime<Utc>,
+        before: DateTime<Utc>,
         seen: &Seen,
     ) -> Result<(), Incomplete> {
-        let (mut next, last) = (ours::first_id(from), ours::first_id(before));
-        loop {
-            let rows = ours::next(self.conn, book, account_id, (next, last), ROWS)?;
+        let mut next = Some(first_id_at(from));
+        while let Some(first) = next {
+            let rows = ledger.next(self.conn, first, first_id_at(before), ROWS)?;
             for row in &rows {
                 self.totals.here += 1;
                 if !seen.contains(&short(&row.reference)) {
-                    self.look_up_there(book, account_id, row).await?;
+                    self.look_up_there(ledger, row).await?;
                 }
             }
             (self.progress)(from, &self.totals);
-            match rows.last() {
-                Some(last) if i64::try_from(rows.len()).is_ok_and(|read| read == ROWS) => {
-                    next = Uuid::from_u128(last.id.as_u128() + 1);
-                }
-                _ => return Ok(()),
-            }
-        }
-    }
-
-    async fn look_up_there(&mut self, book: Book, account_id: Uuid, row: &Ours) -> Result<(), Incomplete> {
-        match (row.status, &row.gateway_id) {
-            (PaymentStatus::Processing, _) => self.totals.open += 1,
-            // The gateway refused the call, and made no object.
-            (PaymentStatus::Failed, None) => {}
-            (_, None) => self.tell(Finding::OnlyHere, book, account_id, &row.reference, Some(row), None)?,
-            (_, Some(id)) => match self.gateway.entry(book, id).await? {
-                Some(entry) if entry.call.as_ref().is_some_and(|(_, reference)| *reference == row.reference) => {
-                    // What was made in the time that was asked for is compared there.
-                    if !(self.asked.since..self.asked.until).contains(&entry.created_at) {
-                        self.both(book, account_id, row, &entry, false).await?;
-                    }
-                }
-                other => {
-                    self.tell(Finding::OnlyHere, book, account_id, &row.reference, Some(row), other.as_ref())?;
-                }
-            },
+            next = rows.last().map(|last| Uuid::from_u128(last.id.as_u128() + 1));
         }
         Ok(())
+    }
+
+    async fn look_up_there(&mut self, ledger: Ledger, row: &Ours) -> Result<(), Incomplete> {
+        let entry = match (row.status, &row.gateway_id) {
+            (PaymentStatus::Processing, _) => {
+                self.totals.open += 1;
+                return Ok(());
+            }
+            // The gateway refused the call, and made no object.
+            (PaymentStatus::Failed, None) => return Ok(()),
+            (_, None) => None,
+            (_, Some(id)) => self.gateway.entry(ledger.book, id).await?,
+        };
+        let is_of_row = |entry: &&Entry| entry.call.as_ref().is_some_and(|(_, reference)| *reference == row.reference);
+        match entry.as_ref().filter(is_of_row) {
+            None => self.tell(Finding::OnlyHere, ledger, &row.reference, Some(row), entry.as_ref()),
+            // What was made in the time that was asked for is compared there.
+            Some(entry) if (self.asked.since..self.asked.until).contains(&entry.created_at) => Ok(()),
+            Some(entry) => self.both(ledger, row, entry, false).await,
+        }
     }
 
     fn tell(
         &mut self,
         finding: Finding,
-        book: Book,
-        account_id: Uuid,
+        ledger: Ledger,
         reference: &str,
         here: Option<&Ours>,
         there: Option<&Entry>,
     ) -> Result<(), Incomplete> {
         self.totals.differences += 1;
-        let difference = Difference {
-            finding,
-            kind: match book {
-                Book::Payments => "charge",
-                Book::Refunds => "refund",
-            },
-            account_id,
-            location: here.map(|row| row.location(book)),
-            gateway_id: there.map(|entry| entry.id.clone()).or_else(|| here.and_then(|row| row.gateway_id.clone())),
-            reference: reference.to_owned(),
-            here: here.map(Side::from),
-            there: there.map(Side::from),
-        };
-        Ok((self.report)(&difference)?)
+        let gateway_id = there.map(|entry| entry.id.as_str()).or(here.and_then(|row| row.gateway_id.as_deref()));
+        let (kind, account_id, location) = (ledger.kind(), ledger.account_id, here.map(|row| ledger.location(row.id)));
+        Ok((self.report)(&Difference { finding, kind, account_id, location, gateway_id, reference, here, there })?)
     }
 }

@@ -3,39 +3,36 @@
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
+use serde::Serialize;
 use uuid::Uuid;
 
-use crate::gateway::books::Book;
+use crate::gateway::Book;
 use crate::schema::{charges, refunds};
 use crate::shop::status::PaymentStatus;
 
-/// A charge or a refund.
-#[derive(Clone, Debug, Queryable)]
-pub struct Ours {
-    /// UUIDv7.
-    pub id: Uuid,
-    /// Its name at the gateway.
-    pub reference: String,
-    /// The id of the gateway's object, once it is known. What 0.1.0 made has none.
-    pub gateway_id: Option<String>,
-    /// What became of the money, as the merchant was told.
-    pub status: PaymentStatus,
-    /// In minor units.
-    pub amount: i64,
-    /// ISO 4217.
-    pub currency: String,
-    /// When it was made.
-    pub created_at: DateTime<Utc>,
+/// The charges or the refunds of an account.
+#[derive(Clone, Copy, Debug)]
+pub struct Ledger {
+    /// Payments: the charges.
+    pub book: Book,
+    /// The account.
+    pub account_id: Uuid,
 }
 
-impl Ours {
-    /// Its path in the API.
-    pub fn location(&self, book: Book) -> String {
-        match book {
-            Book::Payments => crate::shop::charges::location(self.id),
-            Book::Refunds => crate::shop::refunds::location(self.id),
-        }
-    }
+/// A charge or a refund. Its status is what the merchant was told, and its amount is in minor units.
+#[derive(Clone, Debug, Queryable, Serialize)]
+pub struct Ours {
+    #[serde(skip)]
+    pub id: Uuid,
+    #[serde(skip)]
+    pub reference: String,
+    /// None: not known yet, or made by 0.1.0.
+    #[serde(skip)]
+    pub gateway_id: Option<String>,
+    pub status: PaymentStatus,
+    pub amount: i64,
+    pub currency: String,
+    pub created_at: DateTime<Utc>,
 }
 
 /// The same query on both tables, whose columns have the same names.
@@ -53,44 +50,50 @@ macro_rules! rows_of {
     };
 }
 
-/// Those with these references. An index has them.
-pub fn by_reference(
-    conn: &mut PgConnection,
-    book: Book,
-    account_id: Uuid,
-    references: &[&str],
-) -> QueryResult<Vec<Ours>> {
-    match book {
-        Book::Payments => rows_of!(charges, account_id).filter(charges::reference.eq_any(references)).load(conn),
-        Book::Refunds => rows_of!(refunds, account_id).filter(refunds::reference.eq_any(references)).load(conn),
+impl Ledger {
+    /// The rows with these references. An index has them.
+    pub fn by_reference(self, conn: &mut PgConnection, references: &[&str]) -> QueryResult<Vec<Ours>> {
+        match self.book {
+            Book::Payments => {
+                rows_of!(charges, self.account_id).filter(charges::reference.eq_any(references)).load(conn)
+            }
+            Book::Refunds => {
+                rows_of!(refunds, self.account_id).filter(refunds::reference.eq_any(references)).load(conn)
+            }
+        }
     }
-}
 
-/// The next rows of an account, oldest first: from the id `from` on, before the id `before`.
-pub fn next(
-    conn: &mut PgConnection,
-    book: Book,
-    account_id: Uuid,
-    (from, before): (Uuid, Uuid),
-    rows: i64,
-) -> QueryResult<Vec<Ours>> {
-    match book {
-        Book::Payments => rows_of!(charges, account_id)
-            .filter(charges::id.ge(from))
-            .filter(charges::id.lt(before))
-            .order(charges::id)
-            .limit(rows)
-            .load(conn),
-        Book::Refunds => rows_of!(refunds, account_id)
-            .filter(refunds::id.ge(from))
-            .filter(refunds::id.lt(before))
-            .order(refunds::id)
-            .limit(rows)
-            .load(conn),
+    /// The next rows, oldest first: from the id `from` on, before the id `before`.
+    pub fn next(self, conn: &mut PgConnection, from: Uuid, before: Uuid, rows: i64) -> QueryResult<Vec<Ours>> {
+        match self.book {
+            Book::Payments => rows_of!(charges, self.account_id)
+                .filter(charges::id.ge(from))
+                .filter(charges::id.lt(before))
+                .order(charges::id)
+                .limit(rows)
+                .load(conn),
+            Book::Refunds => rows_of!(refunds, self.account_id)
+                .filter(refunds::id.ge(from))
+                .filter(refunds::id.lt(before))
+                .order(refunds::id)
+                .limit(rows)
+                .load(conn),
+        }
     }
-}
 
-/// The least id of this time: a UUIDv7 begins with its milliseconds.
-pub fn first_id(at: DateTime<Utc>) -> Uuid {
-    Uuid::from_u128(u128::from(at.timestamp_millis().max(0).unsigned_abs()) << 80)
+    /// `charge` or `refund`.
+    pub const fn kind(self) -> &'static str {
+        match self.book {
+            Book::Payments => "charge",
+            Book::Refunds => "refund",
+        }
+    }
+
+    /// The path of a row in the API.
+    pub fn location(self, id: Uuid) -> String {
+        match self.book {
+            Book::Payments => crate::shop::charges::location(id),
+            Book::Refunds => crate::shop::refunds::location(id),
+        }
+    }
 }

@@ -1,6 +1,5 @@
 //! What a reconciliation tells.
 
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -23,22 +22,9 @@ pub struct Totals {
     pub differences: u64,
 }
 
-/// One side of a difference.
-#[derive(Clone, Debug, Serialize)]
-pub struct Side {
-    /// The side's own word.
-    pub status: String,
-    /// In minor units. None: the gateway's amount is none of ours.
-    pub amount: Option<i64>,
-    /// ISO 4217.
-    pub currency: String,
-    /// When that side made it.
-    pub created_at: DateTime<Utc>,
-}
-
 /// A difference.
 #[derive(Clone, Debug, Serialize)]
-pub struct Difference {
+pub struct Difference<'a> {
     /// What differs.
     pub finding: Finding,
     /// `charge` or `refund`.
@@ -48,25 +34,11 @@ pub struct Difference {
     /// The path of our charge or refund, if there is one.
     pub location: Option<String>,
     /// The id of the gateway's object, if it is known.
-    pub gateway_id: Option<String>,
+    pub gateway_id: Option<&'a str>,
     /// The name of both.
-    pub reference: String,
+    pub reference: &'a str,
     /// Our side.
-    pub here: Option<Side>,
+    pub here: Option<&'a Ours>,
     /// The gateway's side.
-    pub there: Option<Side>,
-}
-
-impl From<&Ours> for Side {
-    fn from(row: &Ours) -> Self {
-        let (status, currency) = (row.status.as_str().to_owned(), row.currency.clone());
-        Self { status, amount: Some(row.amount), currency, created_at: row.created_at }
-    }
-}
-
-impl From<&Entry> for Side {
-    fn from(entry: &Entry) -> Self {
-        let Entry { status, amount, currency, created_at, .. } = entry.clone();
-        Self { status, amount, currency, created_at }
-    }
+    pub there: Option<&'a Entry>,
 }
