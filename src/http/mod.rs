@@ -19,7 +19,7 @@ pub use self::body::{Id, Json, NoBody};
 pub use self::document::Document;
 pub use self::error::{ApiError, RETRY_ADVICE};
 pub use self::faults::Faults;
-pub use self::list::{After, By, NoFilter, Page, Paging, no_parameters};
+pub use self::list::{After, By, NoFilter, Page, Paging, query};
 pub(crate) use self::object::object;
 pub use self::object::{Members, Object, checked_body, documented};
 pub use idempotency::Keyed;
