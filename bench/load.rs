@@ -209,7 +209,7 @@ impl Run {
     fn request(&self, own_key: &str) -> Option<String> {
         Some(match self.work {
             Work::Orders => post("/v1/orders", Some(&fresh()), ORDER),
-            Work::Keyless => post("/bench/orders", None, ORDER),
+            Work::Keyless => post("/v1/bench/orders", None, ORDER),
             Work::Replays => post("/v1/orders", Some(own_key), ORDER),
             Work::Charges => {
                 let order = self.orders.borrow_mut().pop()?;

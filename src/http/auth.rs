@@ -10,12 +10,10 @@ mod known;
 
 use std::future::{Ready, ready};
 
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::header::AUTHORIZATION;
-use actix_web::middleware::Next;
 use actix_web::web::Data;
-use actix_web::{Error, FromRequest, HttpMessage, HttpRequest};
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use idempotency::Credential;
@@ -49,32 +47,11 @@ impl FromRequest for Account {
     }
 }
 
-/// Middleware of every `/v1` route. It runs after routing, and before the server reads the body.
+/// Finds the account by the request's API key, and notes both for the handler, the log and the record.
 ///
 /// # Errors
-/// Only those of `next`. A refusal is an answer, not an error.
-pub async fn authenticate(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    match account_of(&request).await {
-        Ok(account) => {
-            {
-                let mut extensions = request.extensions_mut();
-                let key_id = extensions.get::<KeyId>().map(ToString::to_string);
-                extensions.insert(account);
-                if let Some(key_id) = key_id {
-                    // The record of the request's idempotency key names the API key.
-                    extensions.insert(Credential(key_id));
-                }
-            }
-            Ok(next.call(request).await?.map_into_boxed_body())
-        }
-        Err(error) => Ok(request.error_response(error)),
-    }
-}
-
-async fn account_of(request: &ServiceRequest) -> Result<Account, ApiError> {
+/// 401. The database's.
+pub async fn authenticate(request: &ServiceRequest) -> Result<(), ApiError> {
     let refused = |detail: &str| ApiError::new(&UNAUTHORIZED, detail);
     let mut headers = request.headers().get_all(AUTHORIZATION);
     let header = headers.next().ok_or_else(|| refused("the Authorization header is missing"))?;
@@ -92,14 +69,21 @@ async fn account_of(request: &ServiceRequest) -> Result<Account, ApiError> {
         return Err(ApiError::internal("the application has no database"));
     };
     let hash = hash_of(key);
+    let key_id = KeyId::of(&hash);
     // Also if the key is refused: a person may look for the client that still sends a revoked key.
-    request.extensions_mut().insert(KeyId::of(&hash));
-    if let Some(account) = known.get(&hash) {
-        return Ok(account);
-    }
-    let account = db.read(NOBODY, move |conn| find(conn, hash)).await?;
-    known.insert(hash, account);
-    Ok(account)
+    request.extensions_mut().insert(key_id);
+    let account = if let Some(account) = known.get(&hash) {
+        account
+    } else {
+        let account = db.read(NOBODY, move |conn| find(conn, hash)).await?;
+        known.insert(hash, account);
+        account
+    };
+    let mut extensions = request.extensions_mut();
+    extensions.insert(account);
+    // The record of the request's idempotency key names the API key.
+    extensions.insert(Credential(key_id.to_string()));
+    Ok(())
 }
 
 fn find(conn: &mut PgConnection, hash: [u8; 32]) -> Result<Account, ApiError> {

@@ -74,18 +74,7 @@ where
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    Endpoint { route: Box::new(move || reading().to(handler.clone())), ..nowhere(path) }
-}
-
-fn nowhere(path: &str) -> Endpoint {
-    Endpoint {
-        method: "GET",
-        path: path.to_owned(),
-        policy: None,
-        decides: Vec::new(),
-        described: None,
-        route: Box::new(web::route),
-    }
+    undescribed("GET", path, move || reading().to(handler.clone()))
 }
 
 /// A POST that is not part of the API, and not in its document.
@@ -95,7 +84,12 @@ where
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    Endpoint { method: "POST", route: Box::new(move || web::post().to(handler.clone())), ..nowhere(path) }
+    undescribed("POST", path, move || web::post().to(handler.clone()))
+}
+
+fn undescribed(method: &'static str, path: &str, route: impl Fn() -> Route + Send + Sync + 'static) -> Endpoint {
+    let path = path.to_owned();
+    Endpoint { method, path, policy: None, decides: Vec::new(), described: None, route: Box::new(route) }
 }
 
 fn reading() -> Route {

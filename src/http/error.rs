@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, ResponseError};
 use diesel::{OptionalExtension as _, QueryResult};
@@ -133,15 +133,11 @@ impl ApiError {
         Bytes::from(serde_json::to_vec(&document).unwrap_or_default())
     }
 
-    /// The answer for a failure that no policy stored. A stored failure is answered by its [`Reply`]. `allow` is the
-    /// framework's `Allow` header of the path.
+    /// The answer for a failure that no policy stored. A stored failure is answered by its [`Reply`].
     #[must_use]
-    pub fn response(&self, request_id: Uuid, allow: Option<HeaderValue>) -> HttpResponse {
+    pub fn response(&self, request_id: Uuid) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         response.insert_header((CONTENT_TYPE, PROBLEM_JSON));
-        if let Some(allow) = allow {
-            response.insert_header((ALLOW, allow));
-        }
         if self.problem.status == 401 {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }

@@ -20,6 +20,12 @@ impl Faults {
         }
     }
 
+    /// Says what is wrong with the value that is being read, and that therefore there is none.
+    pub fn refuse<T>(&mut self, detail: impl Into<String>) -> Option<T> {
+        self.add(detail);
+        None
+    }
+
     /// Reads a member or an item of the value that is being read.
     pub fn inside<T>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> T) -> T {
         let outer = self.pointer.len();

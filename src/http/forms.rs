@@ -22,11 +22,7 @@ impl<T> Rule for Form<T> {
     type Value = T;
 
     fn read(&self, json: &Value, faults: &mut Faults) -> Option<T> {
-        let value = json.as_str().and_then(self.parse);
-        if value.is_none() {
-            faults.add(self.fault);
-        }
-        value
+        json.as_str().and_then(self.parse).or_else(|| faults.refuse(self.fault))
     }
 
     fn schema(&self) -> Value {

@@ -49,12 +49,12 @@ object! {
     pub struct NoFilter {}
 }
 
-/// Refuses every parameter.
+/// Reads the query of a URL.
 ///
 /// # Errors
-/// 422.
-pub fn no_parameters(query: &str) -> Result<(), ApiError> {
-    read_query(query).map(|NoFilter {}| ()).map_err(|errors| ApiError::invalid(&errors))
+/// 422, with all that is wrong.
+pub fn query<T: Object>(query: &str) -> Result<T, ApiError> {
+    read_query(query).map_err(|errors| ApiError::invalid(&errors))
 }
 
 /// A filter, and a range of `created_at`: from `created_from` on, before `created_before`.
@@ -156,7 +156,7 @@ impl<C: After, F: Object> FromRequest for Paging<C, F> {
     type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(read_query(request.query_string()).map_err(|errors| ApiError::invalid(&errors)))
+        ready(query(request.query_string()))
     }
 }
 

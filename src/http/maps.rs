@@ -24,10 +24,7 @@ impl Rule for Map {
     type Value = BTreeMap<String, String>;
 
     fn read(&self, json: &Value, faults: &mut Faults) -> Option<Self::Value> {
-        let Value::Object(received) = json else {
-            faults.add("must be an object");
-            return None;
-        };
+        let Value::Object(received) = json else { return faults.refuse("must be an object") };
         let entries = || received.iter().filter(|(_, value)| !value.is_null());
         // A fault of a key belongs to the map: a pointer to the key would repeat it, however long it is.
         if entries().count() > self.most {
@@ -36,18 +33,17 @@ impl Rule for Map {
             faults.add(format!("every key {fault}"));
         }
         let good = entries().take(self.most).filter(|(key, _)| self.key.fault(key).is_none());
-        let mut map = Some(BTreeMap::new());
+        let mut map = BTreeMap::new();
         for (key, value) in good {
             if !faults.look() {
                 return None;
             }
-            let value = faults.inside(key, |faults| self.value.read(value, faults));
-            map = map.zip(value).map(|(mut map, value)| {
+            // An entry that is left out has its fault.
+            if let Some(value) = faults.inside(key, |faults| self.value.read(value, faults)) {
                 map.insert(key.clone(), value);
-                map
-            });
+            }
         }
-        map
+        Some(map)
     }
 
     fn schema(&self) -> Value {

@@ -10,21 +10,14 @@ pub trait Member<V>: Sized {
     /// Whether the member must be there.
     const REQUIRED: bool;
 
-    /// What an absent member is. None if it is required.
-    fn absent() -> Option<Self>;
-
-    /// What a member with this value is.
-    fn present(value: V) -> Self;
+    /// The member with this value, or without one. None: it is required, and absent.
+    fn of(value: Option<V>) -> Option<Self>;
 }
 
 impl<V> Member<V> for V {
     const REQUIRED: bool = true;
 
-    fn absent() -> Option<Self> {
-        None
-    }
-
-    fn present(value: V) -> Self {
+    fn of(value: Option<V>) -> Option<Self> {
         value
     }
 }
@@ -32,11 +25,7 @@ impl<V> Member<V> for V {
 impl<V> Member<V> for Option<V> {
     const REQUIRED: bool = false;
 
-    fn absent() -> Option<Self> {
-        Some(None)
-    }
-
-    fn present(value: V) -> Self {
+    fn of(value: Option<V>) -> Option<Self> {
         Some(value)
     }
 }

@@ -22,7 +22,7 @@ pub(crate) use self::endpoint::{Endpoint, endpoint};
 pub use self::error::{ApiError, OrNotFound, RETRY_ADVICE};
 pub use self::faults::Faults;
 pub(crate) use self::list::first_id_at;
-pub use self::list::{After, By, NoFilter, Page, Paging, no_parameters};
+pub use self::list::{After, By, NoFilter, Page, Paging, query};
 pub(crate) use self::object::object;
 pub use self::object::{Members, Object, checked_body, documented};
 pub use idempotency::Keyed;

@@ -54,10 +54,7 @@ impl<T: Object + ToSchema> Rule for List<T> {
     type Value = Vec<T>;
 
     fn read(&self, json: &Value, faults: &mut Faults) -> Option<Vec<T>> {
-        let Value::Array(items) = json else {
-            faults.add("must be an array");
-            return None;
-        };
+        let Value::Array(items) = json else { return faults.refuse("must be an array") };
         if items.len() < self.min {
             faults.add(format!("must have at least {}", counted(self.min)));
         } else if items.len() > self.max {

@@ -49,10 +49,7 @@ pub(super) fn read_object<T: Object>(json: &Value, faults: &mut Faults) -> Optio
     if !faults.look() {
         return None;
     }
-    let Value::Object(received) = json else {
-        faults.add("must be an object");
-        return None;
-    };
+    let Value::Object(received) = json else { return faults.refuse("must be an object") };
     let mut members = Members { received, query: None, known: Vec::new(), faults };
     let object = T::read(&mut members);
     members.refuse_unknown();
@@ -99,21 +96,17 @@ impl Members<'_> {
             return None;
         }
         let value = self.received.get(name).filter(|value| !value.is_null());
-        let (query, faults) = (self.query, &mut *self.faults);
-        faults.inside(name, |faults| match (value, query) {
-            (None, _) => M::absent().or_else(|| {
-                faults.add("is missing");
-                None
-            }),
-            (Some(value), None) => rule.read(value, faults).map(M::present),
-            (_, Some(repeated)) if repeated.contains(name) => {
-                faults.add("appears twice");
-                None
-            }
-            (Some(value), Some(_)) => {
-                let value = rule.of_query(value.as_str().unwrap_or_default());
-                rule.read(&value, faults).map(M::present)
-            }
+        let query = self.query;
+        self.faults.inside(name, |faults| {
+            let Some(value) = value else {
+                return M::of(None).or_else(|| faults.refuse("is missing"));
+            };
+            let value = match query {
+                None => rule.read(value, faults),
+                Some(repeated) if repeated.contains(name) => faults.refuse("appears twice"),
+                Some(_) => rule.read(&of_query(value.as_str().unwrap_or_default(), rule), faults),
+            };
+            M::of(Some(value?))
         })
     }
 
@@ -137,6 +130,15 @@ impl Members<'_> {
         if too_long {
             self.faults.add(format!("{detail} with a name of more than {MAX_NAME} bytes"));
         }
+    }
+}
+
+/// The JSON that a parameter of a query stands for.
+fn of_query(text: &str, rule: &impl Rule) -> Value {
+    match rule.schema()["type"].as_str() {
+        Some("integer") => text.parse::<i64>().map_or_else(|_| text.into(), Value::from),
+        Some("boolean") => text.parse::<bool>().map_or_else(|_| text.into(), Value::from),
+        _ => text.into(),
     }
 }
 

@@ -16,11 +16,6 @@ pub trait Rule {
     /// The rule as JSON Schema.
     fn schema(&self) -> Value;
 
-    /// The JSON that a parameter of a query stands for.
-    fn of_query(&self, text: &str) -> Value {
-        text.into()
-    }
-
     /// Adds the named schemas that [`Self::schema`] refers to.
     fn referred(&self, _schemas: &mut Vec<(String, RefOr<Schema>)>) {}
 }
@@ -55,16 +50,10 @@ impl Rule for Text {
     type Value = String;
 
     fn read(&self, json: &Value, faults: &mut Faults) -> Option<String> {
-        let Value::String(text) = json else {
-            faults.add("must be a string");
-            return None;
-        };
+        let Value::String(text) = json else { return faults.refuse("must be a string") };
         match self.fault(text) {
             None => Some(text.clone()),
-            Some(fault) => {
-                faults.add(fault);
-                None
-            }
+            Some(fault) => faults.refuse(fault),
         }
     }
 
@@ -92,21 +81,16 @@ impl<T: Copy + Into<i64> + TryFrom<i64>> Rule for Int<T> {
     fn read(&self, json: &Value, faults: &mut Faults) -> Option<T> {
         let (min, max) = (self.min.into(), self.max.into());
         match whole(json) {
-            None => faults.add("must be an integer"),
-            Some(number) if number < min => faults.add(format!("must be at least {min}")),
-            Some(number) if number > max => faults.add(format!("must be at most {max}")),
-            Some(number) => return T::try_from(number).ok(),
+            None => faults.refuse("must be an integer"),
+            Some(number) if number < min => faults.refuse(format!("must be at least {min}")),
+            Some(number) if number > max => faults.refuse(format!("must be at most {max}")),
+            Some(number) => T::try_from(number).ok(),
         }
-        None
     }
 
     fn schema(&self) -> Value {
         let format = format!("int{}", 8 * size_of::<T>());
         json!({"type": "integer", "format": format, "minimum": self.min.into(), "maximum": self.max.into()})
-    }
-
-    fn of_query(&self, text: &str) -> Value {
-        text.parse::<i64>().map_or_else(|_| text.into(), Value::from)
     }
 }
 
@@ -130,19 +114,11 @@ impl Rule for Boolean {
     type Value = bool;
 
     fn read(&self, json: &Value, faults: &mut Faults) -> Option<bool> {
-        let value = json.as_bool();
-        if value.is_none() {
-            faults.add("must be true or false");
-        }
-        value
+        json.as_bool().or_else(|| faults.refuse("must be true or false"))
     }
 
     fn schema(&self) -> Value {
         json!({"type": "boolean"})
-    }
-
-    fn of_query(&self, text: &str) -> Value {
-        text.parse::<bool>().map_or_else(|_| text.into(), Value::from)
     }
 }
 
@@ -169,10 +145,7 @@ impl<T: Copy> Rule for OneOf<T> {
 
     fn read(&self, json: &Value, faults: &mut Faults) -> Option<T> {
         let known = json.as_str().and_then(|text| self.all.iter().find(|value| (self.word)(**value) == text));
-        if known.is_none() {
-            faults.add(format!("must be one of {}", self.words().join(", ")));
-        }
-        known.copied()
+        known.copied().or_else(|| faults.refuse(format!("must be one of {}", self.words().join(", "))))
     }
 
     fn schema(&self) -> Value {

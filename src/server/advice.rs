@@ -13,8 +13,8 @@ use crate::http::problems::{
     REQUEST_TIMEOUT, Retry, UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE,
 };
 
-/// The problems that an endpoint may answer with: those that its handler decides on, and those that follow from its route, its
-/// parameters and its policy.
+/// The problems that an endpoint may answer with, by status: those that its handler decides on, and those that follow from its
+/// route, its parameters and its policy.
 #[must_use]
 pub fn problems_at(endpoint: &Endpoint) -> Vec<&'static Problem> {
     let mut problems = endpoint.decides.clone();
@@ -32,13 +32,9 @@ pub fn problems_at(endpoint: &Endpoint) -> Vec<&'static Problem> {
         problems.extend([&INVALID_REQUEST, &UNAUTHORIZED, &INTERNAL, &OVERLOADED, &DATABASE_UNAVAILABLE]);
     }
     problems.push(&METHOD_NOT_ALLOWED);
-    let mut once: Vec<&Problem> = Vec::new();
-    for problem in problems {
-        if !once.iter().any(|known| known.slug == problem.slug) {
-            once.push(problem);
-        }
-    }
-    once
+    problems.sort_by_key(|problem| (problem.status, problem.slug));
+    problems.dedup_by_key(|problem| problem.slug);
+    problems
 }
 
 /// The values that `retry` of a problem may have at an endpoint. There are two if the handler decides on a problem that also

@@ -6,14 +6,13 @@
 
 pub mod advice;
 mod causes;
+mod checks;
 mod connections;
 mod cors;
-mod deadline;
 pub mod gauges;
 pub mod health;
 pub mod idempotency_keys;
 pub mod metrics;
-mod no_query;
 pub mod openapi;
 pub mod pages;
 pub mod policies;
@@ -114,14 +113,14 @@ pub fn serve_with(listener: TcpListener, state: State, more: Vec<Endpoint>) -> s
             .app_data(metrics.clone())
             .app_data(api.clone())
             .app_data(document.clone())
+            .wrap(Condition::new(!state.cors_origins.is_empty(), cors(state.cors_origins)))
             .wrap(from_fn(frame));
         // Around the frame, so that the span gets what the frame has found out.
         #[cfg(feature = "otel")]
         let app = app.wrap(from_fn(request_span::traced));
-        // Around the frame, so that errors get the CORS headers, too.
-        app.wrap(Condition::new(!state.cors_origins.is_empty(), cors(state.cors_origins)))
-            .configure(|config| routes(config, &api))
+        app.configure(|config| routes(config, &api))
     });
+    connections::limit_sent_ahead(&listener)?;
     let server = server
         .workers(workers.get())
         .max_connections(connections::most(workers))

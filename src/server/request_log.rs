@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{ALLOW, HeaderValue, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::header::{HeaderValue, LOCATION, X_CONTENT_TYPE_OPTIONS};
 use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
@@ -16,6 +16,7 @@ use log::Level;
 use log::kv::Value;
 use uuid::Uuid;
 
+use super::connections;
 use super::request_id::{Names, X_REQUEST_ID};
 use crate::db::Db;
 use crate::http::auth::{Account, KeyId};
@@ -34,13 +35,14 @@ pub(super) async fn frame(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let names = Names::of(request.headers());
-    let id = names.id;
     let started = Instant::now();
-    request.extensions_mut().insert(Instance(id));
+    request.extensions_mut().insert(Instance(names.id));
     let offers_upgrade = request.head().upgrade();
-    let answered = logging::of_request(id, next.call(request)).await?;
-    let mut response = with_problem(answered.map_into_boxed_body(), id);
+    let answered = logging::of_request(names.id, next.call(request)).await?;
+    let response = with_problem(answered.map_into_boxed_body(), names.id);
     let is_stored_problem = response.status().as_u16() >= 400 && response.response().extensions().contains::<Origin>();
+    let (response, resource) = with_resource(response);
+    let mut response = connections::with_body(response);
     if offers_upgrade {
         // The server keeps to HTTP/1.1, and actix closes a connection whose client offered another protocol. The client must know.
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
@@ -52,24 +54,28 @@ pub(super) async fn frame(
         // after one of these needs a new key.
         headers.insert(RETRY_ADVICE, HeaderValue::from_static(Retry::NewKey.as_str()));
     }
-    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-        response.headers_mut().insert(X_REQUEST_ID, value);
+    if let Ok(value) = HeaderValue::from_str(&names.id.to_string()) {
+        headers.insert(X_REQUEST_ID, value);
     }
-    let (response, resource) = with_resource(response);
     tell(&response, &names, resource.as_deref(), started.elapsed());
     Ok(response)
 }
 
-/// Answers an error with a problem document, also an error of the framework.
+/// Answers an error with a problem document, also an error of the framework. Other headers stay, such as those for browsers.
 fn with_problem(response: ServiceResponse<BoxBody>, id: Uuid) -> ServiceResponse<BoxBody> {
     let Some(error) = problem_of(response.response()) else { return response };
     if let (Some(cause), Some(db)) = (error.cause(), response.request().app_data::<Data<Db>>()) {
         db.count_refused(cause);
     }
-    let allow = response.headers().get(ALLOW).cloned();
-    let outcome = Outcome(error.problem());
-    let mut response = response.into_response(error.response(id, allow));
-    response.response_mut().extensions_mut().insert(outcome);
+    let (answer, document) = error.response(id).into_parts();
+    let mut response = response.map_body(|head, _| {
+        head.status = answer.status();
+        for (name, value) in answer.headers() {
+            head.headers_mut().insert(name.clone(), value.clone());
+        }
+        document
+    });
+    response.response_mut().extensions_mut().insert(Outcome(error.problem()));
     response
 }
 
@@ -125,29 +131,23 @@ fn with_resource(response: ServiceResponse<BoxBody>) -> (ServiceResponse<BoxBody
         let location = location.to_owned();
         return (response, Some(location));
     }
-    // The instance of a 402 is the URL of the charge or the refund.
-    if response.status() == StatusCode::PAYMENT_REQUIRED {
-        return with_instance(response);
+    if response.status() != StatusCode::PAYMENT_REQUIRED {
+        let request = response.request();
+        let is_one = !request.match_info().is_empty() || request.match_pattern().is_none();
+        let path = is_one.then(|| request.path().chars().take(PATH_SHOWN).collect());
+        return (response, path);
     }
-    let request = response.request();
-    let is_one = !request.match_info().is_empty() || request.match_pattern().is_none();
-    let path = is_one.then(|| request.path().chars().take(PATH_SHOWN).collect());
-    (response, path)
-}
-
-/// The instance of a problem, if the instance is a URL of this API.
-fn with_instance(response: ServiceResponse<BoxBody>) -> (ServiceResponse<BoxBody>, Option<String>) {
-    let (request, response) = response.into_parts();
-    let (response, body) = response.into_parts();
-    let (body, instance) = match body.try_into_bytes() {
+    let mut url = None;
+    let response = response.map_body(|_, body| match body.try_into_bytes() {
         Ok(bytes) => {
             let problem: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
-            let instance = problem["instance"].as_str().filter(|url| url.starts_with('/')).map(str::to_owned);
-            (BoxBody::new(bytes), instance)
+            // The URL of the charge or the refund.
+            url = problem["instance"].as_str().filter(|url| url.starts_with('/')).map(str::to_owned);
+            BoxBody::new(bytes)
         }
-        Err(body) => (body, None),
-    };
-    (ServiceResponse::new(request, response.set_body(body)), instance)
+        Err(body) => body,
+    });
+    (response, url)
 }
 
 fn tell(response: &ServiceResponse<BoxBody>, names: &Names, resource: Option<&str>, took: Duration) {

@@ -1,5 +1,8 @@
 //! The pages for people: they load nothing from other hosts, a browser caches them, and only the demo has the stage.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use idempotent_payments::http::problems;
 
 use crate::app::{Answer, App, send};
@@ -57,6 +60,51 @@ async fn a_page_that_the_browser_has_is_not_sent_again() {
         let again = send(app.anonymous("GET", path).header("If-None-Match", &tag)).await.expect(304);
         assert_eq!((again.body.as_str(), again.header("ETag")), ("", Some(tag.as_str())), "{path}");
         send(app.anonymous("GET", path).header("If-None-Match", "\"another\"")).await.expect(200);
+    }
+}
+
+/// The bytes that gzip makes of these.
+fn unpacked(packed: &[u8]) -> Vec<u8> {
+    let mut gzip = Command::new("gzip").arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut into, packed) = (gzip.stdin.take().unwrap(), packed.to_vec());
+    let writing = std::thread::spawn(move || into.write_all(&packed).unwrap());
+    let unpacked = gzip.wait_with_output().unwrap().stdout;
+    writing.join().unwrap();
+    unpacked
+}
+
+#[tokio::test]
+async fn pages_are_compressed_for_who_accepts_it_and_the_api_is_not() {
+    let app = App::start_with_demo().await;
+    let packed = |path: &str| app.request("GET", path).header("Accept-Encoding", "gzip, deflate, br").send();
+    let header = |answer: &reqwest::Response, name: &str| -> Option<String> {
+        answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
+    };
+    let varies = |answer: &reqwest::Response| {
+        header(answer, "Vary").is_some_and(|names| names.split(", ").any(|name| name == "accept-encoding"))
+    };
+
+    for path in PAGES.into_iter().chain(["/docs/swagger-ui-bundle.js", "/openapi.json"]) {
+        let plain = app.request("GET", path).send().await.unwrap();
+        let answer = packed(path).await.unwrap();
+        assert_eq!(header(&plain, "Content-Encoding"), None, "{path}");
+        assert_eq!(header(&answer, "Content-Encoding").as_deref(), Some("gzip"), "{path}");
+        assert!(varies(&answer), "{path}");
+        assert_eq!(header(&answer, "ETag"), header(&plain, "ETag"), "{path}");
+        if let Some(tag) = header(&answer, "ETag") {
+            assert!(tag.starts_with("W/"), "{path}: {tag} names more than one sequence of bytes");
+            let request = app.request("GET", path).header("Accept-Encoding", "gzip").header("If-None-Match", &tag);
+            let again = request.send().await.unwrap();
+            assert!(again.status() == 304 && varies(&again), "{path}: {again:?}");
+            assert_eq!(header(&again, "ETag"), Some(tag), "{path}");
+        }
+        let (plain, answer) = (plain.bytes().await.unwrap(), answer.bytes().await.unwrap());
+        assert!(answer.len() < plain.len() * 2 / 3, "{path}: {} of {} bytes", answer.len(), plain.len());
+        assert_eq!(unpacked(&answer), plain, "{path}");
+    }
+    for path in ["/v1/products", "/metrics", "/health/ready"] {
+        let answer = packed(path).await.unwrap();
+        assert_eq!((answer.status().as_u16(), header(&answer, "Content-Encoding")), (200, None), "{path}");
     }
 }
 

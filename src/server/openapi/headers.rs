@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-pub(super) fn header_ref(name: &str) -> Value {
-    json!({"$ref": format!("#/components/headers/{name}")})
+/// The headers of one answer.
+pub(super) fn header_refs(names: Vec<&str>) -> Value {
+    let header = |name: &str| (name.to_owned(), json!({"$ref": format!("#/components/headers/{name}")}));
+    Value::Object(names.into_iter().map(header).collect())
 }
 
 pub(super) fn headers() -> Value {

@@ -1,15 +1,12 @@
 //! One operation of the document: the handler's own description, and what follows from its route and its policy.
 
-use std::collections::BTreeMap;
+use serde_json::{Value, json};
 
-use serde_json::{Map, Value, json};
-
-use super::headers::header_ref;
+use super::headers::header_refs;
 use super::links;
 use super::problem::problem_response;
 use super::schemas::processing;
 use crate::http::endpoint::{Described, Endpoint};
-use crate::http::problems::Problem;
 use crate::server::advice::problems_at;
 
 /// A key in one of its two forms: bare visible characters, or a quoted string.
@@ -43,8 +40,9 @@ pub(super) fn operation(endpoint: &Endpoint, described: &Described) -> Value {
             complete_success(&name, status, response, endpoint.policy.is_some());
         }
     }
-    for (status, problems) in by_status(problems_at(endpoint)) {
-        operation["responses"][status.to_string()] = problem_response(status, &problems, endpoint);
+    for problems in problems_at(endpoint).chunk_by(|one, next| one.status == next.status) {
+        let status = problems[0].status;
+        operation["responses"][status.to_string()] = problem_response(status, problems, endpoint);
     }
     operation
 }
@@ -79,20 +77,11 @@ fn complete_success(operation: &str, status: &str, response: &mut Value, keyed: 
             *schema = processing(schema);
         }
     }
-    let headers: Map<_, _> = names.into_iter().map(|name| (name.to_owned(), header_ref(name))).collect();
-    response["headers"] = Value::Object(headers);
+    response["headers"] = header_refs(names);
     let links = links::of(operation, status);
     if links.as_object().is_some_and(|links| !links.is_empty()) {
         response["links"] = links;
     }
-}
-
-fn by_status(problems: Vec<&'static Problem>) -> BTreeMap<u16, Vec<&'static Problem>> {
-    let mut by_status: BTreeMap<u16, Vec<&Problem>> = BTreeMap::new();
-    for problem in problems {
-        by_status.entry(problem.status).or_default().push(problem);
-    }
-    by_status
 }
 
 fn key_parameter() -> Value {

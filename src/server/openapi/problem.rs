@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::headers::header_ref;
+use super::headers::header_refs;
 use crate::http::endpoint::Endpoint;
 use crate::http::problems::{
     CARD_DECLINED, GATEWAY_FAILED, INVALID_REQUEST, KEY_EXPIRED, Kind, OUT_OF_STOCK, Problem, QUOTA_EXCEEDED,
@@ -35,14 +35,13 @@ pub(super) fn problem_response(status: u16, problems: &[&Problem], endpoint: &En
     if problems.iter().any(|problem| problem.retry(false) == Retry::Again) {
         names.push("Retry-After");
     }
-    let headers: Map<_, _> = names.into_iter().map(|name| (name.to_owned(), header_ref(name))).collect();
     let told: Vec<_> = problems
         .iter()
         .map(|problem| json!({"type": format!("/problems/{}", problem.slug), "retry": advice::retries_at(endpoint, problem)}))
         .collect();
     json!({
         "description": lines.join("\n\n"),
-        "headers": headers,
+        "headers": header_refs(names),
         "content": {"application/problem+json": {
             "schema": {"$ref": "#/components/schemas/Problem"},
             "examples": examples,

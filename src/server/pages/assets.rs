@@ -1,4 +1,5 @@
-//! The files in the binary. Each answer has an `ETag` and the same Content-Security-Policy.
+//! The files in the binary. Each answer has an `ETag` and the same Content-Security-Policy. The tag is weak, since the bytes may be
+//! compressed on their way.
 //!
 //! A debug build reads the files from the disk at each request, so you can change a page without compiling.
 
@@ -8,9 +9,10 @@ use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETag, EntityTag, Header, IfNoneMatch, REFERRER_POLICY,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETag, EntityTag, Header, IfNoneMatch, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
+use actix_web::web::Bytes;
 use rust_embed::RustEmbed;
 use sha2::{Digest, Sha256};
 
@@ -98,9 +100,13 @@ pub fn answer_with(
         .insert_header((CACHE_CONTROL, "no-cache"))
         .insert_header(ETag(tag));
     if unchanged {
-        return response.finish();
+        // Compression says this of what it compresses. A cache must learn the same from a 304.
+        return response.insert_header((VARY, "accept-encoding")).finish();
     }
-    response.content_type(content_type).body(bytes.into_owned())
+    response.content_type(content_type).body(match bytes {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => Bytes::from(bytes),
+    })
 }
 
 fn has(request: &HttpRequest, tag: &EntityTag) -> bool {
@@ -115,5 +121,5 @@ fn has(request: &HttpRequest, tag: &EntityTag) -> bool {
 fn tag_of(bytes: &[u8]) -> EntityTag {
     let digest = Sha256::digest(bytes);
     let half = digest.iter().take(16).fold(0_u128, |number, &byte| (number << 8) | u128::from(byte));
-    EntityTag::new_strong(format!("{half:032x}"))
+    EntityTag::new_weak(format!("{half:032x}"))
 }

@@ -32,5 +32,5 @@ pub async fn docs_file(request: HttpRequest, name: Path<String>) -> Result<HttpR
     }
     let found = serve(&name, Arc::new(Config::from("/openapi.json"))).map_err(ApiError::internal)?;
     let file = found.ok_or_else(nothing)?;
-    Ok(assets::answer(&request, &file.content_type, file.bytes.into_owned()))
+    Ok(assets::answer(&request, &file.content_type, file.bytes))
 }

@@ -1,0 +1,47 @@
+//! What comes before a handler: the API key, and the query of a handler that reads none. And every request has its answer in
+//! time, whatever the database or the gateway does.
+
+use std::time::Duration;
+
+use actix_web::Error;
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use tokio::time::timeout;
+
+use crate::http::auth::authenticate;
+use crate::http::problems::DATABASE_UNAVAILABLE;
+use crate::http::{ApiError, NoFilter, query};
+
+/// Clients and proxies commonly give up after 15 s or more. Each wait has its own, shorter limit; this one is for several waits
+/// that come together, for example of a database that is silent while a key is looked up, and again while the request runs.
+const ANSWER_WITHIN: Duration = Duration::from_millis(11_500);
+
+/// What a handler needs before it.
+#[derive(Clone, Copy)]
+pub(super) struct Checks {
+    pub api_key: bool,
+    /// The handler reads the query, and refuses unknown parameters.
+    pub reads_query: bool,
+}
+
+impl Checks {
+    /// Answers 503 if the handler and the checks before it take too long. What they have begun ends or rolls back; a retry with
+    /// the same key finds out which.
+    pub async fn run(self, request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse, Error> {
+        let head = request.request().clone();
+        let answer = async {
+            if self.api_key {
+                authenticate(&request).await?;
+            }
+            if !self.reads_query {
+                // A client that sends a parameter expects an effect.
+                query::<NoFilter>(request.query_string())?;
+            }
+            next.call(request).await
+        };
+        let late = |_| Err(ApiError::new(&DATABASE_UNAVAILABLE, "the server did not answer in time").into());
+        let answer = timeout(ANSWER_WITHIN, answer).await.unwrap_or_else(late);
+        Ok(answer.unwrap_or_else(|error| ServiceResponse::from_err(error, head)))
+    }
+}
