@@ -44,7 +44,7 @@ pub fn books(
     }
     let ids: Vec<_> = accounts.iter().map(|row| row.id).collect();
     let names = accounts.into_iter().map(|row| (row.id, row.name)).collect();
-    let mut report = Report { format, names, has_header: false };
+    let report = Report { format, names };
     let mut told = Instant::now();
     let progress = |day, totals: &Totals| {
         if told.elapsed() >= TOLD_EVERY {
@@ -63,49 +63,38 @@ pub fn books(
     Ok(totals.differences > 0)
 }
 
-/// What is printed. Each difference is printed as it is found, so no column waits for its widest cell.
+/// What is printed: each difference on a line, as it is found.
 struct Report {
     format: Listing,
     names: HashMap<Uuid, String>,
-    has_header: bool,
 }
 
 impl Report {
-    fn difference(&mut self, found: &Difference) -> io::Result<()> {
+    fn difference(&self, found: &Difference) -> io::Result<()> {
         let name = self.names.get(&found.account_id).map(String::as_str);
         if self.format == Listing::Json {
             let mut line = json!(found);
             line["account"] = name.into();
             return writeln!(io::stdout(), "{line}");
         }
-        if !self.has_header {
-            self.has_header = true;
-            columns(["DIFFERS", "KIND", "HERE", "THERE", "CHARGE OR REFUND", "GATEWAY'S ID", "REFERENCE", "ACCOUNT"])?;
-        }
+        let Difference { finding, kind, account_id, location, gateway_id, reference, here, there } = found;
         let side = |side: &Option<Side>| match side {
-            None => "-".to_owned(),
+            None => "nothing".to_owned(),
             Some(Side { status, amount: Some(amount), currency, .. }) => format!("{status} {amount} {currency}"),
             Some(Side { status, amount: None, currency, .. }) => format!("{status} ? {currency}"),
         };
-        let id = found.account_id.to_string();
-        columns([
-            found.finding.as_str(),
-            found.kind,
-            &side(&found.here),
-            &side(&found.there),
-            found.location.as_deref().unwrap_or("-"),
-            found.gateway_id.as_deref().unwrap_or("-"),
-            &found.reference,
-            name.unwrap_or(&id),
-        ])
+        let (here, there, what) = (side(here), side(there), location.as_deref().unwrap_or(kind));
+        let (there_id, id) = (gateway_id.as_deref().unwrap_or("no id"), account_id.to_string());
+        let (finding, account) = (finding.as_str(), name.unwrap_or(&id));
+        writeln!(
+            io::stdout(),
+            "{finding}: {what} of {account} is {here} here and {there} there ({there_id}), reference {reference}"
+        )
     }
 
     fn end(&self, asked: Asked, totals: &Totals) -> Result<(), Fatal> {
         if self.format == Listing::Json {
             return say(json!({ "since": asked.since, "until": asked.until, "totals": totals }));
-        }
-        if self.has_header {
-            say("")?;
         }
         let (since, until) = (time(asked.since), time(asked.until));
         let Totals { here, there, foreign, open, differences } = totals;
@@ -120,11 +109,4 @@ impl Report {
         }
         Ok(())
     }
-}
-
-fn columns([finding, kind, here, there, location, gateway_id, reference, account]: [&str; 8]) -> io::Result<()> {
-    writeln!(
-        io::stdout(),
-        "{finding:<10}  {kind:<6}  {here:<32}  {there:<32}  {location:<48}  {gateway_id:<35}  {reference:<64}  {account}"
-    )
 }
