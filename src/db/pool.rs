@@ -156,6 +156,7 @@ impl Connections {
 }
 
 /// What a piece of work holds until it ends.
+#[expect(clippy::large_enum_variant, reason = "there is one for each piece of work, and it is on the heap")]
 enum Held {
     /// The slot goes back before the turn.
     Place {
