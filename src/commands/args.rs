@@ -6,7 +6,6 @@
 
 mod actions;
 mod check;
-mod database_url;
 mod values;
 mod wrong;
 
@@ -79,7 +78,7 @@ pub struct Settings {
     #[arg(long, env, global = true, default_value = "10", value_parser = values::pool_size)]
     pub db_pool_size: u32,
     /// Seed the demo accounts and catalogue. The default is true if `DATABASE_URL` is not set
-    #[arg(long, env, global = true, num_args = 0..=1, default_missing_value = "true", value_parser = values::truth)]
+    #[arg(long, env, global = true, num_args = 0..=1, default_missing_value = "true")]
     pub demo: Option<bool>,
     /// Seconds between two sweeps of expired idempotency records
     #[arg(long, env, global = true, default_value = "60", value_parser = values::seconds::<1, 86_400>)]
@@ -97,7 +96,7 @@ pub struct Settings {
     #[arg(long, env, global = true, default_value = "info", value_parser = values::log_filters)]
     pub rust_log: String,
     /// Log lines for people (text) or for machines (json)
-    #[arg(long, env, global = true, default_value = "text", value_parser = values::log_format)]
+    #[arg(long, env, global = true, value_enum, default_value = "text")]
     pub log_format: Format,
 }
 
@@ -187,7 +186,10 @@ fn one_line(error: &clap::Error) -> Option<String> {
     if ["GATEWAY_URL", "SANDBOX_WEBHOOK_URL"].contains(&name.as_str()) && !value.is_empty() {
         HIDDEN.clone_into(&mut value);
     }
-    let right = std::error::Error::source(error)
-        .map_or_else(|| "it is not one of the possible values".to_owned(), ToString::to_string);
+    let right = match (std::error::Error::source(error), error.get(ContextKind::ValidValue)) {
+        (Some(right), _) => right.to_string(),
+        (None, Some(ContextValue::Strings(valid))) => format!("it must be {}", valid.join(" or ")),
+        (None, _) => "it must have a value".to_owned(),
+    };
     Some(Wrong::new(&name, &value, right).to_string())
 }

@@ -37,7 +37,7 @@ impl Database {
         let cluster = dev_postgres::start(&Options::kept(settings.dev_postgres_dir.as_deref())?)?;
         cluster.create_database(LOCAL)?;
         let url = cluster.url(LOCAL);
-        check_server(&mut PgConnection::establish(&url)?, settings, action, &url)?;
+        check_server(&mut PgConnection::establish(&url)?, settings, action)?;
         Ok(Self { url, cluster: Some(cluster) })
     }
 

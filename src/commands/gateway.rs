@@ -100,8 +100,7 @@ pub fn remember_mode(conn: &mut PgConnection, mode: Mode) -> Result<(), ModeErro
         .values(gateway_mode::mode.eq(mode.as_str()))
         .on_conflict_do_nothing()
         .execute(conn)?;
-    let known: String = gateway_mode::table.select(gateway_mode::mode).first(conn)?;
-    if known == mode.as_str() { Ok(()) } else { Err(ModeError::Other { known, asked: mode.as_str() }) }
+    check_mode(conn, mode)
 }
 
 /// Refuses a gateway of another mode than the database's, and writes nothing. Without a mode there are no charges yet.

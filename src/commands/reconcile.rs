@@ -44,7 +44,7 @@ pub fn books(
     }
     let ids: Vec<_> = accounts.iter().map(|row| row.id).collect();
     let names = accounts.into_iter().map(|row| (row.id, row.name)).collect();
-    let mut report = Report { format, names, has_header: false };
+    let report = Report { format, names };
     let mut told = Instant::now();
     let progress = |day, totals: &Totals| {
         if told.elapsed() >= TOLD_EVERY {
@@ -63,24 +63,19 @@ pub fn books(
     Ok(totals.differences > 0)
 }
 
-/// What is printed. Each difference is printed as it is found, so no column waits for its widest cell.
+/// What is printed: each difference on a line, as it is found.
 struct Report {
     format: Listing,
     names: HashMap<Uuid, String>,
-    has_header: bool,
 }
 
 impl Report {
-    fn difference(&mut self, found: &Difference<'_>) -> io::Result<()> {
+    fn difference(&self, found: &Difference<'_>) -> io::Result<()> {
         let name = self.names.get(&found.account_id).map(String::as_str);
         if self.format == Listing::Json {
             let mut line = json!(found);
             line["account"] = name.into();
             return writeln!(io::stdout(), "{line}");
-        }
-        if !self.has_header {
-            self.has_header = true;
-            columns(["DIFFERS", "KIND", "HERE", "THERE", "CHARGE OR REFUND", "GATEWAY'S ID", "REFERENCE", "ACCOUNT"])?;
         }
         let here = found.here.map(|row| format!("{} {} {}", row.status.as_str(), row.amount, row.currency));
         let there = found.there.map(|entry| {
@@ -88,24 +83,22 @@ impl Report {
             format!("{} {amount} {}", entry.status, entry.currency)
         });
         let id = found.account_id.to_string();
-        columns([
+        writeln!(
+            io::stdout(),
+            "{}: {} of {} is {} here and {} there ({}), reference {}",
             found.finding.as_str(),
-            found.kind,
-            here.as_deref().unwrap_or("-"),
-            there.as_deref().unwrap_or("-"),
-            found.location.as_deref().unwrap_or("-"),
-            found.gateway_id.unwrap_or("-"),
-            found.reference,
+            found.location.as_deref().unwrap_or(found.kind),
             name.unwrap_or(&id),
-        ])
+            here.as_deref().unwrap_or("nothing"),
+            there.as_deref().unwrap_or("nothing"),
+            found.gateway_id.unwrap_or("no id"),
+            found.reference,
+        )
     }
 
     fn end(&self, asked: Asked, totals: &Totals) -> Result<(), Fatal> {
         if self.format == Listing::Json {
             return say(json!({ "since": asked.since, "until": asked.until, "totals": totals }));
-        }
-        if self.has_header {
-            say("")?;
         }
         let (since, until) = (time(asked.since), time(asked.until));
         let Totals { here, there, foreign, open, differences } = totals;
@@ -120,11 +113,4 @@ impl Report {
         }
         Ok(())
     }
-}
-
-fn columns([finding, kind, here, there, location, gateway_id, reference, account]: [&str; 8]) -> io::Result<()> {
-    writeln!(
-        io::stdout(),
-        "{finding:<10}  {kind:<6}  {here:<32}  {there:<32}  {location:<48}  {gateway_id:<35}  {reference:<64}  {account}"
-    )
 }

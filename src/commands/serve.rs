@@ -161,25 +161,12 @@ pub fn sandbox_gateway(settings: &Settings, url: &str) -> Result<(), Fatal> {
     let sandbox = sandbox_gateway::start(sandbox_config(settings, url, webhook))?;
     say(format_args!("the sandbox gateway listens on http://{}", sandbox.addr))?;
     rt::System::new().block_on(async move {
-        let handle = sandbox.handle;
-        rt::spawn(async move {
-            shutdown_signal().await;
-            handle.stop(true).await;
-        });
-        Ok(sandbox.server.await?)
+        tokio::select! {
+            ended = sandbox.server => ended?,
+            cut = end_when_told(sandbox.handle, ShuttingDown::default(), Duration::ZERO) => cut?,
+        }
+        Ok(())
     })
-}
-
-async fn shutdown_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        },
-        // Without a handler, the signal ends the process.
-        Err(_) => std::future::pending().await,
-    }
 }
 
 /// Deletes expired records for as long as the process lives. Every replica has a sweeper.

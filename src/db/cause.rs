@@ -3,12 +3,12 @@
 //! Guarantees: a cause's name and its neutral words hold no secret and nothing that a client or the server's settings chose. Only
 //! the log has PostgreSQL's own words.
 
-use diesel::result::{DatabaseErrorKind, Error as Diesel};
+use diesel::result::Error as Diesel;
 use idempotency::{Error, Fault, fault};
 use log::Level;
 
 /// Why the database does not serve a piece of work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
     /// No connection can be made.
     Unreachable,
@@ -34,30 +34,29 @@ pub enum Cause {
     MigrationsPending,
 }
 
-/// What the log says of a cause.
-struct Words {
-    name: &'static str,
-    /// How it begins.
-    begins: &'static str,
-    /// How it ends.
-    ends: &'static str,
-}
-
-/// Messages of a server, or of a pooler, whose connections are used up.
-const TOO_MANY: [&str; 5] = [
-    "too many clients",
-    "too many connections for",
-    "remaining connection slots",
+/// What the messages of PostgreSQL, libpq and poolers say.
+const MESSAGES: [(&str, Cause); 13] = [
+    ("recovery is in progress", Cause::ReadOnly),
+    ("read-only transaction", Cause::ReadOnly),
+    ("too many clients", Cause::TooManyConnections),
+    ("too many connections for", Cause::TooManyConnections),
+    ("remaining connection slots", Cause::TooManyConnections),
     // PgBouncer: its clients, and a client that waited for a connection to the server.
-    "no more connections allowed",
-    "query_wait_timeout",
+    ("no more connections allowed", Cause::TooManyConnections),
+    ("query_wait_timeout", Cause::TooManyConnections),
+    ("timeout expired", Cause::Silent),
+    ("due to lock timeout", Cause::LockTimeout),
+    ("canceling statement", Cause::StatementTimeout),
+    ("out of memory", Cause::OutOfMemory),
+    ("out of shared memory", Cause::OutOfMemory),
+    ("the database system is", Cause::Unreachable),
 ];
 
 /// The most characters of PostgreSQL's words in a line. A refused connection to two addresses of a host has half of them.
 const WORDS_SHOWN: usize = 400;
 
 impl Cause {
-    /// Every cause. A cause's number is its place.
+    /// Every cause.
     pub const ALL: [Self; 11] = [
         Self::Unreachable,
         Self::Silent,
@@ -75,69 +74,38 @@ impl Cause {
     /// The name in the log, in the metrics, and in the answer of `/health/ready`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        self.words().name
+        self.facts().0
     }
 
     /// What is wrong, in words that anybody may read.
     #[must_use]
-    pub fn begins(self) -> &'static str {
-        self.words().begins
-    }
-
-    /// What the log says when it is over.
-    pub(super) fn ends(self) -> &'static str {
-        self.words().ends
-    }
-
-    fn words(self) -> Words {
-        let words = |name, begins, ends| Words { name, begins, ends };
-        match self {
-            Self::Unreachable => words("unreachable", "the database can't be reached", "the database is reached again"),
-            Self::Silent => words("silent", "the database does not answer", "the database answers again"),
-            Self::ReadOnly => words("read_only", "the database is read-only", "the database takes writes again"),
-            Self::TooManyConnections => words(
-                "too_many_connections",
-                "the database accepts no more connections",
-                "the database accepts connections again",
-            ),
-            Self::DiskFull => {
-                words("disk_full", "the database has no room left", "no request meets the full disk any more")
-            }
-            Self::OutOfMemory => {
-                words("out_of_memory", "the database has no memory left", "no request meets the full memory any more")
-            }
-            Self::LockTimeout => words(
-                "lock_timeout",
-                "requests wait too long for a lock in the database",
-                "no request waits too long for a lock any more",
-            ),
-            Self::StatementTimeout => words(
-                "statement_timeout",
-                "statements in the database take too long",
-                "no statement takes too long any more",
-            ),
-            Self::Queue => {
-                words("queue", "requests find no free connection", "all requests find a free connection again")
-            }
-            Self::ConnectionLost => words(
-                "connection_lost",
-                "connections to the database are lost and made anew",
-                "no connection to the database is lost any more",
-            ),
-            Self::MigrationsPending => words(
-                "migrations_pending",
-                "migrations of this release are missing",
-                "no migration is missing any more",
-            ),
-        }
+    pub fn detail(self) -> &'static str {
+        self.facts().2
     }
 
     /// The level of the line that begins it. An error: no request that writes can succeed. After a lost connection, the work runs
     /// again; the others concern some requests.
     pub(super) fn level(self) -> Level {
+        self.facts().1
+    }
+
+    fn facts(self) -> (&'static str, Level, &'static str) {
         match self {
-            Self::LockTimeout | Self::StatementTimeout | Self::Queue | Self::ConnectionLost => Level::Warn,
-            _ => Level::Error,
+            Self::Unreachable => ("unreachable", Level::Error, "the database can't be reached"),
+            Self::Silent => ("silent", Level::Error, "the database does not answer"),
+            Self::ReadOnly => ("read_only", Level::Error, "the database is read-only"),
+            Self::TooManyConnections => {
+                ("too_many_connections", Level::Error, "the database accepts no more connections")
+            }
+            Self::DiskFull => ("disk_full", Level::Error, "the database has no room left"),
+            Self::OutOfMemory => ("out_of_memory", Level::Error, "the database has no memory left"),
+            Self::LockTimeout => ("lock_timeout", Level::Warn, "requests wait too long for a lock in the database"),
+            Self::StatementTimeout => ("statement_timeout", Level::Warn, "statements in the database take too long"),
+            Self::Queue => ("queue", Level::Warn, "requests find no free connection"),
+            Self::ConnectionLost => {
+                ("connection_lost", Level::Warn, "connections to the database are lost and made anew")
+            }
+            Self::MigrationsPending => ("migrations_pending", Level::Error, "migrations of this release are missing"),
         }
     }
 
@@ -146,80 +114,63 @@ impl Cause {
         matches!(self, Self::Unreachable | Self::Silent | Self::TooManyConnections)
     }
 
-    /// Whether the program itself finds out that it is over. Of the others, only a request that no longer meets it can tell.
-    pub(super) fn is_probed(self) -> bool {
-        self.is_away() || matches!(self, Self::ReadOnly | Self::MigrationsPending)
-    }
-
     /// The cause of a failed statement.
     #[must_use]
     pub fn of(error: &Diesel) -> Option<Self> {
-        let met = fault(error);
-        if !matches!(met, Fault::Reconnect | Fault::Unavailable) {
-            return None;
-        }
-        Some(match error {
-            Diesel::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _) => Self::ReadOnly,
-            Diesel::DatabaseError(_, information) => Self::of_message(met, information.message()),
+        let message = match error {
             Diesel::RollbackErrorOnCommit { commit_error, .. } => return Self::of(commit_error),
-            _ => Self::ConnectionLost,
-        })
-    }
-
-    fn of_message(met: Fault, message: &str) -> Self {
-        let says = |phrases: &[&str]| phrases.iter().any(|phrase| message.contains(phrase));
-        match met {
-            _ if says(&["recovery is in progress", "read-only transaction"]) => Self::ReadOnly,
-            _ if says(&TOO_MANY) => Self::TooManyConnections,
+            Diesel::DatabaseError(_, information) => information.message(),
+            _ => "",
+        };
+        let otherwise = match fault(error) {
             Fault::Reconnect => Self::ConnectionLost,
-            _ if says(&["due to lock timeout"]) => Self::LockTimeout,
-            _ if says(&["canceling statement"]) => Self::StatementTimeout,
-            _ if says(&["out of memory", "out of shared memory"]) => Self::OutOfMemory,
-            _ if says(&["the database system is"]) => Self::Unreachable,
-            // What is left of `Fault::Unavailable` is a full disk, in several words.
-            _ => Self::DiskFull,
-        }
+            // A full disk has several messages.
+            Fault::Unavailable => Self::DiskFull,
+            Fault::RunAgain | Fault::Other => return None,
+        };
+        Some(Self::said(message).unwrap_or(otherwise))
     }
 
     /// The cause of a connection that could not be made.
     pub(super) fn of_connecting(message: &str) -> Self {
-        if TOO_MANY.iter().any(|phrase| message.contains(phrase)) {
-            Self::TooManyConnections
-        } else if message.contains("timeout expired") {
-            Self::Silent
-        } else {
-            Self::Unreachable
-        }
+        Self::said(message).filter(|cause| cause.is_away()).unwrap_or(Self::Unreachable)
+    }
+
+    fn said(message: &str) -> Option<Self> {
+        MESSAGES.iter().find(|(words, _)| message.contains(words)).map(|(_, cause)| *cause)
     }
 
     /// Work that had no connection, or no answer.
     pub(super) fn error(self, words: &str) -> Error {
-        Error::Unreachable(format!("{}: {words}", self.begins()))
+        Error::Unreachable(format!("{}: {words}", self.detail()))
     }
 
     /// The cause of an error that `Cause::error` made.
     #[must_use]
     pub fn of_unreachable(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|cause| text.starts_with(cause.begins()))
+        Self::ALL.into_iter().find(|cause| text.starts_with(cause.detail()))
     }
 }
 
 /// PostgreSQL's message, for the log. Its detail is left out, since it may show values.
 pub(super) fn words_of(error: &Diesel) -> String {
     match error {
-        Diesel::DatabaseError(_, information) => shown(information.message()),
-        other => shown(&other.to_string()),
+        Diesel::DatabaseError(_, information) => information.message().to_owned(),
+        other => other.to_string(),
     }
 }
 
 /// One line of at most `WORDS_SHOWN` characters.
-pub(super) fn shown(words: &str) -> String {
+#[must_use]
+pub fn one_line(words: &str) -> String {
     let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().take(WORDS_SHOWN).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use diesel::result::DatabaseErrorKind;
+
     use super::*;
 
     fn of(message: &str) -> Option<Cause> {
@@ -249,9 +200,18 @@ mod tests {
     }
 
     #[test]
+    fn a_standby_and_a_lost_commit_have_their_causes() {
+        let message = "cannot execute INSERT in a read-only transaction".to_owned();
+        let error = Diesel::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, Box::new(message));
+        assert_eq!(Cause::of(&error), Some(Cause::ReadOnly));
+        let (commit_error, rollback_error) = (Box::new(error), Box::new(Diesel::BrokenTransactionManager));
+        let error = Diesel::RollbackErrorOnCommit { rollback_error, commit_error };
+        assert_eq!(Cause::of(&error), Some(Cause::ReadOnly));
+    }
+
+    #[test]
     fn a_cause_survives_the_way_through_the_error_of_the_pool() {
-        for (place, cause) in Cause::ALL.into_iter().enumerate() {
-            assert_eq!(cause as usize, place);
+        for cause in Cause::ALL {
             let Error::Unreachable(text) = cause.error("why") else { panic!("{cause:?}") };
             assert_eq!(Cause::of_unreachable(&text), Some(cause));
         }

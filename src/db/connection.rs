@@ -2,7 +2,8 @@
 //!
 //! Guarantees: every connection has its time limits. A connection that a fault has spoiled does no more work: see `server.rs`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
@@ -34,19 +35,6 @@ pub(super) struct Session {
     server: Arc<Server>,
 }
 
-/// The failure of the server that a piece of work met: the first one, or the first that spoiled the connection.
-struct Met {
-    cause: Cause,
-    fault: Fault,
-    words: String,
-}
-
-impl Met {
-    fn of(error: &Error) -> Option<Self> {
-        Cause::of(error).map(|cause| Self { cause, fault: fault(error), words: words_of(error) })
-    }
-}
-
 impl Session {
     /// The connection that was kept, if it is still good, else a fresh connection.
     ///
@@ -62,9 +50,10 @@ impl Session {
         Ok(Self { conn, epoch, works: 0, used: Instant::now(), server: Arc::clone(server) })
     }
 
-    /// Whether the connection may do the next work.
+    /// Whether the connection may do the next work. After a rest, one round trip finds out whether it was cut.
     fn is_good(&mut self) -> bool {
-        self.is_current() && (self.used.elapsed() <= TRUSTED_FOR || self.answers())
+        let rests = self.used.elapsed() > TRUSTED_FOR;
+        self.is_current() && (!rests || self.watch(|conn| conn.batch_execute("SELECT 1")).is_ok())
     }
 
     /// Runs work.
@@ -87,46 +76,31 @@ impl Session {
         self.epoch == self.server.epoch()
     }
 
-    /// One round trip, to find out whether the connection was cut.
-    fn answers(&mut self) -> bool {
-        self.watch(|conn| conn.batch_execute("SELECT 1")).is_ok()
-    }
-
+    /// Runs work, and tells the server of the first statement that failed for a reason of the server, or of the first that spoiled
+    /// the connection: what follows it, such as its ROLLBACK, fails too. The server knows it before the work can run again.
     fn watch<R>(&mut self, work: impl FnOnce(&mut PgConnection) -> R) -> R {
-        let met = Arc::new(Mutex::new(None));
-        let found = Arc::clone(&met);
+        let failed = Arc::new(AtomicBool::new(false));
+        let (seen, server, epoch) = (Arc::clone(&failed), Arc::clone(&self.server), self.epoch);
+        let mut told = None;
         let see = move |error: &Error| {
-            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(met) = Met::of(error)
-                && found
-                    .as_ref()
-                    .is_none_or(|earlier: &Met| met.fault == Fault::Reconnect && earlier.fault != met.fault)
-            {
-                *found = Some(met);
+            let Some(cause) = Cause::of(error) else { return };
+            let met = Some(fault(error));
+            if told == met || told == Some(Fault::Reconnect) {
+                return;
+            }
+            told = met;
+            seen.store(true, Ordering::Relaxed);
+            server.met(cause, || words_of(error));
+            match (met, cause) {
+                (Some(Fault::Reconnect), Cause::ReadOnly) => server.found_read_only(epoch),
+                (Some(Fault::Reconnect), _) => server.close_up_to(epoch),
+                _ => {}
             }
         };
         let result = seeing_errors(&mut self.conn, see, work);
-        // Before the result is sent, so that the work that runs again finds no old connection.
-        let met = met.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match met {
-            None => self.server.served(),
-            Some(met) => self.report(met),
+        if !failed.load(Ordering::Relaxed) {
+            self.server.served();
         }
         result
-    }
-
-    fn report(&mut self, Met { cause, fault, words }: Met) {
-        self.server.met(cause, || words);
-        let is_spoiled = match (fault, cause) {
-            (Fault::Reconnect, Cause::ReadOnly) => self.server.found_read_only(self.epoch),
-            (Fault::Reconnect, _) => {
-                self.server.close_up_to(self.epoch);
-                true
-            }
-            _ => false,
-        };
-        if is_spoiled {
-            AnsiTransactionManager::transaction_manager_status_mut(&mut self.conn).set_in_error();
-        }
     }
 }

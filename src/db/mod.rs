@@ -1,13 +1,16 @@
 //! The database: connections, the work that uses them, and migrations.
 //!
-//! Guarantees:
-//! - At most `pool_size` pieces of work run at a time, and one more for readiness. Readiness waits behind no work.
-//! - Work waits for its turn for at most two seconds, and the queue is bounded: see `turns.rs`. Work that does not get its turn
-//!   in time is refused and never begins. Work that has begun runs to its end, even if the client has left.
-//! - One account can't take all connections, nor the whole queue.
-//! - The caller has an answer 8 s after its turn, whatever the database does (`WORK_WITHIN`): see `pool.rs`.
-//! - The log says why the database does not serve, once for each cause: see `outage.rs`.
-//! - A panic in the work is caught. A connection that is dead, stale or read-only is closed: see `connection.rs`.
+//! The pool is r2d2's. r2d2 alone knows no accounts, tests a connection at each use or never, and waits for a silent database
+//! without end. What it lacks stands before it or in its hooks, and whoever copies can take or leave each file:
+//!
+//! | file | what it adds |
+//! |---|---|
+//! | `turns.rs` | Accounts take turns: one account takes neither all connections nor the whole queue. Work waits for at most two seconds, without a thread, and is else refused and never begins. |
+//! | `pool.rs` | The caller has an answer 8 s after its turn (`WORK_WITHIN`), whatever the database does. Work that has begun runs to its end, even if the client has left. A panic in the work is caught. |
+//! | `connection.rs` | Closes a connection that is dead, stale or read-only, and tries one that has rested. |
+//! | `server.rs` | One connection that turns out to be useless closes all that are as old. While none can be made, the process tries twice a second. |
+//! | `cause.rs`, `outage.rs`, `holder.rs` | The log says why the database does not serve, once for each cause, and who holds a lock. |
+//! | `readiness.rs` | Readiness has a connection that no work uses, so it waits behind no work. |
 //!
 //! Not done here: work does not run again, except for reads. Only the work knows whether it may run twice.
 
@@ -22,16 +25,16 @@ mod readiness;
 mod server;
 mod turns;
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use diesel::pg::PgConnection;
 use uuid::Uuid;
 
-pub use self::cause::Cause;
+pub use self::cause::{Cause, one_line};
 pub use self::jsonb::Jsonb;
 pub use self::migrate::{MigrateError, Migrations, migrate, unknown_migrations};
+pub use self::outage::Outages;
 use self::pool::{Connections, Threads};
 use self::readiness::Readiness;
 pub use self::readiness::Standing;
@@ -46,15 +49,13 @@ use idempotency::{Database, Error, Failure as _, Observed, SingleFlight, fault};
 /// wait for a turn, a request has its answer after ten seconds.
 const WORK_WITHIN: Duration = Duration::from_secs(8);
 
-/// How often a read runs again. After a restart of the server, the first run meets a dead connection, and the second run gets a
-/// fresh one. Two more runs, after 20 and 40 ms, cover a server that is still starting.
-const READ_AGAIN: usize = 3;
+/// The pauses before a read runs again. After a restart of the server, the first run meets a dead connection, and the second run gets
+/// a fresh one, which takes some milliseconds. Two more runs cover a server that is still starting.
+const READ_AGAIN_AFTER: [Duration; 3] =
+    [Duration::from_millis(10), Duration::from_millis(20), Duration::from_millis(40)];
 
 /// A read that took longer does not run again: its client should have an answer after at most 12 s.
 const READ_AGAIN_WITHIN: Duration = Duration::from_secs(2);
-
-/// The first pause before a read runs again. Each further pause is twice as long. A new connection takes some milliseconds.
-const READ_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// While something is wrong, the program looks every second whether it is over. It is as often as readiness looks at most.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -146,19 +147,19 @@ impl Db {
         work: impl Fn(&mut PgConnection) -> Result<T, ApiError> + Send + Sync + 'static,
     ) -> Result<T, ApiError> {
         let (work, began) = (Arc::new(work), Instant::now());
-        let mut pauses = ExponentialBuilder::new().with_min_delay(READ_AGAIN_AFTER).with_max_times(READ_AGAIN).build();
-        loop {
+        for pause in READ_AGAIN_AFTER {
             let again = Arc::clone(&work);
             match self.run(account_id, move |conn| again(conn)).await {
-                Err(error) if error.database_error().is_some_and(|error| fault(error).runs_again()) => {
-                    match pauses.next() {
-                        Some(pause) if began.elapsed() < READ_AGAIN_WITHIN => tokio::time::sleep(pause).await,
-                        _ => return Err(error),
-                    }
+                Err(error)
+                    if error.database_error().is_some_and(|error| fault(error).runs_again())
+                        && began.elapsed() < READ_AGAIN_WITHIN =>
+                {
+                    tokio::time::sleep(pause).await;
                 }
                 end => return end,
             }
         }
+        self.run(account_id, move |conn| work(conn)).await
     }
 
     /// Whether the database can serve. All who ask within a second share one look.
@@ -166,21 +167,10 @@ impl Db {
         self.0.readiness.standing().await
     }
 
-    /// What fails now.
+    /// What fails now, and how many requests it has refused.
     #[must_use]
-    pub fn failing(&self) -> Vec<Cause> {
-        self.0.server.outages.on()
-    }
-
-    /// Counts a request that is answered with 503 for this cause.
-    pub fn count_refused(&self, cause: Cause) {
-        self.0.server.outages.refused(cause);
-    }
-
-    /// How many requests were answered with 503 for each cause, since the start.
-    #[must_use]
-    pub fn refused(&self) -> [(Cause, u64); Cause::ALL.len()] {
-        self.0.server.outages.all_refused()
+    pub fn outages(&self) -> &Outages {
+        &self.0.server.outages
     }
 
     /// Waits until the running work has ended, for at most as long as a statement may take, and ends the threads. Blocks.
@@ -196,16 +186,20 @@ async fn watch(shared: Weak<Shared>) {
         tokio::time::sleep(WATCH_EVERY).await;
         let Some(shared) = shared.upgrade() else { return };
         let Shared { server, readiness, .. } = &*shared;
-        let on = server.outages.on();
         if server.outages.owes_lock(Instant::now()) {
             readiness.tell_lock().await;
         }
-        if on.into_iter().any(Cause::is_probed) || looked.elapsed() >= LOOK_EVERY {
+        if !server.outages.on().is_empty() || looked.elapsed() >= LOOK_EVERY {
             let _ = readiness.standing().await;
             looked = Instant::now();
         }
         server.end_outages();
     }
+}
+
+/// No code that may panic runs under the locks of this module, so what they guard is right even if one is poisoned.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Database for Db {

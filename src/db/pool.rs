@@ -7,8 +7,7 @@
 //! connect runs in r2d2's own threads.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -16,11 +15,13 @@ use diesel::pg::PgConnection;
 use diesel::r2d2::{ManageConnection, Pool, PooledConnection};
 use idempotency::Error;
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
 use super::cause::Cause;
 use super::connection::Session;
+use super::lock;
 use super::server::Server;
 use super::turns::{Turn, Turns};
 use crate::process::logging;
@@ -50,7 +51,7 @@ impl ManageConnection for Slots {
     }
 
     fn has_broken(&self, slot: &mut Option<Session>) -> bool {
-        slot.is_none()
+        !slot.as_mut().is_some_and(Session::is_fit)
     }
 }
 
@@ -58,27 +59,23 @@ impl ManageConnection for Slots {
 pub(super) struct Threads {
     runtime: Mutex<Option<Runtime>>,
     handle: Handle,
-    given_up: Arc<GivenUp>,
-}
-
-/// Counts the threads whose work was given up.
-struct GivenUp {
-    count: AtomicUsize,
-    most: usize,
+    most_given_up: usize,
+    /// A thread whose work was given up has a permit until it returns.
+    may_give_up: Arc<Semaphore>,
 }
 
 impl Threads {
     pub fn start(connections: usize) -> std::io::Result<Self> {
-        let given_up = GivenUp { count: AtomicUsize::new(0), most: SILENCES * connections };
-        let threads = connections + given_up.most;
+        let most_given_up = SILENCES * connections;
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
-            .max_blocking_threads(threads)
+            .max_blocking_threads(connections + most_given_up)
             .thread_name("db")
             .enable_time()
             .build()?;
         let handle = runtime.handle().clone();
-        Ok(Self { runtime: Mutex::new(Some(runtime)), handle, given_up: Arc::new(given_up) })
+        let may_give_up = Arc::new(Semaphore::new(most_given_up));
+        Ok(Self { runtime: Mutex::new(Some(runtime)), handle, most_given_up, may_give_up })
     }
 
     /// Runs a task until it ends or the pool is closed.
@@ -88,7 +85,7 @@ impl Threads {
 
     /// How many threads wait for an answer that nobody waits for any more.
     pub fn given_up(&self) -> usize {
-        self.given_up.count.load(Ordering::Relaxed)
+        self.most_given_up - self.may_give_up.available_permits()
     }
 
     /// Waits until the running work has ended, for at most [`CLOSE_WITHIN`]. Blocks.
@@ -138,12 +135,11 @@ impl Connections {
         E: From<Error> + Send + 'static,
     {
         let turn = self.turns.take(account_id).await;
-        let turn = turn.map_err(|_| self.server.no_turn(|| self.turns.load_of(account_id)))?;
+        let turn = turn.ok_or_else(|| self.server.no_turn(|| self.turns.load_of(account_id)))?;
         let until = Instant::now() + self.within;
-        let held = Held(Arc::new(Mutex::new(Some(Place { slot: None, turn }))));
-        let request = logging::request();
-        let mut job = Job { session: None, held: held.clone(), given_up: Arc::clone(&self.threads.given_up) };
-        let (pool, server) = (self.pool.clone(), Arc::clone(&self.server));
+        let held = Arc::new(Mutex::new(Some(Held::Place { slot: None, turn })));
+        let mut job = Job { session: None, held: Arc::clone(&held) };
+        let (pool, server, request) = (self.pool.clone(), Arc::clone(&self.server), logging::request());
         let job = self.threads.handle.spawn_blocking(move || {
             let session = job.open(&pool, &server)?;
             session.run(|conn| logging::within(request, || work(conn)))
@@ -159,51 +155,48 @@ impl Connections {
     }
 }
 
-/// What a piece of work holds, until it ends or is given up. The slot goes back before the turn.
-struct Place {
-    slot: Option<PooledConnection<Slots>>,
-    #[expect(dead_code, reason = "gives the turn back when dropped")]
-    turn: Turn,
+/// What a piece of work holds until it ends.
+#[expect(clippy::large_enum_variant, reason = "there is one for each piece of work, and it is on the heap")]
+enum Held {
+    /// The slot goes back before the turn.
+    Place {
+        slot: Option<PooledConnection<Slots>>,
+        #[expect(dead_code, reason = "gives the turn back when dropped")]
+        turn: Turn,
+    },
+    /// It was given up.
+    Thread(#[expect(dead_code, reason = "counts the thread until it is dropped")] OwnedSemaphorePermit),
 }
 
-#[derive(Clone)]
-struct Held(Arc<Mutex<Option<Place>>>);
-
-impl Held {
-    fn lock(&self) -> MutexGuard<'_, Option<Place>> {
-        lock(&self.0)
+/// Frees the place of work that still runs. Whether it still runs.
+fn give_up(held: &Mutex<Option<Held>>, may_give_up: &Arc<Semaphore>) -> bool {
+    let mut held = lock(held);
+    if held.is_some()
+        && let Ok(permit) = Arc::clone(may_give_up).try_acquire_owned()
+    {
+        *held = Some(Held::Thread(permit));
     }
-
-    /// Frees the place of work that still runs. Whether it still runs.
-    fn give_up(&self, given_up: &GivenUp) -> bool {
-        let mut place = self.lock();
-        let runs = place.is_some();
-        if runs && given_up.count.load(Ordering::Relaxed) < given_up.most {
-            given_up.count.fetch_add(1, Ordering::Relaxed);
-            *place = None;
-        }
-        runs
-    }
+    held.is_some()
 }
 
 /// The caller of work, who waits for it or has left.
 struct Caller<'a> {
     pool: &'a Connections,
-    held: Held,
+    held: Arc<Mutex<Option<Held>>>,
     until: Instant,
 }
 
 impl Drop for Caller<'_> {
     /// Work that still runs is given up when its time is over, also if the caller leaves earlier.
     fn drop(&mut self) {
-        if self.held.lock().is_none() {
+        if lock(&self.held).is_none() {
             return;
         }
-        let (held, until, within) = (self.held.clone(), self.until, self.pool.within);
-        let (server, given_up) = (Arc::clone(&self.pool.server), Arc::clone(&self.pool.threads.given_up));
-        self.pool.threads.handle.spawn(async move {
+        let (held, until, within) = (Arc::clone(&self.held), self.until, self.pool.within);
+        let (server, may_give_up) = (Arc::clone(&self.pool.server), Arc::clone(&self.pool.threads.may_give_up));
+        self.pool.threads.spawn(async move {
             sleep_until(until).await;
-            if held.give_up(&given_up) {
+            if give_up(&held, &may_give_up) {
                 server.met_silence(within);
             }
         });
@@ -213,43 +206,32 @@ impl Drop for Caller<'_> {
 /// Work on its thread.
 struct Job {
     session: Option<Session>,
-    held: Held,
-    given_up: Arc<GivenUp>,
+    held: Arc<Mutex<Option<Held>>>,
 }
 
 impl Job {
     /// The connection of the slot if it is still good, else a new one.
     fn open(&mut self, pool: &Pool<Slots>, server: &Arc<Server>) -> Result<&mut Session, Error> {
         // Does not wait: there is a slot for each turn.
-        let mut slot = pool.get().map_err(|error| Error::Unreachable(error.to_string()))?;
-        let kept = slot.take();
-        match &mut *self.held.lock() {
-            Some(place) => place.slot = Some(slot),
-            None => return Err(Cause::Silent.error("no thread came in time")),
+        let mut pooled = pool.get().map_err(|error| Error::Unreachable(error.to_string()))?;
+        let kept = pooled.take();
+        match &mut *lock(&self.held) {
+            Some(Held::Place { slot, .. }) => *slot = Some(pooled),
+            _ => return Err(Cause::Silent.error("no thread came in time")),
         }
         Ok(self.session.insert(Session::open(server, kept)?))
     }
 }
 
 impl Drop for Job {
-    /// Puts the connection back if it is fit for more work. After a panic it is not.
+    /// Puts the connection back. r2d2 closes it if it is not fit for more work; after a panic it is not.
     fn drop(&mut self) {
-        let mut session = self.session.take();
-        if session.as_mut().is_some_and(|session| thread::panicking() || !session.is_fit()) {
-            session = None;
-        }
-        let place = self.held.lock().take();
-        match place {
-            Some(Place { slot: Some(mut slot), .. }) => *slot = session,
-            Some(_) => {}
-            None => drop(self.given_up.count.fetch_sub(1, Ordering::Relaxed)),
+        let session = self.session.take().filter(|_| !thread::panicking());
+        let mut held = lock(&self.held).take();
+        if let Some(Held::Place { slot: Some(slot), .. }) = &mut held {
+            **slot = session;
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code that may panic runs under these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -258,16 +240,17 @@ mod tests {
 
     #[tokio::test]
     async fn work_is_given_up_once_and_beyond_the_bound_it_keeps_its_turn() {
-        let turns = Turns::new(1);
-        let turn = turns.take(Uuid::nil()).await.ok();
-        let held = Held(Arc::new(Mutex::new(turn.map(|turn| Place { slot: None, turn }))));
-        let given_up = GivenUp { count: AtomicUsize::new(3), most: 3 };
+        let (turns, may_give_up) = (Turns::new(1), Arc::new(Semaphore::new(0)));
+        let turn = turns.take(Uuid::nil()).await;
+        let held = Mutex::new(turn.map(|turn| Held::Place { slot: None, turn }));
 
-        assert!(held.give_up(&given_up));
-        assert_eq!((turns.load(), given_up.count.load(Ordering::Relaxed)), ((1, 0), 3));
+        assert!(give_up(&held, &may_give_up));
+        assert_eq!(turns.load(), (1, 0));
 
-        given_up.count.store(2, Ordering::Relaxed);
-        assert_eq!([held.give_up(&given_up), held.give_up(&given_up)], [true, false]);
-        assert_eq!((turns.load(), given_up.count.load(Ordering::Relaxed)), ((0, 0), 3));
+        may_give_up.add_permits(1);
+        assert!(give_up(&held, &may_give_up));
+        assert_eq!((turns.load(), may_give_up.available_permits()), ((0, 0), 0));
+        *lock(&held) = None;
+        assert_eq!((give_up(&held, &may_give_up), may_give_up.available_permits()), (false, 1));
     }
 }

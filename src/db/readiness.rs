@@ -66,31 +66,20 @@ impl Readiness {
     async fn look(&self) -> Standing {
         // While connections fail, only a fresh one tells that they succeed again.
         let renew = self.server.outages.away().is_some();
-        match timeout(READY_WITHIN, self.connections.run(NOBODY, move |conn| look(conn, renew))).await {
-            Ok(Ok(Ok(()))) => {
-                self.server.found_writable();
-                Ok(())
-            }
-            Ok(Ok(Err(cause))) => {
-                if cause == Cause::ReadOnly {
-                    self.server.found_standby();
-                }
-                self.server.met(cause, || "readiness looked".to_owned());
-                Err(cause)
-            }
-            Ok(Err(error)) => Err(error.cause().unwrap_or(Cause::Unreachable)),
-            Err(_) => {
-                self.server
-                    .met(Cause::Silent, || format!("readiness had no answer within {} s", READY_WITHIN.as_secs()));
-                Err(Cause::Silent)
-            }
-        }
+        let standing = match timeout(READY_WITHIN, self.connections.run(NOBODY, move |conn| look(conn, renew))).await {
+            Ok(Ok(standing)) => standing,
+            // The pool has told the cause.
+            Ok(Err(error)) => return Err(error.cause().unwrap_or(Cause::Unreachable)),
+            Err(_) => Err(Cause::Silent),
+        };
+        self.server.looked(standing);
+        standing
     }
 
     /// Looks who holds the lock that requests wait for, and writes the line about it.
     pub async fn tell_lock(&self) {
-        let looked =
-            timeout(READY_WITHIN, self.connections.run(NOBODY, |conn| holder(conn).map_err(ApiError::from))).await;
+        let look = self.connections.run(NOBODY, |conn| holder(conn).map_err(ApiError::from));
+        let looked = timeout(READY_WITHIN, look).await;
         // Without an answer, PostgreSQL's words are all there is.
         let holder = looked.ok().and_then(Result::ok).flatten();
         if let Some(line) = self.server.outages.tell_lock(holder.as_deref(), Instant::now()) {

@@ -8,23 +8,25 @@
 //! connection is still read-only after the fail-over.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use diesel::connection::{Connection, SimpleConnection};
 use diesel::pg::PgConnection;
 
-use super::cause::{Cause, shown};
+use super::cause::{Cause, one_line};
+use super::lock;
 use super::outage::{Line, Outages};
+use super::readiness::Standing;
 use idempotency::{CONNECTION_LIMITS, Error};
 
 /// How long work waits for a connection before the answer is 503. A healthy server connects in milliseconds. Two seconds
 /// outlast the first moment of a restart, and clients wait longer than two seconds.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
-/// The shortest and the longest pause between two tries to connect. Short at first, because a restart takes moments.
-const CONNECT_AGAIN_AFTER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// The shortest and the longest pause between two tries to connect. Between them, a pause is twice as long as the outage so far,
+/// because a restart takes moments.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 /// Once in this time a read-only server closes the connections that it found read-only. Connections as young as this tell the
 /// truth, and the reads go on over them. When the server takes writes again, readiness notices within a second and closes all.
@@ -50,9 +52,8 @@ pub(super) struct Server {
     /// Connections of an earlier epoch are closed before their next use.
     epoch: AtomicU64,
     pub outages: Outages,
-    started: Instant,
-    /// When work last ended well, in milliseconds after `started`.
-    served_at: AtomicU64,
+    /// When work last ended well.
+    served: Mutex<Instant>,
     closed: Mutex<Option<Closed>>,
     /// Wakes the work that waits for `closed` to change.
     opened: Condvar,
@@ -67,7 +68,6 @@ struct Closed {
     until: Instant,
     /// When the last try that failed was begun.
     tried: Instant,
-    pauses: ExponentialBackoff,
     cause: Cause,
     words: String,
 }
@@ -78,8 +78,7 @@ impl Server {
             url: with_client_limits(database_url),
             epoch: AtomicU64::new(0),
             outages: Outages::default(),
-            started: Instant::now(),
-            served_at: AtomicU64::new(0),
+            served: Mutex::new(Instant::now()),
             closed: Mutex::default(),
             opened: Condvar::new(),
             read_only: Mutex::default(),
@@ -108,16 +107,13 @@ impl Server {
 
     /// A piece of work ended, and no statement of it failed for a reason of the server.
     pub fn served(&self) {
-        let since_start = self.started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
-        self.served_at.store(since_start, Ordering::Relaxed);
-        self.outages.prove_over(&[Cause::Silent], Instant::now());
+        *lock(&self.served) = Instant::now();
     }
 
     /// Work was given up after this time, with its connection.
     pub fn met_silence(&self, after: Duration) {
-        let served_at = self.started + Duration::from_millis(self.served_at.load(Ordering::Relaxed));
         // After a silence, its connections may stay silent for good.
-        let cause = if served_at.elapsed() < ANSWERS { Cause::ConnectionLost } else { Cause::Silent };
+        let cause = if lock(&self.served).elapsed() < ANSWERS { Cause::ConnectionLost } else { Cause::Silent };
         self.met(cause, || format!("work was given up after {} s, with its connection", after.as_secs()));
     }
 
@@ -150,8 +146,6 @@ impl Server {
                 Ok(conn) => {
                     *lock(&self.closed) = None;
                     self.opened.notify_all();
-                    let over = [Cause::Unreachable, Cause::TooManyConnections, Cause::Silent];
-                    self.outages.prove_over(&over, Instant::now());
                     return Ok((conn, epoch));
                 }
                 Err(words) => self.failed(&words, began),
@@ -172,7 +166,7 @@ impl Server {
                 return Err((last.cause, last.words.clone()));
             }
             if now >= last.until {
-                last.until = now + last.pauses.next().unwrap_or(CONNECT_AGAIN_AFTER.1);
+                last.until = now + (2 * (now - last.since)).clamp(PAUSES.0, PAUSES.1);
                 return Ok(());
             }
             let wait = last.until - now;
@@ -181,17 +175,11 @@ impl Server {
     }
 
     fn failed(&self, words: &str, began: Instant) {
-        let (cause, now) = (Cause::of_connecting(words), Instant::now());
-        let words = shown(words);
+        let (cause, words, now) = (Cause::of_connecting(words), one_line(words), Instant::now());
         {
             let mut closed = lock(&self.closed);
-            let last = closed.get_or_insert_with(|| {
-                let (min, max) = CONNECT_AGAIN_AFTER;
-                let mut pauses =
-                    ExponentialBuilder::new().with_min_delay(min).with_max_delay(max).without_max_times().build();
-                let until = now + pauses.next().unwrap_or(max);
-                Closed { since: now, until, tried: began, pauses, cause, words: String::new() }
-            });
+            let first = || Closed { since: now, until: now + PAUSES.0, tried: began, cause, words: String::new() };
+            let last = closed.get_or_insert_with(first);
             (last.cause, last.words, last.tried) = (cause, words.clone(), last.tried.max(began));
         }
         self.opened.notify_all();
@@ -203,37 +191,30 @@ impl Server {
         self.epoch.fetch_max(epoch + 1, Ordering::Relaxed);
     }
 
-    /// A connection of this epoch turned out to be read-only. Whether it was closed, with all others.
-    pub fn found_read_only(&self, epoch: u64) -> bool {
-        let (mut closed, now) = (lock(&self.read_only), Instant::now());
-        if epoch == self.epoch() {
-            if closed.is_some_and(|closed| now.duration_since(closed) < READ_ONLY_CLOSES_EVERY) {
-                return false;
-            }
-            *closed = Some(now);
+    /// A connection of this epoch turned out to be read-only. It is closed, with all others, unless they are too young.
+    pub fn found_read_only(&self, epoch: u64) {
+        let mut closed = lock(&self.read_only);
+        if epoch == self.epoch() && closed.is_none_or(|closed| closed.elapsed() >= READ_ONLY_CLOSES_EVERY) {
+            *closed = Some(Instant::now());
             self.close_up_to(epoch);
         }
-        true
     }
 
-    /// A look found the server read-only. The connections of this time are closed when it takes writes.
-    pub fn found_standby(&self) {
-        lock(&self.read_only).get_or_insert_with(Instant::now);
-    }
-
-    /// The server takes writes and has every migration. If it was read-only before, connections of that time are closed.
-    pub fn found_writable(&self) {
-        let found = lock(&self.read_only).take();
-        if found.is_some() {
-            self.close_up_to(self.epoch());
+    /// Readiness has looked. If the server takes writes and was read-only before, the connections of that time are closed.
+    pub fn looked(&self, standing: Standing) {
+        let mut read_only = lock(&self.read_only);
+        match standing {
+            Err(Cause::ReadOnly) => {
+                read_only.get_or_insert_with(Instant::now);
+            }
+            Ok(()) if read_only.take().is_some() => self.close_up_to(self.epoch()),
+            _ => {}
         }
-        self.outages.prove_over(&[Cause::ReadOnly, Cause::MigrationsPending], Instant::now());
+        drop(read_only);
+        if let Err(cause) = standing {
+            self.met(cause, || "as readiness found".to_owned());
+        }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code that may panic runs under these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn establish(url: &str) -> Result<PgConnection, String> {

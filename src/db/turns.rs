@@ -11,14 +11,14 @@
 //! Not guaranteed: that no account waits while several accounts are stuck. Of ten connections, three stuck accounts hold all.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{NOBODY, NOTES};
+use super::{NOBODY, NOTES, lock};
 
 /// How long work waits for its turn. A client that gets 503 after two seconds still has time for another try. If work waits
 /// longer, the database or the account is stuck, and a longer wait only makes the queue longer.
@@ -40,10 +40,6 @@ pub(super) struct Turn {
     turns: Turns,
     account_id: Uuid,
 }
-
-/// The account's part of the queue is full, or the wait was too long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NoTurn;
 
 /// How much work got no turn since the start, by the reason, and by whose work was in the way. Work was refused for the
 /// account's own load if the account had more than half of all work that ran or waited.
@@ -89,18 +85,21 @@ impl Turns {
         Self(Arc::new(Mutex::new(State { connections, accounts, order, waiting: 0, running: 0, next: 0, refusals })))
     }
 
-    /// Waits for the account's turn.
-    pub async fn take(&self, account_id: Uuid) -> Result<Turn, NoTurn> {
+    /// Waits for the account's turn. None: the account's part of the queue is full, or the wait was too long.
+    pub async fn take(&self, account_id: Uuid) -> Option<Turn> {
         let (sender, turn) = oneshot::channel();
         let pushed = self.lock().push(account_id, sender);
-        let number = pushed.inspect_err(|_| self.lock().refused(account_id, |refusals| &mut refusals.queue_full))?;
+        let Some(number) = pushed else {
+            self.lock().refused(account_id, |refusals| &mut refusals.queue_full);
+            return None;
+        };
         let _waiting = Waiting { turns: self, account_id, number };
         self.hand_out();
         let turn = timeout(QUEUE_WAIT, turn).await.ok().and_then(Result::ok);
         if turn.is_none() {
             self.lock().refused(account_id, |refusals| &mut refusals.waited);
         }
-        turn.ok_or(NoTurn)
+        turn
     }
 
     /// How much work runs, and how much waits.
@@ -137,8 +136,7 @@ impl Turns {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No code that may panic runs under this lock, so the state is right even if the lock is poisoned.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -163,11 +161,12 @@ impl Drop for Waiting<'_> {
 }
 
 impl State {
-    fn push(&mut self, account_id: Uuid, sender: oneshot::Sender<Turn>) -> Result<u64, NoTurn> {
+    /// The number of the work, if the account may wait with more.
+    fn push(&mut self, account_id: Uuid, sender: oneshot::Sender<Turn>) -> Option<u64> {
         let free = self.connections * PLACES_PER_CONNECTION - self.waiting;
         let waiting = self.accounts.get(&account_id).map_or(0, |account| account.waiting.len());
         if waiting >= free * WAITING_PER_FREE_PLACE {
-            return Err(NoTurn);
+            return None;
         }
         self.next += 1;
         self.accounts.entry(account_id).or_default().waiting.push_back((self.next, sender));
@@ -175,7 +174,7 @@ impl State {
         if waiting == 0 {
             self.order.push_back(account_id);
         }
-        Ok(self.next)
+        Some(self.next)
     }
 
     /// The search is short: every account that it passes holds at least one connection.

@@ -30,11 +30,11 @@ const QUIET: [(&str, LevelFilter); 4] = [
 ];
 
 /// The form of the lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// `2026-11-25T03:12:19.123Z INFO  text name=value`
+    /// For people: 2026-11-25T03:12:19.123Z INFO text name=value
     Text,
-    /// `{"time":..,"level":..,"message":..,"name":"value"}`
+    /// For machines: one JSON object on each line
     Json,
 }
 

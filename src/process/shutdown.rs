@@ -58,7 +58,7 @@ pub async fn end_when_told(server: ServerHandle, draining: ShuttingDown, delay: 
         () = drain => {}
         _ = interrupt.recv() => {}
     }
-    log::info!("Ctrl-C: the server cuts the requests in flight, and finishes the external calls that they began");
+    log::info!("Ctrl-C: the server cuts the requests in flight");
     // A server that is already stopping may not read this command. So the wait has a limit.
     let _ = timeout(CUT_WITHIN, server.stop(false)).await;
     Ok(())

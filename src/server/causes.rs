@@ -6,7 +6,7 @@
 use prometheus::core::Collector;
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::db::Db;
+use crate::db::{Cause, Db};
 
 /// The numbers at this moment. Every cause has its series from the start, so that a rate sees the first refusal.
 pub(super) fn snapshot(db: &Db) -> prometheus::Result<Registry> {
@@ -16,10 +16,10 @@ pub(super) fn snapshot(db: &Db) -> prometheus::Result<Registry> {
     let failing = IntGaugeVec::new(Opts::new("db_failing", help), &["cause"])?;
     let help = "Requests that were answered with 503 because of the database, by cause.";
     let refused = IntCounterVec::new(Opts::new("http_refused_total", help), &["cause"])?;
-    let lasting = db.failing();
-    for (cause, requests) in db.refused() {
+    let lasting = db.outages().on();
+    for cause in Cause::ALL {
         failing.with_label_values(&[cause.name()]).set(lasting.contains(&cause).into());
-        refused.with_label_values(&[cause.name()]).inc_by(requests);
+        refused.with_label_values(&[cause.name()]).inc_by(db.outages().refused(cause));
     }
     let registry = Registry::new();
     let all: [Box<dyn Collector>; 3] = [Box::new(ready), Box::new(failing), Box::new(refused)];

@@ -40,7 +40,7 @@ pub async fn ready(db: Data<Db>, draining: Data<ShuttingDown>) -> Result<HttpRes
     let detail = match cause {
         Cause::ReadOnly => "the database is read-only, for example a standby".to_owned(),
         Cause::MigrationsPending => "migrations are pending: run `payments migrate`".to_owned(),
-        other => other.begins().to_owned(),
+        other => other.detail().to_owned(),
     };
     let error = ApiError::new(&DATABASE_UNAVAILABLE, detail);
     Err(error.with("cause", cause.name()).with("failing", failing(&db)))
@@ -48,5 +48,5 @@ pub async fn ready(db: Data<Db>, draining: Data<ShuttingDown>) -> Result<HttpRes
 
 /// What requests meet at present, for a person. A row that is locked for some requests makes no replica unready.
 fn failing(db: &Db) -> Vec<&'static str> {
-    db.failing().into_iter().map(Cause::name).collect()
+    db.outages().on().into_iter().map(Cause::name).collect()
 }

@@ -46,9 +46,8 @@ fn lines(replica: &Replica, cause: &str) -> Vec<String> {
     replica.log().into_iter().filter(|line| line.contains(&format!(" cause={cause} "))).collect()
 }
 
-/// Waits for the second line about this cause, which ends it, and returns it. A cause that only requests meet is over after ten
-/// seconds without it.
-async fn end_of(replica: &Replica, cause: &str) -> String {
+/// Waits for the second line about this cause, which ends it, and returns it. A cause is over after ten seconds without it.
+pub async fn end_of(replica: &Replica, cause: &str) -> String {
     let since = Instant::now();
     while lines(replica, cause).len() < 2 {
         assert!(since.elapsed() < Duration::from_secs(25), "{cause} does not end: {:#?}", replica.log());
@@ -104,7 +103,10 @@ async fn a_locked_table_is_one_line_that_names_the_holder() {
     assert!(ready["failing"].as_array().unwrap().contains(&json!("lock_timeout")), "{ready}");
     stuck.await.unwrap();
     drop(holder);
-    assert_has(&end_of(&replica, "lock_timeout").await, &["no request waits too long for a lock any more, after "]);
+    assert_has(
+        &end_of(&replica, "lock_timeout").await,
+        &[" WARN  over after ", ": requests wait too long for a lock in the database cause="],
+    );
     orders(&replica, "after", 1).await.remove(0).expect(201);
 }
 
@@ -155,9 +157,9 @@ async fn a_read_only_database_is_one_line_and_few_connections_and_hides_no_other
 
     assert_has(
         &end_of(&replica, "read_only").await,
-        &["WARN  the database takes writes again, after ", " requests=100 "],
+        &[" WARN  over after ", ": the database is read-only cause=", " requests=100 "],
     );
-    assert_has(&end_of(&replica, "unreachable").await, &["the database is reached again, after "]);
+    assert_has(&end_of(&replica, "unreachable").await, &[" over after ", ": the database can't be reached cause="]);
     assert_has(
         &lines(&replica, "read_only")[0],
         &["ERROR the database is read-only: cannot execute ", " in a read-only transaction"],
@@ -186,7 +188,10 @@ async fn a_role_without_a_free_connection_says_so() {
 
     assert_has(&line, &["ERROR the database accepts no more connections: ", "too many connections for role"]);
     execute(&database, &format!("ALTER ROLE {role} CONNECTION LIMIT -1"));
-    assert_has(&end_of(&replica, "too_many_connections").await, &["the database accepts connections again, after "]);
+    assert_has(
+        &end_of(&replica, "too_many_connections").await,
+        &[" over after ", ": the database accepts no more connections cause="],
+    );
 }
 
 #[tokio::test]
@@ -205,7 +210,7 @@ async fn a_silent_database_is_told_by_readiness_and_by_the_log() {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in {metrics}");
     }
     proxy.resume_for_new_connections();
-    assert_has(&end_of(&replica, "silent").await, &["the database answers again, after "]);
+    assert_has(&end_of(&replica, "silent").await, &[" over after ", ": the database does not answer cause="]);
     orders(&replica, "after", 1).await.remove(0).expect(201);
 }
 
@@ -280,5 +285,5 @@ async fn however_much_work_waits_the_process_tries_to_connect_twice_a_second() {
     assert!(works > 50, "only {works} pieces of work");
     // Eight at once, five within the first second, then two a second, also of the look at readiness.
     assert!((10..=8 + 5 + 2 * 7).contains(&made), "{made} connections for {works} pieces of work");
-    eventually("the cause is known", || !db.failing().is_empty()).await;
+    eventually("the cause is known", || !db.outages().on().is_empty()).await;
 }

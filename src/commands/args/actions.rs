@@ -48,8 +48,8 @@ pub enum Action {
         /// Only this account's: its name or id
         #[arg(long, value_parser = values::name)]
         account: Option<String>,
-        /// A table for people, or JSON for machines
-        #[arg(long, value_enum, default_value = "table")]
+        /// Tables for people, or JSON for machines
+        #[arg(long, value_enum, default_value = "text")]
         format: Listing,
     },
     /// Compare the gateway's PaymentIntents and refunds with the charges and refunds here, and print what differs
@@ -63,8 +63,8 @@ pub enum Action {
         /// Only this account's: its name or id
         #[arg(long, value_parser = values::name)]
         account: Option<String>,
-        /// A table for people, or for machines JSON: an object on each line, and the totals on the last one
-        #[arg(long, value_enum, default_value = "table")]
+        /// Text for people, or for machines JSON: an object on each line, and the totals on the last one
+        #[arg(long, value_enum, default_value = "text")]
         format: Listing,
     },
     /// A replica of the demo's stage, which the server starts
@@ -95,9 +95,9 @@ pub struct Period {
 /// The form of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Listing {
-    /// Columns, for people
-    Table,
-    /// JSON, for machines
+    /// For people
+    Text,
+    /// For machines
     Json,
 }
 

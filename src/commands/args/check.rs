@@ -9,8 +9,8 @@ use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 
 use super::wrong::{HIDDEN, Wrong};
-use super::{Action, Settings, database_url};
-use crate::db::with_client_limits;
+use super::{Action, Settings};
+use crate::db::{one_line, with_client_limits};
 use crate::gateway::{Stripe, WrongKey};
 use crate::process::failpoint;
 
@@ -32,16 +32,7 @@ impl Settings {
             Action::SandboxGateway => true,
             _ => false,
         };
-        if starts_sandbox && matches!(action, Action::Serve) && self.bind == self.sandbox_bind && self.bind.port() != 0
-        {
-            let right =
-                "it is BIND's address, too: the sandbox gateway needs another address, for example 127.0.0.1:8081";
-            return Err(Wrong::new("SANDBOX_BIND", &self.sandbox_bind.to_string(), right));
-        }
-        let listener = match action {
-            Action::Serve => Some(listen("BIND", self.bind)?),
-            _ => None,
-        };
+        let listener = matches!(action, Action::Serve).then(|| listen("BIND", self.bind)).transpose()?;
         if starts_sandbox {
             // This check gives the port back at once. The sandbox takes the port when its tables are there.
             drop(listen("SANDBOX_BIND", self.sandbox_bind)?);
@@ -49,7 +40,7 @@ impl Settings {
         if let Some(url) = &self.database_url
             && !matches!(action, Action::Openapi)
         {
-            check_server(&mut connect_to(url)?, self, action, url)?;
+            check_server(&mut connect_to(url)?, self, action)?;
         }
         if matches!(action, Action::Serve | Action::Resolve | Action::Reconcile { .. }) {
             self.check_gateway()?;
@@ -95,11 +86,37 @@ impl Settings {
     }
 }
 
+/// What a right `DATABASE_URL` looks like.
+const RIGHT_URL: &str = "it must be a URL such as postgres://user:password@host/database, or libpq's key=value form. In a URL, \
+                         percent-encode the password's special characters: %40 for @, %2F for /, %3A for :, %25 for %, %20 for a space";
+
+/// What libpq's messages begin with once it has understood the text. Its other messages repeat what it does not understand, which
+/// may be a part of a password.
+const UNDERSTOOD: [&str; 3] =
+    ["connection to server ", "could not translate host name ", "could not connect to server"];
+
 fn connect_to(url: &str) -> Result<PgConnection, Wrong> {
-    let shown = database_url::shown(url)?;
+    let wrong = |right: &str| Wrong::new("DATABASE_URL", HIDDEN, right);
+    if !ends_its_password(url) {
+        return Err(wrong(RIGHT_URL));
+    }
     PgConnection::establish(&with_client_limits(url)).map_err(|error| {
-        let cause = on_one_line(&error.to_string());
-        Wrong::new(database_url::NAME, &shown, format!("no PostgreSQL answers there: {cause}"))
+        let words = one_line(&error.to_string());
+        if UNDERSTOOD.iter().any(|begin| words.starts_with(begin)) {
+            wrong(&format!("no PostgreSQL answers there: {words}"))
+        } else {
+            wrong(RIGHT_URL)
+        }
+    })
+}
+
+/// Whether the password of a URL ends where libpq takes it to end. libpq would understand the rest of a password that is not
+/// percent-encoded as a host or a port, and name it.
+fn ends_its_password(url: &str) -> bool {
+    let rest = url.strip_prefix("postgres://").or(url.strip_prefix("postgresql://"));
+    rest.is_none_or(|rest| {
+        let user_and_password = rest.rsplit_once('@').map_or("", |(before, _)| before);
+        !user_and_password.contains(['@', '/', '?']) && !rest.contains(char::is_whitespace)
     })
 }
 
@@ -107,7 +124,7 @@ fn connect_to(url: &str) -> Result<PgConnection, Wrong> {
 ///
 /// # Errors
 /// If `DATABASE_URL` or `DB_POOL_SIZE` is wrong for this server.
-pub fn check_server(conn: &mut PgConnection, settings: &Settings, action: &Action, url: &str) -> Result<(), Wrong> {
+pub fn check_server(conn: &mut PgConnection, settings: &Settings, action: &Action) -> Result<(), Wrong> {
     #[derive(QueryableByName)]
     struct Server {
         #[diesel(sql_type = Text)]
@@ -123,10 +140,7 @@ pub fn check_server(conn: &mut PgConnection, settings: &Settings, action: &Actio
            nullif(datconnlimit, -1), nullif(rolconnlimit, -1)) AS connections
          FROM pg_database, pg_roles WHERE datname = current_database() AND rolname = current_user",
     );
-    let wrong = |right| match database_url::shown(url) {
-        Ok(shown) => Wrong::new(database_url::NAME, &shown, right),
-        Err(wrong) => wrong,
-    };
+    let wrong = |right| Wrong::new("DATABASE_URL", HIDDEN, right);
     let server: Server =
         looked.get_result(conn).map_err(|error| wrong(format!("the server refuses the check: {error}")))?;
     if server.encoding != "UTF8" {
@@ -157,8 +171,7 @@ fn listen(name: &str, address: SocketAddr) -> Result<TcpListener, Wrong> {
     TcpListener::bind(address).map_err(|error| {
         let right = match error.kind() {
             ErrorKind::AddrInUse => {
-                "another process listens there already (this program?): stop that process, or take another port"
-                    .to_owned()
+                "something listens there already, perhaps this program: stop it, or take another port".to_owned()
             }
             ErrorKind::AddrNotAvailable => "this machine has no such address: take 127.0.0.1 or 0.0.0.0".to_owned(),
             ErrorKind::PermissionDenied => "this user may not listen there: take a port from 1024 on".to_owned(),
@@ -181,7 +194,62 @@ fn check_failpoint() -> Result<(), Wrong> {
     Err(Wrong::new("FAILPOINT", &point, format!("it must be one of {}", failpoint::POINTS.join(", "))))
 }
 
-/// Joins the lines of libpq's messages.
-fn on_one_line(text: &str) -> String {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A port where nobody listens, so that each URL of the right form is refused by the machine.
+    const NOBODY: &str = "127.0.0.1:1";
+
+    #[test]
+    fn libpqs_words_are_shown_if_it_has_understood_the_password() {
+        for text in [
+            format!("postgres://u:secret@{NOBODY}/db"),
+            format!("postgres://u:s%40cret#secret:secret@{NOBODY}/db"),
+            format!("postgresql://u@{NOBODY}/db?sslmode=disable&password=secret"),
+            format!("postgres://u:secret@{NOBODY},[::1]:1/db"),
+            "host=127.0.0.1 port=1 password = 'secret \\' secret' user=u".to_owned(),
+            "host=127.0.0.1 port=1 password=se\\ cret".to_owned(),
+        ] {
+            let wrong = connect_to(&text).err().unwrap().to_string();
+            let begin = "DATABASE_URL=\"..\" is wrong: no PostgreSQL answers there: connection to server at \"127.0.0.1\", port 1 ";
+            assert!(wrong.starts_with(begin) && !wrong.contains("cret"), "{text}: {wrong}");
+        }
+        let wrong = connect_to("postgres://u:secret@%2Fnowhere/db").err().unwrap().to_string();
+        assert!(wrong.contains("connection to server on socket \"/nowhere/"), "{wrong}");
+    }
+
+    #[test]
+    fn nothing_is_shown_of_any_other_text() {
+        for text in [
+            "postgres://u:sec@ret@127.0.0.1:1/db",
+            "postgres://u:sec/ret@127.0.0.1:1/db",
+            "postgres://u:12/ret@127.0.0.1:1/db",
+            "postgres://u:sec?ret@127.0.0.1:1/db",
+            "postgres://u:12?ret@127.0.0.1:1/db",
+            "postgres://u:sec%ret@127.0.0.1:1/db",
+            "postgres://u:secret%00@127.0.0.1:1/db",
+            "postgres://u:sec ret@127.0.0.1:1/db",
+            "postgres://127.0.0.1:secret",
+            "postgres://127.0.0.1:secret/db",
+            "postgres://u@127.0.0.1:1/db?password=sec&ret",
+            "postgres://u@127.0.0.1:1/db?password=sec&ret=x",
+            "postgres://u@127.0.0.1:1/db?password=sec=ret",
+            "postgres://u@127.0.0.1:1/db?password=sec@ret",
+            "postgres://u@127.0.0.1:1/db?passwort=secret",
+            "u:secret@127.0.0.1:1/db",
+            "mysql://u:secret@127.0.0.1:1/db",
+            "postgres:/u:secret@127.0.0.1:1/db",
+            "host=127.0.0.1 port=1 password=sec ret user=u",
+            "host=127.0.0.1 port=1 password=sec ret=x user=u",
+            "host=127.0.0.1 port=1 password='secret user=u",
+            "host=127.0.0.1 port=1 password='sec'ret user=u",
+            "secret",
+        ] {
+            let wrong = connect_to(text).err().unwrap().to_string();
+            assert!(wrong.starts_with("DATABASE_URL=\"..\" is wrong: it must be a URL "), "{text}: {wrong}");
+            assert!(!wrong.contains("sec") && !wrong.contains("ret"), "{text}: {wrong}");
+            assert!(wrong.contains("percent-encode") && wrong.contains("%40"), "{wrong}");
+        }
+    }
 }

@@ -7,8 +7,6 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use log::LevelFilter;
 use reqwest::Url;
 
-use crate::process::logging::Format;
-
 /// The most characters in the name of an account or of a customer. The tables have the same limit.
 const LONGEST_NAME: usize = 255;
 
@@ -44,18 +42,6 @@ pub(super) fn pool_size(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(size @ 1..=1000) => Ok(size),
         _ => Err("it must be a whole number from 1 to 1000".to_owned()),
-    }
-}
-
-pub(super) fn truth(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| "it must be true or false".to_owned())
-}
-
-pub(super) fn log_format(text: &str) -> Result<Format, String> {
-    match text {
-        "text" => Ok(Format::Text),
-        "json" => Ok(Format::Json),
-        _ => Err("it must be text or json".to_owned()),
     }
 }
 
