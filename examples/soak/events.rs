@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse, rt};
+use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::dice::Seed;
@@ -14,6 +15,9 @@ use crate::history::History;
 use crate::world::Counters;
 
 pub const PATH: &str = "/webhooks/stripe";
+
+/// A count that must stay at none: the events are signed.
+pub const REFUSED: &str = "events that a replica refused";
 
 /// Signs the events.
 pub const SECRET: &str = "whsec_soak";
@@ -49,9 +53,9 @@ impl Events {
         Self { apis, http: reqwest::Client::new(), seed, came: AtomicU64::new(0), history, counters }
     }
 
-    fn note(&self, began: Instant, what: &'static str) {
+    fn note(&self, began: Instant, what: &'static str, of: Option<&str>) {
         self.counters.count(what);
-        self.history.fault(began, what, None);
+        self.history.fault(began, what, of);
     }
 }
 
@@ -59,24 +63,29 @@ impl Events {
 pub async fn take(events: Data<Events>, request: HttpRequest, body: Bytes) -> HttpResponse {
     let mut dice = events.seed.dice(&format!("event {}", events.came.fetch_add(1, Ordering::Relaxed)));
     let signature = request.headers().get(SIGNATURE).and_then(|one| one.to_str().ok()).unwrap_or_default();
+    let event: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let reference = event["data"]["object"]["metadata"]["reference"].as_str().map(str::to_owned);
     let deliveries = if dice.chance(20) { 2 } else { 1 };
     for _ in 0..deliveries {
         let (delivery, late) = (dice.pick(&DELIVERIES), Duration::from_secs(dice.number(LATE.0, LATE.1)));
         let url = format!("http://{}{PATH}", events.apis[usize::from(dice.chance(50))]);
-        let event = events.http.post(url).header(SIGNATURE, signature).body(body.clone()).timeout(ANSWER_WITHIN);
-        let (events, began) = (events.clone(), Instant::now());
+        let event = events.http.post(url).header(SIGNATURE, signature).header("Content-Type", "application/json");
+        let event = event.body(body.clone()).timeout(ANSWER_WITHIN);
+        let (events, reference, began) = (events.clone(), reference.clone(), Instant::now());
         rt::spawn(async move {
             match delivery {
-                Delivery::Lost => return events.note(began, "events lost by the proxy"),
+                Delivery::Lost => return events.note(began, "events lost by the proxy", reference.as_deref()),
                 Delivery::Late => sleep(late).await,
                 Delivery::Arrives => {}
             }
-            // If no answer comes, the replica is down, as a fault wants it.
-            if event.send().await.is_ok_and(|answer| answer.status().is_success()) {
-                events.counters.count("events delivered");
+            match event.send().await.map(|answer| answer.status().as_u16()) {
+                Ok(200) => events.counters.count("events delivered"),
+                // The replica or its database is down, as a fault wants it. A suspended replica wakes, and its answer is 408.
+                Ok(408 | 500..) | Err(_) => {}
+                Ok(_) => events.counters.count(REFUSED),
             }
             if delivery == Delivery::Late {
-                events.note(began, "events delivered late by the proxy");
+                events.note(began, "events delivered late by the proxy", reference.as_deref());
             }
         });
     }

@@ -125,6 +125,7 @@ async fn soak(arguments: &Arguments) -> Result<Vec<Finding>, Fatal> {
     timeout(SETTLE_WITHIN, world.until_resolved()).await.ok();
     let mut findings = client.findings();
     findings.push(Finding::new("keys without a final reply", unfinished.unwrap_or(1)));
+    findings.push(Finding::new(events::REFUSED, world.counters.of(events::REFUSED)));
     nobody_writes.store(true, Ordering::Relaxed);
     for follower in followers {
         follower.await??;

@@ -54,6 +54,10 @@ impl Counters {
         *locked(&self.0).entry(fault).or_default() += 1;
     }
 
+    pub fn of(&self, what: &str) -> u64 {
+        locked(&self.0).get(what).copied().unwrap_or_default()
+    }
+
     pub fn all(&self) -> BTreeMap<&'static str, u64> {
         locked(&self.0).clone()
     }
