@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dev_postgres::Cluster;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Signal, kill_process};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::Fatal;
 use crate::dice::Dice;
-use crate::world::{LOOK_EVERY, PATIENCE, World, locked, shell};
+use crate::failover::crash;
+use crate::services::shell;
+use crate::world::{LOOK_EVERY, World, locked};
 
 #[derive(Clone, Copy)]
 enum Fault {
@@ -26,10 +27,11 @@ enum Fault {
     Hold,
     Silence,
     RestartDatabase,
+    SetClock,
 }
 
 /// The faults, with their weights.
-const FAULTS: [(Fault, u32); 10] = [
+const FAULTS: [(Fault, u32); 11] = [
     (Fault::KillApi, 22),
     (Fault::KillGateway, 8),
     (Fault::StopApi, 12),
@@ -40,10 +42,18 @@ const FAULTS: [(Fault, u32); 10] = [
     (Fault::Hold, 4),
     (Fault::Silence, 10),
     (Fault::RestartDatabase, 10),
+    (Fault::SetClock, 8),
 ];
 
 /// How long a replica is suspended, in seconds: longer than a lease (15 s) in one of three cases.
 const STOPPED: (u64, u64) = (1, 22);
+
+/// The time between two aims at the fence. Two minutes have two, the first one before all other faults. A failover follows each
+/// second one.
+const AIMS_EVERY: Duration = Duration::from_secs(45);
+
+/// How wrong a replica's clock may be, in seconds. The client of the gateway, and the signature of an event, allow five minutes.
+const WRONG_BY: u64 = 240;
 
 /// How long the network to the database holds or swallows everything, in seconds: some requests (12 s) end in between.
 const SILENT: (u64, u64) = (1, 14);
@@ -52,6 +62,7 @@ impl World {
     /// Breaks something at random times until the deadline. At the end, all processes run, and the networks are sound.
     pub async fn break_things(self: Arc<Self>, deadline: Instant, every: Duration) -> Result<(), Fatal> {
         let mut next = Instant::now() + every;
+        let (mut aims_at, mut fails_over) = (next, false);
         let mut lasting = JoinSet::new();
         let mut dice = self.seed.dice("faults");
         while Instant::now() < deadline {
@@ -59,6 +70,17 @@ impl World {
             self.raise_the_dead()?;
             while let Some(ended) = lasting.try_join_next() {
                 ended??;
+            }
+            if Instant::now() >= aims_at && !self.proxies.is_empty() {
+                // Alone: the faults that have begun end first.
+                if lasting.is_empty() {
+                    self.aim(usize::from(dice.chance(50))).await?;
+                    if fails_over {
+                        self.fail_over().await?;
+                    }
+                    (fails_over, aims_at) = (!fails_over, Instant::now() + AIMS_EVERY);
+                }
+                continue;
             }
             if Instant::now() < next {
                 continue;
@@ -94,6 +116,13 @@ impl World {
             (Fault::StopGateway, _) => {
                 self.suspend("gateway", 0, stopped / 2).await.map(|()| "gateway suspended (SIGSTOP, SIGCONT)")
             }
+            (Fault::SetClock, _) => match &self.clocks {
+                Some(clocks) => {
+                    clocks.set(replica, dice.number(0, 2 * WRONG_BY).cast_signed() - WRONG_BY.cast_signed())?;
+                    Some("clock set")
+                }
+                None => None,
+            },
             (Fault::LoseCommit, Some(proxy)) => {
                 proxy.lose_answer_of_next_commit();
                 Some("COMMIT answered, and the answer lost")
@@ -135,6 +164,17 @@ impl World {
         Ok(())
     }
 
+    async fn aim(&self, replica: usize) -> Result<(), Fatal> {
+        self.until_ready().await?;
+        self.proxies[replica].recover();
+        let began = Instant::now();
+        for _ in 0..self.gateway_proxy.aim.at_the_fence(replica, &self.proxies[replica]).await {
+            self.counters.count("holders that slept past their lease with a refusal");
+        }
+        self.history.fault(began, &format!("holders were refused and slept past their lease, replica {replica}"), None);
+        Ok(())
+    }
+
     fn signal(&self, name: &'static str, number: usize, signal: Signal) -> Option<()> {
         kill_process(self.pid(name, number)?, signal).ok()
     }
@@ -166,16 +206,7 @@ impl World {
     /// Stops PostgreSQL like a crash, and starts it again. Blocks.
     fn restart_postgres(&self) -> Result<&'static str, Fatal> {
         let mut clusters = locked(&self.clusters);
-        let pid = clusters.last().and_then(Cluster::postmaster_pid).ok_or("PostgreSQL is not running")?;
-        let pid = Pid::from_raw(pid.cast_signed()).ok_or("PostgreSQL has no process id")?;
-        kill_process(pid, Signal::QUIT)?;
-        let deadline = Instant::now() + PATIENCE;
-        while test_kill_process(pid).is_ok() {
-            if Instant::now() > deadline {
-                return Err("PostgreSQL did not stop".into());
-            }
-            std::thread::yield_now();
-        }
+        crash(clusters.last().ok_or("there is no cluster")?)?;
         clusters.push(dev_postgres::start(&self.options)?);
         Ok("PostgreSQL restarted (immediate)")
     }

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, rt};
 use reqwest::Method;
-use test_database::Proxy;
 use tokio::time::sleep;
 
+use crate::aim::{Aim, Aimed};
 use crate::dice::Seed;
+use crate::events::{self, Events};
 use crate::history::History;
 use crate::world::{Counters, locked};
 
@@ -31,27 +32,16 @@ enum Does {
     Refuses,
     /// 502, while the sending goes on.
     Fails,
-    /// Refuses with 400. When the replica has read the books, and is about to record, its database is silent for a lease and some
-    /// seconds. Then all that it sent arrives. The answer to the next holder's sending is lost: by then it does not know that
-    /// the money moved.
-    RefusesAndHolds,
 }
 
-const DOES: [(Does, u32); 7] = [
-    (Does::Forwards, 79),
+const DOES: [(Does, u32); 6] = [
+    (Does::Forwards, 82),
     (Does::LosesAnswer, 4),
     (Does::DelaysAnswer, 4),
     (Does::Holds, 5),
     (Does::Refuses, 2),
     (Does::Fails, 3),
-    (Does::RefusesAndHolds, 3),
 ];
-
-/// The time between two such holds, so that the replicas mostly reach their database.
-const HOLDS_EVERY: Duration = Duration::from_secs(24);
-
-/// A lease (15 s), a look (1 s), and a part of the 4 s in which the next holder waits for its answer.
-const ABOUT_TO_RECORD: Duration = Duration::from_millis(17_500);
 
 /// How long a sending is held: past the end of a call (4 s) and often of a lease (15 s). The crate expects up to 60 s.
 const HELD_SECONDS: (u64, u64) = (6, 30);
@@ -67,24 +57,19 @@ pub struct GatewayProxy {
     /// The references of the sendings that are held.
     held: Mutex<HashSet<String>>,
     breaks: AtomicBool,
-    /// The references whose next answer is lost.
-    lost_next: Mutex<HashSet<String>>,
-    /// The replicas whose database is held when they have read the books.
-    about_to_record: [AtomicBool; 2],
-    held_at: Mutex<Option<Instant>>,
-    /// The proxy between each replica and its database.
-    databases: Vec<Arc<Proxy>>,
+    pub aim: Aim,
     history: Arc<History>,
     counters: Counters,
 }
 
 impl GatewayProxy {
-    /// Starts the proxy in front of the gateway at an address. Returns an address for each replica.
+    /// Starts the proxy in front of the gateway at an address. Returns an address for each replica. The gateway sends its events
+    /// to either one.
     pub fn start(
         gateway: SocketAddr,
         seed: Seed,
         (history, counters): (Arc<History>, Counters),
-        databases: Vec<Arc<Proxy>>,
+        events: Events,
     ) -> std::io::Result<(Arc<Self>, [SocketAddr; 2])> {
         let proxy = Arc::new(Self {
             gateway: format!("http://{gateway}"),
@@ -93,21 +78,20 @@ impl GatewayProxy {
             calls: AtomicU64::new(0),
             held: Mutex::default(),
             breaks: AtomicBool::new(true),
-            lost_next: Mutex::default(),
-            about_to_record: [AtomicBool::new(false), AtomicBool::new(false)],
-            held_at: Mutex::default(),
-            databases,
+            aim: Aim::new(),
             history,
             counters,
         });
-        let addresses = [proxy.listen(0)?, proxy.listen(1)?];
+        let events = Data::new(events);
+        let addresses = [proxy.listen(0, &events)?, proxy.listen(1, &events)?];
         Ok((proxy, addresses))
     }
 
-    fn listen(self: &Arc<Self>, replica: usize) -> std::io::Result<SocketAddr> {
-        let (shared, replica) = (Data::from(Arc::clone(self)), Data::new(Replica(replica)));
+    fn listen(self: &Arc<Self>, replica: usize, events: &Data<Events>) -> std::io::Result<SocketAddr> {
+        let (shared, replica, events) = (Data::from(Arc::clone(self)), Data::new(Replica(replica)), events.clone());
         let server = HttpServer::new(move || {
-            App::new().app_data(shared.clone()).app_data(replica.clone()).default_service(web::to(pass))
+            let app = App::new().app_data(shared.clone()).app_data(replica.clone()).app_data(events.clone());
+            app.route(events::PATH, web::post().to(events::take)).default_service(web::to(pass))
         });
         let server = server.workers(1).disable_signals().bind("127.0.0.1:0")?;
         let address = server.addrs()[0];
@@ -120,36 +104,21 @@ impl GatewayProxy {
         self.breaks.store(false, Ordering::Relaxed);
     }
 
-    pub fn breaks(&self) -> bool {
-        self.breaks.load(Ordering::Relaxed)
-    }
-
-    fn decide(&self, method: &Method, reference: &str) -> (Does, Duration) {
-        if *method != Method::POST || !self.breaks() {
+    fn decide(&self, method: &Method, replica: usize, reference: &str) -> (Does, Duration) {
+        if *method != Method::POST || !self.breaks.load(Ordering::Relaxed) {
             return (Does::Forwards, Duration::ZERO);
+        }
+        match self.aim.decides(replica, reference) {
+            Some(Aimed::Refuses) => return (Does::Refuses, Duration::ZERO),
+            Some(Aimed::LosesAnswer) => return (Does::LosesAnswer, Duration::ZERO),
+            None => {}
         }
         if locked(&self.held).contains(reference) {
             return (Does::Refuses, Duration::ZERO);
         }
-        if locked(&self.lost_next).remove(reference) {
-            return (Does::LosesAnswer, Duration::ZERO);
-        }
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         let mut dice = self.seed.dice(&format!("gateway {call}"));
-        let does = match dice.pick(&DOES) {
-            Does::RefusesAndHolds if !self.may_hold() => Does::Forwards,
-            does => does,
-        };
-        (does, Duration::from_secs(dice.number(HELD_SECONDS.0, HELD_SECONDS.1)))
-    }
-
-    fn may_hold(&self) -> bool {
-        let mut held_at = locked(&self.held_at);
-        let may = !self.databases.is_empty() && held_at.is_none_or(|at| at.elapsed() > HOLDS_EVERY);
-        if may {
-            *held_at = Some(Instant::now());
-        }
-        may
+        (dice.pick(&DOES), Duration::from_secs(dice.number(HELD_SECONDS.0, HELD_SECONDS.1)))
     }
 
     fn note(&self, began: Instant, what: &'static str, reference: &str) {
@@ -188,18 +157,13 @@ async fn pass(proxy: Data<GatewayProxy>, replica: Data<Replica>, request: HttpRe
     let method = Method::from_bytes(request.method().as_str().as_bytes()).unwrap_or(Method::GET);
     let reference = request.headers().get("Idempotency-Key").and_then(|key| key.to_str().ok()).unwrap_or_default();
     let reference = reference.to_owned();
-    let (does, holds) = proxy.decide(&method, &reference);
+    let (does, holds) = proxy.decide(&method, replica.0, &reference);
     match does {
         Does::Forwards => {
             let is_look = method == Method::GET;
             let answer = proxy.forward(method, &request, body).await;
-            if is_look && proxy.about_to_record[replica.0].swap(false, Ordering::Relaxed) {
-                proxy.databases[replica.0].pause();
-                rt::spawn(async move {
-                    sleep(ABOUT_TO_RECORD).await;
-                    proxy.databases[replica.0].resume();
-                    proxy.note(began, "database held as a refusal was about to be recorded", "");
-                });
+            if is_look {
+                proxy.aim.look_may_go_on(replica.0).await;
             }
             answer
         }
@@ -215,11 +179,7 @@ async fn pass(proxy: Data<GatewayProxy>, replica: Data<Replica>, request: HttpRe
             proxy.note(began, "gateway answers delayed by the proxy", &reference);
             answer
         }
-        Does::Refuses | Does::RefusesAndHolds => {
-            if does == Does::RefusesAndHolds {
-                locked(&proxy.lost_next).insert(reference.clone());
-                proxy.about_to_record[replica.0].store(true, Ordering::Relaxed);
-            }
+        Does::Refuses => {
             proxy.note(began, "gateway calls refused by the proxy", &reference);
             let error =
                 serde_json::json!({"error": {"type": "invalid_request_error", "message": "refused by the proxy"}});

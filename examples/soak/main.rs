@@ -4,8 +4,8 @@
 //!
 //! Two replicas of the API and the sandbox gateway run as separate processes on a durable PostgreSQL cluster that this program
 //! starts. Clients order, cancel, pay and refund, repeat requests, leave early, read what they made, and follow the feed. At the
-//! same time the soak kills and suspends the API and the gateway, stops PostgreSQL in immediate mode, and ends sessions.
-//! Proxies stand between the replicas and PostgreSQL, and before the gateway: they swallow, hold and cut, at COMMIT too. Then
+//! same time the soak kills and suspends the API and the gateway, stops PostgreSQL in immediate mode, lets it fail over to a
+//! standby, and ends sessions. Once in a while it aims at the fence (`aim.rs`). Proxies stand between the replicas and PostgreSQL, and before the gateway: they swallow, hold and cut, at COMMIT too. Then
 //! the clients send every key until its reply is final.
 //!
 //! `payments-history` judges the history of all that by the contract alone, and `books.rs` compares the tables. The soak prints
@@ -14,14 +14,18 @@
 //! All processes listen on 127.0.0.1 or on a socket in a private directory. At the end the soak deletes its files. If it found a
 //! difference, it keeps the logs and the history.
 
+mod aim;
 mod books;
 mod client;
 mod dice;
+mod events;
+mod failover;
 mod faults;
 mod gateway_proxy;
 mod history;
 mod load;
 mod reader;
+mod services;
 mod world;
 
 use std::path::PathBuf;
@@ -61,6 +65,9 @@ struct Arguments {
     /// does not give the same history: how requests and faults meet is up to the machine
     #[arg(long)]
     seed: Option<u64>,
+    /// Sets the clocks of the replicas too, by up to four minutes. Needs libfaketime: Debian's package faketime
+    #[arg(long)]
+    clocks: bool,
     /// Writes the history to this file, one JSON object a line
     #[arg(long)]
     history: Option<PathBuf>,
@@ -92,7 +99,7 @@ async fn soak(arguments: &Arguments) -> Result<Vec<Finding>, Fatal> {
     let fault_every = Duration::try_from_secs_f64(arguments.fault_every)?;
     let elsewhere = arguments.database_url.clone().zip(arguments.database_fault.clone());
     let (seed, history) = (Seed(arguments.seed.unwrap_or_else(|| fastrand::u64(..))), Arc::new(History::new()));
-    let world = Arc::new(World::start(elsewhere, seed, Arc::clone(&history)).await?);
+    let world = Arc::new(World::start(elsewhere, arguments.clocks, seed, Arc::clone(&history)).await?);
     let client = Arc::new(Client::new(world.replicas(), seed, Arc::clone(&history)));
     world.until_ready().await?;
     load::stock_up(&client).await?;
@@ -118,6 +125,7 @@ async fn soak(arguments: &Arguments) -> Result<Vec<Finding>, Fatal> {
     timeout(SETTLE_WITHIN, world.until_resolved()).await.ok();
     let mut findings = client.findings();
     findings.push(Finding::new("keys without a final reply", unfinished.unwrap_or(1)));
+    findings.push(Finding::new(events::REFUSED, world.counters.of(events::REFUSED)));
     nobody_writes.store(true, Ordering::Relaxed);
     for follower in followers {
         follower.await??;

@@ -1,10 +1,8 @@
 //! The processes under the load: PostgreSQL, the gateway and two replicas of the API, with proxies between them.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::fs;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,22 +15,16 @@ use tokio::time::sleep;
 use crate::Fatal;
 use crate::books;
 use crate::dice::Seed;
+use crate::events::Events;
 use crate::gateway_proxy::GatewayProxy;
 use crate::history::History;
+use crate::services::{Clocks, Service, build, free_address, services, shell};
 
 /// How long a process may take to start or to stop.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The time between two looks at the processes. A look starts each process that has ended, after a kill or without its database.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(200);
-
-/// A process that the soak starts again whenever it has ended.
-struct Service {
-    name: &'static str,
-    address: SocketAddr,
-    arguments: Vec<(&'static str, String)>,
-    child: Option<Child>,
-}
 
 pub struct World {
     pub(super) options: Options,
@@ -49,6 +41,8 @@ pub struct World {
     pub(super) history: Arc<History>,
     /// If the API's database is not in `clusters`: its URL, and the command that breaks it.
     pub(super) elsewhere: Option<(String, String)>,
+    /// If they are to be set.
+    pub(super) clocks: Option<Clocks>,
 }
 
 /// How often each fault was made. Clones count together.
@@ -58,6 +52,10 @@ pub struct Counters(Arc<Mutex<BTreeMap<&'static str, u64>>>);
 impl Counters {
     pub fn count(&self, fault: &'static str) {
         *locked(&self.0).entry(fault).or_default() += 1;
+    }
+
+    pub fn of(&self, what: &str) -> u64 {
+        locked(&self.0).get(what).copied().unwrap_or_default()
     }
 
     pub fn all(&self) -> BTreeMap<&'static str, u64> {
@@ -75,7 +73,12 @@ pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    pub async fn start(elsewhere: Option<(String, String)>, seed: Seed, history: Arc<History>) -> Result<Self, Fatal> {
+    pub async fn start(
+        elsewhere: Option<(String, String)>,
+        sets_clocks: bool,
+        seed: Seed,
+        history: Arc<History>,
+    ) -> Result<Self, Fatal> {
         let binary = build()?;
         let dir = std::env::temp_dir().join(format!("payments-soak-{}", std::process::id()));
         let logs = dir.with_extension("logs");
@@ -94,10 +97,12 @@ impl World {
             Some((url, _)) => [url.clone(), url.clone()],
             None => [0, 1].map(|replica: usize| proxies[replica].url(&cluster.url("payments"))),
         };
-        let (gateway, counters) = (free_address()?, Counters::default());
+        let (gateway, apis, counters) = (free_address()?, [free_address()?, free_address()?], Counters::default());
         let told = (Arc::clone(&history), counters.clone());
-        let (gateway_proxy, shown) = GatewayProxy::start(gateway, seed, told, proxies.clone())?;
-        let services = services(databases, cluster.url("gateway"), gateway, shown)?;
+        let events = Events::new(apis, seed, told.clone());
+        let (gateway_proxy, shown) = GatewayProxy::start(gateway, seed, told, events)?;
+        let clocks = if sets_clocks { Some(Clocks::right(&logs)?) } else { None };
+        let services = services(databases, cluster.url("gateway"), (gateway, apis), shown, clocks.as_ref());
         let world = Self {
             options,
             logs,
@@ -110,6 +115,7 @@ impl World {
             seed,
             history,
             elsewhere,
+            clocks,
         };
         world.raise_the_dead()?;
         Ok(world)
@@ -215,84 +221,4 @@ impl World {
         }
         Ok(())
     }
-}
-
-impl Service {
-    fn start(&self, binary: &Path, log: &Path) -> std::io::Result<Child> {
-        let log = File::options().create(true).append(true).open(log)?;
-        let mut command = Command::new(binary);
-        command.arg(if self.name == "gateway" { "sandbox-gateway" } else { "serve" }).env("RUST_LOG", "info");
-        command.envs(self.arguments.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()
-    }
-
-    fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // The process may have ended already.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-/// When the soak ends, also by a panic, its processes end. (After a SIGKILL of the soak itself, its processes go on.)
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-/// A gateway and two replicas of the API. Each has its own port and keeps the port after a restart.
-fn services(
-    databases: [String; 2],
-    gateway_database: String,
-    gateway: SocketAddr,
-    gateway_proxies: [SocketAddr; 2],
-) -> Result<Vec<Service>, Fatal> {
-    let apis = [free_address()?, free_address()?].into_iter().zip(databases).zip(gateway_proxies);
-    let mut services = vec![Service {
-        name: "gateway",
-        address: gateway,
-        arguments: vec![("DATABASE_URL", gateway_database), ("SANDBOX_BIND", gateway.to_string())],
-        child: None,
-    }];
-    services.extend(apis.map(|((address, database), gateway_proxy)| Service {
-        name: "api",
-        address,
-        arguments: vec![
-            ("DATABASE_URL", database),
-            ("GATEWAY_URL", format!("http://{gateway_proxy}")),
-            ("GATEWAY_KEY", "sk_test_sandbox".to_owned()),
-            ("BIND", address.to_string()),
-            ("DEMO", "true".to_owned()),
-        ],
-        child: None,
-    }));
-    Ok(services)
-}
-
-pub(super) fn shell(command: &str) -> Result<(), Fatal> {
-    if Command::new("bash").args(["-c", command]).stdout(Stdio::null()).status()?.success() {
-        return Ok(());
-    }
-    Err(format!("this command failed: {command}").into())
-}
-
-fn free_address() -> Result<SocketAddr, Fatal> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
-/// Builds the real binary in the profile of this program, and returns its path.
-fn build() -> Result<PathBuf, Fatal> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--bin", "payments"]);
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
-    if !cargo.status()?.success() {
-        return Err("the binary could not be built".into());
-    }
-    let here = std::env::current_exe()?;
-    let profile = here.parent().and_then(Path::parent).ok_or("this program is not in a target directory")?;
-    Ok(profile.join("payments"))
 }

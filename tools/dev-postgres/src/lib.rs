@@ -173,6 +173,15 @@ impl Cluster {
         &self.server.directory.path
     }
 
+    /// Makes a standby of this cluster in a new directory, and starts it. The standby follows this cluster over its socket.
+    ///
+    /// # Errors
+    /// As [`start`], or [`Error::Program`] with the output of `pg_basebackup`.
+    pub fn start_standby(&self, options: &Options) -> Result<Cluster, Error> {
+        self.server.back_up_to(&options.dir)?;
+        start(options)
+    }
+
     /// Starts the server again if the server has died. Returns whether this call started the server. Blocks while it starts.
     ///
     /// # Errors

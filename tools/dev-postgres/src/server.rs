@@ -13,7 +13,7 @@ use log::info;
 use super::Durability;
 use super::directory::{DATA, Directory, LOG, PORT, percent_encode};
 use super::error::Error;
-use super::programs::{Programs, failed, run};
+use super::programs::{Account, Programs, failed, run};
 
 /// The database user, a superuser of the cluster. A fixed name, so that the URL doesn't depend on the operating system's user.
 const DATABASE_USER: &str = "payments";
@@ -67,6 +67,15 @@ impl Server {
         in_place.map_err(|e| Error::io("make", &data, e))?;
         info!("made a PostgreSQL {} cluster in {}", self.programs.major, self.directory.path.display());
         Ok(())
+    }
+
+    /// Copies the running cluster into a new directory, as a standby of this one.
+    pub(super) fn back_up_to(&self, dir: &Path) -> Result<(), Error> {
+        let to = Directory::prepare(dir.to_owned(), Account::to_run_postgres()?, true)?;
+        let mut pg_basebackup = self.programs.command("pg_basebackup", &to.path);
+        pg_basebackup.args(["--pgdata", DATA, "--write-recovery-conf", "--checkpoint=fast"]);
+        pg_basebackup.args(["--dbname", &self.url("postgres")]);
+        self.succeed(&mut pg_basebackup, "pg_basebackup").map(drop)
     }
 
     /// Waits until the server accepts connections. Returns whether this call started the server.

@@ -1,18 +1,18 @@
 //! Holds the program against the model: a trace of what the program told, step by step, must be a way through the model.
 //!
-//! The program tells of some of its steps only, and later than it takes them. So the checker keeps every state that the model may
-//! be in after what was told so far. Between two told steps everything may happen that needs no telling: the network, other
-//! processes, the clock, and one more step of each actor, which the actor tells later. If no state is left, the model does
-//! not allow the step.
+//! The program tells of some of its steps only, and later than it takes them. Between two told steps everything may happen that
+//! needs no telling: the network, other processes, the clock, and one more step of each actor, which the actor tells later. So
+//! the checker searches for one way that tells the whole trace. It goes on first where most is told by the fewest steps that nobody
+//! told. If all ways end before a step, the model does not allow the step.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
 use std::hash::Hash;
 
 use stateright::Model;
 
-/// More states than this are not looked at: a second's work. The longest trace of the crates' tests that fits has 25,841.
-const MOST_STATES: usize = 60_000;
+/// More states than this are not looked at: some seconds' work.
+const MOST_STATES: usize = 200_000;
 
 /// A model whose actors tell of their steps.
 pub trait Told: Model
@@ -75,10 +75,10 @@ type Place<M> = (<M as Model>::State, Vec<Note<<M as Told>::Step>>);
 pub struct Allowed {
     /// Told steps that were followed.
     pub steps: usize,
-    /// False: there were too many states after these steps.
+    /// False: there were too many states.
     pub is_whole: bool,
-    /// States that the model may have been in, at most.
-    pub most_states: usize,
+    /// States that were looked at.
+    pub states: usize,
 }
 
 /// Why the model does not allow a trace.
@@ -103,32 +103,62 @@ where
     for (actor, step) in model.first() {
         notes[actor] = Note::Owes(step);
     }
-    let mut places: HashSet<Place<M>> = model.init_states().into_iter().map(|state| (state, notes.clone())).collect();
-    let mut most_states = 0;
-    let silent = |rest: &[(usize, M::Step)]| -> Vec<bool> {
-        (0..actors).map(|actor| rest.iter().all(|(teller, _)| *teller != actor)).collect()
+    let last_told: Vec<_> = (0..actors)
+        .map(|actor| trace.iter().rposition(|(teller, _)| *teller == actor).map_or(0, |last| last + 1))
+        .collect();
+    // By the number of steps that are still to tell, then by the number of steps since that nobody told.
+    let mut open: BTreeMap<(usize, usize), Vec<Place<M>>> = BTreeMap::new();
+    let mut seen: HashSet<(usize, Place<M>)> = HashSet::new();
+    let mut reach = |open: &mut BTreeMap<_, Vec<_>>, to_tell: usize, untold: usize, place: Place<M>| {
+        if seen.insert((to_tell, place.clone())) {
+            open.entry((to_tell, untold)).or_default().push(place);
+        }
+        seen.len()
     };
-    for (number, (actor, step)) in trace.iter().enumerate() {
-        let is_over = silent(&trace[number..]);
-        let Some(reachable) = reach(model, places, &is_over) else {
-            return Ok(Allowed { steps: number, is_whole: false, most_states: MOST_STATES });
+    let (mut states, mut least, mut actions) = (0, trace.len(), Vec::new());
+    for state in model.init_states() {
+        states = reach(&mut open, trace.len(), 0, (state, notes.clone()));
+    }
+    while let Some(mut first) = open.first_entry() {
+        let (to_tell, untold) = *first.key();
+        let Some(place) = first.get_mut().pop() else {
+            first.remove();
+            continue;
         };
-        most_states = most_states.max(reachable.len());
-        places = reachable.into_iter().filter_map(|place| tell(model, place, *actor, *step)).collect();
-        if places.is_empty() {
-            return Err(Refused::Step(number));
+        least = least.min(to_tell);
+        if states > MOST_STATES {
+            return Ok(Allowed { steps: trace.len() - least, is_whole: false, states });
+        }
+        let told = trace.len() - to_tell;
+        match trace.get(told) {
+            Some((actor, step)) => {
+                if let Some(place) = tell(model, place.clone(), *actor, *step) {
+                    states = reach(&mut open, to_tell - 1, 0, place);
+                }
+            }
+            None if may_end(model, &place) => return Ok(Allowed { steps: told, is_whole: true, states }),
+            None => {}
+        }
+        let (state, notes) = place;
+        model.actions(&state, &mut actions);
+        for action in actions.drain(..) {
+            let is_over = |actor: usize| last_told[actor] <= told;
+            if let Some(place) = act(model, &state, &notes, action, is_over) {
+                states = reach(&mut open, to_tell, untold + 1, place);
+            }
         }
     }
-    let Some(reachable) = reach(model, places, &silent(&[])) else {
-        return Ok(Allowed { steps: trace.len(), is_whole: false, most_states: MOST_STATES });
-    };
-    let owes_nothing = |notes: &[Note<M::Step>]| notes.iter().all(|note| !matches!(note, Note::Owes(_)));
-    let may_end =
-        |(state, notes): &Place<M>| model.may_end(state).is_none_or(|is_at_rest| is_at_rest && owes_nothing(notes));
-    if !reachable.iter().any(may_end) {
-        return Err(Refused::End);
-    }
-    Ok(Allowed { steps: trace.len(), is_whole: true, most_states })
+    Err(if least == 0 { Refused::End } else { Refused::Step(trace.len() - least) })
+}
+
+/// Whether the trace may end here.
+fn may_end<M: Told>(model: &M, (state, notes): &Place<M>) -> bool
+where
+    M::State: Clone + Eq + Hash,
+    M::Action: Clone,
+{
+    let owes_nothing = || notes.iter().all(|note| !matches!(note, Note::Owes(_)));
+    model.may_end(state).is_none_or(|is_at_rest| is_at_rest && owes_nothing())
 }
 
 fn tell<M: Told>(model: &M, (state, mut notes): Place<M>, actor: usize, step: M::Step) -> Option<Place<M>>
@@ -144,36 +174,12 @@ where
     Some((state, notes))
 }
 
-/// All places that can be reached without a telling. None: too many.
-fn reach<M: Told>(model: &M, from: HashSet<Place<M>>, is_over: &[bool]) -> Option<HashSet<Place<M>>>
-where
-    M::State: Clone + Eq + Hash,
-    M::Action: Clone,
-{
-    let mut next: VecDeque<Place<M>> = from.iter().cloned().collect();
-    let mut seen = from;
-    let mut actions = Vec::new();
-    while let Some((state, notes)) = next.pop_front() {
-        model.actions(&state, &mut actions);
-        for action in actions.drain(..) {
-            let Some(place) = act(model, &state, &notes, action, is_over) else { continue };
-            if seen.insert(place.clone()) {
-                next.push_back(place);
-            }
-        }
-        if seen.len() > MOST_STATES {
-            return None;
-        }
-    }
-    Some(seen)
-}
-
 fn act<M: Told>(
     model: &M,
     state: &M::State,
     notes: &[Note<M::Step>],
     action: M::Action,
-    is_over: &[bool],
+    is_over: impl Fn(usize) -> bool,
 ) -> Option<Place<M>>
 where
     M::State: Clone + Eq + Hash,
@@ -189,7 +195,7 @@ where
     if !may || !model.happens(state, &action) {
         return None;
     }
-    let may_crash = |actor: usize| is_over[actor] && !matches!(notes[actor], Note::Owes(_));
+    let may_crash = |actor: usize| is_over(actor) && !matches!(notes[actor], Note::Owes(_));
     if !model.silences(&action).is_none_or(may_crash) {
         return None;
     }
