@@ -45,3 +45,26 @@ async fn orders_pass_every_check_that_can_be_made_from_outside() {
     assert_eq!(passed + skipped.len(), seen.findings.len(), "{:#?}", with_status(&seen, Status::Fail));
     assert!(seen.requests_sent <= seen.requests_announced);
 }
+
+/// Each charge needs an order of its own. A decline is stored with its charge, so only charges that succeeded are effects.
+#[tokio::test]
+async fn charges_pass_every_check_on_orders_that_are_made_for_them() {
+    let database = fresh_database();
+    let (api, replica) = (App::start_on(database.clone(), 10).await, App::start_on(database, 10).await);
+    let base = &api.base;
+    let mut line = words(["POST", &format!("{base}/v1/charges"), "--header", &format!("Authorization: Bearer {ACME}")]);
+    let order = r#"POST /v1/orders {"customer":"ada-{uuid}","items":[{"sku":"pro-monthly","quantity":1}]}"#;
+    let charge = |card: &str| format!(r#"{{"order_id":"{{setup.id}}","payment_method":"pm_card_{card}"}}"#);
+    line.extend(words(["--setup", order, "--body", &charge("visa"), "--other-body", &charge("mastercard")]));
+    line.extend(words(["--failing-body", &charge("visa_chargeDeclined"), "--failures", "stored"]));
+    line.extend(words(["--count", "GET /v1/charges?order_id={order_id}&status=succeeded"]));
+    line.extend(words(["--replica", &replica.base, "--profile", "this", "--change", "POST {location}/refunds {}"]));
+    line.extend(words(["--other-path", "/v1/orders", "--other-method", "PUT"]));
+    let seen = report(&line).await.unwrap();
+    let skipped: Vec<_> = with_status(&seen, Status::Skip).into_iter().map(|(check, _)| check).collect();
+    // No request makes this API answer 5xx, and the order is one account's.
+    assert_eq!(skipped, ["server-error-key", "server-error-effect", "accounts-apart"], "{seen:#?}");
+    let passed = with_status(&seen, Status::Pass).len();
+    assert_eq!(passed + skipped.len(), seen.findings.len(), "{:#?}", with_status(&seen, Status::Fail));
+    assert!(seen.requests_sent <= seen.requests_announced);
+}

@@ -7,7 +7,6 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use diesel::pg::PgConnection;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -115,13 +114,11 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         reference: String,
         resume: bool,
     ) -> Result<bool, Unresolved<O::Error>> {
-        let taken = {
-            let reference = reference.clone();
-            self.db.run(account_id, move |conn: &mut PgConnection| {
-                let taken = lease::take(conn, account_id, &reference, resume, &O::LIMITS, O::KEY_LIFETIME);
-                taken.map_err(O::Error::from)
-            })
-        };
+        let named = reference.clone();
+        let taken = self.db.run(account_id, move |conn| {
+            let taken = lease::take(conn, account_id, &named, resume, &O::LIMITS, O::KEY_LIFETIME);
+            taken.map_err(O::Error::from)
+        });
         let taken = taken.await.map_err(|error| {
             let is_defect = error.database_error().is_some_and(|error| fault(error) == Fault::Other);
             // In an outage this comes each second for each call that is due, and whoever owns the pool logs why.
@@ -137,8 +134,8 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
                 self.system.reached(&lease.as_attempt(), Step::Leased);
                 self.resolve(*lease).await.map(|_| true)
             }
-            Taken::Parked { location, request_id, attempts } => {
-                self.note_parked(&location, request_id, attempts);
+            Taken::Parked(row) => {
+                self.note_parked(&row);
                 Ok(false)
             }
             Taken::Gone => Ok(false),

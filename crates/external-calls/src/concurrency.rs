@@ -4,7 +4,6 @@
 //! Guarantees: external calls that keep failing use at most half of the calls, so that a first retry finds a free call while other
 //! calls hang. One account uses at most three quarters of all calls, and three quarters of that half.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -20,51 +19,44 @@ const KEEPS_FAILING: i32 = 3;
 #[derive(Clone, Debug)]
 pub(super) struct Calls {
     at_once: usize,
-    under_way: Arc<Mutex<UnderWay>>,
+    in_flight: Arc<Mutex<Vec<InFlight>>>,
     freed: Arc<Notify>,
 }
 
-#[derive(Debug, Default)]
-struct UnderWay {
-    all: Count,
-    of_account: HashMap<Uuid, Count>,
-}
-
-/// Calls in flight, and how many of them keep failing.
-#[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    all: usize,
-    failing: usize,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct InFlight {
+    account_id: Uuid,
+    /// Whether the external call keeps failing.
+    fails: bool,
 }
 
 /// The right to make one call, until dropped.
 #[derive(Debug)]
 pub(super) struct Call {
     calls: Calls,
-    account_id: Uuid,
-    fails: bool,
+    this: InFlight,
 }
 
 impl Calls {
     pub fn new(at_once: usize) -> Self {
-        Self { at_once, under_way: Arc::default(), freed: Arc::default() }
+        Self { at_once, in_flight: Arc::default(), freed: Arc::default() }
     }
 
     /// None: no call is free for this external call.
     pub fn try_begin(&self, due: &Due) -> Option<Call> {
-        let (account_id, fails) = (due.account_id, due.attempts >= KEEPS_FAILING);
-        let mut under_way = self.lock();
-        let of_account = under_way.of_account.get(&account_id).copied().unwrap_or_default();
-        let half = self.at_once / 2;
-        let is_free = |all: usize, account: usize, of: usize| all < of && account < of - of / 4;
-        if !is_free(under_way.all.all, of_account.all, self.at_once)
-            || (fails && !is_free(under_way.all.failing, of_account.failing, half))
-        {
+        let this = InFlight { account_id: due.account_id, fails: due.attempts >= KEEPS_FAILING };
+        let mut in_flight = self.lock();
+        // At most `at_once` calls are counted.
+        let is_free = |which: fn(&&InFlight) -> bool, of: usize| {
+            let all = in_flight.iter().filter(which);
+            let of_account = all.clone().filter(|call| call.account_id == this.account_id);
+            all.clone().count() < of && of_account.count() < of - of / 4
+        };
+        if !is_free(|_| true, self.at_once) || (this.fails && !is_free(|call| call.fails, self.at_once / 2)) {
             return None;
         }
-        under_way.all.add(fails);
-        under_way.of_account.entry(account_id).or_default().add(fails);
-        Some(Call { calls: self.clone(), account_id, fails })
+        in_flight.push(this);
+        Some(Call { calls: self.clone(), this })
     }
 
     /// Waits until a call is free for this external call.
@@ -79,35 +71,19 @@ impl Calls {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, UnderWay> {
-        // No code that may panic runs under this lock, so a poisoned count is right.
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Count {
-    fn add(&mut self, fails: bool) {
-        self.all += 1;
-        self.failing += usize::from(fails);
-    }
-
-    fn take_off(&mut self, fails: bool) {
-        self.all -= 1;
-        self.failing -= usize::from(fails);
+    fn lock(&self) -> MutexGuard<'_, Vec<InFlight>> {
+        // No code that may panic runs under this lock, so a poisoned list is right.
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let mut under_way = self.calls.lock();
-        under_way.all.take_off(self.fails);
-        if let Some(count) = under_way.of_account.get_mut(&self.account_id) {
-            count.take_off(self.fails);
-            if count.all == 0 {
-                under_way.of_account.remove(&self.account_id);
-            }
+        let mut in_flight = self.calls.lock();
+        if let Some(place) = in_flight.iter().position(|other| *other == self.this) {
+            in_flight.swap_remove(place);
         }
-        drop(under_way);
+        drop(in_flight);
         self.calls.freed.notify_waiters();
     }
 }
@@ -147,7 +123,7 @@ mod tests {
     fn no_count_is_left_behind() {
         let calls = Calls::new(4);
         drop(begin_all(&calls, &due(1, 5)));
-        assert!(calls.lock().of_account.is_empty());
+        assert!(calls.lock().is_empty());
         assert_eq!(begin_all(&calls, &due(2, 1)).len(), 3);
     }
 

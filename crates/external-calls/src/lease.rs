@@ -28,39 +28,65 @@ const DUE_AT_ONCE: i64 = 200;
 /// The right to resolve for a while, and all that resolving takes.
 #[derive(Clone, Debug)]
 pub(super) struct Lease {
-    pub address: Address,
-    pub reference: String,
-    pub request_id: Uuid,
-    pub location: String,
-    pub call: Value,
-    /// The fence: the next lease raises it.
-    pub attempt: i32,
+    /// As it was before the lease, apart from `attempts`, which is the fence: the next lease raises it.
+    pub row: Row,
     pub sending: Sending,
     /// This process's clock when the lease began, or a round trip away from it: `Limits::lease` has a second to spare.
     pub taken_at: Instant,
-    /// The row's `unanswered_at` before this lease. If all sendings of this lease were answered, [`give_back`] restores it.
-    pub earlier_unanswered_at: Option<DateTime<Utc>>,
+}
+
+/// An external call.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = external_calls, check_for_backend(diesel::pg::Pg))]
+pub(super) struct Row {
+    pub account_id: Uuid,
+    pub reference: String,
+    scope: String,
+    key: String,
+    pub request_id: Uuid,
+    pub call: Value,
+    pub location: String,
+    pub attempts: i32,
+    /// If all sendings of a lease were answered, [`give_back`] restores the value before the lease.
+    pub unanswered_at: Option<DateTime<Utc>>,
+    parked_at: Option<DateTime<Utc>>,
+    resolved_at: Option<DateTime<Utc>>,
+    pub created_at: DateTime<Utc>,
     /// The object's id at the system outside, once an answer named it.
     pub outside_id: Option<String>,
-    /// How many of the attempts before this lease do not count towards parking.
-    pub looks: i32,
-    pub created_at: DateTime<Utc>,
+    only_look: bool,
+    /// How many of the attempts do not count towards parking.
+    looks: i32,
+}
+
+impl Row {
+    pub fn address(&self) -> Address {
+        Address { account_id: self.account_id, scope: self.scope.clone(), key: self.key.clone() }
+    }
+
+    /// The attempts that count towards parking.
+    pub fn counted(&self) -> i32 {
+        self.attempts - self.looks
+    }
+}
+
+impl Lease {
+    /// The lease with which the external call began. It wrote `unanswered_at` ahead, and there is no earlier sending.
+    pub fn first(row: Row, taken_at: Instant) -> Self {
+        Self { row: Row { unanswered_at: None, ..row }, sending: Sending::default(), taken_at }
+    }
 }
 
 /// What came of trying to take a lease.
 pub(super) enum Taken {
     Lease(Box<Lease>),
     /// There were enough attempts, so the external call is parked now.
-    Parked {
-        location: String,
-        request_id: Uuid,
-        attempts: i32,
-    },
+    Parked(Box<Row>),
     /// Another holder has the external call or ended it, or the external call is not due.
     Gone,
 }
 
-/// Begins an external call, with its first lease taken. False: the key made an external call before.
+/// Begins an external call, with its first lease taken. None: the key made an external call before.
 pub(super) fn begin(
     conn: &mut PgConnection,
     address: &Address,
@@ -68,8 +94,8 @@ pub(super) fn begin(
     call: &Value,
     location: &str,
     lease: Duration,
-) -> QueryResult<bool> {
-    let inserted = diesel::insert_into(external_calls::table)
+) -> QueryResult<Option<Row>> {
+    diesel::insert_into(external_calls::table)
         .values((
             external_calls::account_id.eq(address.account_id),
             external_calls::reference.eq(address.reference()),
@@ -81,8 +107,9 @@ pub(super) fn begin(
             external_calls::next_attempt_at.eq((now.into_sql::<Timestamptz>() + interval(lease)).nullable()),
         ))
         .on_conflict_do_nothing()
-        .execute(conn)?;
-    Ok(inserted == 1)
+        .returning(Row::as_returning())
+        .get_result(conn)
+        .optional()
 }
 
 /// What the key's external call made, if the key ever made an external call.
@@ -124,44 +151,6 @@ fn turn() -> _ {
         .window_order((external_calls::attempts, external_calls::next_attempt_at))
 }
 
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = external_calls, check_for_backend(diesel::pg::Pg))]
-struct Row {
-    reference: String,
-    scope: String,
-    key: String,
-    request_id: Uuid,
-    call: Value,
-    location: String,
-    attempts: i32,
-    unanswered_at: Option<DateTime<Utc>>,
-    parked_at: Option<DateTime<Utc>>,
-    resolved_at: Option<DateTime<Utc>>,
-    created_at: DateTime<Utc>,
-    outside_id: Option<String>,
-    only_look: bool,
-    looks: i32,
-}
-
-impl Row {
-    fn lease(self, account_id: Uuid, attempt: i32, sending: Sending, taken_at: Instant) -> Lease {
-        Lease {
-            address: Address { account_id, scope: self.scope, key: self.key },
-            reference: self.reference,
-            request_id: self.request_id,
-            location: self.location,
-            call: self.call,
-            attempt,
-            sending,
-            taken_at,
-            earlier_unanswered_at: self.unanswered_at,
-            outside_id: self.outside_id,
-            looks: self.looks,
-            created_at: self.created_at,
-        }
-    }
-}
-
 /// Takes a lease on an external call that is due, or parked if `resume` says so.
 pub(super) fn take(
     conn: &mut PgConnection,
@@ -192,9 +181,9 @@ pub(super) fn take(
             return Ok(Taken::Gone);
         }
         let row_of_call = external_calls::table.find((account_id, reference));
-        if row.attempts - row.looks >= limits.max_attempts && !resume {
+        if row.counted() >= limits.max_attempts && !resume {
             diesel::update(row_of_call).set(external_calls::parked_at.eq(clock.nullable())).execute(conn)?;
-            return Ok(Taken::Parked { location: row.location, request_id: row.request_id, attempts: row.attempts });
+            return Ok(Taken::Parked(Box::new(row)));
         }
         // The key of a stored error may be gone, so the call may be sent again. An object stays.
         let only_look = row.outside_id.is_some() || (row.only_look && !look_first);
@@ -209,10 +198,10 @@ pub(super) fn take(
             external_calls::leased.eq(true),
             external_calls::hinted.eq(false),
         ));
-        let attempt: i32 = Prepared(lease.returning(external_calls::attempts)).get_result(conn)?;
-        let (earlier_unanswered, sent_twice) = (earlier_unanswered.unwrap_or(false), row.attempts - row.looks >= 2);
+        let attempts = Prepared(lease.returning(external_calls::attempts)).get_result(conn)?;
+        let (earlier_unanswered, sent_twice) = (earlier_unanswered.unwrap_or(false), row.counted() >= 2);
         let sending = Sending { look_first, earlier_unanswered, only_look, sent_twice, send_until: None };
-        Ok(Taken::Lease(Box::new(row.lease(account_id, attempt, sending, taken_at))))
+        Ok(Taken::Lease(Box::new(Lease { row: Row { attempts, ..row }, sending, taken_at })))
     })
 }
 
@@ -225,10 +214,7 @@ pub(super) fn first_lease(conn: &mut PgConnection, address: &Address, taken_at: 
         .select(Row::as_select())
         .first(conn)
         .optional()?;
-    // This same lease wrote the row's `unanswered_at` ahead. There is no earlier sending.
-    let lease =
-        |row: Row| Row { unanswered_at: None, ..row }.lease(address.account_id, 1, Sending::default(), taken_at);
-    Ok(row.map(lease))
+    Ok(row.map(|row| Lease::first(row, taken_at)))
 }
 
 /// How a lease ends without an outcome.
@@ -244,29 +230,29 @@ pub(super) struct Return {
 /// parked. False: the lease was lost.
 pub(super) fn give_back(conn: &mut PgConnection, lease: &Lease, end: Return) -> QueryResult<bool> {
     let clock = now.into_sql::<Timestamptz>();
+    let row = &lease.row;
     let held = external_calls::table
-        .find((lease.address.account_id, &lease.reference))
-        .filter(external_calls::attempts.eq(lease.attempt))
+        .find((row.account_id, &row.reference))
+        .filter(external_calls::attempts.eq(row.attempts))
         .filter(external_calls::resolved_at.is_null());
     let is_look = matches!(end.next, Next::Look { .. });
     let parked = (end.next == Next::Park).then(|| external_calls::parked_at.eq(clock.nullable()));
-    let common = (
-        external_calls::next_attempt_at.eq((clock + interval(end.pause)).nullable()),
-        parked,
-        external_calls::leased.eq(false),
-        external_calls::looks.eq(lease.looks + i32::from(is_look)),
-        external_calls::only_look.eq(is_look || lease.sending.only_look),
-    );
     let found = match end.next {
         Next::Look { id: Some(id) } => Some(external_calls::outside_id.eq(id)),
         _ => None,
     };
-    let given_back = if end.unanswered {
-        diesel::update(held).set((common, found, external_calls::unanswered_at.eq(clock.nullable()))).execute(conn)?
-    } else {
-        let earlier = external_calls::unanswered_at.eq(lease.earlier_unanswered_at);
-        diesel::update(held).set((common, found, earlier)).execute(conn)?
-    };
+    let given_back = diesel::update(held)
+        .set((
+            external_calls::next_attempt_at.eq((clock + interval(end.pause)).nullable()),
+            external_calls::leased.eq(false),
+            external_calls::looks.eq(row.looks + i32::from(is_look)),
+            external_calls::only_look.eq(is_look || lease.sending.only_look),
+            end.unanswered.then(|| external_calls::unanswered_at.eq(clock.nullable())),
+            (!end.unanswered).then(|| external_calls::unanswered_at.eq(row.unanswered_at)),
+            parked,
+            found,
+        ))
+        .execute(conn)?;
     // A hint that comes between the two statements finds no lease, and makes the call due itself.
     let hinted = held.filter(external_calls::hinted).filter(external_calls::parked_at.is_null());
     let due = external_calls::next_attempt_at.eq(clock.nullable());
@@ -277,18 +263,18 @@ pub(super) fn give_back(conn: &mut PgConnection, lease: &Lease, end: Return) -> 
 /// The fence. Locks the external call until the transaction ends, and says whether the lease is still the newest one.
 pub(super) fn holds(conn: &mut PgConnection, lease: &Lease) -> QueryResult<bool> {
     let attempts: Option<i32> = external_calls::table
-        .find((lease.address.account_id, &lease.reference))
+        .find((lease.row.account_id, &lease.row.reference))
         .filter(external_calls::resolved_at.is_null())
         .select(external_calls::attempts)
         .for_update()
         .first(conn)
         .optional()?;
-    Ok(attempts == Some(lease.attempt))
+    Ok(attempts == Some(lease.row.attempts))
 }
 
 /// Closes a locked external call, for good.
 pub(super) fn close(conn: &mut PgConnection, lease: &Lease) -> QueryResult<i32> {
-    let resolved = diesel::update(external_calls::table.find((lease.address.account_id, &lease.reference))).set((
+    let resolved = diesel::update(external_calls::table.find((lease.row.account_id, &lease.row.reference))).set((
         external_calls::resolved_at.eq(now.into_sql::<Timestamptz>().nullable()),
         external_calls::next_attempt_at.eq(None::<DateTime<Utc>>),
         external_calls::parked_at.eq(None::<DateTime<Utc>>),

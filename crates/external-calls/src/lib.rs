@@ -47,7 +47,7 @@
 //! # How to use it
 //! Depend on this crate and on `idempotency`, and run the [`MIGRATIONS`] of both. Implement [`ExternalSystem`] once, for all calls of
 //! the service. Spawn [`Resolver::run_in_background`] in every replica, and offer a command that runs [`Resolver::run_once`] with `resume`.
-//! [`backlog`] has the numbers for metrics, and [`open_calls`] the list for the person on call.
+//! [`backlog`] has the numbers for metrics, and `open_calls`, behind the feature `support`, the list for the person on call.
 //! docs/copying.md shows each step.
 
 mod background;
@@ -61,6 +61,8 @@ mod progress;
 mod resolve;
 mod resolver;
 mod schema;
+#[cfg(feature = "support")]
+mod support;
 
 use std::future::Future;
 use std::time::Duration;
@@ -75,13 +77,15 @@ use uuid::Uuid;
 use idempotency::{self, Failure, Keyed, Policy, Reply};
 
 pub use self::background::Resolutions;
-pub use self::backlog::{Backlog, OfAccount, Open, backlog, backlog_by_account, open_calls};
+pub use self::backlog::{Backlog, backlog};
 pub use self::call_error::CallError;
 pub use self::hint::Hinted;
 pub use self::outcome::{Next, Sending, Sent, StillUnknown, find_outcome};
-pub use self::progress::{Progress, References, parked_references, progress};
+pub use self::progress::Progress;
 pub use self::resolve::{Attempt, Step};
 pub use self::resolver::{Counts, Resolver};
+#[cfg(feature = "support")]
+pub use self::support::{OfAccount, Open, References, backlog_by_account, open_calls, parked_references, progress};
 
 /// The migrations of the table, in order of version. A release never edits the migration of an earlier release.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!();

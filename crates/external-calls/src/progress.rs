@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How far external calls are, read without a lock: good for an answer, not for a decision to write.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
 use diesel::dsl::auto_type;
-use diesel::pg::{Pg, PgConnection};
+use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::Varchar;
 use serde::Serialize;
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::schema::external_calls;
 use crate::Limits;
@@ -29,7 +25,7 @@ pub struct Progress {
 }
 
 #[auto_type]
-fn progress_columns() -> _ {
+pub(super) fn progress_columns() -> _ {
     // An open external call has a time: the table's CHECK says so.
     (
         external_calls::attempts,
@@ -54,33 +50,4 @@ pub(super) fn open(conn: &mut PgConnection, address: &Address) -> QueryResult<Op
         .select((external_calls::call, progress_columns()))
         .first(conn)
         .optional()
-}
-
-/// How far the open external calls of these references are.
-pub fn progress(
-    conn: &mut PgConnection,
-    account_id: Uuid,
-    references: &[&str],
-) -> QueryResult<HashMap<String, Progress>> {
-    let rows: Vec<(String, Progress)> = external_calls::table
-        .filter(external_calls::account_id.eq(account_id))
-        .filter(external_calls::reference.eq_any(references))
-        .filter(external_calls::resolved_at.is_null())
-        .select((external_calls::reference, progress_columns()))
-        .load(conn)?;
-    Ok(rows.into_iter().collect())
-}
-
-/// A query for names of external calls.
-pub type References<'a> = external_calls::BoxedQuery<'a, Pg, Varchar>;
-
-/// The references of an account's parked external calls, for a sub-select: after a long outage they may be many.
-#[must_use]
-pub fn parked_references<'a>(account_id: Uuid) -> References<'a> {
-    external_calls::table
-        .filter(external_calls::account_id.eq(account_id))
-        .filter(external_calls::resolved_at.is_null())
-        .filter(external_calls::parked_at.is_not_null())
-        .select(external_calls::reference)
-        .into_boxed()
 }

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use uuid::Uuid;
 
-use super::lease::{self, Lease, Return};
+use super::lease::{self, Lease, Return, Row};
 use super::outcome::{Next, Sending, Sent, StillUnknown, find_outcome};
 use crate::{ExternalSystem, Limits, Resolver};
 use idempotency::{self, Database, Failure, Fault, FinalizeError, Reply, fault};
@@ -38,12 +38,8 @@ pub struct Attempt<'a> {
 impl Lease {
     /// As an observer sees it.
     pub(super) fn as_attempt(&self) -> Attempt<'_> {
-        Attempt {
-            account_id: self.address.account_id,
-            reference: &self.reference,
-            request_id: self.request_id,
-            number: self.attempt,
-        }
+        let Row { account_id, ref reference, request_id, attempts, .. } = self.row;
+        Attempt { account_id, reference, request_id, number: attempts }
     }
 }
 
@@ -73,15 +69,21 @@ pub(super) struct Resolved {
 }
 
 /// Why a lease did not end in an outcome.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Unresolved<E> {
-    /// No lease: the database failed.
+    /// The database failed.
+    #[error("no lease was taken: {0}")]
     NotTaken(E),
     /// Another holder has the external call, or has ended it.
+    #[error("the lease is lost")]
     LostLease,
+    #[error(transparent)]
     Unknown(StillUnknown),
+    #[error("the outcome was not recorded in time")]
     TooSlow,
+    #[error("the outcome can't be recorded: {0}")]
     Record(FinalizeError),
+    #[error("the outcome can't be recorded: {0}")]
     Failed(E),
 }
 
@@ -116,23 +118,12 @@ impl<E: Failure> Unresolved<E> {
             _ => false,
         }
     }
-
-    fn reason(&self) -> String {
-        match self {
-            Self::NotTaken(error) => format!("no lease was taken: {error}"),
-            Self::LostLease => "the lease is lost".to_owned(),
-            Self::Unknown(unknown) => unknown.to_string(),
-            Self::TooSlow => "the outcome was not recorded in time".to_owned(),
-            Self::Record(error) => format!("the outcome can't be recorded: {error}"),
-            Self::Failed(error) => format!("the outcome can't be recorded: {error}"),
-        }
-    }
 }
 
 impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     /// Finds the outcome and records it, or gives the lease back.
     pub(super) async fn resolve(&self, lease: Lease) -> Result<Resolved, Unresolved<O::Error>> {
-        let Lease { location, request_id, attempt, .. } = lease.clone();
+        let Row { location, request_id, attempts: attempt, .. } = &lease.row;
         match self.find_and_record(&lease).await {
             Ok(resolved) => {
                 self.system.reached(&lease.as_attempt(), Step::Recorded);
@@ -147,16 +138,14 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
                 if !error.is_outage() {
                     self.counts.unknown.fetch_add(1, Ordering::Relaxed);
                 }
-                let reason = error.reason();
-                log::warn!("not resolved {location} attempt={attempt} request={request_id}: {reason}");
+                log::warn!("not resolved {location} attempt={attempt} request={request_id}: {error}");
                 // If an outcome can't be recorded, this is an attempt too. So the external call ends up parked, in sight of a
                 // person, and is not sent again for ever.
                 match self.give_back(lease.clone(), &error).await {
                     Ok(()) => self.system.reached(&lease.as_attempt(), Step::GivenBack),
-                    Err(failure) => log::warn!(
-                        "can't give back the lease of {location}, which ends by itself: {}",
-                        failure.reason()
-                    ),
+                    Err(failure) => {
+                        log::warn!("can't give back the lease of {location}, which ends by itself: {failure}");
+                    }
                 }
                 Err(error)
             }
@@ -164,19 +153,20 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     }
 
     async fn find_and_record(&self, lease: &Lease) -> Result<Resolved, Unresolved<O::Error>> {
+        let row = &lease.row;
         // A release that can't read the calls of the one before is a defect, and a person must look.
-        let call: O::Call = serde_json::from_value(lease.call.clone())
+        let call: O::Call = serde_json::from_value(row.call.clone())
             .map_err(|error| diesel::result::Error::DeserializationError(error.into()))?;
         // Not enough of the lease is left.
         if lease.taken_at.elapsed() + O::LIMITS.find_outcome > O::LIMITS.lease {
             return Err(Unresolved::LostLease);
         }
         self.system.reached(&lease.as_attempt(), Step::Sending);
-        let last_sent = lease.earlier_unanswered_at.unwrap_or(lease.created_at);
+        let last_sent = row.unanswered_at.unwrap_or(row.created_at);
         let sent = Sent {
-            reference: lease.reference.clone(),
-            outside_id: lease.outside_id.clone(),
-            since: lease.created_at,
+            reference: row.reference.clone(),
+            outside_id: row.outside_id.clone(),
+            since: row.created_at,
             until: last_sent + O::LIMITS.refusal_counts_after,
         };
         let found = find_outcome(
@@ -198,7 +188,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         let work = Arc::new((self.system.clone(), lease, call, outcome));
         let mut runs = 1;
         loop {
-            let (account_id, work) = (work.1.address.account_id, Arc::clone(&work));
+            let (account_id, work) = (work.1.row.account_id, Arc::clone(&work));
             let recorded = self.db.run(account_id, move |conn| {
                 let (outside, lease, call, outcome) = &*work;
                 apply(conn, outside, lease, call, outcome)
@@ -218,22 +208,22 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
             // There was an outcome.
             _ => (false, Next::Send, None),
         };
-        let pause = pause_after(lease.attempt, &limits).max(asked.unwrap_or_default().min(limits.max_backoff));
-        let enough = lease.attempt - lease.looks >= limits.max_attempts;
+        let pause = pause_after(lease.row.attempts, &limits).max(asked.unwrap_or_default().min(limits.max_backoff));
+        let enough = lease.row.counted() >= limits.max_attempts;
         let next = if next == Next::Send && enough { Next::Park } else { next };
-        let parks = next == Next::Park;
-        let (location, request_id, attempt) = (lease.location.clone(), lease.request_id, lease.attempt);
-        let given_back = self.db.run(lease.address.account_id, move |conn| {
-            let end = Return { pause, unanswered, next: next.clone() };
+        let (row, parks) = (lease.row.clone(), next == Next::Park);
+        let given_back = self.db.run(row.account_id, move |conn| {
+            let end = Return { pause, unanswered, next };
             lease::give_back(conn, &lease, end).map_err(Unresolved::<O::Error>::from)
         });
         if given_back.await? && parks {
-            self.note_parked(&location, request_id, attempt);
+            self.note_parked(&row);
         }
         Ok(())
     }
 
-    pub(super) fn note_parked(&self, location: &str, request_id: Uuid, attempts: i32) {
+    pub(super) fn note_parked(&self, row: &Row) {
+        let Row { location, request_id, attempts, .. } = row;
         self.counts.parked.fetch_add(1, Ordering::Relaxed);
         log::error!(
             "parked {location} request={request_id} after {attempts} attempts: a person must look, then resume"
@@ -249,20 +239,21 @@ fn apply<O: ExternalSystem>(
     call: &O::Call,
     outcome: &O::Outcome,
 ) -> Result<Resolved, Unresolved<O::Error>> {
+    let address = lease.row.address();
     let applied = conn.build_transaction().read_committed().run(|conn| {
         if !lease::holds(conn, lease)? {
             return Err(Unresolved::LostLease);
         }
-        let reply = system.apply(conn, lease.address.account_id, call, outcome).map_err(Unresolved::Failed)?;
+        let reply = system.apply(conn, lease.row.account_id, call, outcome).map_err(Unresolved::Failed)?;
         lease::close(conn, lease)?;
         let ttl = system.policy(call).ttl(reply.status);
-        let expires_at = idempotency::finalize(conn, &lease.address, &reply, ttl).map_err(Unresolved::Record)?;
+        let expires_at = idempotency::finalize(conn, &address, &reply, ttl).map_err(Unresolved::Record)?;
         system.reached(&lease.as_attempt(), Step::Applied);
         Ok(Resolved { reply, expires_at })
     });
     match applied {
         // If the external call is resolved, perhaps by this very lease, the record has the final reply.
-        Err(Unresolved::LostLease) => match idempotency::find(conn, &lease.address)? {
+        Err(Unresolved::LostLease) => match idempotency::find(conn, &address)? {
             Some(record) if !record.reply.is_provisional() => {
                 Ok(Resolved { reply: record.reply, expires_at: record.expires_at })
             }

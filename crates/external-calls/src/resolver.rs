@@ -7,8 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use diesel::pg::PgConnection;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -18,7 +17,6 @@ use uuid::Uuid;
 
 use super::concurrency::Calls;
 use super::lease::{self, Lease};
-use super::outcome::Sending;
 use super::progress;
 use super::resolve::Unresolved;
 use crate::{Attempt, ExternalSystem, Started, Step};
@@ -168,16 +166,13 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     /// A 202 with the resource as it is now, and with a Retry-After that grows as the external call waits. If the outcome is
     /// there by now, the outcome is the answer.
     async fn as_it_is_now(&self, answer: Answer, address: Address, came_at: Instant) -> Answer {
-        let system = self.system.clone();
+        let (system, stored) = (self.system.clone(), answer.clone());
         let look = self.db.run(address.account_id, move |conn| {
             // One snapshot for all its reads, so that the answer is not a 202 with a resource that is final already.
-            conn.build_transaction().repeatable_read().run(|conn| now::<O>(conn, &system, &address))
+            conn.build_transaction().repeatable_read().run(|conn| now::<O>(conn, &system, &address, stored))
         });
         match timeout_at((came_at + ANSWER_WITHIN).into(), look).await {
-            Ok(Ok(Some(Now::Final { reply, expires_at }))) => Answer { reply, expires_at, ..answer },
-            Ok(Ok(Some(Now::Pending { body, retry_after }))) => {
-                Answer { reply: Reply { body, ..answer.reply }, retry_after, ..answer }
-            }
+            Ok(Ok(now)) => now,
             // The stored 202 is older, and true.
             _ => answer,
         }
@@ -212,30 +207,12 @@ fn begin<O: ExternalSystem>(
         Err(error) => return Err(late(conn, address)?.unwrap_or(error)),
     };
     let call = serde_json::to_value(call).map_err(|e| diesel::result::Error::SerializationError(e.into()))?;
-    if !lease::begin(conn, address, request_id, &call, &location, O::LIMITS.lease)? {
+    let Some(row) = lease::begin(conn, address, request_id, &call, &location, O::LIMITS.lease)? else {
         return Err(late(conn, address)?.unwrap_or_else(|| idempotency::Error::InFlight.into()));
-    }
-    let reply = Reply {
-        status: 202,
-        content_type: Some("application/json".to_owned()),
-        location: Some(location.clone()),
-        body,
     };
-    let lease = Lease {
-        address: address.clone(),
-        reference: address.reference(),
-        request_id,
-        location,
-        call,
-        attempt: 1,
-        sending: Sending::default(),
-        taken_at,
-        earlier_unanswered_at: None,
-        outside_id: None,
-        looks: 0,
-        created_at: Utc::now(),
-    };
-    Ok((lease, reply))
+    let reply =
+        Reply { status: 202, content_type: Some("application/json".to_owned()), location: Some(location), body };
+    Ok((Lease::first(row, taken_at), reply))
 }
 
 fn late<E: Failure>(conn: &mut PgConnection, address: &Address) -> Result<Option<E>, E> {
@@ -243,15 +220,19 @@ fn late<E: Failure>(conn: &mut PgConnection, address: &Address) -> Result<Option
     Ok(location.map(|location| idempotency::Error::KeyExpired { location }.into()))
 }
 
-enum Now {
-    Final { reply: Reply, expires_at: Option<DateTime<Utc>> },
-    Pending { body: Bytes, retry_after: u64 },
-}
-
-fn now<O: ExternalSystem>(conn: &mut PgConnection, system: &O, address: &Address) -> Result<Option<Now>, O::Error> {
+/// The answer with the resource as it is now, or with the final reply if that is there.
+fn now<O: ExternalSystem>(
+    conn: &mut PgConnection,
+    system: &O,
+    address: &Address,
+    stored: Answer,
+) -> Result<Answer, O::Error> {
     let Some((call, progress)) = progress::open(conn, address)? else {
         let record = idempotency::find(conn, address)?.filter(|record| !record.reply.is_provisional());
-        return Ok(record.map(|record| Now::Final { reply: record.reply, expires_at: record.expires_at }));
+        return Ok(match record {
+            Some(record) => Answer { reply: record.reply, expires_at: record.expires_at, ..stored },
+            None => stored,
+        });
     };
     let call = serde_json::from_value(call).map_err(|e| diesel::result::Error::DeserializationError(e.into()))?;
     let body = system.pending(conn, address.account_id, &call)?;
@@ -263,5 +244,6 @@ fn now<O: ExternalSystem>(conn: &mut PgConnection, system: &O, address: &Address
     } else {
         (progress.next_attempt_at - Utc::now()).num_seconds() + 1
     };
-    Ok(Some(Now::Pending { body, retry_after: seconds.clamp(1, LONGEST_RETRY_AFTER).unsigned_abs() }))
+    let retry_after = seconds.clamp(1, LONGEST_RETRY_AFTER).unsigned_abs();
+    Ok(Answer { reply: Reply { body, ..stored.reply }, retry_after, ..stored })
 }

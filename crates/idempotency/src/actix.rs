@@ -62,13 +62,7 @@ impl<T: Body + 'static> FromRequest for Keyed<T> {
     type Future = Extracted<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (request, payload) = (request.clone(), payload.take());
-        Box::pin(async move {
-            let body = gather(payload).await?;
-            let mut keyed = Self::from_http(&headers_of(&request), &body, instance(&request))?;
-            keyed.credential = credential(&request);
-            Ok(keyed)
-        })
+        extract(request, payload, Self::from_http, |keyed| keyed)
     }
 }
 
@@ -77,23 +71,25 @@ impl<T: Body + 'static> FromRequest for OptionallyKeyed<T> {
     type Future = Extracted<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (request, payload) = (request.clone(), payload.take());
-        Box::pin(async move {
-            let body = gather(payload).await?;
-            let mut either = Self::from_http(&headers_of(&request), &body, instance(&request))?;
-            let (Self::Keyed(keyed) | Self::Unkeyed(keyed)) = &mut either;
-            keyed.credential = credential(&request);
-            Ok(either)
-        })
+        extract(request, payload, Self::from_http, |optionally| &mut optionally.request)
     }
 }
 
-fn credential(request: &HttpRequest) -> Option<String> {
-    request.extensions().get::<Credential>().map(|credential| credential.0.clone())
-}
-
-fn instance(request: &HttpRequest) -> Uuid {
-    request.extensions().get::<Instance>().map_or_else(Uuid::new_v4, |id| id.0)
+/// Reads the body, then the request by `from_http`, and notes the credential in its `keyed`.
+fn extract<R: 'static, T: 'static>(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    from_http: fn(&HeaderMap, &[u8], Uuid) -> Result<R, Error>,
+    keyed: fn(&mut R) -> &mut Keyed<T>,
+) -> Extracted<R> {
+    let (request, payload) = (request.clone(), payload.take());
+    Box::pin(async move {
+        let body = gather(payload).await?;
+        let instance = request.extensions().get::<Instance>().map_or_else(Uuid::new_v4, |id| id.0);
+        let mut read = from_http(&headers_of(&request), &body, instance)?;
+        keyed(&mut read).credential = request.extensions().get::<Credential>().map(|credential| credential.0.clone());
+        Ok(read)
+    })
 }
 
 /// Reads a whole JSON body. An empty body needs no `Content-Type`.

@@ -58,11 +58,11 @@ impl<T: Body> OptionallyKeyed<T> {
     /// As [`Keyed::from_http`], but never [`Error::KeyMissing`].
     pub fn from_http(headers: &HeaderMap, body: &[u8], instance: Uuid) -> Result<Self, Error> {
         check_body(headers, body)?;
-        match Key::from_headers(headers) {
-            Ok(key) => Ok(Self::Keyed(Keyed::new(key, body, instance)?)),
-            Err(Error::KeyMissing) => Ok(Self::Unkeyed(Keyed::new(Key::random(), body, instance)?)),
-            Err(invalid) => Err(invalid),
-        }
+        let (key, is_keyed) = match Key::from_headers(headers) {
+            Err(Error::KeyMissing) => (Key::random(), false),
+            key => (key?, true),
+        };
+        Ok(Self { request: Keyed::new(key, body, instance)?, is_keyed })
     }
 }
 
@@ -150,11 +150,9 @@ impl Error {
     /// may send the same request again.
     #[must_use]
     pub fn to_http(&self) -> Response<Bytes> {
-        let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let problem = self.problem().to_string();
-        let mut response = Response::new(Bytes::from(problem));
-        *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let content_type = Some("application/problem+json".to_owned());
+        let body = Bytes::from(self.problem().to_string());
+        let mut response = Reply { status: self.status(), content_type, location: None, body }.into_http();
         if self.may_be_retried() {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

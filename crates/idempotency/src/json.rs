@@ -61,7 +61,15 @@ fn unsafe_integers(value: &Value) -> Vec<FieldError> {
 }
 
 fn find_unsafe_integers(value: &Value, pointer: &mut String, found: &mut Vec<FieldError>) {
-    let length = pointer.len();
+    let mut look_below = |token: &str, below: &Value| {
+        if found.len() < MAX_FAULTS {
+            let length = pointer.len();
+            pointer.push('/');
+            pointer.push_str(token);
+            find_unsafe_integers(below, pointer, found);
+            pointer.truncate(length);
+        }
+    };
     match value {
         Value::Number(number) if is_unsafe_integer(number) => {
             let pointer = shortened(pointer);
@@ -71,27 +79,9 @@ fn find_unsafe_integers(value: &Value, pointer: &mut String, found: &mut Vec<Fie
             }
         }
         Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                if found.len() >= MAX_FAULTS {
-                    return;
-                }
-                pointer.push('/');
-                pointer.push_str(&index.to_string());
-                find_unsafe_integers(item, pointer, found);
-                pointer.truncate(length);
-            }
+            items.iter().enumerate().for_each(|(index, item)| look_below(&index.to_string(), item));
         }
-        Value::Object(members) => {
-            for (name, member) in members {
-                if found.len() >= MAX_FAULTS {
-                    return;
-                }
-                pointer.push('/');
-                pointer.push_str(&escape_pointer(name));
-                find_unsafe_integers(member, pointer, found);
-                pointer.truncate(length);
-            }
-        }
+        Value::Object(members) => members.iter().for_each(|(name, member)| look_below(&escape_pointer(name), member)),
         _ => {}
     }
 }

@@ -41,10 +41,10 @@
 //! neither.
 //!
 //! # Where to read
-//! `transaction.rs` has the four steps on one screen, and `store.rs` has their statements. `run_again.rs` runs the transaction
-//! until there is an answer. `single_flight.rs` wraps that, so that the duplicates within one process wait in memory for the
-//! first of them. `run.rs` puts the three together. `http.rs` reads a request and renders an answer, and `actix.rs`, behind the
-//! default feature `actix`, is the only file that knows actix-web.
+//! `transaction.rs` has the four steps on one screen, and `store.rs` has their statements. `run.rs` runs the transaction until
+//! there is an answer. With `single_flight.rs` around it, the duplicates within one process wait in memory for the first of
+//! them. `http.rs` reads a request and renders an answer, and `actix.rs`, behind the default feature `actix`, is the only file
+//! that knows actix-web. `support.rs`, behind the feature `support`, lists and rewrites stored records.
 
 #[cfg(feature = "actix")]
 mod actix;
@@ -56,14 +56,15 @@ mod json;
 mod key;
 mod observer;
 mod policy;
-mod records;
 mod reply;
 mod request;
 mod run;
-mod run_again;
 mod schema;
 mod single_flight;
 mod store;
+#[cfg(feature = "support")]
+mod support;
+mod sweep;
 mod traits;
 mod transaction;
 
@@ -79,12 +80,14 @@ pub use json::{MAX_FAULTS, MAX_SAFE_INTEGER, escape_pointer, parse_body, read_js
 pub use key::{Address, Key, MAX_KEY_LENGTH};
 pub use observer::{Observed, Observer, Step};
 pub use policy::{Failures, MAX_SCOPE, Policy, Scope, hours, interval, seconds};
-pub use records::{Listed, OnRetry, SWEEP_BATCH, State, Swept, list, rewrite_replies, sweep, sweep_lag};
 pub use reply::{Answer, MAX_BODY, Origin, Reply, ReplyTooLarge};
 pub use request::{Keyed, OptionallyKeyed};
 pub use run::ANSWER_WITHIN;
 pub use single_flight::SingleFlight;
 pub use store::{FinalizeError, Record, finalize, find, lock};
+#[cfg(feature = "support")]
+pub use support::{Listed, OnRetry, State, list, rewrite_replies};
+pub use sweep::{SWEEP_BATCH, Swept, sweep, sweep_lag};
 pub use traits::{Body, Database, Failure};
 
 /// The migrations of the table, in order of version. A release never edits the migration of an earlier release.

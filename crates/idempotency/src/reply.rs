@@ -3,7 +3,10 @@
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use diesel::prelude::*;
 use serde::Serialize;
+
+use crate::schema::idempotency_keys;
 
 /// The largest body that is stored, in bytes. Each key stores a reply for a day, so replies must be small. A quarter of a
 /// mebibyte is several times the largest order. If a body is larger, the request fails with 500 and rolls back.
@@ -19,15 +22,18 @@ const PROVISIONAL_RETRY_AFTER: u64 = 1;
 
 /// Status, headers and body, as stored and replayed. Only two headers are stored. Other headers (dates, request ids, cookies)
 /// belong to one answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = idempotency_keys)]
 pub struct Reply {
     /// The HTTP status. Only a 202 is provisional.
+    #[diesel(deserialize_as = i16)]
     pub status: u16,
     /// `Content-Type`.
     pub content_type: Option<String>,
     /// `Location`.
     pub location: Option<String>,
     /// The body, byte for byte.
+    #[diesel(deserialize_as = Vec<u8>)]
     pub body: Bytes,
 }
 

@@ -10,6 +10,7 @@ use crate::fingerprint::{Canonical, Received};
 use crate::json::parse_body;
 use crate::key::{Address, Key};
 use crate::policy::Policy;
+use crate::store::Claim;
 use crate::traits::Body;
 
 /// A request with a key.
@@ -60,9 +61,21 @@ impl<T> Keyed<T> {
         Address::new(account_id, policy, &self.ids, &self.key)
     }
 
-    /// The content that the fingerprint covers, and the typed body.
-    pub(crate) fn received(self, policy: &Policy) -> Result<(Received, T), Error> {
-        Ok((Received::new(policy.method(), policy.path(&self.ids)?, self.canonical), self.body))
+    /// What the request claims its key with, the content that the fingerprint covers, and the typed body.
+    pub(crate) fn claim(self, account_id: Uuid, policy: &Policy) -> Result<(Claim, Received, T), Error> {
+        let address = self.address(account_id, policy)?;
+        let received = Received::new(policy.method(), policy.path(&self.ids)?, self.canonical);
+        let claim = Claim {
+            lock: address.lock(),
+            address,
+            id: Uuid::now_v7(),
+            route: policy.route,
+            request_id: self.instance,
+            credential: self.credential,
+            fingerprint_version: received.version(),
+            fingerprint: received.fingerprint(),
+        };
+        Ok((claim, received, self.body))
     }
 }
 
@@ -72,20 +85,10 @@ impl<T> Keyed<T> {
 /// Don't take `Option<Keyed<T>>` for it: that is `None` for each error, so that a request with a malformed key would run
 /// without protection, and its body is gone.
 #[derive(Clone, Debug)]
-pub enum OptionallyKeyed<T> {
-    /// The client sent a key.
-    Keyed(Keyed<T>),
-    /// The client sent no key. The request has a new key, which no other request has: it runs as any other, also again after
-    /// a deadlock or a lost connection, and makes a record. The client's next sending is another request.
-    Unkeyed(Keyed<T>),
-}
-
-impl<T> OptionallyKeyed<T> {
-    /// The request, with the client's key or a new one.
-    #[must_use]
-    pub fn into_keyed(self) -> Keyed<T> {
-        match self {
-            Self::Keyed(request) | Self::Unkeyed(request) => request,
-        }
-    }
+pub struct OptionallyKeyed<T> {
+    /// The request, with the client's key or with a new one, which no other request has. It runs as any other, also again after
+    /// a deadlock or a lost connection, and makes a record. Without the client's key its next sending is another request.
+    pub request: Keyed<T>,
+    /// Whether the client sent a key.
+    pub is_keyed: bool,
 }

@@ -1,25 +1,57 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Policy::run`]: one transaction, run again where it must be, with single flight around it.
+//! [`Policy::run`]: the transaction runs until there is an answer, again after a deadlock or a lost connection, and again after a
+//! pause while another process has the key. Single flight stands around it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use diesel::pg::PgConnection;
+use tokio::time::{sleep, timeout_at};
 use uuid::Uuid;
 
+use crate::connection::{Fault, fault};
 use crate::error::Error;
+use crate::fingerprint::Received;
 use crate::observer::Step;
 use crate::policy::Policy;
 use crate::reply::{Answer, Origin, Reply};
 use crate::request::Keyed;
-use crate::run_again::{between_looks, replay, until_recorded};
-use crate::single_flight::{Follower, Leader, Part, Shareable};
+use crate::single_flight::{Leader, Part};
+use crate::store::Record;
 use crate::traits::{Database, Failure};
-use crate::transaction::Transaction;
+use crate::transaction::{Outcome, Transaction};
 
 /// How long a request may take in all, whatever the database does. A client or a proxy commonly gives up after 15 to 60 s. The
 /// longest right request waits 5 s for a duplicate and takes 5 s in its last statement.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(11);
+
+/// Runs of one transaction at most. A deadlock or a lost connection rarely comes twice. Five in a row mean that something
+/// else is wrong, and that the client should come back later.
+const MAX_RUNS: u32 = 5;
+
+/// The pause between two runs. In it, the other transaction of a deadlock can end.
+fn between_runs() -> ExponentialBackoff {
+    backoff(Duration::from_millis(5), Duration::from_millis(500))
+}
+
+/// The pause between two looks at a key that another process has. The pause is short at first, since most requests take
+/// milliseconds. Later each process looks at each key twice a second, whatever the number of duplicates.
+fn between_looks() -> ExponentialBackoff {
+    backoff(Duration::from_millis(20), Duration::from_millis(500))
+}
+
+/// The pause between two looks at a provisional record. Its outcome comes from a system outside, which did not answer the first
+/// request in seconds. While that system is slow, every client that waits for it sends again, and each retry waits here: with the
+/// short pauses above, a slow gateway took the database from 28 to 503 transactions a second. These pauses halve the looks, and a
+/// retry learns of the outcome a second later at most.
+fn between_looks_at_provisional() -> ExponentialBackoff {
+    backoff(Duration::from_millis(250), Duration::from_secs(1))
+}
+
+fn backoff(min: Duration, max: Duration) -> ExponentialBackoff {
+    ExponentialBuilder::new().with_min_delay(min).with_max_delay(max).without_max_times().with_jitter().build()
+}
 
 impl Policy {
     /// Runs `body` at most once for the key of `request`, and answers.
@@ -39,16 +71,18 @@ impl Policy {
         E: Failure,
         F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
     {
-        let transaction = Arc::new(Transaction::new(self, account_id, request, db.observer(), body)?);
+        let (claim, received, typed) = request.claim(account_id, self)?;
+        let body = Box::new(move |conn: &mut PgConnection| body(conn, &typed));
+        let transaction = Arc::new(Transaction { policy: *self, claim, received, observer: db.observer(), body });
         let began = Instant::now();
         let answer = answer_once(db, &transaction, began + self.wait);
         // A request that gives up leaves its work to end or to roll back. A retry finds out which.
-        let answer = tokio::time::timeout_at((began + ANSWER_WITHIN).into(), answer).await;
+        let answer = timeout_at((began + ANSWER_WITHIN).into(), answer).await;
         answer.unwrap_or_else(|_| Err(Error::Unreachable("no answer in time".to_owned()).into()))
     }
 }
 
-/// Answers as the leader, or with what the leader found. Without single flight, this function would be [`lead`] alone.
+/// Answers as the leader, or with what the leader found. Without single flight, this would be the leader's part alone.
 async fn answer_once<D: Database, E: Failure>(
     db: &D,
     transaction: &Arc<Transaction<E>>,
@@ -58,56 +92,126 @@ async fn answer_once<D: Database, E: Failure>(
     let mut looks = between_looks();
     loop {
         let mut follower = match db.single_flight().join(&claim.address, claim.fingerprint) {
-            Part::Leader(leader) => return lead(db, transaction, leader, deadline).await,
             Part::Follower(follower) => follower,
+            Part::Leader(leader) => {
+                return match until_recorded(db, transaction, &leader, deadline).await {
+                    Ok(Some((record, origin))) => {
+                        let answer = answer_with(&record, received, origin);
+                        leader.share(Ok(record));
+                        Ok(answer?)
+                    }
+                    Ok(None) => Err(Error::InFlight.into()),
+                    Err(error) => {
+                        leader.share(Err(Arc::new(error.clone())));
+                        Err(error)
+                    }
+                };
+            }
         };
         transaction.observe(Step::Waits);
-        match follow(&mut follower, deadline).await {
-            // The leader's wait ended, or its client left: the next to join leads.
-            Ok(None | Some(Shareable::InFlight)) => {}
-            Ok(Some(Shareable::Record(record))) => {
-                let answer = replay(received, &record)?;
-                if !answer.reply.is_provisional() || Instant::now() >= deadline {
+        let in_time = timeout_at(deadline.into(), follower.until_leader_ends()).await.is_ok();
+        match follower.found() {
+            Some(Ok(record)) => {
+                let answer = answer_with(&record, received, Origin::Replayed)?;
+                if !in_time || !answer.reply.is_provisional() || Instant::now() >= deadline {
                     return Ok(answer);
                 }
                 // Each follower pauses first, so that not all of them look at once.
-                tokio::time::sleep(looks.next().unwrap_or_default()).await;
+                sleep(looks.next().unwrap_or_default()).await;
             }
-            Ok(Some(Shareable::Failure(error))) => {
-                // Another request's failure says nothing about this one, which joins again.
-                if let Some(error) = error.downcast_ref::<E>().filter(|_| !follower.is_other) {
+            // Another request's failure says nothing about this one, which joins again.
+            Some(Err(failure)) if in_time => {
+                if let Some(error) = failure.downcast_ref::<E>().filter(|_| !follower.is_other) {
                     return Err(error.clone());
                 }
             }
-            // The follower's wait ends before the leader's. A provisional record is an answer.
-            Err(_) => return Ok(replay(received, &*follower.provisional().ok_or(Error::InFlight)?)?),
+            // The leader's wait ended, or its client left: the next to join leads.
+            None if in_time => {}
+            // The follower's wait ends before the leader's.
+            _ => return Err(Error::InFlight.into()),
         }
     }
 }
 
-async fn follow(follower: &mut Follower, deadline: Instant) -> Result<Option<Shareable>, tokio::time::error::Elapsed> {
-    tokio::time::timeout_at(deadline.into(), follower.result()).await
-}
-
-/// Goes to the database until there is an answer, and shares it with the followers.
-async fn lead<D: Database, E: Failure>(
+/// Runs the transaction until there is a record to answer with. None: another process had the key past the deadline.
+///
+/// # Errors
+/// The body's error, and those of the pool.
+async fn until_recorded<D: Database, E: Failure>(
     db: &D,
     transaction: &Arc<Transaction<E>>,
-    leader: Leader,
+    leader: &Leader,
     deadline: Instant,
-) -> Result<Answer, E> {
-    let (result, answer) = match until_recorded(db, transaction, &leader.progress, deadline).await {
-        Ok(Some((record, origin))) => {
-            db.single_flight().remember(transaction.claim.lock);
-            let answer = match origin {
-                Origin::Replayed => replay(&transaction.received, &record).map_err(E::from),
-                Origin::Fresh | Origin::Recovered => Ok(Answer::new(record.reply.clone(), origin, record.expires_at)),
-            };
-            (Shareable::Record(Arc::new(record)), answer)
+) -> Result<Option<(Arc<Record>, Origin)>, E> {
+    let (claim, flights) = (&transaction.claim, db.single_flight());
+    let mut pauses = between_runs();
+    let mut looks = between_looks();
+    let mut looks_at_provisional = between_looks_at_provisional();
+    let mut failed = 0;
+    loop {
+        let (this, was_answered) = (Arc::clone(transaction), flights.was_answered(claim.lock));
+        let end =
+            db.run(
+                claim.address.account_id,
+                move |conn| {
+                    if was_answered { this.look_then_run(conn) } else { this.run(conn) }
+                },
+            );
+        let end = end.await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let (record, origin) = match end {
+            Ok(Outcome::Ran(record)) => (record, Origin::Fresh),
+            // The answer to COMMIT was lost, and COMMIT did happen: the record is this request's own.
+            Ok(Outcome::Replay(record)) if record.id == claim.id => (record, Origin::Recovered),
+            Ok(Outcome::Replay(record)) => (record, Origin::Replayed),
+            Ok(Outcome::InFlight) if left.is_zero() => return Ok(None),
+            Ok(Outcome::InFlight) => {
+                sleep(looks.next().unwrap_or_default().min(left)).await;
+                continue;
+            }
+            Err(error) if runs_again(&error) && failed + 1 < MAX_RUNS => {
+                failed += 1;
+                tell(&error, claim.route, failed);
+                sleep(pauses.next().unwrap_or_default()).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let record = Arc::new(record);
+        // A record that another request made is the answer at once: the key never becomes free.
+        let waits = origin == Origin::Replayed
+            && record.reply.is_provisional()
+            && !left.is_zero()
+            && answer_with(&record, &transaction.received, origin).is_ok();
+        if !waits {
+            flights.remember(claim.lock);
+            return Ok(Some((record, origin)));
         }
-        Ok(None) => (Shareable::InFlight, Err(Error::InFlight.into())),
-        Err(error) => (Shareable::Failure(Arc::new(error.clone())), Err(error)),
-    };
-    leader.share(result);
-    answer
+        // A follower whose wait ends first answers with it.
+        leader.share(Ok(record));
+        sleep(looks_at_provisional.next().unwrap_or_default().min(left)).await;
+    }
+}
+
+/// A lost connection and a read-only server fail every request: the pool says so once, and these lines are for a debugger.
+fn tell<E: Failure>(error: &E, route: &str, failed: u32) {
+    let Some(cause) = error.database_error() else { return };
+    let level = if fault(cause) == Fault::Reconnect { log::Level::Debug } else { log::Level::Info };
+    log::log!(level, "run {failed} of {route} failed, running again: {cause}");
+}
+
+fn runs_again<E: Failure>(error: &E) -> bool {
+    error.database_error().is_some_and(|error| fault(error).runs_again())
+}
+
+/// The record's reply, if a request like this one made the record.
+///
+/// # Errors
+/// [`Error::KeyReused`], [`Error::UnknownFingerprint`].
+fn answer_with(record: &Record, received: &Received, origin: Origin) -> Result<Answer, Error> {
+    match received.matches(record.fingerprint_version, &record.fingerprint) {
+        Some(true) => Ok(Answer::new(record.reply.clone(), origin, record.expires_at)),
+        Some(false) => Err(Error::KeyReused),
+        None => Err(Error::UnknownFingerprint(record.fingerprint_version)),
+    }
 }

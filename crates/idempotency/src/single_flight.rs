@@ -17,39 +17,30 @@ use crate::key::Address;
 use crate::store::Record;
 
 /// The requests in flight in this process, and the keys that it answered lately. Clones share their contents.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct SingleFlight(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
     /// Bounded by the number of requests in flight.
     in_flight: Mutex<HashMap<Address, Flight>>,
-    answered: Answered,
+    /// Which keys this process answered lately. A key's hash names its one place, and a later key overwrites an earlier one.
+    /// The guess only chooses the cheaper first read. It decides nothing.
+    answered: Box<[AtomicI64]>,
 }
+
+/// How many answered keys are remembered: 65,536, in half a mebibyte. At 1,000 requests a second a key is remembered for
+/// about a minute. Most retries come within that minute.
+const REMEMBERED: usize = 1 << 16;
 
 /// The leader of a key.
 struct Flight {
     fingerprint: [u8; 32],
-    progress: watch::Receiver<Progress>,
+    found: watch::Receiver<Option<Found>>,
 }
 
-/// How far the leader is.
-#[derive(Clone, Default)]
-pub(crate) struct Progress {
-    /// The provisional record that the leader has met and waits for. A follower whose wait ends first answers with it.
-    pub provisional: Option<Arc<Record>>,
-    result: Option<Shareable>,
-}
-
-/// What a leader leaves to its followers.
-#[derive(Clone)]
-pub(crate) enum Shareable {
-    Record(Arc<Record>),
-    /// The leader failed, and nothing was stored. The error is of the service's type.
-    Failure(Arc<dyn Any + Send + Sync>),
-    /// The leader's wait ended while another process had the key.
-    InFlight,
-}
+/// What a leader has found: a record, or a failure of the service's type with which nothing was stored. While the leader is
+/// there, it is a provisional record that the leader waits for.
+pub(crate) type Found = Result<Arc<Record>, Arc<dyn Any + Send + Sync>>;
 
 /// A request's part in the flight of its key.
 pub(crate) enum Part {
@@ -57,30 +48,37 @@ pub(crate) enum Part {
     Follower(Follower),
 }
 
-/// Goes to the database for all. If the leader is dropped without a result, a follower leads next.
+/// Goes to the database for all. It ends when it is dropped. If it has found nothing then, a follower leads next.
 pub(crate) struct Leader {
     single_flight: SingleFlight,
     address: Address,
-    pub progress: watch::Sender<Progress>,
+    found: watch::Sender<Option<Found>>,
 }
 
 pub(crate) struct Follower {
-    progress: watch::Receiver<Progress>,
+    found: watch::Receiver<Option<Found>>,
     /// Whether the leader's request has another fingerprint than this one.
     pub is_other: bool,
+}
+
+impl Default for SingleFlight {
+    fn default() -> Self {
+        let answered = (0..REMEMBERED).map(|_| AtomicI64::new(0)).collect();
+        Self(Arc::new(Shared { in_flight: Mutex::default(), answered }))
+    }
 }
 
 impl SingleFlight {
     pub(crate) fn join(&self, address: &Address, fingerprint: [u8; 32]) -> Part {
         match self.in_flight().entry(address.clone()) {
             Entry::Occupied(flight) => {
-                let Flight { fingerprint: leading, progress } = flight.get();
-                Part::Follower(Follower { progress: progress.clone(), is_other: *leading != fingerprint })
+                let Flight { fingerprint: leading, found } = flight.get();
+                Part::Follower(Follower { found: found.clone(), is_other: *leading != fingerprint })
             }
             Entry::Vacant(place) => {
-                let (progress, receiver) = watch::channel(Progress::default());
-                place.insert(Flight { fingerprint, progress: receiver });
-                Part::Leader(Leader { single_flight: self.clone(), address: address.clone(), progress })
+                let (found, receiver) = watch::channel(None);
+                place.insert(Flight { fingerprint, found: receiver });
+                Part::Leader(Leader { single_flight: self.clone(), address: address.clone(), found })
             }
         }
     }
@@ -92,63 +90,47 @@ impl SingleFlight {
 
     /// Remembers that the key of this hash has a record.
     pub(crate) fn remember(&self, hash: i64) {
-        self.0.answered.place(hash).store(hash, Ordering::Relaxed);
+        self.place(hash).store(hash, Ordering::Relaxed);
     }
 
     /// Whether the key of this hash probably has a record. The record may be gone, or another process may have made it.
     pub(crate) fn was_answered(&self, hash: i64) -> bool {
-        self.0.answered.place(hash).load(Ordering::Relaxed) == hash
+        self.place(hash).load(Ordering::Relaxed) == hash
+    }
+
+    fn place(&self, hash: i64) -> &AtomicI64 {
+        // Two bytes of a SHA-256 are as good as any other two.
+        let [.., high, low] = hash.to_be_bytes();
+        &self.0.answered[usize::from(u16::from_be_bytes([high, low]))]
     }
 }
 
 impl Leader {
-    pub fn share(self, result: Shareable) {
-        self.progress.send_modify(|progress| progress.result = Some(result));
-        // Drop takes the flight off the map, so the next request of the key leads.
+    pub fn share(&self, found: Found) {
+        self.found.send_replace(Some(found));
     }
 }
 
 impl Drop for Leader {
+    /// The next request of the key leads. The channel is closed after this, and wakes the followers.
     fn drop(&mut self) {
         self.single_flight.in_flight().remove(&self.address);
     }
 }
 
 impl Follower {
-    /// Waits for the leader. None: the leader was dropped without a result.
+    /// Waits for the leader's end.
     ///
     /// Another request than the leader's waits too, and is not refused at once: until there is a record, nobody knows whose key
     /// it is. Even a leader that has claimed the key may be the wrong one of the two, if its claim read the table just before
     /// another process recorded the right one.
-    pub async fn result(&mut self) -> Option<Shareable> {
-        let progress = self.progress.wait_for(|progress| progress.result.is_some()).await.ok()?;
-        progress.result.clone()
+    pub async fn until_leader_ends(&mut self) {
+        // Only a closed channel ends this wait.
+        let _ = self.found.wait_for(|_| false).await;
     }
 
-    /// The provisional record that the leader waits for, if it met one.
-    pub fn provisional(&self) -> Option<Arc<Record>> {
-        self.progress.borrow().provisional.clone()
-    }
-}
-
-/// How many answered keys are remembered: 65,536, in half a mebibyte. At 1,000 requests a second a key is remembered for
-/// about a minute. Most retries come within that minute.
-const REMEMBERED: usize = 1 << 16;
-
-/// Which keys this process answered lately. A key's hash names its one place, and a later key overwrites an earlier one.
-/// The guess only chooses the cheaper first read. It decides nothing.
-struct Answered(Box<[AtomicI64]>);
-
-impl Default for Answered {
-    fn default() -> Self {
-        Self((0..REMEMBERED).map(|_| AtomicI64::new(0)).collect())
-    }
-}
-
-impl Answered {
-    fn place(&self, hash: i64) -> &AtomicI64 {
-        // Two bytes of a SHA-256 are as good as any other two.
-        let [.., high, low] = hash.to_be_bytes();
-        &self.0[usize::from(u16::from_be_bytes([high, low]))]
+    /// What the leader has found so far.
+    pub fn found(&self) -> Option<Found> {
+        self.found.borrow().clone()
     }
 }

@@ -4,15 +4,14 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use diesel::dsl::now;
+use diesel::dsl::{SqlTypeOf, now};
 use diesel::pg::data_types::PgInterval;
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel::sql_types::{BigInt, Binary, Bool, Interval, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Interval, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use crate::connection::Prepared;
@@ -26,7 +25,8 @@ use crate::schema::idempotency_keys;
 pub(crate) const TABLE: &str = "idempotency_keys";
 
 /// A record as the table has it. Every record has a reply: none commits without one.
-#[derive(Clone, Debug, Queryable)]
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = idempotency_keys, check_for_backend(Pg))]
 pub struct Record {
     /// Names the record in lists. The request that claimed the key made the id, so a request knows its own record.
     pub id: Uuid,
@@ -35,12 +35,18 @@ pub struct Record {
     /// Of the request that claimed the key.
     pub fingerprint: Vec<u8>,
     /// The reply, final or provisional.
-    #[diesel(deserialize_as = ReplyColumns)]
+    #[diesel(embed)]
     pub reply: Reply,
     /// None while the reply is provisional.
     pub expires_at: Option<DateTime<Utc>>,
     /// By the database's clock, as the statement saw it. None while the reply is provisional.
+    #[diesel(select_expression = expired())]
     expired: Option<bool>,
+}
+
+#[diesel::dsl::auto_type]
+fn expired() -> _ {
+    idempotency_keys::expires_at.le(now.into_sql::<Timestamptz>().nullable())
 }
 
 impl Record {
@@ -48,14 +54,6 @@ impl Record {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.expired != Some(true)
-    }
-}
-
-type ReplyColumns = (i16, Option<String>, Option<String>, Vec<u8>);
-
-impl From<ReplyColumns> for Reply {
-    fn from((status, content_type, location, body): ReplyColumns) -> Self {
-        Self { status: status.unsigned_abs(), content_type, location, body: Bytes::from(body) }
     }
 }
 
@@ -82,35 +80,10 @@ pub(crate) enum Claimed {
     InFlight,
 }
 
-type RecordColumns = (
-    SqlUuid,
-    SmallInt,
-    Binary,
-    (SmallInt, Nullable<Text>, Nullable<Text>, Binary),
-    Nullable<Timestamptz>,
-    Nullable<Bool>,
-);
-
-/// The record at an address, as a query: the type of the query is too long to write.
+/// The row at an address, as a query: the type of the query is too long to write.
 macro_rules! record_at {
     ($address:expr) => {
-        idempotency_keys::table
-            .filter(idempotency_keys::account_id.eq($address.account_id))
-            .filter(idempotency_keys::scope.eq(&$address.scope))
-            .filter(idempotency_keys::key.eq(&$address.key))
-            .select((
-                idempotency_keys::id,
-                idempotency_keys::fingerprint_version,
-                idempotency_keys::fingerprint,
-                (
-                    idempotency_keys::status,
-                    idempotency_keys::content_type,
-                    idempotency_keys::location,
-                    idempotency_keys::body,
-                ),
-                idempotency_keys::expires_at,
-                idempotency_keys::expires_at.le(now.into_sql::<Timestamptz>().nullable()),
-            ))
+        idempotency_keys::table.find(($address.account_id, &$address.scope, &$address.key))
     };
 }
 
@@ -135,9 +108,7 @@ pub(crate) fn claim(conn: &mut PgConnection, claim: &Claim) -> QueryResult<Claim
 
 /// Deletes the record at an address, if the record is expired.
 fn remove_expired(conn: &mut PgConnection, address: &Address) -> QueryResult<usize> {
-    let record = idempotency_keys::table.find((address.account_id, &address.scope, &address.key));
-    let clock = now.into_sql::<Timestamptz>().nullable();
-    diesel::delete(record.filter(idempotency_keys::expires_at.le(clock))).execute(conn)
+    diesel::delete(record_at!(address).filter(expired())).execute(conn)
 }
 
 /// Tries the advisory lock and reads the record, in one round trip. This is SQL text, because Diesel can't express a join with
@@ -153,7 +124,7 @@ impl QueryId for ClaimStatement<'_> {
 }
 
 impl Query for ClaimStatement<'_> {
-    type SqlType = (Bool, Nullable<RecordColumns>);
+    type SqlType = (Bool, Nullable<SqlTypeOf<<Record as Selectable<Pg>>::SelectExpression>>);
 }
 
 impl RunQueryDsl<PgConnection> for ClaimStatement<'_> {}
@@ -231,13 +202,13 @@ fn run_again_if_taken(refusal: DieselError) -> DieselError {
 
 /// Reads a record without a lock: good for an answer, not for a decision to write.
 pub fn find(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Record>> {
-    record_at!(address).first(conn).optional()
+    record_at!(address).select(Record::as_select()).first(conn).optional()
 }
 
 /// Locks an existing record until the transaction ends, and reads it under the lock. Every change to a record locks it
 /// first, so that the record can't change between the decision and the write.
 pub fn lock(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Record>> {
-    record_at!(address).for_update().first(conn).optional()
+    record_at!(address).select(Record::as_select()).for_update().first(conn).optional()
 }
 
 /// Why a record was not finalized. Each is a defect, and the transaction must roll back.
@@ -273,7 +244,7 @@ pub fn finalize(
         Some(_) => return Err(FinalizeError::NotProvisional("final already")),
         None => return Err(FinalizeError::NotProvisional("gone")),
     }
-    let replaced = diesel::update(idempotency_keys::table.find((address.account_id, &address.scope, &address.key)))
+    let replaced = diesel::update(record_at!(address))
         .set((
             idempotency_keys::status.eq(status_column(reply)?),
             idempotency_keys::content_type.eq(&reply.content_type),

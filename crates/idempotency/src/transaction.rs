@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The protocol: claim, replay, body, record, COMMIT. `run_again.rs` decides how often the transaction runs.
+//! The protocol: claim, replay, body, record, COMMIT. `run.rs` decides how often the transaction runs.
 
 use diesel::connection::Connection;
 use diesel::pg::PgConnection;
-use uuid::Uuid;
 
 use crate::error::Error;
 use crate::fingerprint::Received;
 use crate::observer::{Observed, Step};
 use crate::policy::{Failures, Policy};
 use crate::reply::{MAX_BODY, Reply, ReplyTooLarge};
-use crate::request::Keyed;
 use crate::store::{self, Claim, Claimed, Record};
 use crate::traits::Failure;
 
@@ -22,8 +20,8 @@ pub(crate) struct Transaction<E> {
     pub policy: Policy,
     pub claim: Claim,
     pub received: Received,
-    observer: Observed,
-    body: Body<E>,
+    pub observer: Observed,
+    pub body: Body<E>,
 }
 
 /// How a transaction ended, if it did not fail.
@@ -37,44 +35,28 @@ pub(crate) enum Outcome {
 }
 
 impl<E: Failure> Transaction<E> {
-    /// # Errors
-    /// [`Error::ResourceNotNamed`], [`Error::NoSuchResource`].
-    pub fn new<T, F>(
-        policy: &Policy,
-        account_id: Uuid,
-        keyed: Keyed<T>,
-        observer: Observed,
-        body: F,
-    ) -> Result<Self, Error>
-    where
-        T: Send + Sync + 'static,
-        F: Fn(&mut PgConnection, &T) -> Result<Reply, E> + Send + Sync + 'static,
-    {
-        let address = keyed.address(account_id, policy)?;
-        let (request_id, credential) = (keyed.instance, keyed.credential.clone());
-        let (received, request) = keyed.received(policy)?;
-        let claim = Claim {
-            lock: address.lock(),
-            address,
-            id: Uuid::now_v7(),
-            route: policy.route,
-            request_id,
-            credential,
-            fingerprint_version: received.version(),
-            fingerprint: received.fingerprint(),
-        };
-        Ok(Self { policy: *policy, claim, received, observer, body: Box::new(move |conn| body(conn, &request)) })
-    }
-
     /// The protocol: one READ COMMITTED transaction.
-    fn claim_to_commit(&self, conn: &mut PgConnection) -> Result<Outcome, E> {
-        conn.build_transaction().read_committed().run(|conn| {
+    ///
+    /// The claim takes the lock and reads the record in one statement, with one snapshot. Another transaction of the key may
+    /// commit after the snapshot and before the lock. If the body then succeeds, the primary key refuses the record, and the
+    /// transaction runs again. If the body fails, the other transaction may be the reason (the order is canceled already):
+    /// then the other transaction's record is the answer.
+    pub fn run(&self, conn: &mut PgConnection) -> Result<Outcome, E> {
+        self.observe(Step::Begins);
+        let end: Result<_, E> = conn.build_transaction().read_committed().run(|conn| {
             match store::claim(conn, &self.claim)? {
                 Claimed::Ours => self.observe(Step::Claimed),
                 Claimed::InFlight => return Ok(Outcome::InFlight),
                 Claimed::Taken(record) => return Ok(Outcome::Replay(record)),
             }
-            let reply = self.run_body(conn)?;
+            let reply = match self.policy.failures {
+                Failures::SuccessOnly => (self.body)(conn)?,
+                // In a savepoint, so that a final failure leaves no business writes while its reply is stored.
+                Failures::CacheFailures { .. } => match conn.transaction(|conn| (self.body)(conn)) {
+                    Err(error) if error.is_final() => error.reply(self.claim.request_id),
+                    end => end?,
+                },
+            };
             self.observe(Step::BodyRan);
             if reply.body.len() > MAX_BODY {
                 return Err(Error::ReplyTooLarge(ReplyTooLarge(reply.body.len())).into());
@@ -83,30 +65,7 @@ impl<E: Failure> Transaction<E> {
             let record = store::record(conn, &self.claim, reply, ttl)?;
             self.observe(Step::Recorded);
             Ok(Outcome::Ran(record))
-        })
-    }
-
-    /// Under cache-failures the body runs inside a savepoint, so that a final failure leaves no business writes while its reply
-    /// is stored.
-    fn run_body(&self, conn: &mut PgConnection) -> Result<Reply, E> {
-        match self.policy.failures {
-            Failures::SuccessOnly => (self.body)(conn),
-            Failures::CacheFailures { .. } => match conn.transaction(|conn| (self.body)(conn)) {
-                Err(error) if error.is_final() => Ok(error.reply(self.claim.request_id)),
-                end => end,
-            },
-        }
-    }
-
-    /// Runs the transaction once.
-    ///
-    /// The claim takes the lock and reads the record in one statement, with one snapshot. Another transaction of the key may
-    /// commit after the snapshot and before the lock. If the body then succeeds, the primary key refuses the record, and the
-    /// transaction runs again. If the body fails, the other transaction may be the reason (the order is canceled already):
-    /// then the other transaction's record is the answer.
-    pub fn run(&self, conn: &mut PgConnection) -> Result<Outcome, E> {
-        self.observe(Step::Begins);
-        let end = self.claim_to_commit(conn);
+        });
         self.observe(Step::of(&end));
         match end {
             Err(error) if error.database_error().is_none() => {

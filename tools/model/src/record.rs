@@ -1,5 +1,5 @@
 //! The record: the specification of `Policy::run` for the requests of one key. Read it beside `transaction.rs`, `run.rs`,
-//! `run_again.rs`, `single_flight.rs` and `store.rs` of crates/idempotency.
+//! `single_flight.rs` and `store.rs` of crates/idempotency.
 //!
 //! Each action is one step that others can come between: a statement, a COMMIT, a message in memory. `world.rs` has the
 //! state, `rules.rs` the rules and the bounds, `steps.rs` a request's transaction, `single_flight.rs` what happens around it,
@@ -82,9 +82,9 @@ pub enum Action {
     Resolve,
     /// The record's lifetime ends.
     Expire,
-    /// The sweeper finds an expired record, without a lock (records.rs, `sweep`).
+    /// The sweeper finds an expired record, without a lock (sweep.rs, `sweep`).
     FindExpired,
-    /// The sweeper deletes the record that it found (records.rs, `delete_expired`).
+    /// The sweeper deletes the record that it found (sweep.rs, `delete_expired`).
     Sweep,
 }
 

@@ -10,6 +10,7 @@ pub const ALL: &[Experiment] = &[Experiment {
     sends: "the request, and the same request under the same key with --other-header. If that is refused, once more under another key",
     needs: &[Need::OtherHeader],
     requests: 3,
+    intents: 1,
     follows: 3,
     counts: 0,
     checks: &[Check {
@@ -29,7 +30,7 @@ pub const ALL: &[Experiment] = &[Experiment {
 
 async fn two(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let name = "accounts-apart";
-    let intent = session.intent()?;
+    let intent = session.intent().await?;
     let key = Key::fresh();
     let ours = session.request(&intent, &key);
     let theirs = Request { headers: intent.other_headers.clone(), ..session.keyless(&intent) };
@@ -38,7 +39,7 @@ async fn two(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let second = session.under(theirs.clone(), key.form(form));
     let answer = session.send(&second).await?;
     // The final answer after a 202 is a replay, so the marker counts only on the first answer.
-    let is_marked = answer.marker(session.target.marker.as_ref()).is_some();
+    let is_marked = answer.marker(session.target.given.marker.as_ref()).is_some();
     let second = session.follow(&second, answer).await?;
     if !second.is_success() {
         // The other account may be refused for another reason: it has no right to the resource in the URL, for example.

@@ -7,7 +7,7 @@ use clap::{ArgAction, ValueEnum};
 use hyper::Method;
 use hyper::header::HeaderName;
 
-use super::change::Change;
+use super::step::Step;
 use super::words::{FailurePromise, KeyForm, Profile};
 
 /// Checks an HTTP endpoint with idempotency keys: sends real requests, judges the answers, and counts the effects.
@@ -51,8 +51,13 @@ pub struct Endpoint {
     #[arg(long, value_name = "MEMBER", help_heading = "The endpoint")]
     pub vary: Vec<String>,
 
+    /// A request that makes what the endpoint's request needs, for example 'POST /v1/orders {..}'. Each new request sends it first.
+    /// `{setup.id}` is a member of its answer, in URLs, headers and bodies. May be repeated: each may use the answer of the one before
+    #[arg(long, value_name = "METHOD PATH BODY", help_heading = "The endpoint")]
+    pub setup: Vec<Step>,
+
     /// The URL that counts effects: a list, or a number. The body's members are filled in: `..?customer={customer}`
-    #[arg(long, value_name = "GET URL", help_heading = "Effects")]
+    #[arg(long, value_name = "GET URL", value_parser = of_get, help_heading = "Effects")]
     pub count: Option<String>,
     /// JSON pointer to the array or the number of effects. The default is a member with a name such as count, or the only array
     #[arg(long, value_name = "POINTER", requires = "count", help_heading = "Effects")]
@@ -73,7 +78,7 @@ pub struct Endpoint {
     /// A request that changes the object that was made, for example 'POST {location}/cancel {}'. A replay must not show the change.
     /// `{location}` is the Location of the first reply, `{reply.id}` a member of its body
     #[arg(long, value_name = "METHOD PATH BODY", help_heading = "What more checks need")]
-    pub change: Option<Change>,
+    pub change: Option<Step>,
     /// Another address of the same service
     #[arg(long, value_name = "URL", help_heading = "What more checks need")]
     pub replica: Option<String>,
@@ -144,6 +149,12 @@ pub enum Format {
     Json,
     /// XML as `JUnit` writes it, for CI
     Junit,
+}
+
+/// The URL of `GET URL`.
+#[expect(clippy::unnecessary_wraps, reason = "clap's value_parser returns a Result")]
+fn of_get(text: &str) -> Result<String, String> {
+    Ok(text.trim().trim_start_matches("GET ").trim().to_owned())
 }
 
 /// A header. The value may have placeholders.

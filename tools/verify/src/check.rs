@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 
 use super::effects::{LOOKS, Uncounted};
-use super::session::{ATTEMPTS, Session, Trouble};
+use super::session::{ATTEMPTS, Session, Trouble, most_setups};
 use super::target::Target;
 pub use super::words::Profile;
 
@@ -83,18 +83,18 @@ impl Need {
     #[must_use]
     pub fn is_missing(self, target: &Target) -> bool {
         match self {
-            Self::KeyRequired => target.key_optional,
+            Self::KeyRequired => target.given.key_optional,
             Self::Members => !target.has_members(),
-            Self::OtherBody => target.other_body.is_none(),
-            Self::OtherPath => target.other_path.is_none(),
-            Self::OtherMethod => target.other_method.is_none(),
-            Self::Change => target.change.is_none(),
-            Self::Replica => target.replica.is_none(),
-            Self::FailingBody => target.failing_body.is_none(),
-            Self::FailingHeader => target.failing_header.is_empty(),
-            Self::OtherHeader => target.other_header.is_empty(),
-            Self::Count => target.count.is_none(),
-            Self::Failures => target.failures.is_none(),
+            Self::OtherBody => target.given.other_body.is_none(),
+            Self::OtherPath => target.given.other_path.is_none(),
+            Self::OtherMethod => target.given.other_method.is_none(),
+            Self::Change => target.given.change.is_none(),
+            Self::Replica => target.given.replica.is_none(),
+            Self::FailingBody => target.given.failing_body.is_none(),
+            Self::FailingHeader => target.given.failing_header.is_empty(),
+            Self::OtherHeader => target.given.other_header.is_empty(),
+            Self::Count => target.given.count.is_none(),
+            Self::Failures => target.given.failures.is_none(),
         }
     }
 
@@ -147,7 +147,9 @@ pub struct Experiment {
     pub needs: &'static [Need],
     /// The requests that are sent if each answer is final and each effect shows at once, including those that count effects.
     pub requests: usize,
-    /// How many of them are sent again while the answer is a 202.
+    /// How many intents there are, each with its own setup.
+    pub intents: usize,
+    /// How many of the requests are sent again while the answer is a 202.
     pub follows: usize,
     /// How many of them count effects, and are sent again while effects are late.
     pub counts: usize,
@@ -161,8 +163,8 @@ impl Experiment {
     /// The most requests that are sent. The session refuses to send more.
     #[must_use]
     pub fn most_requests(&self, target: &Target) -> usize {
-        let looks = if target.count.is_some() { self.counts * (LOOKS - 1) } else { 0 };
-        self.requests + self.follows * (ATTEMPTS - 1) + looks
+        let looks = if target.given.count.is_some() { self.counts * (LOOKS - 1) } else { 0 };
+        self.requests + self.follows * (ATTEMPTS - 1) + looks + most_setups(target, self.intents)
     }
 }
 

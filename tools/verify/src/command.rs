@@ -91,7 +91,7 @@ fn announce(job: &Job) -> Result<(), String> {
     let (method, url, most) = (&target.method, &target.url, selection.most_requests(target));
     eprintln!("{method} {url}: at most {most} requests. The requests are real: they make real objects.");
     eprintln!("If each answer is final and each effect shows at once, about {}.", selection.requests(target));
-    match &target.count {
+    match &target.given.count {
         Some(count) => eprintln!("Effects are counted by GET {count}."),
         None => eprintln!("Effects are not counted, only judged by the replies. Give --count to count effects."),
     }

@@ -24,6 +24,7 @@ pub const ALL: &[Experiment] = &[
         sends: "50 duplicates at once, each on its own connection, and one more when all are answered",
         needs: &[],
         requests: AT_ONCE + 3,
+        intents: 1,
         follows: 1,
         counts: 1,
         checks: &[
@@ -77,6 +78,7 @@ pub const ALL: &[Experiment] = &[
         sends: "50 duplicates at once, half of them to --replica, and one more when all are answered",
         needs: &[Need::Replica],
         requests: AT_ONCE + 3,
+        intents: 1,
         follows: 1,
         counts: 1,
         checks: &[Check {
@@ -99,7 +101,7 @@ struct Burst {
 
 impl Burst {
     async fn send(session: &Session, over_two: bool) -> Result<Self, Trouble> {
-        let intent = session.intent()?;
+        let intent = session.intent().await?;
         let request = session.request(&intent, &Key::fresh());
         let effects = session.watch(&intent).await?;
         let url = |number: usize| match &intent.replica {

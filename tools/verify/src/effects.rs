@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::answer::counted;
-use super::session::{ATTEMPTS, Key, Session, Trouble};
+use super::session::{ATTEMPTS, Key, Session, Trouble, most_setups};
 use super::target::{Intent, Target};
 
 /// The pauses between the looks at a count that is too small, in milliseconds: 2 s in all. A service that shows its effects later
@@ -70,14 +70,14 @@ impl Session {
             return Err(Trouble::Count(format!("{url} answered {}", answer.status)));
         }
         let json = serde_json::from_slice(&answer.body).map_err(|error| Trouble::Count(error.to_string()))?;
-        counted(&json, self.target.count_at.as_deref()).map(Some).map_err(Trouble::Count)
+        counted(&json, self.target.given.count_at.as_deref()).map(Some).map_err(Trouble::Count)
     }
 
     /// The control: whether the count shows the effect of a new request in time. If so, an effect that it did not show is lost.
     async fn still_counts(&self) -> Result<bool, Trouble> {
         let control = async || {
-            self.allow_more(CONTROL);
-            let intent = self.intent()?;
+            self.allow_more(CONTROL + most_setups(&self.target, 1));
+            let intent = self.intent().await?;
             let effects = self.watch(&intent).await?;
             self.outcome(&self.request(&intent, &Key::fresh())).await?;
             Ok(effects.look_until(1).await?.is_some_and(|seen| seen >= 1))
@@ -111,7 +111,7 @@ impl Effects<'_> {
                 self.session.counting.stop(NO_LONGER);
                 return Ok(Err(Uncounted::Late(NO_LONGER)));
             }
-            if self.intent.count != self.session.intent()?.count {
+            if self.intent.count != self.session.target.plain().map_err(Trouble::Request)?.count {
                 // The count has this request's effects alone, so the control's is not among them.
                 seen = self.now().await?.unwrap_or(seen);
             }

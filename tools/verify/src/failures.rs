@@ -1,5 +1,7 @@
 //! The checks of a key after a failure: a refusal by the endpoint's own rules, and a 5xx.
 
+use std::time::Duration;
+
 use hyper::body::Bytes;
 
 use super::check::{Check, Experiment, Need, Profile, Seen, draft, stripe, this};
@@ -16,6 +18,7 @@ pub const ALL: &[Experiment] = &[
         sends: "--failing-body, again at once, again after --watch seconds, and then --body, all under one key",
         needs: &[Need::FailingBody],
         requests: 6,
+        intents: 1,
         follows: 4,
         counts: 1,
         checks: &[
@@ -55,6 +58,7 @@ pub const ALL: &[Experiment] = &[
         sends: "the request with --failing-header, and then without it under the same key",
         needs: &[Need::FailingHeader],
         requests: 4,
+        intents: 1,
         follows: 2,
         counts: 1,
         checks: &[
@@ -81,7 +85,7 @@ fn all_skipped(names: &[&'static str], why: &str) -> Vec<Seen> {
 }
 
 async fn refused(session: &Session) -> Result<Vec<Seen>, Trouble> {
-    let intent = session.intent()?;
+    let intent = session.intent().await?;
     let good = session.request(&intent, &Key::fresh());
     let failing = Request { body: intent.failing_body.clone().unwrap_or_else(Bytes::new), ..good.clone() };
     let effects = session.watch(&intent).await?;
@@ -91,17 +95,14 @@ async fn refused(session: &Session) -> Result<Vec<Seen>, Trouble> {
         return Ok(all_skipped(&names, &format!("--failing-body was answered {}, which is no 4xx", first.status)));
     }
     let second = session.outcome(&failing).await?;
-    tokio::time::sleep(session.target.watch).await;
+    tokio::time::sleep(Duration::from_secs(session.target.given.watch)).await;
     let third = session.outcome(&failing).await?;
     let done = effects.settle(0).await?;
     let other = session.outcome(&good).await?;
     let again = [&second, &third];
     let text = format!(
         "{}, then {}, then {} after {} s",
-        first.status,
-        second.status,
-        third.status,
-        session.target.watch.as_secs()
+        first.status, second.status, third.status, session.target.given.watch
     );
     let stored = !other.is_success();
     Ok(vec![
@@ -118,15 +119,14 @@ async fn refused(session: &Session) -> Result<Vec<Seen>, Trouble> {
 /// Judges whether the key was kept or is free, and not something between. Another request under the key shows which.
 fn key(session: &Session, stored: bool, first: &Answer, again: [&Answer; 2], other: &Answer) -> Seen {
     let name = "failure-key";
-    let marked = again.iter().any(|answer| answer.marker(session.target.marker.as_ref()).is_some());
+    let marked = again.iter().any(|answer| answer.marker(session.target.given.marker.as_ref()).is_some());
     let same = again.iter().all(|answer| answer.reply() == first.reply());
     let expiry = again[0].expiry().map(|expiry| format!(" ({expiry})")).unwrap_or_default();
     match (stored, marked, same) {
         (true, _, true) => {
             let text = format!(
                 "kept: the same bytes for {} s at least{expiry}; --body got {}",
-                session.target.watch.as_secs(),
-                other.status
+                session.target.given.watch, other.status
             );
             Seen::judged(name, true, text)
         }
@@ -144,14 +144,14 @@ fn key(session: &Session, stored: bool, first: &Answer, again: [&Answer; 2], oth
 fn promise(session: &Session, stored: bool) -> Seen {
     let name = "failure-promise";
     let text = if stored { "the key is kept" } else { "the key is free" };
-    match session.target.failures {
+    match session.target.given.failures {
         None => Seen::needs(name, Need::Failures),
         Some(promise) => Seen::judged(name, (promise == FailurePromise::Stored) == stored, text),
     }
 }
 
 async fn server_error(session: &Session) -> Result<Vec<Seen>, Trouble> {
-    let intent = session.intent()?;
+    let intent = session.intent().await?;
     let good = session.request(&intent, &Key::fresh());
     // Only the headers of `good` have the key. A failing header takes the place of a header with the same name.
     let mut failing = good.clone();

@@ -23,6 +23,7 @@ pub const ALL: &[Experiment] = &[
         sends: "the request; under its key the same JSON with its members in another order; and with other white space",
         needs: &[Need::Members],
         requests: 5,
+        intents: 1,
         follows: 3,
         counts: 1,
         checks: &[
@@ -44,6 +45,7 @@ pub const ALL: &[Experiment] = &[
         sends: "the request, --other-body under its key, and the request again",
         needs: &[Need::OtherBody],
         requests: 5,
+        intents: 1,
         follows: 1,
         counts: 1,
         checks: &[
@@ -69,6 +71,7 @@ pub const ALL: &[Experiment] = &[
         sends: "the request, and its body under its key to --other-path",
         needs: &[Need::OtherPath],
         requests: 4,
+        intents: 1,
         follows: 1,
         counts: 1,
         checks: &[Check {
@@ -91,11 +94,12 @@ pub const ALL: &[Experiment] = &[
         sends: "the request, and the same under its key with --other-method",
         needs: &[Need::OtherMethod],
         requests: 4,
+        intents: 1,
         follows: 1,
         counts: 1,
         checks: &[Check { name: "other-method", rules: &[this("4xx, and nothing is done")], advice: COMPARED }],
         run: |session| {
-            let method = session.target.other_method.clone();
+            let method = session.target.given.other_method.clone();
             Box::pin(reused(session, "other-method", move |_, request| Request {
                 method: method.unwrap_or_else(|| request.method.clone()),
                 ..request
@@ -121,7 +125,7 @@ fn reversed(value: &Value) -> String {
 }
 
 async fn same_json(session: &Session) -> Result<Vec<Seen>, Trouble> {
-    let intent = session.intent()?;
+    let intent = session.intent().await?;
     let json: Map<String, Value> =
         serde_json::from_slice(&intent.body).map_err(|error| Trouble::Request(error.to_string()))?;
     let json = Value::Object(json);
@@ -145,7 +149,7 @@ async fn same_json(session: &Session) -> Result<Vec<Seen>, Trouble> {
 }
 
 async fn other_body(session: &Session) -> Result<Vec<Seen>, Trouble> {
-    let intent = session.intent()?;
+    let intent = session.intent().await?;
     let request = session.request(&intent, &Key::fresh());
     let first = session.outcome(&request).await?;
     let effects = session.watch(&intent).await?;
@@ -164,7 +168,7 @@ async fn reused(
     check: &'static str,
     change: impl FnOnce(&Intent, Request) -> Request,
 ) -> Result<Vec<Seen>, Trouble> {
-    let intent = session.intent()?;
+    let intent = session.intent().await?;
     let request = session.request(&intent, &Key::fresh());
     session.outcome(&request).await?;
     let effects = session.watch(&intent).await?;
@@ -180,7 +184,9 @@ async fn refusal(check: &'static str, answer: &Answer, effects: &Effects<'_>, on
         let status = if only_422 && profile != Profile::Stripe { answer.status == 422 } else { answer.is_refusal() };
         status && nothing
     };
-    let replayed =
-        answer.marker(effects.target().marker.as_ref()).map(|name| format!(", marked {name}")).unwrap_or_default();
+    let replayed = answer
+        .marker(effects.target().given.marker.as_ref())
+        .map(|name| format!(", marked {name}"))
+        .unwrap_or_default();
     Ok(Seen::by(check, right, format!("{}{replayed}{counted}", answer.status)))
 }

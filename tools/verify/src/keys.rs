@@ -3,7 +3,7 @@
 use hyper::header::HeaderValue;
 use uuid::Uuid;
 
-use super::check::{Check, Experiment, Need, Profile, Seen, draft, draft_recommends, stripe, this};
+use super::check::{Check, Experiment, Need, Profile, Run, Seen, draft, draft_recommends, stripe, this};
 use super::effects::Effects;
 use super::send::{Answer, Request};
 use super::session::{Key, Session, Trouble};
@@ -15,49 +15,52 @@ const GROUP: &str = "keys";
 const PUBLISHED_FORMAT: &str =
     "recommended (Security Considerations): the server validates a key by its published format, before anything else";
 
+/// A request whose key is wrong, and a check that it is refused. `run` is [`refused`] with that key.
+const fn wrong_key(
+    sends: &'static str,
+    checks: &'static [Check],
+    run: for<'a> fn(&'a Session) -> Run<'a>,
+) -> Experiment {
+    Experiment { group: GROUP, sends, needs: &[], requests: 3, intents: 1, follows: 0, counts: 1, checks, run }
+}
+
 /// In the order in which they run.
 pub const ALL: &[Experiment] = &[
     Experiment {
-        group: GROUP,
-        sends: "the request without a key",
         needs: &[Need::KeyRequired],
-        requests: 3,
-        follows: 0,
-        counts: 1,
-        checks: &[Check {
-            name: "key-required",
-            rules: &[
-                draft("SHOULD (Error Handling): 400 where the operation requires a key"),
-                this("400, and nothing is done"),
-            ],
-            advice: "Refuse a request without a key with 400 before anything else: a client that forgets the key can't retry.",
-        }],
-        run: |session| Box::pin(async move { refused(session, "key-required", |request| request).await }),
+        ..wrong_key(
+            "the request without a key",
+            &[Check {
+                name: "key-required",
+                rules: &[
+                    draft("SHOULD (Error Handling): 400 where the operation requires a key"),
+                    this("400, and nothing is done"),
+                ],
+                advice: "Refuse a request without a key with 400 before anything else: a client that forgets the key can't retry.",
+            }],
+            |session| Box::pin(async move { refused(session, "key-required", |request| request).await }),
+        )
     },
-    Experiment {
-        group: GROUP,
-        sends: "the request with an empty key",
-        needs: &[],
-        requests: 3,
-        follows: 0,
-        counts: 1,
-        checks: &[Check {
+    wrong_key(
+        "the request with an empty key",
+        &[Check {
             name: "key-empty",
             rules: &[draft_recommends(PUBLISHED_FORMAT), this("400, and nothing is done")],
             advice: "Refuse an empty key with 400. As a key, all clients that send it would share it. As no key, it protects nobody.",
         }],
-        run: |session| {
+        |session| {
             Box::pin(async move {
                 let empty = HeaderValue::from_static("");
                 refused(session, "key-empty", |request| session.under(request, empty)).await
             })
         },
-    },
+    ),
     Experiment {
         group: GROUP,
         sends: "the request with a key of 255 characters, and with one of 256",
         needs: &[],
         requests: 4,
+        intents: 2,
         follows: 1,
         counts: 1,
         checks: &[
@@ -78,19 +81,14 @@ pub const ALL: &[Experiment] = &[
         ],
         run: |session| Box::pin(long_keys(session)),
     },
-    Experiment {
-        group: GROUP,
-        sends: "the request with two different Idempotency-Key headers",
-        needs: &[],
-        requests: 3,
-        follows: 0,
-        counts: 1,
-        checks: &[Check {
+    wrong_key(
+        "the request with two different Idempotency-Key headers",
+        &[Check {
             name: "key-twice",
             rules: &[draft_recommends(PUBLISHED_FORMAT), this("400, and nothing is done")],
             advice: "Refuse a request with two keys with 400. A server may take the first key, and a proxy may join both: they disagree on the key.",
         }],
-        run: |session| {
+        |session| {
             Box::pin(async move {
                 let form = session.target.key_form;
                 refused(session, "key-twice", |request| {
@@ -100,32 +98,28 @@ pub const ALL: &[Experiment] = &[
                 .await
             })
         },
-    },
-    Experiment {
-        group: GROUP,
-        sends: "the request with a key that is UTF-8 but not ASCII",
-        needs: &[],
-        requests: 3,
-        follows: 0,
-        counts: 1,
-        checks: &[Check {
+    ),
+    wrong_key(
+        "the request with a key that is UTF-8 but not ASCII",
+        &[Check {
             name: "key-non-ascii",
             rules: &[draft_recommends(PUBLISHED_FORMAT), this("400, and nothing is done")],
             advice: "Refuse keys that are not ASCII with 400: header values have no agreed encoding beyond ASCII.",
         }],
-        run: |session| {
+        |session| {
             Box::pin(async move {
                 let key = HeaderValue::from_bytes(format!("schl\u{fc}ssel-{}", Uuid::new_v4()).as_bytes())
                     .map_err(|e| Trouble::Request(e.to_string()))?;
                 refused(session, "key-non-ascii", |request| session.under(request, key)).await
             })
         },
-    },
+    ),
     Experiment {
         group: GROUP,
         sends: "the request with a quoted key, again with the same key bare, and another request with a bare key",
         needs: &[],
         requests: 5,
+        intents: 2,
         follows: 2,
         counts: 1,
         checks: &[
@@ -155,7 +149,7 @@ async fn refused(
     check: &'static str,
     spoil: impl FnOnce(Request) -> Request,
 ) -> Result<Vec<Seen>, Trouble> {
-    let intent = session.intent()?;
+    let intent = session.intent().await?;
     let effects = session.watch(&intent).await?;
     let answer = session.send(&spoil(session.keyless(&intent))).await?;
     Ok(vec![refusal(check, &answer, &effects).await?])
@@ -181,10 +175,10 @@ async fn refusal(check: &'static str, answer: &Answer, effects: &Effects<'_>) ->
 
 async fn long_keys(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let form = session.target.key_form;
-    let fits = session.intent()?;
+    let fits = session.intent().await?;
     let fitting = session.under(session.keyless(&fits), Key::of_length(255).form(form));
     let accepted = session.outcome(&fitting).await?;
-    let long = session.intent()?;
+    let long = session.intent().await?;
     let effects = session.watch(&long).await?;
     let answer = session.send(&session.under(session.keyless(&long), Key::of_length(256).form(form))).await?;
     Ok(vec![
@@ -194,13 +188,13 @@ async fn long_keys(session: &Session) -> Result<Vec<Seen>, Trouble> {
 }
 
 async fn forms(session: &Session) -> Result<Vec<Seen>, Trouble> {
-    let intent = session.intent()?;
+    let intent = session.intent().await?;
     let effects = session.watch(&intent).await?;
     let key = Key::fresh();
     let quoted = session.outcome(&session.under(session.keyless(&intent), key.form(KeyForm::Quoted))).await?;
     let again = session.outcome(&session.under(session.keyless(&intent), key.form(KeyForm::Bare))).await?;
     let done = effects.settle(u64::from(quoted.is_success() || again.is_success())).await?;
-    let other = session.intent()?;
+    let other = session.intent().await?;
     let bare = session.send(&session.under(session.keyless(&other), Key::fresh().form(KeyForm::Bare))).await?;
     let one = if quoted.is_success() && again.is_success() {
         let one = quoted.names_the_same(&again) && matches!(done, Ok(1) | Err(_));

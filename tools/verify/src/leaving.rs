@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::check::{Check, Experiment, Seen, draft, stripe, this};
+use super::check::{Check, Experiment, Rule, Run, Seen, draft, stripe, this};
 use super::effects::Uncounted;
 use super::send::{Answer, Leave};
 use super::session::{Key, Session, Trouble};
@@ -23,48 +23,49 @@ const REQUESTS: usize = MOMENTS.len() * 4;
 const FINISH: &str = "A closed connection must not cancel the work, or the cancellation must undo all of the work: \
      the effect and the key's record must commit together.";
 
-const RETRIED: &[super::check::Rule] = &[
+const RETRIED: &[Rule] = &[
     draft("MUST (Uniqueness) and SHOULD (Enforcement): the retry is recognized as the same request"),
     stripe("a retry after a connection error makes no second object"),
     this("one effect"),
 ];
 
+const FREE: &str = "A key whose request died must become free: tie its lock to the transaction or to the connection, or give it a short lease.";
+
+const ANSWERED: &[Rule] = &[this("the retry gets a 2xx within seconds")];
+
+const fn leaving(sends: &'static str, checks: &'static [Check], run: for<'a> fn(&'a Session) -> Run<'a>) -> Experiment {
+    let (requests, rounds) = (REQUESTS, MOMENTS.len());
+    Experiment {
+        group: GROUP,
+        sends,
+        needs: &[],
+        requests,
+        intents: rounds,
+        follows: rounds,
+        counts: rounds,
+        checks,
+        run,
+    }
+}
+
 /// In the order in which they run.
 pub const ALL: &[Experiment] = &[
-    Experiment {
-        group: GROUP,
-        sends: "the request on a connection that is closed (FIN) after 0, 5, 20 and 80 ms, and then the request again",
-        needs: &[],
-        requests: REQUESTS,
-        follows: MOMENTS.len(),
-        counts: MOMENTS.len(),
-        checks: &[
+    leaving(
+        "the request on a connection that is closed (FIN) after 0, 5, 20 and 80 ms, and then the request again",
+        &[
             Check { name: "leave-fin-one-effect", rules: RETRIED, advice: FINISH },
-            Check {
-                name: "leave-fin-retry",
-                rules: &[this("the retry gets a 2xx within seconds")],
-                advice: "A key whose request died must become free: tie its lock to the transaction or to the connection, or give it a short lease.",
-            },
+            Check { name: "leave-fin-retry", rules: ANSWERED, advice: FREE },
         ],
-        run: |session| Box::pin(rounds(session, Leave::Fin, "leave-fin-one-effect", "leave-fin-retry")),
-    },
-    Experiment {
-        group: GROUP,
-        sends: "the request on a connection that is reset (RST) after 0, 5, 20 and 80 ms, and then the request again",
-        needs: &[],
-        requests: REQUESTS,
-        follows: MOMENTS.len(),
-        counts: MOMENTS.len(),
-        checks: &[
+        |session| Box::pin(rounds(session, Leave::Fin, "leave-fin-one-effect", "leave-fin-retry")),
+    ),
+    leaving(
+        "the request on a connection that is reset (RST) after 0, 5, 20 and 80 ms, and then the request again",
+        &[
             Check { name: "leave-rst-one-effect", rules: RETRIED, advice: FINISH },
-            Check {
-                name: "leave-rst-retry",
-                rules: &[this("the retry gets a 2xx within seconds")],
-                advice: "A key whose request died must become free: tie its lock to the transaction or to the connection, or give it a short lease.",
-            },
+            Check { name: "leave-rst-retry", rules: ANSWERED, advice: FREE },
         ],
-        run: |session| Box::pin(rounds(session, Leave::Rst, "leave-rst-one-effect", "leave-rst-retry")),
-    },
+        |session| Box::pin(rounds(session, Leave::Rst, "leave-rst-one-effect", "leave-rst-retry")),
+    ),
 ];
 
 async fn rounds(
@@ -75,7 +76,7 @@ async fn rounds(
 ) -> Result<Vec<Seen>, Trouble> {
     let (mut retries, mut counts) = (Vec::new(), Vec::new());
     for moment in MOMENTS {
-        let intent = session.intent()?;
+        let intent = session.intent().await?;
         let request = session.request(&intent, &Key::fresh());
         let effects = session.watch(&intent).await?;
         session.send_and_leave(&request, moment, leave).await?;

@@ -10,7 +10,6 @@
 mod accounts;
 mod answer;
 mod args;
-mod change;
 mod changes;
 mod check;
 mod command;
@@ -19,6 +18,7 @@ mod counting;
 mod duplicates;
 mod effects;
 mod failures;
+mod fill;
 mod fingerprints;
 mod junit;
 mod key;
@@ -31,15 +31,16 @@ mod report;
 mod run;
 mod send;
 mod session;
+mod step;
 mod target;
 mod words;
 
 pub use args::{Args, Endpoint, Format, Header, RunOptions};
-pub use change::Change;
 pub use check::{Check, Experiment, Need, Profile};
 pub use command::main;
 pub use report::{Finding, Report, Status};
 pub use run::run;
+pub use step::Step;
 pub use target::Target;
 
 /// Every experiment, in the order in which they run.

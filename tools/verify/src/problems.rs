@@ -14,6 +14,7 @@ pub const ALL: &[Experiment] = &[Experiment {
     sends: "the request without a key; and, if there is --other-body, the request and --other-body under its key",
     needs: &[],
     requests: 3,
+    intents: 2,
     follows: 1,
     counts: 0,
     checks: &[
@@ -46,10 +47,10 @@ struct Refusal {
 }
 
 async fn refusals(session: &Session) -> Result<Vec<Seen>, Trouble> {
-    let intent = session.intent()?;
+    let intent = session.intent().await?;
     let mut refusals = vec![Refusal { what: "no key", answer: session.send(&session.keyless(&intent)).await? }];
     if let Some(other) = &intent.other_body {
-        let second = session.intent()?;
+        let second = session.intent().await?;
         let request = session.request(&second, &Key::fresh());
         session.outcome(&request).await?;
         let body = second.other_body.clone().unwrap_or_else(|| Bytes::clone(other));

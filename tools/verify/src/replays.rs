@@ -15,6 +15,7 @@ pub const ALL: &[Experiment] = &[Experiment {
     sends: "the request, until it has its final answer, and then once more",
     needs: &[],
     requests: 4,
+    intents: 1,
     follows: 1,
     counts: 1,
     checks: &[
@@ -67,11 +68,11 @@ pub const ALL: &[Experiment] = &[Experiment {
 }];
 
 async fn pair(session: &Session) -> Result<Vec<Seen>, Trouble> {
-    let intent = session.intent()?;
+    let intent = session.intent().await?;
     let request = session.request(&intent, &Key::fresh());
     let effects = session.watch(&intent).await?;
     let mut first = session.send(&request).await?;
-    let first_marker = first.marker(session.target.marker.as_ref());
+    let first_marker = first.marker(session.target.given.marker.as_ref());
     first = session.follow(&request, first).await?;
     let second = session.send(&request).await?;
     let done = effects.settle(1).await?;
@@ -127,7 +128,7 @@ fn one_effect(done: &Counted, first: &Answer, second: &Answer) -> Seen {
 }
 
 fn marker(session: &Session, first: Option<&str>, second: &Answer) -> Seen {
-    let again = second.marker(session.target.marker.as_ref());
+    let again = second.marker(session.target.given.marker.as_ref());
     let text = match (first, &again) {
         (None, Some(name)) => format!("{name} on the second answer only"),
         (Some(name), Some(_)) => format!("{name} on the first answer too"),
@@ -135,7 +136,8 @@ fn marker(session: &Session, first: Option<&str>, second: &Answer) -> Seen {
         (None, None) => "no header marks the second answer".to_owned(),
     };
     let right = first.is_none() && again.is_some();
-    let stripes = again.as_deref().is_some_and(|name| name == "idempotent-replayed" || session.target.marker.is_some());
+    let stripes =
+        again.as_deref().is_some_and(|name| name == "idempotent-replayed" || session.target.given.marker.is_some());
     Seen::by("replay-marker", |profile| right && (profile != Profile::Stripe || stripes), text)
 }
 

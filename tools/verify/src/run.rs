@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::check::{Check, Experiment, Need, Profile, Seen};
 use super::effects::{CONTROL, LOOKS};
 use super::report::{self, Finding, Report};
-use super::session::{ATTEMPTS, Key, Session, Trouble};
+use super::session::{ATTEMPTS, Key, Session, Trouble, most_setups};
 use super::target::Target;
 use super::{checks, experiments};
 
@@ -46,12 +46,15 @@ impl<'a> Selection<'a> {
     /// The most requests that a run sends.
     pub fn most_requests(&self, target: &Target) -> usize {
         let experiments: usize = self.runs(target).map(|experiment| experiment.most_requests(target)).sum();
-        FIRST_REQUEST + experiments + if target.count.is_some() { CONTROL } else { 0 }
+        let control = if target.given.count.is_some() { CONTROL + most_setups(target, 1) } else { 0 };
+        FIRST_REQUEST + most_setups(target, 1) + experiments + control
     }
 
     /// The requests that a run sends if each answer is final, and each effect shows at once.
     pub fn requests(&self, target: &Target) -> usize {
-        1 + self.runs(target).map(|experiment| experiment.requests).sum::<usize>()
+        let setups = target.given.setup.len();
+        1 + setups
+            + self.runs(target).map(|experiment| experiment.requests + experiment.intents * setups).sum::<usize>()
     }
 }
 
@@ -68,7 +71,7 @@ pub async fn run(target: Target, profile: Profile, only: &[String]) -> Result<Re
     let started_at = report::rfc3339(Utc::now());
     let requests_announced = selection.most_requests(&target);
     let mut session = Session::new(target);
-    session.allow(FIRST_REQUEST, ProgressBar::hidden());
+    session.allow(FIRST_REQUEST + most_setups(&session.target, 1), ProgressBar::hidden());
     first_request(&session).await?;
     let mut findings = Vec::new();
     for experiment in experiments().filter(|experiment| selection.wants(experiment)) {
@@ -87,7 +90,7 @@ pub async fn run(target: Target, profile: Profile, only: &[String]) -> Result<Re
         version: env!("CARGO_PKG_VERSION"),
         effects: match session.counting.stopped() {
             Some(why) => why,
-            None if target.count.is_some() => "counted",
+            None if target.given.count.is_some() => "counted",
             None => "judged by the replies",
         },
         requests_announced,
@@ -100,7 +103,7 @@ pub async fn run(target: Target, profile: Profile, only: &[String]) -> Result<Re
 /// the endpoint's final answer, and how late the count is.
 async fn first_request(session: &Session) -> Result<(), String> {
     let first = async {
-        let intent = session.intent()?;
+        let intent = session.intent().await?;
         let effects = session.watch(&intent).await?;
         let answer = session.until_final(&session.request(&intent, &Key::fresh())).await?;
         if answer.status == 202 {

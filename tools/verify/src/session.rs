@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use hyper::header::HeaderValue;
 use indicatif::ProgressBar;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::counting::Counting;
+use super::fill::Names;
 pub use super::key::Key;
 use super::send::{Answer, Connection, Leave, NoAnswer, Request, Sender};
 use super::target::{Intent, Target};
@@ -25,6 +27,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A longer `Retry-After` is shortened to this: the run must end.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// The most requests that make what this number of intents needs.
+pub(super) fn most_setups(target: &Target, intents: usize) -> usize {
+    intents * target.given.setup.len() * ATTEMPTS
+}
 
 /// Why an experiment could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +74,7 @@ pub struct Session {
 impl Session {
     /// Nothing is sent before [`Session::allow`] allows a number of requests.
     pub fn new(target: Target) -> Self {
-        let sender = Sender::new(target.timeout);
+        let sender = Sender::new(Duration::from_secs(target.given.timeout));
         Self {
             target,
             sender,
@@ -105,9 +112,22 @@ impl Session {
         Ok(())
     }
 
-    /// A new intent: a request with its own values.
-    pub fn intent(&self) -> Result<Intent, Trouble> {
-        self.target.intent(self.intents.fetch_add(1, Ordering::Relaxed) + 1).map_err(Trouble::Request)
+    /// A new intent: a request with its own values, and with what `--setup` made for it.
+    pub async fn intent(&self) -> Result<Intent, Trouble> {
+        let names = self.target.names(self.intents.fetch_add(1, Ordering::Relaxed) + 1);
+        let mut intent = self.target.intent(names).map_err(Trouble::Request)?;
+        for step in &self.target.given.setup {
+            let failed = |why: String| Trouble::Request(format!("--setup {step}: {why}"));
+            let request =
+                self.under(intent.beside(step, None).map_err(failed)?, Key::fresh().form(self.target.key_form));
+            let answer = self.until_final(&request).await?;
+            if !answer.is_success() {
+                return Err(failed(format!("the answer was {}", answer.status)));
+            }
+            let setup = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+            intent = self.target.intent(Names { setup: Some(setup), ..intent.names }).map_err(failed)?;
+        }
+        Ok(intent)
     }
 
     /// The intent's request, without a key.
@@ -127,7 +147,7 @@ impl Session {
 
     /// The request with one more key header of this value.
     pub fn under(&self, request: Request, value: HeaderValue) -> Request {
-        request.and_header(&self.target.key_header, value)
+        request.and_header(&self.target.given.key_header, value)
     }
 
     /// Sends a request and reads the answer.
@@ -247,7 +267,7 @@ mod tests {
         let args = Args::parse_from(["verify", "POST", &url]);
         let mut session = Session::new(Target::of(&args).unwrap());
         session.allow(0, ProgressBar::hidden());
-        let intent = session.intent().unwrap();
+        let intent = session.intent().await.unwrap();
         let refused = session.send(&session.request(&intent, &Key::fresh())).await;
         assert!(matches!(refused, Err(Trouble::Budget)), "{refused:?}");
         assert_eq!(session.sent(), 0);

@@ -1,46 +1,27 @@
-//! The endpoint under test, and its requests. `{uuid}`, `{n}` and `--vary` make each intent a different request, so that no two
+//! The endpoint under test, and its requests. `{uuid}`, `{n}`, `--vary` and `--setup` make each intent a different request, so that no two
 //! checks share a key or an effect.
-
-use std::time::Duration;
 
 use hyper::Method;
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use url::{Host, Url};
 use uuid::Uuid;
 
-use super::args::{Args, Header};
-use super::change::Change;
-use super::send::Request;
-use super::words::{FailurePromise, KeyForm, Profile};
+use super::args::{Args, Endpoint, Header};
+use super::fill::{Names, encoded, in_json, members};
+use super::send::{Answer, Request};
+use super::step::Step;
+use super::words::{KeyForm, Profile};
 
 /// The endpoint, and all that the command line says about it. Texts may have placeholders.
 #[derive(Clone, Debug)]
 pub struct Target {
     pub(super) method: Method,
     pub(super) url: String,
-    pub(super) header: Vec<Header>,
-    pub(super) body: Option<String>,
-    pub(super) other_body: Option<String>,
-    pub(super) failing_body: Option<String>,
-    pub(super) other_path: Option<String>,
-    pub(super) other_method: Option<Method>,
-    pub(super) other_header: Vec<Header>,
-    pub(super) change: Option<Change>,
-    pub(super) failing_header: Vec<Header>,
-    pub(super) replica: Option<String>,
-    pub(super) count: Option<String>,
-    pub(super) count_at: Option<String>,
-    pub(super) vary: Vec<String>,
-    pub(super) key_optional: bool,
-    pub(super) key_header: HeaderName,
     pub(super) key_form: KeyForm,
-    pub(super) marker: Option<HeaderName>,
-    pub(super) failures: Option<FailurePromise>,
-    pub(super) watch: Duration,
-    pub(super) timeout: Duration,
-    /// Makes the varied values of this run different from those of another run.
+    pub(super) given: Endpoint,
     run: String,
 }
 
@@ -57,16 +38,8 @@ pub struct Intent {
     pub(super) body: Bytes,
     pub(super) other_body: Option<Bytes>,
     pub(super) failing_body: Option<Bytes>,
-    names: Names,
+    pub(super) names: Names,
     members: Map<String, Value>,
-}
-
-/// The values of `{uuid}` and `{n}`.
-#[derive(Clone, Debug)]
-struct Names {
-    uuid: String,
-    n: String,
-    run: String,
 }
 
 impl Target {
@@ -75,66 +48,59 @@ impl Target {
     /// # Errors
     /// If a text does not fit its place. The error is one line.
     pub fn of(args: &Args) -> Result<Self, String> {
-        let endpoint = args.endpoint.clone();
-        let (Some(method), Some(url)) = (endpoint.method, endpoint.url) else {
+        let given = args.endpoint.clone();
+        let (Some(method), Some(url)) = (given.method.clone(), given.url.clone()) else {
             return Err("METHOD and URL are missing".to_owned());
         };
         let default_form = if args.profile == Profile::Draft { KeyForm::Quoted } else { KeyForm::Bare };
-        let count = endpoint.count.map(|count| count.trim().trim_start_matches("GET ").trim().to_owned());
-        let target = Self {
-            method,
-            url,
-            header: endpoint.header,
-            body: endpoint.body,
-            other_body: endpoint.other_body,
-            failing_body: endpoint.failing_body,
-            other_path: endpoint.other_path,
-            other_method: endpoint.other_method,
-            other_header: endpoint.other_header,
-            change: endpoint.change,
-            failing_header: endpoint.failing_header,
-            replica: endpoint.replica,
-            count,
-            count_at: endpoint.count_at,
-            vary: endpoint.vary,
-            key_optional: endpoint.key_optional,
-            key_header: endpoint.key_header,
-            key_form: endpoint.key_form.unwrap_or(default_form),
-            marker: endpoint.marker,
-            failures: endpoint.failures,
-            watch: Duration::from_secs(endpoint.watch),
-            timeout: Duration::from_secs(endpoint.timeout),
-            run: Uuid::new_v4().simple().to_string()[..8].to_owned(),
-        };
-        target.intent(0)?;
+        let key_form = given.key_form.unwrap_or(default_form);
+        let target = Self { method, url, key_form, given, run: Uuid::new_v4().simple().to_string()[..8].to_owned() };
+        let plain = target.plain()?;
+        for step in &target.given.setup {
+            plain.beside(step, None).map_err(|error| format!("--setup {step}: {error}"))?;
+        }
         Ok(target)
     }
 
-    /// The intent number `n`.
+    /// An intent of no request, for what can be known before the first one.
     ///
     /// # Errors
-    /// If a text does not fit its place. [`Target::of`] has already made an intent, so a run does not meet this error.
-    pub fn intent(&self, n: u64) -> Result<Intent, String> {
-        let names = Names { uuid: Uuid::new_v4().to_string(), n: n.to_string(), run: self.run.clone() };
+    /// If a text does not fit its place.
+    pub(super) fn plain(&self) -> Result<Intent, String> {
+        self.intent(self.names(0))
+    }
+
+    /// The names of the intent number `n`, before its setup.
+    pub(super) fn names(&self, n: u64) -> Names {
+        let setup = self.given.setup.is_empty().then_some(Value::Null);
+        Names { uuid: Uuid::new_v4().to_string(), n: n.to_string(), run: self.run.clone(), setup }
+    }
+
+    /// The intent with these names.
+    ///
+    /// # Errors
+    /// If a text does not fit its place, or a placeholder has no value. [`Target::of`] has already made an intent, so a run meets
+    /// this error only if an answer to `--setup` lacks a member.
+    pub(super) fn intent(&self, names: Names) -> Result<Intent, String> {
+        let given = &self.given;
         let render = |text: &Option<String>| text.as_deref().map(|text| self.body(text, &names)).transpose();
-        let body = render(&self.body)?;
-        let members = body.as_deref().and_then(object).unwrap_or_default();
+        let body = render(&given.body)?.unwrap_or_default();
+        let members = object(&body).unwrap_or_default();
         let own = address(&self.url, None, &names, &members)?;
         let url = |text: &String| address(text, Some(&own), &names, &members);
         let optional = |text: &Option<String>| text.as_ref().map(url).transpose();
-        let is_json = body.as_deref().is_some_and(|body| serde_json::from_str::<Value>(body).is_ok());
-        let headers = |lists: &[&Vec<Header>]| headers(lists, &names, is_json);
+        let headers = |more: &[Header]| Ok::<_, String>(typed(headers(&[&given.header, more], &names)?, &body));
         Ok(Intent {
-            other_url: optional(&self.other_path)?,
-            replica: optional(&self.replica)?.map(|replica| at(replica, &own)),
-            count: optional(&self.count)?,
-            headers: headers(&[&self.header])?,
-            other_headers: headers(&[&self.header, &self.other_header])?,
-            failing_headers: headers(&[&self.header, &self.failing_header])?,
-            body: body.unwrap_or_default().into(),
-            other_body: render(&self.other_body)?.map(Bytes::from),
-            failing_body: render(&self.failing_body)?.map(Bytes::from),
+            other_url: optional(&given.other_path)?,
+            replica: optional(&given.replica)?.map(|replica| at(replica, &own)),
+            count: optional(&given.count)?,
+            headers: headers(&[])?,
+            other_headers: headers(&given.other_header)?,
+            failing_headers: headers(&given.failing_header)?,
+            other_body: render(&given.other_body)?.map(Bytes::from),
+            failing_body: render(&given.failing_body)?.map(Bytes::from),
             url: own,
+            body: body.into(),
             names,
             members,
         })
@@ -142,13 +108,13 @@ impl Target {
 
     /// A body with filled placeholders, and with this intent's values in the varied members.
     fn body(&self, text: &str, names: &Names) -> Result<String, String> {
-        let text = names.fill(text);
-        if self.vary.is_empty() {
+        let text = names.fill(text, in_json)?;
+        if self.given.vary.is_empty() {
             return Ok(text);
         }
         let mut json: Value = serde_json::from_str(&text)
             .map_err(|error| format!("--vary needs JSON bodies, but a body is not JSON: {error}"))?;
-        for member in &self.vary {
+        for member in &self.given.vary {
             let pointer = if member.starts_with('/') { member.clone() } else { format!("/{member}") };
             match json.pointer_mut(&pointer) {
                 Some(Value::String(value)) => {
@@ -166,7 +132,7 @@ impl Target {
 
     /// Whether the order of members can be changed: the body is a JSON object with two members or more.
     pub(super) fn has_members(&self) -> bool {
-        self.intent(0).is_ok_and(|intent| intent.members.len() > 1)
+        self.plain().is_ok_and(|intent| intent.members.len() > 1)
     }
 
     /// The hosts that get requests and are not this machine.
@@ -174,7 +140,7 @@ impl Target {
     /// # Errors
     /// As [`Target::intent`].
     pub fn foreign_hosts(&self) -> Result<Vec<String>, String> {
-        let intent = self.intent(0)?;
+        let intent = self.plain()?;
         let urls = [Some(intent.url), intent.other_url, intent.replica, intent.count];
         let mut hosts: Vec<_> = urls
             .iter()
@@ -190,9 +156,22 @@ impl Target {
 }
 
 impl Intent {
-    /// An address of this intent: a URL, or a path at the endpoint's host, with its placeholders filled.
-    pub(super) fn address(&self, text: &str) -> Result<Url, String> {
-        address(text, Some(&self.url), &self.names, &self.members)
+    /// A request beside the endpoint's. `{location}` and `{reply.NAME}` are of `reply`. It goes to the endpoint's own host: an
+    /// answer can't send this program elsewhere.
+    pub(super) fn beside(&self, step: &Step, reply: Option<&Answer>) -> Result<Request, String> {
+        let json = reply.and_then(|reply| serde_json::from_slice(&reply.body).ok()).unwrap_or(Value::Null);
+        let located = match (step.url.contains("{location}"), reply.and_then(Answer::location)) {
+            (true, None) => return Err("the first reply has no Location".to_owned()),
+            (_, location) => step.url.replace("{location}", location.unwrap_or_default()),
+        };
+        let url = members(&located, "{reply.", Some(&json), encoded)?;
+        let url = address(&url, Some(&self.url), &self.names, &self.members)?;
+        if url.origin() != self.url.origin() {
+            return Err(format!("{url} is at another host than the endpoint"));
+        }
+        let body = members(step.body.as_deref().unwrap_or_default(), "{reply.", Some(&json), in_json)?;
+        let body = self.names.fill(&body, in_json)?;
+        Ok(Request { method: step.method.clone(), url, headers: typed(self.headers.clone(), &body), body: body.into() })
     }
 
     /// A GET with the intent's headers.
@@ -201,17 +180,6 @@ impl Intent {
         headers.remove(CONTENT_TYPE);
         Request { method: Method::GET, url, headers, body: Bytes::new() }
     }
-
-    /// A text with `{uuid}` and `{n}` filled.
-    pub(super) fn fill(&self, text: &str) -> String {
-        self.names.fill(text)
-    }
-}
-
-impl Names {
-    fn fill(&self, text: &str) -> String {
-        text.replace("{uuid}", &self.uuid).replace("{n}", &self.n)
-    }
 }
 
 fn object(body: &str) -> Option<Map<String, Value>> {
@@ -219,35 +187,37 @@ fn object(body: &str) -> Option<Map<String, Value>> {
 }
 
 /// Headers with filled placeholders. A header of a later list takes the place of an earlier header with the same name.
-fn headers(lists: &[&Vec<Header>], names: &Names, is_json: bool) -> Result<HeaderMap, String> {
+fn headers(lists: &[&[Header]], names: &Names) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for header in lists.iter().copied().flatten() {
-        let value = HeaderValue::from_str(&names.fill(&header.value))
+        let value = HeaderValue::from_str(&names.fill(&header.value, str::to_owned)?)
             .map_err(|_| format!("the header {} can't be sent", header.name))?;
         headers.insert(header.name.clone(), value);
-    }
-    if is_json && !headers.contains_key(CONTENT_TYPE) {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     Ok(headers)
 }
 
-/// A text as a part of a path or a query.
-pub(super) fn encoded(text: &str) -> String {
-    let encoded: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
-    // A plus sign means a space only in a query. `%20` means a space everywhere.
-    encoded.replace('+', "%20")
+/// Headers for this body. No body has no `Content-Type`, and JSON has its own, unless there is another one.
+pub(super) fn typed(mut headers: HeaderMap, body: &str) -> HeaderMap {
+    if body.is_empty() {
+        headers.remove(CONTENT_TYPE);
+    } else if !headers.contains_key(CONTENT_TYPE) && serde_json::from_str::<IgnoredAny>(body).is_ok() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    headers
 }
 
-/// A URL with its placeholders filled: `{uuid}`, `{n}`, and the body's members by name. A path is one at the host of `base`.
+/// A URL with its placeholders filled: `{uuid}`, `{n}`, `{setup.NAME}`, and the body's members by name. A path is one at the host of `base`.
 fn address(text: &str, base: Option<&Url>, names: &Names, members: &Map<String, Value>) -> Result<Url, String> {
-    let mut filled = names.fill(text);
+    let mut filled = names.fill(text, encoded)?;
     for (name, value) in members {
         let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
         filled = filled.replace(&format!("{{{name}}}"), &encoded(&value));
     }
     if filled.contains(['{', '}']) {
-        return Err(format!("{text}: a placeholder is neither {{uuid}} nor {{n}} nor a member of the body"));
+        return Err(format!(
+            "{text}: a placeholder is neither {{uuid}} nor {{n}} nor {{setup.NAME}} nor a member of the body"
+        ));
     }
     let url = match base {
         Some(base) if filled.starts_with('/') => base.join(&filled),

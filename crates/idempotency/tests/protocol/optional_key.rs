@@ -9,7 +9,7 @@ use crate::toy::{ACCOUNT, Db, MAKE, NewToy, Response, ToyError, Workshop, make};
 use idempotency::{Answer, Error, OptionallyKeyed};
 
 async fn make_toy(request: OptionallyKeyed<NewToy>, db: Data<Db>) -> Result<Answer, ToyError> {
-    MAKE.run(&**db, ACCOUNT, request.into_keyed(), make).await
+    MAKE.run(&**db, ACCOUNT, request.request, make).await
 }
 
 async fn answers<const N: usize>(workshop: &Workshop, requests: [TestRequest; N]) -> [Response; N] {

@@ -1,4 +1,4 @@
-//! What happens around a request's transaction (`run.rs`, `run_again.rs`, `single_flight.rs`): single flight, waiting without a
+//! What happens around a request's transaction (`run.rs`, `single_flight.rs`): single flight, waiting without a
 //! connection, running again.
 
 use super::Record;

@@ -105,6 +105,43 @@ async fn a_body_that_is_json_only_when_it_is_filled_is_json() {
     assert_eq!(toy.content_types(), ["application/json"]);
 }
 
+/// Each ticket is good for one thing, so no check passes that asks for two things with one ticket.
+#[tokio::test]
+async fn an_endpoint_that_needs_something_made_first_passes_every_check() {
+    let (toy, replica) = toys(Defect::None, Manner::default());
+    let mut line = words(["POST", &format!("{}/things", toy.base), "--header", "Authorization: Bearer one"]);
+    // The second step uses the first one's answer.
+    line.extend(words(["--setup", "POST /tickets", "--setup", r#"POST /tickets {"instead":"{setup.id}"}"#]));
+    let body =
+        |quantity: u32| format!(r#"{{"customer":"{{setup.id}}","ticket":"{{setup.id}}","quantity":{quantity}}}"#);
+    line.extend(words(["--body", &body(1), "--other-body", &body(2), "--failing-body", &body(101)]));
+    line.extend(words(["--count", "GET /things?customer={ticket}", "--replica", &replica.base, "--failures", "free"]));
+    line.extend(words(["--other-path", "/others", "--other-method", "PATCH", "--change", "POST {location}/see"]));
+    line.extend(words(["--failing-header", "X-Fail: 1", "--profile", "this"]));
+    let seen = report(&line).await.unwrap();
+    let skipped: Vec<_> = with_status(&seen, Status::Skip).into_iter().map(|(check, _)| check).collect();
+    assert_eq!(skipped, ["accounts-apart"], "{seen:#?}");
+    assert_eq!(with_status(&seen, Status::Pass).len() + 1, seen.findings.len(), "{seen:#?}");
+    assert!(seen.requests_sent <= seen.requests_announced, "{}", seen.summary());
+}
+
+#[tokio::test]
+async fn a_setup_that_fails_is_named() {
+    let toy = Toy::start(Defect::None);
+    for (setup, body, why) in [
+        ("POST /nowhere", r#"{"customer":"ada"}"#, "--setup POST /nowhere: the answer was 404; nothing was checked"),
+        ("POST /tickets", r#"{"customer":"{setup.name}"}"#, "{setup.name}: the answer has no such member"),
+        ("POST http://127.0.0.1:1/", "{}", "at another host than the endpoint"),
+    ] {
+        let line = words(["POST", &format!("{}/things", toy.base), "--body", body, "--setup", setup]);
+        let error = report(&line).await.unwrap_err();
+        assert!(error.contains(why), "{setup}: {error}");
+    }
+    let line = words(["POST", &format!("{}/things", toy.base), "--body", r#"{"customer":"{setup.id}"}"#]);
+    let error = report(&line).await.unwrap_err();
+    assert!(error.contains("{setup.id}"), "{error}");
+}
+
 #[tokio::test]
 async fn the_summary_names_each_missing_option_with_its_checks() {
     let toy = Toy::start(Defect::None);
@@ -122,7 +159,7 @@ async fn a_change_that_changes_nothing_is_no_check() {
     for (change, why) in [
         ("POST /nowhere", "was answered 404"),
         ("GET {location}", "the object at Location is the same as before"),
-        ("POST /things/{reply.number}/see", "the first reply has no number"),
+        ("POST /things/{reply.number}/see", "{reply.number}: the answer has no such member"),
         ("POST http://127.0.0.1:1/things", "at another host than the endpoint"),
     ] {
         let mut line = words(["POST", &format!("{}/things", toy.base), "--only", "replay-after-change"]);

@@ -11,6 +11,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Data};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 mod defect;
 mod keys;
@@ -60,6 +61,8 @@ pub struct Books {
     /// The Content-Types of the requests, each once.
     content_types: Mutex<BTreeSet<String>>,
     things: Mutex<Vec<Thing>>,
+    /// The tickets that nothing was made with.
+    tickets: Mutex<BTreeSet<Uuid>>,
     slots: Mutex<HashMap<(String, String), Slot>>,
 }
 
@@ -97,6 +100,7 @@ impl Toy {
                         .route("/things", web::post().to(make))
                         .route("/things", web::patch().to(make))
                         .route("/others", web::post().to(make))
+                        .route("/tickets", web::post().to(things::sell_ticket))
                         .route("/things/{id}", web::get().to(things::read))
                         .route("/things/{id}/see", web::post().to(things::see))
                         .route("/accounts/{account}/things", web::post().to(make_for))

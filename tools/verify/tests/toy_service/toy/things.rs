@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use actix_web::web::{Data, Path, Query};
+use actix_web::web::{Bytes, Data, Path, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -27,6 +27,11 @@ impl Thing {
 }
 
 impl State {
+    /// Takes a ticket, if it is still good.
+    pub fn takes(&self, ticket: &str) -> bool {
+        ticket.parse().is_ok_and(|ticket| self.books.tickets.lock().unwrap().remove(&ticket))
+    }
+
     /// Does something with a thing of this account.
     pub fn with_thing<T>(&self, account: &str, id: Uuid, act: impl FnOnce(&mut Thing) -> T) -> Option<T> {
         let mut things = self.books.things.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,6 +56,17 @@ pub async fn read(state: Data<State>, request: HttpRequest, id: Path<Uuid>) -> H
         Some(json) => HttpResponse::Ok().json(json),
         None => HttpResponse::NotFound().finish(),
     }
+}
+
+/// Sells a ticket, or another one for a ticket that is still good: `--setup` asks for it.
+pub async fn sell_ticket(state: Data<State>, body: Bytes) -> HttpResponse {
+    let json: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if json["instead"].as_str().is_some_and(|ticket| !state.takes(ticket)) {
+        return HttpResponse::Conflict().finish();
+    }
+    let id = Uuid::new_v4();
+    state.books.tickets.lock().unwrap().insert(id);
+    HttpResponse::Created().json(json!({"id": id}))
 }
 
 /// Changes a thing: `--change` asks for it.

@@ -267,6 +267,9 @@ impl Work {
             reply.expires = stores;
             return Some(reply);
         }
+        if json["ticket"].as_str().is_some_and(|ticket| !self.state.takes(ticket)) {
+            return Some(problem(&self.state, 409, "fix", "the ticket is used"));
+        }
         None
     }
 }
