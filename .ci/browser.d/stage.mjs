@@ -28,9 +28,14 @@ async function toStep(page, step) {
   }, step);
 }
 
-/** Waits until a recording of `steps` steps or more is shown. */
+/** Waits until the run that the address names is shown. */
 async function shown(page) {
-  await page.waitForFunction(() => Number(document.getElementById("scrub").max) > 5);
+  await page.waitForFunction(() => {
+    const beats = Array.from(document.querySelectorAll("#beats a"));
+    const named = beats.find((beat) => beat.hash === location.hash);
+    const isLoading = document.getElementById("body").getAttribute("aria-busy") === "true" || (named && !named.hasAttribute("aria-current"));
+    return !isLoading && Number(document.getElementById("scrub").max) > 5;
+  });
   await page.locator("#scrub").evaluate((slider) => slider.blur());
 }
 

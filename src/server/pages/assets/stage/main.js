@@ -99,6 +99,7 @@ async function route() {
 
 async function playRecording(name) {
   const number = (load += 1);
+  byId("body").setAttribute("aria-busy", "true");
   settle();
   try {
     const events = await recording(name);
@@ -109,6 +110,8 @@ async function playRecording(name) {
     player.play();
   } catch (error) {
     if (number === load) notice(`The recording can't be loaded: ${error.message}. Try again in a while.`);
+  } finally {
+    if (number === load) byId("body").removeAttribute("aria-busy");
   }
 }
 
@@ -137,6 +140,7 @@ async function start() {
   const settings = chosenWithGuess();
   shown = settings;
   load += 1;
+  byId("body").removeAttribute("aria-busy");
   beat = BEATS.indexOf(beatOf(settings) ?? BEATS.at(-1));
   const hash = `#${address(settings)}`;
   if (location.hash !== hash) history.pushState(null, "", hash);
