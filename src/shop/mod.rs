@@ -5,6 +5,7 @@ pub mod demo;
 pub mod entitlements;
 pub mod erasure;
 pub mod events;
+mod ledger;
 pub mod metadata;
 pub mod orders;
 pub mod payments;
