@@ -4,6 +4,7 @@ pub mod charges;
 pub mod entitlements;
 pub mod erasure;
 pub mod events;
+mod ledger;
 pub mod metadata;
 pub mod orders;
 pub mod payments;

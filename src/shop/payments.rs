@@ -32,6 +32,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         endpoint(__path_create_charge, create_charge).keyed(CREATE_CHARGE).decides([
             &CARD_DECLINED,
             &GATEWAY_FAILED,
+            &INVALID_REQUEST,
             &NOT_FOUND,
             &ORDER_NOT_PAYABLE,
             &PAYMENT_IN_PROGRESS,
@@ -52,8 +53,8 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 /// `POST /v1/charges`: 201 if the charge succeeded, 402 if it was declined, 202 while the outcome is unknown.
 ///
 /// # Errors
-/// 404: no such order. 409 order-not-payable, payment-in-progress, idempotency-key-expired. 422: the gateway doesn't accept
-/// the payment method. The errors of the idempotency key.
+/// 404: no such order. 409 order-not-payable, payment-in-progress, idempotency-key-expired. 422: the gateway can't express the
+/// amount. The errors of the idempotency key.
 #[utoipa::path(post, path = "/v1/charges", operation_id = "createCharge", tag = "Charges", summary = "Create a charge",
     description = "Pays the whole of a pending order. The answer is 201 if the payment succeeded, 402 if it was declined, and 202 \
         while its outcome is not known.",

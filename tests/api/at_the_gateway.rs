@@ -105,6 +105,25 @@ async fn an_amount_that_the_gateway_cannot_express_is_refused() {
     app.refund("r2", &charge, Some(10)).await.expect(201);
 }
 
+/// 0.1.0 took every price.
+#[tokio::test]
+async fn an_order_at_an_old_price_that_the_gateway_cannot_express_is_refused_as_documented() {
+    let app = App::start().await;
+    let dinar = json!({"name": "Lamp", "unit_amount": 5120, "currency": "KWD"});
+    app.put("/v1/products/lamp", dinar).await.expect(201);
+    app.execute("UPDATE products SET unit_amount = 5125 WHERE sku = 'lamp'");
+    let order = app.order("o", "lamp", 1).await.expect(201).id();
+
+    let refused = app.pay("k", &order, "pm_card_visa").await.expect_problem(422, "invalid-request");
+
+    assert_eq!((refused.pointers(), &refused.json()["retry"]), (vec!["/order_id".to_owned()], &json!("new-key")));
+    assert!(app.pay("k", &order, "pm_card_visa").await.is_replay());
+    let document = app.get("/openapi.json").await.expect(200).json();
+    let told = &document["paths"]["/v1/charges"]["post"]["responses"]["422"]["x-problems"];
+    let told = told.as_array().unwrap().iter().find(|one| one["type"] == "/problems/invalid-request").unwrap();
+    assert_eq!(told["retry"], json!(["new-key", "fix"]));
+}
+
 /// A PaymentIntent that is still `processing` has taken effect: it is looked up by its id for as long as that takes.
 #[tokio::test]
 async fn a_payment_without_an_outcome_yet_is_looked_up_by_its_id_and_never_sent_again() {

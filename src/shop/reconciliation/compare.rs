@@ -3,8 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::ours::Ours;
 use crate::gateway::books::{Entry, Standing};
+use crate::shop::ledger::Ours;
 use crate::shop::status::PaymentStatus;
 
 /// So long after the gateway made its object, the resolver has looked at least once: it pauses for ten minutes at most. A charge

@@ -8,23 +8,21 @@
 //! rows are read, and those whose reference was not seen are looked up at the gateway by their ids.
 
 mod compare;
-mod ours;
-mod report;
 
 use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::pg::PgConnection;
 use external_calls::CallError;
+use serde::Serialize;
 use uuid::Uuid;
 
 pub use self::compare::Finding;
 use self::compare::{Compared, compare};
-pub(crate) use self::ours::{Ledger, Ours};
-pub use self::report::{Difference, Totals};
 use crate::gateway::books::Entry;
 use crate::gateway::{Book, Stripe};
 use crate::http::first_id_at;
+use crate::shop::ledger::{Ledger, Ours};
 use crate::shop::status::PaymentStatus;
 
 /// The part that is read at a time, which bounds the memory: 16 MB for a million objects a day.
@@ -46,6 +44,42 @@ pub struct Asked {
     pub until: DateTime<Utc>,
     /// Only this account's.
     pub account_id: Option<Uuid>,
+}
+
+/// What was compared so far.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Totals {
+    /// Our charges and refunds.
+    pub here: u64,
+    /// The gateway's objects that this API made.
+    pub there: u64,
+    /// The gateway's objects that another program made.
+    pub foreign: u64,
+    /// What is open here, and is no difference.
+    pub open: u64,
+    /// The differences.
+    pub differences: u64,
+}
+
+/// A difference.
+#[derive(Clone, Debug, Serialize)]
+pub struct Difference<'a> {
+    /// What differs.
+    pub finding: Finding,
+    /// `charge` or `refund`.
+    pub kind: &'static str,
+    /// The account.
+    pub account_id: Uuid,
+    /// The path of our charge or refund, if there is one.
+    pub location: Option<String>,
+    /// The id of the gateway's object, if it is known.
+    pub gateway_id: Option<&'a str>,
+    /// The name of both.
+    pub reference: &'a str,
+    /// Our side.
+    pub here: Option<&'a Ours>,
+    /// The gateway's side.
+    pub there: Option<&'a Entry>,
 }
 
 /// Why the comparison could not be completed.

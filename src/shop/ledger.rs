@@ -1,4 +1,4 @@
-//! Our side: charges and refunds, by their references and by their time.
+//! Our ledger of charges and refunds: their rows by reference and by time, for who compares them with the gateway's books.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
