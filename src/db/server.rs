@@ -241,3 +241,21 @@ pub fn with_client_limits(database_url: &str) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_a_read_only_time_are_closed_every_two_seconds_and_when_the_server_takes_writes() {
+        let server = Server::new("postgres://");
+        server.found_read_only(0);
+        assert_eq!(server.epoch(), 1);
+        server.found_read_only(1);
+        assert_eq!(server.epoch(), 1, "it is too young");
+        for (standing, epoch) in [(Ok(()), 2), (Ok(()), 2), (Err(Cause::ReadOnly), 2), (Ok(()), 3)] {
+            server.looked(standing);
+            assert_eq!(server.epoch(), epoch, "{standing:?}");
+        }
+    }
+}

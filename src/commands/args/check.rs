@@ -92,8 +92,13 @@ const RIGHT_URL: &str = "it must be a URL such as postgres://user:password@host/
 
 /// What libpq's messages begin with once it has understood the text. Its other messages repeat what it does not understand, which
 /// may be a part of a password.
-const UNDERSTOOD: [&str; 3] =
-    ["connection to server ", "could not translate host name ", "could not connect to server"];
+const UNDERSTOOD: [&str; 4] = [
+    "connection to server ",
+    "could not translate host name ",
+    // Of libpq 13.
+    "could not connect to server",
+    "invalid sslmode value: ",
+];
 
 fn connect_to(url: &str) -> Result<PgConnection, Wrong> {
     let wrong = |right: &str| Wrong::new("DATABASE_URL", HIDDEN, right);
@@ -215,6 +220,8 @@ mod tests {
             let begin = "DATABASE_URL=\"..\" is wrong: no PostgreSQL answers there: connection to server at \"127.0.0.1\", port 1 ";
             assert!(wrong.starts_with(begin) && !wrong.contains("cret"), "{text}: {wrong}");
         }
+        let wrong = connect_to("postgres://u:secret@127.0.0.1:1/db?sslmode=maybe").err().unwrap().to_string();
+        assert!(wrong.ends_with("there: invalid sslmode value: \"maybe\""), "{wrong}");
         let wrong = connect_to("postgres://u:secret@%2Fnowhere/db").err().unwrap().to_string();
         assert!(wrong.contains("connection to server on socket \"/nowhere/"), "{wrong}");
     }
