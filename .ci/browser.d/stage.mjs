@@ -16,6 +16,9 @@ const LONGEST = 90_000;
  */
 const SHIFT = 0.005;
 
+/** What a first visit may transfer, fonts included: a few seconds on a slow phone. */
+const SIZE = 250_000;
+
 const recording = (name) => parse(readFileSync(new URL(`recordings/${name}.jsonl`, assets), "utf8"));
 const last = (page) => page.locator("#scrub").evaluate((slider) => Number(slider.max));
 const dashed = (page) => page.locator("#rows .dashed").count();
@@ -61,6 +64,8 @@ export async function opening(browser, base, look) {
   equal(await page.textContent("#opening-title"), "You pay. The answer gets lost. You pay again.", `${name}: the opening`);
   equal(await page.locator("#opening .coin").count(), 3, `${name}: two coins and one`);
   await page.waitForTimeout(4_200);
+  const size = await page.evaluate(() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].reduce((sum, entry) => sum + entry.transferSize, 0));
+  check(size > 0 && size < SIZE, `${name}, the opening: ${size} bytes`);
   await still(page, `${name}, the opening`);
   await accessible(page, `${name}, the opening`);
   await page.keyboard.press("Tab");

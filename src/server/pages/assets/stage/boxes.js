@@ -136,7 +136,7 @@ export function transactions(view, { place, quiet }, state, last, now, crowded) 
     // The pill stands below its arrow, or between the boxes beside it.
     const [at, width] = [place[met], pillOf(words)];
     const least = Math.max(0, ...boxes.filter(({ to }) => to !== null && to <= met).map(({ to }) => place[to] + 5));
-    const most = Math.min(view.width - 4, ...boxes.filter(({ from }) => from > met).map(({ from }) => place[from] - 5)) - width;
+    const most = Math.min(view.width - 2, ...boxes.filter(({ from }) => from > met).map(({ from }) => place[from] - 5)) - width;
     const left = Math.min(Math.max(at - width / 2, Math.min(least, at - 8)), Math.max(most, at - width + 8));
     const isBusy = boxes.some(({ from, to }) => from <= met && (to ?? Infinity) >= met);
     const found = meeting(view, place, one, key, words, isBusy, Math.max(left, 0));

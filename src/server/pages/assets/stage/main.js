@@ -254,7 +254,14 @@ function listen() {
   });
   byId("copy-link").addEventListener("click", ({ target }) => copy(`${location.href.split("#")[0]}#${address(chosen())}`, target, "The link to this run"));
   byId("copy-curl").addEventListener("click", () => dialog("This purchase with curl", curlOf(chosen(), location.origin)));
-  byId("as-svg").addEventListener("click", () => save(show.picture(beatOf(shown)?.ask ?? inWords(shown)), "image/svg+xml", `${address(shown)}-step-${player.step + 1}.svg`));
+  byId("as-svg").addEventListener("click", async () => {
+    const name = `${address(shown)}-step-${player.step + 1}.svg`;
+    try {
+      save(await show.picture(beatOf(shown)?.ask ?? inWords(shown)), "image/svg+xml", name);
+    } catch (error) {
+      notice(`The picture can't be made: ${error.message}. Try again in a while.`);
+    }
+  });
   addEventListener("hashchange", route);
   addEventListener("keydown", (key) => {
     const inControl = key.target.closest?.("button, a, input, select, dialog, summary");

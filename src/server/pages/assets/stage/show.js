@@ -5,7 +5,6 @@ import { byId, make, say, sync } from "./dom.js";
 import { draw } from "./draw.js";
 import { milliseconds, rough } from "./figures.js";
 import { extentOf, viewOf } from "./geometry.js";
-import { composed, pictureView, standalone } from "./picture.js";
 import { scaleOf, stay, stepsOf } from "./scale.js";
 import { ordered, stateAfter } from "./state.js";
 import { told } from "./told.js";
@@ -111,8 +110,9 @@ export class Show {
     return { here, next, now, state: this.#stateAfter(count) };
   }
 
-  /** The stage at this moment, as the text of an SVG file. */
-  picture(title) {
+  /** The stage at this moment, as the text of an SVG file. Few visitors want it, so its code is loaded here. */
+  async picture(title) {
+    const { composed, pictureView, standalone } = await import("./picture.js");
     const { events, last } = this;
     const { view, scale } = pictureView(events, last);
     const { here, now, state } = this.#moment(scale);
