@@ -8,12 +8,10 @@ use std::path::{Path, PathBuf};
 const RAW: [&str; 5] = ["sql_query(", "push_sql(", "dsl::sql::<", "batch_execute(", ".sql("];
 
 /// The places that may have raw SQL, with the reason. A place is the beginning of a path.
-const PLACES: [(&str, &str); 6] = [
+const PLACES: [(&str, &str); 7] = [
     ("crates/idempotency/src/store.rs", "the claim joins a function's result, and Diesel can't express the join"),
-    (
-        "crates/idempotency/src/records.rs",
-        "a row's place (ctid), a DELETE with a CTE that skips locked rows, a partial index's condition",
-    ),
+    ("crates/idempotency/src/sweep.rs", "a row's place (ctid), and a DELETE with a CTE that skips locked rows"),
+    ("crates/idempotency/src/support.rs", "a partial index's condition"),
     ("src/shop/events.rs", "a window function in an UPDATE .. FROM gives the positions"),
     ("src/db", "the settings and plans of a connection, and the lock of migrations"),
     (

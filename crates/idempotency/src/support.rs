@@ -2,7 +2,7 @@
 //! For support, behind the feature `support`: the list of an account's records, and the erasure of a person's data from replies.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::{now, sql};
+use diesel::dsl::now;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Timestamptz};
@@ -109,7 +109,7 @@ pub fn list(
         .filter(idempotency_keys::account_id.eq(account_id))
         // This condition is always true. PostgreSQL uses the partial index only for queries that state it, and
         // only this list should use the index.
-        .filter(sql::<Bool>("route <> ''"))
+        .filter(diesel::dsl::sql::<Bool>("route <> ''"))
         .select((
             idempotency_keys::id,
             idempotency_keys::key,
@@ -146,7 +146,7 @@ pub fn rewrite_replies(
 ) -> QueryResult<(Option<Uuid>, usize)> {
     let page: Vec<(Uuid, String, String, Vec<u8>)> = idempotency_keys::table
         .filter(idempotency_keys::account_id.eq(account_id))
-        .filter(sql::<Bool>("route <> ''"))
+        .filter(diesel::dsl::sql::<Bool>("route <> ''"))
         .filter(idempotency_keys::id.lt(before))
         .select((idempotency_keys::id, idempotency_keys::scope, idempotency_keys::key, idempotency_keys::body))
         .order(idempotency_keys::id.desc())

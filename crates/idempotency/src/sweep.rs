@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::{now, sql};
+use diesel::dsl::now;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Text, Timestamptz, Uuid as SqlUuid};
@@ -30,7 +30,7 @@ pub fn sweep(conn: &mut PgConnection) -> QueryResult<Swept> {
         .filter(idempotency_keys::expires_at.le(now.into_sql::<Timestamptz>().nullable()))
         .order(idempotency_keys::expires_at)
         .limit(SWEEP_BATCH.into())
-        .select((idempotency_keys::account_id, sql::<Text>("ctid::text")))
+        .select((idempotency_keys::account_id, diesel::dsl::sql::<Text>("ctid::text")))
         .load(conn)?;
     let found = candidates.len();
     let mut accounts: BTreeMap<Uuid, Vec<String>> = BTreeMap::new();

@@ -15,7 +15,7 @@ const PLACES: [(&str, &str, &str); 23] = [
     ("before-answer", "src/shop/payments.rs", "failpoint(\"before-answer\");"),
     ("received", "src/shop/payments.rs", "pub async fn create_charge("),
     ("waits", "crates/idempotency/src/run.rs", "observe(Step::Waits)"),
-    ("begins", "crates/idempotency/src/transaction.rs", "pub fn run(&self, conn"),
+    ("begins", "crates/idempotency/src/transaction.rs", "pub fn run("),
     ("claimed", "crates/idempotency/src/store.rs", "pub(crate) fn claim("),
     ("met_transaction", "crates/idempotency/src/run.rs", "Ok(Outcome::InFlight) => {"),
     ("met_record", "crates/idempotency/src/run.rs", "fn answer_with("),
