@@ -1,6 +1,6 @@
 //! The aim at the fence. A fault of the fence needs a holder that was refused, and that sleeps past its lease before it records the
 //! refusal; a next holder that takes the money; and that this next holder has not heard of the money when the first one wakes.
-//! Any other fault in these twenty seconds undoes one of them, so chance alone took more than ten runs, and met it in none.
+//! Any other fault in these twenty seconds undoes one of them, so chance alone met it in none of thirteen runs.
 //!
 //! So the soak makes the three, and begins no other fault meanwhile. It says nothing about what must come of it: the
 //! history's rules alone judge.

@@ -35,7 +35,7 @@ impl World {
         let standby = spawn_blocking(move || world.start_standby()).await??;
         sleep(SYNCHRONOUS_FOR).await;
         let (world, began) = (Arc::clone(self), Instant::now());
-        spawn_blocking(move || world.switch_to(standby)).await??;
+        spawn_blocking(move || world.switch_to(&standby)).await??;
         let what = "PostgreSQL failed over to its standby";
         self.counters.count(what);
         self.history.fault(began, what, None);
@@ -59,13 +59,13 @@ impl World {
         Ok(standby)
     }
 
-    fn switch_to(&self, standby: Cluster) -> Result<(), Fatal> {
+    fn switch_to(&self, standby: &Cluster) -> Result<(), Fatal> {
         // Its COMMIT waits for the standby, and all that was answered before it is there too.
         self.connect("postgres")?.batch_execute("SELECT pg_logical_emit_message(true, 'soak', '')")?;
         let mut clusters = locked(&self.clusters);
         let primary = clusters.last().ok_or("there is no cluster")?;
         crash(primary)?;
-        crash(&standby)?;
+        crash(standby)?;
         let (its, lost) = (standby.dir().join("data"), primary.dir().join("data"));
         fs::remove_dir_all(&lost)?;
         fs::rename(its, lost)?;

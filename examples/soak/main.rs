@@ -123,9 +123,11 @@ async fn soak(arguments: &Arguments) -> Result<Vec<Finding>, Fatal> {
     world.until_ready().await?;
     let unfinished = timeout(SETTLE_WITHIN, load::finish(&client)).await;
     timeout(SETTLE_WITHIN, world.until_resolved()).await.ok();
-    let mut findings = client.findings();
-    findings.push(Finding::new("keys without a final reply", unfinished.unwrap_or(1)));
-    findings.push(Finding::new(events::REFUSED, world.counters.of(events::REFUSED)));
+    let mut findings = vec![
+        client.unexpected(),
+        Finding::new("keys without a final reply", unfinished.unwrap_or(1)),
+        Finding::new(events::REFUSED, world.counters.of(events::REFUSED)),
+    ];
     nobody_writes.store(true, Ordering::Relaxed);
     for follower in followers {
         follower.await??;

@@ -90,17 +90,19 @@ fn replay(directory: &std::path::Path) -> Result<(), String> {
     let entries = std::fs::read_dir(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
-    let (mut steps, mut in_part) = (0, 0);
+    let (mut steps, mut in_part, mut states) = (0, 0, 0);
     for path in &paths {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let allowed = trace_file::follow_text(&text).map_err(|why| format!("{}: {why}", path.display()))?;
         steps += allowed.steps;
         in_part += usize::from(!allowed.is_whole);
+        states = states.max(allowed.states);
     }
     if paths.is_empty() {
         return Err(format!("{} has no traces", directory.display()));
     }
     println!("the model allows {} traces, {in_part} of them looked at in part, with {steps} steps", paths.len());
+    println!("the longest search looked at {states} states");
     Ok(())
 }
 
