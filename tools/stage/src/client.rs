@@ -39,13 +39,6 @@ pub struct Visitor {
     pub cross: Option<Drop>,
 }
 
-/// What became of one try.
-enum End {
-    Final,
-    /// Send it again after this pause.
-    Again(Duration),
-}
-
 impl Visitor {
     /// A client that opens a connection for each request, so that no request meets the connection of a killed replica.
     pub fn client() -> reqwest::Result<Client> {
@@ -56,16 +49,15 @@ impl Visitor {
     /// Clicks, and tries until there is a final answer. The run's end bounds it.
     pub async fn click(&self, number: u8, key: &str, body: &Value) {
         for attempt in 1..=u8::MAX {
-            let end = self.attempt(RequestName { number, attempt }, key, body).await;
+            let again_after = self.attempt(RequestName { number, attempt }, key, body).await;
             self.first_is_ahead.send_replace(true);
-            match end {
-                End::Final => return,
-                End::Again(pause) => sleep(pause).await,
-            }
+            let Some(pause) = again_after else { return };
+            sleep(pause).await;
         }
     }
 
-    async fn attempt(&self, name: RequestName, key: &str, body: &Value) -> End {
+    /// The pause before the next try. None: the answer is final.
+    async fn attempt(&self, name: RequestName, key: &str, body: &Value) -> Option<Duration> {
         let RequestName { number, attempt } = name;
         let turn = usize::from(number - 1) + usize::from(attempt - 1);
         let replica = self.replicas[turn % self.replicas.len()];
@@ -81,7 +73,7 @@ impl Visitor {
             }
             tell("no_answer", json!({}));
             let (first, longest) = PAUSES;
-            End::Again((first * 2_u32.pow(u32::from(attempt - 1).min(5))).min(longest))
+            Some((first * 2_u32.pow(u32::from(attempt - 1).min(5))).min(longest))
         };
         if crosses(Drop::Request) {
             return no_answer(Some("request"));
@@ -114,6 +106,6 @@ impl Visitor {
                 "bytes": body.len(), "digest": format!("{digest:012x}"), "location": header("location"), "retry": pause,
             }),
         );
-        pause.map_or(End::Final, |seconds| End::Again(Duration::from_secs(seconds)))
+        pause.map(Duration::from_secs)
     }
 }
