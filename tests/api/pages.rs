@@ -200,8 +200,8 @@ async fn a_wrong_path_is_a_page_for_a_browser_and_a_document_for_a_client() {
 
 /// The modules that a module imports.
 fn modules(script: &str) -> impl Iterator<Item = String> {
-    let names = script.split('"').filter(|part| part.strip_suffix(".js").is_some());
-    names.filter_map(|part| part.strip_prefix("./")).map(|name| format!("/assets/stage/{name}"))
+    let names = script.split("from \"./").skip(1).filter_map(|rest| rest.split('"').next());
+    names.map(|name| format!("/assets/stage/{name}"))
 }
 
 #[tokio::test]
