@@ -42,6 +42,7 @@ for (const { name, settings, recording } of BEATS) {
   write(`${name}.jsonl`, `${shown.map((event) => JSON.stringify(event)).join("\n")}\n`);
   console.log(`${name}: ${shown.length} of ${events.length} events, charged ${events.at(-1).charged}, ${Math.round(lengthOf(events) / 1000)} ms`);
 }
-// Where the code of each step is, for a page without a server.
-const { code, source } = await (await fetch("/demo/stage")).json();
-write("stage.json", `${JSON.stringify({ code, source })}\n`);
+// In which file the code of each step is, for a page without a server. Lines move with every change.
+const { code } = await (await fetch("/demo/stage")).json();
+const files = Object.fromEntries(Object.entries(code).map(([step, place]) => [step, place.split(":")[0]]));
+write("stage.json", `${JSON.stringify({ code: files })}\n`);

@@ -64,7 +64,7 @@ pub fn endpoints(stage: &Stage) -> Vec<Endpoint> {
 
 /// `GET /demo/stage`: where a replica can be killed, and where the code of each step is.
 async fn about() -> HttpResponse {
-    let about = json!({"points": POINTS, "code": demo_stage::code_places(source_text), "source": null});
+    let about = json!({"points": POINTS, "code": demo_stage::code_places(source_text)});
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(about)
 }
 

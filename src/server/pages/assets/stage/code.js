@@ -7,8 +7,8 @@ export function codeLink(stage, hasServer, event, state) {
   const place = stage?.code?.[codeOf(event, state)];
   if (!place) return [];
   const [path, line] = place.split(":");
-  const href = hasServer ? `/source/${path}#L${line}` : stage.source ? `${stage.source}/${path}#L${line}` : null;
-  return ["The code: ", href ? make("a", { href }, place) : make("code", {}, place)];
+  const link = hasServer ? make("a", { href: `/source/${path}#L${line}` }, place) : make("code", {}, path);
+  return ["The code: ", link];
 }
 
 /** The steps whose code has another name than the step. */
