@@ -51,7 +51,8 @@ mod tests {
 
     #[test]
     fn the_recordings_name_the_files_of_the_steps() {
-        let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/../../src/server/pages/assets/stage/recordings/stage.json");
+        let recorded =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../src/server/pages/assets/stage/recordings/stage.json");
         let recorded: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(recorded).unwrap()).unwrap();
         let files: BTreeMap<_, _> = PLACES.iter().map(|(name, path, _)| (*name, *path)).collect();
         assert_eq!(recorded["code"], serde_json::json!(files));
