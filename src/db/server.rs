@@ -57,8 +57,16 @@ pub(super) struct Server {
     closed: Mutex<Option<Closed>>,
     /// Wakes the work that waits for `closed` to change.
     opened: Condvar,
-    /// When a read-only server last closed the connections.
-    read_only: Mutex<Option<Instant>>,
+    read_only: Mutex<ReadOnly>,
+}
+
+/// What is known of a time in which the server takes no writes.
+#[derive(Default)]
+struct ReadOnly {
+    /// It has not been seen to be over.
+    lasts: bool,
+    /// When it last closed the connections.
+    closed: Option<Instant>,
 }
 
 /// The last try to connect failed.
@@ -193,9 +201,10 @@ impl Server {
 
     /// A connection of this epoch turned out to be read-only. It is closed, with all others, unless they are too young.
     pub fn found_read_only(&self, epoch: u64) {
-        let mut closed = lock(&self.read_only);
-        if epoch == self.epoch() && closed.is_none_or(|closed| closed.elapsed() >= READ_ONLY_CLOSES_EVERY) {
-            *closed = Some(Instant::now());
+        let mut read_only = lock(&self.read_only);
+        read_only.lasts = true;
+        if epoch == self.epoch() && read_only.closed.is_none_or(|closed| closed.elapsed() >= READ_ONLY_CLOSES_EVERY) {
+            read_only.closed = Some(Instant::now());
             self.close_up_to(epoch);
         }
     }
@@ -204,10 +213,11 @@ impl Server {
     pub fn looked(&self, standing: Standing) {
         let mut read_only = lock(&self.read_only);
         match standing {
-            Err(Cause::ReadOnly) => {
-                read_only.get_or_insert_with(Instant::now);
+            Err(Cause::ReadOnly) => read_only.lasts = true,
+            Ok(()) if read_only.lasts => {
+                *read_only = ReadOnly::default();
+                self.close_up_to(self.epoch());
             }
-            Ok(()) if read_only.take().is_some() => self.close_up_to(self.epoch()),
             _ => {}
         }
         drop(read_only);
@@ -257,5 +267,13 @@ mod tests {
             server.looked(standing);
             assert_eq!(server.epoch(), epoch, "{standing:?}");
         }
+    }
+
+    #[test]
+    fn a_look_at_a_read_only_server_keeps_no_write_from_closing_the_connections() {
+        let server = Server::new("postgres://");
+        server.looked(Err(Cause::ReadOnly));
+        server.found_read_only(0);
+        assert_eq!(server.epoch(), 1);
     }
 }
