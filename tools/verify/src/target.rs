@@ -138,7 +138,7 @@ impl Target {
     /// The hosts that get requests and are not this machine.
     ///
     /// # Errors
-    /// As [`Target::intent`].
+    /// As `intent`.
     pub fn foreign_hosts(&self) -> Result<Vec<String>, String> {
         let intent = self.plain()?;
         let urls = [Some(intent.url), intent.other_url, intent.replica, intent.count];
