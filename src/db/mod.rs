@@ -31,13 +31,12 @@ use std::time::{Duration, Instant};
 use diesel::pg::PgConnection;
 use uuid::Uuid;
 
-pub use self::cause::{Cause, one_line};
+pub use self::cause::{Cause, Standing, one_line};
 pub use self::jsonb::Jsonb;
 pub use self::migrate::{MigrateError, Migrations, migrate, unknown_migrations};
 pub use self::outage::Outages;
 use self::pool::{Connections, Threads};
 use self::readiness::Readiness;
-pub use self::readiness::Standing;
 use self::server::Server;
 pub use self::server::with_client_limits;
 pub use self::turns::Refusals;

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::NOBODY;
-use super::cause::Cause;
+use super::cause::{Cause, Standing};
 use super::holder::holder;
 use super::migrate::{applied, known};
 use super::pool::{Connections, Threads};
@@ -34,9 +34,6 @@ pub(super) struct Readiness {
     last: Mutex<Option<(Instant, Standing)>>,
     ready: AtomicBool,
 }
-
-/// Ready, or why not.
-pub type Standing = Result<(), Cause>;
 
 impl Readiness {
     pub fn new(server: &Arc<Server>, threads: &Arc<Threads>) -> Self {

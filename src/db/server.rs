@@ -14,10 +14,9 @@ use std::time::{Duration, Instant};
 use diesel::connection::{Connection, SimpleConnection};
 use diesel::pg::PgConnection;
 
-use super::cause::{Cause, one_line};
+use super::cause::{Cause, Standing, one_line};
 use super::lock;
 use super::outage::{Line, Outages};
-use super::readiness::Standing;
 use idempotency::{CONNECTION_LIMITS, Error};
 
 /// How long work waits for a connection before the answer is 503. A healthy server connects in milliseconds. Two seconds
