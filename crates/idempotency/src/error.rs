@@ -101,10 +101,15 @@ impl Error {
         }
     }
 
-    /// Whether the client may send the same request again, so that the answer carries Retry-After.
+    /// Whether the same request may be answered otherwise soon, so that the answer carries Retry-After. A defect of the endpoint
+    /// stays one. The replica beside this one may be of the release that knows the fingerprint.
     #[must_use]
     pub fn may_be_retried(&self) -> bool {
-        self.status() >= 500 || matches!(self, Self::InFlight | Self::RequestTimeout)
+        match self {
+            Self::ReplyTooLarge(_) | Self::ResourceNotNamed(_) => false,
+            Self::InFlight | Self::RequestTimeout => true,
+            _ => self.status() >= 500,
+        }
     }
 
     /// An RFC 9457 problem document: type, title, status, detail, and where they say something `errors` and `resource`. A service

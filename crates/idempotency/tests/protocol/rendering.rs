@@ -50,8 +50,14 @@ fn only_errors_that_a_client_may_retry_carry_retry_after() {
     for error in again {
         assert_eq!(rendered(&error).0.header("Retry-After"), Some("1"), "{error:?}");
     }
-    let otherwise =
-        [Error::KeyMissing, Error::KeyReused, Error::PayloadTooLarge, Error::KeyExpired { location: String::new() }];
+    let otherwise = [
+        Error::KeyMissing,
+        Error::KeyReused,
+        Error::PayloadTooLarge,
+        Error::KeyExpired { location: String::new() },
+        Error::ResourceNotNamed("POST /toys/{id}/paint"),
+        Error::ReplyTooLarge(ReplyTooLarge(1)),
+    ];
     for error in otherwise {
         assert_eq!(rendered(&error).0.header("Retry-After"), None, "{error:?}");
     }
