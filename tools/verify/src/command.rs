@@ -11,7 +11,7 @@ use super::run::{Selection, run};
 use super::target::Target;
 use super::{Report, checks};
 
-/// The exit code of a run that did not check an endpoint: a wrong command line, or a service that can't be checked.
+/// The exit code of a run that did not check an endpoint: a wrong command line, a service that can't be checked, or only skips.
 const NOT_CHECKED: u8 = 2;
 
 /// An endpoint that is to be checked.
@@ -56,10 +56,17 @@ fn command(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
             (name, report) => outcomes.push(Outcome { name, report }),
         }
     }
+    for Outcome { name, report } in &outcomes {
+        if report.as_ref().is_ok_and(|report| !report.judged()) {
+            let prefix = name.as_ref().map(|name| format!("endpoint {name}: ")).unwrap_or_default();
+            eprintln!("idempotency-verify: {prefix}every check was skipped, so nothing was checked");
+        }
+    }
     let colors = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     write!(std::io::stdout(), "{}", output::write(&outcomes, args.run.format, colors)?)?;
+    let checked = |outcome: &Outcome| outcome.report.as_ref().is_ok_and(Report::judged);
     Ok(match () {
-        () if outcomes.iter().any(|outcome| outcome.report.is_err()) => ExitCode::from(NOT_CHECKED),
+        () if !outcomes.iter().all(checked) => ExitCode::from(NOT_CHECKED),
         () if outcomes.iter().filter_map(|outcome| outcome.report.as_ref().ok()).any(Report::failed) => {
             ExitCode::FAILURE
         }

@@ -43,6 +43,18 @@ async fn the_exit_status_is_1_if_a_check_failed_and_else_0() {
 }
 
 #[tokio::test]
+async fn a_run_that_skips_every_check_has_checked_nothing() {
+    let toy = Toy::start(Defect::None);
+    let url = format!("{}/things", toy.base);
+    // The endpoint takes this body, so it is no failure, and no check of failures can be made.
+    let taken = ["--failing-body", r#"{"customer":"ada"}"#];
+    let output = verify(&[&["POST", &url, "--only", "failures"], &BODY[..], &taken].concat()).await;
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(out(&output).contains("0 passed, 0 failed"), "{}", out(&output));
+    assert!(err(&output).contains("every check was skipped, so nothing was checked"), "{}", err(&output));
+}
+
+#[tokio::test]
 async fn the_maximum_of_requests_is_announced_beside_the_report() {
     let output = run(&Toy::start(Defect::None), &["--format", "json"]).await;
     let report: Value = serde_json::from_str(out(&output)).unwrap();
