@@ -18,6 +18,13 @@ impl Answer {
         (400..500).contains(&self.status)
     }
 
+    /// Whether both have one status, and one `type` where they are problem documents: so a reused key and a wrong body differ,
+    /// though both may be 422.
+    pub(super) fn refuses_like(&self, other: &Self) -> bool {
+        let kind = |answer: &Self| serde_json::from_slice::<Value>(&answer.body).ok()?.get("type").cloned();
+        self.status == other.status && kind(self) == kind(other)
+    }
+
     /// A header's value, if it is text.
     pub(super) fn header(&self, name: impl AsRef<str>) -> Option<&str> {
         self.headers.get(name.as_ref())?.to_str().ok()
@@ -138,6 +145,16 @@ mod tests {
         let headers =
             headers.iter().map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         Answer { status: 200, headers: headers.collect(), body: Bytes::new() }
+    }
+
+    #[test]
+    fn refusals_are_alike_by_status_and_by_the_problems_type() {
+        let refusal = |status, body: &'static str| Answer { status, body: body.into(), ..answer(&[]) };
+        let reused = refusal(422, r#"{"type":"/reused","instance":"1"}"#);
+        assert!(reused.refuses_like(&refusal(422, r#"{"type":"/reused","instance":"2"}"#)));
+        assert!(!reused.refuses_like(&refusal(422, r#"{"type":"/invalid","instance":"1"}"#)));
+        assert!(!reused.refuses_like(&refusal(409, r#"{"type":"/reused","instance":"1"}"#)));
+        assert!(refusal(405, "no").refuses_like(&refusal(405, "")));
     }
 
     #[test]

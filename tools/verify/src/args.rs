@@ -16,7 +16,9 @@ use super::words::{FailurePromise, KeyForm, Profile};
 #[command(
     override_usage = "idempotency-verify METHOD URL [OPTIONS]\n       idempotency-verify --config FILE [OPTIONS]"
 )]
-#[command(after_help = "Exit status: 0, no required check failed; 1, one failed; 2, an endpoint was not checked.")]
+#[command(
+    after_help = "Exit status: 0, no required check failed; 1, one failed; 2, an endpoint was not checked, or every check was skipped."
+)]
 pub struct Args {
     /// What one endpoint needs.
     #[command(flatten)]
@@ -27,6 +29,9 @@ pub struct Args {
     /// Only these checks or groups, separated by commas. May be repeated
     #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with = "config", help_heading = "The run")]
     pub only: Vec<String>,
+    /// Not these checks or groups, separated by commas. May be repeated
+    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with = "config", help_heading = "The run")]
+    pub except: Vec<String>,
     /// What the run needs.
     #[command(flatten)]
     pub run: RunOptions,

@@ -11,7 +11,7 @@ use super::run::{Selection, run};
 use super::target::Target;
 use super::{Report, checks};
 
-/// The exit code of a run that did not check an endpoint: a wrong command line, or a service that can't be checked.
+/// The exit code of a run that did not check an endpoint: a wrong command line, a service that can't be checked, or only skips.
 const NOT_CHECKED: u8 = 2;
 
 /// An endpoint that is to be checked.
@@ -36,8 +36,12 @@ pub fn main(args: &Args) -> ExitCode {
 
 fn command(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
     if args.run.list {
-        let selection = Selection::of(&args.only)?;
-        write!(std::io::stdout(), "{}", output::list(checks().filter(|(_, check)| selection.has(check)))?)?;
+        let selection = Selection::of(args)?;
+        write!(
+            std::io::stdout(),
+            "{}",
+            output::list(checks().filter(|(experiment, check)| selection.has(experiment, check)))?
+        )?;
         return Ok(ExitCode::SUCCESS);
     }
     let jobs = jobs(args)?;
@@ -50,16 +54,23 @@ fn command(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut outcomes = Vec::new();
     for Job { name, args, target } in jobs {
-        let report = runtime.block_on(run(target, args.profile, &args.only));
+        let report = runtime.block_on(run(target, &args));
         match (name, report) {
             (None, Err(error)) => return Err(error.into()),
             (name, report) => outcomes.push(Outcome { name, report }),
         }
     }
+    for Outcome { name, report } in &outcomes {
+        if report.as_ref().is_ok_and(|report| !report.judged()) {
+            let prefix = name.as_ref().map(|name| format!("endpoint {name}: ")).unwrap_or_default();
+            eprintln!("idempotency-verify: {prefix}every check was skipped, so nothing was checked");
+        }
+    }
     let colors = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     write!(std::io::stdout(), "{}", output::write(&outcomes, args.run.format, colors)?)?;
+    let checked = |outcome: &Outcome| outcome.report.as_ref().is_ok_and(Report::judged);
     Ok(match () {
-        () if outcomes.iter().any(|outcome| outcome.report.is_err()) => ExitCode::from(NOT_CHECKED),
+        () if !outcomes.iter().all(checked) => ExitCode::from(NOT_CHECKED),
         () if outcomes.iter().filter_map(|outcome| outcome.report.as_ref().ok()).any(Report::failed) => {
             ExitCode::FAILURE
         }
@@ -76,7 +87,7 @@ fn jobs(args: &Args) -> Result<Vec<Job>, Box<dyn std::error::Error>> {
         }
     };
     let job = |(name, args): (Option<String>, Args)| {
-        Selection::of(&args.only)?;
+        Selection::of(&args)?;
         Target::of(&args).map(|target| Job { name, args, target })
     };
     let named = named.into_iter().map(|(name, args)| {
@@ -87,7 +98,7 @@ fn jobs(args: &Args) -> Result<Vec<Job>, Box<dyn std::error::Error>> {
 }
 
 fn announce(job: &Job) -> Result<(), String> {
-    let (target, selection) = (&job.target, Selection::of(&job.args.only)?);
+    let (target, selection) = (&job.target, Selection::of(&job.args)?);
     let (method, url, most) = (&target.method, &target.url, selection.most_requests(target));
     eprintln!("{method} {url}: at most {most} requests. The requests are real: they make real objects.");
     eprintln!("If each answer is final and each effect shows at once, about {}.", selection.requests(target));

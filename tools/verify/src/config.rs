@@ -134,6 +134,7 @@ mod tests {
 
         [[endpoint]]
         name = "charges"
+        except = ["replay-expiry", "keys"]
         method = "POST"
         url = "${BASE}/charges"
         profile = "this"
@@ -158,6 +159,7 @@ mod tests {
         assert_eq!(endpoint.header[0].value, "Bearer secret");
         assert_eq!(endpoint.body.as_deref(), Some(r#"{"customer":"-ada"}"#));
         assert!(endpoint.key_optional && !charges.args.endpoint.key_optional);
+        assert_eq!(charges.args.except, ["replay-expiry", "keys"]);
         assert_eq!((endpoint.watch, charges.args.endpoint.watch), (1, 2));
     }
 

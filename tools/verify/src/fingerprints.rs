@@ -68,9 +68,9 @@ pub const ALL: &[Experiment] = &[
     },
     Experiment {
         group: GROUP,
-        sends: "the request, and its body under its key to --other-path",
+        sends: "the request, and its body under its key to --other-path. If that is refused, once more under another key",
         needs: &[Need::OtherPath],
-        requests: 4,
+        requests: 5,
         intents: 1,
         follows: 1,
         counts: 1,
@@ -91,9 +91,9 @@ pub const ALL: &[Experiment] = &[
     },
     Experiment {
         group: GROUP,
-        sends: "the request, and the same under its key with --other-method",
+        sends: "the request, and the same under its key with --other-method. If that is refused, once more under another key",
         needs: &[Need::OtherMethod],
-        requests: 4,
+        requests: 5,
         intents: 1,
         follows: 1,
         counts: 1,
@@ -101,7 +101,7 @@ pub const ALL: &[Experiment] = &[
         run: |session| {
             let method = session.target.given.other_method.clone();
             Box::pin(reused(session, "other-method", move |_, request| Request {
-                method: method.unwrap_or_else(|| request.method.clone()),
+                method: method.clone().unwrap_or_else(|| request.method.clone()),
                 ..request
             }))
         },
@@ -166,14 +166,22 @@ async fn other_body(session: &Session) -> Result<Vec<Seen>, Trouble> {
 async fn reused(
     session: &Session,
     check: &'static str,
-    change: impl FnOnce(&Intent, Request) -> Request,
+    change: impl Fn(&Intent, Request) -> Request,
 ) -> Result<Vec<Seen>, Trouble> {
     let intent = session.intent().await?;
     let request = session.request(&intent, &Key::fresh());
     session.outcome(&request).await?;
     let effects = session.watch(&intent).await?;
     let answer = session.send(&change(&intent, request)).await?;
-    Ok(vec![refusal(check, &answer, &effects, false).await?])
+    let seen = refusal(check, &answer, &effects, false).await?;
+    if seen.holds.is_some_and(|holds| holds.by(Profile::This)) {
+        // A place that knows no such path, method or body refuses every key, so its refusal says nothing about the fingerprint.
+        let control = session.send(&change(&intent, session.request(&intent, &Key::fresh()))).await?;
+        if control.refuses_like(&answer) {
+            return Ok(vec![Seen::skipped(check, format!("it gets {} there, also under another key", answer.status))]);
+        }
+    }
+    Ok(vec![seen])
 }
 
 async fn refusal(check: &'static str, answer: &Answer, effects: &Effects<'_>, only_422: bool) -> Result<Seen, Trouble> {

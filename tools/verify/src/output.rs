@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::args::Format;
-use super::check::{Check, Experiment};
+use super::check::{Check, Experiment, Need};
 use super::junit;
 use super::report::{Finding, Outcome, Report, Status, word};
 
@@ -79,6 +79,13 @@ fn unchecked(out: &mut String, report: &Report) -> std::fmt::Result {
     }
     for (option, checks) in unchecked {
         writeln!(out, "  {option:width$}  {}", checks.join(", "))?;
+        if Need::FailingHeader.option() == Some(option) {
+            writeln!(
+                out,
+                "  {:width$}  important: without it, a write outside the record's transaction may leave no trace",
+                ""
+            )?;
+        }
     }
     Ok(())
 }

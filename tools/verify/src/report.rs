@@ -132,6 +132,12 @@ impl Report {
         self.count(Status::Fail) > 0
     }
 
+    /// Whether a check was judged. A run that skipped every check says nothing about the endpoint.
+    #[must_use]
+    pub fn judged(&self) -> bool {
+        self.findings.iter().any(|finding| finding.status != Status::Skip)
+    }
+
     /// The options that were not given, each with the checks that need it.
     #[must_use]
     pub fn unchecked(&self) -> Vec<(&'static str, Vec<&'static str>)> {

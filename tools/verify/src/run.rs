@@ -5,7 +5,8 @@ use std::time::Duration;
 use chrono::Utc;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::check::{Check, Experiment, Need, Profile, Seen};
+use super::args::Args;
+use super::check::{Check, Experiment, Need, Seen};
 use super::effects::{CONTROL, LOOKS};
 use super::report::{self, Finding, Report};
 use super::session::{ATTEMPTS, Key, Session, Trouble, most_setups};
@@ -18,25 +19,29 @@ const FIRST_REQUEST: usize = 1 + ATTEMPTS + LOOKS;
 /// How often the bar moves while a check waits. A check may wait for seconds.
 const BAR_MOVES: Duration = Duration::from_millis(200);
 
-/// The checks that `--only` selects.
-pub struct Selection<'a>(&'a [String]);
+/// The checks that `--only` and `--except` select.
+pub struct Selection<'a> {
+    only: &'a [String],
+    except: &'a [String],
+}
 
 impl<'a> Selection<'a> {
-    pub fn of(names: &'a [String]) -> Result<Self, String> {
+    pub fn of(args: &'a Args) -> Result<Self, String> {
+        let Args { only, except, .. } = args;
         let known = |name: &String| checks().any(|(experiment, check)| name == check.name || name == experiment.group);
-        match names.iter().find(|name| !known(name)) {
+        match only.iter().chain(except).find(|name| !known(name)) {
             Some(unknown) => Err(format!("there is no check and no group {unknown:?}; --list names them")),
-            None => Ok(Self(names)),
+            None => Ok(Self { only, except }),
         }
     }
 
-    pub fn has(&self, check: &Check) -> bool {
-        let named = |experiment: &Experiment| self.0.iter().any(|name| name == check.name || name == experiment.group);
-        self.0.is_empty() || checks().any(|(experiment, other)| other.name == check.name && named(experiment))
+    pub fn has(&self, experiment: &Experiment, check: &Check) -> bool {
+        let named = |names: &[String]| names.iter().any(|name| name == check.name || name == experiment.group);
+        (self.only.is_empty() || named(self.only)) && !named(self.except)
     }
 
     fn wants(&self, experiment: &Experiment) -> bool {
-        experiment.checks.iter().any(|check| self.has(check))
+        experiment.checks.iter().any(|check| self.has(experiment, check))
     }
 
     fn runs<'s>(&'s self, target: &'s Target) -> impl Iterator<Item = &'static Experiment> + 's {
@@ -62,12 +67,12 @@ fn missing(experiment: &Experiment, target: &Target) -> Option<Need> {
     experiment.needs.iter().copied().find(|need| need.is_missing(target))
 }
 
-/// Runs the checks in `only`. If `only` is empty, runs all checks.
+/// Runs the checks that the command line selects.
 ///
 /// # Errors
 /// If a name is unknown, or the service does not answer the request with a 2xx. Then nothing was checked.
-pub async fn run(target: Target, profile: Profile, only: &[String]) -> Result<Report, String> {
-    let selection = Selection::of(only)?;
+pub async fn run(target: Target, args: &Args) -> Result<Report, String> {
+    let (selection, profile) = (Selection::of(args)?, args.profile);
     let started_at = report::rfc3339(Utc::now());
     let requests_announced = selection.most_requests(&target);
     let mut session = Session::new(target);
@@ -76,7 +81,7 @@ pub async fn run(target: Target, profile: Profile, only: &[String]) -> Result<Re
     let mut findings = Vec::new();
     for experiment in experiments().filter(|experiment| selection.wants(experiment)) {
         let seen = seen(&mut session, experiment).await;
-        for check in experiment.checks.iter().filter(|check| selection.has(check)) {
+        for check in experiment.checks.iter().filter(|check| selection.has(experiment, check)) {
             let seen = seen.iter().find(|seen| seen.check == check.name).cloned();
             let seen = seen.unwrap_or_else(|| Seen::judged(check.name, false, "the experiment said nothing"));
             findings.push(Finding::of(experiment, check, profile, seen));

@@ -123,7 +123,11 @@ impl Target {
                     value.push('-');
                     value.push_str(&names.n);
                 }
-                Some(_) => return Err(format!("--vary {member}: only a string can be varied")),
+                Some(_) => {
+                    return Err(format!(
+                        "--vary {member}: only a string can be varied; for a number, write {{n}} in the body"
+                    ));
+                }
                 None => return Err(format!("--vary {member}: a body has no such member")),
             }
         }

@@ -43,6 +43,33 @@ async fn the_exit_status_is_1_if_a_check_failed_and_else_0() {
 }
 
 #[tokio::test]
+async fn a_check_that_the_command_line_excepts_does_not_fail_the_run() {
+    let toy = Toy::start(Defect::MarkerMissing);
+    let report = async |more: &[&str]| {
+        let output = run(&toy, &[more, &["--format", "json"]].concat()).await;
+        let report: Value = serde_json::from_str(out(&output)).unwrap();
+        let findings = report["findings"].as_array().unwrap();
+        let checks: Vec<_> = findings.iter().map(|finding| finding["check"].as_str().unwrap().to_owned()).collect();
+        (output.status.code(), checks)
+    };
+    assert_eq!(report(&["--except", "replay-marker"]).await, (Some(0), vec!["key-required".to_owned()]));
+    assert_eq!(report(&["--except", "keys"]).await, (Some(1), vec!["replay-marker".to_owned()]));
+    assert_eq!(report(&["--except", "keys,replay-marker"]).await, (Some(2), vec![]));
+}
+
+#[tokio::test]
+async fn a_run_that_skips_every_check_has_checked_nothing() {
+    let toy = Toy::start(Defect::None);
+    let url = format!("{}/things", toy.base);
+    // The endpoint takes this body, so it is no failure, and no check of failures can be made.
+    let taken = ["--failing-body", r#"{"customer":"ada"}"#];
+    let output = verify(&[&["POST", &url, "--only", "failures"], &BODY[..], &taken].concat()).await;
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(out(&output).contains("0 passed, 0 failed"), "{}", out(&output));
+    assert!(err(&output).contains("every check was skipped, so nothing was checked"), "{}", err(&output));
+}
+
+#[tokio::test]
 async fn the_maximum_of_requests_is_announced_beside_the_report() {
     let output = run(&Toy::start(Defect::None), &["--format", "json"]).await;
     let report: Value = serde_json::from_str(out(&output)).unwrap();
@@ -73,13 +100,15 @@ async fn another_machine_gets_no_request_without_a_yes() {
 async fn wrong_usage_exits_with_2_and_sends_nothing() {
     let toy = Toy::start(Defect::None);
     let url = format!("{}/things", toy.base);
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["POST"], "<URL>"),
         (&["POST", &url, "--only", "everything"], "everything"),
+        (&["POST", &url, "--except", "nothing-of-this-name"], "nothing-of-this-name"),
         (&["POST", &url, "--header", "no-colon"], "no-colon"),
         (&["POST", &url, "--count", "GET http://127.0.0.1/{who}"], "{who}"),
         (&["POST", "ftp://127.0.0.1/"], "http://"),
         (&["POST", &url, "--body", "{}", "--vary", "customer"], "no such member"),
+        (&["POST", &url, "--body", r#"{"nights":2}"#, "--vary", "nights"], "write {n} in the body"),
     ];
     for (words, part) in cases {
         let output = verify(words).await;
@@ -114,6 +143,21 @@ async fn the_help_begins_with_its_own_options_and_ends_with_help() {
     assert!(first.contains("--header"), "{text}");
     let last = text.lines().rfind(|line| line.trim_start().starts_with('-')).unwrap();
     assert!(last.contains("--version"), "{text}");
+}
+
+#[tokio::test]
+async fn the_missing_option_that_finds_a_write_outside_the_transaction_is_marked() {
+    let toy = Toy::start(Defect::None);
+    let url = format!("{}/things", toy.base);
+    let run =
+        async |more: &[&str]| verify(&[&["POST", &url, "--only", "failures,replays"], &BODY[..], more].concat()).await;
+    let without = run(&[]).await;
+    let lines: Vec<_> = out(&without).lines().collect();
+    let option = lines.iter().position(|line| line.trim_start().starts_with("--failing-header")).unwrap();
+    assert!(lines[option + 1].contains("important: "), "{}", out(&without));
+    assert_eq!(out(&without).matches("important: ").count(), 1, "{}", out(&without));
+    let with = run(&["--failing-header", "X-Fail: 1"]).await;
+    assert!(!out(&with).contains("important: "), "{}", out(&with));
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use toy::{Books, Defect, Manner, Toy};
 async fn report(words: &[String]) -> Result<Report, String> {
     let words = std::iter::once("verify").chain(words.iter().map(String::as_str));
     let args = Args::try_parse_from(words).map_err(|error| error.to_string())?;
-    idempotency_verify::run(Target::of(&args)?, args.profile, &args.only).await
+    idempotency_verify::run(Target::of(&args)?, &args).await
 }
 
 /// The complete command line for a toy and its replica.

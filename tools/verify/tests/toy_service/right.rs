@@ -96,6 +96,21 @@ async fn an_account_without_a_right_to_the_resource_is_skipped() {
 }
 
 #[tokio::test]
+async fn a_place_that_refuses_every_key_is_no_other_endpoint() {
+    let toy = Toy::start(Defect::None);
+    for (option, place, check) in
+        [("--other-path", "/nowhere", "other-path"), ("--other-method", "PUT", "other-method")]
+    {
+        let mut line = words(["POST", &format!("{}/things", toy.base), "--only", check, option, place]);
+        line.extend(words(["--body", r#"{"customer":"ada"}"#, "--profile", "this"]));
+        let seen = report(&line).await.unwrap();
+        let finding = finding(&seen, check);
+        assert_eq!(finding.status, Status::Skip, "{finding:?}");
+        assert_eq!(finding.seen, "it gets 404 there, also under another key");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_is_json_only_when_it_is_filled_is_json() {
     let toy = Toy::start(Defect::None);
     let mut line = words(["POST", &format!("{}/things", toy.base), "--only", "same-json-other-order"]);
