@@ -44,16 +44,22 @@ fn every_error_is_a_problem_document_with_its_status() {
 }
 
 #[test]
-fn only_errors_that_a_client_may_retry_carry_retry_after() {
+fn the_advice_is_to_send_again_where_the_answer_carries_retry_after() {
     let unreachable = Error::Unreachable("down".to_owned());
     let again = [Error::InFlight, Error::RequestTimeout, Error::Overloaded, unreachable, Error::Panicked];
     for error in again {
-        assert_eq!(rendered(&error).0.header("Retry-After"), Some("1"), "{error:?}");
+        let (response, document) = rendered(&error);
+        assert_eq!((response.header("Retry-After"), &document["retry"]), (Some("1"), &json!("again")), "{error:?}");
     }
-    let otherwise =
-        [Error::KeyMissing, Error::KeyReused, Error::PayloadTooLarge, Error::KeyExpired { location: String::new() }];
-    for error in otherwise {
-        assert_eq!(rendered(&error).0.header("Retry-After"), None, "{error:?}");
+    let otherwise = [
+        (Error::KeyMissing, "fix"),
+        (Error::PayloadTooLarge, "fix"),
+        (Error::KeyReused, "new-key"),
+        (Error::KeyExpired { location: String::new() }, "never"),
+    ];
+    for (error, retry) in otherwise {
+        let (response, document) = rendered(&error);
+        assert_eq!((response.header("Retry-After"), &document["retry"]), (None, &json!(retry)), "{error:?}");
     }
 }
 
