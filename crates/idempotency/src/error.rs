@@ -126,7 +126,8 @@ impl Error {
         let status = self.status();
         let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
         let detail = if status >= 500 { "the request could not be served".to_owned() } else { self.to_string() };
-        let mut problem = json!({"type": "about:blank", "title": title, "status": status, "detail": detail, "retry": self.retry()});
+        let mut problem =
+            json!({"type": "about:blank", "title": title, "status": status, "detail": detail, "retry": self.retry()});
         match self {
             Self::InvalidBody(errors) => problem["errors"] = json!(errors),
             Self::KeyExpired { location } => problem["resource"] = json!(location),
