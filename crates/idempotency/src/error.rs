@@ -112,14 +112,27 @@ impl Error {
         }
     }
 
-    /// An RFC 9457 problem document: type, title, status, detail, and where they say something `errors` and `resource`. A service
-    /// with its own documents may take them from here.
+    /// What the client should do next: `again` (send the same request with the same key), `fix` (change the request first; the
+    /// key is free), `new-key` (the key belongs to another request) or `never` (look at what the key made).
+    #[must_use]
+    pub fn retry(&self) -> &'static str {
+        match self {
+            _ if self.may_be_retried() || self.status() >= 500 => "again",
+            Self::KeyReused => "new-key",
+            Self::KeyExpired { .. } => "never",
+            _ => "fix",
+        }
+    }
+
+    /// An RFC 9457 problem document: type, title, status, detail, [`retry`](Self::retry), and where they say something `errors`
+    /// and `resource`. A service with its own documents may take them from here.
     #[must_use]
     pub fn problem(&self) -> Value {
         let status = self.status();
         let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
         let detail = if status >= 500 { "the request could not be served".to_owned() } else { self.to_string() };
-        let mut problem = json!({"type": "about:blank", "title": title, "status": status, "detail": detail});
+        let mut problem =
+            json!({"type": "about:blank", "title": title, "status": status, "detail": detail, "retry": self.retry()});
         match self {
             Self::InvalidBody(errors) => problem["errors"] = json!(errors),
             Self::KeyExpired { location } => problem["resource"] = json!(location),

@@ -44,22 +44,25 @@ fn every_error_is_a_problem_document_with_its_status() {
 }
 
 #[test]
-fn only_errors_that_a_client_may_retry_carry_retry_after() {
+fn an_error_says_what_to_do_next_and_carries_retry_after_where_a_retry_soon_may_succeed() {
     let unreachable = Error::Unreachable("down".to_owned());
     let again = [Error::InFlight, Error::RequestTimeout, Error::Overloaded, unreachable, Error::Panicked];
     for error in again {
-        assert_eq!(rendered(&error).0.header("Retry-After"), Some("1"), "{error:?}");
+        let (response, document) = rendered(&error);
+        assert_eq!((response.header("Retry-After"), &document["retry"]), (Some("1"), &json!("again")), "{error:?}");
     }
     let otherwise = [
-        Error::KeyMissing,
-        Error::KeyReused,
-        Error::PayloadTooLarge,
-        Error::KeyExpired { location: String::new() },
-        Error::ResourceNotNamed("POST /toys/{id}/paint"),
-        Error::ReplyTooLarge(ReplyTooLarge(1)),
+        (Error::KeyMissing, "fix"),
+        (Error::PayloadTooLarge, "fix"),
+        (Error::KeyReused, "new-key"),
+        (Error::KeyExpired { location: String::new() }, "never"),
+        // A defect that somebody must mend first: a retry soon would meet it again.
+        (Error::ResourceNotNamed("POST /toys/{id}/paint"), "again"),
+        (Error::ReplyTooLarge(ReplyTooLarge(1)), "again"),
     ];
-    for error in otherwise {
-        assert_eq!(rendered(&error).0.header("Retry-After"), None, "{error:?}");
+    for (error, retry) in otherwise {
+        let (response, document) = rendered(&error);
+        assert_eq!((response.header("Retry-After"), &document["retry"]), (None, &json!(retry)), "{error:?}");
     }
 }
 
