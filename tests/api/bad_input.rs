@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::app::{Answer, App, Client, one_item, send, terms};
+use crate::app::{Answer, App, Client, one_item, send};
 use crate::support::execute;
 
 /// Posts an order with this body, unchanged.

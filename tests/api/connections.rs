@@ -1,11 +1,9 @@
 //! Connections of real clients: a slow body, an offer of another protocol, idle connections, and many requests on one connection.
 
-use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use serde_json::json;
 
 use crate::app::{ACME, App, Client, one_item, send};

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::app::{Answer, App, one_item, terms};
+use crate::app::{App, one_item, terms};
 use crate::bad_input::{LISTS, expect_nothing_changed, post_raw, told};
 
 #[tokio::test]

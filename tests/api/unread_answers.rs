@@ -1,13 +1,13 @@
 //! Clients that read nothing: the server lets them go, and they take little of it meanwhile.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 
-use crate::binary::{Replica, command};
+use crate::binary::Replica;
 use crate::connections::connect;
 use crate::support::{self, eventually};
 
