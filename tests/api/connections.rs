@@ -141,7 +141,8 @@ async fn idle_connections_leave_descriptors_for_the_database() {
     replica.order("d", "sticker", 1).await.expect(201);
 }
 
-/// The server checks idle connections in steps, so a connection may live for up to twice the setting.
+/// actix reads its clock twice a second, so a connection may end half a second early. It checks idle connections in steps, so one
+/// may live for up to twice the setting.
 #[tokio::test]
 async fn an_idle_connection_is_kept_as_long_as_the_setting_says() {
     let database = support::fresh_database();
@@ -155,7 +156,7 @@ async fn an_idle_connection_is_kept_as_long_as_the_setting_says() {
     let ended = tokio::task::spawn_blocking(move || stream.read_to_end(&mut Vec::new())).await.unwrap();
 
     ended.unwrap();
-    assert!((1900..4500).contains(&idle.elapsed().as_millis()), "kept for {:?}", idle.elapsed());
+    assert!((1400..4500).contains(&idle.elapsed().as_millis()), "kept for {:?}", idle.elapsed());
 }
 
 /// By default, actix closes an idle connection after five seconds.
