@@ -53,6 +53,16 @@ async fn after_a_fail_over_every_write_succeeds_although_no_connection_was_cut()
     assert_eq!(app.count("orders"), 42);
 }
 
+/// While something is wrong, the server looks at the database each second, also just before the fail-over.
+#[tokio::test]
+async fn a_look_at_the_read_only_server_delays_no_write_after_the_fail_over() {
+    let app = start_with_read_only_connections().await;
+    app.eventually_ready(503).await;
+    set_read_only(&app, false);
+
+    app.order("at-once", "pro-monthly", 1).await.expect(201);
+}
+
 #[tokio::test]
 async fn a_charge_is_paid_over_connections_that_were_read_only() {
     let app = App::start_with_pool(6).await;

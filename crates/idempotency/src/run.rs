@@ -209,7 +209,12 @@ fn runs_again<E: Failure>(error: &E) -> bool {
 /// # Errors
 /// [`Error::KeyReused`], [`Error::UnknownFingerprint`].
 fn answer_with(record: &Record, received: &Received, origin: Origin) -> Result<Answer, Error> {
-    match received.matches(record.fingerprint_version, &record.fingerprint) {
+    // A record that this request made is not compared: that would hash the request a second time.
+    let is_same = match origin {
+        Origin::Replayed => received.matches(record.fingerprint_version, &record.fingerprint),
+        Origin::Fresh | Origin::Recovered => Some(true),
+    };
+    match is_same {
         Some(true) => Ok(Answer::new(record.reply.clone(), origin, record.expires_at)),
         Some(false) => Err(Error::KeyReused),
         None => Err(Error::UnknownFingerprint(record.fingerprint_version)),

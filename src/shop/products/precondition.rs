@@ -1,7 +1,7 @@
 //! `If-Match`: the versions of a product that a PUT may replace.
 
 use actix_web::HttpRequest;
-use actix_web::http::header::{EntityTag, HeaderValue, IF_MATCH};
+use actix_web::http::header::{EntityTag, IF_MATCH};
 
 use crate::http::ApiError;
 use crate::http::problems::{MALFORMED_REQUEST, PRECONDITION_FAILED};
@@ -17,18 +17,18 @@ pub(super) enum IfMatch {
 impl IfMatch {
     /// The precondition, if there is one. A header that can't be read is an error, and not "no precondition".
     pub(super) fn of(request: &HttpRequest) -> Result<Option<Self>, ApiError> {
-        if !request.headers().contains_key(IF_MATCH) {
-            return Ok(None);
+        let unreadable = |detail: &str| ApiError::new(&MALFORMED_REQUEST, detail.to_owned());
+        let mut lines = Vec::new();
+        for line in request.headers().get_all(IF_MATCH) {
+            lines.push(line.to_str().map_err(|_| unreadable("If-Match must be ASCII"))?);
         }
-        let lines: Result<Vec<_>, _> = request.headers().get_all(IF_MATCH).map(HeaderValue::to_str).collect();
-        let list = lines.unwrap_or_default().join(",");
-        match tags(&list) {
-            _ if list.trim() == "*" => Ok(Some(Self::Any)),
-            Some(tags) if !tags.is_empty() => Ok(Some(Self::Tags(tags))),
-            _ => Err(ApiError::new(
-                &MALFORMED_REQUEST,
-                "If-Match must be * or ETags, each with its quotes, as the ETag header has them",
-            )),
+        match lines.join(",").trim() {
+            _ if lines.is_empty() => Ok(None),
+            "*" => Ok(Some(Self::Any)),
+            list => match tags(list) {
+                Some(tags) if !tags.is_empty() => Ok(Some(Self::Tags(tags))),
+                _ => Err(unreadable("If-Match must be * or ETags, each with its quotes, as the ETag header has them")),
+            },
         }
     }
 
@@ -52,10 +52,23 @@ pub(super) fn failed(how: &str) -> ApiError {
     ApiError::new(&PRECONDITION_FAILED, how.to_owned())
 }
 
-/// A list of tags. None: one of them is no tag of this API, whose tags have quotes and no comma.
-fn tags(list: &str) -> Option<Vec<EntityTag>> {
-    let tags = list.split(',').map(|tag| tag.trim_matches([' ', '\t'])).filter(|tag| !tag.is_empty());
-    tags.map(|tag| tag.parse().ok()).collect()
+/// A list of tags. None: a tag has no quotes, or something follows them.
+fn tags(mut list: &str) -> Option<Vec<EntityTag>> {
+    let mut tags = Vec::new();
+    loop {
+        list = list.trim_start_matches([' ', '\t', ',']);
+        if list.is_empty() {
+            return Some(tags);
+        }
+        // An ETag may contain a comma, so it ends at its second quote.
+        let start = if list.starts_with("W/") { "W/\"".len() } else { "\"".len() };
+        let end = start + list.get(start..)?.find('"')? + 1;
+        tags.push(list[..end].parse().ok()?);
+        list = list[end..].trim_start_matches([' ', '\t']);
+        if !list.is_empty() && !list.starts_with(',') {
+            return None;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -63,25 +76,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_etags_are_read() {
+    fn etags_are_read_as_rfc_9110_writes_them() {
         let (strong, weak) =
             (|tag: &str| EntityTag::new_strong(tag.to_owned()), |tag: &str| EntityTag::new_weak(tag.to_owned()));
-        let list = tags(" ,\"a\" , W/\"b\",\"\"\t,");
-        assert_eq!(list, Some(vec![strong("a"), weak("b"), strong("")]));
-        for wrong in [
-            "a",
-            "\"a",
-            "a\"",
-            "\"a\"b",
-            "\"a\" \"b\"",
-            "\"a,b\"",
-            "w/\"a\"",
-            "W/a",
-            "W/",
-            "\"a\", b",
-            "*, \"a\"",
-            "\"a b\"",
-        ] {
+        let list = tags(" ,\"a\" , W/\"b\",\"c,d\",\"\"\t,");
+        assert_eq!(list, Some(vec![strong("a"), weak("b"), strong("c,d"), strong("")]));
+        for wrong in
+            ["a", "\"a", "a\"", "\"a\"b", "\"a\" \"b\"", "w/\"a\"", "W/a", "W/", "\"a\", b", "*, \"a\"", "\"a b\""]
+        {
             assert_eq!(tags(wrong), None, "{wrong}");
         }
     }
