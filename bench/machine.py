@@ -97,10 +97,18 @@ class Cluster:
         return answer.stdout.strip()
 
     def cpu_seconds(self):
-        """Returns the CPU seconds of all PostgreSQL processes, also of the ended ones."""
+        """Returns the CPU seconds of all PostgreSQL processes, also of the ended ones.
+
+        When a process ends, its time moves to the postmaster's. A process that ends between the two reads would be in neither: so the
+        reads are repeated until no process has ended meanwhile. pgbench's processes end at just that moment.
+        """
         postmaster = int((self.dir / "data/postmaster.pid").read_text().split()[0])
-        children = pathlib.Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-        return cpu_seconds(postmaster, with_ended_children=True) + sum(cpu_seconds(child) for child in children)
+        children = pathlib.Path(f"/proc/{postmaster}/task/{postmaster}/children")
+        while True:
+            before = children.read_text()
+            seconds = cpu_seconds(postmaster, with_ended_children=True) + sum(cpu_seconds(child) for child in before.split())
+            if children.read_text() == before:
+                return seconds
 
     def log_since_the_last_call(self):
         text = (self.dir / "log").read_text(errors="replace")
