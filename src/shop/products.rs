@@ -21,10 +21,10 @@ use self::precondition::{IfMatch, failed};
 pub use self::terms::{Grants, MAX_UNIT_AMOUNT, Product, ProductTerms};
 use crate::db::Db;
 use crate::http::problems::{OUT_OF_STOCK, PRECONDITION_FAILED};
-use crate::http::rules::is_slug;
-use crate::http::{Account, ApiError, By, Endpoint, Json, NoFilter, OrNotFound as _, Page, Paging, endpoint};
+use crate::http::{Account, After, ApiError, By, Endpoint, Json, NoFilter, OrNotFound as _, Page, Paging, endpoint};
 use crate::schema::products;
-use crate::shop::events;
+use crate::shop::{SLUG, events};
+use checked_body::Form;
 use idempotency::Database as _;
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
@@ -33,6 +33,11 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         endpoint(__path_get, get),
         endpoint(__path_put, put).decides([&OUT_OF_STOCK, &PRECONDITION_FAILED]),
     ]
+}
+
+/// A SKU names the last item of a page.
+impl After for String {
+    const FORM: Form<Self> = SLUG;
 }
 
 /// `GET /v1/products`
@@ -168,6 +173,5 @@ pub(crate) fn insert(
 
 /// 404 for a SKU that no product can have.
 fn known_form(sku: Path<String>) -> Result<String, ApiError> {
-    let sku = sku.into_inner();
-    if is_slug(&sku) { Ok(sku) } else { Err(ApiError::not_found("product")) }
+    (SLUG.parse)(&sku).ok_or_else(|| ApiError::not_found("product"))
 }
