@@ -73,7 +73,7 @@ pub async fn list(
     params(("sku" = String, Path, description = "The product's SKU", example = "sticker")),
     responses((status = 200, body = Product, description = "The product")))]
 pub async fn get(account: Account, sku: Path<String>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let sku = known_form(sku)?;
+    let sku = known_form(&sku)?;
     let product = move |conn: &mut PgConnection| {
         products::table.find((account.id, &sku)).select(Product::as_select()).first(conn).or_not_found("product")
     };
@@ -102,7 +102,7 @@ pub async fn put(
     terms: Json<ProductTerms>,
     db: Data<Db>,
 ) -> Result<HttpResponse, ApiError> {
-    let sku = known_form(sku)?;
+    let sku = known_form(&sku)?;
     terms.0.check()?;
     let location = format!("/v1/products/{sku}");
     let if_match = IfMatch::of(&request)?;
@@ -172,6 +172,6 @@ pub(crate) fn insert(
 }
 
 /// 404 for a SKU that no product can have.
-fn known_form(sku: Path<String>) -> Result<String, ApiError> {
-    (SLUG.parse)(&sku).ok_or_else(|| ApiError::not_found("product"))
+fn known_form(sku: &str) -> Result<String, ApiError> {
+    (SLUG.parse)(sku).ok_or_else(|| ApiError::not_found("product"))
 }
