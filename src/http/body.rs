@@ -11,8 +11,8 @@ use serde_json::json;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::object;
 use crate::http::ApiError;
+use checked_body::object;
 use idempotency::{Body, parse_body, read_body};
 
 /// A typed body of a request without a key, for example of a PUT, which is idempotent by itself.

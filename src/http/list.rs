@@ -13,22 +13,36 @@ use diesel::expression_methods::ExpressionMethods;
 use diesel::query_dsl::methods::{FilterDsl, LimitDsl, OrderDsl};
 use diesel::sql_types::{Timestamptz, Uuid as SqlUuid};
 use serde::Serialize;
-use serde_json::json;
-use utoipa::openapi::Required;
-use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use serde_json::{Value, json};
+use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::document::{Document, Documented, of_json};
-use super::object::{Members, Object, documented, object, read_query};
-use super::rules::{Form, Int, int, slug, time, uuid};
 use crate::http::ApiError;
+use checked_body::{Document, Faults, Form, Int, Members, Object, Rule, int, object, read_query, time, uuid};
 
 /// The items on a page if the client sends no `limit`.
 const DEFAULT_LIMIT: i64 = 20;
 
 /// `?limit=`. A page of a hundred of the largest objects stays near a megabyte.
-const LIMIT: Int<i64> = int(1, 100);
+const LIMIT: Limit = Limit(int(1, 100));
+
+/// A limit that is documented with its default.
+struct Limit(Int<i64>);
+
+impl Rule for Limit {
+    type Value = i64;
+
+    fn read(&self, json: &Value, faults: &mut Faults) -> Option<i64> {
+        self.0.read(json, faults)
+    }
+
+    fn schema(&self) -> Value {
+        let mut schema = self.0.schema();
+        schema["default"] = json!(DEFAULT_LIMIT);
+        schema
+    }
+}
 
 /// How far the time in an object's id may be from its `created_at`. The id has the clock of the API's machine, and `created_at` the
 /// database's clock at the start of the transaction.
@@ -201,28 +215,10 @@ impl After for Uuid {
     const FORM: Form<Self> = uuid();
 }
 
-/// A SKU.
-impl After for String {
-    const FORM: Form<Self> = slug();
-}
-
 /// The parameters, for the OpenAPI document.
 impl<C: After, F: Object> IntoParams for Paging<C, F> {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let parameter = |member: Documented| {
-            let mut schema = member.schema;
-            if member.name == "limit" {
-                schema["default"] = json!(DEFAULT_LIMIT);
-            }
-            ParameterBuilder::new()
-                .name(member.name)
-                .parameter_in(ParameterIn::Query)
-                .required(Required::False)
-                .description(Some(member.description))
-                .schema(Some(of_json(schema)))
-                .build()
-        };
-        documented::<Self>().members.into_iter().map(parameter).collect()
+        Document::of::<Self>().parameters()
     }
 }
 

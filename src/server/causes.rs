@@ -1,7 +1,6 @@
 //! The metrics of why the database does not serve.
 //!
-//! Guarantees: the labels are the names of the causes, a fixed list. A scrape waits for a silent database as long as readiness does,
-//! three seconds.
+//! Guarantees: the labels are the names of the causes, a fixed list. A scrape waits for nothing: it gets what the last look found.
 
 use prometheus::core::Collector;
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};

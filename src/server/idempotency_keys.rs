@@ -9,8 +9,8 @@ use crate::db::Db;
 use crate::http::ApiError;
 use crate::http::auth::Account;
 use crate::http::endpoint::{Endpoint, endpoint};
-use crate::http::rules::text;
-use crate::http::{Page, Paging, object};
+use crate::http::{Page, Paging};
+use checked_body::{object, text};
 use idempotency::Listed;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {

@@ -16,13 +16,13 @@ pub(crate) use self::reads::find;
 use crate::db::Jsonb;
 use crate::gateway::{self, End, Outcome, Payment};
 use crate::http::problems::{CARD_DECLINED, GATEWAY_FAILED, ORDER_NOT_PAYABLE, PAYMENT_IN_PROGRESS};
-use crate::http::rules::{text, uuid};
-use crate::http::{ApiError, OrNotFound as _, object};
+use crate::http::{ApiError, OrNotFound as _};
 use crate::schema::charges;
 use crate::shop::metadata::{METADATA, Metadata};
 use crate::shop::processing::{Processed, Unset};
 use crate::shop::status::{OrderStatus, PaymentStatus};
 use crate::shop::{check_expressible, entitlements, events, orders};
+use checked_body::{object, text, uuid};
 use external_calls::{MadeBy, Progress};
 use idempotency::{Failure as _, Failures, Policy, Prepared, Reply, Scope, hours, seconds};
 

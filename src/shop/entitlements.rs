@@ -20,10 +20,10 @@ use uuid::Uuid;
 pub(crate) use self::of_order::{grant_of_order, revoke_of_order};
 use crate::db::Db;
 use crate::http::problems::{ENTITLEMENT_INACTIVE, INVALID_REQUEST, NOT_FOUND, QUOTA_EXCEEDED};
-use crate::http::rules::{Int, int, slug, time};
-use crate::http::{Account, ApiError, Endpoint, Id, Keyed, NoBody, OrNotFound as _, endpoint, object};
+use crate::http::{Account, ApiError, Endpoint, Id, Keyed, NoBody, OrNotFound as _, endpoint};
 use crate::schema::entitlements;
-use crate::shop::{CUSTOMER, events};
+use crate::shop::{CUSTOMER, SLUG, events};
+use checked_body::{Int, int, object, time};
 use idempotency::{Answer, Failures, MAX_SAFE_INTEGER, Policy, Reply, Scope, hours, seconds};
 
 /// A support tool grants by hand. The endpoint has its own key space, so the tool can use its ticket numbers as keys. The one
@@ -79,7 +79,7 @@ object! {
         customer: String = CUSTOMER,
         /// The feature that the customer may use.
         #[example = "api_credits"]
-        feature: String = slug(),
+        feature: String = SLUG,
         /// The units that can be consumed. If missing: unlimited.
         #[example = 1000]
         units: Option<i64> = UNITS,

@@ -22,9 +22,10 @@ use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use crate::db::Db;
-use crate::http::rules::{Form, one_of, slug};
-use crate::http::{Account, After, ApiError, By, Endpoint, Page, Paging, endpoint, object};
+use crate::http::{Account, After, ApiError, By, Endpoint, Page, Paging, endpoint};
 use crate::schema::{event_feeds, events};
+use crate::shop::SLUG;
+use checked_body::{Form, object, one_of};
 
 /// Events placed by one transaction at most: some 20 ms of work, so that a reader never holds the feed's lock for long.
 const PLACED_AT_ONCE: i64 = 1000;
@@ -127,7 +128,7 @@ object! {
         /// Only events of this type.
         r#type: Option<(&'static str, &'static str)> = one_of(EVENT_TYPES, |(name, _)| name),
         /// Only events of this object: an id, or the SKU of a product.
-        object_id: Option<String> = slug(),
+        object_id: Option<String> = SLUG,
     }
 }
 

@@ -9,8 +9,8 @@ use serde::de::IgnoredAny;
 use uuid::Uuid;
 
 use crate::db::Jsonb;
-use crate::http::rules::{Map, map, text};
 use crate::schema::{charges, orders, refunds};
+use checked_body::{Map, map, text};
 
 /// As many and as long as at Stripe, except for the number of keys: the reply stays well below the limit of the record.
 pub(crate) const METADATA: Map = map(20, text(40), text(500));

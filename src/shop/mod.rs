@@ -16,8 +16,9 @@ pub mod status;
 pub mod webhooks;
 
 use crate::gateway::currency;
-use crate::http::rules::{Text, text};
 use crate::http::{ApiError, Endpoint};
+use checked_body::{Form, Text, text};
+use serde_json::json;
 
 /// The endpoints of all features, in the order of the OpenAPI document.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
@@ -36,6 +37,22 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 
 /// The merchant's name for its customer. A constraint of the tables has the same limit.
 const CUSTOMER: Text = text(255);
+
+/// The longest name for machines. A constraint of the tables has the same limit.
+const MAX_SLUG: usize = 64;
+
+/// A name for machines, such as a SKU or a feature.
+const SLUG: Form<String> = Form {
+    parse: |text| {
+        let is_slug = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        ((1..=MAX_SLUG).contains(&text.len()) && text.bytes().all(is_slug)).then(|| text.to_owned())
+    },
+    fault: "must be 1 to 64 of the characters A-Z a-z 0-9 . _ -",
+    schema: || {
+        let pattern = format!("^[A-Za-z0-9._-]{{1,{MAX_SLUG}}}$");
+        json!({"type": "string", "minLength": 1, "maxLength": MAX_SLUG, "pattern": pattern})
+    },
+};
 
 /// The gateway can't express every amount of every currency.
 ///

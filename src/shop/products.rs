@@ -21,10 +21,10 @@ use self::precondition::{IfMatch, failed};
 pub use self::terms::{Grants, MAX_UNIT_AMOUNT, Product, ProductTerms};
 use crate::db::Db;
 use crate::http::problems::{OUT_OF_STOCK, PRECONDITION_FAILED};
-use crate::http::rules::is_slug;
-use crate::http::{Account, ApiError, By, Endpoint, Json, NoFilter, OrNotFound as _, Page, Paging, endpoint};
+use crate::http::{Account, After, ApiError, By, Endpoint, Json, NoFilter, OrNotFound as _, Page, Paging, endpoint};
 use crate::schema::products;
-use crate::shop::events;
+use crate::shop::{SLUG, events};
+use checked_body::Form;
 use idempotency::Database as _;
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
@@ -33,6 +33,11 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         endpoint(__path_get, get),
         endpoint(__path_put, put).decides([&OUT_OF_STOCK, &PRECONDITION_FAILED]),
     ]
+}
+
+/// A SKU names the last item of a page.
+impl After for String {
+    const FORM: Form<Self> = SLUG;
 }
 
 /// `GET /v1/products`
@@ -68,7 +73,7 @@ pub async fn list(
     params(("sku" = String, Path, description = "The product's SKU", example = "sticker")),
     responses((status = 200, body = Product, description = "The product")))]
 pub async fn get(account: Account, sku: Path<String>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let sku = known_form(sku)?;
+    let sku = known_form(&sku)?;
     let product = move |conn: &mut PgConnection| {
         products::table.find((account.id, &sku)).select(Product::as_select()).first(conn).or_not_found("product")
     };
@@ -97,7 +102,7 @@ pub async fn put(
     terms: Json<ProductTerms>,
     db: Data<Db>,
 ) -> Result<HttpResponse, ApiError> {
-    let sku = known_form(sku)?;
+    let sku = known_form(&sku)?;
     terms.0.check()?;
     let location = format!("/v1/products/{sku}");
     let if_match = IfMatch::of(&request)?;
@@ -167,7 +172,6 @@ pub(crate) fn insert(
 }
 
 /// 404 for a SKU that no product can have.
-fn known_form(sku: Path<String>) -> Result<String, ApiError> {
-    let sku = sku.into_inner();
-    if is_slug(&sku) { Ok(sku) } else { Err(ApiError::not_found("product")) }
+fn known_form(sku: &str) -> Result<String, ApiError> {
+    (SLUG.parse)(sku).ok_or_else(|| ApiError::not_found("product"))
 }

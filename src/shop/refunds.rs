@@ -18,15 +18,15 @@ use uuid::Uuid;
 pub(crate) use self::reads::find;
 use crate::db::Jsonb;
 use crate::gateway::{self, Outcome};
+use crate::http::ApiError;
 use crate::http::problems::{CHARGE_NOT_REFUNDABLE, GATEWAY_FAILED, PAYMENT_IN_PROGRESS, REFUND_EXCEEDS_CHARGE};
-use crate::http::rules::int;
-use crate::http::{ApiError, object};
 use crate::schema::{charges as charges_table, refunds};
 use crate::shop::charges;
 use crate::shop::metadata::{METADATA, Metadata};
 use crate::shop::processing::{Processed, Unset};
 use crate::shop::status::{OrderStatus, PaymentStatus};
 use crate::shop::{check_expressible, entitlements, events, orders};
+use checked_body::{int, object};
 use external_calls::{MadeBy, Progress};
 use idempotency::{Failure as _, Failures, MAX_SAFE_INTEGER, Policy, Prepared, Reply, Scope, hours, seconds};
 

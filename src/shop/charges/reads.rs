@@ -10,12 +10,12 @@ use uuid::Uuid;
 
 use super::Charge;
 use crate::db::Db;
-use crate::http::rules::{boolean, one_of, uuid};
-use crate::http::{Account, ApiError, By, Endpoint, Id, OrNotFound as _, Page, Paging, endpoint, object};
+use crate::http::{Account, ApiError, By, Endpoint, Id, OrNotFound as _, Page, Paging, endpoint};
 use crate::schema::{charges, orders};
 use crate::shop::CUSTOMER;
 use crate::shop::processing::show_progress;
 use crate::shop::status::PaymentStatus;
+use checked_body::{boolean, object, one_of, uuid};
 use external_calls::parked_references;
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {

@@ -8,10 +8,10 @@ use uuid::Uuid;
 
 use super::Entitlement;
 use crate::db::Db;
-use crate::http::rules::slug;
-use crate::http::{Account, ApiError, By, Endpoint, Id, OrNotFound as _, Page, Paging, endpoint, object};
+use crate::http::{Account, ApiError, By, Endpoint, Id, OrNotFound as _, Page, Paging, endpoint};
 use crate::schema::entitlements;
-use crate::shop::CUSTOMER;
+use crate::shop::{CUSTOMER, SLUG};
+use checked_body::object;
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     vec![endpoint(__path_list, list), endpoint(__path_get, get)]
@@ -23,7 +23,7 @@ object! {
         /// Only entitlements of this customer.
         customer: Option<String> = CUSTOMER,
         /// Only entitlements of this feature.
-        feature: Option<String> = slug(),
+        feature: Option<String> = SLUG,
     }
 }
 

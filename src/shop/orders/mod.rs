@@ -23,13 +23,11 @@ use crate::db::Db;
 use crate::http::problems::{
     MIXED_CURRENCIES, NOT_FOUND, ORDER_NOT_CANCELABLE, OUT_OF_STOCK, PAYMENT_IN_PROGRESS, UNKNOWN_PRODUCT,
 };
-use crate::http::rules::one_of;
-use crate::http::{
-    Account, ApiError, By, Endpoint, Id, Keyed, NoBody, OrNotFound as _, Page, Paging, endpoint, object,
-};
+use crate::http::{Account, ApiError, By, Endpoint, Id, Keyed, NoBody, OrNotFound as _, Page, Paging, endpoint};
 use crate::schema::{charges, orders};
 use crate::shop::CUSTOMER;
 use crate::shop::status::{OrderStatus, PaymentStatus};
+use checked_body::{object, one_of};
 use idempotency::{Answer, Failures, Policy, Reply, Scope, hours, seconds};
 
 /// A product that is out of stock now may have stock in a minute, so a failure is not worth keeping.

@@ -11,14 +11,14 @@ use uuid::Uuid;
 
 use super::order::{Item, Order, Stored};
 use crate::db::Jsonb;
+use crate::http::ApiError;
 use crate::http::problems::{MIXED_CURRENCIES, OUT_OF_STOCK, UNKNOWN_PRODUCT};
-use crate::http::rules::{int, list, slug};
-use crate::http::{ApiError, object};
 use crate::schema::{orders, products};
 use crate::shop::metadata::METADATA;
 use crate::shop::products::Product;
 use crate::shop::status::OrderStatus;
-use crate::shop::{CUSTOMER, events};
+use crate::shop::{CUSTOMER, SLUG, events};
+use checked_body::{int, list, object};
 use idempotency::Prepared;
 
 /// The most items of one order. So the reply stays well below the limit of the idempotency record.
@@ -42,7 +42,7 @@ object! {
 object! {
     struct NewItem {
         #[example = "pro-monthly"]
-        sku: String = slug(),
+        sku: String = SLUG,
         #[example = 1]
         quantity: i32 = int(1, 10_000),
     }

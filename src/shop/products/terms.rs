@@ -9,10 +9,10 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use crate::http::rules::{Form, int, nested, slug, text};
-use crate::http::{ApiError, object};
+use crate::http::ApiError;
 use crate::schema::products;
-use crate::shop::check_expressible;
+use crate::shop::{SLUG, check_expressible};
+use checked_body::{Form, int, nested, object, text};
 
 /// The largest price of one unit, in minor units. An order has at most 100 items of at most 10,000 units, so its total stays
 /// below 2^53. Every JSON parser reads such an integer exactly.
@@ -24,7 +24,7 @@ object! {
     pub struct Grants {
         /// The feature that the customer may use.
         #[example = "pro"]
-        pub feature: String = slug(),
+        pub feature: String = SLUG,
         /// The units that can be consumed. If missing: unlimited. The limit guarantees that a payment never fails after its capture.
         pub units: Option<i64> = int(1, 1_000_000_000),
         /// Days from the payment until the entitlement ends. If missing: it never ends.

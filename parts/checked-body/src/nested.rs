@@ -1,24 +1,24 @@
-//! The rules for objects inside a body: one object, and a list of objects.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The rules for values that have values inside: an object, a list of objects, and a map whose keys are the client's own.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::marker::PhantomData;
 
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
-use super::faults::Faults;
-use super::object::{Object, read_object};
-use super::rule::Rule;
+use crate::faults::Faults;
+use crate::object::{Object, read_object};
+use crate::rules::{Rule, Text};
 
 /// An object inside the body.
-pub(crate) const fn nested<T>() -> Nested<T> {
+#[must_use]
+pub const fn nested<T: Object + ToSchema>() -> impl Rule<Value = T> {
     Nested(PhantomData)
 }
 
-/// See `nested`.
-#[derive(Clone, Copy, Debug)]
-pub struct Nested<T>(PhantomData<T>);
+struct Nested<T>(PhantomData<T>);
 
 impl<T: Object + ToSchema> Rule for Nested<T> {
     type Value = T;
@@ -38,13 +38,16 @@ impl<T: Object + ToSchema> Rule for Nested<T> {
 }
 
 /// A list of `min` to `max` objects. No two have the same `key`, a member that is given by its name and by how to get it.
-pub(crate) const fn list<T>(min: usize, max: usize, key: (&'static str, fn(&T) -> &str)) -> List<T> {
+#[must_use]
+pub const fn list<T: Object + ToSchema>(
+    min: usize,
+    max: usize,
+    key: (&'static str, fn(&T) -> &str),
+) -> impl Rule<Value = Vec<T>> {
     List { min, max, key }
 }
 
-/// See `list`.
-#[derive(Clone, Copy, Debug)]
-pub struct List<T> {
+struct List<T> {
     min: usize,
     max: usize,
     key: (&'static str, fn(&T) -> &str),
@@ -86,4 +89,54 @@ impl<T: Object + ToSchema> Rule for List<T> {
 
 fn counted(items: usize) -> String {
     if items == 1 { "1 item".to_owned() } else { format!("{items} items") }
+}
+
+/// A map of at most `most` texts. An entry that is null counts as absent.
+#[must_use]
+pub const fn map(most: usize, key: Text, value: Text) -> Map {
+    Map { most, key, value }
+}
+
+/// See `map`.
+#[derive(Clone, Copy, Debug)]
+pub struct Map {
+    most: usize,
+    key: Text,
+    value: Text,
+}
+
+impl Rule for Map {
+    type Value = BTreeMap<String, String>;
+
+    fn read(&self, json: &Value, faults: &mut Faults) -> Option<Self::Value> {
+        let Value::Object(received) = json else { return faults.refuse("must be an object") };
+        let entries = || received.iter().filter(|(_, value)| !value.is_null());
+        // A fault of a key belongs to the map: a pointer to the key would repeat it, however long it is.
+        if entries().count() > self.most {
+            faults.add(format!("must have at most {} keys", self.most));
+        } else if let Some(fault) = entries().find_map(|(key, _)| self.key.fault(key)) {
+            faults.add(format!("every key {fault}"));
+        }
+        let good = entries().take(self.most).filter(|(key, _)| self.key.fault(key).is_none());
+        let mut map = BTreeMap::new();
+        for (key, value) in good {
+            if !faults.look() {
+                return None;
+            }
+            // An entry that is left out has its fault.
+            if let Some(value) = faults.inside(key, |faults| self.value.read(value, faults)) {
+                map.insert(key.clone(), value);
+            }
+        }
+        Some(map)
+    }
+
+    fn schema(&self) -> Value {
+        json!({
+            "type": "object",
+            "maxProperties": self.most,
+            "propertyNames": self.key.schema(),
+            "additionalProperties": self.value.schema(),
+        })
+    }
 }

@@ -1,9 +1,12 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The rules for the values that clients send. A rule says a limit once: it checks the value, and it documents the limit.
 
+use chrono::{DateTime, Datelike, Utc};
 use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
+use uuid::Uuid;
 
-use super::faults::Faults;
+use crate::faults::Faults;
 
 /// What a value must be.
 pub trait Rule {
@@ -21,7 +24,8 @@ pub trait Rule {
 }
 
 /// A text of 1 to `max` characters. It has no control characters: one of them is NUL, which PostgreSQL's text can't hold.
-pub(crate) const fn text(max: usize) -> Text {
+#[must_use]
+pub const fn text(max: usize) -> Text {
     Text { max }
 }
 
@@ -33,7 +37,7 @@ pub struct Text {
 
 impl Text {
     /// What is wrong with the text.
-    pub(super) fn fault(self, text: &str) -> Option<String> {
+    pub(crate) fn fault(self, text: &str) -> Option<String> {
         if text.is_empty() {
             Some("must have at least 1 character".to_owned())
         } else if text.chars().nth(self.max).is_some() {
@@ -64,7 +68,8 @@ impl Rule for Text {
 }
 
 /// An integer from `min` to `max`.
-pub(crate) const fn int<T>(min: T, max: T) -> Int<T> {
+#[must_use]
+pub const fn int<T>(min: T, max: T) -> Int<T> {
     Int { min, max }
 }
 
@@ -102,13 +107,12 @@ fn whole(json: &Value) -> Option<i64> {
 }
 
 /// True or false.
-pub(crate) const fn boolean() -> Boolean {
+#[must_use]
+pub const fn boolean() -> impl Rule<Value = bool> {
     Boolean
 }
 
-/// See `boolean`.
-#[derive(Clone, Copy, Debug)]
-pub struct Boolean;
+struct Boolean;
 
 impl Rule for Boolean {
     type Value = bool;
@@ -123,13 +127,12 @@ impl Rule for Boolean {
 }
 
 /// One of these words. `word` says how a value is written.
-pub(crate) const fn one_of<T>(all: &'static [T], word: fn(T) -> &'static str) -> OneOf<T> {
+#[must_use]
+pub const fn one_of<T: Copy>(all: &'static [T], word: fn(T) -> &'static str) -> impl Rule<Value = T> {
     OneOf { all, word }
 }
 
-/// See `one_of`.
-#[derive(Clone, Copy, Debug)]
-pub struct OneOf<T: 'static> {
+struct OneOf<T: 'static> {
     all: &'static [T],
     word: fn(T) -> &'static str,
 }
@@ -150,5 +153,52 @@ impl<T: Copy> Rule for OneOf<T> {
 
     fn schema(&self) -> Value {
         json!({"type": "string", "enum": self.words()})
+    }
+}
+
+/// A form that a string must have.
+#[derive(Clone, Copy, Debug)]
+pub struct Form<T> {
+    /// Reads the string. None: it has another form.
+    pub parse: fn(&str) -> Option<T>,
+    /// The fault of any other value.
+    pub fault: &'static str,
+    /// The form as JSON Schema.
+    pub schema: fn() -> Value,
+}
+
+impl<T> Rule for Form<T> {
+    type Value = T;
+
+    fn read(&self, json: &Value, faults: &mut Faults) -> Option<T> {
+        json.as_str().and_then(self.parse).or_else(|| faults.refuse(self.fault))
+    }
+
+    fn schema(&self) -> Value {
+        (self.schema)()
+    }
+}
+
+/// A UUID, written with hyphens.
+#[must_use]
+pub const fn uuid() -> Form<Uuid> {
+    Form {
+        parse: |text| if text.len() == 36 { Uuid::try_parse(text).ok() } else { None },
+        fault: "must be a UUID",
+        schema: || json!({"type": "string", "format": "uuid"}),
+    }
+}
+
+/// A time in RFC 3339, which has years of four digits only.
+#[must_use]
+pub const fn time() -> Form<DateTime<Utc>> {
+    Form {
+        parse: |text| {
+            // chrono accepts a space for the `T`. Other servers and most clients don't.
+            let time = DateTime::parse_from_rfc3339(text).ok().filter(|_| !text.contains(' '))?.to_utc();
+            (0..=9999).contains(&time.year()).then_some(time)
+        },
+        fault: "must be a time in RFC 3339, such as 2027-01-31T12:00:00Z",
+        schema: || json!({"type": "string", "format": "date-time"}),
     }
 }

@@ -1,12 +1,18 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Objects are read whole, with bounded work, and documented as they are read.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
-use super::*;
-use crate::http::rules::{boolean, int, list, nested, one_of, slug, text, time, uuid};
+use crate::faults::Faults;
+use crate::object::read_object;
+use crate::{
+    Document, Form, Rule as _, boolean, int, list, map, nested, object, one_of, read, read_query, text, time, uuid,
+};
 
 object! {
     struct Parcel {
@@ -58,7 +64,7 @@ fn all_faults_are_found_at_once_and_each_pointer_has_one() {
 #[test]
 fn a_member_that_is_null_is_absent_and_an_item_that_is_null_is_not() {
     let null = json!({"recipient": "ada", "weight": null, "parts": [{"name": "a", "type": null}], "colour": null});
-    let Parcel { recipient, weight, parts, first } = checked_body(&null).unwrap();
+    let Parcel { recipient, weight, parts, first } = read(&null).unwrap();
     let [Part { name, r#type: None }] = &parts[..] else { panic!("{parts:?}") };
     assert_eq!((&*recipient, weight, &**name), ("ada", None, "a"));
     assert!(first.is_none());
@@ -110,6 +116,34 @@ fn a_query_has_strings_that_stand_for_values() {
 }
 
 #[test]
+fn a_map_has_the_clients_keys_and_bounded_work() {
+    object! {
+        struct Labelled {
+            labels: Option<BTreeMap<String, String>> = map(2, text(3), text(5)),
+        }
+    }
+    let read = |labels: Value| {
+        let read = read::<Labelled>(&json!({"labels": labels}));
+        read.map(|labelled| labelled.labels).map_err(|mut faults| {
+            let first = faults.remove(0);
+            assert!(faults.is_empty(), "{faults:?}");
+            (first.pointer, first.detail)
+        })
+    };
+    let wrong = |pointer: &str, detail: &str| Err((pointer.to_owned(), detail.to_owned()));
+    let labels = BTreeMap::from([("a".to_owned(), "red".to_owned()), ("b".to_owned(), "x".to_owned())]);
+    assert_eq!(read(json!({"a": "red", "b": "x", "c": null})), Ok(Some(labels)));
+    assert_eq!(read(json!({"a": 1})), wrong("/labels/a", "must be a string"));
+    assert_eq!(read(json!({"long": "x"})), wrong("/labels", "every key must have at most 3 characters"));
+    let many: Map<_, _> = (0..8000).map(|n| (n.to_string(), json!(1))).collect();
+    let mut faults = Faults::default();
+    read_object::<Labelled>(&json!({"labels": many}), &mut faults);
+    // The member's own look, one for each of two entries, and one for the name.
+    assert!(faults.looks() <= 5, "{}", faults.looks());
+    assert_eq!(faults.or::<Labelled>(None).unwrap_err()[0].detail, "must have at most 2 keys");
+}
+
+#[test]
 fn the_schema_says_what_is_read() {
     let part = json!({
         "type": "object",
@@ -129,6 +163,10 @@ fn the_schema_says_what_is_read() {
     let mut referred = Vec::new();
     Parcel::schemas(&mut referred);
     assert_eq!(json!(referred[0]), json!(["Part", part]));
+    let parameters = json!(Document::of::<Part>().parameters());
+    let name = json!({"name": "name", "in": "query", "description": "", "required": true, "schema": text(5).schema()});
+    assert_eq!(parameters[0], name);
+    assert_eq!((&parameters[1]["name"], &parameters[1]["required"]), (&json!("type"), &json!(false)));
 }
 
 #[test]
@@ -139,22 +177,23 @@ fn no_fault_repeats_the_value() {
             text: String = text(5),
             int: i64 = int(1, 9),
             boolean: bool = boolean(),
-            slug: String = slug(),
+            form: String = Form { parse: |_| None, fault: "must have another form", schema: || json!({"type": "string"}) },
             uuid: Uuid = uuid(),
             time: DateTime<Utc> = time(),
             word: &'static str = one_of(&["a", "b"], |word| word),
             part: Part = nested::<Part>(),
             parts: Vec<Part> = list(1, 9, ("name", |part: &Part| &part.name)),
+            labels: BTreeMap<String, String> = map(1, text(2), text(5)),
         }
     }
-    let members = documented::<Every>().members;
+    let members = Document::of::<Every>().members;
     let values =
         [json!("secret secret"), json!(["secret"]), json!({"name": "secret secret"}), json!(-987_654), json!(9876.54)];
     for value in values {
         let body: Map<_, _> = members.iter().map(|member| (member.name.to_owned(), value.clone())).collect();
-        let faults = checked_body::<Every>(&body.into()).unwrap_err();
+        let faults = read::<Every>(&body.into()).unwrap_err();
         // No value is right for any member: each has a fault, or has one inside.
-        assert_eq!(faults.len(), 9, "{faults:?}");
+        assert_eq!(faults.len(), 10, "{faults:?}");
         for fault in faults {
             assert!(!["secret", "9876"].iter().any(|part| fault.detail.contains(part)), "{fault:?}");
         }

@@ -1,21 +1,24 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Documents what is read: the schema of an object, and the parameters of a query.
 
 use serde_json::{Map, Value, json};
-use utoipa::openapi::{RefOr, Schema};
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::{RefOr, Required, Schema};
 
-use super::member::{Member, plain};
-use super::rule::Rule;
+use crate::members::{Member, plain};
+use crate::object::Object;
+use crate::rules::Rule;
 
 /// The documentation of an object's members.
 #[derive(Default)]
 pub struct Document {
-    pub(super) members: Vec<Documented>,
+    pub(crate) members: Vec<Documented>,
     /// The named schemas that the object's schema refers to.
     pub referred: Vec<(String, RefOr<Schema>)>,
 }
 
 /// A member, as the OpenAPI document shows it.
-pub(super) struct Documented {
+pub(crate) struct Documented {
     pub name: &'static str,
     pub description: String,
     pub required: bool,
@@ -24,6 +27,14 @@ pub(super) struct Documented {
 }
 
 impl Document {
+    /// The documentation of an object.
+    #[must_use]
+    pub fn of<T: Object>() -> Self {
+        let mut document = Self::default();
+        T::document(&mut document);
+        document
+    }
+
     /// Documents a member. `lines` are the lines of its comment.
     pub fn member<M: Member<R::Value>, R: Rule>(
         &mut self,
@@ -61,10 +72,25 @@ impl Document {
         }
         of_json(described(schema, &prose(lines)))
     }
+
+    /// The members as parameters of a query, for utoipa.
+    #[must_use]
+    pub fn parameters(self) -> Vec<Parameter> {
+        let parameter = |member: Documented| {
+            ParameterBuilder::new()
+                .name(member.name)
+                .parameter_in(ParameterIn::Query)
+                .required(if member.required { Required::True } else { Required::False })
+                .description(Some(member.description))
+                .schema(Some(of_json(member.schema)))
+                .build()
+        };
+        self.members.into_iter().map(parameter).collect()
+    }
 }
 
 /// JSON Schema in utoipa's type.
-pub(super) fn of_json(schema: Value) -> RefOr<Schema> {
+fn of_json(schema: Value) -> RefOr<Schema> {
     serde_json::from_value(schema).unwrap_or_default()
 }
 

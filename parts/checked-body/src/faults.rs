@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is wrong with a body or a query: at most twenty faults, each with a pointer.
 
 use idempotency::{FieldError, MAX_FAULTS, escape_pointer};
@@ -43,7 +44,7 @@ impl Faults {
     }
 
     /// The value that was read, unless anything is wrong with it.
-    pub(super) fn or<T>(self, value: Option<T>) -> Result<T, Vec<FieldError>> {
+    pub(crate) fn or<T>(self, value: Option<T>) -> Result<T, Vec<FieldError>> {
         match value {
             Some(value) if self.found.is_empty() => Ok(value),
             _ => Err(self.found),
@@ -51,7 +52,7 @@ impl Faults {
     }
 
     #[cfg(test)]
-    pub(super) fn looks(&self) -> usize {
+    pub(crate) fn looks(&self) -> usize {
         self.looks
     }
 }
