@@ -242,12 +242,13 @@ pub fn with_client_limits(database_url: &str, application_name: &str) -> String 
     for (name, value) in CLIENT_LIMITS.into_iter().chain([("application_name", application_name)]) {
         if !database_url.contains(name) {
             let separator = match (is_url, text.contains('?')) {
-                (true, true) => '&',
-                (true, false) => '?',
-                (false, _) => ' ',
+                // libpq takes no empty parameter.
+                (true, true) if text.ends_with(['?', '&']) => "",
+                (true, true) => "&",
+                (true, false) => "?",
+                (false, _) => " ",
             };
-            text.push(separator);
-            text.extend([name, "=", value]);
+            text.extend([separator, name, "=", value]);
         }
     }
     text

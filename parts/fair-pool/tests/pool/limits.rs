@@ -62,9 +62,12 @@ fn every_form_of_the_url_gets_the_clients_limits() {
         "tcp_user_timeout=8000",
         "application_name=tickets",
     ];
-    for (url, separator) in
-        [("postgres://host/db", "?"), ("postgresql://host/db?sslmode=disable", "&"), ("host=h user=u", " ")]
-    {
+    for (url, separator) in [
+        ("postgres://host/db", "?"),
+        ("postgres://host/db?", ""),
+        ("postgresql://host/db?sslmode=disable", "&"),
+        ("host=h user=u", " "),
+    ] {
         let limited = with_client_limits(url, "tickets");
         assert!(limited.starts_with(&format!("{url}{separator}")), "{limited}");
         for limit in limits {
