@@ -69,7 +69,7 @@ fn every_form_of_the_url_gets_the_clients_limits() {
         ("host=h user=u", " "),
     ] {
         let limited = with_client_limits(url, "tickets");
-        assert!(limited.starts_with(&format!("{url}{separator}")), "{limited}");
+        assert!(limited.starts_with(&format!("{url}{separator}connect_timeout=")), "{limited}");
         for limit in limits {
             assert!(limited.split(['?', '&', ' ']).any(|part| part == limit), "{limit} is not in {limited}");
         }
