@@ -8,7 +8,7 @@
 //! - [`shop`]: the business. Products, orders, payments, entitlements, events.
 //! - [`gateway`]: the client of the payment gateway.
 //! - [`http`]: what a handler uses: the account, the body, the page of a list, the problem.
-//! - [`db`] and [`process`]: connections and migrations; log, traces, shutdown, failpoints.
+//! - [`db`] and [`process`]: the database and its migrations; log, traces, shutdown, failpoints.
 
 pub mod commands;
 pub mod db;

@@ -97,7 +97,9 @@ fn run(command: Command) -> Result<ExitCode, Fatal> {
     // Dropped when everything else has ended: the drop sends the last spans.
     #[cfg(feature = "otel")]
     let _traces = match action {
-        Action::Serve | Action::Resolve => crate::process::traces::start()?,
+        Action::Serve | Action::Resolve => {
+            crate::process::traces::start().map_err(|wrong| Wrong::new(wrong.name, &wrong.value, wrong.right))?
+        }
         _ => None,
     };
     let database = Database::of(&settings, &action)?;

@@ -129,13 +129,23 @@ pub fn unknown_migrations(conn: &mut PgConnection) -> Result<Vec<String>, Migrat
     Ok(unknown)
 }
 
+/// Whether the database has every migration that this program knows.
+pub(super) fn is_migrated(conn: &mut PgConnection) -> QueryResult<bool> {
+    let applied = match applied(conn) {
+        Err(diesel::result::Error::DatabaseError(_, cause)) if cause.message().contains("does not exist") => vec![],
+        applied => applied?,
+    };
+    let known = known().map_err(diesel::result::Error::QueryBuilderError)?;
+    Ok(known.iter().all(|version| applied.contains(version)))
+}
+
 /// The versions of the migrations that this program knows.
-pub(super) fn known() -> diesel::migration::Result<Vec<String>> {
+fn known() -> diesel::migration::Result<Vec<String>> {
     let all = MigrationSource::<Pg>::migrations(&Migrations)?;
     Ok(all.iter().map(|migration| migration.name().version().to_string()).collect())
 }
 
 /// The versions of the migrations that the database has.
-pub(super) fn applied(conn: &mut PgConnection) -> QueryResult<Vec<String>> {
+fn applied(conn: &mut PgConnection) -> QueryResult<Vec<String>> {
     __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(conn)
 }

@@ -15,8 +15,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::db::Cause;
 use crate::http::problems::{self, Kind, Problem, Retry};
+use fair_pool::Cause;
 use idempotency::{self, Failure, Fault, FieldError, Reply};
 
 const PROBLEM_JSON: &str = "application/problem+json";
@@ -192,7 +192,7 @@ impl Failure for ApiError {
 impl From<idempotency::Error> for ApiError {
     fn from(error: idempotency::Error) -> Self {
         use idempotency::Error as E;
-        let detail = error.to_string();
+        let (detail, cause) = (error.to_string(), Cause::of_refused(&error));
         match error {
             E::KeyMissing => Self::new(&problems::KEY_MISSING, detail),
             E::KeyInvalid(_) => Self::new(&problems::KEY_INVALID, detail),
@@ -203,11 +203,9 @@ impl From<idempotency::Error> for ApiError {
             E::InvalidBody(errors) => Self::invalid(&errors),
             E::KeyReused => Self::new(&problems::KEY_REUSED, detail),
             E::InFlight => Self::new(&problems::REQUEST_IN_FLIGHT, detail),
-            E::Overloaded => Self { cause: Some(Cause::Queue), ..Self::new(&problems::OVERLOADED, detail) },
+            E::Overloaded => Self { cause, ..Self::new(&problems::OVERLOADED, detail) },
             // The pool logs the outage. A line for each request would hide the others.
-            E::Unreachable(words) => {
-                Self::unavailable("the database can't be reached right now", Cause::of_unreachable(&words))
-            }
+            E::Unreachable(_) => Self::unavailable("the database can't be reached right now", cause),
             E::KeyExpired { location } => Self::new(&problems::KEY_EXPIRED, detail).with("resource", location),
             E::NoSuchResource => Self::new(&problems::NOT_FOUND, detail),
             E::Panicked | E::ReplyTooLarge(_) | E::ResourceNotNamed(_) | E::UnknownFingerprint(_) => {

@@ -20,8 +20,6 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use url::Position;
 
-use crate::commands::args::Wrong;
-
 /// The instrumentation scope of every span.
 pub const SCOPE: &str = "idempotent-payments";
 
@@ -33,22 +31,33 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Traces(SdkTracerProvider);
 
+/// A variable of the environment that names an endpoint to which no span can be sent.
+#[derive(Debug)]
+pub struct WrongEndpoint {
+    /// The variable.
+    pub name: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What a right value looks like.
+    pub right: String,
+}
+
 /// Begins to send spans, if the environment names an endpoint.
 ///
 /// # Errors
 /// If the SDK can't send spans to the endpoint.
-pub fn start() -> Result<Option<Traces>, Wrong> {
+pub fn start() -> Result<Option<Traces>, WrongEndpoint> {
     let disabled = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let named = [OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT]
         .into_iter()
         .find_map(|name| Some((name, variable(name)?)));
-    let Some((name, endpoint)) = named.filter(|_| !disabled) else { return Ok(None) };
-    if !endpoint.starts_with("http://") {
+    let Some((name, value)) = named.filter(|_| !disabled) else { return Ok(None) };
+    if !value.starts_with("http://") {
         let right = "it must begin with http://, since no TLS is compiled in: send to a collector on this host";
-        return Err(Wrong::new(name, &endpoint, right));
+        return Err(WrongEndpoint { name, value, right: right.to_owned() });
     }
     let exporter = SpanExporter::builder().with_http().build();
-    let exporter = exporter.map_err(|error| Wrong::new(name, &endpoint, error.to_string()))?;
+    let exporter = exporter.map_err(|error| WrongEndpoint { name, value, right: error.to_string() })?;
     let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource()).build();
     global::set_tracer_provider(provider.clone());
     global::set_text_map_propagator(TraceContextPropagator::new());

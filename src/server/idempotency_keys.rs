@@ -38,7 +38,7 @@ pub async fn list(account: Account, paging: Paging<Uuid, Filter>, db: Data<Db>) 
     let page = db
         .read(account.id, move |conn| {
             let key = paging.filter.key.as_deref();
-            Ok(paging.page(idempotency::list(conn, account.id, key, paging.after, paging.rows())?))
+            Ok::<_, ApiError>(paging.page(idempotency::list(conn, account.id, key, paging.after, paging.rows())?))
         })
         .await?;
     Ok(HttpResponse::Ok().json(page))

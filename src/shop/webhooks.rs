@@ -86,7 +86,7 @@ async fn compare(
     let _turn = COMPARISONS.try_acquire().map_err(|_| later())?;
     let ledger = Ledger { book: call.book(), account_id };
     let name = reference.clone();
-    let ours = db.read(account_id, move |conn| Ok(ledger.by_reference(conn, &[&name])?.pop())).await?;
+    let ours = db.read(account_id, move |conn| Ok::<_, ApiError>(ledger.by_reference(conn, &[&name])?.pop())).await?;
     let Some(Ours { id, status, gateway_id: outside_id, created_at: since, .. }) = ours else {
         return Err(ApiError::not_found("charge or refund"));
     };

@@ -1,22 +1,15 @@
 //! The cause of a failing database is in the log, in PostgreSQL's words: one line when it begins and one when it is over, for any
 //! number of requests.
 
-use std::io::Read as _;
-use std::net::TcpListener;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
-use idempotency::Database as _;
-use idempotent_payments::db::{Db, NOBODY};
-use idempotent_payments::http::ApiError;
 use serde_json::json;
 
 use crate::app::{ACME, Answer, Client, GLOBEX, one_item, send};
 use crate::binary::Replica;
-use crate::support::{Proxy, cluster, connect, eventually, eventually_blocked, execute, fresh_database};
+use crate::support::{Proxy, cluster, connect, eventually_blocked, execute, fresh_database};
 
 /// No gateway is needed.
 const NO_GATEWAY: &str = "http://127.0.0.1:9";
@@ -254,36 +247,4 @@ async fn work_without_a_turn_names_the_account_that_has_most() {
         &line,
         &["WARN  requests find no free connection: account ", " runs 1 and waits with ", ", of 2 connections"],
     );
-}
-
-/// A replica tried 4,171 connections in 45 seconds.
-#[tokio::test]
-async fn however_much_work_waits_the_process_tries_to_connect_twice_a_second() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("postgresql://payments@{}/payments?sslmode=disable", listener.local_addr().unwrap());
-    let made = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&made);
-    std::thread::spawn(move || {
-        for client in listener.incoming() {
-            counted.fetch_add(1, Ordering::Relaxed);
-            // The client's first message, and then the end instead of an answer.
-            let _ = client.unwrap().read(&mut [0; 1024]);
-        }
-    });
-    let db = Db::start(&url, 8).unwrap();
-    let began = Instant::now();
-    let mut works = 0;
-    while began.elapsed() < Duration::from_secs(6) {
-        let work = || db.run(NOBODY, |conn| conn.batch_execute("SELECT 1").map_err(ApiError::from));
-        let failed = futures_util::future::join_all((0..24).map(|_| work())).await;
-        assert!(failed.iter().all(Result::is_err));
-        works += 24;
-    }
-
-    let made = made.load(Ordering::Relaxed);
-
-    assert!(works > 50, "only {works} pieces of work");
-    // Eight at once, five within the first second, then two a second, also of the look at readiness.
-    assert!((10..=8 + 5 + 2 * 7).contains(&made), "{made} connections for {works} pieces of work");
-    eventually("the cause is known", || !db.outages().on().is_empty()).await;
 }

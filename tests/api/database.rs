@@ -1,17 +1,12 @@
 //! The database goes away and comes back.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use std::sync::Arc;
-
-use diesel::connection::{Connection, SimpleConnection};
-use idempotent_payments::db::{Db, NOBODY};
 use idempotent_payments::gateway::{Key, Stripe};
-use idempotent_payments::http::ApiError;
 
 use crate::app::{App, Client, send};
-use crate::support::{cluster, execute, fresh_database};
-use idempotency::Database as _;
+use crate::support::{cluster, execute};
 
 /// Makes the database refuse new connections, or accept them again.
 fn allow_connections(app: &App, allow: bool) {
@@ -117,23 +112,4 @@ async fn a_storm_survives_repeated_cuts_of_its_connections() {
         app.order(&format!("key-{number}"), "pro-monthly", 1).await.expect(201);
     }
     assert_eq!((app.count("orders"), app.count("idempotency_keys")), (20, 20));
-}
-
-#[tokio::test]
-async fn after_a_panic_the_pool_still_works() {
-    let url = fresh_database();
-    // One connection: if the panic kept its turn, or left its transaction open, the next work would fail.
-    let db = Db::start(&url, 1).unwrap();
-
-    let panicked = db.run(NOBODY, |conn| {
-        conn.transaction(|conn| -> Result<(), ApiError> {
-            conn.batch_execute("DELETE FROM products")?;
-            panic!("this panic is part of a test")
-        })
-    });
-    assert_eq!(panicked.await.unwrap_err().problem().slug, "internal");
-
-    let works = db.run(NOBODY, |conn| conn.batch_execute("BEGIN; COMMIT").map_err(ApiError::from)).await;
-    assert!(works.is_ok());
-    assert_eq!(crate::support::count(&url, "products"), 6);
 }

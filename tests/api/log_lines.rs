@@ -1,9 +1,14 @@
 //! The log for a person on call: each line names the request, the key and the resource. An outage is one line, not one line for
 //! each request.
 
+use idempotency::Database as _;
+use idempotent_payments::db::{Db, NOBODY};
+use idempotent_payments::http::ApiError;
+use idempotent_payments::process::logging::{of_request, request};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use uuid::Uuid;
 
 use crate::app::{App, Client, one_item, send};
 use crate::binary::{Replica, printed};
@@ -19,6 +24,16 @@ async fn named_order(api: &Client, key: &str, request_id: &str) -> crate::app::A
     let request = api.request("POST", "/v1/orders").header("Idempotency-Key", key).json(&one_item("sticker", 1));
     let request = request.header("X-Request-Id", request_id);
     send(request.header("traceparent", format!("00-{TRACE}-b7ad6b7169203331-01"))).await
+}
+
+#[tokio::test]
+async fn work_on_a_thread_of_the_pool_knows_its_request() {
+    let (db, id) = (Db::start(&fresh_database(), 1).unwrap(), Uuid::from_u128(7));
+
+    let ran = of_request(id, db.run(NOBODY, |_| Ok::<_, ApiError>(request()))).await;
+    let read = of_request(id, db.read(NOBODY, |_| Ok::<_, ApiError>(request()))).await;
+
+    assert_eq!((ran.unwrap(), read.unwrap()), (Some(id), Some(id)));
 }
 
 #[tokio::test]

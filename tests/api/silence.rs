@@ -7,13 +7,9 @@ use diesel::connection::SimpleConnection;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use idempotent_payments::db::{Db, NOBODY};
-use idempotent_payments::http::ApiError;
-
 use crate::app::{ACME, Answer, App, Client, GLOBEX, one_item, send};
 use crate::gateways::away;
 use crate::support::{Proxy, cluster, connect, count, eventually_blocked, fresh_database};
-use idempotency::Database as _;
 
 /// No request waits longer.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(12);
@@ -173,25 +169,6 @@ async fn a_server_that_accepts_connections_and_says_nothing_holds_nobody() {
         silenced.proxy.resume_for_new_connections();
         assert_recovered(&silenced, &keys).await;
     }
-}
-
-/// Nobody waits for the work when its time is over.
-#[tokio::test]
-async fn work_whose_caller_has_left_is_given_up_too() {
-    cluster();
-    let proxy = Proxy::start();
-    let db = Db::start(&proxy.url(&fresh_database()), 1).unwrap();
-    let work = || db.run(NOBODY, |conn| conn.batch_execute("SELECT 1").map_err(ApiError::from));
-    work().await.unwrap();
-    proxy.pause();
-    assert!(timeout(Duration::from_secs(1), work()).await.is_err());
-    proxy.resume_for_new_connections();
-    assert!(work().await.is_err(), "the only connection is still silent");
-
-    let works = async { while work().await.is_err() {} };
-    timeout(ANSWERED_WITHIN, works).await.unwrap();
-
-    assert_eq!(db.load().given_up, 1);
 }
 
 #[tokio::test]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! When a line is due, without a database and without a clock.
 
 use super::*;

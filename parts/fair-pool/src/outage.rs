@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The log lines of a failing database: for each cause one line when it begins, one line a minute while it lasts, and one line
 //! when it is over, for any number of requests.
 //!
@@ -12,7 +13,6 @@ use log::Level;
 
 use super::cause::{Cause, one_line};
 use super::lock;
-use crate::process::logging;
 
 /// The time between two log lines of a lasting cause. The reader must see that it lasts, and still find the other lines.
 const LINE_EVERY: Duration = Duration::from_secs(60);
@@ -169,10 +169,8 @@ impl Since {
 impl Line {
     /// Writes the line.
     pub fn tell(&self) {
-        let since = self.since.to_rfc3339_opts(SecondsFormat::Millis, true);
-        let mut fields = vec![("cause", self.cause.name().into()), ("requests", self.requests.into())];
-        fields.extend([("times", self.times.into()), ("since", since.as_str().into())]);
-        logging::line(self.level, module_path!(), &self.text, &fields);
+        let (cause, since) = (self.cause.name(), self.since.to_rfc3339_opts(SecondsFormat::Millis, true));
+        log::log!(self.level, cause, requests = self.requests, times = self.times, since = since.as_str(); "{}", self.text);
     }
 }
 

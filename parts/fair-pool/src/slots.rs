@@ -1,4 +1,5 @@
-//! The pool: `r2d2` with slots for connections, tokio's blocking threads, and the turns before both.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `r2d2` with slots for connections, tokio's blocking threads, and the turns before both.
 //!
 //! A database may accept and acknowledge everything and never answer: a paused pooler, a hanging disk, a stopped server. libpq
 //! waits for it without limit, and `statement_timeout` runs on the server. So r2d2 hands out a *slot*. The work takes the
@@ -24,7 +25,6 @@ use super::connection::Session;
 use super::lock;
 use super::server::Server;
 use super::turns::{Turn, Turns};
-use crate::process::logging;
 
 /// How many silences of the database may leave threads behind. A silence leaves at most one thread for each connection, since
 /// later work fails to connect. If a thread is never released, the silence took a whole network away; eight are more than an
@@ -139,10 +139,9 @@ impl Connections {
         let until = Instant::now() + self.within;
         let held = Arc::new(Mutex::new(Some(Held::Place { slot: None, turn })));
         let mut job = Job { session: None, held: Arc::clone(&held) };
-        let (pool, server, request) = (self.pool.clone(), Arc::clone(&self.server), logging::request());
+        let (pool, server) = (self.pool.clone(), Arc::clone(&self.server));
         let job = self.threads.handle.spawn_blocking(move || {
-            let session = job.open(&pool, &server)?;
-            session.run(|conn| logging::within(request, || work(conn)))
+            job.open(&pool, &server)?.run(work)
             // The job ends here: its connection and its turn go back before the caller has the result.
         });
         let _caller = Caller { pool: self, held, until };

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What all work knows about the server: how to connect to it, which of its connections are good, and what is wrong with it.
 //!
 //! Guarantees: while no connection can be made, the whole process tries to connect at most twice a second, whatever the number of
@@ -36,13 +37,12 @@ const ANSWERS: Duration = Duration::from_secs(2);
 
 /// libpq's limits: how long it tries to connect, and how soon it notices that the server's host is gone. In seconds, but
 /// `tcp_user_timeout` in milliseconds. The counterpart is [`CONNECTION_LIMITS`]: the server notices that this process is gone.
-const CLIENT_LIMITS: [(&str, &str); 6] = [
+const CLIENT_LIMITS: [(&str, &str); 5] = [
     ("connect_timeout", "2"),
     ("keepalives_idle", "5"),
     ("keepalives_interval", "1"),
     ("keepalives_count", "3"),
     ("tcp_user_timeout", "8000"),
-    ("application_name", "payments"),
 ];
 
 /// What all work knows about the server.
@@ -80,9 +80,9 @@ struct Closed {
 }
 
 impl Server {
-    pub fn new(database_url: &str) -> Self {
+    pub fn new(database_url: &str, application_name: &str) -> Self {
         Self {
-            url: with_client_limits(database_url),
+            url: with_client_limits(database_url, application_name),
             epoch: AtomicU64::new(0),
             outages: Outages::default(),
             served: Mutex::new(Instant::now()),
@@ -232,20 +232,23 @@ fn establish(url: &str) -> Result<PgConnection, String> {
     Ok(conn)
 }
 
-/// Adds `CLIENT_LIMITS` to the URL, or to the `key=value` list. A limit that the text already has stays as it is.
+/// Adds libpq's limits and the name to the URL, or to the `key=value` list: how long it tries to connect, and how soon it notices
+/// that the server's host is gone. What the text already has stays as it is. The pool does this for its own connections. The name
+/// is one word of letters, digits, `-` and `_`.
 #[must_use]
-pub fn with_client_limits(database_url: &str) -> String {
+pub fn with_client_limits(database_url: &str, application_name: &str) -> String {
     let is_url = database_url.starts_with("postgres://") || database_url.starts_with("postgresql://");
     let mut text = database_url.to_owned();
-    for (name, value) in CLIENT_LIMITS {
+    for (name, value) in CLIENT_LIMITS.into_iter().chain([("application_name", application_name)]) {
         if !database_url.contains(name) {
             let separator = match (is_url, text.contains('?')) {
-                (true, true) => '&',
-                (true, false) => '?',
-                (false, _) => ' ',
+                // libpq takes no empty parameter.
+                (true, true) if text.ends_with(['?', '&']) => "",
+                (true, true) => "&",
+                (true, false) => "?",
+                (false, _) => " ",
             };
-            text.push(separator);
-            text.extend([name, "=", value]);
+            text.extend([separator, name, "=", value]);
         }
     }
     text
@@ -257,7 +260,7 @@ mod tests {
 
     #[test]
     fn connections_of_a_read_only_time_are_closed_every_two_seconds_and_when_the_server_takes_writes() {
-        let server = Server::new("postgres://");
+        let server = Server::new("postgres://", "tests");
         server.found_read_only(0);
         assert_eq!(server.epoch(), 1);
         server.found_read_only(1);
@@ -270,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_look_at_a_read_only_server_keeps_no_write_from_closing_the_connections() {
-        let server = Server::new("postgres://");
+        let server = Server::new("postgres://", "tests");
         server.looked(Err(Cause::ReadOnly));
         server.found_read_only(0);
         assert_eq!(server.epoch(), 1);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A connection of the pool: when it is trusted and when it is closed.
 //!
 //! Guarantees: every connection has its time limits. A connection that a fault has spoiled does no more work: see `server.rs`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Whether the database can serve: it answers, takes writes, and has every migration that this program knows.
 //!
 //! Guarantees: a look has its own connection, writes nothing, and is shared by all who ask while it runs and for a second after.
@@ -10,16 +11,16 @@ use diesel::connection::{AnsiTransactionManager, TransactionManager};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
+use idempotency::Error;
 use tokio::sync::Mutex;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::NOBODY;
 use super::cause::{Cause, Standing};
 use super::holder::holder;
-use super::migrate::{applied, known};
-use super::pool::{Connections, Threads};
 use super::server::Server;
-use crate::http::ApiError;
+use super::slots::{Connections, Threads};
 
 /// How long the database may take to answer. A connection may take two seconds. Orchestrators ask every few seconds, and a
 /// slower database serves nobody.
@@ -28,17 +29,22 @@ const READY_WITHIN: Duration = Duration::from_secs(3);
 /// Orchestrators ask every few seconds. However often others ask, the database has one look a second.
 const SHARED_FOR: Duration = Duration::from_secs(1);
 
+/// See [`Settings::is_migrated`](super::Settings).
+type IsMigrated = fn(&mut PgConnection) -> QueryResult<bool>;
+
 pub(super) struct Readiness {
     connections: Connections,
     server: Arc<Server>,
+    is_migrated: IsMigrated,
     last: Mutex<Option<(Instant, Standing)>>,
     ready: AtomicBool,
 }
 
 impl Readiness {
-    pub fn new(server: &Arc<Server>, threads: &Arc<Threads>) -> Self {
+    pub fn new(server: &Arc<Server>, threads: &Arc<Threads>, is_migrated: IsMigrated) -> Self {
         let connections = Connections::new(1, READY_WITHIN, server, threads);
-        Self { connections, server: Arc::clone(server), last: Mutex::default(), ready: AtomicBool::new(false) }
+        let (server, last, ready) = (Arc::clone(server), Mutex::default(), AtomicBool::new(false));
+        Self { connections, server, is_migrated, last, ready }
     }
 
     /// Whether the database can serve, and if not, why.
@@ -62,11 +68,11 @@ impl Readiness {
 
     async fn look(&self) -> Standing {
         // While connections fail, only a fresh one tells that they succeed again.
-        let renew = self.server.outages.away().is_some();
-        let standing = match timeout(READY_WITHIN, self.connections.run(NOBODY, move |conn| look(conn, renew))).await {
+        let (renew, is_migrated) = (self.server.outages.away().is_some(), self.is_migrated);
+        let standing = match self.ask(move |conn| look(conn, renew, is_migrated)).await {
             Ok(Ok(standing)) => standing,
             // The pool has told the cause.
-            Ok(Err(error)) => return Err(error.cause().unwrap_or(Cause::Unreachable)),
+            Ok(Err(cause)) => return Err(cause),
             Err(_) => Err(Cause::Silent),
         };
         self.server.looked(standing);
@@ -75,13 +81,29 @@ impl Readiness {
 
     /// Looks who holds the lock that requests wait for, and writes the line about it.
     pub async fn tell_lock(&self) {
-        let look = self.connections.run(NOBODY, |conn| holder(conn).map_err(ApiError::from));
-        let looked = timeout(READY_WITHIN, look).await;
         // Without an answer, PostgreSQL's words are all there is.
-        let holder = looked.ok().and_then(Result::ok).flatten();
+        let holder = self.ask(holder).await.ok().and_then(Result::ok).flatten();
         if let Some(line) = self.server.outages.tell_lock(holder.as_deref(), Instant::now()) {
             line.tell();
         }
+    }
+
+    /// Asks over readiness's connection. A failure that says nothing about the server is a defect.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut PgConnection) -> QueryResult<T> + Send + 'static,
+    ) -> Result<Result<T, Cause>, Elapsed> {
+        let asked = self.connections.run(NOBODY, |conn| Ok::<_, Error>(question(conn)));
+        let answer = timeout(READY_WITHIN, asked).await?;
+        Ok(match answer {
+            Ok(answer) => answer.map_err(|error| {
+                Cause::of(&error).unwrap_or_else(|| {
+                    log::error!("internal error: {error}");
+                    Cause::Unreachable
+                })
+            }),
+            Err(error) => Err(Cause::of_refused(&error).unwrap_or(Cause::Unreachable)),
+        })
     }
 }
 
@@ -90,7 +112,7 @@ diesel::define_sql_function! {
     fn current_setting(name: Text) -> Text;
 }
 
-fn look(conn: &mut PgConnection, renew: bool) -> Result<Standing, ApiError> {
+fn look(conn: &mut PgConnection, renew: bool, is_migrated: IsMigrated) -> QueryResult<Standing> {
     let read_only: String = diesel::select(current_setting("transaction_read_only")).get_result(conn)?;
     let is_read_only = read_only == "on";
     if is_read_only || renew {
@@ -100,10 +122,5 @@ fn look(conn: &mut PgConnection, renew: bool) -> Result<Standing, ApiError> {
     if is_read_only {
         return Ok(Err(Cause::ReadOnly));
     }
-    let applied = match applied(conn) {
-        Err(diesel::result::Error::DatabaseError(_, cause)) if cause.message().contains("does not exist") => vec![],
-        applied => applied?,
-    };
-    let pending = known().map_err(ApiError::internal)?.iter().any(|version| !applied.contains(version));
-    Ok(if pending { Err(Cause::MigrationsPending) } else { Ok(()) })
+    Ok(if is_migrated(conn)? { Ok(()) } else { Err(Cause::MigrationsPending) })
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who holds the lock that requests wait for.
 //!
 //! Guarantees: a look reads PostgreSQL's own views and waits for no lock of a table. It shows no SQL and no value, since a session's

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Whose turn it is, without a database.
 
 use futures_util::FutureExt as _;

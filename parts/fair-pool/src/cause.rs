@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Why the database does not serve a piece of work: a fixed list of causes, and how each is recognised.
 //!
 //! Guarantees: a cause's name and its neutral words hold no secret and nothing that a client or the server's settings chose. Only
@@ -74,7 +75,7 @@ impl Cause {
         Self::MigrationsPending,
     ];
 
-    /// The name in the log, in the metrics, and in the answer of `/health/ready`.
+    /// The name in the log, for metrics, and for an answer about readiness.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.facts().0
@@ -148,10 +149,15 @@ impl Cause {
         Error::Unreachable(format!("{}: {words}", self.detail()))
     }
 
-    /// The cause of an error that `Cause::error` made.
+    /// The cause of work that had no turn, no connection, or no answer in time.
     #[must_use]
-    pub fn of_unreachable(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|cause| text.starts_with(cause.detail()))
+    pub fn of_refused(error: &Error) -> Option<Self> {
+        match error {
+            Error::Overloaded => Some(Self::Queue),
+            // [`Cause::error`] made the text.
+            Error::Unreachable(text) => Self::ALL.into_iter().find(|cause| text.starts_with(cause.detail())),
+            _ => None,
+        }
     }
 }
 
@@ -215,8 +221,7 @@ mod tests {
     #[test]
     fn a_cause_survives_the_way_through_the_error_of_the_pool() {
         for cause in Cause::ALL {
-            let Error::Unreachable(text) = cause.error("why") else { panic!("{cause:?}") };
-            assert_eq!(Cause::of_unreachable(&text), Some(cause));
+            assert_eq!(Cause::of_refused(&cause.error("why")), Some(cause));
         }
     }
 }

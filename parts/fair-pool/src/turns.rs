@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Accounts take turns at the connections. Work waits here without a thread.
 //!
 //! Guarantees:

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`Pool`]: the connections, the look at readiness, and the log of outages, behind one handle.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use diesel::QueryResult;
+use diesel::pg::PgConnection;
+use idempotency::{Database, Error, Failure, Observed, SingleFlight, fault};
+use uuid::Uuid;
+
+use super::cause::Cause;
+use super::outage::Outages;
+use super::readiness::Readiness;
+use super::server::Server;
+use super::slots::{Connections, Threads};
+use super::turns::Refusals;
+
+/// How long a piece of work may take. Each of its statements ends after 5 s, unless the database is silent. Together with the
+/// wait for a turn, a request has its answer after ten seconds.
+const WORK_WITHIN: Duration = Duration::from_secs(8);
+
+/// The pauses before a read runs again. After a restart of the server, the first run meets a dead connection, and the second run gets
+/// a fresh one, which takes some milliseconds. Two more runs cover a server that is still starting.
+const READ_AGAIN_AFTER: [Duration; 3] =
+    [Duration::from_millis(10), Duration::from_millis(20), Duration::from_millis(40)];
+
+/// A read that took longer does not run again: its client should have an answer after at most 12 s.
+const READ_AGAIN_WITHIN: Duration = Duration::from_secs(2);
+
+/// While something is wrong, the program looks every second whether it is over. It is as often as readiness looks at most.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the database is looked at if nobody asks about readiness. Prometheus scrapes every 5 s or more rarely.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// A handle to the database. Clones share the connections.
+#[derive(Clone)]
+pub struct Pool(Arc<Shared>);
+
+struct Shared {
+    connections: Connections,
+    server: Arc<Server>,
+    readiness: Readiness,
+    threads: Arc<Threads>,
+    single_flight: SingleFlight,
+    observer: Observed,
+}
+
+/// What a pool is made of.
+pub struct Settings<'a> {
+    /// A URL, or libpq's `key=value` list. The pool adds [its limits](crate::with_client_limits).
+    pub database_url: &'a str,
+    /// What PostgreSQL's `pg_stat_activity` calls the connections.
+    pub application_name: &'a str,
+    /// The most connections. Readiness has one more.
+    pub size: u32,
+    /// Whether the database has every migration that this program knows. Readiness asks. Without migrations: `|_| Ok(true)`.
+    pub is_migrated: fn(&mut PgConnection) -> QueryResult<bool>,
+    /// Who hears of each step of a request with a key.
+    pub observer: Observed,
+}
+
+/// The load of the pool at this moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// The number of pieces of work that run.
+    pub busy: usize,
+    /// The number of pieces of work that wait for their turn.
+    pub queued: usize,
+    /// The number of threads that the database never answered.
+    pub given_up: usize,
+    /// The work that got no turn since the start.
+    pub refusals: Refusals,
+}
+
+impl Pool {
+    /// Makes the pool. Work connects when it finds no connection.
+    ///
+    /// # Errors
+    /// If the operating system gives no thread.
+    pub fn start(settings: Settings) -> std::io::Result<Self> {
+        let Settings { database_url, application_name, size, is_migrated, observer } = settings;
+        let server = Arc::new(Server::new(database_url, application_name));
+        let threads = Arc::new(Threads::start(size as usize + 1)?);
+        let connections = Connections::new(size, WORK_WITHIN, &server, &threads);
+        let readiness = Readiness::new(&server, &threads, is_migrated);
+        let single_flight = SingleFlight::default();
+        let shared = Arc::new(Shared { connections, server, readiness, threads, single_flight, observer });
+        shared.threads.spawn(watch(Arc::downgrade(&shared)));
+        Ok(Self(shared))
+    }
+
+    /// Whether the database could serve when it was last looked at, at most some seconds ago. A scrape of the metrics does not
+    /// wait for a silent database.
+    #[must_use]
+    pub fn was_ready(&self) -> bool {
+        self.0.readiness.was_ready()
+    }
+
+    /// How busy the pool is.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let turns = &self.0.connections.turns;
+        let (busy, queued) = turns.load();
+        Load { busy, queued, given_up: self.0.threads.given_up(), refusals: turns.refusals() }
+    }
+
+    /// As [`Database::run`], for work that only reads. After a lost connection or another transient fault, the work runs again.
+    ///
+    /// # Errors
+    /// As [`Database::run`].
+    pub async fn read<T: Send + 'static, E: Failure>(
+        &self,
+        account_id: Uuid,
+        work: impl Fn(&mut PgConnection) -> Result<T, E> + Send + Sync + 'static,
+    ) -> Result<T, E> {
+        let (work, began) = (Arc::new(work), Instant::now());
+        for pause in READ_AGAIN_AFTER {
+            let again = Arc::clone(&work);
+            match self.run(account_id, move |conn| again(conn)).await {
+                Err(error)
+                    if error.database_error().is_some_and(|error| fault(error).runs_again())
+                        && began.elapsed() < READ_AGAIN_WITHIN =>
+                {
+                    tokio::time::sleep(pause).await;
+                }
+                end => return end,
+            }
+        }
+        self.run(account_id, move |conn| work(conn)).await
+    }
+
+    /// Whether the database can serve, and if not, why. All who ask within a second share one look.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn standing(&self) -> Result<(), Cause> {
+        self.0.readiness.standing().await
+    }
+
+    /// What fails now, and how many requests it has refused.
+    #[must_use]
+    pub fn outages(&self) -> &Outages {
+        &self.0.server.outages
+    }
+
+    /// Waits until the running work has ended, for at most as long as a statement may take, and ends the threads. Blocks.
+    pub fn close(&self) {
+        self.0.threads.close();
+    }
+}
+
+/// Looks whether what is wrong is over, and who holds a lock, until the pool is dropped.
+async fn watch(shared: Weak<Shared>) {
+    let mut looked = Instant::now();
+    loop {
+        tokio::time::sleep(WATCH_EVERY).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let Shared { server, readiness, .. } = &*shared;
+        if server.outages.owes_lock(Instant::now()) {
+            readiness.tell_lock().await;
+        }
+        if !server.outages.on().is_empty() || looked.elapsed() >= LOOK_EVERY {
+            let _ = readiness.standing().await;
+            looked = Instant::now();
+        }
+        server.end_outages();
+    }
+}
+
+impl Database for Pool {
+    /// Runs `work` on a thread when the account's turn comes. Work that has begun runs to its end, even if the caller is dropped.
+    ///
+    /// # Errors
+    /// - The error of `work`.
+    /// - [`Error::Overloaded`]: at once if the account's part of the queue is full, or after two seconds without a turn.
+    /// - [`Error::Unreachable`]: there is no connection, or the database did not answer in time. In that case nobody knows whether
+    ///   the work was committed.
+    /// - [`Error::Panicked`]: `work` panicked.
+    fn run<T, E>(
+        &self,
+        account_id: Uuid,
+        work: impl FnOnce(&mut PgConnection) -> Result<T, E> + Send + 'static,
+    ) -> impl Future<Output = Result<T, E>> + Send
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.0.connections.run(account_id, work)
+    }
+
+    fn single_flight(&self) -> &SingleFlight {
+        &self.0.single_flight
+    }
+
+    fn observer(&self) -> Observed {
+        self.0.observer.clone()
+    }
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Work that panics, work whose caller leaves, and servers that take no connection.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use diesel::connection::{Connection, SimpleConnection};
+use fair_pool::{Cause, NOBODY, Pool};
+use idempotency::{Database as _, Error};
+use idempotency_testing::{Proxy, count, eventually};
+use tokio::time::timeout;
+
+use crate::{Failed, fresh_database, pool};
+
+async fn work(pool: &Pool) -> Result<(), Failed> {
+    pool.run(NOBODY, |conn| Ok(conn.batch_execute("SELECT 1")?)).await
+}
+
+#[tokio::test]
+async fn after_a_panic_the_pool_still_works() {
+    let url = fresh_database();
+    // One connection: if the panic kept its turn, or left its transaction open, the next work would fail.
+    let pool = pool(&url, 1);
+
+    let panicked = pool.run(NOBODY, |conn| {
+        conn.transaction(|conn| -> Result<(), Failed> {
+            conn.batch_execute("DELETE FROM items")?;
+            panic!("this panic is part of a test")
+        })
+    });
+    assert!(matches!(panicked.await, Err(Failed::Refused(Error::Panicked))));
+
+    let works = pool.run(NOBODY, |conn| Ok::<_, Failed>(conn.batch_execute("BEGIN; COMMIT")?)).await;
+    assert!(works.is_ok());
+    assert_eq!(count(&url, "items"), 1);
+}
+
+/// Nobody waits for the work when its time is over.
+#[tokio::test]
+async fn work_whose_caller_has_left_is_given_up_too() {
+    let proxy = Proxy::start();
+    let pool = pool(&proxy.url(&fresh_database()), 1);
+    work(&pool).await.unwrap();
+    proxy.pause();
+    assert!(timeout(Duration::from_secs(1), work(&pool)).await.is_err());
+    proxy.resume_for_new_connections();
+    assert!(work(&pool).await.is_err(), "the only connection is still silent");
+
+    let works = async { while work(&pool).await.is_err() {} };
+    timeout(Duration::from_secs(12), works).await.unwrap();
+
+    assert_eq!(pool.load().given_up, 1);
+}
+
+/// A replica tried 4,171 connections in 45 seconds.
+#[tokio::test]
+async fn however_much_work_waits_the_process_tries_to_connect_twice_a_second() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgresql://payments@{}/payments?sslmode=disable", listener.local_addr().unwrap());
+    let made = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&made);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            counted.fetch_add(1, Ordering::Relaxed);
+            // The client's first message, and then the end instead of an answer.
+            let _ = client.unwrap().read(&mut [0; 1024]);
+        }
+    });
+    let pool = pool(&url, 8);
+    let began = Instant::now();
+    let mut works = 0;
+    while began.elapsed() < Duration::from_secs(6) {
+        let failed = futures_util::future::join_all((0..24).map(|_| work(&pool))).await;
+        assert!(failed.iter().all(Result::is_err));
+        works += 24;
+    }
+
+    let made = made.load(Ordering::Relaxed);
+
+    assert!(works > 50, "only {works} pieces of work");
+    // Eight at once, five within the first second, then two a second, also of the look at readiness.
+    assert!((10..=8 + 5 + 2 * 7).contains(&made), "{made} connections for {works} pieces of work");
+    eventually("the cause is known", || pool.outages().on() == [Cause::Unreachable]).await;
+}
