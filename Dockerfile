@@ -9,8 +9,9 @@ FROM rust:1-bookworm AS manifests
 WORKDIR /app
 COPY Cargo.toml Cargo.lock ./
 COPY crates crates
+COPY parts parts
 COPY tools tools
-RUN find crates tools -type f ! -name Cargo.toml -delete && find crates tools -type d -empty -delete && \
+RUN find crates parts tools -type f ! -name Cargo.toml -delete && find crates parts tools -type d -empty -delete && \
     find . -name Cargo.toml -execdir sh -c 'mkdir -p src && touch src/lib.rs' ';' && \
     for program in . tools/verify; do echo 'fn main() {}' >"$program/src/main.rs"; done
 
@@ -29,11 +30,12 @@ ARG FEATURES=
 RUN cargo build --release --locked -p idempotent-payments -p idempotency-verify --bins --features "$FEATURES"
 COPY migrations migrations
 COPY crates crates
+COPY parts parts
 COPY tools tools
 COPY src src
 # COPY keeps the time of each file's last change, and that time is before the build of the empty sources. Without `touch`, cargo
 # would build nothing.
-RUN find src crates tools -name '*.rs' -exec touch {} + && \
+RUN find src crates parts tools -name '*.rs' -exec touch {} + && \
     cargo build --release --locked -p idempotent-payments -p idempotency-verify --bins --features "$FEATURES"
 
 FROM debian:bookworm-slim AS runtime
@@ -61,7 +63,7 @@ WORKDIR /app
 COPY --from=only-manifests /app ./
 RUN cargo test --locked --no-run --lib
 COPY . .
-RUN find src crates tools -name '*.rs' -exec touch {} + && cargo test --locked --no-run
+RUN find src crates parts tools -name '*.rs' -exec touch {} + && cargo test --locked --no-run
 # The tests run as root and start the cluster as `postgres`. The container is thrown away after the tests.
 CMD ["cargo", "test", "--locked"]
 

@@ -15,9 +15,9 @@ pub mod refunds;
 pub mod status;
 pub mod webhooks;
 
-use crate::gateway::currency;
 use crate::http::rules::{Text, text};
 use crate::http::{ApiError, Endpoint};
+use stripe_gateway::currency;
 
 /// The endpoints of all features, in the order of the OpenAPI document.
 pub(crate) fn endpoints() -> Vec<Endpoint> {

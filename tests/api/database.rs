@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use diesel::connection::{Connection, SimpleConnection};
 use idempotent_payments::db::{Db, NOBODY};
-use idempotent_payments::gateway::{Key, Stripe};
 use idempotent_payments::http::ApiError;
+use stripe_gateway::{Key, Stripe};
 
 use crate::app::{App, Client, send};
 use crate::support::{cluster, execute, fresh_database};
