@@ -83,7 +83,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    idempotent_payments::gateway::install_tls();
+    stripe_gateway::install_tls();
     match soak(&arguments).await {
         Ok(findings) if findings.iter().all(|finding| finding.differences == 0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,

@@ -23,9 +23,9 @@ pub use self::check::{SANDBOX_CONNECTIONS, check_server};
 pub use self::values::Origins;
 use self::wrong::HIDDEN;
 pub use self::wrong::Wrong;
-use crate::gateway::Key;
-use crate::gateway::webhook::Secrets;
 use crate::process::logging::Format;
+use stripe_gateway::Key;
+use stripe_gateway::webhook::Secrets;
 
 /// Payments that can be retried: orders, charges, refunds and entitlements behind idempotency keys.
 #[derive(Debug, Parser)]

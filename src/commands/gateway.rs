@@ -7,8 +7,8 @@ use diesel::pg::PgConnection;
 use diesel::prelude::*;
 
 use crate::commands::args::{SANDBOX_CONNECTIONS, Settings};
-use crate::gateway::{InvalidGatewayUrl, Key, Mode, Stripe};
 use crate::schema::gateway_mode;
+use stripe_gateway::{InvalidGatewayUrl, Key, Mode, Stripe};
 
 /// A gateway and its key.
 #[derive(Clone, Debug)]

@@ -20,9 +20,9 @@ use std::process::{self, ExitCode};
 use self::args::{Action, Command, Wrong};
 use self::database::Database;
 use crate::demo;
-use crate::gateway::install_tls;
 use crate::process::logging;
 use crate::server::{api, openapi};
+use stripe_gateway::install_tls;
 
 /// An error that ends the process. The process prints the error as one line.
 type Fatal = Box<dyn std::error::Error>;

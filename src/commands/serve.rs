@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use crate::commands::args::Settings;
 use crate::db::{Db, NOBODY, migrate};
 use crate::demo;
-use crate::gateway::Gateway;
-use crate::gateway::webhook::Secrets;
 use crate::http::ApiError;
 use crate::http::auth::{self, KnownKeys};
 use crate::process::shutdown::{ShuttingDown, end_when_told};
 use crate::server::{self, State};
 use crate::shop::payments::{Payments, Resolver};
 use actix_web::rt;
+use stripe_gateway::Gateway;
+use stripe_gateway::webhook::Secrets;
 
 use super::Fatal;
 use super::database::{Database, connect};

@@ -18,8 +18,6 @@ pub use self::accounts::{keys, reset, seed};
 pub use self::naive::prepare;
 pub use self::replica::serve as serve_replica;
 use crate::db::with_client_limits;
-use crate::gateway::currency::from_gateway;
-use crate::gateway::{Key, install_tls};
 use crate::http::ApiError;
 use crate::http::endpoint::{self, Endpoint};
 use crate::http::problems::OVERLOADED;
@@ -28,6 +26,8 @@ use crate::process::shutdown::ShuttingDown;
 use crate::server::pages::source_text;
 use crate::shop::charges::CREATE_CHARGE;
 use idempotency::{Error, read_body};
+use stripe_gateway::currency::from_gateway;
+use stripe_gateway::{Key, install_tls};
 
 /// The stage of the server at this URL.
 ///

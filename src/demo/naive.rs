@@ -15,7 +15,6 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::db::Db;
-use crate::gateway::{Call, End, Gateway, Outcome, Payment};
 use crate::http::auth::Account;
 use crate::http::endpoint::{self, Endpoint};
 use crate::http::problems::{CARD_DECLINED, NOT_FOUND};
@@ -24,6 +23,7 @@ use crate::process::failpoint::failpoint;
 use crate::schema::orders;
 use crate::shop::charges::NewCharge;
 use idempotency::{Database as _, Key};
+use stripe_gateway::{Call, End, Gateway, Outcome, Payment};
 
 /// The path of the naive endpoint. It stands below `/v1`, so it has the same checks as the real one.
 pub const PATH: &str = "/v1/naive-charges";

@@ -12,14 +12,14 @@ use uuid::Uuid;
 
 use super::naive;
 use crate::db::Db;
-use crate::gateway::webhook::Secrets;
-use crate::gateway::{Key, Stripe};
 use crate::http::auth::KnownKeys;
 use crate::process::failpoint::{self, InsideTheCrate};
 use crate::process::logging;
 use crate::process::shutdown::ShuttingDown;
 use crate::server::{self, State};
 use crate::shop::payments::{Payments, Resolver};
+use stripe_gateway::webhook::Secrets;
+use stripe_gateway::{Key, Stripe};
 
 /// Connections of a replica. Ten clicks under one key need two; under ten keys they take turns.
 const CONNECTIONS: u32 = 3;

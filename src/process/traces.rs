@@ -1,5 +1,5 @@
-//! With the feature `otel`: sends spans to an OpenTelemetry collector, by OTLP over HTTP. This file also makes the span of a call
-//! to the gateway. `server/request_span.rs` makes the span of a request.
+//! With the feature `otel`: sends spans to an OpenTelemetry collector, by OTLP over HTTP. `server/request_span.rs` makes the span of
+//! a request, and the crate `stripe-gateway` the span of a call to the gateway.
 //!
 //! Guarantees: without an endpoint in the environment, nothing is recorded and nothing is sent. No request waits for the
 //! collector: a span goes into a bounded queue, and a thread of the SDK sends the queue. If the queue is full, the span is
@@ -10,18 +10,12 @@
 use std::env;
 use std::time::Duration;
 
-use opentelemetry::trace::{FutureExt, SpanKind, Status, TraceContextExt, Tracer};
-use opentelemetry::{Context, Key, KeyValue, global};
-use opentelemetry_http::HeaderInjector;
+use opentelemetry::{Key, global};
 use opentelemetry_otlp::{OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, SpanExporter};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use reqwest::{RequestBuilder, Response, StatusCode};
-use url::Position;
 
-/// The instrumentation scope of every span.
-pub const SCOPE: &str = "idempotent-payments";
 
 /// How long the process may take to send the last spans when it ends. Some 2,000 spans take well under a second. A collector
 /// that hangs must not use up the time before SIGKILL (docs/operations.md, "Shutdown and restart").
@@ -86,51 +80,4 @@ fn resource() -> Resource {
         return resource;
     }
     Resource::builder().with_service_name("payments").build()
-}
-
-/// Sends a call to the gateway in a new span. If a request makes the call, the request's span is the parent. The gateway gets
-/// `traceparent`.
-///
-/// # Errors
-/// As [`RequestBuilder::send`].
-pub async fn call(request: RequestBuilder) -> reqwest::Result<Response> {
-    let (client, request) = request.build_split();
-    let mut request = request?;
-    let (method, url) = (request.method().to_string(), request.url());
-    let tracer = global::tracer(SCOPE);
-    let span = tracer.span_builder(format!("{method} {}", url.path())).with_kind(SpanKind::Client).with_attributes([
-        KeyValue::new("http.request.method", method),
-        // Without the parts that may be secret: the user's name, the password and the query.
-        KeyValue::new(
-            "url.full",
-            format!("{}{}", &url[..Position::BeforeUsername], &url[Position::BeforeHost..Position::AfterPath]),
-        ),
-        KeyValue::new("server.address", url.host_str().unwrap_or_default().to_owned()),
-        KeyValue::new("server.port", i64::from(url.port_or_known_default().unwrap_or_default())),
-    ]);
-    let context = Context::current_with_span(span.start(&tracer));
-    let headers = request.headers_mut();
-    global::get_text_map_propagator(|to| to.inject_context(&context, &mut HeaderInjector(headers)));
-    let answered = client.execute(request).with_context(context.clone()).await;
-    let span = context.span();
-    match &answered {
-        Ok(response) => {
-            let status = response.status();
-            span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
-            // A decline is an answer, not an error.
-            if (status.is_client_error() || status.is_server_error()) && status != StatusCode::PAYMENT_REQUIRED {
-                fail(&context, status.as_str());
-            }
-        }
-        Err(error) if error.is_timeout() => fail(&context, "timeout"),
-        Err(error) if error.is_connect() => fail(&context, "connect"),
-        Err(_) => fail(&context, "no_answer"),
-    }
-    answered
-}
-
-/// Marks the context's span as failed. `kind` is one of a few words.
-pub fn fail(context: &Context, kind: &str) {
-    context.span().set_attribute(KeyValue::new("error.type", kind.to_owned()));
-    context.span().set_status(Status::error(""));
 }

@@ -39,11 +39,11 @@ use self::request_log::frame;
 pub use self::routes::api;
 use self::routes::{all, routes};
 use crate::db::Db;
-use crate::gateway::webhook::Secrets;
 use crate::http::auth::KnownKeys;
 use crate::http::endpoint::Endpoint;
 use crate::process::shutdown::ShuttingDown;
 use crate::shop::payments::Resolver;
+use stripe_gateway::webhook::Secrets;
 
 /// For how many seconds running requests may go on after SIGTERM. Every request is answered within 12 s.
 const SHUTDOWN_SECONDS: u64 = 12;

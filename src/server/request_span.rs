@@ -9,13 +9,12 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage};
 use opentelemetry::propagation::Extractor;
-use opentelemetry::trace::{FutureExt, SpanKind, TraceContextExt, Tracer};
+use opentelemetry::trace::{FutureExt, SpanKind, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue, global};
 
 use super::request_id::single;
 use super::request_log::{PATH_SHOWN, asked_by_machines, key_outcome, problem_slug};
 use crate::http::endpoint::Api;
-use crate::process::traces::{SCOPE, fail};
 use idempotency::Instance;
 
 /// Serves the request in a span. A route that machines ask every few seconds gets no span.
@@ -52,7 +51,7 @@ fn begin(request: &ServiceRequest, route: Option<String>) -> Context {
     if let Some(policy) = api.and_then(|api| api.policies().find(|policy| policy.route == name)) {
         attributes.push(KeyValue::new("idempotency.scope", policy.scope.as_str()));
     }
-    let tracer = global::tracer(SCOPE);
+    let tracer = global::tracer(env!("CARGO_PKG_NAME"));
     let span = tracer.span_builder(name).with_kind(SpanKind::Server).with_attributes(attributes);
     from_client.with_span(span.start_with_context(&tracer, &from_client))
 }
@@ -71,7 +70,8 @@ fn note(context: &Context, response: &ServiceResponse<BoxBody>) {
         span.set_attribute(KeyValue::new("problem", slug));
     }
     if status.is_server_error() {
-        fail(context, status.as_str());
+        span.set_attribute(KeyValue::new("error.type", status.as_str().to_owned()));
+        span.set_status(Status::error(""));
     }
 }
 

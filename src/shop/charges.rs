@@ -14,7 +14,6 @@ use uuid::Uuid;
 
 pub(crate) use self::reads::find;
 use crate::db::Jsonb;
-use crate::gateway::{self, End, Outcome, Payment};
 use crate::http::problems::{CARD_DECLINED, GATEWAY_FAILED, ORDER_NOT_PAYABLE, PAYMENT_IN_PROGRESS};
 use crate::http::{ApiError, OrNotFound as _};
 use crate::schema::charges;
@@ -25,6 +24,7 @@ use crate::shop::{check_expressible, entitlements, events, orders};
 use checked_body::{object, text, uuid};
 use external_calls::{MadeBy, Progress};
 use idempotency::{Failure as _, Failures, Policy, Prepared, Reply, Scope, hours, seconds};
+use stripe_gateway::{End, Outcome, Payment};
 
 /// A retry must never send a declined card to the bank a second time, so failures are kept.
 pub const CREATE_CHARGE: Policy = Policy {
@@ -157,7 +157,7 @@ pub(crate) fn insert(
         .optional()?;
     let mut charge =
         charge.ok_or_else(|| ApiError::new(&PAYMENT_IN_PROGRESS, "a payment of this order is still processing"))?;
-    charge.processing = Some(Progress::first(charge.created_at, &gateway::LIMITS));
+    charge.processing = Some(Progress::first(charge.created_at, &stripe_gateway::LIMITS));
     let payment = Payment {
         account_id,
         amount: charge.amount,

@@ -6,9 +6,9 @@ use diesel::prelude::*;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::gateway::Book;
 use crate::schema::{charges, refunds};
 use crate::shop::status::PaymentStatus;
+use stripe_gateway::Book;
 
 /// The charges or the refunds of an account.
 #[derive(Clone, Copy, Debug)]

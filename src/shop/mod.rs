@@ -15,10 +15,10 @@ pub mod refunds;
 pub mod status;
 pub mod webhooks;
 
-use crate::gateway::currency;
 use crate::http::{ApiError, Endpoint};
 use checked_body::{Form, Text, text};
 use serde_json::json;
+use stripe_gateway::currency;
 
 /// The endpoints of all features, in the order of the OpenAPI document.
 pub(crate) fn endpoints() -> Vec<Endpoint> {

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::db::Db;
-use crate::gateway::{self, Book, End, Gateway, Outcome};
 use crate::http::problems::{
     CARD_DECLINED, CHARGE_NOT_REFUNDABLE, GATEWAY_FAILED, INVALID_REQUEST, KEY_EXPIRED, NOT_FOUND, ORDER_NOT_PAYABLE,
     PAYMENT_IN_PROGRESS, REFUND_EXCEEDS_CHARGE,
@@ -23,6 +22,7 @@ use crate::shop::charges::{self, CREATE_CHARGE, Charge, ChargeCall, NewCharge};
 use crate::shop::refunds::{self, CREATE_REFUND, NewRefund, Refund, RefundCall};
 use external_calls::{self, Attempt, CallError, ExternalSystem, Limits, MadeBy, Sent, Started, Step};
 use idempotency::{Answer, Policy, Reply};
+use stripe_gateway::{Book, End, Gateway, Outcome};
 
 /// Resolves charges and refunds.
 pub type Resolver = external_calls::Resolver<Payments, Db>;
@@ -130,10 +130,10 @@ impl Call {
     }
 
     /// What is sent.
-    fn sent(&self) -> gateway::Call<'_> {
+    fn sent(&self) -> stripe_gateway::Call<'_> {
         match self {
-            Self::Charge(call) => gateway::Call::Payment(&call.payment),
-            Self::Refund(call) => gateway::Call::Refund(&call.refund),
+            Self::Charge(call) => stripe_gateway::Call::Payment(&call.payment),
+            Self::Refund(call) => stripe_gateway::Call::Refund(&call.refund),
         }
     }
 }
@@ -151,7 +151,7 @@ impl ExternalSystem for Payments {
     /// time until the call arrives.
     const KEY_LIFETIME: Duration = Duration::from_secs(23 * 60 * 60);
 
-    const LIMITS: Limits = gateway::LIMITS;
+    const LIMITS: Limits = stripe_gateway::LIMITS;
 
     fn policy(&self, call: &Call) -> Policy {
         match call {

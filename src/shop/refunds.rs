@@ -17,7 +17,6 @@ use uuid::Uuid;
 
 pub(crate) use self::reads::find;
 use crate::db::Jsonb;
-use crate::gateway::{self, Outcome};
 use crate::http::ApiError;
 use crate::http::problems::{CHARGE_NOT_REFUNDABLE, GATEWAY_FAILED, PAYMENT_IN_PROGRESS, REFUND_EXCEEDS_CHARGE};
 use crate::schema::{charges as charges_table, refunds};
@@ -29,6 +28,7 @@ use crate::shop::{check_expressible, entitlements, events, orders};
 use checked_body::{int, object};
 use external_calls::{MadeBy, Progress};
 use idempotency::{Failure as _, Failures, MAX_SAFE_INTEGER, Policy, Prepared, Reply, Scope, hours, seconds};
+use stripe_gateway::Outcome;
 
 /// As for charges: a retry must not change the outcome of a refund, so failures are kept.
 pub const CREATE_REFUND: Policy = Policy {
@@ -113,7 +113,7 @@ pub struct RefundCall {
     /// The order that the charge paid.
     pub order_id: Uuid,
     /// What is sent.
-    pub refund: gateway::Refund,
+    pub refund: stripe_gateway::Refund,
 }
 
 /// The path of a refund.
@@ -161,9 +161,9 @@ pub(crate) fn insert(
         refund_id: refund.id,
         charge_id,
         order_id: charge.order_id,
-        refund: gateway::Refund { account_id, payment_intent, amount, currency: charge.currency },
+        refund: stripe_gateway::Refund { account_id, payment_intent, amount, currency: charge.currency },
     };
-    refund.processing = Some(Progress::first(refund.created_at, &gateway::LIMITS));
+    refund.processing = Some(Progress::first(refund.created_at, &stripe_gateway::LIMITS));
     Ok((refund, call))
 }
 

@@ -11,8 +11,6 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::db::Db;
-use crate::gateway::End;
-use crate::gateway::webhook::{BadSignature, Secrets, call_of};
 use crate::http::ApiError;
 use crate::http::problems::{MALFORMED_REQUEST, NOT_FOUND, OVERLOADED};
 use crate::shop::ledger::{Ledger, Ours};
@@ -20,6 +18,8 @@ use crate::shop::payments::{Call, Resolver};
 use crate::shop::status::PaymentStatus;
 use external_calls::{CallError, ExternalSystem as _, Hinted, Sent};
 use idempotency::read_body;
+use stripe_gateway::End;
+use stripe_gateway::webhook::{BadSignature, Secrets, call_of};
 
 /// How many events may use the database at once. The events of a flood wait here, and not in the queue for connections, where they
 /// would stand before the account's charges. An event takes milliseconds, so four are hundreds a second.

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use idempotent_payments::db::Db;
-use idempotent_payments::gateway::webhook::Secrets;
-use idempotent_payments::gateway::{Gateway, Key, Stripe, install_tls};
 use idempotent_payments::http::auth::KnownKeys;
 use idempotent_payments::process::shutdown::ShuttingDown;
 use idempotent_payments::server::{self, State};
 use idempotent_payments::shop::payments::{Payments, Resolver};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
+use stripe_gateway::webhook::Secrets;
+use stripe_gateway::{Gateway, Key, Stripe, install_tls};
 use uuid::Uuid;
 
 use crate::support;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use idempotent_payments::gateway::{Key, Stripe};
+use stripe_gateway::{Key, Stripe};
 
 use crate::app::{App, Client, send};
 use crate::support::{cluster, execute};

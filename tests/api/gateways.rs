@@ -5,8 +5,8 @@ use std::sync::Arc;
 use external_calls::{CallError, Sent};
 use futures_util::future::BoxFuture;
 use idempotent_payments::db::Db;
-use idempotent_payments::gateway::{Call, End, Gateway, Outcome, Stripe};
 use idempotent_payments::shop::payments::{Payments, Resolver};
+use stripe_gateway::{Call, End, Gateway, Outcome, Stripe};
 use tokio::sync::Semaphore;
 
 use crate::app::Client;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use diesel::connection::SimpleConnection;
-use idempotent_payments::gateway::{Key, Stripe};
 use serde_json::json;
+use stripe_gateway::{Key, Stripe};
 
 use crate::app::{Answer, Client};
 use crate::support;

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Form};
 use actix_web::{App, HttpResponse, HttpServer, rt, web};
-use idempotent_payments::gateway::{Key, Stripe};
 use serde_json::{Value, json};
+use stripe_gateway::{Key, Stripe};
 use tokio::sync::Semaphore;
 
 use crate::support::eventually;

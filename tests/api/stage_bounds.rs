@@ -104,7 +104,11 @@ async fn only_the_demo_has_a_stage() {
     let scene = Scene::open();
     let about = send(scene.server.anonymous("GET", "/demo/stage")).await.expect(200).json();
     assert_eq!(about["points"], json!(POINTS));
-    assert!(about["code"]["naive"].as_str().unwrap().starts_with("src/demo/naive.rs:"), "{about}");
+    for (step, file) in [("naive", "src/demo/naive.rs"), ("call", "parts/stripe-gateway/src/stripe.rs")] {
+        let place = about["code"][step].as_str().unwrap();
+        assert_eq!(place.split(':').next(), Some(file), "{about}");
+        send(scene.server.anonymous("GET", &format!("/source/{file}"))).await.expect(200);
+    }
 
     let database = fresh_database();
     for (_, key) in idempotent_payments::demo::keys() {

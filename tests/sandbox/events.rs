@@ -5,9 +5,9 @@ use std::time::SystemTime;
 
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
-use idempotent_payments::gateway::webhook::Secrets;
 use sandbox_gateway::{Config, Webhook};
 use serde_json::Value;
+use stripe_gateway::webhook::Secrets;
 
 use crate::{DAY, Sandbox, database_url, fresh_reference, until};
 

@@ -11,11 +11,9 @@ mod support {
     }
 }
 
-mod answers;
 mod events;
 mod keys;
 mod lists;
-mod looks;
 mod outcomes;
 mod payment_methods;
 mod refunds;
@@ -27,7 +25,6 @@ use std::time::{Duration, Instant};
 use actix_web::dev::ServerHandle;
 use chrono::Utc;
 use external_calls::{self, CallError, Sending, Sent, StillUnknown};
-use idempotent_payments::gateway::{self, End, Gateway, Key, Outcome, Payment, Stripe, install_tls};
 use idempotent_payments::shop::charges::ChargeCall;
 use idempotent_payments::shop::payments::{Call, Payments};
 use idempotent_payments::shop::refunds::RefundCall;
@@ -35,6 +32,7 @@ use reqwest::Client;
 use reqwest::header::HeaderMap;
 use sandbox_gateway::{self, Config};
 use serde_json::Value;
+use stripe_gateway::{End, Gateway, Key, Outcome, Payment, Stripe, install_tls};
 use uuid::Uuid;
 
 /// The database of these tests.
@@ -232,15 +230,15 @@ fn sent(reference: &str) -> Sent {
 async fn find_outcome(
     gateway: &Stripe,
     reference: &str,
-    call: gateway::Call<'_>,
+    call: stripe_gateway::Call<'_>,
     look_first: bool,
 ) -> Result<Outcome, StillUnknown> {
     let id = Uuid::nil();
     let call = match call {
-        gateway::Call::Payment(payment) => {
+        stripe_gateway::Call::Payment(payment) => {
             Call::Charge(ChargeCall { charge_id: id, order_id: id, payment: payment.clone() })
         }
-        gateway::Call::Refund(refund) => {
+        stripe_gateway::Call::Refund(refund) => {
             Call::Refund(RefundCall { refund_id: id, charge_id: id, order_id: id, refund: refund.clone() })
         }
     };
@@ -251,11 +249,11 @@ async fn find_outcome(
 
 /// What became of a payment, like the resolver learns it.
 async fn end_of(gateway: &Stripe, reference: &str, payment: &Payment, look_first: bool) -> Result<End, StillUnknown> {
-    Ok(find_outcome(gateway, reference, gateway::Call::Payment(payment), look_first).await?.end)
+    Ok(find_outcome(gateway, reference, stripe_gateway::Call::Payment(payment), look_first).await?.end)
 }
 
 async fn look_up(gateway: &Stripe, reference: &str, payment: &Payment) -> Result<Option<End>, CallError> {
-    let found = gateway.look_up(&sent(reference), gateway::Call::Payment(payment)).await?;
+    let found = gateway.look_up(&sent(reference), stripe_gateway::Call::Payment(payment)).await?;
     Ok(found.map(|outcome| outcome.end))
 }
 

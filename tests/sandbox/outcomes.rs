@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use external_calls::{CallError, Next, StillUnknown};
-use idempotent_payments::gateway::{Call, End, Gateway as _, Key, Outcome, Refund, Stripe};
+use stripe_gateway::{Call, End, Gateway as _, Key, Outcome, Refund, Stripe};
 use uuid::Uuid;
 
 use crate::{DAY, Sandbox, end_of, find_outcome, fresh_reference, look_up, payment, sent};

@@ -8,12 +8,12 @@ use diesel::pg::PgConnection;
 use external_calls::Hinted;
 use idempotent_payments::commands::gateway::remember_mode;
 use idempotent_payments::demo;
-use idempotent_payments::gateway::Mode;
 use idempotent_payments::http::auth;
 use idempotent_payments::server::{api, openapi};
 use idempotent_payments::shop::erasure;
 use idempotent_payments::shop::reconciliation::{Asked, reconcile};
 use serde_json::{Value, json};
+use stripe_gateway::Mode;
 
 use crate::app::{App, Client, send};
 use crate::gateways::{away, declining, held};

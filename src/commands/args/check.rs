@@ -11,8 +11,8 @@ use diesel::sql_types::{Integer, Text};
 use super::wrong::{HIDDEN, Wrong};
 use super::{Action, Settings};
 use crate::db::{one_line, with_client_limits};
-use crate::gateway::{Stripe, WrongKey};
 use crate::process::failpoint;
+use stripe_gateway::{Stripe, WrongKey};
 
 /// Connections of the sandbox gateway. A call holds a connection for some milliseconds, so four are more than a demo needs.
 pub const SANDBOX_CONNECTIONS: u32 = 4;

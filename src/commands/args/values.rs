@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use log::LevelFilter;
-use reqwest::Url;
+use url::Url;
 
 /// The most characters in the name of an account or of a customer. The tables have the same limit.
 const LONGEST_NAME: usize = 255;

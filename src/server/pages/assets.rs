@@ -38,6 +38,10 @@ struct Idempotency;
 #[folder = "crates/external-calls/src"]
 struct ExternalCalls;
 
+#[derive(RustEmbed)]
+#[folder = "parts/stripe-gateway/src"]
+struct StripeGateway;
+
 /// A file of `src/server/pages/assets`.
 pub fn file(name: &str) -> Option<Cow<'static, [u8]>> {
     Assets::get(name).map(|file| file.data)
@@ -49,13 +53,15 @@ pub fn text(name: &str) -> Result<String, ApiError> {
     String::from_utf8(bytes.into_owned()).map_err(ApiError::internal)
 }
 
-/// A Rust file of the service or of its two crates, by its path in the repository.
+/// A Rust file of the service, of its two crates or of the gateway's client, by its path in the repository.
 pub fn source(path: &str) -> Option<String> {
     let path = path.strip_suffix(".rs").map(|_| path)?;
     let file = if let Some(name) = path.strip_prefix("src/") {
         Service::get(name)
     } else if let Some(name) = path.strip_prefix("crates/idempotency/src/") {
         Idempotency::get(name)
+    } else if let Some(name) = path.strip_prefix("parts/stripe-gateway/src/") {
+        StripeGateway::get(name)
     } else {
         ExternalCalls::get(path.strip_prefix("crates/external-calls/src/")?)
     };

@@ -3,9 +3,9 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
-use crate::gateway::books::{Entry, Standing};
 use crate::shop::ledger::Ours;
 use crate::shop::status::PaymentStatus;
+use stripe_gateway::books::{Entry, Standing};
 
 /// So long after the gateway made its object, the resolver has looked at least once: it pauses for ten minutes at most. A charge
 /// that is still open here then, and final there, is a difference.

@@ -19,11 +19,11 @@ use uuid::Uuid;
 
 pub use self::compare::Finding;
 use self::compare::{Compared, compare};
-use crate::gateway::books::Entry;
-use crate::gateway::{Book, Stripe};
 use crate::http::first_id_at;
 use crate::shop::ledger::{Ledger, Ours};
 use crate::shop::status::PaymentStatus;
+use stripe_gateway::books::Entry;
+use stripe_gateway::{Book, Stripe};
 
 /// The part that is read at a time, which bounds the memory: 16 MB for a million objects a day.
 const PART: TimeDelta = TimeDelta::days(1);

@@ -23,7 +23,7 @@ const PLACES: [(&str, &str, &str); 23] = [
     ("recorded", "crates/idempotency/src/store.rs", "pub(crate) fn record("),
     ("leased", "crates/external-calls/src/lease.rs", "pub(super) fn take("),
     ("given_back", "crates/external-calls/src/lease.rs", "pub(super) fn give_back("),
-    ("call", "src/gateway/stripe.rs", "async fn send_once("),
+    ("call", "parts/stripe-gateway/src/stripe.rs", "async fn send_once("),
     ("applied", "src/shop/charges.rs", "pub(crate) fn apply("),
     ("finalized", "crates/idempotency/src/store.rs", "pub fn finalize("),
     ("naive", "src/demo/naive.rs", "async fn charge("),

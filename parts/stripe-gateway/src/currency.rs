@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Amounts at the gateway. Ours are in minor units of ISO 4217; Stripe's differ for some currencies.
 //!
 //! The source is <https://docs.stripe.com/currencies>, "Special cases" and "Three-decimal currencies". Stripe's other zero-decimal

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The gateway's books: all PaymentIntents and refunds of a time, page by page, so that somebody can compare them with ours.
 //!
 //! Guarantees: nothing here moves money or writes. An incomplete list is an error, never a shorter list. Each page and each answer

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Looking up what became of a call: by the object's id once it is known, else in a list.
 //!
 //! Lists are consistent at once. Stripe's search lags behind, so this module never searches. An incomplete list is
@@ -10,7 +11,7 @@ use super::stripe::Stripe;
 use super::{Call, End, Outcome};
 use external_calls::{CallError, Sent};
 
-/// How far the clocks of this database and of the gateway may be apart.
+/// How far our database's clock and the gateway's may be apart.
 const CLOCKS_DIFFER: Duration = Duration::minutes(5);
 
 /// The most pages of a list. Each takes a round trip of some 100 ms, so more would not fit into the time of a call.

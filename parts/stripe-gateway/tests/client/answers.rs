@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! How the client reads Stripe's answers, good and bad.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,8 +9,8 @@ use actix_web::http::StatusCode;
 use actix_web::web::Bytes;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use external_calls::CallError;
-use idempotent_payments::gateway::{Call, End, Gateway as _, InvalidGatewayUrl, Key, Outcome, Stripe};
 use serde_json::{Value, json};
+use stripe_gateway::{Call, End, Gateway as _, InvalidGatewayUrl, Key, Outcome, Stripe};
 
 use crate::payment;
 

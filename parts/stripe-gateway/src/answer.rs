@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Stripe's answers: what each one says about the money. Members that nobody reads here are ignored.
 
 use std::time::{Duration, SystemTime};
@@ -48,7 +49,7 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    /// The account and the reference of a call of this API. None: another program's.
+    /// The account and the reference of one of our calls. None: another program's.
     pub fn call(self) -> Option<(Uuid, String)> {
         let account_id = Uuid::try_parse(&self.account?).ok()?;
         // A reference is a SHA-256 in hex. Anything else is somebody else's.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The client: Stripe's HTTP API over reqwest and rustls. Every call is sent once, with its reference as `Idempotency-Key`.
 //!
 //! Guarantees: nothing below this module repeats a call: redirects, retries and proxies are off. No call and no look outlives
@@ -15,7 +16,7 @@ use external_calls::{CallError, Sent};
 
 /// The version of Stripe's API that this client speaks: the one that the tested `stripe` package of npm pins. `.ci/gateway`
 /// compares them.
-pub const STRIPE_VERSION: &str = "2026-10-28.endive";
+const STRIPE_VERSION: &str = "2026-10-28.endive";
 
 /// How long an idle connection is kept. Servers and load balancers commonly keep theirs for 60 s or more. Ours is shorter, so
 /// that no call goes out on a connection that the server closes at that moment: the outcome of the call would be unknown.
@@ -94,7 +95,7 @@ impl Stripe {
     /// Sends a request once. With the feature `otel`, the request gets a span.
     pub(super) async fn once(&self, request: RequestBuilder, reference: &str) -> Result<Response, CallError> {
         #[cfg(feature = "otel")]
-        let answered = crate::process::traces::call(request).await;
+        let answered = super::span::send(request).await;
         #[cfg(not(feature = "otel"))]
         let answered = request.send().await;
         let response = answered.map_err(no_answer)?;

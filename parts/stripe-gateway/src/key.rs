@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The key of the gateway, and what it says about the money: play money or real money.
 
 use std::fmt;
@@ -29,7 +30,7 @@ pub enum Mode {
 }
 
 impl Key {
-    /// The key that the sandbox of a demo gets.
+    /// A test key, for a sandbox that takes every key of this form.
     #[must_use]
     pub fn of_sandbox() -> Self {
         Self("sk_test_sandbox".to_owned())

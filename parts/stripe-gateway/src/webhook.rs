@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Stripe's events: the signature, and the call that an event is about.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,6 +1,10 @@
-//! The payment gateway: its calls and their outcomes. There is one client, [`Stripe`], and it speaks Stripe's HTTP API.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A client of Stripe's API for the crate `external-calls`: payments from cards, and refunds.
 //!
-//! Guarantees: an implementation sends each call once. An implementation returns an [`Outcome`] only if the gateway's answer is
+//! [`Stripe`] sends a call, looks up what became of it, and reads the [`books`]. [`webhook`] checks Stripe's events, and [`currency`]
+//! converts amounts. [`Gateway`] is what a service needs of it, so that another provider, or a test's double, can take its place.
+//!
+//! Guarantees: an implementation of [`Gateway`] sends each call once. It returns an [`Outcome`] only if the gateway's answer is
 //! fully understood and agrees with the call. Everything else is a [`CallError`].
 //!
 //! Not decided here: when a call is sent, sent again or looked up. The crate `external-calls` decides that.
@@ -12,6 +16,8 @@ pub mod books;
 pub mod currency;
 mod key;
 mod look;
+#[cfg(feature = "otel")]
+mod span;
 mod stripe;
 pub mod webhook;
 
@@ -28,7 +34,7 @@ pub const LIMITS: Limits = Limits::DEFAULT;
 const NO_CODE: &str = "gateway_failed";
 
 pub use key::{Key, Mode, WrongKey};
-pub use stripe::{InvalidGatewayUrl, STRIPE_VERSION, Stripe, install_tls};
+pub use stripe::{InvalidGatewayUrl, Stripe, install_tls};
 
 /// A payment from a card: a PaymentIntent that is made and confirmed in one call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,8 +91,7 @@ impl<'a> Call<'a> {
     }
 
     /// In minor units.
-    #[must_use]
-    pub fn amount(self) -> i64 {
+    fn amount(self) -> i64 {
         match self {
             Self::Payment(payment) => payment.amount,
             Self::Refund(refund) => refund.amount,
@@ -94,8 +99,7 @@ impl<'a> Call<'a> {
     }
 
     /// ISO 4217.
-    #[must_use]
-    pub fn currency(self) -> &'a str {
+    fn currency(self) -> &'a str {
         match self {
             Self::Payment(payment) => &payment.currency,
             Self::Refund(refund) => &refund.currency,
