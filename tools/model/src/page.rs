@@ -5,7 +5,6 @@ use std::path::Path;
 use std::{fs, io};
 
 use crate::scenarios;
-use crate::story::Story;
 use crate::switches::{self, Breaks, Group};
 
 /// The page's blocks stand between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
@@ -26,16 +25,7 @@ pub fn filled(page: &str) -> io::Result<String> {
     let page = block(page, "worlds", &worlds())?;
     let page = block(&page, "record-rules", &rules(Group::Record))?;
     let page = block(&page, "call-rules", &rules(Group::Call))?;
-    let page = block(&page, "assumptions", &rules(Group::Assumption))?;
-    let page = block(&page, "found-refused", &diagram("A follower with another body waits")?)?;
-    block(&page, "found-late", &diagram("The holder checks its lease before each sending")?)
-}
-
-/// The diagram of the rule whose sentence begins so.
-fn diagram(rule: &str) -> io::Result<String> {
-    let story = switches::told().iter().find(|(_, told)| told.rule.starts_with(rule));
-    let story = story.and_then(|(_, told)| told.story.as_ref());
-    story.map(Story::mermaid).ok_or_else(|| io::Error::other(format!("there is no story about: {rule}")))
+    block(&page, "assumptions", &rules(Group::Assumption))
 }
 
 fn block(page: &str, name: &str, text: &str) -> io::Result<String> {
@@ -71,15 +61,15 @@ fn thousands(number: usize) -> String {
 }
 
 fn rules(of: Group) -> String {
-    let mut text = "| rule | without it | broken |\n|---|---|---|\n".to_owned();
+    let mut text = "| rule | without it |\n|---|---|\n".to_owned();
     for (_, told) in switches::told().iter().filter(|(group, _)| *group == of) {
         let rule = told.rule;
         let _ = match (told.breaks, told.is_as_expected) {
-            (_, false) => writeln!(text, "| {rule} | UNEXPECTED | |"),
-            (Breaks::Property(name, title), _) => {
-                writeln!(text, "| {rule} | [{title}](proof-stories.md#{}) | {name} |", anchor(title))
+            (_, false) => writeln!(text, "| {rule} | UNEXPECTED |"),
+            (Breaks::Property(_, title), _) => {
+                writeln!(text, "| {rule} | [{title}](proof-stories.md#{}) |", anchor(title))
             }
-            (Breaks::Nothing(why), _) => writeln!(text, "| {rule} | nothing: {why} | |"),
+            (Breaks::Nothing(why), _) => writeln!(text, "| {rule} | nothing: {why} |"),
         };
     }
     text

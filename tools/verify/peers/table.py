@@ -1,5 +1,6 @@
 """Prints one table of several reports of idempotency-verify, or compares the table with the page's: a row for each check, and a
-column for each peer. A cell says `yes` if each author's rule holds, else whose rule does not hold."""
+column for each peer. A cell says `yes` if each author's rule holds, else whose rule does not hold. A check that every peer passes
+has no row."""
 
 import argparse
 import json
@@ -51,12 +52,13 @@ def main():
         for peer in args.peer:
             lines = (f"{cell(found):24} {check:28} {found['seen']}\n" for check, found in findings(args.folder, peer).items())
             (args.keep / f"{peer}.txt").write_text("".join(lines))
+    passes = ["yes"] * len(args.peer)
     if not args.check:
-        for line in [["check", *args.peer], ["---"] * (len(args.peer) + 1), *table]:
+        for line in [["check", *args.peer], ["---"] * (len(args.peer) + 1), *(row for row in table if row[1:] != passes)]:
             print("|", " | ".join(line), "|")
         return
     page = said(args.check.read_text(), args.peer)
-    wrong = [(check, cells, page.get(check)) for check, *cells in table if page.get(check) != cells]
+    wrong = [(check, cells, page.get(check, passes)) for check, *cells in table if page.get(check, passes) != cells]
     for check, cells, of_page in wrong:
         print(f"{check}: found {cells}, the page says {of_page}")
     if wrong:
