@@ -40,9 +40,7 @@ pub struct Pool(Arc<Shared>);
 
 struct Shared {
     connections: Connections,
-    server: Arc<Server>,
     readiness: Readiness,
-    threads: Arc<Threads>,
     single_flight: SingleFlight,
     observer: Observed,
 }
@@ -86,8 +84,8 @@ impl Pool {
         let connections = Connections::new(size, WORK_WITHIN, &server, &threads);
         let readiness = Readiness::new(&server, &threads, is_migrated);
         let single_flight = SingleFlight::default();
-        let shared = Arc::new(Shared { connections, server, readiness, threads, single_flight, observer });
-        shared.threads.spawn(watch(Arc::downgrade(&shared)));
+        let shared = Arc::new(Shared { connections, readiness, single_flight, observer });
+        threads.spawn(watch(Arc::downgrade(&shared)));
         Ok(Self(shared))
     }
 
@@ -101,9 +99,9 @@ impl Pool {
     /// How busy the pool is.
     #[must_use]
     pub fn load(&self) -> Load {
-        let turns = &self.0.connections.turns;
+        let Connections { turns, threads, .. } = &self.0.connections;
         let (busy, queued) = turns.load();
-        Load { busy, queued, given_up: self.0.threads.given_up(), refusals: turns.refusals() }
+        Load { busy, queued, given_up: threads.given_up(), refusals: turns.refusals() }
     }
 
     /// As [`Database::run`], for work that only reads. After a lost connection or another transient fault, the work runs again.
@@ -142,12 +140,12 @@ impl Pool {
     /// What fails now, and how many requests it has refused.
     #[must_use]
     pub fn outages(&self) -> &Outages {
-        &self.0.server.outages
+        &self.0.connections.server.outages
     }
 
     /// Waits until the running work has ended, for at most as long as a statement may take, and ends the threads. Blocks.
     pub fn close(&self) {
-        self.0.threads.close();
+        self.0.connections.threads.close();
     }
 }
 
@@ -157,7 +155,7 @@ async fn watch(shared: Weak<Shared>) {
     loop {
         tokio::time::sleep(WATCH_EVERY).await;
         let Some(shared) = shared.upgrade() else { return };
-        let Shared { server, readiness, .. } = &*shared;
+        let (server, readiness) = (&shared.connections.server, &shared.readiness);
         if server.outages.owes_lock(Instant::now()) {
             readiness.tell_lock().await;
         }

@@ -34,7 +34,6 @@ type IsMigrated = fn(&mut PgConnection) -> QueryResult<bool>;
 
 pub(super) struct Readiness {
     connections: Connections,
-    server: Arc<Server>,
     is_migrated: IsMigrated,
     last: Mutex<Option<(Instant, Standing)>>,
     ready: AtomicBool,
@@ -43,8 +42,7 @@ pub(super) struct Readiness {
 impl Readiness {
     pub fn new(server: &Arc<Server>, threads: &Arc<Threads>, is_migrated: IsMigrated) -> Self {
         let connections = Connections::new(1, READY_WITHIN, server, threads);
-        let (server, last, ready) = (Arc::clone(server), Mutex::default(), AtomicBool::new(false));
-        Self { connections, server, is_migrated, last, ready }
+        Self { connections, is_migrated, last: Mutex::default(), ready: AtomicBool::new(false) }
     }
 
     /// Whether the database can serve, and if not, why.
@@ -68,14 +66,14 @@ impl Readiness {
 
     async fn look(&self) -> Standing {
         // While connections fail, only a fresh one tells that they succeed again.
-        let (renew, is_migrated) = (self.server.outages.away().is_some(), self.is_migrated);
+        let (renew, is_migrated) = (self.connections.server.outages.away().is_some(), self.is_migrated);
         let standing = match self.ask(move |conn| look(conn, renew, is_migrated)).await {
             Ok(Ok(standing)) => standing,
             // The pool has told the cause.
             Ok(Err(cause)) => return Err(cause),
             Err(_) => Err(Cause::Silent),
         };
-        self.server.looked(standing);
+        self.connections.server.looked(standing);
         standing
     }
 
@@ -83,7 +81,7 @@ impl Readiness {
     pub async fn tell_lock(&self) {
         // Without an answer, PostgreSQL's words are all there is.
         let holder = self.ask(holder).await.ok().and_then(Result::ok).flatten();
-        if let Some(line) = self.server.outages.tell_lock(holder.as_deref(), Instant::now()) {
+        if let Some(line) = self.connections.server.outages.tell_lock(holder.as_deref(), Instant::now()) {
             line.tell();
         }
     }

@@ -107,9 +107,9 @@ impl Drop for Threads {
 /// Connections for one kind of work.
 pub(super) struct Connections {
     pub turns: Turns,
+    pub server: Arc<Server>,
+    pub threads: Arc<Threads>,
     pool: Pool<Slots>,
-    server: Arc<Server>,
-    threads: Arc<Threads>,
     within: Duration,
 }
 
