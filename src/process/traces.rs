@@ -25,18 +25,18 @@ use crate::commands::args::Wrong;
 /// The instrumentation scope of every span.
 pub const SCOPE: &str = "idempotent-payments";
 
-/// How long the process may take to send the last spans when it ends. Some 2,000 spans take well under a second. A collector
-/// that hangs must not use up the time before SIGKILL (docs/operations.md, "Shutdown and restart").
+/// How long the process may take to send the last spans when it ends. Some 2,000 spans take well under a second. A
+/// collector that hangs must not use up the time until SIGKILL (docs/operations.md, "Shutdown and restart").
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
-/// Sends spans until this is dropped. Then sends the last spans.
+/// Sends spans until it is dropped, when it sends the last ones.
 #[derive(Debug)]
 pub struct Traces(SdkTracerProvider);
 
-/// Begins to send spans, if the environment names an endpoint.
+/// Starts sending spans, if the environment names an endpoint.
 ///
 /// # Errors
-/// If the SDK can't send spans to the endpoint.
+/// The SDK can't send spans to the endpoint.
 pub fn start() -> Result<Option<Traces>, Wrong> {
     let disabled = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let named = [OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT]
@@ -63,12 +63,12 @@ impl Drop for Traces {
     }
 }
 
-/// The value of a variable. Compose files and unit files pass a variable that is not set as an empty variable.
+/// The value of a variable. Compose files and unit files pass an unset variable as an empty one.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The attributes of this process from the environment. Without a name, the process is `payments`, and not
+/// The attributes of this process, from the environment. Without a name, the service is `payments`, not
 /// `unknown_service:payments`.
 fn resource() -> Resource {
     let resource = Resource::builder().build();
@@ -91,7 +91,7 @@ pub async fn call(request: RequestBuilder) -> reqwest::Result<Response> {
     let tracer = global::tracer(SCOPE);
     let span = tracer.span_builder(format!("{method} {}", url.path())).with_kind(SpanKind::Client).with_attributes([
         KeyValue::new("http.request.method", method),
-        // Without the parts that may be secret: the user's name, the password and the query.
+        // Without the parts that may be secret: user name, password and query.
         KeyValue::new(
             "url.full",
             format!("{}{}", &url[..Position::BeforeUsername], &url[Position::BeforeHost..Position::AfterPath]),
