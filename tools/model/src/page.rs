@@ -8,7 +8,7 @@ use crate::scenarios;
 use crate::story::Story;
 use crate::switches::{self, Breaks, Group};
 
-/// The page's blocks stand between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
+/// The page's blocks are between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
 ///
 /// # Errors
 /// A file can't be read or written, or a mark is missing.
@@ -31,7 +31,7 @@ pub fn filled(page: &str) -> io::Result<String> {
     block(&page, "found-late", &diagram("The holder checks its lease before each sending")?)
 }
 
-/// The diagram of the rule whose sentence begins so.
+/// The diagram of the rule whose sentence begins with this.
 fn diagram(rule: &str) -> io::Result<String> {
     let story = switches::told().iter().find(|(_, told)| told.rule.starts_with(rule));
     let story = story.and_then(|(_, told)| told.story.as_ref());
@@ -47,7 +47,7 @@ fn block(page: &str, name: &str, text: &str) -> io::Result<String> {
     Ok(format!("{before}{begin}{text}{end}{after}"))
 }
 
-/// The small worlds, with the numbers of states, which are the same each time.
+/// The small worlds with their numbers of states, which are the same each time.
 fn worlds() -> String {
     let mut text = "| world | states | depth |\n|---|---:|---:|\n".to_owned();
     for (name, checked) in scenarios::small() {
