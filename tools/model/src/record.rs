@@ -63,7 +63,7 @@ pub enum Action {
     WaitEnds(usize),
     /// A follower gets its leader's result.
     Hear(usize),
-    /// A follower with another body hears that its leader holds the key: 422 (`Shareable::KeyReused`).
+    /// A follower with another body is refused, since its leader holds the key: 422. Only without `refusal_waits_for_record`.
     Refuse(usize),
     /// The connection of a request is lost. The database notices later: see [`Action::Abort`], [`Action::LateCommit`].
     Lose(usize),
