@@ -72,7 +72,7 @@ async fn a_server_is_ready_when_its_database_is() {
 }
 
 #[tokio::test]
-async fn orders_are_made_over_connections_that_were_cut_while_idle() {
+async fn orders_are_created_over_connections_that_were_cut_while_idle() {
     let app = App::start_with_pool(4).await;
     app.at_once(8, |app, number| async move { app.order(&format!("before-{number}"), "pro-monthly", 1).await }).await;
     cut_connections(&app);
@@ -122,7 +122,7 @@ async fn a_storm_survives_repeated_cuts_of_its_connections() {
 #[tokio::test]
 async fn after_a_panic_the_pool_still_works() {
     let url = fresh_database();
-    // One connection: if the panic kept its turn, or left its transaction open, the next work would fail.
+    // One connection: if the panic kept its turn, or left a transaction open, the next work would fail.
     let db = Db::start(&url, 1).unwrap();
 
     let panicked = db.run(NOBODY, |conn| {

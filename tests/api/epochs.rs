@@ -1,4 +1,4 @@
-//! If one connection turns out to be useless, all connections that are as old are closed.
+//! If one connection turns out to be useless, all connections of its age are closed.
 
 use std::sync::{Arc, Barrier};
 

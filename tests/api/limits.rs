@@ -1,4 +1,4 @@
-//! The connections of the API's pool have the limits that the idempotency module requires.
+//! The connections of the API's pool have the limits that the crate `idempotency` requires.
 
 use diesel::prelude::*;
 use diesel::sql_types::Text;
@@ -7,7 +7,7 @@ use idempotent_payments::http::ApiError;
 
 use crate::support::{cluster, execute, fresh_database};
 
-/// The module's `CONNECTION_LIMITS`, as PostgreSQL shows them. PostgreSQL shows the limits of TCP only on TCP connections.
+/// The crate's `CONNECTION_LIMITS`, as PostgreSQL shows them. It shows the TCP limits only on TCP connections.
 const LIMITS: [(&str, &str); 4] = [
     ("statement_timeout", "5s"),
     ("lock_timeout", "3s"),
@@ -26,10 +26,10 @@ async fn limits(db: &Db) -> Vec<(&'static str, String)> {
     read.await.unwrap()
 }
 
-/// This test must fail if the pool sets no limits. The database has other defaults, so that each expected value comes
-/// from the pool.
+/// Must fail if the pool sets no limits. The database has other defaults, so that each expected value comes from the
+/// pool.
 #[tokio::test]
-async fn every_connection_of_the_pool_has_the_limits_also_after_a_reconnect() {
+async fn every_connection_of_the_pool_has_the_limits_even_after_a_reconnect() {
     let url = fresh_database();
     let (_, name) = url.rsplit_once('/').unwrap();
     execute(

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::payment;
 
-/// A gateway that gives every request the same answer, and keeps the requests.
+/// A gateway that gives every request the same answer, and records the requests.
 pub struct Fixed {
     pub gateway: Stripe,
     pub calls: Arc<AtomicUsize>,
