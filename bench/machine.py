@@ -6,7 +6,7 @@ RELEASE = ROOT / "target/release"
 DEBIAN = pathlib.Path("/usr/lib/postgresql")
 BIN = max(DEBIAN.glob("*/bin"), key=lambda path: float(path.parent.name)) if DEBIAN.exists() else pathlib.Path(os.path.dirname(shutil.which("initdb") or sys.exit("PostgreSQL's programs are not installed")))
 
-# More than two cores can use, so that the bench sees what many connections cost.
+# More than two cores can use, so that the bench shows what many connections cost.
 POOL = 32
 
 
@@ -15,7 +15,7 @@ def note(text):
 
 
 def free_port(variable):
-    """Returns the port that the variable names, or a port at which nobody listens."""
+    """Returns the port that the variable names, or a free one."""
     if os.environ.get(variable):
         return int(os.environ[variable])
     with socket.socket() as listener:
@@ -97,7 +97,7 @@ class Cluster:
         return answer.stdout.strip()
 
     def cpu_seconds(self):
-        """Returns the CPU seconds of all PostgreSQL processes, also of the ended ones."""
+        """Returns the CPU seconds of all PostgreSQL processes, including those that have ended."""
         postmaster = int((self.dir / "data/postmaster.pid").read_text().split()[0])
         children = pathlib.Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
         return cpu_seconds(postmaster, with_ended_children=True) + sum(cpu_seconds(child) for child in children)
@@ -156,7 +156,7 @@ class Server(Program):
         else:
             variables["GATEWAY_URL"] = f"http://127.0.0.1:{gateway.port}"
             variables["GATEWAY_KEY"] = "sk_test_bench"
-        # RUST_LOG=warn, because the bench would also measure one log line for each request.
+        # RUST_LOG=warn, or the bench would also measure one log line for each request.
         super().__init__([RELEASE / "payments"], port, "/health/ready", DATABASE_URL=database.url, DEMO="true", RUST_LOG="warn",
                          DB_POOL_SIZE=str(pool), BIND=f"127.0.0.1:{port}", **variables)
 

@@ -23,7 +23,7 @@ pub enum Does {
     PayAndAnswer(u16),
     /// Carries out the payment, and never answers.
     PayAndLose,
-    /// Waits until the test releases the call, then pays, also if the caller has hung up.
+    /// Waits until the test releases the call, then pays, even if the caller has hung up.
     HoldThenPay,
     /// Waits until the test releases the call, then answers.
     HoldThenAnswer(u16),
