@@ -62,7 +62,7 @@ class Database:
         the setting below only reaches new connections.
 
         In the simple protocol PostgreSQL logs `statement`, else `parse`, `bind` and `execute`. `bind` and `execute` are one round
-        trip, and the `parse` of a statement without a name is in the same round trip.
+        trip, which includes the `parse` of an unnamed statement.
         """
         self.sql(f'ALTER DATABASE "{self.name}" SET log_min_duration_statement = 0')
         try:

@@ -47,7 +47,7 @@ def per_second(server, work, seconds, **options):
 
 class Cpu:
     """Microseconds of CPU for each transaction: of PostgreSQL, the API and the load program. CPU time depends little on other
-    programs of the machine and on the disk's time for a COMMIT. Throughput depends on both."""
+    programs on the machine and on how long the disk takes for a COMMIT. Throughput depends on both."""
 
     def __init__(self, cluster, server, seconds):
         self.cluster, self.server, self.seconds, self.used = cluster, server, seconds, {}
@@ -145,8 +145,8 @@ def charges(cluster, effort):
 
 
 def round_trips(database, gateway, count=200):
-    """Returns the round trips of one order and of one charge, after the connection has prepared its statements. The resolver's look
-    may be counted too."""
+    """Returns the round trips of one order and of one charge, after the connection has prepared its statements. A look of the
+    resolver may be counted too."""
     def work():
         with Server(database, pool=1, gateway=gateway) as server:
             load(server, "charges", 5, connections=1, orders=10)

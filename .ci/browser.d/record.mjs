@@ -15,7 +15,7 @@ const write = (name, text) => writeFileSync(new URL(`recordings/${name}`, stage)
 const ask = globalThis.fetch;
 globalThis.fetch = (url, options) => ask(new URL(url, base), options);
 
-/** Other work on the machine stretches a run. The shortest one of so many shows the server's own times best. */
+/** Other work on the machine stretches a run. The shortest of this many shows the server's own times best. */
 const RUNS = 3;
 
 async function shortest(name, settings) {

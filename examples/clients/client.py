@@ -1,6 +1,6 @@
 """The client's half, in Python with httpx: store the key, send, and do what `retry` says. Copy this file into your service.
 
-    pip install httpx            (and psycopg, if the keys are to stand in PostgreSQL)
+    pip install httpx            (and psycopg, to keep the keys in PostgreSQL)
     echo '{"decision": "order 7", "path": "/v1/orders", "body": {"customer": "ada", "items": [{"sku": "sticker", "quantity": 1}]}}' |
         BASE=http://127.0.0.1:8080 API_KEY=sk_demo_acme python3 client.py
 

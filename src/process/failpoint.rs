@@ -28,7 +28,7 @@ pub const POINTS: [&str; 9] = [
 /// The record is written, but not committed.
 const BEFORE_COMMIT_1: &str = "before-commit-1";
 
-/// Is told of each point, with the lease's number if the resolver passes it under a lease.
+/// Called at each point, with the lease's number if the resolver passes it under a lease.
 pub type Listener = fn(point: &'static str, attempt: Option<i32>);
 
 static LISTENER: OnceLock<Listener> = OnceLock::new();

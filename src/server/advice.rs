@@ -28,7 +28,7 @@ pub fn problems_at(endpoint: &Endpoint) -> Vec<&'static Problem> {
         problems.extend([&KEY_MISSING, &KEY_INVALID, &KEY_REUSED, &REQUEST_IN_FLIGHT]);
     }
     if endpoint.is_secured() {
-        // An unknown query parameter is an invalid request, too.
+        // An unknown query parameter is an invalid request too.
         problems.extend([&INVALID_REQUEST, &UNAUTHORIZED, &INTERNAL, &OVERLOADED, &DATABASE_UNAVAILABLE]);
     }
     problems.push(&METHOD_NOT_ALLOWED);
@@ -62,7 +62,7 @@ pub fn retries(api: &Api, problem: &Problem) -> Vec<(Retry, Vec<String>)> {
     for endpoint in api.endpoints.iter().filter(|one| one.decides.iter().any(|own| own.slug == problem.slug)) {
         advice.entry(retries_at(endpoint, problem)[0]).or_default().push(endpoint.name());
     }
-    // These two arise before the handler, too.
+    // These two can also arise before the handler.
     if advice.is_empty() || problem.slug == NOT_FOUND.slug || problem.slug == INVALID_REQUEST.slug {
         advice.entry(problem.retry(false)).or_default().push("everywhere else".to_owned());
     }

@@ -33,8 +33,8 @@ const MOST: u64 = 10_000;
 const UNREAD_FOR: Duration = Duration::from_secs(20);
 
 /// How many bytes the kernel accepts from a client before the server reads them. actix reads up to 128 KiB at once, and
-/// keeps each request that it finds, some 7 kB for one of 40 bytes, until the client has read the answers before it: 5
-/// MB a connection with this limit, 17 MB without. The longest body, 64 KiB, takes four round trips.
+/// keeps each request that it finds, some 7 kB for one of 40 bytes, until the client has read the answers before it:
+/// 5 MB a connection with this limit, 17 MB without. The longest body, 64 KiB, takes four round trips.
 const SENT_AHEAD: usize = 16 * 1024;
 
 /// The most client connections of one worker. Raises the process's soft limit of descriptors to the hard limit first, because

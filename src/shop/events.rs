@@ -164,7 +164,7 @@ pub async fn list(
 }
 
 /// Looks at the window after the cursor. If the window reaches the end of what has a position, and the page is not full, one more
-/// batch of events gets positions and is looked at, too.
+/// batch of events gets positions and is looked at too.
 fn page(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Cursor, By<Filter>>) -> Result<EventPage, ApiError> {
     let after = paging.after.map_or(0, |cursor| cursor.0);
     let mut last = last_position(conn, account_id)?;

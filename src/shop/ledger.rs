@@ -19,7 +19,7 @@ pub struct Ledger {
     pub account_id: Uuid,
 }
 
-/// A charge or a refund. Its status is what the merchant was told, and its amount is in minor units.
+/// A charge or a refund. Its status is what the merchant sees, and its amount is in minor units.
 #[derive(Clone, Debug, Queryable, Serialize)]
 pub struct Ours {
     #[serde(skip)]

@@ -109,7 +109,7 @@ impl<E: Failure> Unresolved<E> {
         error.is_some_and(|error| fault(error).runs_again())
     }
 
-    /// Whether the database is out, rather than the system outside.
+    /// Whether the database is down, rather than the system outside.
     fn is_outage(&self) -> bool {
         match self {
             Self::TooSlow => true,
@@ -231,7 +231,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     }
 }
 
-/// The second transaction: the fence, the service's writes, and the final reply in the place of the 202.
+/// The second transaction: the fence, the service's writes, and the final reply in place of the 202.
 fn apply<O: ExternalSystem>(
     conn: &mut PgConnection,
     system: &O,

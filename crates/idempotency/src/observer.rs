@@ -33,7 +33,7 @@ pub enum Step {
     Failed,
 }
 
-/// Is told each step, on the thread that takes it. An observer that blocks holds up the request.
+/// Called at each step, on the thread that takes it. An observer that blocks holds up the request.
 pub trait Observer: Send + Sync + 'static {
     /// A request has reached a step.
     fn reached(&self, request_id: Uuid, address: &Address, step: Step);

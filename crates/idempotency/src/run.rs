@@ -22,8 +22,8 @@ use crate::store::Record;
 use crate::traits::{Database, Failure};
 use crate::transaction::{Outcome, Transaction};
 
-/// How long a request may take in all, whatever the database does. Clients and proxies commonly give up after 15 to 60
-/// s. The longest legitimate request waits 5 s for a duplicate and spends 5 s in its last statement.
+/// How long a request may take in all, whatever the database does. Clients and proxies commonly give up after 15 s or
+/// more. The longest legitimate request waits 5 s for a duplicate and spends 5 s in its last statement.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(11);
 
 /// The most runs of one transaction. A deadlock or a lost connection rarely happens twice. Five in a row mean that

@@ -28,7 +28,7 @@ const START_TIMEOUT: &str = "60";
 /// How long a closed connection of ours may stay in the server's list.
 const DISCONNECT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The time between two checks of a condition: too short to notice, too long to load the machine.
+/// The time between two checks of a condition: short enough that nobody notices, long enough not to load the machine.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]

@@ -1,5 +1,5 @@
 """Prints one table of several reports of idempotency-verify, or compares the table with the page's: a row for each check, and a
-column for each peer. A cell says `yes` if each author's rule holds, else whose rule does not hold."""
+column for each peer. A cell says `yes` if every author's rule holds, else whose rule does not."""
 
 import argparse
 import json

@@ -113,7 +113,7 @@ pub fn others_are_refused(facts: &Facts<'_>, broken: &mut Broken) {
     }
 }
 
-/// A request whose key was served to it is never told that the key is another request's.
+/// A request that its key has served is never told that the key belongs to another request.
 pub fn own_is_not_refused(facts: &Facts<'_>, broken: &mut Broken) {
     for (key, requests) in &facts.keys {
         let own: BTreeSet<_> = finals(requests).map(|(request, _)| (&request.route, &request.body)).collect();

@@ -90,7 +90,7 @@ fn a_trace_ends_when_every_request_has_its_answer() {
 #[test]
 fn the_handler_gets_no_answer_and_a_resolver_finishes() {
     allowed("call\n1 Started\n1 Sending\n1 Called\n1 GivenBack\n2 Leased\n2 Sending\n2 Called\n2 Applied\n2 Recorded");
-    // A holder that was suspended writes nothing, and hears what the next one recorded.
+    // A holder that was suspended writes nothing, and gets what the next one recorded.
     allowed("call\n1 Started\n1 Sending\n1 Called\n2 Leased\n2 Sending\n2 Called\n2 Applied\n2 Recorded\n1 Recorded");
     // A COMMIT whose answer is lost: the second run finds the record.
     allowed("call\n1 Started\n1 Sending\n1 Called\n1 Applied\n1 Recorded");

@@ -15,7 +15,7 @@ export class Refused extends Error {}
 
 /**
  * Runs once. `heard(event)` gets each event. Resolves when the stream has ended.
- * Throws `Refused` if the server says no, another error if the server is gone.
+ * Throws `Refused` if the server refuses, and another error if it is gone.
  */
 export async function run(settings, heard) {
   const leave = new AbortController();

@@ -54,7 +54,7 @@ export class Show {
     this.#states = [];
     this.#list();
     this.#ticks();
-    // The marks of the step are new, too.
+    // The marks of the step are new too.
     this.#step = -1;
     this.layout();
   }

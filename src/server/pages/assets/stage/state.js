@@ -31,7 +31,7 @@ export function countAt(events, t) {
 
 /**
  * The events as they happened. Whoever starts the replicas notices a death a little later than it happened: right after the kill
- * point that the replica told last.
+ * point that the replica reported last.
  */
 export function ordered(events) {
   const found = [];
