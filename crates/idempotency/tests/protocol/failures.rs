@@ -294,7 +294,7 @@ async fn another_request_is_not_refused_while_the_transaction_that_held_the_key_
         if runs.is_first() {
             let waits = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
             while count(&url, waits) == 0 {}
-            let why: Box<String> = Box::new("a panic that is no string".to_owned());
+            let why: Box<String> = Box::new("a boxed cause".to_owned());
             return Err(DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, why).into());
         }
         make(conn, toy)
