@@ -1,5 +1,5 @@
-//! A small HTTP/1.1 client, so that the load program costs little beside the measured server: keep-alive connections, one request
-//! at a time, bodies with a `Content-Length`.
+//! A small HTTP/1.1 client, so that the load program costs little compared with the measured server: keep-alive
+//! connections, one request at a time, bodies with a `Content-Length`.
 
 use std::io::{Error, Result};
 
@@ -18,7 +18,7 @@ pub fn charge(order: &str, card: &str) -> String {
     format!(r#"{{"order_id":"{order}","payment_method":"{card}"}}"#)
 }
 
-/// A key that nobody used.
+/// A key that nobody has used.
 pub fn fresh() -> String {
     Uuid::new_v4().to_string()
 }
@@ -73,7 +73,7 @@ impl Client {
         }
     }
 
-    /// Makes an order and returns its id.
+    /// Creates an order and returns its id.
     pub async fn order(&mut self, key: &str) -> Result<String> {
         let (_, body) = self.send(&post("/v1/orders", Some(key), ORDER)).await?;
         let id = body.strip_prefix(r#"{"id":""#).and_then(|rest| rest.get(..36));

@@ -1,7 +1,7 @@
-//! A gateway double without a database: every payment succeeds at once, and the double remembers nothing.
+//! A gateway double without a database: every payment succeeds at once, and nothing is remembered.
 //!
-//! With the sandbox gateway, the throughput of charges includes the sandbox's own tables on the same machine. With this double,
-//! the bench measures the API's own work. The double has no books, so use it only for loads without faults.
+//! With the sandbox gateway, the throughput of charges includes the sandbox's own tables on the same machine. With this
+//! double, the bench measures the API's own work. It has no books, so use it only for loads without faults.
 //!
 //! ```sh
 //! cargo run --release --example gateway-double -- 18082

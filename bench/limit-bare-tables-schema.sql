@@ -1,5 +1,5 @@
--- The tables of a straightforward program: the same rows as our tables. Each table has the index of its primary key, and the
--- keys have an index for expired keys.
+-- The tables of a straightforward program, with the same rows as ours. Each table has the index of its primary key, and
+-- the keys have one for expired keys.
 CREATE TABLE limit_keys (
     account_id uuid, scope text, key text, fingerprint bytea NOT NULL, status smallint, body bytea,
     created_at timestamptz NOT NULL DEFAULT now(), expires_at timestamptz, PRIMARY KEY (account_id, scope, key)

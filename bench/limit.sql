@@ -1,7 +1,7 @@
 -- The transaction of POST /v1/orders: the API's own statements on the API's own tables. For pgbench -M prepared.
--- The texts are from PostgreSQL's log. `bench/run` compares the texts with the log of the measured server, and ends if they
--- differ. Values are parameters here too, so that PostgreSQL plans the statements as for the API.
--- An id is 16 digits that rise, like the start of a UUIDv7, and 16 random digits. A key is random.
+-- The texts are from PostgreSQL's log. `bench/run` compares them with the log of the measured server, and ends if they
+-- differ. Values are parameters here too, so that PostgreSQL plans the statements as for the API. An id is 16 rising
+-- digits, like the start of a UUIDv7, and 16 random ones. A key is random.
 \set n :n + 1
 \set a random(1000000000000000, 9999999999999999)
 \set b random(1000000000000000, 9999999999999999)

@@ -1,9 +1,9 @@
 //! A load program. It prints throughput and latencies as one line of JSON.
 //!
-//! The program can load in two ways. In the closed loop (no `--rate`), each connection sends its next request after the last
-//! answer, so the server sets the pace. The closed loop measures throughput. In the open loop (`--rate`), requests are due at
-//! fixed times, also if earlier requests are not answered yet. A latency counts from the time at which the request was due. If a
-//! request waits behind a slow request, the latency includes the wait (no coordinated omission).
+//! The program loads in one of two ways. In the closed loop (no `--rate`), each connection sends its next request after
+//! the last answer, so the server sets the pace: this measures throughput. In the open loop (`--rate`), requests are
+//! due at fixed times, even if earlier ones are not answered yet, and a latency counts from the time at which the
+//! request was due. If a request waits behind a slow one, its latency includes the wait (no coordinated omission).
 //!
 //! The program sends to 127.0.0.1 only, for `--seconds` at most.
 //!
@@ -37,13 +37,14 @@ struct Options {
     connections: usize,
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Requests a second, due at fixed times. Without a rate, each connection sends its next request after the last answer
+    /// Requests per second, due at fixed times. Without a rate, each connection sends its next request after the last
+    /// answer
     #[arg(long)]
     rate: Option<f64>,
-    /// Orders to make before the load begins, one for each charge. When no order is left, the load ends
+    /// Orders to create before the load begins, one for each charge. When none is left, the load ends
     #[arg(long, default_value_t = 0)]
     orders: usize,
-    /// The start of the keys of replays. A second run with the same start makes nothing
+    /// The prefix of the replays' keys. A second run with the same prefix creates nothing
     #[arg(long, default_value_t = fresh())]
     keys: String,
 }
@@ -54,9 +55,9 @@ enum Work {
     Orders,
     /// The same orders without a key (the server needs the feature `bench`)
     Keyless,
-    /// Replays: each connection makes one order, and sends its request again and again
+    /// Replays: each connection creates one order, and sends its request again and again
     Replays,
-    /// Charges, each for an order that was made before the load
+    /// Charges, each for an order that was created before the load
     Charges,
     /// Reads of one order
     Reads,
@@ -94,7 +95,7 @@ async fn measure(options: Options) -> Result<(), Box<dyn Error>> {
     let mut clients = Vec::new();
     for number in 0..options.connections {
         let mut client = Client::connect(options.port).await?;
-        // Each connection replays its own key. Duplicates of one key at the same time would share one look at the record.
+        // Each connection replays its own key. Concurrent duplicates of one key would share one look at the record.
         let key = format!("{}-{number}", options.keys);
         if options.work == Work::Replays {
             client.order(&key).await?;
@@ -139,7 +140,7 @@ fn summary(mut seen: Seen, took: Duration) -> Result<serde_json::Value, Box<dyn 
     }))
 }
 
-/// Makes the orders that the charges will pay, on as many connections as the load has.
+/// Creates the orders that the charges will pay, on as many connections as the load has.
 async fn make_orders(options: &Options) -> Result<Vec<String>, Box<dyn Error>> {
     let tasks: Vec<_> = (0..options.connections)
         .map(|number| {
@@ -162,7 +163,7 @@ async fn make_orders(options: &Options) -> Result<Vec<String>, Box<dyn Error>> {
     Ok(orders)
 }
 
-/// Sends the time at which each request is due. On purpose a thread: tokio's timer is only exact to a millisecond.
+/// Sends the time at which each request is due. It is a thread because tokio's timer is only exact to a millisecond.
 #[expect(clippy::disallowed_methods, reason = "the thread has nothing else to do")]
 fn clock(rate: f64, seconds: f64) -> mpsc::UnboundedReceiver<Instant> {
     let (sender, receiver) = mpsc::unbounded_channel();
@@ -196,8 +197,8 @@ async fn connection(run: Rc<Run>, mut client: Client, key: String) -> std::io::R
 }
 
 impl Run {
-    /// Waits until the next request is due, and returns that time. In the open loop the time may be past, in the closed loop the
-    /// time is now. None at the end of the run.
+    /// Waits until the next request is due, and returns that time. In the open loop that time may be past, in the
+    /// closed loop it is now. None at the end of the run.
     async fn next_due(&self) -> Option<Instant> {
         match &self.due {
             Some(due) => due.lock().await.recv().await,

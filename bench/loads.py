@@ -4,7 +4,7 @@ import json, re, subprocess, sys, time
 from machine import BIN, RELEASE, ROOT, POOL
 
 CONNECTIONS = 32
-# As many as the API uses for one account: all connections but two.
+# As many as the API gives one account: all connections but two.
 PGBENCH_CLIENTS = POOL - 2
 # In the open loop. A due request finds a free connection, unless the server stalls.
 OPEN_LOOP_CONNECTIONS = 128
@@ -43,7 +43,7 @@ def load(server, work, seconds, **options):
 
 def pgbench(database, file, seconds):
     """Returns the transactions a second of a pgbench file."""
-    # The ids of each round come after the ids of the round before: 13 digits of milliseconds, and three digits for the count.
+    # The ids of each round come after those of the one before: 13 digits of milliseconds, and three for the count.
     values = VALUES | {"n": str(int(time.time() * 1000) * 1000)}
     answer = subprocess.run([BIN / "pgbench", "-n", "-M", "prepared", "-c", str(PGBENCH_CLIENTS), "-j", "2", "-T", str(int(seconds)), "-f", file,
                              *(f"-D{name}={value}" for name, value in values.items()), database.url], capture_output=True, text=True)

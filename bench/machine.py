@@ -6,7 +6,7 @@ RELEASE = ROOT / "target/release"
 DEBIAN = pathlib.Path("/usr/lib/postgresql")
 BIN = max(DEBIAN.glob("*/bin"), key=lambda path: float(path.parent.name)) if DEBIAN.exists() else pathlib.Path(os.path.dirname(shutil.which("initdb") or sys.exit("PostgreSQL's programs are not installed")))
 
-# More than two cores can use, so that the bench sees what many connections cost.
+# More than two cores can use, so that the bench shows what many connections cost.
 POOL = 32
 
 
@@ -15,7 +15,7 @@ def note(text):
 
 
 def free_port(variable):
-    """Returns the port that the variable names, or a port at which nobody listens."""
+    """Returns the port that the variable names, or a free one."""
     if os.environ.get(variable):
         return int(os.environ[variable])
     with socket.socket() as listener:
@@ -62,7 +62,7 @@ class Database:
         the setting below only reaches new connections.
 
         In the simple protocol PostgreSQL logs `statement`, else `parse`, `bind` and `execute`. `bind` and `execute` are one round
-        trip, and the `parse` of a statement without a name is in the same round trip.
+        trip, which includes the `parse` of an unnamed statement.
         """
         self.sql(f'ALTER DATABASE "{self.name}" SET log_min_duration_statement = 0')
         try:
@@ -164,7 +164,7 @@ class Server(Program):
         else:
             variables["GATEWAY_URL"] = f"http://127.0.0.1:{gateway.port}"
             variables["GATEWAY_KEY"] = "sk_test_bench"
-        # RUST_LOG=warn, because the bench would also measure one log line for each request.
+        # RUST_LOG=warn, or the bench would also measure one log line for each request.
         super().__init__([RELEASE / "payments"], port, "/health/ready", DATABASE_URL=database.url, DEMO="true", RUST_LOG="warn",
                          DB_POOL_SIZE=str(pool), BIND=f"127.0.0.1:{port}", **variables)
 

@@ -6,7 +6,7 @@ import results
 from loads import BARE_LIMIT, LIMIT, OPEN_LOOP_CONNECTIONS, check_limit, load, load_command, pgbench
 from machine import RELEASE, ROOT, Database, GatewayDouble, Server, note
 
-# More charges a second than any machine makes. The orders are made before the load, and the load must not run out of orders.
+# More charges a second than any machine makes. The orders are created before the load, which must not run out of them.
 MOST_CHARGES = 1000
 
 
@@ -18,7 +18,7 @@ class Effort:
     records: dict
 
     def in_turns(self, works):
-        """Runs the functions of `works` in turns: A B A B. The first round warms up and does not count."""
+        """Runs the functions of `works` in turn: A B A B. The first round warms up and does not count."""
         values = {name: [] for name in works}
         for number in range(self.rounds + 1):
             for name, work in works.items():
@@ -47,7 +47,7 @@ def per_second(server, work, seconds, **options):
 
 class Cpu:
     """Microseconds of CPU for each transaction: of PostgreSQL, the API and the load program. CPU time depends little on other
-    programs of the machine and on the disk's time for a COMMIT. Throughput depends on both."""
+    programs on the machine and on how long the disk takes for a COMMIT. Throughput depends on both."""
 
     def __init__(self, cluster, server, seconds):
         self.cluster, self.server, self.seconds, self.used = cluster, server, seconds, {}
@@ -145,14 +145,14 @@ def charges(cluster, effort):
 
 
 def round_trips(database, gateway, count=200):
-    """Returns the round trips of one order and of one charge, after the connection has prepared its statements. The resolver's look
-    may be counted too."""
+    """Returns the round trips of one order and of one charge, after the connection has prepared its statements. A look of the
+    resolver may be counted too."""
     def work():
         with Server(database, pool=1, gateway=gateway) as server:
             load(server, "charges", 5, connections=1, orders=10)
             load(server, "charges", 60, connections=1, orders=count)
     trips = database.statements(work)
-    # The load program makes all orders first, then all charges.
+    # The load program creates all orders first, then all charges.
     orders = [i for i, text in enumerate(trips) if text.startswith('INSERT INTO "orders"')]
     ends = [i for i, text in enumerate(trips) if text == "COMMIT"]
     first, last = (min(end for end in ends if end > order) for order in (orders[-count], orders[-1]))
@@ -179,7 +179,7 @@ def storm(cluster, effort):
 
 
 def fill(database, count):
-    """Inserts records of other keys. The records live for a day."""
+    """Inserts records of other keys, which live for a day."""
     for start in range(0, count, 1_000_000):
         database.sql(f"""INSERT INTO idempotency_keys (account_id, scope, key, id, route, request_id, fingerprint_version, fingerprint, status, content_type, body, created_at, expires_at)
             SELECT '01990000-0000-7000-8000-000000000001', 'account', gen_random_uuid()::text, gen_random_uuid(), 'POST /v1/orders', gen_random_uuid(), 1, sha256(n::text::bytea), 201,
@@ -215,7 +215,7 @@ def sweep(cluster, effort):
     """Measures how many records a second `payments sweep` deletes, and how much slower orders are while the server's own sweeper
     works."""
     database = Database(cluster, "sweep")
-    # More records than a replica sweeps in a round beside the load. `payments sweep` alone needs a second or two for them.
+    # More records than a replica sweeps in a round during the load. `payments sweep` alone needs a second or two for them.
     count = 50_000 if effort is QUICK else 400_000
     # The sweeper rests nine times as long as it works, so a short round may see no sweep at all.
     seconds = max(effort.seconds, 12)

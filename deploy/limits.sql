@@ -1,6 +1,6 @@
--- Sets the limits of every connection on the role. The program sets the same limits when it connects, but the limits may get
--- lost: a pooler in transaction mode gives each transaction another server connection, and Citus does not pass a session's
--- settings to its workers. The role's settings reach both.
+-- Sets the limits of every connection on the role. The program sets the same limits when it connects, but they may get
+-- lost: a pooler in transaction mode gives each transaction another server connection, and Citus does not pass a
+-- session's settings on to its workers. The role's settings reach both.
 --
 --   psql "$OWNER_URL" -v ON_ERROR_STOP=1 -v role=payments -f deploy/limits.sql
 --

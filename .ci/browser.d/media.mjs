@@ -1,5 +1,5 @@
-// `.ci/browser media` makes the picture and the animation at the top of the README: the opening as a still, and the stage from the
-// recording of the crash after the money moved.
+// `.ci/browser media` renders the picture and the animation at the top of the README: the opening as a still, and the
+// stage from the recording of the crash after the money moved.
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import gifenc from "gifenc";
@@ -53,7 +53,7 @@ async function frames(browser) {
   await page.locator("#settings").evaluate((settings) => settings.remove());
   const steps = await page.$$eval("#steps button", (buttons) => buttons.map((button) => button.textContent));
   for (const [step, words] of steps.entries()) {
-    // Every second one of the usual steps says enough, and keeps the file small.
+    // Every second one of the usual steps is enough, and keeps the file small.
     if (!MATTERS.test(words) && step % 2 === 1 && step < steps.length - 1) continue;
     await page.locator("#scrub").evaluate((slider, to) => {
       slider.value = to;

@@ -41,7 +41,7 @@ export async function docs(browser, base, look) {
   await tryOut(page, "Charges-createCharge");
   const first = await keyOf(page, "Orders-createOrder");
   const key = await keyOf(page, "Charges-createCharge");
-  check(first !== key && key.length === 36, `${name}, /docs: every operation has a key of its own (${first}, ${key})`);
+  check(first !== key && key.length === 36, `${name}, /docs: every operation has its own key (${first}, ${key})`);
   const charge = operation(page, "Charges-createCharge");
   await charge.getByRole("button", { name: "New key" }).click();
   check((await keyOf(page, "Charges-createCharge")) !== key, `${name}, /docs: a new key on demand`);

@@ -11,11 +11,11 @@ const { quietOf } = await import(new URL("scale.js", stage));
 const [base] = process.argv.slice(2);
 const write = (name, text) => writeFileSync(new URL(`recordings/${name}`, stage), text);
 
-// The page asks its own host.
+// The page uses relative URLs.
 const ask = globalThis.fetch;
 globalThis.fetch = (url, options) => ask(new URL(url, base), options);
 
-/** Other work on the machine stretches a run. The shortest one of so many shows the server's own times best. */
+/** Other work on the machine stretches a run. The shortest of this many shows the server's own times best. */
 const RUNS = 3;
 
 async function shortest(name, settings) {
@@ -35,7 +35,7 @@ const lengthOf = (events) => events.at(-1).t - events.find(({ what }) => what ==
 for (const { name, settings, recording } of BEATS) {
   if (recording) continue;
   const events = await shortest(name, settings);
-  // What the page never shows, the repeated looks of a request that waits, would make most of a file.
+  // The repeated looks of a waiting request, which the page never shows, would make up most of a file.
   const inOrder = ordered(events);
   const quiet = quietOf(stateAfter(inOrder, inOrder.length));
   const shown = inOrder.filter((_, index) => !quiet.has(index));

@@ -11,7 +11,7 @@ const { parse } = await import(new URL("live.js", assets));
 const LONGEST = 90_000;
 
 /**
- * More than this moves what a visitor looks at. On an idle machine it is 0. On a busy one, a beat's settings come later than half a
+ * A larger shift moves what a visitor looks at. On an idle machine it is 0. On a busy one, a beat's settings come later than half a
  * second after the click, and the browser counts their change.
  */
 const SHIFT = 0.005;

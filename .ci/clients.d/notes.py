@@ -36,6 +36,6 @@ assert results[0]["key"] == results[1]["key"] and results[0]["body"]["id"] == re
 other = start(2)
 said, complaint = other.stdout.read(), other.stderr.read().decode()
 assert said == b"" and other.wait(60) != 0 and "another request" in complaint, (said, complaint)
-# Each finished run has taken its mark away, so a refusal would count as a no.
+# Each finished run has removed its mark, so a refusal would count as a no.
 assert not list(folder.glob("open-*")), list(folder.iterdir())
 print("ok     broken notes don't block, and a decision keeps its request")

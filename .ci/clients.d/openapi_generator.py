@@ -45,7 +45,7 @@ status, problem = refusal(lambda: order(name, quantity=2))
 assert (status, problem.type, problem.retry) == (422, "/problems/idempotency-key-reused", made.Retry.NEW_MINUS_KEY), problem
 status, problem = refusal(lambda: order(key(), quantity=1000, sku="sticker"))
 assert (status, problem.type, problem.retry) == (409, "/problems/out-of-stock", made.Retry.FIX), problem
-# A generated client checks the limits itself. The past is no limit of a schema.
+# A generated client checks the limits itself, but no schema can forbid the past.
 past = made.NewEntitlement(customer=customer, feature="pro", expires_at="2020-01-01T00:00:00Z")
 status, problem = refusal(lambda: made.EntitlementsApi(client).grant_entitlement(key(), past))
 assert (status, problem.errors[0].pointer) == (422, "/expires_at"), problem
@@ -83,7 +83,8 @@ rest = refunds.create_refund_with_http_info(paid.data.id, key())
 assert rest.status_code == 201 and rest.data.amount == 4900 - 900, rest
 assert orders.get_order(first.data.id).status == made.OrderStatus.REFUNDED
 # Every event has the schema of its data.
-# One call looks at a bounded part of the feed, so the client goes on by the page's cursor, also after an empty page.
+# One call looks at a bounded part of the feed, so the client continues from the page's cursor, even after an empty
+# page.
 events, cursor = [], None
 while True:
     page = made.EventsApi(client).list_events(limit=100, object_id=str(paid.data.id), after=cursor)

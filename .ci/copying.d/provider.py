@@ -1,7 +1,7 @@
 """A payment provider for docs/copying.md. It honours idempotency keys, and lists its payments.
 
-It carries out the first payment and does not answer in time. The first call of the second payment gets a redirect, to a place that
-carries out payments too: a client that follows it has paid without knowing which sending did."""
+It carries out the first payment and does not answer in time. The first call of the second payment gets a redirect to a place that
+also carries out payments: a client that follows it has paid without knowing by which sending."""
 
 import json
 import sys

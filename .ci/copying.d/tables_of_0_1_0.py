@@ -1,6 +1,6 @@
-"""Prints SQL: the database of a service that copied the modules of release 0.1.0, with what it has in its tables.
+"""Prints SQL: the database of a service that copied the modules of release 0.1.0, with the contents of its tables.
 
-A ticket that is sold under the key `old`, and fine 9, whose payment was interrupted: the record is provisional, and a holder that is
+A ticket that was sold under the key `old`, and fine 9, whose payment was interrupted: its record is provisional, and a holder that is
 gone has the lease."""
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Checks deploy/prometheus/alerts.yml: its tests pass; they fail without any one alert, and with any one that always fires; and
+"""Checks deploy/prometheus/alerts.yml: its tests pass; they fail if any one alert is missing, or always fires; and
 each alert links to a section of a page."""
 import pathlib
 import re

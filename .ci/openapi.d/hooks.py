@@ -1,6 +1,6 @@
-"""Gives each request of schemathesis a new key, because each request is another request.
+"""Gives each request of schemathesis a new key, because no two of its requests are the same.
 
-If the generator chose an invalid key, the key stays, so that the fuzzer also tests how the API refuses a bad key.
+An invalid key that the generator chose stays, so that the fuzzer also tests how the API refuses one.
 """
 
 import re

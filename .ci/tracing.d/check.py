@@ -1,4 +1,4 @@
-"""The spans that a receiver gets of a key's life, and requests while the collector is dead or not wanted."""
+"""Checks the spans that a receiver gets over a key's life, and requests while the collector is dead or not wanted."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def traceparent(number, sampled=True):
 
 
 def gateway(seen):
-    """Succeeds, and notes what it was sent."""
+    """Succeeds, and records what it was sent."""
 
     def answer(path, headers, body):
         seen.append((path, headers["traceparent"]))
@@ -78,7 +78,7 @@ def request_attributes(method, route, status, answer, **more):
 
 def the_life_of_a_key():
     bodies, calls = [], []
-    # The queue is never sent by time: what arrives was sent by the drain.
+    # The queue is never sent on a timer: what arrives was sent by the drain.
     later = {"OTEL_BSP_SCHEDULE_DELAY": "3600000"}
     with listening(receiver(bodies)) as collector, listening(gateway(calls)) as bank:
         with program(OTEL_EXPORTER_OTLP_ENDPOINT=collector, GATEWAY_URL=bank, GATEWAY_KEY="sk_test_bank", **later) as api:
@@ -114,7 +114,7 @@ def the_life_of_a_key():
     del expected[6]["http.route"]
     for number, wanted in expected.items():
         span = of_trace(spans, number)[0]
-        # All of them: an attribute that nobody wrote down is one that nobody has looked at.
+        # All of them: an attribute that is not listed here is one that nobody has checked.
         assert attributes(span) == wanted, (attributes(span), wanted)
         route = wanted.get("http.route")
         assert span.name == " ".join(filter(None, [wanted["http.request.method"], route])), span.name
@@ -142,7 +142,7 @@ def a_dead_collector():
         ports = {"hangs": hanging.getsockname()[1], "is not there": gone.getsockname()[1]}
         gone.close()
         for what, port in ports.items():
-            # Full after 8 spans, and sent at once: whatever could wait for the collector does.
+            # Full after 8 spans, and sent at once: everything that could wait for the collector does.
             small = {"OTEL_BSP_SCHEDULE_DELAY": "20", "OTEL_BSP_MAX_QUEUE_SIZE": "8", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4"}
             with program(OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}", **small) as api:
                 assert api.exports()

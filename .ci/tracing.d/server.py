@@ -1,4 +1,4 @@
-"""What the check starts: the program with a cluster of its own, a receiver of spans, and a gateway that notes `traceparent`."""
+"""What the check starts: the program with its own cluster, a receiver of spans, and a gateway that records `traceparent`."""
 
 import contextlib
 import http.server
@@ -69,7 +69,7 @@ class Program:
         return answer.status, answer.headers, json.loads(text) if is_json else text, took
 
     def exports(self):
-        """Whether the SDK's thread runs, which is there if and only if spans are sent."""
+        """Whether the SDK's thread is running, which it is if and only if spans are sent."""
         threads = pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/comm")
         return any(thread.read_text().startswith("OpenTelemetry") for thread in threads)
 
@@ -82,9 +82,9 @@ class Program:
 
 @contextlib.contextmanager
 def program(**settings):
-    """The program with these settings, on a free port, with a cluster that goes with it."""
+    """The program with these settings, on a free port, with a cluster that ends with it."""
     work = pathlib.Path(tempfile.mkdtemp(prefix="tracing.", dir="/var/tmp"))
-    # The cluster may run as another user, who must get into the folder.
+    # The cluster may run as another user, who must be able to enter the folder.
     work.chmod(0o755)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     own = {"DEV_POSTGRES_DIR": f"{work}/cluster", "BIND": "127.0.0.1:0", "SANDBOX_BIND": "127.0.0.1:0"}

@@ -3,8 +3,8 @@
 --
 --   psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f deploy/citus/distribute.sql
 --
--- What is distributed already stays as it is. The schema `sandbox`, where there is one, stays on the coordinator: it stands
--- for somebody else's database.
+-- What is already distributed stays as it is. The schema `sandbox`, where there is one, stays on the coordinator: it
+-- stands for somebody else's database.
 DO $$
 DECLARE
     name text;
@@ -27,8 +27,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- A table with account_id that is not in the lists above would stay on the coordinator, and every statement that joins it
--- would fail. This fails instead, so that a release that adds a table is noticed here.
+-- A table with account_id that is missing from the lists above would stay on the coordinator, and every statement that
+-- joins it would fail. This fails instead, so that a release that adds a table is noticed here.
 DO $$
 DECLARE
     forgotten text;

@@ -5,7 +5,7 @@ import re
 import urllib.parse
 import urllib.request
 
-# What alerts.yml reads. Requests are kept without their route, but for the health checks and the metrics, which are left out.
+# What alerts.yml reads. Requests are kept without their routes. The health checks and the metrics are left out.
 SERIES = {
     "up": "up",
     "db_ready": "db_ready",
@@ -56,7 +56,7 @@ def write(world, folder, name, page, times, every):
             text = ", ".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
             lines.append(f"      - {{series: '{metric}{{{text}}}', values: '{values(row['values'], begin, count, every)}'}}")
     at = lambda moment: f"{int(moment - begin) // every * every}s"
-    # The page ends with the incident, so its time is a step or two that differ from run to run.
+    # The page ends with the incident, so its time differs by a step or two from run to run.
     fired = f'count(count_over_time(ALERTS{{alertname="{page}", alertstate="firing"}}[{at(end)}])) > bool 0'
     folder.mkdir(parents=True, exist_ok=True)
     slug = re.sub("[^a-z]+", "-", name.lower()).strip("-")

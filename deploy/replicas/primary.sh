@@ -1,5 +1,5 @@
 #!/bin/bash
-# Run once by the image of PostgreSQL, when the primary's cluster is new.
+# PostgreSQL's image runs this once, when the primary's cluster is new.
 set -euo pipefail
 echo 'host replication all all trust' >>"$PGDATA/pg_hba.conf"
 cat /replicas/postgresql.conf >>"$PGDATA/postgresql.conf"

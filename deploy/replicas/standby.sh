@@ -1,5 +1,5 @@
 #!/bin/bash
-# The standby's entrypoint: a copy of the primary, and from then on every commit waits for the standby.
+# The standby's entrypoint: copies the primary, and from then on every commit waits for the standby.
 set -euo pipefail
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
     until pg_basebackup -D "$PGDATA" -d 'host=primary user=owner application_name=standby' -R --checkpoint=fast; do sleep 1; done

@@ -34,7 +34,7 @@ public record Client(String base, String apiKey, Client.Store store, Client.Limi
      */
     public record Result(String outcome, String key, Integer status, JsonObject body) {}
 
-    /** Where the keys stand. What `begin` has written survives a crash of this process and of its machine. */
+    /** Where the keys are kept. What `begin` has written survives a crash of this process and of its machine. */
     public interface Store {
         /** The key of the decision, the same for every process, and a mark that a request is about to be sent. */
         Begun begin(String decision, String request) throws Exception;
@@ -56,7 +56,8 @@ public record Client(String base, String apiKey, Client.Store store, Client.Limi
             }
             Matcher whole;
             for (int number = 0; ; number++) {
-                // A link is made whole or not at all, by one process only. What a crash left empty or half is passed over.
+                // A link is created whole or not at all, by one process only. What a crash left empty or incomplete is
+                // skipped.
                 Path note = folder.resolve("key-" + number);
                 try { Files.createLink(note, mark); } catch (FileAlreadyExistsException another) { /* whose key it is */ }
                 String text = new String(Files.readAllBytes(note), StandardCharsets.UTF_8);
@@ -128,7 +129,7 @@ public record Client(String base, String apiKey, Client.Store store, Client.Limi
             double asked = answer == null ? 0 : Math.min(answer.retryAfter(), limits.pause);
             double pause = Math.max(asked, backoff / 2) + ThreadLocalRandom.current().nextDouble() * backoff / 2;
             if (!Set.of("", "again").contains(advice) || now() + pause >= end) {
-                // While a sending may still be on its way, it may still take effect: then `fix` is no answer.
+                // While a sending may still be on its way, it may still take effect. Then `fix` is not an answer.
                 boolean alone = !unanswered && store.end(begun.mark);
                 boolean no = advice.equals("new-key") || advice.equals("fix") && alone;
                 String outcome = advice.equals("done") ? "done" : no ? "no" : "unknown";
@@ -146,7 +147,7 @@ public record Client(String base, String apiKey, Client.Store store, Client.Limi
             .header("Connection", "close").POST(HttpRequest.BodyPublishers.ofString(body)).build();
         var sending = HTTP.sendAsync(request, head -> new Bounded());
         try {
-            // A limit for the head and the body; that of HttpRequest ends with the head.
+            // A limit for the head and the body; HttpRequest's own covers only the head.
             var head = sending.get((long) (limit * 1e9), TimeUnit.NANOSECONDS);
             byte[] text = head.body();
             if (head.headers().firstValue("Content-Encoding").orElse("").equals("gzip")) {
@@ -160,7 +161,7 @@ public record Client(String base, String apiKey, Client.Store store, Client.Limi
     }
 
     private record Answer(HttpResponse<byte[]> head, JsonObject body) {
-        /** `done`, or the API's own advice. Empty if this is no final answer, or not the API's. */
+        /** `done`, or the API's own advice. Empty if this is not a final answer, or not the API's. */
         String advice() {
             if (body == null) return "";
             int status = head.statusCode();
@@ -227,7 +228,7 @@ public record Client(String base, String apiKey, Client.Store store, Client.Limi
         return HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(text.getBytes(StandardCharsets.UTF_8)));
     }
 
-    /** Reads decisions from the standard input, one JSON object a line, and prints how each ended. The hostile proxy drives this. */
+    /** Reads decisions from the standard input, one JSON object per line, and prints how each ended. The hostile proxy drives this. */
     public static void main(String[] args) throws Exception {
         String where = System.getenv().getOrDefault("STORE", "keys");
         Store store = where.startsWith("jdbc:") ? new SqlStore(() -> DriverManager.getConnection(where)) : new FileStore(Path.of(where));

@@ -3,8 +3,8 @@
 //     echo '{"decision": "order 7", "path": "/v1/orders", "body": {"customer": "ada", "items": [{"sku": "sticker", "quantity": 1}]}}' |
 //         BASE=http://127.0.0.1:8080 API_KEY=sk_demo_acme npx tsx client.mts
 //
-// Run it twice: the second run gets the same answer. docs/clients.md says why each rule is as it is. Node 20 or later; `pg`, if the
-// keys are to stand in PostgreSQL.
+// Run it twice: the second run gets the same answer. docs/clients.md says why each rule is as it is. Node 20 or later;
+// `pg`, to keep the keys in PostgreSQL.
 
 import { createHash, randomUUID } from "node:crypto";
 import { link, mkdir, open, readdir, readFile, unlink } from "node:fs/promises";
@@ -23,7 +23,7 @@ const FIRST_PAUSE = 200; // milliseconds; doubles with each sending
 export type Result = { outcome: "done" | "no" | "unknown"; key: string; status?: number; body?: Json };
 export type Json = Record<string, unknown>;
 
-/** Where the keys stand. What `begin` has written survives a crash of this process and of its machine. */
+/** Where the keys are kept. What `begin` has written survives a crash of this process and of its machine. */
 export interface Store {
   /** The key of the decision, the same for every process, and a mark that a request is about to be sent. */
   begin(decision: string, request: string): Promise<{ key: string; mark: string }>;
@@ -45,7 +45,7 @@ export class FileStore implements Store {
     await file.close();
     let whole: RegExpExecArray | null = null;
     for (let number = 0; whole === null; number++) {
-      // A link is made whole or not at all, by one process only. What a crash left empty or half is passed over.
+      // A link is created whole or not at all, by one process only. What a crash left empty or incomplete is skipped.
       const note = join(folder, `key-${number}`);
       await link(mark, note).catch((error) => {
         if (error.code !== "EEXIST") throw error;
@@ -117,7 +117,7 @@ export class Client {
       const asked = Math.min(milliseconds(answer?.headers.get("Retry-After") ?? ""), this.limits.pause);
       const pause = Math.max(asked, backoff / 2) + (Math.random() * backoff) / 2;
       if ((advice && advice !== "again") || performance.now() + pause >= end) {
-        // While a sending may still be on its way, it may still take effect: then `fix` is no answer.
+        // While a sending may still be on its way, it may still take effect. Then `fix` is not an answer.
         const alone = !unanswered && (await this.store.end(mark));
         const no = advice === "new-key" || (advice === "fix" && alone);
         return { outcome: advice === "done" ? "done" : no ? "no" : "unknown", key, status: answer?.status, body: answer?.body };
@@ -133,7 +133,7 @@ export class Client {
     // A connection for each sending: what a proxy left on a connection can't become the answer to another request.
     const headers = { ...own, Connection: "close" };
     try {
-      // The limit covers the body, too.
+      // The limit covers the body too.
       const signal = AbortSignal.timeout(Math.max(limit, 1));
       const response = await fetch(this.base + path, { method: "POST", headers, body, signal, redirect: "manual" });
       const pieces: Uint8Array[] = [];
@@ -153,7 +153,7 @@ export class Client {
 type Answer = { status: number; headers: Headers; body?: Json };
 type Advice = "done" | "again" | "fix" | "new-key" | "never";
 
-/** `done`, or the API's own advice. Undefined if this is no final answer, or not the API's. */
+/** `done`, or the API's own advice. Undefined if this is not a final answer, or not the API's. */
 function adviceOf({ status, headers, body }: Answer): Advice | undefined {
   if (body === undefined) return undefined;
   if (status >= 200 && status < 300) return status !== 202 && headers.has("Idempotency-Expires") ? "done" : undefined;
@@ -181,7 +181,7 @@ function sha256(text: string): string {
   return createHash("sha256").update(text).digest("hex");
 }
 
-/** Reads decisions from the standard input, one JSON object a line, and prints how each ended. The hostile proxy drives this. */
+/** Reads decisions from the standard input, one JSON object per line, and prints how each ended. The hostile proxy drives this. */
 async function main() {
   const env = process.env;
   const where = env.STORE ?? "keys";

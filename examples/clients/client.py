@@ -1,6 +1,6 @@
 """The client's half, in Python with httpx: store the key, send, and do what `retry` says. Copy this file into your service.
 
-    pip install httpx            (and psycopg, if the keys are to stand in PostgreSQL)
+    pip install httpx            (and psycopg, to keep the keys in PostgreSQL)
     echo '{"decision": "order 7", "path": "/v1/orders", "body": {"customer": "ada", "items": [{"sku": "sticker", "quantity": 1}]}}' |
         BASE=http://127.0.0.1:8080 API_KEY=sk_demo_acme python3 client.py
 
@@ -44,7 +44,7 @@ class Result:
 
 
 class Store(typing.Protocol):
-    """Where the keys stand. What `begin` has written survives a crash of this process and of its machine."""
+    """Where the keys are kept. What `begin` has written survives a crash of this process and of its machine."""
 
     def begin(self, decision: str, request: str) -> tuple[str, typing.Any]:
         """The key of the decision, the same for every process, and a mark that a request is about to be sent."""
@@ -68,7 +68,8 @@ class FileStore:
             file.flush()
             os.fsync(file.fileno())
         for number in itertools.count():
-            # A link is made whole or not at all, by one process only. What a crash left empty or half is passed over.
+            # A link is created whole or not at all, by one process only. What a crash left empty or incomplete is
+            # skipped.
             note = folder / f"key-{number}"
             with contextlib.suppress(FileExistsError):
                 os.link(mark, note)
@@ -138,7 +139,7 @@ class Client:
                 break
             await asyncio.sleep(pause)
             backoff = min(backoff * 2, self.pause)
-        # While a sending may still be on its way, it may still take effect: then `fix` is no answer.
+        # While a sending may still be on its way, it may still take effect. Then `fix` is not an answer.
         alone = not unanswered and await asyncio.to_thread(self.store.end, mark)
         outcome = {"done": "done", "new-key": "no", "fix": "no" if alone else "unknown"}.get(advice, "unknown")
         return Result(outcome, key, response and response.status_code, body)
@@ -165,7 +166,7 @@ class Client:
 
 
 def advice_of(response, body):
-    """`done`, or the API's own advice. None if this is no final answer, or not the API's."""
+    """`done`, or the API's own advice. None if this is not a final answer, or not the API's."""
     if response is None or body is None:
         return None
     if 200 <= response.status_code < 300:
@@ -187,7 +188,7 @@ def seconds(retry_after):
 
 
 async def main():
-    """Reads decisions from the standard input, one JSON object a line, and prints how each ended. The hostile proxy drives this."""
+    """Reads decisions from the standard input, one JSON object per line, and prints how each ended. The hostile proxy drives this."""
     where = os.environ.get("STORE", "keys")
     store = FileStore(where)
     if where.startswith("postgresql:"):

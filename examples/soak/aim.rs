@@ -1,9 +1,10 @@
-//! The aim at the fence. A fault of the fence needs a holder that was refused, and that sleeps past its lease before it records the
-//! refusal; a next holder that takes the money; and that this next holder has not heard of the money when the first one wakes.
-//! Any other fault in these twenty seconds undoes one of them, so chance alone met it in none of thirteen runs.
+//! The aim at the fence. To expose a fault of the fence takes three things: a holder that was refused, and that sleeps
+//! past its lease before it records the refusal; a next holder that takes the money; and that this next holder does not
+//! know of the money yet when the first one wakes. Any other fault in these twenty seconds undoes one of them, so
+//! chance alone produced all three in none of thirteen runs.
 //!
-//! So the soak makes the three, and begins no other fault meanwhile. It says nothing about what must come of it: the
-//! history's rules alone judge.
+//! So the soak produces the three, and begins no other fault meanwhile. It does not say what the result must be: only
+//! the history's rules judge.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,18 +13,18 @@ use test_database::Proxy;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-/// The replica's calls are refused for this long, so that several holders are refused: some find no connection later, and some
-/// were sent before. A look that waits meanwhile has the time of a call (4 s).
+/// The replica's calls are refused for this long, so that several holders are refused, since some find no connection
+/// later, and some sent their call before. A look that waits meanwhile has the time of a call (4 s).
 const GATHERS: Duration = Duration::from_millis(2500);
 
 /// How long the aim waits for the first call that it can refuse. Without a call there is no load.
 const CALLS_WITHIN: Duration = Duration::from_secs(15);
 
-/// Longer than a lease (15 s), the pause until the other replica's next look (1 s), and a busy machine's second. The answer to the
-/// next holder's call is lost, and so is the answer to the holder after that one.
+/// Longer than a lease (15 s), the pause until the other replica's next look (1 s), and a second for a busy machine.
+/// The answers to the calls of the next holder and of the one after it are lost.
 const SLEEPS: Duration = Duration::from_millis(17_500);
 
-/// The holders wake, and record. Meanwhile nobody else learns what became of their calls.
+/// The holders wake and record. Meanwhile nobody else finds out what became of their calls.
 const RECORDS: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
@@ -48,8 +49,8 @@ impl Aim {
         Self(watch::Sender::default())
     }
 
-    /// Refuses a replica's calls. When some holders are about to read the books, nothing that they send to their database arrives
-    /// until their leases are long over. Returns how many holders slept.
+    /// Refuses a replica's calls. Once some holders are about to read the books, nothing that they send to their
+    /// database arrives until their leases are long over. Returns how many holders slept.
     pub async fn at_the_fence(&self, replica: usize, database: &Proxy) -> usize {
         self.0.send_modify(|state| state.gathers = Some(replica));
         let is_refused = |state: &State| !state.refused.is_empty();
@@ -69,7 +70,7 @@ impl Aim {
         slept
     }
 
-    /// What becomes of a replica's sending. None: the aim lets it be.
+    /// What happens to a replica's sending. None if the aim leaves it alone.
     pub fn decides(&self, replica: usize, reference: &str) -> Option<Aimed> {
         let mut aimed = None;
         self.0.send_if_modified(|state| {
@@ -87,7 +88,7 @@ impl Aim {
         aimed
     }
 
-    /// A look of a replica waits here while the aim gathers.
+    /// A replica's look waits here while the aim gathers.
     pub async fn look_may_go_on(&self, replica: usize) {
         // The sender lives as long as the aim.
         let _ = self.0.subscribe().wait_for(|state| state.gathers != Some(replica)).await;

@@ -16,7 +16,7 @@ use crate::world::World;
 /// The result of one check.
 pub struct Finding {
     pub what: &'static str,
-    /// 0 is right.
+    /// 0 if all is right.
     pub differences: u64,
 }
 
@@ -26,7 +26,7 @@ impl Finding {
     }
 }
 
-/// Selections of the API's database that must be empty.
+/// Selections from the API's database that must be empty.
 const EMPTY: [(&str, &str); 12] = [
     (
         "charges and refunds still processing",
@@ -135,7 +135,7 @@ pub fn check(world: &World, outcomes: &BTreeMap<(Kind, u16), u64>) -> Result<Vec
     Ok(findings)
 }
 
-/// Writes into the history what money moved at the gateway, by its own books.
+/// Writes into the history which money moved at the gateway, by its own books.
 pub fn read_gateway(world: &World, history: &History) -> Result<(), Fatal> {
     let mut gateway = world.connect("gateway")?;
     for (book, table) in [(Books::Payments, "payment_intents"), (Books::Repayments, "refunds")] {
@@ -166,7 +166,7 @@ fn moved(conn: &mut PgConnection, from: &str) -> QueryResult<Vec<Moved>> {
     diesel::sql_query(format!("SELECT reference, amount FROM {from}")).load(conn)
 }
 
-/// How many lines only one of the lists has. If a list has a line twice and the other list has it once, that is one difference.
+/// How many lines only one of the lists has. A line that is in one list twice and in the other once is one difference.
 fn differences(ours: &[Moved], theirs: &[Moved]) -> u64 {
     let mut balance: BTreeMap<(&str, i64), i64> = BTreeMap::new();
     for (list, sign) in [(ours, 1), (theirs, -1)] {

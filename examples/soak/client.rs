@@ -24,7 +24,7 @@ const EXPECTED: [&str; 16] = [
     "202",
     "402 card-declined",
     "402 gateway-failed",
-    // The server's own, before routing: a suspended replica wakes, and the request has not come in time.
+    // The server's own, before routing: when a suspended replica wakes, the request has not arrived in time.
     "408",
     "409 charge-not-refundable",
     "409 idempotency-request-in-flight",
@@ -181,7 +181,7 @@ impl Client {
         answer
     }
 
-    /// Gets JSON from a replica: status and body. None: no answer.
+    /// Gets JSON from a replica: status and body. None if there was no answer.
     pub async fn get(&self, api_key: &str, path: &str) -> Option<(u16, Value)> {
         let replica = &self.replicas[path.len() % self.replicas.len()];
         let request = self.http.get(format!("{replica}{path}")).bearer_auth(api_key).timeout(PATIENT);
@@ -240,7 +240,7 @@ impl Client {
 }
 
 impl Operation {
-    /// The space in which the key is unique, as docs and contract say.
+    /// The space in which the key is unique, according to the docs and the contract.
     pub fn scope(&self) -> &str {
         match self.kind {
             Kind::Order | Kind::Charge => "account",

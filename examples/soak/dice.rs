@@ -1,4 +1,4 @@
-//! Chance that a seed decides: the same seed gives the same load and the same faults. How they meet is up to the machine.
+//! Randomness from a seed: the same seed gives the same load and the same faults. How they meet is up to the machine.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -9,9 +9,9 @@ use fastrand::Rng;
 pub struct Seed(pub u64);
 
 impl Seed {
-    /// Dice that belong to this name alone, so that the order in which tasks throw dice makes no difference.
+    /// Dice for this name alone, so that the order in which tasks throw them makes no difference.
     pub fn dice(self, name: &str) -> Dice {
-        // With fixed keys, so equal in every run.
+        // Its keys are fixed, so it is the same in every run.
         let mut hash = DefaultHasher::new();
         (self.0, name).hash(&mut hash);
         Dice(Rng::with_seed(hash.finish()))

@@ -16,7 +16,7 @@ use crate::world::Counters;
 
 pub const PATH: &str = "/webhooks/stripe";
 
-/// A count that must stay at none: the events are signed.
+/// A count that must stay at zero, since the events are signed.
 pub const REFUSED: &str = "events that a replica refused";
 
 /// Signs the events.
@@ -36,7 +36,7 @@ const DELIVERIES: [(Delivery, u32); 3] = [(Delivery::Arrives, 65), (Delivery::La
 /// How late an event comes, in seconds: past the end of a lease (15 s) in half of the cases.
 const LATE: (u64, u64) = (1, 30);
 
-/// How long a replica may take. Stripe waits for some ten seconds, too.
+/// How long a replica may take. Stripe too waits for some ten seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 pub struct Events {
@@ -59,7 +59,7 @@ impl Events {
     }
 }
 
-/// The sandbox hears at once that the event has come: the rest is this program's.
+/// The sandbox gets its answer at once: the rest is up to this program.
 pub async fn take(events: Data<Events>, request: HttpRequest, body: Bytes) -> HttpResponse {
     let mut dice = events.seed.dice(&format!("event {}", events.came.fetch_add(1, Ordering::Relaxed)));
     let signature = request.headers().get(SIGNATURE).and_then(|one| one.to_str().ok()).unwrap_or_default();
@@ -80,7 +80,7 @@ pub async fn take(events: Data<Events>, request: HttpRequest, body: Bytes) -> Ht
             }
             match event.send().await.map(|answer| answer.status().as_u16()) {
                 Ok(200) => events.counters.count("events delivered"),
-                // The replica or its database is down, as a fault wants it. A suspended replica wakes, and its answer is 408.
+                // The replica or its database is down by a fault. A suspended replica answers 408 when it wakes.
                 Ok(408 | 500..) | Err(_) => {}
                 Ok(_) => events.counters.count(REFUSED),
             }

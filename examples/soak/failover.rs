@@ -1,8 +1,8 @@
 //! A failover: the primary crashes for good, and its synchronous standby takes its place.
 //!
-//! The standby is made when it is needed, while the clients go on. It takes over the primary's directory too, as it would take
-//! over an address: the replicas find it where the primary was, read-only at first, and on a new timeline. An answered COMMIT is on
-//! the standby. So the failover may lose nothing that a client has seen.
+//! The standby is created when it is needed, while the clients go on. It takes over the primary's directory too, as it
+//! would an address: the replicas find it where the primary was, read-only at first, and on a new timeline. Every
+//! answered COMMIT is on the standby, so the failover must not lose anything that a client has seen.
 
 use std::fs;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ struct Is {
 }
 
 impl World {
-    /// Makes a standby, and lets it take over from a primary that crashes.
+    /// Creates a standby, and lets it take over from a primary that crashes.
     pub(super) async fn fail_over(self: &Arc<Self>) -> Result<(), Fatal> {
         let world = Arc::clone(self);
         let standby = spawn_blocking(move || world.start_standby()).await??;

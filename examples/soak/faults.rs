@@ -48,18 +48,19 @@ const FAULTS: [(Fault, u32); 11] = [
 /// How long a replica is suspended, in seconds: longer than a lease (15 s) in one of three cases.
 const STOPPED: (u64, u64) = (1, 22);
 
-/// The time between two aims at the fence. Two minutes have two, the first one before all other faults. A failover follows each
-/// second one.
+/// The time between two aims at the fence. Two minutes have two, the first of them before all other faults. A failover
+/// follows every second one.
 const AIMS_EVERY: Duration = Duration::from_secs(45);
 
 /// How wrong a replica's clock may be, in seconds. The client of the gateway, and the signature of an event, allow five minutes.
 const WRONG_BY: u64 = 240;
 
-/// How long the network to the database holds or swallows everything, in seconds: some requests (12 s) end in between.
+/// How long the network to the database holds or swallows everything, in seconds: some requests end meanwhile (12 s).
 const SILENT: (u64, u64) = (1, 14);
 
 impl World {
-    /// Breaks something at random times until the deadline. At the end, all processes run, and the networks are sound.
+    /// Breaks something at random times until the deadline. At the end, all processes are up, and the networks are
+    /// sound.
     pub async fn break_things(self: Arc<Self>, deadline: Instant, every: Duration) -> Result<(), Fatal> {
         let mut next = Instant::now() + every;
         let (mut aims_at, mut fails_over) = (next, false);
@@ -187,7 +188,7 @@ impl World {
         kill_process(pid, Signal::CONT).ok()
     }
 
-    /// Ends this many sessions of the API, whatever they do. False: the database did not answer.
+    /// Ends this many sessions of the API, whatever they are doing. Returns false if the database did not answer.
     fn terminate_backends(&self, sessions: u64) -> bool {
         let Ok(mut conn) = self.connect_to_payments() else { return false };
         let sql = "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity \

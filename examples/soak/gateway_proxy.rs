@@ -22,15 +22,15 @@ use crate::world::{Counters, locked};
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Does {
     Forwards,
-    /// The gateway acts, and nobody hears of it.
+    /// The gateway acts, but its answer is lost.
     LosesAnswer,
-    /// The gateway acts, and the answer comes late.
+    /// The gateway acts, but its answer comes late.
     DelaysAnswer,
-    /// The gateway acts later, when the caller has long hung up. A repeat that comes before is refused.
+    /// The gateway acts later, when the caller has long hung up. A repeat that arrives earlier is refused.
     Holds,
-    /// 400, and nothing reaches the gateway.
+    /// A 400, and nothing reaches the gateway.
     Refuses,
-    /// 502, while the sending goes on.
+    /// A 502, while the sending goes on.
     Fails,
 }
 
@@ -99,7 +99,7 @@ impl GatewayProxy {
         Ok(address)
     }
 
-    /// From now on forwards everything.
+    /// From now on, forwards everything.
     pub fn be_sound(&self) {
         self.breaks.store(false, Ordering::Relaxed);
     }

@@ -65,7 +65,7 @@ impl History {
         lines.extend(rows);
     }
 
-    /// A fault that began at a time ended now. `of`: the one call at the gateway that it broke.
+    /// A fault that began at that time ended now. `of` is the one call at the gateway that it broke.
     pub fn fault(&self, began: Instant, what: &str, of: Option<&str>) {
         let (what, of) = (what.to_owned(), of.map(str::to_owned));
         self.add(Line::Fault(Fault { span: self.since(began), what, of }));

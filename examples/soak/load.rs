@@ -13,11 +13,11 @@ use crate::client::{Answer, Client, Kind, Operation};
 use crate::dice::Dice;
 use crate::reader;
 
-/// Two accounts that use the same keys. An account must never meet the other account's keys.
+/// Two accounts that use the same keys. Neither must ever meet the other's.
 pub const API_KEYS: [&str; 2] = ["sk_demo_acme", "sk_demo_globex"];
 
-/// Payment methods with their weights: most payments succeed, and each kind of failure happens all the time. A stored error
-/// (`pm_card_sticky_error`) is left out: it stays without an outcome for as long as the gateway keeps its key, 24 h.
+/// Payment methods with their weights: most payments succeed, and each kind of failure happens all the time. A stored
+/// error (`pm_card_sticky_error`) is left out: it has no outcome for as long as the gateway keeps its key, 24 h.
 const CARDS: [(&str, u32); 6] = [
     ("pm_card_visa", 70),
     ("pm_card_visa_chargeDeclined", 7),
@@ -27,7 +27,7 @@ const CARDS: [(&str, u32); 6] = [
     ("pm_card_gateway_error", 7),
 ];
 
-/// The maximum of keys, so that memory and the time to finish are bounded, however long the load runs.
+/// The most keys, so that memory and the time to finish are bounded, however long the load runs.
 const MAX_KEYS: usize = 500_000;
 
 /// How often a client sends one key during the load. After the load, `finish` sends the key again.
@@ -36,7 +36,7 @@ const SENDS: u32 = 4;
 /// How many keys `finish` sends at the same time.
 const FINISHING_AT_ONCE: usize = 16;
 
-/// Makes a product with a stock that does not run out. The demo's stickers run out.
+/// Creates a product whose stock does not run out, as the demo's stickers do.
 pub async fn stock_up(client: &Client) -> Result<(), Fatal> {
     let poster = json!({"name": "Poster", "unit_amount": 900, "currency": "EUR", "stock": 1_000_000_000});
     for api_key in API_KEYS {
@@ -166,7 +166,8 @@ impl Visit<'_> {
         .await;
     }
 
-    /// The key stands in the metadata too, which the server only returns: so the history knows which key made an object.
+    /// The key is also in the metadata, which the server only returns, so that the history knows which key created an
+    /// object.
     fn begin(&self, kind: Kind, path: String, what: &str, mut body: Value) -> Arc<Operation> {
         let key = format!("{}-{what}", self.name);
         if kind != Kind::Cancel {
@@ -175,8 +176,8 @@ impl Visit<'_> {
         self.client.begin(kind, self.api_key, path, key, body)
     }
 
-    /// Sends a key like a real client. Most clients are patient. Some send a key several times at once, some leave at once,
-    /// some read what they made, and some use the key for another request.
+    /// Sends a key like a real client. Most clients are patient. Some send a key several times at once, some leave at
+    /// once, some read what they created, and some use the key for another request.
     async fn perform(&self, operation: &Operation) -> Option<Answer> {
         let mut dice = self.dice(&operation.key);
         if dice.chance(8) {

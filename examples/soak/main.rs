@@ -1,4 +1,4 @@
-//! The soak loads the real binary while it breaks things, and then judges what the clients saw, and checks the books.
+//! The soak loads the real binary while it breaks things, then judges what the clients saw, and checks the books.
 //!
 //! `cargo run --release --example soak -- --minutes 10`
 //!
@@ -44,7 +44,7 @@ use crate::history::History;
 use crate::load::API_KEYS;
 use crate::world::World;
 
-/// A failure that ends the soak. The soak prints one line about the failure.
+/// A failure that ends the soak, which prints one line about it.
 pub type Fatal = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long the keys may take to their final replies after the last fault. By then, a charge's longest pause is a minute.
@@ -52,7 +52,7 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(300);
 
 #[derive(Parser)]
 struct Arguments {
-    /// How long the load and the faults last. The retries after the load take additional time
+    /// How long the load and the faults last. The retries after the load take extra time
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
     /// The number of clients
@@ -61,18 +61,18 @@ struct Arguments {
     /// Seconds between two faults, on average
     #[arg(long, default_value_t = 5.0)]
     fault_every: f64,
-    /// Decides what the clients do and which faults come, in which order. The default is another one each time. The same seed
-    /// does not give the same history: how requests and faults meet is up to the machine
+    /// Decides what the clients do, and which faults come in which order. By default, random. The same seed does not
+    /// give the same history: how requests and faults meet is up to the machine
     #[arg(long)]
     seed: Option<u64>,
-    /// Sets the clocks of the replicas too, by up to four minutes. Needs libfaketime: Debian's package faketime
+    /// Also set the replicas' clocks wrong, by up to four minutes. Needs libfaketime: Debian's package faketime
     #[arg(long)]
     clocks: bool,
-    /// Writes the history to this file, one JSON object a line
+    /// Write the history to this file, one JSON object per line
     #[arg(long)]
     history: Option<PathBuf>,
-    /// Another database for the API than the soak's own, for example the coordinator of a Citus cluster. It must be migrated
-    /// and empty, with the tables in schema `public`
+    /// A database for the API instead of the soak's own, for example the coordinator of a Citus cluster. It must be
+    /// migrated and empty, with the tables in schema `public`
     #[arg(long, requires = "database_fault")]
     database_url: Option<String>,
     /// With `--database-url`: the shell command that breaks that database and repairs it again

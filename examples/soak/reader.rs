@@ -13,10 +13,10 @@ use crate::client::Client;
 use crate::history::{object, row};
 use crate::load::API_KEYS;
 
-/// Rows of a page: the API's maximum.
+/// The rows on a page: the API's maximum.
 const PAGE: usize = 100;
 
-/// How often a page is asked for until it comes, a second apart: as long as a process may take to come up.
+/// How often a page is requested until it comes, a second apart: as long as a process may take to come up.
 const TRIES: u32 = 60;
 
 /// Lists of refunds that are read at the same time.
@@ -29,7 +29,7 @@ pub async fn read_one(client: &Client, api_key: &str, path: &str) {
     match client.get(api_key, path).await {
         Some((200, json)) => client.history.read(called, api_key, id, object(&json)),
         Some((404, _)) => client.history.read(called, api_key, id, None),
-        // No answer, or an outage: it says nothing.
+        // No answer, or an outage, which says nothing.
         _ => {}
     }
 }
@@ -66,13 +66,13 @@ pub async fn follow(client: &Client, api_key: &str, stop: &AtomicBool) -> Result
     }
 }
 
-/// Reads the next page of the feed. None: it could not be read. Else, whether there is more.
+/// Reads the next page of the feed, and returns whether there is more. None if it could not be read.
 async fn feed_page(client: &Client, api_key: &str, cursor: &mut Option<String>, met: &mut Vec<Row>) -> Option<bool> {
     let after = cursor.as_ref().map_or(String::new(), |cursor| format!("&after={cursor}"));
     let (200, json) = client.get(api_key, &format!("/v1/events?limit={PAGE}{after}")).await? else { return None };
     for event in json["data"].as_array().into_iter().flatten() {
         let text = |name: &str| event[name].as_str().map(str::to_owned);
-        // Products and entitlements are none of the history's objects.
+        // Products and entitlements are not objects of the history.
         let event_of =
             object(&event["data"]).map(|object| Row { cursor: text("cursor"), event: text("type"), ..row(object) });
         met.extend(event_of);
@@ -81,7 +81,7 @@ async fn feed_page(client: &Client, api_key: &str, cursor: &mut Option<String>, 
     Some(json["has_more"] == true)
 }
 
-/// Reads every list and the feed of every account, when nobody writes any more.
+/// Reads every list and the feed of every account, once nobody writes any longer.
 pub async fn read_all(client: &Client) -> Result<(), Fatal> {
     for api_key in API_KEYS {
         read_list(client, api_key, Books::Orders, "/v1/orders").await?;

@@ -1,4 +1,4 @@
-//! The processes under the load: how each one is started.
+//! How each process under the load is started.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -27,14 +27,14 @@ impl Service {
 
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // The process may have ended already.
+            // The process may already have ended.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 }
 
-/// When the soak ends, also by a panic, its processes end. (After a SIGKILL of the soak itself, its processes go on.)
+/// When the soak ends, even by a panic, its processes end. (After a SIGKILL of the soak itself, they go on.)
 impl Drop for Service {
     fn drop(&mut self) {
         self.stop();
@@ -83,7 +83,8 @@ pub fn services(
     services
 }
 
-/// The replicas' clocks: libfaketime reads the difference from the right time from a file, once a second, for one process alone.
+/// The replicas' clocks: once a second, libfaketime reads the difference from the right time from a file, separately
+/// for each process.
 pub struct Clocks {
     library: PathBuf,
     dir: PathBuf,
@@ -100,7 +101,7 @@ impl Clocks {
         Ok(clocks)
     }
 
-    /// Sets a replica's clock to so many seconds from the right time.
+    /// Sets a replica's clock this many seconds off the right time.
     pub fn set(&self, replica: usize, seconds: i64) -> std::io::Result<()> {
         std::fs::write(self.file(replica), format!("{seconds:+}"))
     }
@@ -114,7 +115,7 @@ impl Clocks {
             ("LD_PRELOAD", self.library.display().to_string()),
             ("FAKETIME_TIMESTAMP_FILE", self.file(replica).display().to_string()),
             ("FAKETIME_CACHE_DURATION", "1".to_owned()),
-            // A clock that is set leaves the monotonic one alone.
+            // Setting a clock leaves the monotonic one alone.
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
         ]
     }

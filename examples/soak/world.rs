@@ -23,14 +23,16 @@ use crate::services::{Clocks, Service, build, free_address, services, shell};
 /// How long a process may take to start or to stop.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The time between two looks at the processes. A look starts each process that has ended, after a kill or without its database.
+/// The time between two looks at the processes. A look starts each process that has ended, by a kill or for lack of its
+/// database.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub struct World {
     pub(super) options: Options,
     pub logs: PathBuf,
     binary: PathBuf,
-    /// The last handle is the running cluster. The earlier handles are kept, because dropping a handle would stop the cluster.
+    /// The last handle is the running cluster. The earlier ones are kept, because dropping a handle would stop the
+    /// cluster.
     pub(super) clusters: Mutex<Vec<Cluster>>,
     services: Mutex<Vec<Service>>,
     pub counters: Counters,
@@ -41,11 +43,11 @@ pub struct World {
     pub(super) history: Arc<History>,
     /// If the API's database is not in `clusters`: its URL, and the command that breaks it.
     pub(super) elsewhere: Option<(String, String)>,
-    /// If they are to be set.
+    /// Some if the clocks are to be set.
     pub(super) clocks: Option<Clocks>,
 }
 
-/// How often each fault was made. Clones count together.
+/// How often each fault was caused. Clones count together.
 #[derive(Clone, Default)]
 pub struct Counters(Arc<Mutex<BTreeMap<&'static str, u64>>>);
 
@@ -67,7 +69,7 @@ impl Counters {
 const TABLES: [&str; 8] =
     ["products", "orders", "charges", "refunds", "entitlements", "events", "idempotency_keys", "external_calls"];
 
-/// Takes a lock, also if its last holder panicked: the locks guard counters and handles, and these are never half changed.
+/// Takes a lock, even if its last holder panicked: the locks guard counters and handles, which are never half changed.
 pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -134,8 +136,9 @@ impl World {
         Ok(PgConnection::establish(&cluster.url(database))?)
     }
 
-    /// A connection to read the API's books. If the database is elsewhere, the books are a copy, because a distributed database
-    /// can't answer every query. The migrations make the copy's schema: a dump also has options of the server that it is from.
+    /// A connection to read the API's books. If the database is elsewhere, the books are a copy, because a distributed
+    /// database can't answer every query. The migrations create the copy's schema, because a dump would also have
+    /// options of its server.
     pub fn books(&self) -> Result<PgConnection, Fatal> {
         if let Some((url, _)) = &self.elsewhere {
             let copy = locked(&self.clusters).last().ok_or("there is no cluster")?.url("payments");
@@ -181,7 +184,7 @@ impl World {
         }
     }
 
-    /// The process with this name and number, if it runs.
+    /// The process with this name and number, if it is running.
     pub(super) fn pid(&self, name: &'static str, number: usize) -> Option<Pid> {
         let services = locked(&self.services);
         let service = services.iter().filter(|service| service.name == name).nth(number)?;

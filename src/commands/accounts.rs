@@ -33,12 +33,12 @@ pub fn account(url: &str, action: &AccountAction) -> Result<(), Fatal> {
     }
 }
 
-/// One account at a time is made, so that two of these commands don't make two accounts of one name.
+/// Locked, so that two of these commands at once don't create two accounts of one name.
 fn create(conn: &mut PgConnection, name: &str) -> Result<(Uuid, String), Fatal> {
     conn.transaction(|conn| {
         conn.batch_execute("LOCK TABLE accounts IN SHARE ROW EXCLUSIVE MODE")?;
         if let Some(same) = auth::accounts(conn)?.into_iter().find(|account| account.name == name) {
-            return Err(format!("there is an account {name} already ({}): take another name", same.id).into());
+            return Err(format!("there is an account {name} already ({}): choose another name", same.id).into());
         }
         Ok(auth::create_account(conn, name)?)
     })
@@ -73,7 +73,7 @@ pub fn key(url: &str, action: &KeyAction) -> Result<(), Fatal> {
             say(format_args!("key {id} is revoked: it stops working within {within} s, in every replica"))?;
             if auth::keys(conn, account_id)?.iter().all(|key| key.revoked_at.is_some()) {
                 say(format_args!(
-                    "account {account_id} has no live key now: `payments key create {account_id}` makes one"
+                    "account {account_id} has no live key now: `payments key create {account_id}` creates one"
                 ))?;
             }
             Ok(())

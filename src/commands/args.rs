@@ -1,5 +1,5 @@
-//! The command line. Every flag is also an environment variable. A wrong value ends the process with one line that names the
-//! variable.
+//! The command line. Every flag is also an environment variable. A wrong value ends the process with a single line that
+//! names the variable.
 //!
 //! `values` checks the form of each value. [`Settings::check`] checks the values against the machine and the database server,
 //! before the program changes anything.
@@ -45,7 +45,7 @@ pub struct Settings {
     /// The address on which the API listens
     #[arg(long, env, global = true, default_value = "127.0.0.1:8080", value_parser = values::address)]
     pub bind: SocketAddr,
-    /// The PostgreSQL database. Without this URL, the program makes and uses a local cluster
+    /// The PostgreSQL database. Without it, the program creates and uses a local cluster
     #[arg(long, env, global = true, hide_env_values = true)]
     pub database_url: Option<String>,
     /// The directory of the local cluster. The default is in the home directory, for root below /var/tmp
@@ -55,7 +55,8 @@ pub struct Settings {
     /// sandbox gateway that the program starts
     ///
     /// Its key is read from the variable `GATEWAY_KEY` (`sk_..` or `rk_..`), and the signing secret of its webhook from
-    /// `GATEWAY_WEBHOOK_SECRET` (one, or two with a comma): a flag would show them to everybody who lists the processes.
+    /// `GATEWAY_WEBHOOK_SECRET` (one, or two separated by a comma): a flag would show them to everyone who lists the
+    /// processes.
     #[arg(long, env, global = true, hide_env_values = true, value_parser = values::gateway_url)]
     pub gateway_url: Option<String>,
     /// The gateway's key: only from the environment.
@@ -70,11 +71,11 @@ pub struct Settings {
     /// Seconds until the sandbox gateway forgets a key. Real gateways keep a key for a day
     #[arg(long, env, global = true, default_value = "86400", value_parser = values::seconds::<1, 86_400>)]
     pub sandbox_key_ttl: Duration,
-    /// Where a sandbox gateway that runs alone sends its events, for example `http://127.0.0.1:8080/webhooks/stripe`. They are
-    /// signed with `GATEWAY_WEBHOOK_SECRET`
+    /// Where `sandbox-gateway` sends its events, for example `http://127.0.0.1:8080/webhooks/stripe`, signed with
+    /// `GATEWAY_WEBHOOK_SECRET`
     #[arg(long, env, global = true, hide_env_values = true, value_parser = values::gateway_url)]
     pub sandbox_webhook_url: Option<String>,
-    /// Database connections, and one more for /health/ready
+    /// Database connections in the pool. /health/ready uses one more
     #[arg(long, env, global = true, default_value = "10", value_parser = values::pool_size)]
     pub db_pool_size: u32,
     /// Seed the demo accounts and catalogue. The default is true if `DATABASE_URL` is not set
@@ -86,7 +87,7 @@ pub struct Settings {
     /// The web origins that may call the API, separated by commas. With the demo, the default is any port of localhost
     #[arg(long, env, global = true, value_parser = values::origins)]
     pub cors_origins: Option<Origins>,
-    /// Seconds for which the server keeps an idle client connection
+    /// Seconds until the server closes an idle client connection
     #[arg(long, env, global = true, default_value = "75", value_parser = values::seconds::<1, 3600>)]
     pub keep_alive: Duration,
     /// Seconds for which the server still accepts requests after SIGTERM, while /health/ready answers 503
@@ -107,7 +108,7 @@ impl Settings {
             let key = Key::parse(&text).map_err(|wrong| Wrong::new("GATEWAY_KEY", HIDDEN, wrong.to_string()))?;
             self.gateway_key = Some(key);
         }
-        // Compose files pass a variable that is not set as an empty variable. Without a secret there is no webhook.
+        // Compose files pass an unset variable as an empty one. Without a secret there is no webhook.
         if let Some(text) = variable("GATEWAY_WEBHOOK_SECRET").filter(|text| !text.is_empty()) {
             self.webhook_secrets = Secrets::parse(&text)
                 .map_err(|wrong| Wrong::new("GATEWAY_WEBHOOK_SECRET", HIDDEN, wrong.to_string()))?;
@@ -115,8 +116,8 @@ impl Settings {
         Ok(())
     }
 
-    /// A secret that is missing often arrives as an empty variable. A local cluster, whose API keys everybody knows, would then
-    /// stand in for the database.
+    /// A missing secret often arrives as an empty variable. A local cluster, whose API keys everybody knows, would then
+    /// take the place of the real database.
     fn refuse_an_empty_database(&self) -> Result<(), Wrong> {
         match &self.database_url {
             Some(url) if url.trim().is_empty() => Err(Wrong::new(
@@ -149,7 +150,7 @@ impl Command {
     /// Reads the command line and the environment.
     ///
     /// # Errors
-    /// For a wrong value, and for `--help`. The text is already printed, and the process should exit with this code.
+    /// A wrong value, or `--help`. The text is already printed, and the process should exit with this code.
     pub fn read() -> Result<Self, ExitCode> {
         let mut command = Self::try_parse().map_err(|error| {
             match one_line(&error) {
@@ -160,7 +161,7 @@ impl Command {
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         })?;
         let settings = &mut command.settings;
-        // Compose files and unit files pass a variable that is not set as an empty variable.
+        // Compose files and unit files pass an unset variable as an empty one.
         settings.dev_postgres_dir.take_if(|dir| dir.as_os_str().is_empty());
         settings.refuse_an_empty_database().and_then(|()| settings.read_secrets()).map_err(|wrong| {
             eprintln!("payments: {wrong}");
@@ -182,7 +183,7 @@ fn one_line(error: &clap::Error) -> Option<String> {
     let flag = text(ContextKind::InvalidArg)?;
     let name = flag.trim_matches(['-', '<', '>']).split([' ', '[', '=']).next()?.to_ascii_uppercase().replace('-', "_");
     let mut value = text(ContextKind::InvalidValue).unwrap_or_default();
-    // It may have a password, or be the gateway's key.
+    // It may contain a password, or be the gateway's key.
     if ["GATEWAY_URL", "SANDBOX_WEBHOOK_URL"].contains(&name.as_str()) && !value.is_empty() {
         HIDDEN.clone_into(&mut value);
     }

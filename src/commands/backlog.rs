@@ -14,13 +14,13 @@ use super::say;
 use super::table::{table, time};
 use crate::http::auth;
 
-/// So many charges and refunds are listed: more than a person reads. After a long outage there may be very many.
+/// The most charges and refunds listed: more than a person reads, since there may be very many after a long outage.
 const LISTED: i64 = 1000;
 
-/// So many accounts are listed, those with the largest backlog.
+/// The most accounts listed: those with the largest backlog.
 const ACCOUNTS: i64 = 100;
 
-/// Lists the oldest ones, and each account's part.
+/// Lists the oldest ones, and each account's share.
 pub fn list(url: &str, only_parked: bool, account: Option<&str>, format: Listing) -> Result<(), Fatal> {
     let conn = &mut connect(url)?;
     let account_id = account.map(|account| named(conn, account)).transpose()?.map(|account| account.id);

@@ -33,7 +33,7 @@ pub fn sweep(url: &str) -> Result<(), Fatal> {
 /// The time between two lines of progress.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
 
-/// An erasure's statement reads or changes a thousand rows, also on a database that is busy with something else.
+/// A statement of an erasure reads or changes a thousand rows, perhaps on a database that is busy with other work.
 const ERASURE_LIMITS: &str = "SET statement_timeout = '60s'; SET lock_timeout = '30s'";
 
 pub fn erase_customer(url: &str, account: &str, customer: &str, yes: bool, dry_run: bool) -> Result<(), Fatal> {
@@ -73,8 +73,8 @@ fn rows(erased: &Erased) -> String {
     format!("{orders} orders, {entitlements} entitlements, {events} events and {replies} stored replies")
 }
 
-/// Empties the local cluster's database. The tables stay, so that a running server goes on. If a later release
-/// has migrated them, they are dropped and made again.
+/// Empties the local cluster's database. The tables stay, so that a running server keeps working. If a later release
+/// has migrated them, they are dropped and created again.
 pub fn reset(database: &Database, yes: bool) -> Result<(), Fatal> {
     let Some(cluster) = &database.cluster else {
         return Err(

@@ -1,4 +1,4 @@
-//! The database in use: the database of `DATABASE_URL`, or the local cluster.
+//! The database in use: the one that `DATABASE_URL` names, or the local cluster.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -15,21 +15,21 @@ use super::Fatal;
 /// The database's name in the local cluster.
 const LOCAL: &str = "payments";
 
-/// The time between two checks whether the local server lives. A check costs one look into `/proc`.
+/// The time between two checks that the local server is alive. A check costs one read of `/proc`.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The time between two log lines about a server that can't be started. A person who follows the log must see that the fault
-/// lasts.
+/// The time between two log lines about a server that can't be started. Whoever follows the log must see that the fault
+/// persists.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// The database in use. `cluster` is the local cluster, if the database is there.
+/// The database in use. `cluster` is the local cluster, if that is where the database is.
 pub struct Database {
     pub url: String,
     pub cluster: Option<Cluster>,
 }
 
 impl Database {
-    /// If `DATABASE_URL` is not set, finds or makes the local cluster.
+    /// Without `DATABASE_URL`, finds or creates the local cluster.
     pub fn of(settings: &Settings, action: &Action) -> Result<Self, Fatal> {
         if let Some(url) = settings.database_url.clone() {
             return Ok(Self { url, cluster: None });

@@ -1,4 +1,4 @@
-//! The gateway that a command calls, and the mode of its money, which the database remembers.
+//! The gateway that a command calls, and its mode (live or test money), which the database remembers.
 
 use std::io::ErrorKind;
 
@@ -20,9 +20,9 @@ pub struct InUse {
 }
 
 impl InUse {
-    /// The gateway of the settings. None: the demo's sandbox.
+    /// The gateway of the settings. None for the demo's sandbox.
     pub(super) fn of(settings: &Settings) -> Option<Self> {
-        // The checks of the settings let no URL pass without its key.
+        // The settings' checks let no URL pass without a key.
         Some(Self { url: settings.gateway_url.clone()?, key: settings.gateway_key.clone()? })
     }
 
@@ -45,7 +45,7 @@ impl InUse {
         Ok(Self::sandbox(format!("http://{}", settings.sandbox_bind)))
     }
 
-    /// Where its money is.
+    /// Where its money moves.
     #[must_use]
     pub fn mode(&self) -> Mode {
         Mode::of(&self.url, &self.key)
@@ -71,7 +71,7 @@ pub(super) fn sandbox_config(
     }
 }
 
-/// Why the database and the gateway don't fit.
+/// Why the database and the gateway don't go together.
 #[derive(Debug, thiserror::Error)]
 pub enum ModeError {
     /// The database has charges of another mode.
@@ -90,8 +90,8 @@ pub enum ModeError {
     Database(#[from] diesel::result::Error),
 }
 
-/// Remembers the mode of the first gateway, and refuses every other one: charges of one mode must never meet the gateway of
-/// another, which would know nothing of them.
+/// Remembers the mode of the first gateway, and refuses any other: charges of one mode must never be sent to the
+/// gateway of another, which would know nothing of them.
 ///
 /// # Errors
 /// [`ModeError`].
@@ -103,7 +103,7 @@ pub fn remember_mode(conn: &mut PgConnection, mode: Mode) -> Result<(), ModeErro
     check_mode(conn, mode)
 }
 
-/// Refuses a gateway of another mode than the database's, and writes nothing. Without a mode there are no charges yet.
+/// Refuses a gateway whose mode is not the database's, and writes nothing. Without a mode there are no charges yet.
 ///
 /// # Errors
 /// [`ModeError`].

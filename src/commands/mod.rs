@@ -62,8 +62,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The local cluster is this program's own, and the user's variables for libpq (`PGSERVICE`, `PGOPTIONS` ..) mean other servers. A
-/// URL can't override all of them. So the program replaces itself by itself without them, as long as nothing runs yet.
+/// The local cluster belongs to this program, and the user's variables for libpq (`PGSERVICE`, `PGOPTIONS` ..) are
+/// meant for other servers. A URL can't override all of them. So the program executes itself again without them, before
+/// anything runs.
 fn without_variables_of_libpq(command: &Command) -> Option<io::Error> {
     let foreign = |name: &OsString| name.as_encoded_bytes().starts_with(b"PG");
     let names: Vec<_> = std::env::vars_os().map(|(name, _)| name).filter(foreign).collect();
@@ -86,7 +87,7 @@ fn without_variables_of_libpq(command: &Command) -> Option<io::Error> {
 fn run(command: Command) -> Result<ExitCode, Fatal> {
     let settings = command.settings;
     let action = command.action.unwrap_or(Action::Serve);
-    // The checks ask the server. The local cluster is checked when it runs.
+    // These checks query the server. The local cluster is checked once it runs.
     let watch = settings.database_url.as_deref().map(|url| silence::end_if_silent(url, action.failure()));
     let listener = settings.check(&action)?;
     // The document needs no database.
@@ -94,7 +95,7 @@ fn run(command: Command) -> Result<ExitCode, Fatal> {
         say(format_args!("{:#}", openapi::document(&api())))?;
         return Ok(ExitCode::SUCCESS);
     }
-    // Dropped when everything else has ended: the drop sends the last spans.
+    // Dropped last, since the drop sends the last spans.
     #[cfg(feature = "otel")]
     let _traces = match action {
         Action::Serve | Action::Resolve => {
@@ -141,7 +142,7 @@ fn run(command: Command) -> Result<ExitCode, Fatal> {
     outcome.map(|()| code)
 }
 
-/// Writes a line. If the reader has closed the pipe, the result is an error, not a panic.
+/// Writes a line. A reader that has closed the pipe is an error, not a panic.
 fn say(text: impl std::fmt::Display) -> Result<(), Fatal> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
 }

@@ -23,7 +23,7 @@ use crate::shop::reconciliation::{Asked, Difference, Totals, reconcile};
 /// The time between two lines of progress.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
 
-/// Prints what differs. Returns whether something does.
+/// Prints what differs, and returns whether anything does.
 pub fn books(
     settings: &Settings,
     url: &str,

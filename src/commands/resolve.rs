@@ -1,4 +1,4 @@
-//! `payments resolve`: charges and refunds that the gateway has not answered.
+//! `payments resolve`: resolves charges and refunds that the gateway has not answered.
 
 use std::sync::Arc;
 

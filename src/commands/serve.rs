@@ -26,7 +26,8 @@ use super::say;
 use super::silence::Watch;
 use idempotency::Database as _;
 
-/// The sweeper's rest, as a multiple of the time of its last batch. So the sweeper uses at most a tenth of one connection.
+/// The sweeper's rest, as a multiple of the time its last batch took, so that it uses at most a tenth of one
+/// connection.
 const RESTS_TIMES: u32 = 9;
 
 /// Serves the API, and keeps the local cluster alive.
@@ -73,7 +74,7 @@ fn serve_until_told(
     drop(start);
     let banner = banner(listener.local_addr()?, settings, database, sandbox_url.as_deref());
     rt::System::new().block_on(async move {
-        // The sandbox outlives the API, because external calls in flight at the end still call it.
+        // The sandbox outlives the API, because external calls still in flight at the end need it.
         let sandbox = sandbox.map(|sandbox| (rt::spawn(sandbox.server), sandbox.handle));
         let resolver = Resolver::new(Payments(gateway), db.clone());
         let draining = ShuttingDown::default();
@@ -91,14 +92,14 @@ fn serve_until_told(
         };
         let more = demo_stage.as_ref().map(demo::endpoints).unwrap_or_default();
         let server = server::serve_with(listener, state, more)?;
-        // What a run's replicas resolve, this server leaves to them.
+        // This server leaves what a run's replicas resolve to them.
         let is_mine = move |reference: &str| demo_stage.as_ref().is_none_or(|stage| !stage.plays(reference));
         let cut = end_when_told(server.handle(), draining, settings.shutdown_delay);
         let background = [
             rt::spawn(sweeper(db.clone(), settings.sweep_interval)),
             rt::spawn(resolver.clone().run_in_background_for(is_mine)),
         ];
-        // If nobody reads the banner, the server runs all the same.
+        // The server runs even if nobody can read the banner.
         let _ = writeln!(std::io::stdout(), "{banner}");
         tokio::select! {
             ended = server => ended?,
@@ -117,7 +118,7 @@ fn serve_until_told(
     })
 }
 
-/// A role that may not make a schema still has a demo, without its stage.
+/// A role that may not create a schema still gets the demo, without its stage.
 fn can_make_the_stage(url: &str) -> bool {
     let made = connect(url).and_then(|mut conn| Ok(demo::prepare(&mut conn)?));
     if let Err(error) = &made {
@@ -126,7 +127,7 @@ fn can_make_the_stage(url: &str) -> bool {
     made.is_ok()
 }
 
-/// A database that served a demo may serve no other clients while everybody knows some of its API keys.
+/// A database that served a demo must not serve other clients while everybody knows some of its live API keys.
 fn refuse_demo_keys(url: &str) -> Result<(), Fatal> {
     let conn = &mut connect(url)?;
     let mut live = Vec::new();
@@ -143,7 +144,7 @@ fn refuse_demo_keys(url: &str) -> Result<(), Fatal> {
         .into())
 }
 
-/// Where this process reaches its own server, which may listen on all addresses.
+/// The URL by which this process reaches its own server, which may listen on all addresses.
 fn own_url(api: SocketAddr) -> String {
     if api.ip().is_unspecified() { format!("http://127.0.0.1:{}", api.port()) } else { format!("http://{api}") }
 }
@@ -187,7 +188,7 @@ async fn sweeper(db: Db, interval: Duration) {
     }
 }
 
-/// The text for a person at a terminal. Programs read the first line, too.
+/// The text for a person at a terminal. Programs read the first line too.
 fn banner(address: SocketAddr, settings: &Settings, database: &Database, sandbox: Option<&str>) -> String {
     let mut text = format!("payments listens on http://{address}\n");
     let mut row = |name: &str, value: &str| {

@@ -1,4 +1,5 @@
-//! Ends a command, or a start, whose database is silent: it accepts everything and never answers, and libpq waits without limit.
+//! Ends a command, or a start, whose database is silent: such a database accepts everything and never answers, and
+//! libpq waits for ever.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -9,13 +10,13 @@ use diesel::pg::PgConnection;
 
 use crate::db::with_client_limits;
 
-/// The time between two looks. Most commands end before the first one.
+/// The time between two looks. Most commands end before the first.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How long a new connection may take. libpq gives up after two seconds for each address of the host.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
-/// So many silent looks in a row end the process. A loaded server may miss one.
+/// How many silent looks in a row end the process. A loaded server may miss one.
 const SILENT_LOOKS: u32 = 2;
 
 /// Watches until it is dropped.
@@ -23,8 +24,8 @@ pub struct Watch(#[expect(dead_code, reason = "ends the watch when dropped")] mp
 
 /// Ends the process with one line and this code if the database does not answer while the watch lives.
 ///
-/// A migration, an erasure or a sweep may take long. So the watch does not limit the command's time: it asks over a connection of
-/// its own whether the database answers at all.
+/// A migration, an erasure or a sweep may take long, so the watch does not limit the command's time. It asks over a
+/// separate connection whether the database answers at all.
 pub fn end_if_silent(url: &str, code: u8) -> Watch {
     let (alive, ended) = mpsc::channel();
     let url = with_client_limits(url);
@@ -49,11 +50,11 @@ fn end(code: u8) {
     std::process::exit(code.into());
 }
 
-/// A refusal is an answer, too: the command itself meets it.
+/// A refusal is an answer too: the command will meet it.
 fn answers(url: &str) -> bool {
     let (sender, looked) = mpsc::channel();
     let url = url.to_owned();
-    // Connecting sends a statement.
+    // Connecting sends a statement, so it needs an answer.
     thread::spawn(move || sender.send(PgConnection::establish(&url).err().map(|error| error.to_string())));
     match looked.recv_timeout(ANSWERS_WITHIN) {
         Ok(None) => true,

@@ -10,7 +10,7 @@ use crate::http::ApiError;
 use crate::http::auth::add_account;
 use crate::shop::products::{Grants, ProductTerms, insert};
 
-/// The account of the stage.
+/// The account that the stage uses.
 pub(super) const ACME: Uuid = Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0001);
 /// Its API key.
 pub(super) const ACME_KEY: &str = "sk_demo_acme";
@@ -21,7 +21,7 @@ const ACCOUNTS: [(&str, Uuid, &str); 2] = [
     ("globex", Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0002), "sk_demo_globex"),
 ];
 
-/// Adds the demo accounts, and the products that are missing. A product that exists stays as it is.
+/// Adds the demo accounts and products that are missing. An existing product is left alone.
 pub fn seed(conn: &mut PgConnection) -> Result<(), ApiError> {
     for (name, id, key) in ACCOUNTS {
         conn.transaction(|conn| {
@@ -41,7 +41,7 @@ pub fn keys() -> [(&'static str, &'static str); 2] {
     ACCOUNTS.map(|(name, _, key)| (name, key))
 }
 
-/// Deletes every row of every table, also the sandbox gateway's, and seeds the demo again. The schema stays.
+/// Deletes every row of every table, the sandbox gateway's too, and seeds the demo again. The schema stays.
 pub fn reset(conn: &mut PgConnection) -> Result<(), ApiError> {
     #[derive(QueryableByName)]
     struct Table {
@@ -49,7 +49,7 @@ pub fn reset(conn: &mut PgConnection) -> Result<(), ApiError> {
         name: String,
     }
     conn.transaction(|conn| {
-        // PostgreSQL's list of tables, because no list in the code has the sandbox's tables.
+        // From PostgreSQL's list of tables, because no list in the code has the sandbox's.
         let tables: Vec<Table> = diesel::sql_query(
             "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
              WHERE schemaname IN ('public', 'sandbox', 'demo') AND tablename <> '__diesel_schema_migrations'",

@@ -1,7 +1,7 @@
-//! The demo: two accounts with a small catalogue, and what its stage (`tools/stage`) needs of this API: replicas that can be killed,
-//! an endpoint that charges twice, and the routes of the stage.
+//! The demo: two accounts with a small catalogue, and what its stage (`tools/stage`) needs from this API: replicas that
+//! can be killed, an endpoint that charges twice, and the routes of the stage.
 //!
-//! Nothing of it exists without the demo.
+//! Without the demo, none of it exists.
 
 mod accounts;
 mod naive;
@@ -54,7 +54,7 @@ pub fn stage(
     }))
 }
 
-/// What the demo's server has beside the API.
+/// What the demo's server has besides the API.
 #[must_use]
 pub fn endpoints(stage: &Stage) -> Vec<Endpoint> {
     let stage = stage.clone();
@@ -81,7 +81,7 @@ async fn begin(stage: Stage, request: HttpRequest, payload: Payload) -> Result<H
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((CACHE_CONTROL, "no-store"))
-        // nginx would wait for the end.
+        // nginx would buffer the stream until its end.
         .insert_header(("X-Accel-Buffering", "no"))
         .streaming(events))
 }

@@ -1,8 +1,8 @@
 //! The naive endpoint: it has a key and a record, and still charges twice. Only the replicas of the stage have it.
 //!
-//! What is wrong, in the order of the code: the call goes out before anything is written, under a name that is new each time. The
-//! charge commits alone, and the record commits later. A crash in between leaves a charge without a record, and the retry begins
-//! again. A duplicate that comes at the same moment finds no record either.
+//! What is wrong, in the order of the code: the call goes out before anything is written, under a new name each time.
+//! The charge commits alone, and the record commits later. A crash in between leaves a charge without a record, and the
+//! retry starts again. A concurrent duplicate finds no record either.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::shop::charges::NewCharge;
 use idempotency::{Database as _, Key};
 use stripe_gateway::{Call, End, Gateway, Outcome, Payment};
 
-/// The path of the naive endpoint. It stands below `/v1`, so it has the same checks as the real one.
+/// The path of the naive endpoint. It is below `/v1`, so it gets the same checks as the real one.
 pub const PATH: &str = "/v1/naive-charges";
 
 diesel::table! {
@@ -49,7 +49,7 @@ diesel::table! {
     }
 }
 
-/// Makes the tables that are missing.
+/// Creates the tables that are missing.
 pub fn prepare(conn: &mut PgConnection) -> QueryResult<()> {
     conn.transaction(|conn| conn.batch_execute(include_str!("naive.sql")))
 }
@@ -79,7 +79,7 @@ async fn charge(
         return Ok(answer(stored, true));
     }
 
-    // A name that is new each time: the gateway can't know that this is the same purchase.
+    // A new name each time, so the gateway can't know that this is the same purchase.
     let name = format!("naive-{}", Uuid::new_v4().simple());
     let payment =
         Payment { account_id: account.id, amount, currency: currency.clone(), payment_method: new.payment_method };

@@ -21,7 +21,7 @@ use crate::shop::payments::{Payments, Resolver};
 use stripe_gateway::webhook::Secrets;
 use stripe_gateway::{Key, Stripe};
 
-/// Connections of a replica. Ten clicks under one key need two; under ten keys they take turns.
+/// A replica's connections. Ten clicks under one key need two; under ten keys they take turns.
 const CONNECTIONS: u32 = 3;
 
 /// Serves until the parent ends, or until the process passes the point at which it is killed.

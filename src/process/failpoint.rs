@@ -2,8 +2,8 @@
 //! demo's stage.
 //!
 //! In a debug build, `FAILPOINT=<name>` aborts the process at the point of this name. The process does not unwind or clean up, as
-//! with `kill -9`. A replica of the stage listens to all points, in a release build too. Without both, a point costs one look at
-//! an empty cell.
+//! with `kill -9`. A replica of the stage listens to all points, in a release build too. Without either, a point costs
+//! one look at an empty cell.
 
 use std::sync::OnceLock;
 
@@ -25,15 +25,15 @@ pub const POINTS: [&str; 9] = [
     "before-answer",
 ];
 
-/// The record is written, and not committed.
+/// The record is written, but not committed.
 const BEFORE_COMMIT_1: &str = "before-commit-1";
 
-/// Hears of each point, with the number of the lease if the resolver passes the point under one.
+/// Called at each point, with the lease's number if the resolver passes it under a lease.
 pub type Listener = fn(point: &'static str, attempt: Option<i32>);
 
 static LISTENER: OnceLock<Listener> = OnceLock::new();
 
-/// From now on, the listener hears of each point. There is one in a process: the first.
+/// Tells the listener of each point from now on. A process has one listener: the first.
 pub fn listen(listener: Listener) {
     LISTENER.get_or_init(|| listener);
 }
@@ -44,7 +44,7 @@ pub fn failpoint(name: &'static str) {
     passed(name, None);
 }
 
-/// As [`failpoint`], under a lease.
+/// Like [`failpoint`], under a lease.
 #[inline]
 pub fn passed(name: &'static str, attempt: Option<i32>) {
     if let Some(listener) = LISTENER.get() {
@@ -64,8 +64,8 @@ fn abort_if_named(name: &str) {
     }
 }
 
-/// Work that outlives its request passes its points as the request's, if somebody listens. Otherwise the log would name the
-/// request twice: the resolver's lines name it in their text.
+/// Lets work that outlives its request pass its points in the request's name, but only if somebody listens: the
+/// resolver's log lines already name the request in their text, and would name it twice.
 pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let request = LISTENER.get().and_then(|_| logging::request());
     async move {

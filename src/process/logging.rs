@@ -1,7 +1,7 @@
-//! Log lines: text for people, or one JSON object on each line for machines.
+//! Log lines: text for people, or one JSON object per line for machines.
 //!
-//! Guarantees: times are UTC with milliseconds. Text from a client never begins a new line. While the server serves a request,
-//! each log line names the request (`request`): see [`of_request`].
+//! Guarantees: times are UTC with milliseconds. Text from a client can't start a new line. While the server serves a
+//! request, each log line names the request (`request`): see [`of_request`].
 //!
 //! Not done here: writing, rotating or shipping files. Log lines go to standard error.
 
@@ -17,15 +17,15 @@ use log::{Level, LevelFilter, Record};
 use serde_json::{Map, json};
 use uuid::Uuid;
 
-/// Targets of libraries whose lines don't help an operator. `RUST_LOG` can name a target to show its lines again.
+/// Library targets whose lines don't help an operator. Naming one in `RUST_LOG` shows its lines again.
 const QUIET: [(&str, LevelFilter); 4] = [
-    // The numbers of workers that start and stop.
+    // How many workers start and stop.
     ("actix_server", LevelFilter::Warn),
-    // Protocol errors of clients, at level error. For example, a port scan causes them, and an operator can't repair them.
+    // Clients' protocol errors, at level error. A port scan causes them, for example, and an operator can't fix them.
     ("actix_http", LevelFilter::Off),
     // Each failed connection of the sandbox: many lines a second while the database is away. The API's pool logs the outage.
     ("r2d2", LevelFilter::Off),
-    // The setup of the export. Warnings stay: they are about settings and lost spans.
+    // The setup of the export. Warnings about settings and lost spans stay.
     ("opentelemetry", LevelFilter::Warn),
 ];
 
@@ -34,7 +34,7 @@ const QUIET: [(&str, LevelFilter); 4] = [
 pub enum Format {
     /// For people: 2026-11-25T03:12:19.123Z INFO text name=value
     Text,
-    /// For machines: one JSON object on each line
+    /// For machines: one JSON object per line
     Json,
 }
 
@@ -42,8 +42,8 @@ tokio::task_local! {
     static REQUEST: Uuid;
 }
 
-/// Runs the future. Every log line of the future names the request. A spawned task or another thread does not know the
-/// request: take it with [`request`] and pass it to [`within`].
+/// Runs the future, and every log line that it writes names the request. A spawned task or another thread does not know
+/// the request: take it with [`request`] and pass it to [`within`].
 pub fn of_request<F: Future>(id: Uuid, future: F) -> impl Future<Output = F::Output> {
     REQUEST.scope(id, future)
 }
@@ -54,7 +54,7 @@ pub fn request() -> Option<Uuid> {
     REQUEST.try_with(|id| *id).ok()
 }
 
-/// Runs the work on a thread that serves many requests. The log lines of the work name this request.
+/// Runs work on a thread that serves many requests. Its log lines name this request.
 pub fn within<T>(request: Option<Uuid>, work: impl FnOnce() -> T) -> T {
     match request {
         Some(id) => REQUEST.sync_scope(id, work),

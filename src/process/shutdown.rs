@@ -1,11 +1,11 @@
-//! The end of a server: after SIGTERM requests end by themselves, after Ctrl-C they are cut.
+//! The end of a server: SIGTERM lets requests finish, Ctrl-C cuts them off.
 //!
 //! SIGTERM: `/health/ready` answers 503 at once, so that load balancers send their requests elsewhere. For `SHUTDOWN_DELAY` the
-//! server still accepts requests. Then it accepts no connection, and the requests in flight end.
+//! server still accepts requests. Then it accepts no more connections, and finishes the requests in flight.
 //!
-//! Ctrl-C, also after SIGTERM: the server cuts the requests in flight, because a person waits at the terminal.
+//! Ctrl-C, even after SIGTERM: the server cuts off the requests in flight, because a person waits at the terminal.
 //!
-//! In both cases, the process finishes the external calls that it began.
+//! Either way, the process finishes the external calls that it began.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +39,7 @@ impl ShuttingDown {
 /// server's own future ends.
 ///
 /// # Errors
-/// If the operating system accepts no signal handler.
+/// The operating system accepts no signal handler.
 pub async fn end_when_told(server: ServerHandle, draining: ShuttingDown, delay: Duration) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -59,7 +59,7 @@ pub async fn end_when_told(server: ServerHandle, draining: ShuttingDown, delay: 
         _ = interrupt.recv() => {}
     }
     log::info!("Ctrl-C: the server cuts the requests in flight");
-    // A server that is already stopping may not read this command. So the wait has a limit.
+    // A server that is already stopping may not read this command, so the wait has a limit.
     let _ = timeout(CUT_WITHIN, server.stop(false)).await;
     Ok(())
 }

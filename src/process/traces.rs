@@ -16,12 +16,11 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 
-
-/// How long the process may take to send the last spans when it ends. Some 2,000 spans take well under a second. A collector
-/// that hangs must not use up the time before SIGKILL (docs/operations.md, "Shutdown and restart").
+/// How long the process may take to send the last spans when it ends. Some 2,000 spans take well under a second. A
+/// collector that hangs must not use up the time until SIGKILL (docs/operations.md, "Shutdown and restart").
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
-/// Sends spans until this is dropped. Then sends the last spans.
+/// Sends spans until it is dropped, when it sends the last ones.
 #[derive(Debug)]
 pub struct Traces(SdkTracerProvider);
 
@@ -66,12 +65,12 @@ impl Drop for Traces {
     }
 }
 
-/// The value of a variable. Compose files and unit files pass a variable that is not set as an empty variable.
+/// The value of a variable. Compose files and unit files pass an unset variable as an empty one.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The attributes of this process from the environment. Without a name, the process is `payments`, and not
+/// The attributes of this process, from the environment. Without a name, the service is `payments`, not
 /// `unknown_service:payments`.
 fn resource() -> Resource {
     let resource = Resource::builder().build();

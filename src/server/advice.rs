@@ -1,5 +1,5 @@
-//! The problems of each endpoint, and the values of `retry` that follow. The OpenAPI document, the problem pages and the table in
-//! docs/errors.md are made of this data.
+//! The problems of each endpoint, and the values of `retry` that follow. The OpenAPI document, the problem pages and
+//! the table in docs/errors.md are generated from this data.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ use crate::http::problems::{
     REQUEST_TIMEOUT, Retry, UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE,
 };
 
-/// The problems that an endpoint may answer with, by status: those that its handler decides on, and those that follow from its
-/// route, its parameters and its policy.
+/// The problems that an endpoint may answer with, by status: those that its handler declares, and those that follow
+/// from its route, its parameters and its policy.
 #[must_use]
 pub fn problems_at(endpoint: &Endpoint) -> Vec<&'static Problem> {
     let mut problems = endpoint.decides.clone();
@@ -28,7 +28,7 @@ pub fn problems_at(endpoint: &Endpoint) -> Vec<&'static Problem> {
         problems.extend([&KEY_MISSING, &KEY_INVALID, &KEY_REUSED, &REQUEST_IN_FLIGHT]);
     }
     if endpoint.is_secured() {
-        // An unknown query parameter is an invalid request, too.
+        // An unknown query parameter is an invalid request too.
         problems.extend([&INVALID_REQUEST, &UNAUTHORIZED, &INTERNAL, &OVERLOADED, &DATABASE_UNAVAILABLE]);
     }
     problems.push(&METHOD_NOT_ALLOWED);
@@ -37,8 +37,8 @@ pub fn problems_at(endpoint: &Endpoint) -> Vec<&'static Problem> {
     problems
 }
 
-/// The values that `retry` of a problem may have at an endpoint. There are two if the handler decides on a problem that also
-/// arises before it runs, and the policy stores failures: only the handler's decision is stored.
+/// The values that `retry` of a problem may have at an endpoint. There are two if the problem can arise both before the
+/// handler and in it, and the policy stores failures: only the handler's failure is stored.
 #[must_use]
 pub fn retries_at(endpoint: &Endpoint, problem: &Problem) -> Vec<Retry> {
     let unstored = problem.retry(false);
@@ -62,7 +62,7 @@ pub fn retries(api: &Api, problem: &Problem) -> Vec<(Retry, Vec<String>)> {
     for endpoint in api.endpoints.iter().filter(|one| one.decides.iter().any(|own| own.slug == problem.slug)) {
         advice.entry(retries_at(endpoint, problem)[0]).or_default().push(endpoint.name());
     }
-    // These two arise before the handler, too.
+    // These two can also arise before the handler.
     if advice.is_empty() || problem.slug == NOT_FOUND.slug || problem.slug == INVALID_REQUEST.slug {
         advice.entry(problem.retry(false)).or_default().push("everywhere else".to_owned());
     }

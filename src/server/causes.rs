@@ -1,4 +1,4 @@
-//! The metrics of why the database does not serve.
+//! Metrics that tell why the database can't serve.
 //!
 //! Guarantees: the labels are the names of the causes, a fixed list. A scrape waits for nothing: it gets what the last look found.
 
@@ -7,7 +7,7 @@ use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::db::{Cause, Db};
 
-/// The numbers at this moment. Every cause has its series from the start, so that a rate sees the first refusal.
+/// The current numbers. Every cause has its series from the start, so that a rate sees the first refusal.
 pub(super) fn snapshot(db: &Db) -> prometheus::Result<Registry> {
     let ready = IntGauge::new("db_ready", "Whether the database could serve at the last look, as /health/ready says.")?;
     ready.set(db.was_ready().into());

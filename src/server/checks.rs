@@ -1,5 +1,5 @@
-//! What comes before a handler: the API key, and the query of a handler that reads none. And every request has its answer in
-//! time, whatever the database or the gateway does.
+//! The checks before a handler: the API key, and that a handler which reads no query gets none. They also bound the
+//! time of every request, whatever the database or the gateway does.
 
 use std::time::Duration;
 
@@ -13,11 +13,12 @@ use crate::http::auth::authenticate;
 use crate::http::problems::DATABASE_UNAVAILABLE;
 use crate::http::{ApiError, NoFilter, query};
 
-/// Clients and proxies commonly give up after 15 s or more. Each wait has its own, shorter limit; this one is for several waits
-/// that come together, for example of a database that is silent while a key is looked up, and again while the request runs.
+/// Clients and proxies commonly give up after 15 s or more. Each wait has its own, shorter limit. This one is for
+/// several waits in one request, for example when the database is silent while a key is looked up, and again while the
+/// request runs.
 const ANSWER_WITHIN: Duration = Duration::from_millis(11_500);
 
-/// What a handler needs before it.
+/// The checks that a handler needs.
 #[derive(Clone, Copy)]
 pub(super) struct Checks {
     pub api_key: bool,
@@ -26,8 +27,8 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    /// Answers 503 if the handler and the checks before it take too long. What they have begun ends or rolls back; a retry with
-    /// the same key finds out which.
+    /// Answers 503 if the handler and the checks before it take too long. What they have begun still ends or rolls
+    /// back; a retry with the same key shows which.
     pub async fn run(self, request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse, Error> {
         let head = request.request().clone();
         let answer = async {

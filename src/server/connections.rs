@@ -1,5 +1,5 @@
-//! The limits of client connections: how many there may be, how long a client may read nothing, and how much memory it takes
-//! meanwhile.
+//! The limits of client connections: how many there may be, how long a client may read nothing, and how much memory it
+//! may take meanwhile.
 //!
 //! A client may send many requests on one connection without waiting for an answer. If it does not read the answers, actix keeps
 //! what it has read of the requests, and what it can't write of the answers. [`limit_sent_ahead`] and [`with_body`] bound both.
@@ -20,21 +20,21 @@ use futures_util::stream;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_tcp_user_timeout};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The descriptors that are kept free for everything but clients: at most some 100 connections to the database, the gateway's
-/// connections, the log, the listener, and each worker's own.
+/// The descriptors kept free for everything but clients: some 100 connections to the database at most, those to the
+/// gateway, the log, the listener, and each worker's own.
 const RESERVED: u64 = 256;
 
-/// The most client connections of a process. A client that reads its answers holds a body of 64 KiB and as much of an answer, so
-/// all of them stay near a gigabyte. One process serves fewer clients at once.
+/// The most client connections of a process. A client that reads its answers holds a body of 64 KiB and as much of an
+/// answer, so all of them together stay near a gigabyte. One process can't serve this many at once.
 const MOST: u64 = 10_000;
 
-/// How long the kernel keeps data that a client does not take, before it ends the connection. A phone that changes its cell is
-/// back within ten seconds. A client that is cut off may send again under its key.
+/// How long the kernel keeps data that a client does not take before it ends the connection. A phone that changes cells
+/// is back within ten seconds. A client that is cut off may send again under its key.
 const UNREAD_FOR: Duration = Duration::from_secs(20);
 
-/// How much of what a client sends the kernel takes before the server reads it, in bytes. actix reads up to 128 KiB at once, and
-/// keeps each request that it finds, some 7 kB for one of 40 bytes, until the client has read the answers before it. With this
-/// limit they are 5 MB a connection, and 17 MB without. The longest body has 64 KiB, and takes four round trips.
+/// How many bytes the kernel accepts from a client before the server reads them. actix reads up to 128 KiB at once, and
+/// keeps each request that it finds, some 7 kB for one of 40 bytes, until the client has read the answers before it:
+/// 5 MB a connection with this limit, 17 MB without. The longest body, 64 KiB, takes four round trips.
 const SENT_AHEAD: usize = 16 * 1024;
 
 /// The most client connections of one worker. Raises the process's soft limit of descriptors to the hard limit first, because
@@ -44,19 +44,19 @@ pub(super) fn most(workers: NonZero<usize>) -> usize {
     let raised = Rlimit { current: limit.maximum, ..limit };
     // Without the right to raise it, the soft limit stays as it is.
     let limit = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };
-    // No limit is a limit that nobody reaches.
+    // No limit at all is as good as a very large one.
     let descriptors = limit.current.unwrap_or(u64::MAX);
     // With few descriptors, clients get half of them.
     let clients = descriptors.saturating_sub(RESERVED).max(descriptors / 2).min(MOST);
     usize::try_from(clients).unwrap_or(usize::MAX).div_euclid(workers.get()).max(1)
 }
 
-/// Limits what the kernel takes ahead on each connection that the listener accepts.
+/// Limits how much the kernel reads ahead on each connection that the listener accepts.
 pub(super) fn limit_sent_ahead(listener: &TcpListener) -> std::io::Result<()> {
     Ok(set_socket_recv_buffer_size(listener, SENT_AHEAD)?)
 }
 
-/// Ends the connection if the client takes nothing of its answers for [`UNREAD_FOR`], also if the client's kernel still
+/// Ends the connection if the client takes nothing of its answers for [`UNREAD_FOR`], even if its kernel still
 /// acknowledges that it is alive.
 pub(super) fn limit_unread(connection: &dyn Any) {
     let Some(connection) = connection.downcast_ref::<TcpStream>() else { return };
@@ -66,14 +66,15 @@ pub(super) fn limit_unread(connection: &dyn Any) {
     }
 }
 
-/// Gives an answer without a body an empty one. actix waits for the client before it goes on to the next request while a body is
-/// to be sent, and not after an answer without one: a client that sent `OPTIONS` and read nothing filled the memory.
+/// Gives an answer without a body an empty one. actix waits for the client to take a body before it goes on to the next
+/// request, but does not wait after an answer without one: a client that sent `OPTIONS` and read nothing filled the
+/// memory.
 pub(super) fn with_body(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
     response.map_body(|head, body| {
         if !matches!(body.size(), BodySize::None | BodySize::Sized(0)) {
             return body;
         }
-        // The empty body has neither chunks nor an end to write.
+        // An empty body has no chunks and no end marker.
         head.no_chunking(true);
         if !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             head.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));

@@ -7,10 +7,10 @@ use super::request_id::{TRACEPARENT, TRACESTATE, X_REQUEST_ID};
 use crate::http::RETRY_ADVICE;
 use idempotency::{IDEMPOTENCY_EXPIRES, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
 
-/// For how many seconds a browser keeps a preflight's answer: an hour. Chromium keeps an answer for two hours at most.
+/// For how many seconds a browser caches a preflight's answer: an hour. Chromium allows two at most.
 const PREFLIGHT_MAX_AGE: usize = 60 * 60;
 
-/// An origin is, for example, `https://shop.example`. The port `:*` means any port.
+/// Allows these origins, such as `https://shop.example`. The port `:*` means any port.
 pub(super) fn cors(origins: Vec<String>) -> Cors {
     Cors::default()
         .allowed_origin_fn(move |origin, _| {

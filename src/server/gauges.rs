@@ -1,8 +1,8 @@
-//! The gauges that only the database knows: the backlog of charges and refunds, and how far behind the sweeper is.
+//! The gauges that need the database: the backlog of charges and refunds, and how far behind the sweeper is.
 //!
-//! Guarantees: a scrape never waits for the database. A task in the background looks, and a scrape gets what the last look found.
-//! If the database is away or silent, the gauges soon are missing: an old number would look like a new one. A look has its turn
-//! as any account's work has, so it also ends while one account fills the pool.
+//! Guarantees: a scrape never waits for the database. A background task looks, and a scrape gets what the last look
+//! found. If the database is away or silent, the gauges soon disappear, since an old number would pass for a new one. A
+//! look gets its turn like any account's work, so it succeeds even while one account fills the pool.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,15 +15,16 @@ use idempotency::Database as _;
 use crate::db::{Db, NOTES};
 use crate::http::ApiError;
 
-/// The rest after a look. Prometheus scrapes every 5 to 60 s, so a scrape finds a look that is about as young as its neighbours.
+/// The pause after a look. Prometheus scrapes every 5 to 60 s, so these numbers are about as fresh as the others in a
+/// scrape.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// The rest is at least this many times as long as the look took. After a long outage very many calls may be open, and counting
-/// them must not take more than a tenth of one connection.
+/// The pause is at least this many times as long as the look took. After a long outage very many calls may be open, and
+/// counting them must not use more than a tenth of one connection.
 const RESTS_TIMES: u32 = 9;
 
-/// Longer ago, a look says nothing about now. A look that meets a silent database ends after some ten seconds, and two of them
-/// must fail in a row.
+/// An older look says nothing about the present. A look at a silent database ends after some ten seconds, so two in a
+/// row must fail.
 const STALE_AFTER: Duration = Duration::from_secs(30);
 
 /// What the last look found. Clones share it.
@@ -35,12 +36,12 @@ pub struct Gauges(Arc<Mutex<Option<(Instant, Known)>>>);
 pub struct Known {
     /// The open charges and refunds.
     pub backlog: Backlog,
-    /// How long ago the oldest record expired that is still there.
+    /// How long ago the oldest remaining record expired.
     pub sweep_lag: Duration,
 }
 
 impl Gauges {
-    /// Looks for as long as the process lives.
+    /// Looks while the process lives.
     pub async fn keep_fresh(self, db: Db) {
         loop {
             let began = Instant::now();
@@ -52,7 +53,7 @@ impl Gauges {
         }
     }
 
-    /// None: there was no look lately.
+    /// None if no recent look succeeded.
     pub fn known(&self) -> Option<Known> {
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         last.filter(|(looked, _)| looked.elapsed() < STALE_AFTER).map(|(_, known)| known)

@@ -1,4 +1,4 @@
-//! Whether the process is up, and whether the process can serve.
+//! Whether the process is up, and whether it can serve.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -21,8 +21,8 @@ pub async fn live() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({"status": "live"}))
 }
 
-/// `GET /health/ready`: the database answers, takes writes, and has every migration. Readiness has its own connection, so
-/// readiness waits behind no work.
+/// `GET /health/ready`: the database answers, takes writes, and has every migration. Readiness has its own connection,
+/// so it never waits behind work.
 ///
 /// # Errors
 /// 503.
@@ -46,7 +46,8 @@ pub async fn ready(db: Data<Db>, draining: Data<ShuttingDown>) -> Result<HttpRes
     Err(error.with("cause", cause.name()).with("failing", failing(&db)))
 }
 
-/// What requests meet at present, for a person. A row that is locked for some requests makes no replica unready.
+/// The causes that requests meet at present, for a person. They don't affect readiness: a row that blocks some requests
+/// makes no replica unready.
 fn failing(db: &Db) -> Vec<&'static str> {
     db.outages().on().into_iter().map(Cause::name).collect()
 }

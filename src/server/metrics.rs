@@ -1,6 +1,7 @@
 //! The metrics for Prometheus: requests and key outcomes by route, the pool, the resolver.
 //!
-//! Guarantees: a scrape waits for nothing. The number of series is bounded. Labels are routes, statuses and a few fixed words. A client can't add a label.
+//! Guarantees: a scrape waits for nothing. The number of series is bounded: labels are routes, statuses and a few fixed
+//! words, and no client can add one.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -20,7 +21,7 @@ use crate::shop::payments::Resolver;
 use crate::shop::webhooks::DIFFERENCES;
 
 /// In seconds. Most requests take milliseconds. A duplicate waits up to 5 s, a charge up to 6 s. The last bucket is for
-/// requests that take longer than any request should.
+/// requests that take longer than any should.
 const BUCKETS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 6.5, 15.0];
 
 /// Counts requests as they end.
@@ -35,7 +36,7 @@ impl Metrics {
     /// All counts begin at zero.
     ///
     /// # Errors
-    /// If Prometheus refuses a name, which is a defect.
+    /// Prometheus refuses a name, which is a defect.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let requests = HistogramVec::new(
@@ -71,7 +72,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 /// `GET /metrics`
 ///
 /// # Errors
-/// 500, for a defect.
+/// 500 for a defect.
 #[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = "Service", summary = "Retrieve metrics",
     description = "Returns metrics for Prometheus: requests and key outcomes by route, the database pool, the resolver.",
     responses((status = 200, body = String, description = "The metrics in Prometheus' text format", content_type = "text/plain")))]
@@ -90,7 +91,7 @@ pub async fn page(
     Ok(HttpResponse::Ok().content_type(TEXT_FORMAT).body(text))
 }
 
-/// The present numbers of the pool, of the resolver and of the database.
+/// The current numbers of the pool, the resolver and the database.
 fn snapshot(db: &Db, resolver: &Resolver, gauges: &Gauges) -> prometheus::Result<Registry> {
     let registry = Registry::new();
     let load = db.load();
@@ -110,7 +111,7 @@ fn snapshot(db: &Db, resolver: &Resolver, gauges: &Gauges) -> prometheus::Result
         counter.inc_by(count.load(Ordering::Relaxed));
         registry.register(Box::new(counter))?;
     }
-    // Without a look lately, only these series are missing. The other series are still worth a scrape.
+    // Without a recent look only these series are missing. The others are still worth a scrape.
     if let Some(Known { backlog, sweep_lag }) = gauges.known() {
         let open = "Charges and refunds without an outcome, without the parked ones.";
         gauge(&registry, "resolver_backlog", open, backlog.open)?;

@@ -1,8 +1,8 @@
 //! The server: from a connection to the handlers.
 //!
-//! Guarantees: a client that sends the head of a request too slowly loses its connection, and so does a client that reads
-//! nothing of its answers. Clients can't take the descriptors that the database's connections need. An idle connection is kept
-//! for the time in the settings. After SIGTERM, running requests end and idle connections close.
+//! Guarantees: a client that sends the head of a request too slowly loses its connection, and so does one that does not
+//! read its answers. Clients can't take the descriptors that the database's connections need. An idle connection is
+//! kept for the time in the settings. After SIGTERM, running requests end and idle connections close.
 
 pub mod advice;
 mod causes;
@@ -48,10 +48,10 @@ use stripe_gateway::webhook::Secrets;
 /// For how many seconds running requests may go on after SIGTERM. Every request is answered within 12 s.
 const SHUTDOWN_SECONDS: u64 = 12;
 
-/// How long a client may take to send the head of its request. A slower client only holds a connection.
+/// How long a client may take to send the head of its request. A slower one is only tying up a connection.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long the server goes on reading after it refused a body that is still arriving. If the server closed at once, the
+/// How long the server goes on reading after it refused a body that is still arriving. If it closed at once, the
 /// client's next write would fail, and the client might never read the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -60,11 +60,11 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct State {
     /// The database.
     pub db: Db,
-    /// The API keys that were found a moment ago.
+    /// The API keys looked up a moment ago.
     pub known_keys: KnownKeys,
-    /// Calls the gateway, and resolves.
+    /// Calls the gateway, and finds outcomes.
     pub resolver: Resolver,
-    /// The secrets of the gateway's webhook. Without one there is no such route.
+    /// The secrets of the gateway's webhook. Without one, the webhook answers 404.
     pub webhook_secrets: Secrets,
     /// Whether the server has the demo, with the stage at `/`.
     pub demo: bool,
@@ -79,12 +79,12 @@ pub struct State {
 /// Serves on the listener until the server's handle stops the server. [`crate::process::shutdown`] handles the signals.
 ///
 /// # Errors
-/// If the operating system can't use the listener.
+/// The operating system can't use the listener.
 pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
     serve_with(listener, state, Vec::new())
 }
 
-/// As [`serve`], with further endpoints that are no part of the API.
+/// As [`serve`], with further endpoints that are not part of the API.
 ///
 /// # Errors
 /// As [`serve`].
@@ -115,7 +115,7 @@ pub fn serve_with(listener: TcpListener, state: State, more: Vec<Endpoint>) -> s
             .app_data(document.clone())
             .wrap(Condition::new(!state.cors_origins.is_empty(), cors(state.cors_origins)))
             .wrap(from_fn(frame));
-        // Around the frame, so that the span gets what the frame has found out.
+        // Outside the frame, so that the span sees what the frame adds to the response.
         #[cfg(feature = "otel")]
         let app = app.wrap(from_fn(request_span::traced));
         app.configure(|config| routes(config, &api))

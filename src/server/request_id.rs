@@ -9,7 +9,7 @@ pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 /// The trace and the span of the client (W3C Trace Context).
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// What the tracing systems on the way add to `traceparent`.
+/// What tracing systems on the way add to `traceparent`.
 pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The longest name that a client may give its request, in characters. Three UUIDs fit, and the log line stays short.
@@ -39,7 +39,7 @@ impl Names {
     }
 }
 
-/// The value of a header that is sent once.
+/// The value of a header, if it is sent exactly once.
 pub(super) fn single(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     let mut values = headers.get_all(name);
     let value = values.next()?.to_str().ok()?;
@@ -51,7 +51,7 @@ fn is_word(name: &str) -> bool {
     (1..=LONGEST).contains(&name.len()) && name.chars().all(allowed)
 }
 
-/// A UUID in the spelling with hyphens. The nil UUID is ignored.
+/// A UUID spelt with hyphens. The nil UUID is ignored.
 fn uuid(name: &str) -> Option<Uuid> {
     let id = Uuid::try_parse(name).ok()?;
     (name.len() == uuid::fmt::Hyphenated::LENGTH && !id.is_nil()).then_some(id)

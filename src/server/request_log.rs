@@ -1,7 +1,7 @@
 //! The frame around every request: gives the request an id, answers a failure with a problem document, and writes a log line.
 //!
-//! The log line names what a person on call looks for: the request, the account, the client's key with its outcome, and the
-//! resource. Text from a client gets into the log line only after a check, and only up to a fixed length.
+//! The log line names what a person on call looks for: the request, the account, the client's key with its outcome, and
+//! the resource. Text from a client enters it only after a check, and only up to a fixed length.
 
 use std::time::{Duration, Instant};
 
@@ -44,14 +44,15 @@ pub(super) async fn frame(
     let (response, resource) = with_resource(response);
     let mut response = connections::with_body(response);
     if offers_upgrade {
-        // The server keeps to HTTP/1.1, and actix closes a connection whose client offered another protocol. The client must know.
+        // The server stays with HTTP/1.1, and actix closes a connection whose client offered another protocol. The
+        // header tells the client.
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if is_stored_problem {
-        // A record has the body, but not this header. A policy stores only final failures and declines, and another attempt
-        // after one of these needs a new key.
+        // A record has the body, but not this header. A policy stores only final failures and declines, after which
+        // another attempt needs a new key.
         headers.insert(RETRY_ADVICE, HeaderValue::from_static(Retry::NewKey.as_str()));
     }
     if let Ok(value) = HeaderValue::from_str(&names.id.to_string()) {
@@ -61,7 +62,8 @@ pub(super) async fn frame(
     Ok(response)
 }
 
-/// Answers an error with a problem document, also an error of the framework. Other headers stay, such as those for browsers.
+/// Answers an error, the framework's own included, with a problem document. Other headers stay, such as those for
+/// browsers.
 fn with_problem(response: ServiceResponse<BoxBody>, id: Uuid) -> ServiceResponse<BoxBody> {
     let Some(error) = problem_of(response.response()) else { return response };
     if let (Some(cause), Some(db)) = (error.cause(), response.request().app_data::<Data<Db>>()) {
@@ -81,7 +83,7 @@ fn with_problem(response: ServiceResponse<BoxBody>, id: Uuid) -> ServiceResponse
 
 fn problem_of(response: &HttpResponse) -> Option<ApiError> {
     let Some(error) = response.error() else {
-        // If the path exists without this method, the router answers 405 without an error inside.
+        // If the path exists, but not with this method, the router answers 405 without an error inside.
         let is_unrouted = response.status() == StatusCode::METHOD_NOT_ALLOWED;
         return is_unrouted.then(|| ApiError::new(&METHOD_NOT_ALLOWED, "the path exists, but not with this method"));
     };
@@ -120,12 +122,12 @@ pub(super) fn problem_slug(response: &HttpResponse) -> Option<&'static str> {
     response.extensions().get::<Outcome>().map(|outcome| outcome.0.slug)
 }
 
-/// Whether machines ask this route every few seconds.
+/// Whether machines call this route every few seconds.
 pub(super) fn asked_by_machines(route: &str) -> bool {
     route.starts_with("/health/") || route == "/metrics"
 }
 
-/// The resource of the request: the answer's `Location`, or the instance of a 402, or the path if the path names one resource.
+/// The resource of the request: the answer's `Location`, the instance of a 402, or the path if it names one resource.
 fn with_resource(response: ServiceResponse<BoxBody>) -> (ServiceResponse<BoxBody>, Option<String>) {
     if let Some(location) = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()) {
         let location = location.to_owned();

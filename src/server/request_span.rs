@@ -17,7 +17,7 @@ use super::request_log::{PATH_SHOWN, asked_by_machines, key_outcome, problem_slu
 use crate::http::endpoint::Api;
 use idempotency::Instance;
 
-/// Serves the request in a span. A route that machines ask every few seconds gets no span.
+/// Serves the request in a span. A route that machines call every few seconds gets none.
 pub(super) async fn traced(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
     let route = request.match_pattern();
     if route.as_deref().is_some_and(asked_by_machines) {
@@ -75,7 +75,7 @@ fn note(context: &Context, response: &ServiceResponse<BoxBody>) {
     }
 }
 
-/// The headers of the request. A header that is sent twice is ignored, as in the log.
+/// The request's headers. One that is sent twice is ignored, as in the log.
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {

@@ -1,4 +1,4 @@
-//! The router, made of the endpoints that each feature lists.
+//! The router, built from the endpoints that each feature lists.
 
 use std::collections::BTreeMap;
 use std::future::ready;
@@ -34,7 +34,8 @@ pub fn api() -> Api {
     Api { endpoints: features.into_iter().flatten().collect() }
 }
 
-/// The endpoints of the API, and what the OpenAPI document does not describe: what only Stripe calls, and the pages for people.
+/// The endpoints of the API, and those that the OpenAPI document does not describe: what only Stripe calls, and the
+/// pages for people.
 pub(super) fn all(demo: bool) -> Api {
     let mut api = api();
     api.endpoints.push(endpoint::post("/webhooks/stripe", webhooks::stripe));
@@ -44,7 +45,7 @@ pub(super) fn all(demo: bool) -> Api {
     api
 }
 
-/// Registers every endpoint. Each path answers OPTIONS, too, and 405 with `Allow` for other methods.
+/// Registers every endpoint. Each path also answers OPTIONS, and other methods with 405 and `Allow`.
 pub(super) fn routes(config: &mut ServiceConfig, api: &Api) {
     let mut paths: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
     for endpoint in &api.endpoints {
@@ -58,7 +59,7 @@ pub(super) fn routes(config: &mut ServiceConfig, api: &Api) {
     config.default_service(web::to(pages::nothing_here));
 }
 
-/// The endpoint behind the checks that come before its handler. Pages are compressed: a script of `/docs` has 1.5 MB.
+/// The endpoint behind the checks that precede its handler. Pages are compressed: one script of `/docs` has 1.5 MB.
 fn wrapped(endpoint: &Endpoint) -> Route {
     let route = endpoint.route();
     if endpoint.is_secured() || endpoint.method == "POST" {
@@ -68,7 +69,7 @@ fn wrapped(endpoint: &Endpoint) -> Route {
     if asked_by_machines(&endpoint.path) { route } else { route.wrap(Compress::default()) }
 }
 
-/// Answers an OPTIONS request that is no browser's preflight.
+/// Answers an OPTIONS request that is not a browser's preflight.
 fn options(mut allow: Vec<&'static str>) -> Route {
     allow.sort_unstable();
     if allow.contains(&"GET") {

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 /// Cells are plain text in which `backticks` mark code.
 #[derive(Debug)]
 pub struct Table {
-    /// The heads of the columns.
+    /// The column headings.
     pub columns: &'static [&'static str],
-    /// Each row has a cell for each column.
+    /// One cell per column in each row.
     pub rows: Vec<Vec<String>>,
 }
 
@@ -60,7 +60,7 @@ pub(super) fn anchor(text: &str) -> String {
     words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
 }
 
-/// Escapes text for a place between tags or in an attribute.
+/// Escapes text for use between tags or in an attribute.
 pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

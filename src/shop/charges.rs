@@ -1,5 +1,5 @@
 //! Charges: a charge pays the whole of an order, through the gateway. `payments.rs` has the handler. This file has the
-//! handler's two transactions: `insert` before the call to the gateway, and `apply` after it. `reads.rs` shows charges.
+//! handler's two transactions: `insert` before the call to the gateway, and `apply` after it. `reads.rs` reads charges.
 
 pub mod reads;
 
@@ -26,7 +26,7 @@ use external_calls::{MadeBy, Progress};
 use idempotency::{Failure as _, Failures, Policy, Prepared, Reply, Scope, hours, seconds};
 use stripe_gateway::{End, Outcome, Payment};
 
-/// A retry must never send a declined card to the bank a second time, so failures are kept.
+/// A retry must never send a declined card to the bank again, so failures are kept.
 pub const CREATE_CHARGE: Policy = Policy {
     route: "POST /v1/charges",
     scope: Scope::Account,
@@ -72,22 +72,22 @@ pub struct Charge {
     pub failure_code: Option<String>,
     /// The charge's name at the gateway: `metadata[reference]` of its PaymentIntent.
     pub reference: String,
-    /// The id of the gateway's PaymentIntent. Null until it is known, and if the gateway made none.
+    /// The id of the gateway's PaymentIntent. Null until it is known, or if the gateway created none.
     #[schema(required)]
     pub gateway_id: Option<String>,
     /// What the server does about an outcome that it doesn't know yet. Null when the status is final: `succeeded` or `failed`.
-    /// While it is not null, get the charge again in a while, or repeat its request with the same key.
+    /// While it is not null, get the charge again later, or repeat its request with the same key.
     #[schema(required)]
     #[diesel(column_name = status, deserialize_as = Unset)]
     pub processing: Option<Progress>,
     /// Your own data, as the request had it.
     #[diesel(deserialize_as = Jsonb<Metadata>)]
     pub metadata: BTreeMap<String, String>,
-    /// The key of the request that made the charge.
+    /// The key of the request that created the charge.
     pub idempotency_key: String,
-    /// The id of the request that made the charge.
+    /// The id of the request that created the charge.
     pub request_id: Uuid,
-    /// When the charge was made.
+    /// When the charge was created.
     pub created_at: DateTime<Utc>,
 }
 
@@ -150,7 +150,8 @@ pub(crate) fn insert(
             charges::request_id.eq(made_by.request_id),
             charges::metadata.eq(Jsonb(new.metadata.clone().unwrap_or_default())),
         ))
-        // The order is locked and pending, and an order has one live charge. So a conflict means a payment that is still processing.
+        // The order is locked and pending, and has at most one live charge, so a conflict means that a payment is still
+        // processing.
         .on_conflict_do_nothing()
         .returning(Charge::as_returning())
         .get_result(conn)
@@ -181,7 +182,7 @@ pub(crate) fn apply(
     orders::lock(conn, account_id, call.order_id)?;
     let charge = set_outcome(conn, account_id, call.charge_id, outcome)?;
     if let Some(code) = outcome.end.failure_code() {
-        // The problem's instance is the charge's path, so no request's id is needed.
+        // The problem's instance is the charge's path, so no request id is needed.
         return Ok(failed(call.charge_id, &outcome.end, code).reply(Uuid::nil()));
     }
     let order = orders::set_status(conn, account_id, call.order_id, OrderStatus::Paid)?;

@@ -1,7 +1,8 @@
-//! Entitlements: the right of a customer to use a feature. A payment or a person grants it, and it is consumed or revoked.
+//! Entitlements: a customer's right to use a feature. A payment or a person grants it, and it is consumed or revoked.
 //!
-//! The transaction that records a payment grants. The transaction that records a full refund revokes. Every decision by an
-//! entitlement's state locks the row first. So the consumed units are exact, however many requests come at once.
+//! The transaction that records a payment grants entitlements, and the one that records a full refund revokes them.
+//! Every decision that depends on an entitlement's state locks the row first, so the consumed units are exact, however
+//! many requests come at once.
 
 mod of_order;
 pub mod reads;
@@ -36,7 +37,7 @@ pub const GRANT_ENTITLEMENT: Policy = Policy {
     wait: seconds(5),
 };
 
-/// A client over its quota often retries in a loop. For a minute the client gets the stored answer, which costs one read. Then
+/// A client over its quota often retries in a loop. For a minute it gets the stored answer, which costs one read. Then
 /// the same key runs the body again, since more units may have been granted.
 pub const CONSUME_ENTITLEMENT: Policy = Policy {
     route: "POST /v1/entitlements/{id}/consume",
@@ -46,7 +47,7 @@ pub const CONSUME_ENTITLEMENT: Policy = Policy {
     wait: seconds(5),
 };
 
-/// A retry of a refusal would get the same refusal again, so a failure is not worth keeping.
+/// A retry of a refusal would be refused again, so a failure is not worth keeping.
 pub const REVOKE_ENTITLEMENT: Policy = Policy {
     route: "POST /v1/entitlements/{id}/revoke",
     scope: Scope::Resource,
@@ -83,7 +84,7 @@ object! {
         /// The units that can be consumed. If missing: unlimited.
         #[example = 1000]
         units: Option<i64> = UNITS,
-        /// When the entitlement ends. If missing: never.
+        /// When the entitlement ends. Never if missing.
         expires_at: Option<DateTime<Utc>> = time(),
     }
 }
@@ -107,18 +108,18 @@ pub struct Entitlement {
     customer: String,
     /// The feature that the customer may use.
     feature: String,
-    /// The units that can be consumed. Null: unlimited.
+    /// The units that can be consumed. Null if unlimited.
     #[schema(required)]
     units: Option<i64>,
-    /// The consumed units. An unlimited entitlement counts too.
+    /// The units consumed so far, counted for an unlimited entitlement too.
     units_used: i64,
-    /// The order whose payment granted the entitlement. Null: granted by hand.
+    /// The order whose payment granted the entitlement. Null if it was granted by hand.
     #[schema(required)]
     order_id: Option<Uuid>,
-    /// When the entitlement ends. Null: never.
+    /// When the entitlement ends. Null if never.
     #[schema(required)]
     expires_at: Option<DateTime<Utc>>,
-    /// When the entitlement was revoked. Null: not revoked.
+    /// When the entitlement was revoked. Null if it was not.
     #[schema(required)]
     revoked_at: Option<DateTime<Utc>>,
     /// When the entitlement was granted.
@@ -144,7 +145,7 @@ pub async fn grant(account: Account, request: Keyed<NewEntitlement>, db: Data<Db
 
 fn insert(conn: &mut PgConnection, account_id: Uuid, new: &NewEntitlement) -> Result<Entitlement, ApiError> {
     if let Some(expires_at) = new.expires_at {
-        // Inside the body, by the database's clock, so that a retry after `expires_at` still gets its reply.
+        // Checked inside the body, by the database's clock, so that a retry after `expires_at` still gets its reply.
         let is_past: bool =
             diesel::select(expires_at.into_sql::<Timestamptz>().le(now.into_sql::<Timestamptz>())).get_result(conn)?;
         if is_past {
@@ -192,7 +193,8 @@ fn use_up(conn: &mut PgConnection, account_id: Uuid, id: Uuid, units: i64) -> Re
     if is_expired {
         return Err(inactive("expired"));
     }
-    // An unlimited entitlement counts to the largest integer of every JSON parser: 285 years of a million units a second.
+    // An unlimited entitlement counts to the largest integer that every JSON parser reads: 285 years of a million units
+    // a second.
     let left = entitlement.units.unwrap_or(MAX_SAFE_INTEGER) - entitlement.units_used;
     if units > left {
         let detail = format!("{left} units are left, {units} were to be consumed");

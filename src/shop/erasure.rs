@@ -1,14 +1,14 @@
-//! Erases a person: a customer gets a random name everywhere in the database. The random name says nothing about the person.
-//! The metadata of the customer's orders, and of their charges and refunds, becomes empty.
+//! Erases a person: a customer gets a random name everywhere in the database, which says nothing about the person. The
+//! metadata of the customer's orders, and of their charges and refunds, is emptied.
 //!
-//! Guarantees: orders, entitlements, events and stored replies get the name, in batches, each in a short transaction. So an erasure
-//! never stands in the way of requests for long, and takes an account of any size. If it is interrupted, the next run erases the
-//! rest. Amounts, ids, times and everything else stay, so the books add up as before. A retry of an order still gets its reply,
-//! with the new name in the reply.
+//! Guarantees: orders, entitlements, events and stored replies get the name, in batches, each in a short transaction.
+//! So an erasure never delays requests for long, and copes with an account of any size. If it is interrupted, the next
+//! run erases the rest. Amounts, ids, times and everything else stay, so the books add up as before. A retry of an
+//! order still gets its reply, with the new name in it.
 //!
-//! Not reached: back-ups, logs, and the data of clients and of the gateway. Idempotency keys and names of payment methods are
-//! the client's own words: a client must not put a person's name into them. A request of the customer that runs at the same
-//! time keeps the old name: if there was such a request, erase the customer again.
+//! Not reached: back-ups, logs, and the data of clients and of the gateway. Idempotency keys and names of payment
+//! methods are the client's own words: a client must not put a person's name into them. A request about the customer
+//! that runs at the same time keeps the old name: if there was one, erase the customer again.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -24,8 +24,8 @@ use crate::db::Jsonb;
 use crate::schema::{entitlements, events, orders};
 use crate::shop::metadata::{self, Metadata};
 
-/// Rows of one transaction. To read so many events takes some 20 ms, and to change them all well below a second: a request that
-/// meets one of their locks has 3 s.
+/// Rows per transaction. Reading that many events takes some 20 ms, and changing them all well below a second: a
+/// request that meets one of their locks waits up to 3 s.
 const BATCH: i64 = 1000;
 
 /// What to do with the rows that name the customer.
@@ -38,7 +38,8 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// A random name, so that it leads nobody to the person. The same in all rows, so that the customer's orders stay together.
+    /// A random name, so that it leads nobody to the person, and the same in all rows, so that the customer's orders
+    /// stay together.
     #[must_use]
     pub fn rename() -> Self {
         Self::Rename(format!("erased-{}", Uuid::new_v4().simple()))
@@ -59,7 +60,7 @@ pub struct Erased {
 }
 
 impl Erased {
-    /// Whether nothing has the name.
+    /// Whether no row has the name.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
@@ -75,7 +76,7 @@ struct Person<'a> {
     payments: HashSet<Uuid>,
 }
 
-/// One batch of the rows behind an id. Returns the last id, if there may be more, and the number of rows with the name.
+/// One batch of the rows after an id. Returns the last id, if there may be more, and the number of rows with the name.
 type Step<'a> = fn(&Person<'a>, &mut PgConnection, Uuid) -> QueryResult<(Option<Uuid>, usize)>;
 
 /// The number that a step adds to.
@@ -94,7 +95,7 @@ pub fn erase_customer(
 ) -> QueryResult<Erased> {
     let payments = metadata::payments_of(conn, account_id, customer)?;
     let person = Person { account_id, name: customer, mode, payments };
-    // The copies first: as long as an order has the name, everybody sees that the erasure is not complete.
+    // The copies first: while an order has the name, everybody sees that the erasure is not complete.
     let steps: [(Uuid, Step<'_>, Number); 4] = [
         (Uuid::max(), Person::in_replies, |erased| &mut erased.replies),
         (Uuid::nil(), Person::in_events, |erased| &mut erased.events),
@@ -174,14 +175,15 @@ impl Person<'_> {
                 return None;
             }
             found.set(found.get() + 1);
-            // Its metadata, which may have the same text, is empty by now.
+            // Its metadata, which may contain the same text, is empty by now.
             new.as_ref().map(|new| metadata.as_deref().unwrap_or(text).replace(&old, new).into_bytes())
         };
         let (oldest, _) = rewrite_replies(conn, self.account_id, before, BATCH, rewrite)?;
         Ok((oldest, found.get()))
     }
 
-    /// The data of an order's or an entitlement's event has the customer. That of a charge's or a refund's has only metadata.
+    /// The data of an order's or an entitlement's event contains the customer. That of a charge's or a refund's
+    /// contains only metadata.
     fn in_events(&self, conn: &mut PgConnection, after: Uuid) -> QueryResult<(Option<Uuid>, usize)> {
         let of_account = events::table.filter(events::account_id.eq(self.account_id));
         let page: Vec<EventNames> = of_account
@@ -220,7 +222,7 @@ impl Person<'_> {
 /// An event: its id, whether its object has the customer's name, its object's id, and whether its object has metadata.
 type EventNames = (Uuid, Option<bool>, Option<String>, Option<bool>);
 
-/// What a reply says of whom it is about.
+/// What a reply tells about whom it concerns.
 #[derive(Deserialize)]
 struct Named {
     id: Option<Uuid>,

@@ -1,11 +1,12 @@
-//! Events: one row for each change. The transaction that makes the change writes the row. Clients read the rows as a feed in
-//! a fixed order.
+//! Events: one row for each change, written by the transaction that makes the change. Clients read the rows as a feed
+//! in a fixed order.
 //!
 //! # The order of the feed
-//! A client goes on from the last cursor that it got. So no event may appear before a cursor that a client has. Ids, sequences
-//! and times don't guarantee this: a transaction takes them when it writes, and transactions commit in another order. So an
-//! event has no position when it is written. The next read gives positions to all committed events, under the feed's lock. An
-//! event that commits later gets a later position. If there is nothing to place, a read writes nothing.
+//! A client continues from the last cursor that it got, so no event may appear before a cursor that a client has. Ids,
+//! sequences and times don't guarantee this: a transaction takes them when it writes, and transactions commit in
+//! another order. So an event has no position when it is written. The next read gives positions to all committed
+//! events, under the feed's lock, and an event that commits later gets a later one. If there is nothing to place, a
+//! read writes nothing.
 
 use std::fmt;
 use std::ops::Range;
@@ -27,11 +28,12 @@ use crate::schema::{event_feeds, events};
 use crate::shop::SLUG;
 use checked_body::{Form, object, one_of};
 
-/// Events placed by one transaction at most: some 20 ms of work, so that a reader never holds the feed's lock for long.
+/// The most events that one transaction places: some 20 ms of work, so that a reader never holds the feed's lock for
+/// long.
 const PLACED_AT_ONCE: i64 = 1000;
 
-/// Positions that one call looks at. A filter on `object_id` parses the JSON of each: some 50 ms for so many. A filter that finds
-/// nothing among a million events takes a hundred calls, and each of them lets other work have its turn.
+/// The most positions that one call looks at. A filter on `object_id` parses the JSON of each: some 50 ms in all. A
+/// filter that finds nothing among a million events takes a hundred calls, and other work gets its turn between them.
 const LOOKED_AT_ONCE: i64 = 10_000;
 
 /// Every type of event, and the schema of its `data`.
@@ -77,7 +79,7 @@ pub fn record<T: Serialize>(conn: &mut PgConnection, account_id: Uuid, kind: &st
 #[schema(value_type = String, pattern = "^evt_[0-9a-f]{16}$", example = "evt_0000000000000003")]
 pub struct Cursor(i64);
 
-/// A prefix, so that nobody uses a cursor as a number.
+/// A prefix, so that nobody treats a cursor as a number.
 const CURSOR_PREFIX: &str = "evt_";
 
 impl fmt::Display for Cursor {
@@ -89,7 +91,7 @@ impl fmt::Display for Cursor {
 impl Cursor {
     fn parse(text: &str) -> Option<Self> {
         let cursor = Self(i64::from_str_radix(text.strip_prefix(CURSOR_PREFIX)?, 16).ok()?);
-        // Only the spelling that the feed gave.
+        // Only the spelling that the feed gave out.
         (cursor.0 > 0 && cursor.to_string() == text).then_some(cursor)
     }
 }
@@ -139,15 +141,15 @@ pub struct EventPage {
     data: Vec<Event>,
     /// Whether to read on at once. With a filter, a page may be empty although more events follow.
     has_more: bool,
-    /// The `after` of the next call. Null: the feed has no event yet.
+    /// The `after` of the next call. Null if the feed has no event yet.
     #[schema(required)]
     cursor: Option<Cursor>,
 }
 
-/// `GET /v1/events`, oldest first. One call looks at a bounded part of the feed, also if the filter skips all of it.
+/// `GET /v1/events`, oldest first. One call looks at a bounded part of the feed, even if the filter skips all of it.
 ///
 /// # Errors
-/// 422: a bad page, or a cursor that this feed never gave.
+/// 422: a bad page, or a cursor that this feed never gave out.
 #[utoipa::path(get, path = "/v1/events", operation_id = "listEvents", tag = "Events", summary = "List events",
     description = "Returns your events, oldest first, in an order that never changes. To go on, pass the `cursor` of the page as \
         `after`, at once if `has_more` is true, else later: no event ever appears before it. One call looks at a bounded part of \
@@ -163,7 +165,7 @@ pub async fn list(
 }
 
 /// Looks at the window after the cursor. If the window reaches the end of what has a position, and the page is not full, one more
-/// batch of events gets positions and is looked at, too.
+/// batch of events gets positions and is looked at too.
 fn page(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Cursor, By<Filter>>) -> Result<EventPage, ApiError> {
     let after = paging.after.map_or(0, |cursor| cursor.0);
     let mut last = last_position(conn, account_id)?;
@@ -181,7 +183,7 @@ fn page(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Cursor, By<Fi
         waiting = waits_for_a_place(conn, account_id)?;
     }
     let Page { data, has_more } = paging.page(events);
-    // What was looked at behind a full page is looked at again.
+    // What lies beyond a full page is looked at again next time.
     let cursor = if has_more { data.last().map(|event| event.cursor) } else { (end > 0).then_some(Cursor(end)) };
     Ok(EventPage { data, has_more: has_more || end < last || waiting, cursor })
 }
@@ -259,9 +261,9 @@ fn place(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<i64> {
     })
 }
 
-/// Refuses a cursor that is ahead of the feed: a cursor of another account, or from before a backup was restored. With an empty
-/// page, the client would silently miss the events up to its cursor. After a restore, a feed that has grown past the cursor
-/// can't tell: docs/operations.md says what to do then.
+/// Refuses a cursor that is ahead of the feed: one of another account, or from before a backup was restored. If it got
+/// an empty page, the client would silently miss the events up to its cursor. Once a restored feed has grown past the
+/// cursor, this check can't tell: docs/operations.md says what to do then.
 fn check_known(after: i64, last: i64) -> Result<(), ApiError> {
     if after <= last {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Our ledger of charges and refunds: their rows by reference and by time, for who compares them with the gateway's books.
+//! Our ledger of charges and refunds: their rows by reference and by time, for comparison with the gateway's books.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
@@ -13,20 +13,20 @@ use stripe_gateway::Book;
 /// The charges or the refunds of an account.
 #[derive(Clone, Copy, Debug)]
 pub struct Ledger {
-    /// Payments: the charges.
+    /// `Payments` means the charges.
     pub book: Book,
     /// The account.
     pub account_id: Uuid,
 }
 
-/// A charge or a refund. Its status is what the merchant was told, and its amount is in minor units.
+/// A charge or a refund. Its status is what the merchant sees, and its amount is in minor units.
 #[derive(Clone, Debug, Queryable, Serialize)]
 pub struct Ours {
     #[serde(skip)]
     pub id: Uuid,
     #[serde(skip)]
     pub reference: String,
-    /// None: not known yet, or made by 0.1.0.
+    /// None if it is not known yet, or if release 0.1.0 made the row.
     #[serde(skip)]
     pub gateway_id: Option<String>,
     pub status: PaymentStatus,
@@ -51,7 +51,7 @@ macro_rules! rows_of {
 }
 
 impl Ledger {
-    /// The rows with these references. An index has them.
+    /// The rows with these references, by an index.
     pub fn by_reference(self, conn: &mut PgConnection, references: &[&str]) -> QueryResult<Vec<Ours>> {
         match self.book {
             Book::Payments => {

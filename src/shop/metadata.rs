@@ -1,5 +1,5 @@
-//! Metadata: the client's own data about an order, a charge or a refund. It is stored, returned and never interpreted, and it
-//! never goes to the gateway.
+//! Metadata: the client's own data about an order, a charge or a refund. It is stored, returned, never interpreted, and
+//! never sent to the gateway.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,7 +12,7 @@ use crate::db::Jsonb;
 use crate::schema::{charges, orders, refunds};
 use checked_body::{Map, map, text};
 
-/// As many and as long as at Stripe, except for the number of keys: the reply stays well below the limit of the record.
+/// Stripe's limits, except for the number of keys, so that the reply stays well below the record's limit.
 pub(crate) const METADATA: Map = map(20, text(40), text(500));
 
 /// The map.
@@ -56,9 +56,10 @@ pub(super) fn erase(conn: &mut PgConnection, account_id: Uuid, orders: &[Uuid]) 
     Ok(())
 }
 
-/// The reply with no metadata. Nothing else in its bytes changes. None: it has none.
+/// The reply with its metadata emptied and no other byte changed. None if it has none.
 pub(super) fn erased_in(reply: &str) -> Option<String> {
-    // A string has no quote without a backslash before it, and no text of the metadata is an object. So this is the member.
+    // In a JSON string a quote always follows a backslash, and no value in the metadata is an object, so this is the
+    // member.
     let start = reply.find("\"metadata\":{\"")? + "\"metadata\":".len();
     let mut map = serde_json::Deserializer::from_str(&reply[start..]).into_iter::<IgnoredAny>();
     map.next()?.ok()?;

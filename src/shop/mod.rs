@@ -57,7 +57,7 @@ const SLUG: Form<String> = Form {
 /// The gateway can't express every amount of every currency.
 ///
 /// # Errors
-/// 422 invalid-request, which points at the member that the amount comes from.
+/// 422 invalid-request, pointing at the member that the amount comes from.
 fn check_expressible(amount: i64, code: &str, pointer: &str) -> Result<(), ApiError> {
     if currency::to_gateway(amount, code).is_some() {
         return Ok(());

@@ -1,7 +1,7 @@
 //! Payments: the two endpoints that call the gateway, and the gateway as the crate `external-calls` needs it.
 //!
-//! This is the second pattern in use. A handler shows its first transaction. [`Payments`] says how a call is sent, looked up and
-//! applied, for charges and refunds together. The crate does the rest.
+//! This is the second pattern in use. A handler shows its first transaction. [`Payments`] defines how a call is sent,
+//! looked up and applied, for charges and refunds alike. The crate does the rest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,14 +117,14 @@ fn json<T: Serialize>(body: &T) -> Result<Bytes, ApiError> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Call {
-    /// Of a charge.
+    /// For a charge.
     Charge(ChargeCall),
-    /// Of a refund.
+    /// For a refund.
     Refund(RefundCall),
 }
 
 impl Call {
-    /// Where the gateway has it.
+    /// The gateway's book that has it.
     pub(super) fn book(&self) -> Book {
         self.sent().book()
     }
@@ -147,7 +147,7 @@ impl ExternalSystem for Payments {
     type Outcome = Outcome;
     type Error = ApiError;
 
-    /// Gateways forget keys after 24 h at the earliest (Stripe, for example). The hour less covers clocks that differ, and the
+    /// Gateways (Stripe, for example) keep keys for at least 24 h. The hour less covers clocks that differ, and the
     /// time until the call arrives.
     const KEY_LIFETIME: Duration = Duration::from_secs(23 * 60 * 60);
 
@@ -195,7 +195,7 @@ impl ExternalSystem for Payments {
     fn reached(&self, attempt: &Attempt<'_>, step: Step) {
         let point = match step {
             Step::Started => "after-commit-1",
-            // This point and `given-back` are for a listener. No process ends there.
+            // This point and `given-back` are only for a listener. No process ends there.
             Step::Leased => "leased",
             Step::Sending => "before-call",
             Step::Called => "after-call",

@@ -1,4 +1,4 @@
-//! `processing` of a charge or a refund: how far its external call is. The table of the object has no such column.
+//! `processing` of a charge or a refund: the progress of its external call. The object's own table has no such column.
 
 use diesel::deserialize::Queryable;
 use diesel::pg::{Pg, PgConnection};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use external_calls::{Progress, progress};
 
-/// `processing` as a row has it: not known. It is read from the status, which the row has anyway.
+/// `processing` as a row has it: not known. Diesel reads it from the status column, which the row has anyway.
 #[derive(Clone, Copy, Debug)]
 pub struct Unset;
 
@@ -28,7 +28,7 @@ impl From<Unset> for Option<Progress> {
 
 /// A charge or a refund.
 pub(crate) trait Processed: Sized {
-    /// The name of its external call, as long as it is processing.
+    /// The reference of its external call while it is processing.
     fn open_call(&self) -> Option<&str>;
 
     /// Sets `processing`.
@@ -38,7 +38,7 @@ pub(crate) trait Processed: Sized {
     fn reload(&self, conn: &mut PgConnection, account_id: Uuid) -> QueryResult<Self>;
 }
 
-/// Shows how far the external calls of these rows are.
+/// Fills in the progress of these rows' external calls.
 pub(crate) fn show_progress<P: Processed>(
     conn: &mut PgConnection,
     account_id: Uuid,

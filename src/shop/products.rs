@@ -1,11 +1,11 @@
 //! The catalogue: products by SKU, with prices, stock and what payment grants.
 //!
-//! PUT needs no key: a PUT replaces the product's terms, so two PUTs leave what one PUT leaves. A PUT sets `stock`, the total
-//! ever supplied, and never `reserved`. So a late retry of a PUT never oversells.
+//! PUT needs no key: it replaces the product's terms, so two PUTs leave what one leaves. A PUT sets `stock`, the total
+//! ever supplied, and never `reserved`, so a late retry never oversells.
 //!
-//! "Idempotent" alone is not enough for a PUT that arrives late. A PUT that hung in a proxy undoes a newer PUT of another
-//! client. So the client may name with `If-Match` the version that it saw, and the API refuses a PUT of another version. If the
-//! product already has the PUT's terms, the API never refuses: this may be the retry of the PUT that made them.
+//! Being idempotent is not enough for a PUT that arrives late: one that hung in a proxy would undo another client's
+//! newer PUT. So the client may name the version that it saw with `If-Match`, and the API refuses to replace any other.
+//! It never refuses a PUT whose terms the product already has, which may be the retry of the PUT that set them.
 
 mod precondition;
 mod terms;
@@ -118,7 +118,7 @@ pub async fn put(
     Ok(response.insert_header(ETag(product.etag())).json(product))
 }
 
-/// Gives the product these terms. Returns whether the product is new. If the product has the terms already, nothing changes.
+/// Gives the product these terms. Returns whether the product is new. If it already has the terms, nothing changes.
 fn store(
     conn: &mut PgConnection,
     account_id: Uuid,
@@ -131,7 +131,7 @@ fn store(
     {
         return Ok((product, true));
     }
-    // A product is never deleted. So the product is there, unless `If-Match` forbade to make it.
+    // A product is never deleted, so it is there, unless `If-Match` forbade creating it.
     let current = products::table.find((account_id, sku)).select(Product::as_select()).for_update().first(conn);
     let current: Product = current.optional()?.ok_or_else(|| failed("there is no such product"))?;
     if terms.describe(&current) {
@@ -152,7 +152,7 @@ fn store(
     Ok((product, false))
 }
 
-/// Makes the product, unless there is one.
+/// Creates the product, unless it exists.
 pub(crate) fn insert(
     conn: &mut PgConnection,
     account_id: Uuid,

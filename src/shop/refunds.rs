@@ -1,8 +1,8 @@
-//! Refunds: a refund gives back a part of a succeeded charge, or all of it. `payments.rs` has the handler. This file has the
-//! handler's two transactions, in the same shape as `charges.rs`.
+//! Refunds: a refund gives back part or all of a charge that succeeded. `payments.rs` has the handler. This file has
+//! the handler's two transactions, in the same shape as `charges.rs`.
 //!
 //! The first transaction already adds the amount to `amount_refunded`, so that two open refunds can't give back more
-//! than was paid. If a refund fails, the second transaction takes the amount off again. `reads.rs` shows refunds.
+//! than was paid. If a refund fails, the second transaction takes the amount off again. `reads.rs` reads refunds.
 
 pub mod reads;
 
@@ -42,7 +42,7 @@ pub const CREATE_REFUND: Policy = Policy {
 object! {
     /// The body of `POST /v1/charges/{id}/refunds`.
     pub struct NewRefund {
-        /// Minor units. If missing: all that is left.
+        /// Minor units. All that is left if missing.
         #[example = 500]
         pub amount: Option<i64> = int(1, MAX_SAFE_INTEGER),
         /// Your own data about the refund. It is returned and never interpreted.
@@ -51,7 +51,7 @@ object! {
     }
 }
 
-/// A refund gives back a part of a charge, or all of it.
+/// A refund gives back part or all of a charge.
 #[derive(Debug, Serialize, ToSchema, Queryable, Selectable)]
 #[diesel(table_name = refunds, check_for_backend(diesel::pg::Pg))]
 pub struct Refund {
@@ -67,25 +67,25 @@ pub struct Refund {
     pub currency: String,
     /// The refund's name at the gateway: its `metadata[reference]` there.
     pub reference: String,
-    /// The id of the refund at the gateway. Null until it is known, and if the gateway made none.
+    /// The id of the refund at the gateway. Null until it is known, or if the gateway created none.
     #[schema(required)]
     pub gateway_id: Option<String>,
     /// Why the refund failed. Null if it did not fail.
     #[schema(required)]
     pub failure_code: Option<String>,
     /// What the server does about an outcome that it doesn't know yet. Null when the status is final: `succeeded` or `failed`.
-    /// While it is not null, get the refund again in a while, or repeat its request with the same key.
+    /// While it is not null, get the refund again later, or repeat its request with the same key.
     #[schema(required)]
     #[diesel(column_name = status, deserialize_as = Unset)]
     pub processing: Option<Progress>,
     /// Your own data, as the request had it.
     #[diesel(deserialize_as = Jsonb<Metadata>)]
     pub metadata: BTreeMap<String, String>,
-    /// The key of the request that made the refund.
+    /// The key of the request that created the refund.
     pub idempotency_key: String,
-    /// The id of the request that made the refund.
+    /// The id of the request that created the refund.
     pub request_id: Uuid,
-    /// When the refund was made.
+    /// When the refund was created.
     pub created_at: DateTime<Utc>,
 }
 
@@ -167,7 +167,7 @@ pub(crate) fn insert(
     Ok((refund, call))
 }
 
-/// The amount to refund of a locked charge.
+/// How much of a locked charge to refund.
 fn refundable(
     conn: &mut PgConnection,
     account_id: Uuid,
@@ -189,7 +189,7 @@ fn refundable(
     if left + processing == 0 {
         return Err(ApiError::new(&CHARGE_NOT_REFUNDABLE, "the charge is already refunded in full"));
     }
-    // If the open refunds fail, enough will be left. So this is not a final answer.
+    // If the open refunds fail, enough will be left, so this is not a final answer.
     if wanted <= left + processing {
         return Err(in_progress("another refund of this charge is still processing"));
     }
@@ -230,10 +230,10 @@ pub(crate) fn apply(
     let refund = set_outcome(conn, account_id, call.refund_id, outcome)?;
     if let Some(code) = outcome.end.failure_code() {
         add_refunded(conn, account_id, call.charge_id, -call.refund.amount)?;
-        // The problem's instance is the refund's path, so no request's id is needed.
+        // The problem's instance is the refund's path, so no request id is needed.
         return Ok(failed(call.refund_id, code).reply(Uuid::nil()));
     }
-    // A refund that is still processing may fail, so the charge is not yet refunded whole.
+    // A refund that is still processing may fail, so the charge is not yet refunded in full.
     if charge.amount_refunded == charge.amount && processing_amount(conn, account_id, charge.id)? == 0 {
         orders::set_status(conn, account_id, call.order_id, OrderStatus::Refunded)?;
         entitlements::revoke_of_order(conn, account_id, call.order_id)?;

@@ -55,7 +55,7 @@ status! {
         Paid = "paid",
         /// Canceled before it was paid.
         Canceled = "canceled",
-        /// Paid, and refunded in full.
+        /// Paid and then refunded in full.
         Refunded = "refunded",
     }
 }

@@ -1,4 +1,4 @@
-//! The gateway's webhook. An event is a hint: it makes the resolver look now. Nothing in it is believed.
+//! The gateway's webhook. An event is a hint: it only makes the resolver look now. Nothing in it is trusted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -21,24 +21,24 @@ use idempotency::read_body;
 use stripe_gateway::End;
 use stripe_gateway::webhook::{BadSignature, Secrets, call_of};
 
-/// How many events may use the database at once. The events of a flood wait here, and not in the queue for connections, where they
-/// would stand before the account's charges. An event takes milliseconds, so four are hundreds a second.
+/// How many events may use the database at once. A flood of events waits here, not in the queue for connections, where
+/// it would delay the account's charges. An event takes milliseconds, so four at once are hundreds a second.
 static HINTS: Semaphore = Semaphore::const_new(4);
 
-/// How long an event waits. Stripe waits for some ten seconds, and delivers again what is refused.
+/// How long an event waits. Stripe waits for some ten seconds, and redelivers what is refused.
 const HINT_WITHIN: Duration = Duration::from_secs(5);
 
-/// How many events about resolved calls are compared with the gateway at once. A flood of events must not keep the gateway from
-/// answering about charges. Stripe delivers again what is refused.
+/// How many events about resolved calls are compared with the gateway at once. A flood of events must not keep the
+/// gateway from answering about charges. Stripe redelivers what is refused.
 static COMPARISONS: Semaphore = Semaphore::const_new(4);
 
-/// How often the gateway and the books differed about a resolved charge or refund, since the process started.
+/// How often the gateway and the database have differed about a resolved charge or refund since the process started.
 pub static DIFFERENCES: AtomicU64 = AtomicU64::new(0);
 
 /// `POST /webhooks/stripe`: 200 for every signed event.
 ///
 /// # Errors
-/// 400 malformed-request for a bad signature. 404 if no secret is configured. 503 if the event can't be looked into now.
+/// 400 malformed-request for a bad signature. 404 if no secret is configured. 503 if the event can't be checked now.
 pub async fn stripe(
     request: HttpRequest,
     body: Payload,
@@ -97,7 +97,7 @@ async fn compare(
             let succeeded = outcome.end == End::Succeeded;
             (succeeded == (status == PaymentStatus::Succeeded), if succeeded { "succeeded" } else { "failed" })
         }
-        // The gateway refused the call and made no object.
+        // The gateway refused the call and created no object.
         Ok(None) => (status == PaymentStatus::Failed, "not there"),
         Err(CallError::Pending { .. }) => (false, "without an outcome"),
         Err(error) => {

@@ -56,11 +56,11 @@ async fn a_revoked_key_stops_working() {
 
     execute(&app.database, "UPDATE api_keys SET revoked_at = now() WHERE hash = sha256('sk_demo_acme')");
 
-    // A server that has not seen the API key lately refuses the key at once. The other account's API key still works.
+    // A server that has not seen the API key recently refuses it at once. The other account's API key still works.
     let fresh = App::start_on(app.database.clone(), 2).await;
     fresh.get("/v1/orders").await.expect_problem(401, "unauthorized");
     send(fresh.request_as(GLOBEX, "GET", "/v1/orders")).await.expect(200);
-    // A server that has seen the API key accepts the key for up to ten more seconds.
+    // A server that has seen the API key accepts it for up to ten more seconds.
     let revoked = Instant::now();
     while app.get("/v1/orders").await.status != 401 {
         assert!(revoked.elapsed() < Duration::from_secs(15), "the key still works");

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::app::{Answer, App, Client, one_item, send};
 use crate::support::execute;
 
-/// The table of the contract, written a second time: the advice of each kind under each policy.
+/// The contract's table, written down independently: the advice for each kind under each policy.
 fn by_contract(kind: Kind, failures: Failures) -> Retry {
     match (kind, failures) {
         (Kind::Transient | Kind::Broken, _) => Retry::Again,
@@ -109,7 +109,7 @@ async fn a_stored_final_failure_advises_a_new_key_and_one_that_is_not_stored_adv
         advises(&first, slug, "fix");
         assert!(!again.is_replay(), "{path}");
     }
-    // Two problems under the other policy.
+    // Two problems, under the other policy.
     let (inactive, _) = twice(&app, &format!("{entitlement}/consume"), json!({"units": 1})).await;
     advises(&inactive, "entitlement-inactive", "new-key");
     let (unpayable, _) = twice(&app, "/v1/charges", json!({"order_id": order, "payment_method": "pm_card_visa"})).await;

@@ -26,7 +26,7 @@ pub const GLOBEX: &str = "sk_demo_globex";
 /// The gateway signs its events with this secret.
 pub const WEBHOOK_SECRET: &str = "whsec_test";
 
-/// A server on its own port, and a client of this server.
+/// A server on its own port, and a client of it.
 pub struct App {
     client: Client,
     server: ServerHandle,
@@ -60,8 +60,8 @@ impl App {
         Self::start_on(support::fresh_database(), size).await
     }
 
-    /// Starts a server with its own pool on a given database. Two servers on one database are two replicas. The sandbox gateway
-    /// uses the same database, so two replicas share the gateway's books, too.
+    /// Starts a server with its own pool on a given database. Two servers on one database are two replicas. The sandbox
+    /// gateway uses the same database, so two replicas share the gateway's books too.
     pub async fn start_on(database: String, pool_size: u32) -> Self {
         Self::start_sandboxed(database, pool_size, false)
     }
@@ -142,7 +142,8 @@ impl Client {
         Self { base, database, http: reqwest::Client::new(), is_patient: false }
     }
 
-    /// Sends a POST or PUT again while the server is overloaded, as a good client does. On a busy machine, any storm may meet a 503.
+    /// Sends a POST or PUT again while the server is overloaded, like a good client. On a busy machine, any storm may
+    /// meet a 503.
     pub fn patient(&self) -> Self {
         Self { is_patient: true, ..self.clone() }
     }
@@ -186,7 +187,7 @@ impl Client {
         send(self.request("GET", path)).await
     }
 
-    /// Asks for readiness until the answer has this status. A look is shared for a second.
+    /// Asks for readiness until the answer has this status. The server shares a look for a second.
     pub async fn eventually_ready(&self, status: u16) -> Answer {
         let asked = std::time::Instant::now();
         loop {
@@ -215,7 +216,7 @@ impl Client {
         self.write(self.request_as(account, "POST", path).header("Idempotency-Key", key).json(&body)).await
     }
 
-    /// Makes an order of one SKU.
+    /// Creates an order of one SKU.
     pub async fn order(&self, key: &str, sku: &str, quantity: i64) -> Answer {
         self.post("/v1/orders", key, one_item(sku, quantity)).await
     }
@@ -224,7 +225,7 @@ impl Client {
         support::count(&self.database, rows)
     }
 
-    /// The numbers of rows that an order may change. Bad input must not change them.
+    /// The counts of rows that an order may change. Bad input must not change them.
     pub fn rows(&self) -> Vec<i64> {
         let tables = ["orders", "products", "events", "idempotency_keys", "products WHERE reserved > 0"];
         tables.iter().map(|table| self.count(table)).collect()
@@ -233,7 +234,7 @@ impl Client {
 
 impl Drop for App {
     fn drop(&mut self) {
-        // Nobody waits for the stop: the server's own thread ends the server.
+        // Nobody waits for the stop: the server's thread carries it out.
         drop(self.server.stop(false));
     }
 }
@@ -273,7 +274,7 @@ impl Answer {
         (self.status, self.header("Content-Type"), self.header("Location"), &self.body)
     }
 
-    /// The problem's slug. Fails if the answer is not a complete problem document, or shows internals.
+    /// The problem's slug. Panics if the answer is not a complete problem document, or shows internals.
     #[track_caller]
     pub fn problem(&self) -> String {
         assert_eq!(self.header("Content-Type"), Some("application/problem+json"), "{self:?}");
@@ -286,7 +287,7 @@ impl Answer {
         let retry = json["retry"].as_str().unwrap_or_else(|| panic!("retry is missing in {self:?}"));
         assert!(["again", "fix", "new-key", "never"].contains(&retry), "{self:?}");
         assert_eq!(retry == "again", self.header("Retry-After").is_some(), "{self:?}");
-        // A client that reads no bodies of errors reads the header.
+        // A client that does not read the bodies of errors reads the header.
         assert_eq!(self.header("Retry-Advice"), Some(retry), "{self:?}");
         assert_eq!(self.header("X-Content-Type-Options"), Some("nosniff"), "{self:?}");
         for secret in ["SELECT", "INSERT", "UPDATE ", "relation", "constraint", "diesel", "socket", ".rs", "/tmp"] {

@@ -14,8 +14,8 @@ async fn a_charge_that_meets_a_stored_error_stays_processing_and_is_only_looked_
     let unknown = app.pay("k", &order, "pm_card_sticky_error").await.expect(202);
 
     let path = unknown.header("Location").unwrap();
-    eventually("it was looked up again", || app.count("external_calls WHERE looks >= 2") == 1).await;
-    assert_eq!(app.count("sandbox.keys WHERE calls = 1 AND status = 500"), 1, "it was sent again");
+    eventually("the call is looked up again", || app.count("external_calls WHERE looks >= 2") == 1).await;
+    assert_eq!(app.count("sandbox.keys WHERE calls = 1 AND status = 500"), 1, "the call was sent again");
     assert_eq!(app.member(path, "processing").await["parked"], false);
     app.pay("another", &order, "pm_card_visa").await.expect_problem(409, "payment-in-progress");
     // The gateway forgets the key, so the call is a new one.
@@ -24,7 +24,7 @@ async fn a_charge_that_meets_a_stored_error_stays_processing_and_is_only_looked_
          UPDATE external_calls SET created_at = now() - interval '24 hours', unanswered_at = now() - interval '2 hours'",
     );
     app.let_leases_end();
-    eventually("it was sent once more", || app.count("sandbox.keys") == 2).await;
+    eventually("the call is sent once more", || app.count("sandbox.keys") == 2).await;
     assert_eq!(app.captures(), 0);
 }
 
@@ -105,7 +105,7 @@ async fn an_amount_that_the_gateway_cannot_express_is_refused() {
     app.refund("r2", &charge, Some(10)).await.expect(201);
 }
 
-/// 0.1.0 took every price.
+/// Release 0.1.0 accepted every price.
 #[tokio::test]
 async fn an_order_at_an_old_price_that_the_gateway_cannot_express_is_refused_as_documented() {
     let app = App::start().await;
@@ -165,7 +165,7 @@ async fn a_pending_refund_is_processing_until_the_gateway_has_its_outcome() {
     assert_eq!(app.count("sandbox.keys WHERE calls > 1"), 0, "a call was sent twice");
 }
 
-/// For example the database was restored from before the first charge, and the key was used for another order.
+/// For example, the database was restored to a time before the first charge, and the key was used for another order.
 #[tokio::test]
 async fn a_reference_that_the_gateway_knows_with_other_parameters_is_parked_at_once() {
     let app = App::start().await;

@@ -11,7 +11,7 @@ pub async fn post_raw(app: &Client, body: impl Into<reqwest::Body>) -> Answer {
     send(request.header("Content-Type", "application/json").body(body)).await
 }
 
-/// Expects that no rows changed, and that the key is free.
+/// Asserts that no rows changed, and that the key is free.
 pub async fn expect_nothing_changed(app: &Client, before: Vec<i64>) {
     assert_eq!(app.rows(), before);
     assert!(!app.order("key", "sticker", 1).await.expect(201).is_replay());
@@ -228,7 +228,7 @@ async fn all_members_out_of_range_are_reported_together() {
 }
 
 #[tokio::test]
-async fn orders_that_the_catalogue_can_not_fill_change_nothing() {
+async fn orders_that_the_catalogue_cannot_fill_change_nothing() {
     let app = App::start_with_pool(2).await;
     let dollars = json!({"name": "Mug", "unit_amount": 1, "currency": "USD", "stock": 5});
     app.put("/v1/products/dollar-mug", dollars).await.expect(201);
@@ -242,7 +242,7 @@ async fn orders_that_the_catalogue_can_not_fill_change_nothing() {
     order(["sticker", "dollar-mug"]).await.expect_problem(422, "mixed-currencies");
     let unknown = order(["sticker", "unheard-of"]).await.expect_problem(422, "unknown-product");
     assert_eq!(unknown.json()["sku"], "unheard-of");
-    // An order can't have the products of another account.
+    // An order can't contain another account's products.
     execute(&app.database, "UPDATE products SET account_id = gen_random_uuid() WHERE sku = 'credits-1000'");
     order(["sticker", "credits-1000"]).await.expect_problem(422, "unknown-product");
 

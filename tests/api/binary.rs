@@ -14,7 +14,7 @@ use crate::support::eventually;
 /// A process that serves the API. A dropped replica is killed with SIGKILL.
 pub struct Replica {
     process: Child,
-    /// Stays open as long as the process lives, because the process may print more.
+    /// Stays open while the process lives, because it may print more.
     output: BufReader<ChildStdout>,
     api: Client,
     log: Option<NamedTempFile>,
@@ -46,7 +46,7 @@ impl Replica {
         Self::launch(database, command.env_remove("DEMO").envs(variables.iter().copied()))
     }
 
-    /// Starts a replica that makes its own database and its own gateway.
+    /// Starts a replica that creates its own database and its own gateway.
     pub fn start_alone(command: &mut Command) -> Self {
         Self::launch("", command.env("BIND", "127.0.0.1:0").env("SANDBOX_BIND", "127.0.0.1:0"))
     }
@@ -136,7 +136,7 @@ impl Deref for Replica {
 
 impl Drop for Replica {
     fn drop(&mut self) {
-        // The process may have ended already.
+        // The process may already have ended.
         self.process.kill().ok();
         self.process.wait().ok();
     }
@@ -161,7 +161,7 @@ pub fn printed(database: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs a command that must fail, and returns its one line of error.
+/// Runs a command that must fail, and returns its one-line error.
 pub fn refused(database: &str, arguments: &[&str]) -> String {
     let output = payments(database, arguments);
     assert!(!output.status.success(), "{arguments:?}: {output:?}");
@@ -203,7 +203,7 @@ pub fn bare() -> Command {
 /// The binary on this database and this gateway.
 pub fn command(database: &str, gateway: &str) -> Command {
     let mut command = bare();
-    // The tests' databases have the demo's accounts, and without the demo the server refuses them.
+    // The tests' databases have the demo's accounts, which the server refuses without the demo.
     command.env("DATABASE_URL", database).env("DEMO", "true").env("BIND", "127.0.0.1:0");
     command.env("GATEWAY_URL", gateway).env("GATEWAY_KEY", "sk_test_sandbox");
     // A small pool, because many processes run at once.

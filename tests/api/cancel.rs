@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::app::{ACME, Answer, App, GLOBEX};
 use crate::support::execute;
 
-/// Makes an order of three stickers. The stock is ten.
+/// Creates an order of three stickers. The stock is ten.
 async fn order_of_three(app: &App) -> Answer {
     app.order("order", "sticker", 3).await.expect(201)
 }
@@ -109,7 +109,7 @@ async fn a_cancellation_needs_no_body_and_no_content_type() {
 }
 
 #[tokio::test]
-async fn an_order_of_another_account_can_not_be_canceled() {
+async fn an_order_of_another_account_cannot_be_canceled() {
     let app = App::start_with_pool(2).await;
     let order = order_of_three(&app).await;
     let before = app.rows();
@@ -123,7 +123,7 @@ async fn an_order_of_another_account_can_not_be_canceled() {
 }
 
 #[tokio::test]
-async fn an_order_whose_payment_is_under_way_can_not_be_canceled_yet() {
+async fn an_order_whose_payment_is_in_progress_cannot_be_canceled_yet() {
     let app = App::start_with_pool(2).await;
     let order = order_of_three(&app).await;
     execute(

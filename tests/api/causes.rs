@@ -1,5 +1,5 @@
-//! The cause of a failing database is in the log, in PostgreSQL's words: one line when it begins and one when it is over, for any
-//! number of requests.
+//! The log tells why a database fails, in PostgreSQL's words: one line when the cause begins and one when it is over,
+//! for any number of requests.
 
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,8 @@ fn lines(replica: &Replica, cause: &str) -> Vec<String> {
     replica.log().into_iter().filter(|line| line.contains(&format!(" cause={cause} "))).collect()
 }
 
-/// Waits for the second line about this cause, which ends it, and returns it. A cause is over after ten seconds without it.
+/// Waits for the second line about this cause, which ends it, and returns the line. A cause is over after ten seconds
+/// without it.
 pub async fn end_of(replica: &Replica, cause: &str) -> String {
     let since = Instant::now();
     while lines(replica, cause).len() < 2 {
@@ -56,7 +57,7 @@ fn assert_has(line: &str, parts: &[&str]) {
     }
 }
 
-/// A session of an operator who forgot it.
+/// A session that an operator has forgotten.
 fn hold(database: &str, sql: &str) -> PgConnection {
     let mut conn = connect(database);
     conn.batch_execute(&format!("SET application_name = 'month end'; BEGIN; {sql}")).unwrap();
@@ -131,7 +132,7 @@ async fn a_read_only_database_is_one_line_and_few_connections_and_hides_no_other
         }
     }
 
-    // Four connections for each two seconds, and one a second that looks.
+    // Four connections every two seconds, and one a second for the look.
     let (made, took) = (proxy.connections() - made, began.elapsed().as_secs());
     assert!(made as u64 <= 10 + 4 * took, "{made} connections in {took} s");
     let ready = replica.eventually_ready(503).await.json();
@@ -167,7 +168,7 @@ async fn a_read_only_database_is_one_line_and_few_connections_and_hides_no_other
 async fn a_role_without_a_free_connection_says_so() {
     let database = fresh_database();
     let (_, name) = database.rsplit_once('/').unwrap();
-    // Only a role that is no superuser has a limit.
+    // Only a role that is not a superuser has a limit.
     let role = format!("few_{name}");
     let grants = format!("GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}; GRANT CREATE ON SCHEMA public TO {role}");
     execute(&database, &format!("CREATE ROLE {role} LOGIN; {grants}"));
@@ -188,7 +189,7 @@ async fn a_role_without_a_free_connection_says_so() {
 }
 
 #[tokio::test]
-async fn a_silent_database_is_told_by_readiness_and_by_the_log() {
+async fn readiness_and_the_log_report_a_silent_database() {
     let (direct, proxy) = (fresh_database(), Proxy::start());
     let replica = start(&proxy.url(&direct));
     orders(&replica, "before", 1).await.remove(0).expect(201);
@@ -208,7 +209,7 @@ async fn a_silent_database_is_told_by_readiness_and_by_the_log() {
 }
 
 #[tokio::test]
-async fn a_full_disk_and_a_slow_statement_are_told_in_postgresqls_words() {
+async fn a_full_disk_and_a_slow_statement_are_logged_in_postgresqls_words() {
     let database = fresh_database();
     let replica = start(&database);
     let fail = |statement: &str| {
@@ -233,7 +234,7 @@ async fn a_full_disk_and_a_slow_statement_are_told_in_postgresqls_words() {
 }
 
 #[tokio::test]
-async fn work_without_a_turn_names_the_account_that_has_most() {
+async fn work_that_gets_no_turn_names_the_account_that_has_most() {
     let database = fresh_database();
     let replica = Replica::start_logging(&database, NO_GATEWAY, &[("DB_POOL_SIZE", "2")]);
     replica.get("/v1/orders").await.expect(200);

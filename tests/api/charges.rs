@@ -87,7 +87,8 @@ async fn a_declined_card_is_a_402_whose_replay_is_the_same() {
     assert_eq!((app.events("charge.failed"), app.events("charge.succeeded")), (2, 2));
 }
 
-/// A stored 500 says nothing about the money, and while the gateway keeps the key, sending again would bring the same 500.
+/// A stored 500 says nothing about the money, and while the gateway keeps the key, another sending would bring the same
+/// 500.
 #[tokio::test]
 async fn a_gateway_that_fails_twice_is_asked_again_at_once() {
     let app = App::start().await;
@@ -245,7 +246,7 @@ async fn an_order_with_a_processing_charge_is_neither_payable_nor_cancelable() {
     app.cancel("cancel", &order).await.expect_problem(409, "order-not-cancelable");
 }
 
-/// The wait for the lock ends after 3 s. That is the database's fault, and the key is free.
+/// The wait for the lock ends after 3 s. That counts as the database's fault, and the key is free.
 #[tokio::test]
 async fn a_charge_behind_a_locked_order_is_503_and_its_key_stays_free() {
     let app = App::start().await;

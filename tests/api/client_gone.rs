@@ -32,7 +32,7 @@ fn send_order(mut stream: &TcpStream) {
 }
 
 async fn the_order_is_made_once_and_a_retry_replays_it(app: &App) {
-    eventually("the order is made", || app.count("orders") == 1).await;
+    eventually("the order is created", || app.count("orders") == 1).await;
     let retry = app.order("key", "sticker", 1).await.expect(201);
     assert!(retry.is_replay());
     assert_eq!((app.count("orders"), app.count("idempotency_keys")), (1, 1));
@@ -40,7 +40,7 @@ async fn the_order_is_made_once_and_a_retry_replays_it(app: &App) {
 }
 
 #[tokio::test]
-async fn an_order_is_made_although_its_client_hangs_up() {
+async fn an_order_is_created_although_its_client_hangs_up() {
     let app = App::start_with_pool(4).await;
     let stickers = hold_stickers(&app);
     let client = connection(&app);
@@ -54,7 +54,7 @@ async fn an_order_is_made_although_its_client_hangs_up() {
 }
 
 #[tokio::test]
-async fn an_order_is_made_although_its_client_resets_the_connection() {
+async fn an_order_is_created_although_its_client_resets_the_connection() {
     let app = App::start_with_pool(4).await;
     let stickers = hold_stickers(&app);
     let mut client = connection(&app);

@@ -36,7 +36,7 @@ fn read_to(stream: &mut TcpStream, end: &str) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-/// This test takes ten seconds: a body may take ten seconds to arrive.
+/// Takes ten seconds: that is how long a body may take to arrive.
 #[tokio::test]
 async fn a_body_that_does_not_end_is_a_timeout_and_may_be_sent_again() {
     let app = App::start_with_pool(2).await;
@@ -90,7 +90,7 @@ async fn an_offer_of_another_protocol_gets_its_answer_and_a_closed_connection() 
     }
 }
 
-/// The chunks divide the JSON so that each text with `upgrade` begins a chunk, and with it a line.
+/// The chunks divide the JSON so that each string with `upgrade` begins a chunk, and thus a line.
 #[tokio::test]
 async fn a_body_in_chunks_is_the_same_request_as_the_body_with_its_length() {
     let app = App::start_with_pool(2).await;
@@ -123,11 +123,11 @@ async fn idle_connections_leave_descriptors_for_the_database() {
     let ask = "GET /health/live HTTP/1.1\r\nHost: api\r\n\r\n";
     talking.write_all(ask.as_bytes()).unwrap();
     read_to(&mut talking, "live");
-    // The kernel takes them all, and the server takes as many as it may have.
+    // The kernel accepts them all, and the server as many as it may have.
     let idle: Vec<_> = (0..300).map(|_| connect(&replica)).collect();
-    // The last of them waits in the listener's queue, so all that the server accepts is accepted.
+    // The last of them waits in the listener's queue, so the server has accepted all that it will.
     let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", replica.id())).unwrap().count();
-    eventually("the server accepts as many as it may", || descriptors() > 120).await;
+    eventually("the server accepts as many as it may have", || descriptors() > 120).await;
 
     let order = one_item("sticker", 1).to_string();
     for key in ["a", "b", "c"] {
@@ -148,7 +148,7 @@ async fn an_idle_connection_is_kept_as_long_as_the_setting_says() {
     let database = support::fresh_database();
     let replica = Replica::start_logging(&database, "http://127.0.0.1:9", &[("KEEP_ALIVE", "2")]);
     let mut stream = connect(&replica);
-    // The server's time begins later, with its answer.
+    // The server starts counting later, at its answer.
     let idle = Instant::now();
     stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: api\r\n\r\n").unwrap();
     read_to(&mut stream, "\r\n\r\n");

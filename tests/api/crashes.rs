@@ -21,7 +21,7 @@ const POINTS: [&str; 9] = [
     "before-answer",
 ];
 
-/// After a crash at these points nothing is committed. Without a retry, the request had no effect.
+/// After a crash at these points nothing is committed, so without a retry the request has no effect.
 const NOTHING_COMMITTED: [&str; 3] = ["before-claim", "after-claim", "before-commit-1"];
 
 /// The API's database, a gateway with another database, and the request that will crash.

@@ -67,7 +67,7 @@ async fn a_server_is_ready_when_its_database_is() {
 }
 
 #[tokio::test]
-async fn orders_are_made_over_connections_that_were_cut_while_idle() {
+async fn orders_are_created_over_connections_that_were_cut_while_idle() {
     let app = App::start_with_pool(4).await;
     app.at_once(8, |app, number| async move { app.order(&format!("before-{number}"), "pro-monthly", 1).await }).await;
     cut_connections(&app);

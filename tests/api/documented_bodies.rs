@@ -111,7 +111,7 @@ async fn the_schemas_and_the_server_have_the_same_limits() {
         for variant in found {
             let answer = with(&app, (method, path), &body, &variant).await;
             let refused = answer.status == 422 && answer.problem() == "invalid-request";
-            // The schema sets a shape for a payment method. The gateway decides which methods exist.
+            // The schema only gives a payment method its form. The gateway decides which methods exist.
             let unknown_method = refused && answer.body.contains("does not accept this payment method");
             let where_and_what = format!("{method} {path} {} = {}", variant.pointer, variant.value);
             assert_eq!(refused && !unknown_method, !variant.allowed, "{where_and_what}: {answer:?}");

@@ -154,10 +154,10 @@ async fn a_grant_must_end_in_the_future() {
     assert_eq!(first.json()["expires_at"], "2099-01-01T00:00:00Z");
 }
 
-/// This test must fail if the API checks "must be in the future" before the key: the retry is the same request, but its time is
+/// Must fail if the API checks "must be in the future" before the key: the retry is the same request, but its time is
 /// past.
 #[tokio::test]
-async fn a_grant_is_replayed_also_after_its_end() {
+async fn a_grant_is_replayed_even_after_its_end() {
     let app = App::start().await;
     let soon = chrono::Utc::now() + chrono::TimeDelta::seconds(2);
     let grant = json!({"customer": "ada", "feature": "pro", "expires_at": soon});
@@ -173,7 +173,7 @@ async fn a_grant_is_replayed_also_after_its_end() {
     app.post("/v1/entitlements", "another", grant).await.expect_problem(422, "invalid-request");
 }
 
-/// No code of the API makes these changes, but the database must refuse them too.
+/// No code of the API makes these changes, but the database must still refuse them.
 #[tokio::test]
 async fn the_database_itself_refuses_more_use_than_there_are_units() {
     let app = App::start().await;
@@ -229,7 +229,7 @@ async fn a_list_is_filtered_by_customer_and_feature_and_paged_newest_first() {
     assert_eq!(wrong.pointers(), ["/feature"]);
 }
 
-/// This test must fail if the list does not filter by account, or if a revocation writes before it checks the account.
+/// Must fail if the list does not filter by account, or if a revocation writes before it checks the account.
 #[tokio::test]
 async fn an_entitlement_of_another_account_is_not_found() {
     let app = App::start().await;

@@ -1,4 +1,4 @@
-//! Every answer that is not a success is a problem document, whichever part of the API refused the request.
+//! Every answer that is not a success is a problem document, whichever part of the API refuses the request.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ async fn head_answers_as_get_without_a_body() {
 async fn checks_come_in_the_order_of_the_contract() {
     let app = App::start_with_pool(2).await;
     let before = app.rows();
-    // Each request has one fault less than the request before.
+    // Each request has one fault fewer than the one before.
     let (large, bad) = ("[".repeat(64 * 1024 + 1), "[");
     let text = |request: reqwest::RequestBuilder| request.header("Content-Type", "text/plain");
     let json = |request: reqwest::RequestBuilder| request.header("Content-Type", "application/json");
@@ -144,7 +144,7 @@ async fn a_body_must_say_that_it_is_json() {
     }
 }
 
-/// This test takes five seconds: a duplicate waits for five seconds.
+/// Takes five seconds: that is how long a duplicate waits.
 #[tokio::test]
 async fn a_key_that_is_held_for_too_long_is_in_flight() {
     let app = App::start_with_pool(2).await;
@@ -198,7 +198,7 @@ async fn an_overloaded_server_refuses_at_once() {
             answer
         }
     });
-    // The test holds the lock until the API refuses a request. The API refuses no request before the queue is full.
+    // The test holds the lock until the API refuses a request, which it does only when the queue is full.
     let (answers, ()) = tokio::join!(storm, async {
         refusal.notified().await;
         drop(other);

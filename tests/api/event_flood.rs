@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use crate::app::App;
 use crate::webhooks::{event, reference, signed};
 
-/// More senders than the account has places in the queue for connections. They never pause. If each event waited in that queue, it
-/// would be full, and the charges would be refused.
+/// More senders than the account has places in the queue for connections, and they never pause. If each event waited in
+/// that queue, it would be full, and the charges would be refused.
 #[tokio::test]
 async fn a_flood_of_events_keeps_no_charge_out() {
     const SENDERS: usize = 300;

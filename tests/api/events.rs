@@ -39,7 +39,7 @@ async fn each_change_is_one_event_with_the_object_after_the_change() {
     let path = grant.header("Location").unwrap();
     app.post(&format!("{path}/consume"), "k4", json!({"units": 2})).await.expect(200);
     app.post(&format!("{path}/revoke"), "k5", json!({})).await.expect(200);
-    // A retry changes nothing, so it makes no event.
+    // A retry changes nothing, so it causes no event.
     app.post(&format!("{path}/consume"), "k4", json!({"units": 2})).await.expect(200);
 
     let mut seen = Vec::new();
@@ -141,7 +141,7 @@ async fn a_read_that_finds_nothing_new_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_long_backlog_is_read_completely_although_one_read_places_only_a_part() {
+async fn a_long_backlog_is_read_completely_although_one_read_places_only_part_of_it() {
     let app = App::start().await;
     execute(
         &app.database,
@@ -165,7 +165,7 @@ async fn a_long_backlog_is_read_completely_although_one_read_places_only_a_part(
 }
 
 #[tokio::test]
-async fn a_cursor_that_the_feed_never_gave_is_refused() {
+async fn a_cursor_that_the_feed_never_gave_out_is_refused() {
     let app = App::start().await;
     let (events, _) = page(&app, ACME, None, 20).await;
     let last = events.last().unwrap()["cursor"].as_str().unwrap().to_owned();
@@ -178,7 +178,7 @@ async fn a_cursor_that_the_feed_never_gave_is_refused() {
         let answer = app.get(&format!("/v1/events?after={cursor}")).await.expect_problem(422, "invalid-request");
         assert_eq!(answer.pointers(), ["/after"], "{cursor}");
     }
-    // The other account's feed has not given this cursor.
+    // The other account's feed has not given out this cursor.
     page(&app, GLOBEX, None, 20).await;
     let answer = send(app.request_as(GLOBEX, "GET", &format!("/v1/events?after={ahead}"))).await;
     answer.expect_problem(422, "invalid-request");

@@ -1,4 +1,4 @@
-//! The database server becomes read-only, like a standby before its promotion, and then takes writes again.
+//! The database server becomes read-only, like a standby before its promotion, and then accepts writes again.
 
 use crate::app::{App, Client};
 use crate::database::cut_connections;
@@ -11,10 +11,10 @@ fn set_read_only(app: &App, read_only: bool) {
     execute(&cluster().url("postgres"), &setting);
 }
 
-/// Starts a server. All its connections are made while the database is read-only.
+/// Starts a server, all of whose connections are opened while the database is read-only.
 async fn start_with_read_only_connections() -> App {
-    // There are more connections than a request has attempts. So a request gets a fresh connection only if one failure closes all
-    // older connections.
+    // There are more connections than a request has attempts, so it gets a fresh connection only if one failure closes
+    // all older ones.
     let app = App::start_with_pool(30).await;
     app.order("before", "pro-monthly", 1).await.expect(201);
     set_read_only(&app, true);
@@ -53,7 +53,7 @@ async fn after_a_fail_over_every_write_succeeds_although_no_connection_was_cut()
     assert_eq!(app.count("orders"), 42);
 }
 
-/// While something is wrong, the server looks at the database each second, also just before the fail-over.
+/// While something is wrong, the server looks at the database every second, even just before the fail-over.
 #[tokio::test]
 async fn a_look_at_the_read_only_server_delays_no_write_after_the_fail_over() {
     let app = start_with_read_only_connections().await;
@@ -72,7 +72,7 @@ async fn a_charge_is_paid_over_connections_that_were_read_only() {
     app.at_once(24, |app, _| async move { app.get("/v1/orders").await.status }).await;
     set_read_only(&app, false);
 
-    // The sandbox gateway has its own read-only connections. This test is not about the gateway, so its connections are cut.
+    // The sandbox gateway has its own read-only connections, which this test is not about, so they are cut.
     cut_sandbox_connections(&app);
     let charge = app.pay("pay", &order, "pm_card_visa").await.expect(201);
 

@@ -1,4 +1,4 @@
-//! One account's requests wait for a locked row. Other accounts and readiness are not slower.
+//! One account's requests wait for a locked row, and neither other accounts nor readiness get slower.
 
 use std::time::{Duration, Instant};
 
@@ -23,14 +23,14 @@ async fn order_as(app: &Client, account: &str, key: &str) -> (Answer, Duration) 
     (answer, asked.elapsed())
 }
 
-/// The limit for requests that must not wait. A stuck order waits three seconds for its row, so a request behind stuck orders
-/// takes longer than this limit.
+/// The limit for requests that must not wait. A stuck order waits three seconds for its row, so a request behind stuck
+/// orders exceeds this limit.
 const NOTICED: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn an_account_that_is_stuck_at_a_row_slows_neither_another_account_nor_readiness() {
     let app = App::start_with_pool(10).await;
-    // The server knows both API keys, like a server at work.
+    // The server knows both API keys, like one in use.
     for account in [ACME, GLOBEX] {
         send(app.request_as(account, "GET", "/v1/orders")).await.expect(200);
     }

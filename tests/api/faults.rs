@@ -1,4 +1,4 @@
-//! What the faults of an input say: where each is and what is right, without the client's value.
+//! What the faults of an input say: where each is, and what is right, without repeating the client's value.
 
 use serde_json::{Value, json};
 

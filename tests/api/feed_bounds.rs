@@ -1,5 +1,5 @@
-//! A read of the feed is bounded in rows, whatever its filter and whatever is written meanwhile. The client goes on by the page's
-//! cursor.
+//! A read of the feed is bounded in rows, whatever its filter and whatever is written meanwhile. The client continues
+//! from the page's cursor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ const BACKLOG: i64 = 50_000;
 const PLACED: i64 = 1000;
 const LOOKED_AT: i64 = 10_000;
 
-/// Adds a backlog of events without a position, and behind it one event of a rare type.
+/// Adds a backlog of events without a position, followed by one event of a rare type.
 fn add_backlog(database: &str) {
     execute(
         database,
@@ -33,8 +33,8 @@ fn position(cursor: &Value) -> i64 {
     cursor.as_str().map_or(0, |text| i64::from_str_radix(text.trim_start_matches("evt_"), 16).unwrap())
 }
 
-/// Reads the filtered feed to its end, or until it has found something if a writer goes on. Returns the ids of the objects, and
-/// the number of calls. Asserts the bounds of each call.
+/// Reads the filtered feed to its end, or if a writer goes on, until it has found something. Returns the ids of the
+/// objects, and the number of calls. Asserts the bounds of each call.
 async fn read(app: &App, filter: &str, to_the_end: bool) -> (Vec<String>, i64) {
     let (mut found, mut calls, mut cursor) = (Vec::new(), 0, Value::Null);
     loop {
@@ -79,7 +79,7 @@ async fn a_rare_filter_ends_in_bounded_rounds_beside_a_writer() {
     assert_eq!(found, ["rare"]);
     // Each call but the last two gives a whole batch of positions.
     assert!(calls <= (BACKLOG + written) / PLACED + 3, "{calls} calls beside {written} orders");
-    // Everything has a position now, so a call looks at a whole window.
+    // Now everything has a position, so a call looks at a whole window.
     for filter in ["type=order.refunded", "object_id=rare"] {
         let (found, calls) = read(&app, filter, true).await;
         assert_eq!(found, ["rare"], "{filter}");
@@ -88,7 +88,7 @@ async fn a_rare_filter_ends_in_bounded_rounds_beside_a_writer() {
 }
 
 #[tokio::test]
-async fn an_empty_page_has_a_cursor_to_go_on_with() {
+async fn an_empty_page_has_a_cursor_to_continue_from() {
     let app = App::start_with_pool(2).await;
     let all = app.get("/v1/events").await.expect(200).json();
     assert_eq!((all["data"].as_array().unwrap().len(), &all["cursor"]), (3, &all["data"][2]["cursor"]));
@@ -98,7 +98,7 @@ async fn an_empty_page_has_a_cursor_to_go_on_with() {
     let next = format!("/v1/events?after={}", empty["cursor"].as_str().unwrap());
     assert_eq!(app.get(&next).await.expect(200).json(), empty);
 
-    // A full page ends at its last event, whatever was looked at behind it.
+    // A full page ends at its last event, even if the call looked at more.
     let first = app.get("/v1/events?limit=1").await.expect(200).json();
     assert_eq!((&first["cursor"], &first["has_more"]), (&all["data"][0]["cursor"], &json!(true)));
 

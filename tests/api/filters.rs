@@ -14,7 +14,7 @@ async fn listed(app: &Client, path: &str, member: &str) -> Vec<String> {
     page["data"].as_array().unwrap().iter().map(text).collect()
 }
 
-/// Makes an object old, as if the API had made it then. Returns its id, which begins with the time.
+/// Makes an object old, as if the API had created it then. Returns its id, which begins with the time.
 fn made_at(app: &Client, table: &str, id: &str, day: &str) -> String {
     let millis = chrono::NaiveDate::parse_from_str(day, "%F").unwrap().and_time(chrono::NaiveTime::MIN).and_utc();
     let random = Uuid::parse_str(id).unwrap().as_u128() & (u128::MAX >> 48);
@@ -88,7 +88,7 @@ async fn events_are_found_by_type_and_object() {
     assert_eq!(types("object_id=mug").await, ["product.created", "product.updated"]);
     assert_eq!(types(&format!("object_id={order}&type=order.canceled")).await, ["order.canceled"]);
     assert_eq!(types("created_before=2020-01-01T00:00:00Z").await, [] as [&str; 0]);
-    // A filtered feed goes on after its last cursor.
+    // A filtered feed continues after its last cursor.
     let first = app.get("/v1/events?object_id=mug&limit=1").await.expect(200).json();
     assert_eq!(first["has_more"], true);
     let cursor = first["data"][0]["cursor"].as_str().unwrap();
@@ -116,7 +116,7 @@ async fn a_page_after_an_item_of_another_list_is_refused() {
                 assert_eq!(answer.expect_problem(422, "invalid-request").pointers(), ["/after"], "{list} {after}");
             }
         }
-        // Another account's item is as unknown as one that does not exist.
+        // Another account's item is treated like one that does not exist.
         let theirs = send(app.request_as(GLOBEX, "GET", &format!("{list}?after={own}"))).await;
         theirs.expect_problem(
             if list == refunds { 404 } else { 422 },

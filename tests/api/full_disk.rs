@@ -1,7 +1,7 @@
 //! The database has no room left, or aborts a transaction that can run again.
 //!
-//! A trigger raises the errors, with the SQLSTATE and the message of PostgreSQL and Citus. `.ci/full-disk` tests a real full
-//! disk, and needs root.
+//! A trigger raises the errors, with the SQLSTATEs and messages of PostgreSQL and Citus. `.ci/full-disk` tests a real
+//! full disk, as root.
 
 use crate::app::App;
 use crate::support::execute;

@@ -92,7 +92,7 @@ async fn a_gateway_that_asks_to_wait_gets_no_call_until_then() {
     }
 }
 
-/// The resolver looks each second, also while calls hang.
+/// The resolver looks every second, even while calls hang.
 #[tokio::test]
 async fn forty_hanging_captures_do_not_delay_another_charges_lost_reply() {
     const HANGING: usize = 40;
@@ -107,7 +107,7 @@ async fn forty_hanging_captures_do_not_delay_another_charges_lost_reply() {
     let other = async {
         gateway.until_sent(HANGING).await;
         app.pay("lost", &order, "pm_card_lost_reply").await.expect(202);
-        // The forty become due now, so that they hang when the other charge becomes due.
+        // The forty become due now, so that they are hanging when the other charge becomes due.
         let before = gateway.sendings();
         app.execute("UPDATE external_calls SET next_attempt_at = now() WHERE key <> 'lost' AND resolved_at IS NULL");
         let millis = |column: &str| {

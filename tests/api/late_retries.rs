@@ -1,4 +1,4 @@
-//! Retries after the key's record is gone: a key that moved money once never moves money again.
+//! Retries after the key's record is gone: a key that once moved money never does so again.
 
 use idempotency::sweep;
 

@@ -65,7 +65,7 @@ async fn a_charge_ends_by_itself_when_its_client_resets_the_connection_while_it_
 
     client.set_zero_linger().unwrap();
     drop(client);
-    // When the server's end of the connection is gone, the server has seen the reset.
+    // Once the server's end of the connection is gone, the server has seen the reset.
     let port = app.base.rsplit_once(':').unwrap().1.parse().unwrap();
     eventually("the server has only the test's own connection", || established(port) <= 1).await;
     other.batch_execute("COMMIT").unwrap();

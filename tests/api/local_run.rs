@@ -40,7 +40,7 @@ async fn a_local_run_prints_what_to_try_survives_a_killed_postgresql_and_can_be_
     assert!(!replica.order("k", "sticker", 1).await.expect(201).is_replay());
     send(replica.anonymous("GET", "/health/ready")).await.expect(200);
 
-    // A reset makes the database of a later release new.
+    // A reset recreates the database of a later release.
     let local = Options { dir: cluster.clone(), durability: Durability::Durable, lifetime: Lifetime::Kept };
     let url = dev_postgres::start(&local).unwrap().url("payments");
     execute(&url, "INSERT INTO __diesel_schema_migrations (version) VALUES ('20991231')");
@@ -59,7 +59,7 @@ async fn a_local_run_prints_what_to_try_survives_a_killed_postgresql_and_can_be_
     assert!(!lock_file.exists(), "the second PostgreSQL was not stopped");
 }
 
-/// These variables mean the user's other servers. Each of them alone would break the local cluster.
+/// These variables are meant for the user's other servers. Each of them alone would break the local cluster.
 #[tokio::test]
 async fn the_users_variables_for_libpq_do_not_reach_the_local_cluster() {
     let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o711)).tempdir().unwrap();

@@ -19,7 +19,7 @@ use crate::support::{cluster, execute, fresh_database};
 const ID: &str = "01990000-0000-7000-8000-00000000abcd";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
-/// Makes an order with the client's own request id and trace id.
+/// Creates an order with the client's own request id and trace id.
 async fn named_order(api: &Client, key: &str, request_id: &str) -> crate::app::Answer {
     let request = api.request("POST", "/v1/orders").header("Idempotency-Key", key).json(&one_item("sticker", 1));
     let request = request.header("X-Request-Id", request_id);
@@ -69,7 +69,7 @@ async fn a_line_names_the_request_the_key_and_the_resource() {
 }
 
 #[tokio::test]
-async fn a_line_names_the_api_key_by_its_id_also_if_the_key_is_refused() {
+async fn a_line_names_the_api_key_by_its_id_even_if_the_key_is_refused() {
     let (database, sandbox) = (fresh_database(), Sandbox::start());
     let replica = Replica::start_logging(&database, &sandbox.url, &[]);
     let made = printed(&database, &["key", "create", "acme"]);

@@ -48,10 +48,10 @@ async fn metadata_comes_back_in_answers_lists_and_events() {
         ("refund.succeeded", &of_refund),
         ("order.refunded", &of_order),
     ];
-    // The events of one transaction may stand in any order.
+    // The events of one transaction may be in any order.
     assert_eq!(told.len(), expected.len(), "{told:?}");
     assert!(expected.iter().all(|event| told.contains(event)), "{told:?}");
-    // The gateway's call has nothing of it.
+    // The call to the gateway contains none of it.
     assert_eq!(app.count("external_calls WHERE call::text ~ 'A-1001|invoice|damaged'"), 0);
 }
 

@@ -12,7 +12,7 @@ async fn scraped(app: &Client) -> Vec<String> {
     answer.body.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
 }
 
-/// Scrapes until there is this line: a look at the database in the background finds its number within seconds.
+/// Scrapes until this line appears: a background look at the database finds its number within seconds.
 async fn scraped_with(app: &Client, line: &str) -> Vec<String> {
     let since = std::time::Instant::now();
     loop {
@@ -97,7 +97,7 @@ async fn a_scrape_does_not_wait_for_a_silent_database() {
     proxy.pause();
     let asked = tokio::spawn(send(app.request("GET", "/v1/orders")));
     let since = std::time::Instant::now();
-    // The last look is still young, then the series are missing. No scrape takes long in all that time.
+    // At first the last look is still recent, then the series are missing. No scrape takes long in all that time.
     loop {
         let began = std::time::Instant::now();
         let lines = scraped(&app).await;
@@ -106,7 +106,7 @@ async fn a_scrape_does_not_wait_for_a_silent_database() {
             assert!(lines.iter().any(|line| line.starts_with("resolver_unknown_total ")));
             break;
         }
-        assert!(since.elapsed() < Duration::from_secs(45), "an old look is shown as a new one: {lines:#?}");
+        assert!(since.elapsed() < Duration::from_secs(45), "an old look passes for a new one: {lines:#?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     asked.await.unwrap().expect(503);

@@ -1,4 +1,4 @@
-//! A change, its event and the record of its key are one transaction: if COMMIT fails, nothing of them stays.
+//! A change, its event and the record of its key are one transaction: if COMMIT fails, none of them stays.
 
 use serde_json::{Value, json};
 

@@ -102,7 +102,7 @@ pub fn resolved(schema: &'static Value) -> &'static Value {
 fn the_document_has_nothing_that_a_generator_drops() {
     let tags: Vec<_> = DOCUMENT["tags"].as_array().unwrap().iter().map(|tag| &tag["name"]).collect();
     for (method, path, operation) in operations() {
-        // Generators make one class for each tag.
+        // Generators create one class for each tag.
         let [tag] = operation["tags"].as_array().unwrap().as_slice() else { panic!("{method} {path} needs one tag") };
         assert!(tags.contains(&tag), "{method} {path}: {tag}");
         let body = &operation["requestBody"];
@@ -162,9 +162,9 @@ fn resolved_name(name: &str) -> &'static Value {
     &DOCUMENT["components"]["schemas"][name]
 }
 
-/// The document is for strangers: it has no words of the code.
+/// The document is for strangers: it avoids the code's own words.
 #[test]
-fn no_description_has_words_of_the_code() {
+fn no_description_uses_the_codes_own_words() {
     let mut read = 0;
     for (at, text) in descriptions(&DOCUMENT, "") {
         for word in ["external call", " lease", "as the API shows", "the table", "handler", "constant", "the status."] {
@@ -188,7 +188,7 @@ fn descriptions<'a>(value: &'a Value, at: &str) -> Vec<(String, &'a str)> {
     }
 }
 
-/// What changes with the gateway or with a later release is no closed enum.
+/// What changes with the gateway or with a later release is not a closed enum.
 #[test]
 fn payment_methods_and_event_types_are_open() {
     let method = &resolved_name("NewCharge")["properties"]["payment_method"];

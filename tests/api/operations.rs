@@ -30,7 +30,7 @@ fn the_operations_page_has_every_variable_with_its_default() {
 #[test]
 fn the_operations_page_and_the_readme_have_every_command() {
     let mut names = Vec::new();
-    // Nobody types a hidden command: the program itself runs it.
+    // Nobody types a hidden command: only the program runs it.
     for action in Command::command().get_subcommands().filter(|action| !action.is_hide_set()) {
         let mut actions =
             action.get_subcommands().map(|part| format!("{} {}", action.get_name(), part.get_name())).peekable();

@@ -16,7 +16,7 @@ fn word<'a>(text: &'a str, label: &str) -> &'a str {
 }
 
 #[test]
-fn accounts_are_made_and_listed() {
+fn accounts_are_created_and_listed() {
     let database = fresh_database();
 
     let made = printed(&database, &["account", "create", "initech"]);
@@ -29,7 +29,7 @@ fn accounts_are_made_and_listed() {
 }
 
 #[tokio::test]
-async fn two_accounts_of_one_name_are_not_made_at_once() {
+async fn two_accounts_of_one_name_are_not_created_at_once() {
     let database = fresh_database();
     let mut other = connect(&database);
     // Another `account create` that has not committed yet.
@@ -114,17 +114,17 @@ async fn a_key_has_a_name_and_the_time_of_its_last_use() {
     crate::support::eventually("the use is written", || !listed().contains("never")).await;
     let used = "api_keys WHERE last_used_at";
     assert_eq!(app.count(&format!("{used} BETWEEN now() - interval '1 minute' AND now()")), 1);
-    // Within a minute, a further use writes nothing.
+    // Another use within a minute writes nothing.
     execute(&app.database, "UPDATE api_keys SET last_used_at = '2026-01-01' WHERE name = 'the web shop'");
     send(app.request_as(key, "GET", "/v1/orders")).await.expect(200);
-    // Another key's use is written later, and then the first key's would have been.
+    // Another key's use is written later. By then the first key's would have been too.
     send(app.request_as(GLOBEX, "GET", "/v1/orders")).await.expect(200);
     crate::support::eventually("the other use is written", || app.count(&format!("{used} > '2026-01-02'")) == 1).await;
     assert_eq!(app.count(&format!("{used} = '2026-01-01'")), 1);
     assert!(refused(&app.database, &["key", "create", "acme", "--name", ""]).contains("1 to 255 characters"));
 }
 
-/// A lock on the key's row, for example of a long transaction, holds up the note of its use and no request.
+/// A lock on the key's row, for example by a long transaction, holds up the note of its use, but no request.
 #[tokio::test]
 async fn a_request_does_not_wait_for_the_note_of_its_keys_use() {
     let app = App::start_with_pool(4).await;
@@ -168,7 +168,7 @@ async fn a_person_is_erased_everywhere_and_the_books_stay() {
     app.post("/v1/orders", "other", one_item("pro-monthly", 1)).await.expect(201);
     app.post_as(GLOBEX, "/v1/orders", "order", new.clone()).await.expect(201);
 
-    // What is revoked names the person, too.
+    // A revoked entitlement names the person too.
     app.post(&format!("{}/revoke", grant.header("Location").unwrap()), "revoke", json!({})).await.expect(200);
     let would = printed(&app.database, &["erase-customer", "acme", name, "--dry-run"]);
     assert!(would.starts_with("1 orders, 2 entitlements, 5 events and 3 stored replies"), "{would}");
@@ -228,7 +228,7 @@ fn an_erasure_goes_over_more_rows_than_a_batch() {
     assert_eq!(left("events WHERE data ->> 'customer' = 'bob'"), 2500);
 }
 
-/// The copies change first, so an erasure that failed is visible in the orders, and the next run does the rest.
+/// The copies change first, so a failed erasure is visible in the orders, and the next run does the rest.
 #[test]
 fn an_erasure_that_fails_half_way_is_completed_by_the_next_run() {
     let database = fresh_database();
@@ -284,6 +284,6 @@ fn without_a_yes_nobody_is_erased_and_nothing_is_emptied() {
     let (said, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(said.contains("can't be undone") && error.contains("--yes"), "{said}{error}");
     assert!(!output.status.success());
-    // If DATABASE_URL names a server, `reset` never empties it, also with `--yes`.
+    // If DATABASE_URL names a server, `reset` never empties it, even with `--yes`.
     assert!(refused(&database, &["reset", "--yes"]).contains("DATABASE_URL names another server"));
 }

@@ -1,4 +1,4 @@
-//! Orders: make them, read them, list them.
+//! Orders: create, read and list them.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::app::{App, GLOBEX, one_item, send};
 
 #[tokio::test]
-async fn an_order_is_made_at_the_catalogues_prices_and_found_at_its_location() {
+async fn an_order_is_created_at_the_catalogues_prices_and_found_at_its_location() {
     let app = App::start_with_pool(2).await;
     let items = json!([{"sku": "pro-monthly", "quantity": 2}, {"sku": "sticker", "quantity": 3}]);
 
@@ -29,7 +29,7 @@ async fn an_order_is_made_at_the_catalogues_prices_and_found_at_its_location() {
 }
 
 #[tokio::test]
-async fn an_order_keeps_the_terms_it_was_made_at() {
+async fn an_order_keeps_the_terms_it_was_created_at() {
     let app = App::start_with_pool(2).await;
     let order = app.order("key", "sticker", 1).await.expect(201);
     let dearer = json!({"name": "Gold sticker", "unit_amount": 99_999_999, "currency": "USD", "stock": 10});
@@ -41,7 +41,7 @@ async fn an_order_keeps_the_terms_it_was_made_at() {
 }
 
 #[tokio::test]
-async fn the_largest_order_is_made_and_replayed() {
+async fn the_largest_order_is_created_and_replayed() {
     let app = App::start_with_pool(2).await;
     let name = "\u{1f9e6}\"".repeat(100);
     let mut items = Vec::new();

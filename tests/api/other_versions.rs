@@ -1,4 +1,5 @@
-//! A later release has migrated the database: this release warns, applies what it misses, and serves. So a roll-back works.
+//! A later release has migrated the database: this release warns, applies what is missing, and serves, so that a
+//! roll-back works.
 
 use idempotent_payments::db::migrate;
 

@@ -63,7 +63,7 @@ async fn a_page_that_the_browser_has_is_not_sent_again() {
     }
 }
 
-/// The bytes that gzip makes of these.
+/// These bytes, unpacked by gzip.
 fn unpacked(packed: &[u8]) -> Vec<u8> {
     let mut gzip = Command::new("gzip").arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (mut into, packed) = (gzip.stdin.take().unwrap(), packed.to_vec());
@@ -74,7 +74,7 @@ fn unpacked(packed: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn pages_are_compressed_for_who_accepts_it_and_the_api_is_not() {
+async fn pages_are_compressed_for_clients_that_accept_it_and_the_api_is_not() {
     let app = App::start_with_demo().await;
     let packed = |path: &str| app.request("GET", path).header("Accept-Encoding", "gzip, deflate, br").send();
     let header = |answer: &reqwest::Response, name: &str| -> Option<String> {
@@ -212,7 +212,7 @@ async fn the_stage_is_whole_and_below_250_kb() {
 
     let mut files = links(&html);
     files.retain(|file| file.starts_with("/assets/"));
-    // What an opened beat loads beside the page.
+    // What an opened beat loads besides the page.
     files.push("/assets/stage/recordings/crash-after-capture.jsonl".to_owned());
     let mut size = html.len();
     let mut next = 0;

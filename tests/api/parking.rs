@@ -37,7 +37,7 @@ async fn an_external_call_that_stays_unknown_is_parked_until_somebody_resumes_it
     assert_eq!((sandbox.captures(), app.count("orders WHERE status = 'paid'")), (1, 1));
 }
 
-/// For example each attempt crashes its process: nobody gives the lease back.
+/// For example, each attempt crashes its process, so that nobody gives the lease back.
 #[tokio::test]
 async fn an_external_call_whose_attempts_never_end_is_parked() {
     let (app, sandbox) = (App::start_without_resolver(fresh_database(), away()), Sandbox::start());

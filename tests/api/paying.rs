@@ -1,4 +1,4 @@
-//! The common parts of the tests of charges and refunds: a client that pays, a sandbox gateway with its own database, and reads
+//! What the tests of charges and refunds share: a client that pays, a sandbox gateway with its own database, and reads
 //! of the tables.
 
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub const UNITS: i64 = 2000;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Client {
-    /// Makes an order of two packs of credits, and returns its id.
+    /// Creates an order of two packs of credits, and returns its id.
     pub async fn pending_order(&self) -> String {
         let key = format!("order-{}", uuid::Uuid::new_v4());
         self.patient().order(&key, "credits-1000", 2).await.expect(201).id()
@@ -28,13 +28,13 @@ impl Client {
         self.post("/v1/charges", key, json!({"order_id": order, "payment_method": payment_method})).await
     }
 
-    /// Makes and pays an order, and returns the charge's id.
+    /// Creates and pays an order, and returns the charge's id.
     pub async fn paid_charge(&self) -> String {
         let order = self.pending_order().await;
         self.pay(&format!("pay-{order}"), &order, "pm_card_visa").await.expect(201).id()
     }
 
-    /// Refunds an amount. Without an amount, refunds the rest.
+    /// Refunds an amount, or the rest if none is given.
     pub async fn refund(&self, key: &str, charge: &str, amount: Option<i64>) -> Answer {
         let body = amount.map_or(json!({}), |amount| json!({"amount": amount}));
         self.post(&format!("/v1/charges/{charge}/refunds"), key, body).await
@@ -49,7 +49,7 @@ impl Client {
         self.get(path).await.expect(200).json()[member].clone()
     }
 
-    /// Changes the tables without the API.
+    /// Changes the tables, bypassing the API.
     pub fn execute(&self, sql: &str) {
         support::connect(&self.database).batch_execute(sql).unwrap();
     }
@@ -59,7 +59,7 @@ impl Client {
         self.set_next_attempts("now()");
     }
 
-    /// Keeps every resolver off for the rest of the test.
+    /// Keeps every resolver away for the rest of the test.
     pub fn put_off_leases(&self) {
         self.set_next_attempts("now() + interval '1 hour'");
     }
@@ -146,7 +146,7 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        // Nobody waits for the stop: the gateway's own thread ends the gateway.
+        // Nobody waits for the stop: the gateway's thread carries it out.
         drop(self.server.stop(false));
     }
 }

@@ -27,7 +27,7 @@ fn tally(answers: &[Answer]) -> BTreeMap<String, usize> {
     tally
 }
 
-/// Asserts that only these answers came. A deadlock that a client sees would be a 5xx.
+/// Asserts that only these answers came. A client would see a deadlock as a 5xx.
 fn assert_only(answers: &[Answer], expected: &[&str]) {
     let tally = tally(answers);
     assert!(tally.keys().all(|what| expected.contains(&what.as_str())), "{tally:?}");

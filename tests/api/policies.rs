@@ -56,5 +56,5 @@ fn every_post_has_a_policy_and_the_policy_names_its_route() {
             keyed += 1;
         }
     }
-    assert!(keyed > 0, "the test has looked at no policy");
+    assert!(keyed > 0, "the test has seen no policy");
 }

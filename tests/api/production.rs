@@ -1,4 +1,4 @@
-//! A server without the demo: no API key that everybody knows, no page that may call it.
+//! A server without the demo: it has no API key that everybody knows, and no page may call it.
 
 use std::io::Read as _;
 use std::process::Stdio;
@@ -41,7 +41,7 @@ async fn without_the_demo_live_demo_keys_end_the_start() {
         let mut command = command(&database, "http://127.0.0.1:1");
         let mut program =
             command.env_remove("DEMO").arg("serve").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // If the program starts after all, its banner comes here, and the test ends the program.
+        // If the program starts after all, its banner arrives here, and the test ends the program.
         if program.stdout.as_mut().unwrap().read(&mut [0]).unwrap() > 0 {
             program.kill().unwrap();
         }
@@ -64,7 +64,7 @@ async fn without_the_demo_live_demo_keys_end_the_start() {
 
 /// Every replica has a sweeper, which goes on after a failure.
 #[tokio::test]
-async fn the_server_sweeps_by_itself_also_after_a_failure() {
+async fn the_server_sweeps_by_itself_even_after_a_failure() {
     let database = fresh_database();
     let replica = Replica::start_logging(&database, "http://127.0.0.1:1", &[("SWEEP_INTERVAL", "1")]);
     let expired = async |key: &str| {
@@ -80,9 +80,9 @@ async fn the_server_sweeps_by_itself_also_after_a_failure() {
     expired("second").await;
 }
 
-/// A proxy of the environment would see payments and their key.
+/// A proxy from the environment would see payments and the gateway's key.
 #[tokio::test]
-async fn payments_go_through_no_proxy_of_the_environment() {
+async fn payments_go_through_no_proxy_from_the_environment() {
     let sandbox = Sandbox::start();
     let app = App::start_without_resolver(fresh_database(), away());
     let order = app.pending_order().await;

@@ -7,7 +7,7 @@ use crate::app::{App, GLOBEX, send, terms};
 use crate::support::{connect, eventually_blocked, number};
 
 #[tokio::test]
-async fn a_put_makes_a_product_and_a_second_one_changes_it() {
+async fn a_put_creates_a_product_and_a_second_one_changes_it() {
     let app = App::start_with_pool(2).await;
     let grants = json!({"feature": "coffee", "units": 3, "days": 30});
     let mug = json!({"name": "Mug", "unit_amount": 500, "currency": "EUR", "stock": 10, "grants": grants});
@@ -45,7 +45,7 @@ async fn a_put_writes_its_event_unless_it_changes_nothing() {
 }
 
 #[tokio::test]
-async fn of_many_puts_at_once_one_makes_the_product() {
+async fn of_many_puts_at_once_one_creates_the_product() {
     let app = App::start_with_pool(4).await;
 
     let answers = app.patient().at_once(16, |app, _| async move { app.product("mug", 10).await.status }).await;
@@ -99,7 +99,7 @@ async fn products_are_listed_by_sku() {
 }
 
 #[tokio::test]
-async fn a_late_put_can_not_undo_a_newer_one() {
+async fn a_late_put_cannot_undo_a_newer_one() {
     let app = App::start_with_pool(2).await;
     let seen = app.product("mug", 10).await.expect(201);
     let etag = seen.header("ETag").unwrap().to_owned();

@@ -11,7 +11,7 @@ fn exchange(app: &App, parts: &[Vec<u8>], within: Duration) -> String {
     let mut stream = TcpStream::connect(app.base.strip_prefix("http://").unwrap()).unwrap();
     stream.set_read_timeout(Some(within)).unwrap();
     for part in parts {
-        // The server may have answered and closed already.
+        // The server may already have answered and closed.
         if stream.write_all(part).is_err() {
             break;
         }

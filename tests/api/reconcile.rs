@@ -78,7 +78,7 @@ async fn books_that_agree_have_no_differences() {
     books.app.refund("part", charge["id"].as_str().unwrap(), Some(100)).await.expect(201);
     let order = books.app.pending_order().await;
     books.app.pay("declined", &order, "pm_card_visa_chargeDeclined").await.expect_problem(402, "card-declined");
-    // The gateway refuses this method and makes no object.
+    // The gateway refuses this method and creates no object.
     books.app.pay("refused", &order, "pm_unknown").await.expect_problem(402, "gateway-failed");
     // Another program uses the same gateway.
     books.change_there(
@@ -90,10 +90,10 @@ async fn books_that_agree_have_no_differences() {
 
     assert_eq!((status, differences), (0, vec![]));
     assert_eq!(totals, json!({"here": 5, "there": 4, "foreign": 1, "open": 0, "differences": 0}));
-    // Of one account.
+    // For one account.
     let (_, _, totals) = books.reconcile(&["--since", "1h", "--account", "globex"]);
     assert_eq!((&totals["here"], &totals["there"]), (&json!(1), &json!(1)));
-    // Of another time.
+    // For another period.
     let (_, _, totals) = books.reconcile(&["--since", "2026-01-01", "--until", "2026-01-03"]);
     assert_eq!((&totals["here"], &totals["there"]), (&json!(0), &json!(0)));
 }
@@ -109,7 +109,7 @@ async fn each_kind_of_difference_is_found() {
     let there = |change: &str, charge: &Value| {
         books.change_there(&format!("{change} WHERE id = '{}'", charge["gateway_id"].as_str().unwrap()));
     };
-    // As a restore to an earlier time leaves it.
+    // Like a restore to an earlier time.
     books.app.execute(&format!("DELETE FROM charges WHERE id = '{}'", lost["id"].as_str().unwrap()));
     there("DELETE FROM sandbox.payment_intents", vanished);
     there("UPDATE sandbox.payment_intents SET amount = amount + 1", amount);
@@ -155,7 +155,7 @@ async fn refunds_are_compared_too() {
     books.app.execute(&format!("DELETE FROM refunds WHERE id = '{}'", lost["id"].as_str().unwrap()));
     let id = |refund: &Value| refund["gateway_id"].as_str().unwrap().to_owned();
     books.change_there(&format!("DELETE FROM sandbox.refunds WHERE id = '{}'", id(vanished)));
-    // A bank takes a refund back.
+    // A bank returns a refund.
     books.change_there(&format!("UPDATE sandbox.refunds SET status = 'failed' WHERE id = '{}'", id(failed)));
 
     let found = books.findings();
@@ -172,7 +172,7 @@ async fn refunds_are_compared_too() {
 async fn what_is_open_here_is_a_difference_only_when_the_gateway_has_long_been_sure() {
     let books = Books::open();
     let silent = App::start_without_resolver(books.app.database.clone(), away());
-    // One call never arrived. The other one did, and its answer was lost.
+    // One call never arrived. The other did, but its answer was lost.
     let order = silent.pending_order().await;
     silent.pay("never-arrived", &order, "pm_card_visa").await.expect(202);
     let charge = books.charge(ACME, "arrived").await;
@@ -190,9 +190,9 @@ async fn what_is_open_here_is_a_difference_only_when_the_gateway_has_long_been_s
 }
 
 #[tokio::test]
-async fn what_was_made_at_another_time_there_is_found_by_its_reference_or_by_its_id() {
+async fn an_object_created_at_another_time_there_is_found_by_its_reference_or_by_its_id() {
     let books = Books::open();
-    // The call was sent days after its charge was made: the charge was parked meanwhile.
+    // The call was sent days after its charge was created, because the charge was parked.
     let late = books.charge(ACME, "late").await;
     let set_time = |charge: &Value, id: &str| {
         let charge_id = charge["id"].as_str().unwrap();
@@ -208,7 +208,7 @@ async fn what_was_made_at_another_time_there_is_found_by_its_reference_or_by_its
     let (status, _, totals) = books.reconcile(&["--since", "4d", "--until", "2d"]);
     assert_eq!((status, &totals["here"], &totals["there"]), (0, &json!(1), &json!(0)));
 
-    // Version 0.1.0 stored no id of the gateway. The reference names both.
+    // Release 0.1.0 stored no id of the gateway. The reference identifies both.
     let old = books.charge(ACME, "old").await;
     books.app.execute(&format!("UPDATE charges SET gateway_id = NULL WHERE id = '{}'", old["id"].as_str().unwrap()));
     assert_eq!(books.findings(), []);
@@ -225,7 +225,7 @@ async fn more_than_a_page_is_compared() {
     let charge = books.charge(ACME, "one").await;
     let acme = "(SELECT account_id FROM accounts WHERE name = 'acme')";
     let copies = "FROM generate_series(1, 250) AS n";
-    // As the service and the gateway would have written them.
+    // Written as the service and the gateway would have done.
     books.app.execute(&format!(
         "INSERT INTO orders (account_id, id, customer, status, currency, amount, items)
          SELECT {acme}, overlay(id::text PLACING lpad(to_hex(n), 12, '0') FROM 25)::uuid, 'ada', 'paid', 'EUR', 4900, items FROM orders, generate_series(1, 250) AS n;
@@ -265,7 +265,7 @@ async fn a_comparison_that_cannot_be_completed_ends_with_status_2_and_nothing_is
     assert!(failed(&books.sandbox.url, &["--since", "tomorrow"]).contains("SINCE"));
     assert!(failed(&books.sandbox.url, &["--since", "1h", "--until", "2h"]).contains("not before"));
     assert!(failed(&books.sandbox.url, &["--since", "1h", "--account", "nobody"]).contains("no account nobody"));
-    // The gateway's list breaks half way: the books are incomplete, and no difference.
+    // The gateway's list breaks off half way: the books are incomplete, which is not a difference.
     books.change_there("ALTER TABLE sandbox.refunds RENAME TO gone");
     assert!(failed(&books.sandbox.url, &["--since", "1h"]).contains("the gateway's books can't be read"));
     // A database without any mode: the command does not choose one.

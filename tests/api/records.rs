@@ -76,7 +76,7 @@ async fn after_a_replay_the_record_names_the_first_request() {
     let page = app.get("/v1/idempotency-keys?key=k").await.expect(200).json();
     assert_eq!(page["data"][0]["request_id"].as_str(), first.header("X-Request-Id"));
 
-    // The charge names its key and its first request, too.
+    // The charge also names its key and its first request.
     let charge = json!({"order_id": first.json()["id"], "payment_method": "pm_card_visa"});
     let made = app.post("/v1/charges", "pay", charge.clone()).await.expect(201);
     let replayed = app.post("/v1/charges", "pay", charge).await.expect(201);

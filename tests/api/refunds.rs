@@ -143,7 +143,7 @@ async fn beside_a_full_refund_that_is_processing_another_one_waits_and_nothing_i
 }
 
 #[tokio::test]
-async fn a_full_refund_revokes_what_is_used_in_part() {
+async fn a_full_refund_revokes_a_partly_used_entitlement() {
     let app = App::start().await;
     let charge = app.paid_charge().await;
     let granted = app.get("/v1/entitlements?customer=ada").await.expect(200).json();
@@ -158,7 +158,7 @@ async fn a_full_refund_revokes_what_is_used_in_part() {
 }
 
 #[tokio::test]
-async fn a_full_refund_waits_for_a_revocation_under_way_and_does_not_repeat_it() {
+async fn a_full_refund_waits_for_a_revocation_that_has_begun_and_does_not_repeat_it() {
     let app = App::start().await;
     let charge = app.paid_charge().await;
     let mut by_hand = connect(&app.database);
@@ -216,7 +216,7 @@ async fn a_charge_that_is_processing_is_not_refunded_yet() {
 }
 
 #[tokio::test]
-async fn of_two_refunds_under_way_the_last_to_succeed_marks_the_order_refunded() {
+async fn of_two_refunds_in_flight_the_last_to_succeed_marks_the_order_refunded() {
     let app = App::start().await;
     let charge = app.paid_charge().await;
     let (gateway, hold) = held();

@@ -8,8 +8,8 @@ use crate::gateways::{Hold, away, declining, held};
 use crate::paying::Sandbox;
 use crate::support::fresh_database;
 
-/// Starts a charge. The gateway waits until the test lets the call go.
-async fn charge_under_way() -> (App, Hold, tokio::task::JoinHandle<Answer>) {
+/// Starts a charge. The gateway waits until the test lets go of the call.
+async fn charge_in_flight() -> (App, Hold, tokio::task::JoinHandle<Answer>) {
     let (gateway, hold) = held();
     let app = App::start_without_resolver(fresh_database(), gateway);
     let order = app.pending_order().await;
@@ -78,7 +78,7 @@ async fn a_refund_is_resolved_by_the_resolver_too() {
 
 #[tokio::test]
 async fn a_holder_that_slept_past_its_lease_writes_nothing_over_the_next_ones_outcome() {
-    let (app, hold, request) = charge_under_way().await;
+    let (app, hold, request) = charge_in_flight().await;
     app.let_leases_end();
     assert_eq!(app.resolver(declining()).run_once(false).await.unwrap().resolved, 1);
 
@@ -92,7 +92,7 @@ async fn a_holder_that_slept_past_its_lease_writes_nothing_over_the_next_ones_ou
 
 #[tokio::test]
 async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_holder_works() {
-    let (app, hold, request) = charge_under_way().await;
+    let (app, hold, request) = charge_in_flight().await;
     app.let_leases_end();
     assert_eq!(app.resolver(away()).run_once(false).await.unwrap().taken, 1);
 
@@ -127,7 +127,7 @@ async fn a_holder_of_a_refund_that_slept_past_its_lease_writes_nothing_either() 
 
 #[tokio::test]
 async fn only_one_holder_has_the_lease() {
-    let (app, hold, request) = charge_under_way().await;
+    let (app, hold, request) = charge_in_flight().await;
     assert_eq!(app.resolver(declining()).run_once(false).await.unwrap().taken, 0, "the request has the lease");
     app.let_leases_end();
     let (one, another) = (app.resolver(away()), app.resolver(away()));
@@ -141,7 +141,7 @@ async fn only_one_holder_has_the_lease() {
 
 #[tokio::test]
 async fn the_first_lease_and_the_next_last_fifteen_seconds() {
-    let (app, hold, request) = charge_under_way().await;
+    let (app, hold, request) = charge_in_flight().await;
     assert_eq!(app.count("external_calls WHERE next_attempt_at = created_at + interval '15 seconds'"), 1);
     app.let_leases_end();
     let (gateway, next_hold) = held();
@@ -161,7 +161,7 @@ async fn the_first_lease_and_the_next_last_fifteen_seconds() {
 
 /// Recording an outcome needs its provisional record. After `loss` the record is deleted, or is final already.
 async fn assert_not_recorded_after(loss: &str) {
-    let (app, hold, request) = charge_under_way().await;
+    let (app, hold, request) = charge_in_flight().await;
     app.execute(loss);
 
     hold.let_go();

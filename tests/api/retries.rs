@@ -19,8 +19,8 @@ async fn a_retry_gets_the_first_reply_byte_for_byte() {
     assert_eq!((app.count("orders"), app.count("events WHERE type = 'order.created'")), (1, 1));
 }
 
-/// In one process, the duplicates wait for the first request. Each duplicate gets the first reply, and none is refused. This test
-/// must fail if a duplicate gets `idempotency-request-in-flight` at once.
+/// In one process, the duplicates wait for the first request. Each gets the first reply, and none is refused. Must fail
+/// if a duplicate gets `idempotency-request-in-flight` at once.
 #[tokio::test]
 async fn a_hundred_duplicates_on_a_pool_of_four_make_one_order_and_each_gets_its_reply() {
     let app = App::start_with_pool(4).await;

@@ -21,13 +21,13 @@ type Parameters = HashMap<String, String>;
 pub enum Does {
     /// Pays, and never answers.
     CaptureAndLose,
-    /// Waits until the test releases the call, then pays, also if the caller has hung up.
+    /// Waits until the test releases the call, then pays, even if the caller has hung up.
     HoldThenCapture,
     /// Answers in Stripe's form, and pays nothing.
     Answer(u16),
     /// Answers with this Retry-After, and pays nothing.
     AskToWait(u16, String),
-    /// Makes a PaymentIntent with this status, and answers with it.
+    /// Creates a PaymentIntent with this status, and answers with it.
     Make(&'static str),
 }
 
@@ -75,7 +75,7 @@ impl Scripted {
         Arc::new(Stripe::new(&self.url, &Key::of_sandbox()).unwrap())
     }
 
-    /// Says what the gateway does with the next calls for a payment method.
+    /// Sets what the gateway does with the next calls for a payment method.
     pub fn script(&self, payment_method: &str, does: impl IntoIterator<Item = Does>) {
         self.desk().scripts.entry(payment_method.to_owned()).or_default().extend(does);
     }

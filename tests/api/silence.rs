@@ -1,5 +1,5 @@
-//! The database is there and silent: it accepts and acknowledges everything, and never answers. A paused pooler, a hanging disk or
-//! a stopped server do this.
+//! The database is up but silent: it accepts and acknowledges everything, and never answers, like a paused pooler, a
+//! hanging disk or a stopped server.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ struct Silenced {
     proxy: Proxy,
     /// The database without the proxy.
     direct: String,
-    /// The orders that were made before the silence.
+    /// The orders that were created before the silence.
     before: i64,
 }
 
@@ -32,7 +32,7 @@ impl Silenced {
         Self { app, proxy, direct, before: 0 }
     }
 
-    /// A server whose pool has made all connections that two accounts get: each waits for a row at the same time.
+    /// A server whose pool has opened all connections that two accounts get, each of which waits for a row.
     async fn warm(pool: u32) -> Self {
         let mut this = Self::start(pool);
         let mut holder = connect(&this.direct);
@@ -42,7 +42,7 @@ impl Silenced {
             let key = format!("warm-{number}");
             app.post_as([ACME, GLOBEX][number % 2], "/v1/orders", &key, one_item("sticker", 1)).await.status
         }));
-        // Of three and more, the last one is for a third account.
+        // Of three or more, the last is for a third account.
         eventually_blocked(&this.direct, if pool > 2 { pool - 1 } else { pool }.into()).await;
         holder.batch_execute("COMMIT").unwrap();
         assert!(orders.await.unwrap().iter().all(|status| *status == 201));
@@ -60,7 +60,7 @@ async fn order(app: &Client, account: &str, key: &str) -> Answer {
     timeout(ANSWERED_WITHIN, answer).await.unwrap_or_else(|_| panic!("{key} has no answer after {ANSWERED_WITHIN:?}"))
 }
 
-/// After the silence, both accounts are served at once, each key once, and the server is ready.
+/// After the silence, both accounts are served at once, each key takes effect once, and the server is ready.
 async fn assert_recovered(silenced: &Silenced, keys: &[String]) {
     let app = &silenced.app;
     let asked = Instant::now();
@@ -156,7 +156,8 @@ async fn an_order_whose_commit_is_never_answered_is_replayed_to_its_retry() {
     assert_eq!(silenced.orders(), silenced.before + 1);
 }
 
-/// Silence before the handshake, which libpq's own limit ends, and in Diesel's statement after it, which nothing in libpq ends.
+/// Silence before the handshake, which libpq's own limit ends, and in Diesel's statement after it, which no limit of
+/// libpq's ends.
 #[tokio::test]
 async fn a_server_that_accepts_connections_and_says_nothing_holds_nobody() {
     for at in [None, Some(&b"SET CLIENT_ENCODING"[..])] {
@@ -186,9 +187,9 @@ async fn forty_askers_without_a_key_share_one_look_and_nobody_is_refused() {
     assert!(trips.len() <= 4, "more than one look: {trips}");
 }
 
-/// Diesel's `has_pending_migration` would make it.
+/// Diesel's `has_pending_migration` would create it.
 #[tokio::test]
-async fn readiness_makes_no_table() {
+async fn readiness_creates_no_table() {
     let app = App::start_alone(fresh_database(), 2, away());
     crate::support::execute(&app.database, "DROP TABLE __diesel_schema_migrations");
 

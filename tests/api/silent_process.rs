@@ -1,4 +1,5 @@
-//! The database is silent, and a whole process must end, begin or go on: the resolver in the background, SIGTERM, a start, commands.
+//! The database is silent, and a whole process must end, start or go on: the background resolver, SIGTERM, a start,
+//! commands.
 
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
@@ -42,7 +43,7 @@ async fn the_resolver_goes_on_after_a_silence_and_the_log_has_one_line() {
     assert_eq!((sandbox.captures(), count(&direct, "orders WHERE status = 'paid'")), (1, 1));
 }
 
-/// Only one connection is silent, for good: the work that was given up is the only sign of it.
+/// Only one connection is silent, for good, and the abandoned work is the only sign of it.
 #[tokio::test]
 async fn work_that_is_given_up_has_its_line_in_the_log() {
     let (proxy, url, direct) = proxied();
@@ -101,7 +102,7 @@ async fn run(url: &str, arguments: &[&str]) -> Output {
 
 #[tokio::test]
 async fn a_start_and_every_command_end_with_one_line_at_a_silent_database() {
-    // At the connect, in the lock of the migrations, in the migrations, and in the command's own statement.
+    // When connecting, in the lock of the migrations, in the migrations, and in the command's own statement.
     let places: [(Option<&[u8]>, &[&str]); 6] = [
         (None, &["serve"]),
         (Some(b"pg_encoding_to_char"), &["serve"]),

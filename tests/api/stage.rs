@@ -112,7 +112,7 @@ async fn a_kill_at_any_point_ends_with_one_capture_and_one_charge() {
         let answers = of(&events, "answered");
         let last = answers.last().unwrap();
         assert_eq!((&last["status"], &last["retry"]), (&json!(201), &Value::Null), "{last}");
-        // Its own replica resolves it, and tells so. The demo's server leaves it alone.
+        // Its own replica resolves it, and reports that. The demo's server leaves it alone.
         let resolver = ["after-commit-1", "before-call", "after-call", "before-commit-2"].contains(&point);
         assert_eq!(of(&events, "leased").len(), usize::from(resolver), "{point}");
     }
@@ -157,7 +157,7 @@ async fn rows_of_an_open_transaction_are_not_true_yet() {
         while events.last().is_none_or(|event: &Value| event["what"] != "died") {
             events.push(playing.next().await.unwrap());
         }
-        // What a client sees while nobody works on the purchase.
+        // The state that a client sees while nobody works on the purchase.
         let charges = scene.server.get(&format!("/v1/charges?order_id={order}")).await.expect(200).json();
         assert_eq!(scene.server.member(&format!("/v1/orders/{order}"), "status").await, "pending");
         // No replica lives and no lease ends before the next one is up. Until then the last look is the truth.
@@ -203,7 +203,7 @@ async fn a_lost_message_costs_nobody_anything() {
         assert_eq!((dropped.len(), &dropped[0]["of"]), (1, &json!(lost)));
         assert_eq!((scene.sandbox.captures(), scene.succeeded()), (before + 1, before + 1));
         let answered = *of(&events, "answered").last().unwrap();
-        // Except where the request never came, the answer is of the first try, found again.
+        // Except where the request never arrived, the answer is that of the first attempt, replayed.
         assert_eq!(
             (&answered["status"], &answered["replayed"]),
             (&json!(201), &json!(lost != "request")),

@@ -1,4 +1,4 @@
-//! The bounds of the stage: who may begin a run, and what is left of it.
+//! The limits of the stage: who may begin a run, and what a run leaves behind.
 
 use std::fs;
 use std::time::{Duration, Instant};

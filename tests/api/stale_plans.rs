@@ -17,9 +17,9 @@ async fn order(app: Client, key: String) -> u16 {
 }
 
 #[tokio::test]
-async fn orders_are_made_and_read_over_connections_with_stale_plans() {
-    // There are more connections than a request has attempts. So a request gets a fresh connection only if one failure closes all
-    // older connections.
+async fn orders_are_created_and_read_over_connections_with_stale_plans() {
+    // There are more connections than a request has attempts, so it gets a fresh connection only if one failure closes
+    // all older ones.
     let app = App::start_with_pool(30).await;
     app.at_once(40, |app, number| order(app, format!("before-{number}"))).await;
     app.at_once(40, |app, _| async move { app.get("/v1/orders").await.status }).await;

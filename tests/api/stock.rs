@@ -1,4 +1,4 @@
-//! Stock is never oversold, with any requests at the same time.
+//! Stock is never oversold, whatever requests run at the same time.
 
 use diesel::connection::SimpleConnection;
 use serde_json::{Value, json};
@@ -125,7 +125,7 @@ async fn an_unlimited_product_is_never_a_hot_row() {
     let mut other = connect(&app.database);
     other.batch_execute("BEGIN; SELECT FROM products WHERE sku = 'pro-monthly' FOR UPDATE").unwrap();
 
-    // If the order needed the row's lock, the order would wait and fail.
+    // If the order needed the row's lock, it would wait and fail.
     app.order("key", "pro-monthly", 1).await.expect(201);
 }
 
@@ -138,7 +138,7 @@ async fn stock_becomes_unlimited_and_limited_again() {
     let unlimited = app.order("key-2", "mug", 100).await.expect(201);
     assert_eq!(reserved(&app, "mug"), 6);
 
-    // The order of the unlimited time reserved nothing, and its cancellation gives nothing back.
+    // The order from the time without a limit reserved nothing, and its cancellation gives nothing back.
     app.product("mug", 5).await.expect_problem(409, "out-of-stock");
     app.product("mug", 8).await.expect(200);
     app.order("key-3", "mug", 3).await.expect_problem(409, "out-of-stock");

@@ -1,4 +1,4 @@
-//! Clients that read nothing: the server lets them go, and they take little of it meanwhile.
+//! Clients that read nothing: the server lets them go, and they cost it little meanwhile.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -11,7 +11,7 @@ use crate::binary::Replica;
 use crate::connections::connect;
 use crate::support::{self, eventually};
 
-/// This test takes some twenty seconds: the kernel keeps unread data for twenty seconds.
+/// Takes some twenty seconds: that is how long the kernel keeps unread data.
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_let_go() {
     let database = support::fresh_database();
@@ -39,8 +39,9 @@ async fn a_client_that_reads_nothing_is_let_go() {
     replica.get("/v1/orders").await.expect(200);
 }
 
-/// Sends this request again and again on every connection, without reading, until for five seconds the server has taken nothing
-/// and needed no more memory. It may end the connections. Returns how many bytes the connection took that took most.
+/// Sends this request again and again on every connection, without reading, until for five seconds the server has
+/// accepted nothing and needed no more memory. It may end the connections. Returns the most bytes that any connection
+/// accepted.
 async fn send_until_full(replica: &Replica, streams: &mut [TcpStream], ask: &str) -> usize {
     let asks = ask.repeat(100).into_bytes();
     let mut sent = vec![0; streams.len()];
@@ -63,8 +64,8 @@ async fn send_until_full(replica: &Replica, streams: &mut [TcpStream], ask: &str
     sent.into_iter().max().unwrap_or_default()
 }
 
-/// actix goes on to the next request after an answer without a body, also if the client has read none of the answers. This test
-/// takes a minute: it waits until nothing moves for five seconds, four times.
+/// After an answer without a body, actix goes on to the next request even if the client has read none of the answers.
+/// Takes a minute: it waits four times until nothing has moved for five seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_stops_reading_from_a_client_that_reads_no_answers() {
     let database = support::fresh_database();
@@ -79,7 +80,7 @@ async fn the_server_stops_reading_from_a_client_that_reads_no_answers() {
         ("GET /health/live", ""),
     ] {
         let stream = connect(&replica);
-        // So that little fits between the two programs.
+        // Small, so that little fits between the two programs.
         set_socket_recv_buffer_size(&stream, 4096).unwrap();
         set_socket_send_buffer_size(&stream, 4096).unwrap();
         let ask = format!("{line} HTTP/1.1\r\nHost: api\r\n{headers}\r\n");
@@ -95,7 +96,8 @@ fn most_memory(replica: &Replica) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }
 
-/// Requests that the server has read wait for the answers before them, and each of them takes many times its own length.
+/// Requests that the server has read wait for the answers before them, and each takes many times its own length in
+/// memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_send_and_read_nothing_take_little_memory() {
     let database = support::fresh_database();
@@ -122,7 +124,7 @@ fn accepted(clients: &[TcpStream]) -> BTreeSet<String> {
     let ports: Vec<_> = clients.iter().map(|client| format!(":{:04X}", client.local_addr().unwrap().port())).collect();
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
-    // The columns: number, local address, remote address, .. and the tenth is the inode.
+    // The columns: number, local address, remote address, ..; the tenth is the inode.
     rows.filter(|row| ports.iter().any(|port| row[2].ends_with(port)))
         .map(|row| format!("socket:[{}]", row[9]))
         .collect()

@@ -1,4 +1,4 @@
-//! The update from 0.1.0: the calls that it left open are of another form, so it must finish them first.
+//! The update from 0.1.0: the calls that it left open have another form, so it must finish them first.
 
 use diesel::migration::MigrationSource;
 use diesel::pg::{Pg, PgConnection};
@@ -7,12 +7,12 @@ use idempotent_payments::db::{Migrations, migrate};
 
 use crate::support::{cluster, connect, count, execute};
 
-/// A database as 0.1.0 made it.
+/// A database as 0.1.0 created it.
 fn database_of_0_1_0(name: &str) -> String {
     cluster().create_database(name).unwrap();
     let url = cluster().url(name);
     let conn: &mut PgConnection = &mut connect(&url);
-    // Makes the table of migrations.
+    // Creates the table of migrations.
     assert!(conn.applied_migrations().unwrap().is_empty());
     let mut all = MigrationSource::<Pg>::migrations(&Migrations).unwrap();
     all.sort_by_key(|migration| migration.name().version().as_owned());

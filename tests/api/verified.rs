@@ -39,16 +39,17 @@ async fn orders_pass_every_check_that_can_be_made_from_outside() {
     line.extend(words(["--change", "POST {location}/cancel {}"]));
     let seen = report(&line).await.unwrap();
     let skipped: Vec<_> = with_status(&seen, Status::Skip).into_iter().map(|(check, _)| check).collect();
-    // No other endpoint with the same key space takes this body, nor does another method. And no request makes this API answer 5xx.
+    // No other endpoint with the same key space takes this body, nor does another method, and no request makes this API
+    // answer 5xx.
     assert_eq!(skipped, ["other-path", "other-method", "server-error-key", "server-error-effect"], "{seen:#?}");
     let passed = with_status(&seen, Status::Pass).len();
     assert_eq!(passed + skipped.len(), seen.findings.len(), "{:#?}", with_status(&seen, Status::Fail));
     assert!(seen.requests_sent <= seen.requests_announced);
 }
 
-/// Each charge needs an order of its own. A decline is stored with its charge, so only charges that succeeded are effects.
+/// Each charge needs a separate order. A decline is stored with its charge, so only charges that succeeded are effects.
 #[tokio::test]
-async fn charges_pass_every_check_on_orders_that_are_made_for_them() {
+async fn charges_pass_every_check_on_orders_that_are_created_for_them() {
     let database = fresh_database();
     let (api, replica) = (App::start_on(database.clone(), 10).await, App::start_on(database, 10).await);
     let base = &api.base;
@@ -62,7 +63,7 @@ async fn charges_pass_every_check_on_orders_that_are_made_for_them() {
     line.extend(words(["--other-path", "/v1/orders", "--other-method", "PUT"]));
     let seen = report(&line).await.unwrap();
     let skipped: Vec<_> = with_status(&seen, Status::Skip).into_iter().map(|(check, _)| check).collect();
-    // As for orders, and the order is one account's.
+    // As for orders. In addition, the order belongs to one account.
     let never = ["other-path", "other-method", "server-error-key", "server-error-effect", "accounts-apart"];
     assert_eq!(skipped, never, "{seen:#?}");
     let passed = with_status(&seen, Status::Pass).len();

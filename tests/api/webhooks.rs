@@ -1,4 +1,4 @@
-//! The gateway's webhook: an event is a hint. A signed one makes the resolver look, and nothing in it is believed.
+//! The gateway's webhook: an event is a hint. A signed one makes the resolver look, and nothing in it is trusted.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -51,7 +51,7 @@ impl Client {
         send(request.body(body.to_owned())).await
     }
 
-    /// Delivers again what is refused for now, as Stripe does: another test may flood this process.
+    /// Redelivers what is refused for now, as Stripe does: another test may flood this process.
     async fn deliver_until_taken(&self, body: &str) -> Answer {
         for _ in 0..100 {
             let answer = self.deliver(body, &[signed(body)]).await;
@@ -163,7 +163,7 @@ async fn an_event_of_a_lost_reply_resolves_the_charge_within_a_second_of_the_lea
 }
 
 #[tokio::test]
-async fn events_about_nothing_of_ours_are_taken_and_change_nothing() {
+async fn events_about_nothing_of_ours_are_accepted_and_change_nothing() {
     let app = App::start_without_resolver(fresh_database(), away());
     let order = app.pending_order().await;
     let unknown = app.pay("k", &order, "pm_card_visa").await.expect(202);
@@ -225,7 +225,7 @@ async fn events_after_the_outcome_change_nothing_in_any_order() {
 }
 
 #[tokio::test]
-async fn a_refund_that_fails_after_its_success_is_told_and_counted_and_changes_nothing() {
+async fn a_refund_that_fails_after_its_success_is_logged_and_counted_and_changes_nothing() {
     let (database, sandbox) = (fresh_database(), Sandbox::start());
     let secret = [("GATEWAY_WEBHOOK_SECRET", WEBHOOK_SECRET)];
     let replica = Replica::start_logging(&database, &sandbox.url, &secret);

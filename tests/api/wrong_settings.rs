@@ -1,4 +1,4 @@
-//! If a setting has a wrong value, the program ends with one line, before it changes anything.
+//! If a setting has a wrong value, the program ends with a single line, before it changes anything.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use crate::binary::{bare, printed};
 use crate::support::{cluster, execute, fresh_database};
 
-/// Starts the program with a wrong value, and returns its one line. Asserts that the start made nothing.
+/// Starts the program with a wrong value, and returns its one line. Asserts that the start created nothing.
 fn refused(name: &str, value: &str, more: &[(&str, &str)]) -> String {
     let untouched = tempfile::tempdir().unwrap();
     let cluster = untouched.path().join("cluster");
@@ -22,11 +22,11 @@ fn refused(name: &str, value: &str, more: &[(&str, &str)]) -> String {
     assert!(text.starts_with(&format!("payments: {name}=\"")), "{text}");
     assert!(text.contains(" is wrong: "), "{text}");
     assert!(stdout.is_empty());
-    assert!(!cluster.exists(), "a cluster was made for {name}={value}");
+    assert!(!cluster.exists(), "a cluster was created for {name}={value}");
     text
 }
 
-/// The output of a program that should end at once. If the program starts after all, its banner comes, and the test ends it.
+/// The output of a program that should end at once. If it starts after all, its banner arrives, and the test ends it.
 fn ended(command: &mut Command) -> Output {
     let mut program = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     if program.stdout.as_mut().unwrap().read(&mut [0]).unwrap() > 0 {
@@ -130,7 +130,7 @@ fn an_unreachable_database_host_ends_the_start_within_twenty_seconds() {
     assert!(started.elapsed().as_secs() < 20, "it took {:?}", started.elapsed());
 }
 
-/// A secret that is missing often arrives as an empty variable. A local cluster must not stand in for the database.
+/// A missing secret often arrives as an empty variable. A local cluster must not take the place of the real database.
 #[test]
 fn an_empty_database_url_ends_every_command() {
     for action in ["migrate", "backlog", "sweep"] {
@@ -142,7 +142,7 @@ fn an_empty_database_url_ends_every_command() {
 }
 
 #[test]
-fn a_directory_that_can_hold_no_cluster_is_refused_and_an_empty_one_is_unset() {
+fn a_directory_that_cannot_hold_a_cluster_is_refused_and_an_empty_one_is_unset() {
     let output = bare().env("DEV_POSTGRES_DIR", "/etc").arg("migrate").output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.starts_with("payments: /etc can't hold a PostgreSQL cluster"), "{text}");
@@ -202,7 +202,7 @@ fn without_the_demo_no_gateway_is_guessed() {
 }
 
 #[test]
-fn a_live_key_goes_over_no_clear_text_and_meets_no_demo() {
+fn a_live_key_is_refused_over_clear_text_and_with_the_demo() {
     let live = [("GATEWAY_KEY", "sk_live_secret")];
     let text = refused(
         "GATEWAY_URL",

@@ -1,4 +1,4 @@
-//! The sandbox's events: what it tells its webhook, signed.
+//! The sandbox's events: what it sends to its webhook, signed.
 
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -47,9 +47,9 @@ async fn events_are_signed_delivered_again_and_name_what_happened() {
     let intent = sandbox.pay(&fresh_reference(), 500, "pm_card_pendingRefund").await.id();
     until("the event is delivered again", async || kinds().len() == 2).await;
     sandbox.pay(&fresh_reference(), 500, "pm_card_visa_chargeDeclined").await;
-    until("the decline is told", async || kinds().len() == 3).await;
+    until("the decline is reported", async || kinds().len() == 3).await;
     sandbox.refund(&fresh_reference(), &intent, 500).await;
-    until("the refund and its change are told", async || kinds().len() == 5).await;
+    until("the refund and its change are reported", async || kinds().len() == 5).await;
 
     let told = [
         "payment_intent.succeeded",

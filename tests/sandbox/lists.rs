@@ -25,7 +25,7 @@ async fn lists_are_newest_first_and_pages_follow_each_other() {
 }
 
 #[tokio::test]
-async fn a_window_of_whole_seconds_holds_what_was_made_in_it() {
+async fn a_window_of_whole_seconds_holds_what_was_created_in_it() {
     let sandbox = Sandbox::start();
     let paid = sandbox.pay(&fresh_reference(), 500, "pm_card_visa").await;
     let (id, created) = (paid.id(), paid.json()["created"].as_i64().unwrap());
@@ -36,7 +36,7 @@ async fn a_window_of_whole_seconds_holds_what_was_made_in_it() {
         (format!("created[lt]={created}"), false),
     ] {
         let page = sandbox.get(&format!("/v1/payment_intents?limit=100&{window}")).await.json();
-        // Other tests may pay more than a page in a second, so what should be there may be further back.
+        // Other tests may make more than a page of payments in a second, so the expected one may be further back.
         assert!(ids(&page).contains(&id) == holds || (holds && page["has_more"] == true), "{window}");
     }
 }

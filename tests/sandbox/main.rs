@@ -1,6 +1,6 @@
 //! Tests of the sandbox gateway over HTTP, and of `external_calls::find_outcome` with the sandbox gateway, on a real database.
 //!
-//! Every test starts its own sandbox. All sandboxes share one database. Each test uses fresh references, so that tests don't
+//! Every test starts its own sandbox, and all share one database. Each test uses fresh references, so that they don't
 //! disturb each other.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
@@ -41,10 +41,10 @@ fn database_url() -> String {
     URL.clone()
 }
 
-/// Nothing to prepare: the sandbox makes its tables itself.
+/// Nothing to prepare: the sandbox creates its tables itself.
 fn prepare_template(_: &str) {}
 
-/// The time to live of keys at Stripe. If a test does not set another time, the sandbox forgets no key during the test.
+/// How long Stripe keeps keys. Unless a test sets another time, the sandbox forgets no key during the test.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 const KEY: &str = "sk_test_any";
@@ -221,12 +221,12 @@ fn payment(amount: i64, payment_method: &str) -> Payment {
     Payment { account_id: Uuid::nil(), amount, currency: "EUR".to_owned(), payment_method: payment_method.to_owned() }
 }
 
-/// What a look is told about a call that was sent a moment ago.
+/// What a look gets about a call that was sent a moment ago.
 fn sent(reference: &str) -> Sent {
     Sent { reference: reference.to_owned(), outside_id: None, since: Utc::now(), until: Utc::now() }
 }
 
-/// Learns an outcome, like the resolver. The resolver's calls also contain the ids of the charge and the order.
+/// Finds an outcome, like the resolver, whose calls also contain the ids of the charge and the order.
 async fn find_outcome(
     gateway: &Stripe,
     reference: &str,
@@ -247,7 +247,7 @@ async fn find_outcome(
     external_calls::find_outcome(&Payments(Arc::new(gateway.clone())), &sent(reference), &call, sending).await
 }
 
-/// What became of a payment, like the resolver learns it.
+/// What became of a payment, as the resolver would find out.
 async fn end_of(gateway: &Stripe, reference: &str, payment: &Payment, look_first: bool) -> Result<End, StillUnknown> {
     Ok(find_outcome(gateway, reference, stripe_gateway::Call::Payment(payment), look_first).await?.end)
 }

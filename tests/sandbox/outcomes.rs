@@ -151,7 +151,7 @@ async fn a_refund_is_found_and_a_refund_above_the_rest_has_failed() {
     assert_eq!(over, Ok(Outcome { gateway_id: None, end: End::Failed { code: None } }));
 }
 
-/// For example the database was restored from before the first payment, and the key was used for another order.
+/// For example, the database was restored to a time before the first payment, and the key was used for another order.
 #[tokio::test]
 async fn a_reference_used_again_for_another_amount_moves_no_money_and_a_person_must_look() {
     let sandbox = Sandbox::start();

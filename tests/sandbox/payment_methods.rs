@@ -107,8 +107,8 @@ async fn lost_reply_captures_never_answers_the_first_call_and_replays_to_the_sec
     });
     sandbox.until_paid(&reference).await;
 
-    // The first call's connection stays open, but its answer is lost, so the call has ended and overlaps nothing. If the second
-    // call arrives between the first call's commit and its end, the calls still overlap.
+    // The first call's connection stays open, but its answer is lost, so the call has ended and overlaps nothing. A
+    // second call that arrives between the first call's commit and its end still overlaps.
     let mut second = sandbox.pay(&reference, 500, "pm_card_lost_reply").await;
     crate::until("the first call has ended", async || {
         second = sandbox.pay(&reference, 500, "pm_card_lost_reply").await;

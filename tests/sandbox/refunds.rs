@@ -73,7 +73,7 @@ async fn late_refunds_change_their_status_a_moment_later() {
         assert_eq!(refund.json()["status"], at_first, "{card}");
         let path = format!("/v1/refunds/{}", refund.id());
         crate::until("the status changes", async || sandbox.get(&path).await.json()["status"] == later).await;
-        // A failed refund leaves the money to be refunded.
+        // After a failed refund, the money can still be refunded.
         assert_eq!(sandbox.refund(&fresh_reference(), &intent, 500).await.status == 200, later == "failed", "{card}");
     }
 }

@@ -1,5 +1,5 @@
-//! The program's SQL: each statement keeps the rules that let the schema distribute by account, and a request makes no more
-//! round trips than necessary.
+//! The program's SQL: each statement keeps the rules that let the schema be distributed by account, and a request makes
+//! no more round trips than necessary.
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 #[path = "../api/app.rs"]

@@ -1,4 +1,4 @@
-//! Each filter of a list, and the feed, read by an index: a list never reads an account's whole history.
+//! Each filter of a list, and the feed, reads by an index: a list never reads an account's whole history.
 
 use std::fmt::Write as _;
 
@@ -52,7 +52,7 @@ fn fill(conn: &mut PgConnection) {
     conn.batch_execute(&sql).unwrap();
 }
 
-/// The plan that serves every value of the parameters.
+/// The plan that PostgreSQL uses for any value of the parameters.
 fn plan(conn: &mut PgConnection, sql: &str) -> String {
     #[derive(QueryableByName)]
     struct Line {
@@ -82,7 +82,7 @@ async fn each_filter_of_a_list_reads_by_an_index() {
         app.get(path).await.expect(200);
         let table = path.trim_start_matches("/v1/").split('?').next().unwrap();
         let texts = recorder::texts();
-        // Beside this test, others send the filter together with others. This request's statement is the shortest.
+        // Other tests send this filter together with further ones. This request's statement is the shortest.
         let begin = format!("SELECT {table}.");
         let plain = |sql: &String| sql.replace('"', "");
         let with_part = texts.iter().filter(|sql| plain(sql).starts_with(&begin) && plain(sql).contains(part));

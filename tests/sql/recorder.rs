@@ -27,7 +27,7 @@ pub fn as_program(url: &str) -> String {
 }
 
 struct Recorder {
-    /// None if the recorder did not see how the connection was opened. Only the program sets a recorder on an open connection.
+    /// None if the recorder did not see the connection open. Only the program sets a recorder on an open connection.
     is_programs: Option<bool>,
 }
 

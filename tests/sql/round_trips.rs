@@ -22,8 +22,8 @@ impl Counted {
         Self { app, proxy, _sandbox: sandbox }
     }
 
-    /// The fewest round trips of eight requests. Before the first requests, the connection must prepare statements, and the pool
-    /// tests a connection that rested. `I` ended outside a transaction, `T` ended inside a transaction.
+    /// The fewest round trips of eight requests: at first the connection must prepare statements, and the pool tests a
+    /// connection that has been idle. `I` ended outside a transaction, `T` inside one.
     async fn fewest(&self, request: impl AsyncFn(&App, usize)) -> String {
         let mut trips = Vec::new();
         for number in 0..8 {

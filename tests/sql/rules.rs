@@ -1,5 +1,5 @@
-//! The rules for one statement, checked on its syntax tree. A statement that breaks a rule may run on one PostgreSQL server. If
-//! Citus distributes the tables by account, the statement fails, or waits for all nodes.
+//! The rules for one statement, checked on its syntax tree. A statement that breaks a rule may run on one PostgreSQL
+//! server, but where Citus distributes the tables by account, it fails or waits for all nodes.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
@@ -34,7 +34,7 @@ pub fn check(sql: &str, volatile: &HashSet<String>) -> Findings {
 
 struct Checker<'a> {
     volatile: &'a HashSet<String>,
-    /// The names of the statement's CTEs. They are no tables.
+    /// The names of the statement's CTEs, which are not tables.
     ctes: HashSet<String>,
     findings: Findings,
 }

@@ -102,7 +102,7 @@ async fn payments(app: &Client) -> String {
     charge
 }
 
-/// A charge and a refund without an answer of the gateway: their external calls are parked and resumed.
+/// A charge and a refund that the gateway does not answer: their external calls are parked and resumed.
 async fn unknown_outcomes(app: &Client, sandbox: &Sandbox) {
     let silent = App::start_without_resolver(app.database.clone(), away());
     let resolver = app.resolver(Arc::new(sandbox.gateway()));
@@ -224,7 +224,7 @@ async fn reconciliation(database: &str, sandbox: &Sandbox) {
     assert!(totals.here > 0 && totals.there > 0, "{totals:?}");
 }
 
-/// After a lost answer to its first COMMIT, the request looks for its external call. This request needs another database, because
+/// After a lost answer to its first COMMIT, the request looks for its external call. It needs another database, because
 /// only a connection through the proxy can lose the answer.
 async fn a_commit_whose_answer_is_lost() {
     let (proxy, sandbox) = (Proxy::start(), Sandbox::start());

@@ -20,11 +20,11 @@ use idempotency::{Database, Failure as _, Fault, fault};
 /// look is cheap.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the log says that the looks fail. In an outage every look fails, and a line for each would hide the others. One
-/// line in all would be lost: without a right on the table, the resolver would be silent for ever.
+/// How often the log reports that looks fail. In an outage every look fails, and a line for each would bury the rest of
+/// the log. A single line would be missed, and a resolver that lacks a privilege on the table would look idle.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
-/// The account for work of no account: the look.
+/// The account that the look runs under, since it belongs to none.
 const NOBODY: Uuid = Uuid::nil();
 
 /// What one run did.
@@ -34,25 +34,25 @@ pub struct Resolutions {
     pub taken: usize,
     /// Outcomes recorded.
     pub resolved: usize,
-    /// Leases that the database refused: these calls are as they were.
+    /// Leases that the database refused. These calls are unchanged.
     pub not_taken: usize,
 }
 
 type Task<E> = JoinHandle<Result<bool, Unresolved<E>>>;
 
 impl<O: ExternalSystem, D: Database> Resolver<O, D> {
-    /// Looks each second, for as long as the process lives.
+    /// Looks every second while the process lives.
     pub async fn run_in_background(self) {
         self.run_in_background_for(|_| true).await;
     }
 
-    /// As [`Resolver::run_in_background`], for a process that leaves some external calls to other processes. `is_mine` says by its
-    /// reference whether an external call is this process's.
+    /// Like [`Resolver::run_in_background`], for a process that leaves some external calls to other processes.
+    /// `is_mine` gets a reference, and says whether this process resolves that external call.
     pub async fn run_in_background_for(self, is_mine: impl Fn(&str) -> bool + Send + Sync) {
         let mut told: Option<Instant> = None;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            // An external call that finds no free call stays due. The next look takes it.
+            // An external call that finds every slot taken stays due, and the next look takes it.
             let end = self.begin_due(false, false, &is_mine).await;
             match end {
                 Ok(_) => told = None,
@@ -65,7 +65,8 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         }
     }
 
-    /// Resolves once all that is due, and with `resume` all that is parked, and waits for the ends.
+    /// Resolves everything that is due, and with `resume` everything that is parked, and waits until all of it has
+    /// ended.
     ///
     /// # Errors
     /// The look failed.
@@ -85,7 +86,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         Ok(done)
     }
 
-    /// Begins a task for each external call that is due and finds a free call. With `waits`, each one waits for a free call.
+    /// Spawns a task for each external call that is due and finds a free slot. With `waits`, each one waits for a slot.
     async fn begin_due(
         &self,
         resume: bool,
@@ -107,7 +108,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         Ok(begun)
     }
 
-    /// Whether an outcome was recorded. False: there was nothing to take.
+    /// Whether an outcome was recorded. False if there was no lease to take.
     async fn take_and_resolve(
         &self,
         account_id: Uuid,
@@ -121,7 +122,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         });
         let taken = taken.await.map_err(|error| {
             let is_defect = error.database_error().is_some_and(|error| fault(error) == Fault::Other);
-            // In an outage this comes each second for each call that is due, and whoever owns the pool logs why.
+            // In an outage this happens every second for each due call, and the pool's owner logs the cause.
             let level = if is_defect { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "can't take a lease on external call {reference}: {error}");
             if is_defect {

@@ -19,9 +19,9 @@ use super::schema::external_calls;
 pub struct Backlog {
     /// External calls without an outcome that the resolver works on.
     pub open: i64,
-    /// The age of the oldest of them, by the database's clock. None: there is none.
+    /// The age of the oldest of them, by the database's clock. None if there are none.
     pub oldest: Option<Duration>,
-    /// External calls that wait until a person resumes them. They count neither as open nor for the age.
+    /// External calls that wait until a person resumes them. Neither `open` nor `oldest` includes them.
     pub parked: i64,
 }
 

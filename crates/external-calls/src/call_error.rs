@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-/// Why one sending or one look brought no outcome. The variants differ in what may be done next.
+/// Why one sending or one look brought no outcome. The variants differ in what the resolver may do next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// No answer, or an answer that is not understood. The call may have taken effect. Only a later call can tell.
+    /// No answer, or one that could not be understood. The call may have taken effect, and only a later call can tell.
     #[error("no answer: {reason}")]
     NoAnswer {
         /// For the log; holds no payment data.
@@ -26,7 +26,7 @@ pub enum CallError {
     ServerError {
         /// The HTTP status.
         status: u16,
-        /// The answer's Retry-After. Before that time, the call is not repeated.
+        /// The answer's Retry-After. The call is not repeated before that time.
         retry_after: Option<Duration>,
         /// The system outside has stored this answer under the key, so a repeat would get the same answer while the key lives.
         stored: bool,

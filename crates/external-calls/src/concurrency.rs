@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How many calls the resolver makes at once, and for whom.
 //!
-//! Guarantees: external calls that keep failing use at most half of the calls, so that a first retry finds a free call while other
-//! calls hang. One account uses at most three quarters of all calls, and three quarters of that half.
+//! Guarantees: external calls that keep failing take at most half of the slots, so that a first retry finds a free slot
+//! while other calls hang. One account takes at most three quarters of all slots, and three quarters of that half.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 use super::lease::Due;
 
-/// From this attempt on an external call keeps failing. The first lease is the request's own, and the second one follows a lost
-/// answer. So a third lease means that something is wrong outside.
+/// From this attempt on, an external call counts as one that keeps failing. The request itself takes the first lease,
+/// and a lost answer explains a second one. A third lease means that something is wrong outside.
 const KEEPS_FAILING: i32 = 3;
 
-/// The calls of one process. Clones share them.
+/// The slots of one process. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Calls {
     at_once: usize,
@@ -42,7 +42,7 @@ impl Calls {
         Self { at_once, in_flight: Arc::default(), freed: Arc::default() }
     }
 
-    /// None: no call is free for this external call.
+    /// None if no slot is free for this external call.
     pub fn try_begin(&self, due: &Due) -> Option<Call> {
         let this = InFlight { account_id: due.account_id, fails: due.attempts >= KEEPS_FAILING };
         let mut in_flight = self.lock();
@@ -59,10 +59,10 @@ impl Calls {
         Some(Call { calls: self.clone(), this })
     }
 
-    /// Waits until a call is free for this external call.
+    /// Waits until a slot is free for this external call.
     pub async fn begin(&self, due: &Due) -> Call {
         loop {
-            // Registered before the look, so that a call that ends in between is not missed.
+            // Registered before the check, so that a call that ends in between is not missed.
             let freed = self.freed.notified();
             if let Some(call) = self.try_begin(due) {
                 return call;
@@ -72,7 +72,7 @@ impl Calls {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<InFlight>> {
-        // No code that may panic runs under this lock, so a poisoned list is right.
+        // No code that may panic runs under this lock, so a poisoned list is still consistent.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_that_ends_wakes_who_waits() {
+    async fn a_call_that_ends_wakes_a_waiter() {
         let calls = Calls::new(2);
         let held = begin_all(&calls, &due(1, 1));
         let other = due(2, 1);
@@ -140,6 +140,6 @@ mod tests {
             })
         };
         let woken = tokio::time::timeout(Duration::from_secs(5), waits).await;
-        assert!(woken.is_ok(), "nobody woke who waits");
+        assert!(woken.is_ok(), "nobody woke the waiter");
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Hints: somebody says that an outcome may be there, for example the webhook of the system outside.
+//! Hints: somebody reports that an outcome may be there, for example the system outside by a webhook.
 //!
 //! Guarantees: a hint only makes the resolver look. A hint never ends a lease: while a holder works, the hint is noted, and the
 //! call is due at once when the holder gives it back. A parked call stays parked, since it waits for a person.
@@ -27,7 +27,7 @@ pub enum Hinted<C> {
 }
 
 impl<O: ExternalSystem, D: Database> Resolver<O, D> {
-    /// Takes a hint that the outcome of this external call may be there.
+    /// Accepts a hint that the outcome of this external call may be there.
     pub async fn hint(&self, account_id: Uuid, reference: String) -> Result<Hinted<O::Call>, O::Error> {
         let hinted = self.db.run(account_id, move |conn| Ok::<_, O::Error>(hint(conn, account_id, &reference)?));
         Ok(match hinted.await? {
@@ -52,8 +52,8 @@ fn hint(conn: &mut PgConnection, account_id: Uuid, reference: &str) -> QueryResu
     let clock = now.into_sql::<Timestamptz>();
     let waits =
         row.filter(external_calls::resolved_at.is_null()).filter(external_calls::next_attempt_at.gt(clock.nullable()));
-    // One statement for the two cases, so that a lease that ends in between misses no hint: a holder that gives the call back
-    // first leaves it without a lease, and a holder that gives it back later finds the hint.
+    // One statement covers both cases, so that no hint is lost when a lease ends meanwhile: if the holder gives the
+    // call back first, the call has no lease; if later, the holder finds the hint.
     diesel::update(waits).set(external_calls::hinted.eq(external_calls::leased)).execute(conn)?;
     let pauses = waits.filter(external_calls::leased.eq(false)).filter(external_calls::parked_at.is_null());
     diesel::update(pauses).set(external_calls::next_attempt_at.eq(clock.nullable())).execute(conn)?;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The statements on the one table: an external call begins, is leased, given back, parked, closed.
+//! The statements on the table: they begin, lease, give back, park and close an external call.
 //!
-//! Guarantees: one holder at a time, by the database's clock. Each lease raises `attempts`. So the previous holder can record
-//! nothing more: [`holds`] checks that. If a holder vanishes, its external call is due again when the lease ends.
+//! Guarantees: one holder at a time, by the database's clock. Each lease raises `attempts`, so the previous holder can
+//! record nothing more: [`holds`] checks that. If a holder vanishes, its external call is due again when the lease
+//! ends.
 //!
 //! Not guaranteed: the previous holder may still be sending.
 
@@ -22,16 +23,16 @@ use crate::Limits;
 use idempotency::{Address, Prepared, interval};
 
 /// How many external calls one look returns at most: three times what may be called at once, since other replicas take some of
-/// them first. The rest is still due at the next look, a second later.
+/// them first. The rest are still due at the next look, a second later.
 const DUE_AT_ONCE: i64 = 200;
 
-/// The right to resolve for a while, and all that resolving takes.
+/// The right to resolve for a while, and all that a holder needs for it.
 #[derive(Clone, Debug)]
 pub(super) struct Lease {
     /// As it was before the lease, apart from `attempts`, which is the fence: the next lease raises it.
     pub row: Row,
     pub sending: Sending,
-    /// This process's clock when the lease began, or a round trip away from it: `Limits::lease` has a second to spare.
+    /// This process's clock when the lease began, give or take a round trip: `Limits::lease` has a second to spare.
     pub taken_at: Instant,
 }
 
@@ -71,22 +72,23 @@ impl Row {
 }
 
 impl Lease {
-    /// The lease with which the external call began. It wrote `unanswered_at` ahead, and there is no earlier sending.
+    /// The lease with which the external call began. Its `unanswered_at` was written in advance, and there is no
+    /// earlier sending.
     pub fn first(row: Row, taken_at: Instant) -> Self {
         Self { row: Row { unanswered_at: None, ..row }, sending: Sending::default(), taken_at }
     }
 }
 
-/// What came of trying to take a lease.
+/// The result of trying to take a lease.
 pub(super) enum Taken {
     Lease(Box<Lease>),
-    /// There were enough attempts, so the external call is parked now.
+    /// The attempts are used up, so the external call is parked now.
     Parked(Box<Row>),
     /// Another holder has the external call or ended it, or the external call is not due.
     Gone,
 }
 
-/// Begins an external call, with its first lease taken. None: the key made an external call before.
+/// Begins an external call, with its first lease taken. None if the key made an external call before.
 pub(super) fn begin(
     conn: &mut PgConnection,
     address: &Address,
@@ -112,7 +114,7 @@ pub(super) fn begin(
         .optional()
 }
 
-/// What the key's external call made, if the key ever made an external call.
+/// The path of what the key's external call created, if the key ever made one.
 pub(super) fn location(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<String>> {
     let made = external_calls::table.find((address.account_id, address.reference()));
     made.select(external_calls::location).first(conn).optional()
@@ -127,9 +129,9 @@ pub(super) struct Due {
     pub attempts: i32,
 }
 
-/// What may be leased, without a lock, over all accounts. The accounts take turns, so that one account's backlog does not
-/// stand before the others. Within an account, new external calls come before those that keep failing. With `resume`, all rows
-/// are returned, since the command looks only once.
+/// What may be leased, over all accounts, read without a lock. The accounts take turns, so that one account's backlog
+/// does not delay the others. Within an account, new external calls come before those that keep failing. With `resume`,
+/// all rows are returned, since the command looks only once.
 pub(super) fn due(conn: &mut PgConnection, resume: bool) -> QueryResult<Vec<Due>> {
     let open = external_calls::table.filter(external_calls::resolved_at.is_null()).select(Due::as_select());
     let is_due = external_calls::next_attempt_at.le(now.into_sql::<Timestamptz>().nullable());
@@ -185,10 +187,10 @@ pub(super) fn take(
             diesel::update(row_of_call).set(external_calls::parked_at.eq(clock.nullable())).execute(conn)?;
             return Ok(Taken::Parked(Box::new(row)));
         }
-        // The key of a stored error may be gone, so the call may be sent again. An object stays.
+        // The key under which an error is stored may have expired, so the call may be sent again. An object stays.
         let only_look = row.outside_id.is_some() || (row.only_look && !look_first);
-        // Written ahead, so that the sending of a holder that vanishes counts as unanswered. A holder that only looks sends
-        // nothing.
+        // Written in advance, so that the sending of a holder that vanishes counts as unanswered. A holder that only
+        // looks sends nothing.
         let unanswered = (!only_look).then(|| external_calls::unanswered_at.eq(clock.nullable()));
         let lease = diesel::update(row_of_call).set((
             external_calls::attempts.eq(row.attempts + 1),
@@ -205,7 +207,7 @@ pub(super) fn take(
     })
 }
 
-/// The first lease, with which the external call began. None: another holder has taken the next lease.
+/// The first lease, with which the external call began. None if another holder has taken the next lease.
 pub(super) fn first_lease(conn: &mut PgConnection, address: &Address, taken_at: Instant) -> QueryResult<Option<Lease>> {
     let row: Option<Row> = external_calls::table
         .find((address.account_id, address.reference()))
@@ -226,8 +228,8 @@ pub(super) struct Return {
     pub next: Next,
 }
 
-/// Gives a lease back without an outcome. The external call is due again after a pause, at once if a hint came meanwhile, or
-/// parked. False: the lease was lost.
+/// Gives a lease back without an outcome. The external call is due again after a pause, at once if a hint came
+/// meanwhile, or parked. False if the lease was lost.
 pub(super) fn give_back(conn: &mut PgConnection, lease: &Lease, end: Return) -> QueryResult<bool> {
     let clock = now.into_sql::<Timestamptz>();
     let row = &lease.row;
@@ -260,7 +262,7 @@ pub(super) fn give_back(conn: &mut PgConnection, lease: &Lease, end: Return) -> 
     Ok(given_back == 1)
 }
 
-/// The fence. Locks the external call until the transaction ends, and says whether the lease is still the newest one.
+/// The fence. Locks the external call until the transaction ends, and returns whether the lease is still the newest.
 pub(super) fn holds(conn: &mut PgConnection, lease: &Lease) -> QueryResult<bool> {
     let attempts: Option<i32> = external_calls::table
         .find((lease.row.account_id, &lease.row.reference))

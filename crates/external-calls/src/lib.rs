@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A call to a system outside, made safe: the outcome of each call is found and recorded once, also if a process crashes, a
-//! call hangs, or an answer is lost.
+//! A call to a system outside, made safe: the outcome of each call is found and recorded once, even if a process
+//! crashes, a call hangs, or an answer is lost.
 //!
 //! # What it guarantees
 //! - No transaction is open while the network waits.
-//! - A request with a key makes one call, under one reference, which is derived from account, scope and key. Each sending of the
+//! - A request with a key makes one call, under one reference derived from account, scope and key. Every sending of the
 //!   call has the same content.
 //! - The outcome, its business writes and the final reply commit together, once. If another holder has taken the next lease, the
 //!   previous holder writes nothing (the fence).
 //! - After a crash of the process or of the database at any point, the external call is due again when its lease ends.
-//! - A key that once made an external call never makes another one, also when the key's idempotency record is gone.
-//! - If calls hang, the resolver still has room for first retries and for other accounts (`concurrency.rs`).
+//! - A key that once made an external call never makes another, even when the key's idempotency record is gone.
+//! - While calls hang, the resolver still has room for first retries and for other accounts (`concurrency.rs`).
 //!
 //! # What it does not do
 //! - It does not guarantee an end. While the system outside does not answer, the reply stays a 202. After
-//!   [`Limits::max_attempts`] leases the external call is parked, and the resolver stops. A person must look, and
-//!   resume the external call. A look at an object that has no outcome yet ([`CallError::Pending`]) does not count.
-//! - It can't protect a call if the system outside neither takes the reference as an idempotency key nor can be asked for the
-//!   reference.
+//!   [`Limits::max_attempts`] leases the external call is parked, and the resolver leaves it alone until a person has
+//!   looked and resumes it. A look at an object that has no outcome yet ([`CallError::Pending`]) does not count.
+//! - It can't protect a call if the system outside neither accepts the reference as an idempotency key nor can look a
+//!   call up by it.
 //! - It does not repair tables that a person changed by hand. If the provisional record is gone, no outcome is recorded.
 //!
 //! # The protocol
@@ -28,10 +28,11 @@
 //!    writes the outcome ([`ExternalSystem::apply`]). The final reply takes the place of the 202 ([`idempotency::finalize`]).
 //!    COMMIT.
 //!
-//! The handler waits for the outcome for [`Limits::handler`], then answers 202. The work goes on, also if the client leaves. If
-//! there is no outcome, the holder gives the lease back: the external call is due again after a pause, which doubles each time. The
-//! resolver, a background task in every replica, takes leases on external calls that are due: `FOR UPDATE SKIP LOCKED`, attempts + 1.
-//! A hint ([`Resolver::hint`]), for example from a webhook, makes a call due at once and never ends a lease.
+//! The handler waits for the outcome for [`Limits::handler`], then answers 202. The work goes on even if the client
+//! leaves. If there is no outcome, the holder gives the lease back: the external call is due again after a pause, which
+//! doubles each time. The resolver, a background task in every replica, takes leases on external calls that are due:
+//! `FOR UPDATE SKIP LOCKED`, attempts + 1. A hint ([`Resolver::hint`]), for example from a webhook, makes a call due at
+//! once and never ends a lease.
 //!
 //! # How it reads in a handler
 //! ```ignore
@@ -92,7 +93,7 @@ pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
 
 /// What a service supplies, once for all its calls to systems outside. Clones share their contents.
 pub trait ExternalSystem: Clone + Send + Sync + 'static {
-    /// A call, as it is stored and sent: an enum if there are several calls.
+    /// A call, as it is stored and sent: an enum if there are several kinds.
     type Call: Serialize + DeserializeOwned + Clone + Send + Sync + 'static;
     /// The final outcome of a call.
     type Outcome: Clone + Send + Sync + 'static;
@@ -100,9 +101,9 @@ pub trait ExternalSystem: Clone + Send + Sync + 'static {
     type Error: Failure;
 
     /// How long after its first sending a call may be sent again without a look: shorter than the time for which the system
-    /// outside keeps idempotency keys. After it, the crate looks up the call before it sends, and doesn't send while an
-    /// earlier sending may still arrive. Zero: the system keeps no keys, so each repeat goes this way. [`Duration::MAX`]: the
-    /// system keeps keys for ever.
+    /// outside keeps idempotency keys. After that, the crate looks up the call before it sends, and doesn't send while
+    /// an earlier sending may still arrive. Zero means that the system keeps no keys, so the crate does this before
+    /// every repeat. [`Duration::MAX`] means that it keeps keys for ever.
     const KEY_LIFETIME: Duration;
 
     /// The time limits. The default suits a card network behind an HTTP API.
@@ -111,13 +112,14 @@ pub trait ExternalSystem: Clone + Send + Sync + 'static {
     /// The policy of the call's endpoint, which says how long the final reply is kept.
     fn policy(&self, call: &Self::Call) -> Policy;
 
-    /// Sends the call once, with `reference` as its idempotency key. Only the crate decides about repeats.
+    /// Sends the call once, with `reference` as its idempotency key. Don't repeat it here: the crate decides about
+    /// repeats.
     ///
     /// Return an outcome only if you understand the whole answer, and the answer agrees with the call.
     fn send(&self, reference: &str, call: &Self::Call)
     -> impl Future<Output = Result<Self::Outcome, CallError>> + Send;
 
-    /// Asks the system outside what became of the call. None: it has no such call. A sending may still arrive.
+    /// Asks the system outside what became of the call. None if it has no such call, though a sending may still arrive.
     fn look_up(
         &self,
         sent: &Sent,
@@ -127,8 +129,8 @@ pub trait ExternalSystem: Clone + Send + Sync + 'static {
     /// The outcome of a call that was refused with this status and this error code, and never took effect.
     fn refused(&self, call: &Self::Call, status: u16, code: Option<&str>) -> Self::Outcome;
 
-    /// Writes the outcome, in the transaction that also puts the returned reply into the record. Lock the rows that you decide
-    /// by.
+    /// Writes the outcome, in the transaction that also puts the returned reply into the record. Lock the rows that the
+    /// decision depends on.
     ///
     /// # Errors
     /// The service's. Then nothing is written, and the resolver tries again later.
@@ -140,7 +142,7 @@ pub trait ExternalSystem: Clone + Send + Sync + 'static {
         outcome: &Self::Outcome,
     ) -> Result<Reply, Self::Error>;
 
-    /// The body of a 202, with the resource as it is now: a retry gets it while the outcome is unknown.
+    /// The body of a 202, with the resource as it is now. A retry gets it while the outcome is unknown.
     ///
     /// # Errors
     /// The service's. Then the retry gets the stored 202.
@@ -166,7 +168,7 @@ pub struct Started<C> {
     pub body: Bytes,
 }
 
-/// The request that makes a resource, as the resource may store it.
+/// The request that creates a resource, in a form that the resource can store.
 #[derive(Clone, Debug)]
 pub struct MadeBy {
     /// The call's name and idempotency key at the system outside: 64 hexadecimal digits.
@@ -178,7 +180,7 @@ pub struct MadeBy {
 }
 
 impl MadeBy {
-    /// From a request, and the policy under which the request will run.
+    /// From a request and the policy that it will run under.
     ///
     /// # Errors
     /// As [`Keyed::address`].
@@ -188,15 +190,15 @@ impl MadeBy {
     }
 }
 
-/// How long each part may take. A lease outlasts all that its holder may spend: [`Limits::is_sound`], checked when the
-/// program is compiled.
+/// How long each part may take. A lease outlasts all that its holder may spend: [`Limits::is_sound`] checks this at
+/// compile time.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Making a connection. A server that is up answers within a round trip, 0.3 s around the world. If a server has not answered
-    /// after a second, the server is down, and the resolver asks again later.
+    /// Connecting. A server that is up answers within a round trip, 0.3 s around the world. One that has not answered
+    /// after a second is down, and the resolver tries again later.
     pub connect: Duration,
-    /// One call, from connecting to the end of the answer's body. A slow card network answers within 3 s. With a shorter limit,
-    /// calls would be unknown whose answers are on the way.
+    /// One call, from connecting to the end of the answer's body. A slow card network answers within 3 s. A shorter
+    /// limit would cut off calls whose answers are on the way.
     pub call: Duration,
     /// How often the call is repeated at once after a plain 5xx. Two repeats outlast a restart behind a load balancer. More
     /// repeats would load a server that is failing already, and the resolver comes back anyway.
@@ -204,30 +206,32 @@ pub struct Limits {
     /// The pause before the first quick repeat. The second pause is twice as long, and jitter at most doubles each. So both take
     /// 0.3 to 0.6 s, while the client waits.
     pub quick_pause: Duration,
-    /// Finding out the outcome. Enough for one look (4 s), one call (4 s), and 1 s for quick failures and pauses. Three full calls
-    /// need not fit: if a server takes 4 s to fail, more calls would not help.
+    /// Finding the outcome. Enough for one look (4 s), one call (4 s), and 1 s for quick failures and pauses. Three
+    /// full calls need not fit: more calls would not help with a server that takes 4 s to fail.
     pub find_outcome: Duration,
     /// Recording an outcome: some twenty statements, and waiting for locks.
     pub record: Duration,
     /// How long a handler waits for the outcome before it answers 202. Clients give up after some ten seconds.
     pub handler: Duration,
-    /// How long only one holder works on an external call. After a crash nobody works on the external call for this long, so the lease
-    /// is short.
+    /// How long an external call belongs to one holder. After a crash nobody works on it for this long, so the lease is
+    /// short.
     pub lease: Duration,
     /// The pause after the first attempt. Each further attempt doubles the pause. Mostly the second attempt gets the answer.
     pub first_backoff: Duration,
-    /// The longest pause, so that after a long outage every external call is tried within ten minutes. A longer Retry-After is cut
-    /// to this.
+    /// The longest pause, so that every external call is tried within ten minutes of the end of a long outage. A longer
+    /// Retry-After is cut to this.
     pub max_backoff: Duration,
-    /// The number of leases after which an external call is parked. With the pauses above this is after about two hours. Then a
-    /// person should look.
+    /// The number of leases after which an external call is parked. With the pauses above, that takes about two hours.
+    /// By then a person should look.
     pub max_attempts: i32,
-    /// How long after the last lease whose sending went unanswered a refusal with empty books means that nothing happened.
-    /// A holder may send until its lease ends, after 15 s. A proxy or a load balancer holds a request for up to 60 s by
-    /// default (nginx and AWS, for example). So after 75 s the sending has arrived or never will.
+    /// A refusal with empty books means that nothing happened once this long has passed since the last lease whose
+    /// sending went unanswered. A holder may send until its lease ends, after 15 s. A proxy or a load balancer holds a
+    /// request for up to 60 s by default (nginx and AWS, for example). So after 75 s the sending has arrived or never
+    /// will.
     pub refusal_counts_after: Duration,
-    /// Calls of the resolver at once, in one process. Each holds a socket and some kilobytes, so there may be many. If all
-    /// hang for 4 s each, 64 still begin 16 calls a second. `concurrency.rs` shares them out.
+    /// The most calls that one process's resolver makes at once. Each holds a socket and some kilobytes, so there may
+    /// be many. Even if all of them hang for 4 s, 64 slots let 16 calls begin each second. `concurrency.rs` shares them
+    /// out.
     pub calls_at_once: usize,
 }
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The outcome of a call: when to send, when to send again, when to look, and what counts as an outcome.
 //!
-//! Guarantees: [`find_outcome`] returns an outcome only if the system outside has said so. Everything else is [`StillUnknown`], and the
-//! same call is tried again later. [`find_outcome`] ends within [`Limits::find_outcome`](super::Limits::find_outcome).
+//! Guarantees: [`find_outcome`] returns an outcome only if the system outside has stated it. Everything else is
+//! [`StillUnknown`], and the same call is tried again later. [`find_outcome`] ends within
+//! [`Limits::find_outcome`](super::Limits::find_outcome).
 //!
 //! The dangerous answer is the refusal. "Refused, and the books are empty" seems to mean that nothing happened. But if an
-//! earlier sending went unanswered, it may still arrive, and take effect after the refusal. So a refusal
-//! counts only if every earlier sending was answered, or if the last sending without an answer is long past.
+//! earlier sending went unanswered, it may still arrive, and take effect after the refusal. So a refusal counts only if
+//! every earlier sending was answered, or if the last unanswered one is long past.
 
 use std::time::{Duration, Instant};
 
@@ -28,11 +29,12 @@ pub struct Sending {
     /// The call is looked up and not sent: an earlier answer named an object that has no outcome yet, or the system outside has
     /// stored an error under the key.
     pub only_look: bool,
-    /// The call was sent by at least two leases before. If it is put off again ([`CallError::Later`]), it is looked up: some
-    /// systems answer a call that they have carried out already with the 409 of a call in flight, for as long as the key lives.
+    /// At least two earlier leases sent the call. If it is put off again ([`CallError::Later`]), it is looked up: some
+    /// systems keep answering a call that they have already carried out with the 409 of a call in flight, for as long
+    /// as the key lives.
     pub sent_twice: bool,
-    /// No sending begins after this time, when the lease is over: a holder that was suspended would send later than the call's
-    /// row says, and a refusal could count too early. None: there is no lease.
+    /// No sending begins after this time, when the lease is over: a holder that was suspended would send later than the
+    /// call's row says, and a refusal could count too early. None if there is no lease.
     pub send_until: Option<Instant>,
 }
 
@@ -55,7 +57,7 @@ pub struct Sent {
 pub struct StillUnknown {
     /// Why.
     pub error: CallError,
-    /// Whether one of the sendings got no answer that says what became of it.
+    /// Whether a sending got no answer that tells what became of it.
     pub unanswered: bool,
     /// What the next lease does.
     pub next: Next,
@@ -86,7 +88,7 @@ impl StillUnknown {
     }
 }
 
-/// Makes the call and finds out its outcome, or looks the outcome up.
+/// Makes the call and finds its outcome, or looks the outcome up.
 ///
 /// # Errors
 /// [`StillUnknown`], at the latest after [`Limits::find_outcome`](super::Limits::find_outcome).
@@ -140,7 +142,7 @@ async fn look_and_send<O: ExternalSystem>(
             // The books say no more than the answer, which may carry a Retry-After.
             Ok(None) | Err(_) => Err(unknown(error)),
         },
-        // The system outside is silent, or asks to wait, or has said enough. A look would be one more question now.
+        // The system outside is silent, asks for time, or has already said enough. A look now would only add load.
         CallError::NoAnswer { .. }
         | CallError::Later { .. }
         | CallError::Pending { .. }
@@ -149,7 +151,7 @@ async fn look_and_send<O: ExternalSystem>(
         // The system outside may have stored the 5xx under the key. The books say what happened.
         CallError::ServerError { stored, .. } => {
             let found = system.look_up(sent, call).await.map_err(unknown)?;
-            // While the key lives, another sending would get the same answer. So only the books can bring an outcome.
+            // While the key lives, another sending would get the same answer, so only the books can bring an outcome.
             let key_ends = !sending.look_first && O::KEY_LIFETIME < Duration::MAX;
             let next = if stored && key_ends { Next::Look { id: None } } else { Next::Send };
             found.ok_or_else(|| StillUnknown { next, ..unknown(error) })
@@ -162,9 +164,9 @@ async fn look_and_send<O: ExternalSystem>(
     }
 }
 
-/// Sends the call, and sends it again only after a 5xx that is not stored. If no answer came, a repeat would most likely meet
-/// the first sending, not yet done. A refusal does not change. If the system outside keeps no keys, each repeat could be a
-/// second effect, so nothing is repeated.
+/// Sends the call, and sends it again only after a 5xx that is not stored. If no answer came, a repeat would most
+/// likely meet the first sending, still in progress. A refusal does not change. If the system outside keeps no keys,
+/// each repeat could be a second effect, so nothing is repeated.
 async fn send_with_quick_repeats<O: ExternalSystem>(
     system: &O,
     reference: &str,
@@ -186,7 +188,7 @@ async fn send_with_quick_repeats<O: ExternalSystem>(
             Ok(outcome) => return Ok(outcome),
             Err(error) => error,
         };
-        // A refusal tells that this sending took no effect, and an object tells which effect it took.
+        // A refusal means that this sending had no effect, and an object shows what effect it had.
         unanswered |=
             !matches!(error, CallError::Refused { .. } | CallError::Pending { .. } | CallError::OtherCall { .. });
         let repeats = matches!(error, CallError::ServerError { retry_after: None, stored: false, .. });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How far external calls are, read without a lock: good for an answer, not for a decision to write.
+//! The progress of external calls, read without a lock: good enough for an answer, not for a decision to write.
 
 use chrono::{DateTime, Utc};
 use diesel::dsl::auto_type;
@@ -12,7 +12,7 @@ use super::schema::external_calls;
 use crate::Limits;
 use idempotency::Address;
 
-/// The attempts to learn an outcome that is not known yet.
+/// The attempts to find an outcome that is not known yet.
 #[derive(Clone, Copy, Debug, Queryable, Serialize)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Progress {
@@ -20,7 +20,7 @@ pub struct Progress {
     pub attempts: i32,
     /// When the next attempt is due, unless `parked`.
     pub next_attempt_at: DateTime<Utc>,
-    /// True: the attempts have ended without an outcome. A person must look and resume them.
+    /// Whether the attempts have ended without an outcome. A person must look and resume them.
     pub parked: bool,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn progress_columns() -> _ {
 }
 
 impl Progress {
-    /// Of an external call that has just begun: its first lease is taken.
+    /// For an external call that has just begun, with its first lease taken.
     #[must_use]
     pub fn first(begun_at: DateTime<Utc>, limits: &Limits) -> Self {
         Self { attempts: 1, next_attempt_at: begun_at + limits.lease, parked: false }

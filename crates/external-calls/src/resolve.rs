@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Resolving under a lease: the outcome is found and recorded, or the lease is given back.
+//! Resolving under a lease: the holder finds and records the outcome, or gives the lease back.
 //!
 //! Guarantees: only the holder of the lease records the outcome. The outcome's business writes and the final reply commit
 //! together. If there is no outcome, or if the outcome can't be recorded, the external call is due again after a pause, and
@@ -18,8 +18,8 @@ use super::outcome::{Next, Sending, Sent, StillUnknown, find_outcome};
 use crate::{ExternalSystem, Limits, Resolver};
 use idempotency::{self, Database, Failure, Fault, FinalizeError, Reply, fault};
 
-/// Runs of the second transaction at most, after a deadlock or a lost connection. All runs together must end within
-/// `Limits::record`. A third run rarely helps if a second one did not.
+/// The most runs of the second transaction, after deadlocks or lost connections. Together they must end within
+/// `Limits::record`. A third run rarely helps if a second did not.
 const RECORD_RUNS: u32 = 3;
 
 /// The attempt that reaches a step.
@@ -29,7 +29,7 @@ pub struct Attempt<'a> {
     pub account_id: Uuid,
     /// The call's name at the system outside.
     pub reference: &'a str,
-    /// The request that began the external call.
+    /// The id of the request that began the external call.
     pub request_id: Uuid,
     /// The lease's number: the fence compares it.
     pub number: i32,
@@ -54,11 +54,11 @@ pub enum Step {
     Sending,
     /// The call has ended, with or without an outcome.
     Called,
-    /// All of the second transaction is written, and not committed.
+    /// Everything in the second transaction is written, but not committed.
     Applied,
     /// The second transaction is committed.
     Recorded,
-    /// There was no outcome, or the outcome could not be recorded. The lease is given back, or was lost before.
+    /// There was no outcome, or it could not be recorded. The lease is given back, or was already lost.
     GivenBack,
 }
 
@@ -109,7 +109,7 @@ impl<E: Failure> Unresolved<E> {
         error.is_some_and(|error| fault(error).runs_again())
     }
 
-    /// Whether the database is away, and not the system outside.
+    /// Whether the database is down, rather than the system outside.
     fn is_outage(&self) -> bool {
         match self {
             Self::TooSlow => true,
@@ -139,8 +139,8 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
                     self.counts.unknown.fetch_add(1, Ordering::Relaxed);
                 }
                 log::warn!("not resolved {location} attempt={attempt} request={request_id}: {error}");
-                // If an outcome can't be recorded, this is an attempt too. So the external call ends up parked, in sight of a
-                // person, and is not sent again for ever.
+                // An outcome that can't be recorded counts as an attempt too, so that the external call ends up parked,
+                // where a person sees it, instead of being sent again for ever.
                 match self.give_back(lease.clone(), &error).await {
                     Ok(()) => self.system.reached(&lease.as_attempt(), Step::GivenBack),
                     Err(failure) => {
@@ -154,10 +154,10 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
 
     async fn find_and_record(&self, lease: &Lease) -> Result<Resolved, Unresolved<O::Error>> {
         let row = &lease.row;
-        // A release that can't read the calls of the one before is a defect, and a person must look.
+        // A release that can't read its predecessor's calls has a defect, and a person must look.
         let call: O::Call = serde_json::from_value(row.call.clone())
             .map_err(|error| diesel::result::Error::DeserializationError(error.into()))?;
-        // Not enough of the lease is left.
+        // Too little of the lease is left.
         if lease.taken_at.elapsed() + O::LIMITS.find_outcome > O::LIMITS.lease {
             return Err(Unresolved::LostLease);
         }
@@ -205,7 +205,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         let limits = O::LIMITS;
         let (unanswered, next, asked) = match error {
             Unresolved::Unknown(unknown) => (unknown.unanswered, unknown.next.clone(), unknown.error.retry_after()),
-            // There was an outcome.
+            // The outcome was found, but not recorded.
             _ => (false, Next::Send, None),
         };
         let pause = pause_after(lease.row.attempts, &limits).max(asked.unwrap_or_default().min(limits.max_backoff));
@@ -231,7 +231,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     }
 }
 
-/// The second transaction: the fence, the service's writes, and the final reply in the place of the 202.
+/// The second transaction: the fence, the service's writes, and the final reply in place of the 202.
 fn apply<O: ExternalSystem>(
     conn: &mut PgConnection,
     system: &O,
@@ -252,7 +252,7 @@ fn apply<O: ExternalSystem>(
         Ok(Resolved { reply, expires_at })
     });
     match applied {
-        // If the external call is resolved, perhaps by this very lease, the record has the final reply.
+        // If the external call is resolved, perhaps under this very lease, the record has the final reply.
         Err(Unresolved::LostLease) => match idempotency::find(conn, &address)? {
             Some(record) if !record.reply.is_provisional() => {
                 Ok(Resolved { reply: record.reply, expires_at: record.expires_at })
@@ -263,8 +263,8 @@ fn apply<O: ExternalSystem>(
     }
 }
 
-/// 2 s, 4 s, 8 s .. 10 min, and at random up to a quarter more, so that external calls that failed together don't return
-/// together.
+/// 2 s, 4 s, 8 s .. 10 min, plus a random part of up to a quarter, so that external calls that failed together don't
+/// return together.
 fn pause_after(attempt: i32, limits: &Limits) -> Duration {
     let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(16);
     let pause = (limits.first_backoff * 2_u32.pow(doublings)).min(limits.max_backoff);

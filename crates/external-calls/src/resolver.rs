@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The foreground: a request begins an external call in its first transaction, resolves it, and answers.
 //!
-//! A reader follows [`Resolver::run`] here, then `resolve` and `apply` in `resolve.rs`. `background.rs` resolves what is left.
+//! Read [`Resolver::run`] here, then `resolve` and `apply` in `resolve.rs`. `background.rs` resolves what is left.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,18 +25,18 @@ use idempotency::{self, ANSWER_WITHIN, Address, Answer, Database, Failure, Keyed
 /// The longest Retry-After of a 202, in seconds: a person may resume a parked external call at any time.
 const LONGEST_RETRY_AFTER: i64 = 60;
 
-/// What resolving has done since the process started.
+/// What the resolver has done since the process started.
 #[derive(Debug, Default)]
 pub struct Counts {
     /// Outcomes recorded.
     pub resolved: AtomicU64,
-    /// Attempts that ended without an outcome. Those that an outage of the database ended are left out.
+    /// Attempts that ended without an outcome, except those that a database outage cut short.
     pub unknown: AtomicU64,
     /// External calls parked.
     pub parked: AtomicU64,
 }
 
-/// Resolves. Clones share everything.
+/// Runs external calls to their outcomes. Clones share everything.
 #[derive(Clone)]
 pub struct Resolver<O, D> {
     pub(super) system: O,
@@ -48,7 +48,8 @@ pub struct Resolver<O, D> {
 }
 
 impl<O: ExternalSystem, D: Database> Resolver<O, D> {
-    /// Works on the current runtime. The runtime must outlive the server's workers, since a worker's end would end its tasks.
+    /// Spawns its tasks on the current runtime. The runtime must outlive the server's workers: tasks on a worker's own
+    /// runtime would end with that worker.
     #[must_use]
     pub fn new(system: O, db: D) -> Self {
         const { assert!(O::LIMITS.is_sound(), "a lease must outlast all that its holder may spend") };
@@ -68,7 +69,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         &self.system
     }
 
-    /// What was done so far.
+    /// What the resolver has done so far.
     #[must_use]
     pub fn counts(&self) -> &Counts {
         &self.counts
@@ -80,9 +81,9 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         let _ = tokio::time::timeout(O::LIMITS.lease, self.tasks.wait()).await;
     }
 
-    /// Runs a request that makes a call necessary: the first transaction, the call, the second transaction. Answers with
-    /// the final reply, or with 202 when [`Limits::handler`](super::Limits::handler) ends. `body` is the first transaction's
-    /// business part.
+    /// Runs a request that needs a call: the first transaction, the call, the second transaction. Answers with the
+    /// final reply, or with 202 when [`Limits::handler`](super::Limits::handler) ends. `body` is the first
+    /// transaction's business part.
     ///
     /// # Errors
     /// As [`Policy::run`]. [`idempotency::Error::KeyExpired`] if the key made an external call, and its record is gone.
@@ -98,8 +99,8 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         F: Fn(&mut PgConnection, &T) -> Result<Started<O::Call>, O::Error> + Send + Sync + 'static,
     {
         let this = self.clone();
-        // A separate task, so that the work goes on if the client leaves. If the client's departure could drop the work between
-        // COMMIT and call, nobody would work on the external call until its lease ends.
+        // A separate task, so that the work goes on if the client leaves. Were the work dropped between COMMIT and the
+        // call, nobody would touch the external call until its lease ends.
         let whole = self.spawn(async move { this.begin_and_resolve(policy, account_id, request, body).await });
         whole.await.unwrap_or_else(|_| Err(idempotency::Error::Panicked.into()))
     }
@@ -158,22 +159,22 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         };
         match timeout_at((came_at + O::LIMITS.handler).into(), work).await {
             Ok(Ok(Ok(resolved))) => Answer { reply: resolved.reply, expires_at: resolved.expires_at, ..answer },
-            // Unknown so far. The work goes on, and a retry finds out more.
+            // Unknown so far. The work goes on, and a retry will get more.
             _ => self.as_it_is_now(answer, address, came_at).await,
         }
     }
 
-    /// A 202 with the resource as it is now, and with a Retry-After that grows as the external call waits. If the outcome is
-    /// there by now, the outcome is the answer.
+    /// A 202 with the resource as it is now, and with a Retry-After that grows as the external call waits. If the
+    /// outcome is there by now, it is the answer.
     async fn as_it_is_now(&self, answer: Answer, address: Address, came_at: Instant) -> Answer {
         let (system, stored) = (self.system.clone(), answer.clone());
         let look = self.db.run(address.account_id, move |conn| {
-            // One snapshot for all its reads, so that the answer is not a 202 with a resource that is final already.
+            // One snapshot for all reads, so that the answer is not a 202 with a resource that is already final.
             conn.build_transaction().repeatable_read().run(|conn| now::<O>(conn, &system, &address, stored))
         });
         match timeout_at((came_at + ANSWER_WITHIN).into(), look).await {
             Ok(Ok(now)) => now,
-            // The stored 202 is older, and true.
+            // The stored 202 is older, but still true.
             _ => answer,
         }
     }
@@ -192,8 +193,8 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
 
 /// The end of the first transaction: the external call beside the business rows, and the 202.
 ///
-/// Only if the body fails, or if the external call exists, the transaction asks whether this is a late retry. So the usual
-/// request saves that round trip. A late retry always gets [`idempotency::Error::KeyExpired`], and never its body's failure.
+/// The transaction checks for a late retry only if the body fails or the external call exists, which saves the usual
+/// request a round trip. A late retry always gets [`idempotency::Error::KeyExpired`], and never its body's failure.
 fn begin<O: ExternalSystem>(
     conn: &mut PgConnection,
     address: &Address,
@@ -239,7 +240,7 @@ fn now<O: ExternalSystem>(
     let seconds = if progress.parked {
         LONGEST_RETRY_AFTER
     } else if progress.attempts == 1 {
-        // The request's own work goes on. Mostly its outcome comes within moments.
+        // The request's own work goes on, and usually has an outcome within moments.
         1
     } else {
         (progress.next_attempt_at - Utc::now()).num_seconds() + 1

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! For support and for lists, behind the feature `support`: the open external calls, by account and one by one, and how far those
-//! of a page are.
+//! For support and for lists, behind the feature `support`: the open external calls, by account and one by one, and the
+//! progress of those on a page.
 //!
-//! Nothing here locks or writes. Each read has a bound, or is bounded by what the caller names.
+//! Nothing here locks or writes. Each read has a limit, or is bounded by what the caller names.
 
 use std::collections::HashMap;
 
@@ -26,11 +26,11 @@ pub struct OfAccount {
     pub open: i64,
     /// External calls that wait until a person resumes them.
     pub parked: i64,
-    /// When the oldest of both began.
+    /// When the oldest of all these began.
     pub oldest: Option<DateTime<Utc>>,
 }
 
-/// The accounts with a backlog, the largest backlog first, at most `rows`; or one account.
+/// At most `rows` accounts with a backlog, the largest backlog first; or one account.
 pub fn backlog_by_account(conn: &mut PgConnection, account_id: Option<Uuid>, rows: i64) -> QueryResult<Vec<OfAccount>> {
     let mut query = external_calls::table
         .filter(external_calls::resolved_at.is_null())
@@ -58,7 +58,7 @@ pub fn backlog_by_account(conn: &mut PgConnection, account_id: Option<Uuid>, row
 pub struct Open {
     /// The account.
     pub account_id: Uuid,
-    /// The path of the object that the request made.
+    /// The path of the object that the request created.
     pub location: String,
     /// The call's name at the system outside.
     pub reference: String,
@@ -70,9 +70,9 @@ pub struct Open {
     pub attempts: i32,
     /// When the external call began.
     pub created_at: DateTime<Utc>,
-    /// When the next attempt is due, or when the present one ends at the latest. Without a meaning for a parked call.
+    /// When the next attempt is due, or when the current one ends at the latest. Meaningless for a parked call.
     pub next_attempt_at: Option<DateTime<Utc>>,
-    /// Since when the external call waits for a person. None: the resolver works on it.
+    /// Since when the external call has waited for a person. None while the resolver works on it.
     pub parked_at: Option<DateTime<Utc>>,
 }
 
@@ -94,7 +94,7 @@ pub fn open_calls(
     query.order((external_calls::created_at, external_calls::reference)).limit(rows).load(conn)
 }
 
-/// How far the open external calls of these references are.
+/// The progress of the open external calls with these references.
 pub fn progress(
     conn: &mut PgConnection,
     account_id: Uuid,

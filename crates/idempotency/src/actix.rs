@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! actix-web: the extractors of [`Keyed`] and [`OptionallyKeyed`], and how an [`Answer`] and an [`Error`] become a response. No
-//! other file of the crate uses actix-web, and the feature `actix` turns this one off.
+//! actix-web: the extractors of [`Keyed`] and [`OptionallyKeyed`], and how an [`Answer`] and an [`Error`] become a
+//! response. No other file of the crate uses actix-web, and this one is behind the feature `actix`.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the protocol needs of a connection: its limits, statements that are planned once, and what its errors mean.
+//! What the protocol needs from a connection: its limits, statements that are planned once, and what its errors mean.
 //!
-//! Diesel has types for only some SQLSTATEs. This code recognises the others by their message. So the server's messages must be
-//! English (`lc_messages`), which is the default of every distribution and image.
+//! Diesel has types for only some SQLSTATEs. This code recognises the others by their messages, so the server's
+//! messages must be in English (`lc_messages`), as they are by default in every distribution and image.
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,9 +17,10 @@ use diesel::result::{DatabaseErrorKind, Error};
 
 /// The limits of every connection, and the isolation of a single statement: one batch of statements for a new connection.
 ///
-/// A statement ends after 5 s, and a wait for a lock after 3 s: later, the client has given up. If the process goes silent
-/// inside a transaction, the transaction ends after 5 s and frees its keys and rows. If a host vanishes from the network, the
-/// server notices after 8 s: 5 s of silence and 3 probes a second apart, or 8 s after data that nobody acknowledged.
+/// A statement ends after 5 s, and a wait for a lock after 3 s: by then, the client has given up. If the process goes
+/// silent inside a transaction, the transaction ends after 5 s and frees its keys and rows. If a host vanishes from the
+/// network, the server notices after 8 s: 5 s of silence and 3 probes a second apart, or 8 s after data that nobody
+/// acknowledged.
 pub const CONNECTION_LIMITS: &str = "SET statement_timeout = '5s'; SET lock_timeout = '3s'; \
      SET default_transaction_isolation = 'read committed'; \
      SET idle_in_transaction_session_timeout = '5s'; SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 1; \
@@ -33,7 +34,7 @@ pub enum Fault {
     /// The connection is lost, or its server is read-only, or its plans are of an older schema. The whole transaction may run
     /// again, over another connection. This connection must be closed: see [`watched`].
     Reconnect,
-    /// A time limit of the connection is over, or the server is going down or full: try later.
+    /// A time limit of the connection was reached, or the server is going down or full: try later.
     Unavailable,
     /// Anything else: a constraint, or a defect.
     Other,
@@ -57,7 +58,7 @@ pub fn fault(error: &Error) -> Fault {
         Error::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => Fault::RunAgain,
         // This comes before the kind. The SQLSTATE says "connection closed", but our connection to the coordinator is good.
         Error::DatabaseError(_, information) if information.message().contains(LOST_WORKER) => Fault::RunAgain,
-        // A connection that was made while the server was read-only stays read-only after a fail-over.
+        // A connection opened while the server was read-only stays read-only after a fail-over.
         Error::DatabaseError(DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::ReadOnlyTransaction, _) => {
             Fault::Reconnect
         }
@@ -72,7 +73,7 @@ const LOST_WORKER: &str = "connection to the remote node";
 fn by_message(message: &str) -> Fault {
     const RUN_AGAIN: [&str; 3] = [
         "deadlock detected",
-        // Citus: a deadlock over several nodes, and a worker that was lost at COMMIT. The next claim finds out what was
+        // Citus: a deadlock over several nodes, and a worker that was lost at COMMIT. The next claim shows what was
         // committed.
         "was involved in a distributed deadlock",
         "could not commit transaction for shard",
@@ -89,7 +90,8 @@ fn by_message(message: &str) -> Fault {
         "recovery is in progress",
         // A migration changed the columns of a prepared statement, whose result type is fixed.
         "cached plan must not change result type",
-        // Something took the prepared statements away (a connection pooler, DEALLOCATE ALL), or has others of these names.
+        // Something removed the prepared statements (a connection pooler, DEALLOCATE ALL), or prepared others under
+        // these names.
         "prepared statement \"__diesel_stmt_",
         "lost synchronization with server",
     ];
@@ -121,7 +123,7 @@ fn by_message(message: &str) -> Fault {
 /// Runs `work`. After a [`Fault::Reconnect`] the pool must not use the connection again. Returns the message of the first such
 /// fault too, for the log.
 ///
-/// It marks the connection's transaction manager as broken, so that r2d2, and every other pool that asks Diesel, closes the
+/// It marks the connection's transaction manager as broken, so that r2d2, like every pool that asks Diesel, closes the
 /// connection.
 pub fn watched<R>(conn: &mut PgConnection, work: impl FnOnce(&mut PgConnection) -> R) -> (R, Option<String>) {
     let cause = Arc::new(OnceLock::new());
@@ -139,7 +141,7 @@ pub fn watched<R>(conn: &mut PgConnection, work: impl FnOnce(&mut PgConnection) 
     (result, why)
 }
 
-/// Runs `work`, and shows each error of its statements, COMMIT included, to `see`. For a pool that decides by itself what to do.
+/// Runs `work`, and passes each error of its statements, COMMIT included, to `see`: for a pool that decides for itself.
 ///
 /// It replaces the connection's instrumentation, and passes each event on to Diesel's default one.
 pub fn seeing_errors<R>(
@@ -161,8 +163,8 @@ pub fn seeing_errors<R>(
 
 /// A statement that each connection plans once.
 ///
-/// Diesel sends each UPDATE unprepared, since the text of an UPDATE may vary with its values. So PostgreSQL plans it again each
-/// time. The cache of prepared statements is keyed by the statement's text. Use `Prepared` only for a statement with few
+/// Diesel sends each UPDATE unprepared, since the text of an UPDATE may vary with its values, so PostgreSQL plans it
+/// again each time. The cache of prepared statements is keyed by the text: use `Prepared` only for a statement with few
 /// different texts.
 ///
 /// Use `get_result` or `load`, with RETURNING. Don't call `execute`: Diesel then ignores `Prepared`.

@@ -9,17 +9,18 @@ use serde_json::{Value, json};
 
 use crate::reply::ReplyTooLarge;
 
-/// The largest request body, in bytes. The whole body is held in memory. An order of a hundred items is a tenth of this.
+/// The largest request body, in bytes, since it is held in memory whole. An order of a hundred items is a tenth of
+/// this.
 pub const MAX_REQUEST_BODY: usize = 64 * 1024;
 
-/// How long a body may take to arrive. The largest body takes a second on a slow phone. A client that needs ten seconds only
-/// holds a connection.
+/// How long a body may take to arrive. On a slow phone the largest takes a second. A client that needs ten seconds is
+/// only tying up a connection.
 pub const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// One thing that is wrong with a request body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// JSON pointer (RFC 6901) to the member. If the member is missing: to its place.
+    /// JSON pointer (RFC 6901) to the member, or to its place if it is missing.
     pub pointer: String,
     /// What is wrong, in words for a person.
     pub detail: String,
@@ -37,7 +38,7 @@ pub enum Error {
     /// 413: over [`MAX_REQUEST_BODY`].
     #[error("the body is larger than {MAX_REQUEST_BODY} bytes")]
     PayloadTooLarge,
-    /// 408: the body did not arrive whole in time. The client may send the same request again.
+    /// 408: the whole body did not arrive in time. The client may send the same request again.
     #[error("the body did not arrive whole within {} s", BODY_WITHIN.as_secs())]
     RequestTimeout,
     /// 415: a body that doesn't say it is JSON, or that is compressed.
@@ -55,10 +56,10 @@ pub enum Error {
     /// 409, with Retry-After: the request in flight took longer than the policy waits.
     #[error("a request with this key is in flight")]
     InFlight,
-    /// 409: the key's reply is no longer kept. The key made something, which is not made again.
+    /// 409: the key's reply is no longer kept. The key created something, which is never created twice.
     #[error("this key's reply is no longer kept; the request is not carried out again")]
     KeyExpired {
-        /// What the key made, as a path.
+        /// The path of what the key created.
         location: String,
     },
     /// 503, with Retry-After: the queue for connections is full, or the work waited in it for too long.
@@ -101,8 +102,8 @@ impl Error {
         }
     }
 
-    /// Whether the same request may be answered otherwise soon, so that the answer carries Retry-After. A defect of the endpoint
-    /// stays one. The replica beside this one may be of the release that knows the fingerprint.
+    /// Whether the same request may soon get another answer, so that this one carries Retry-After. A defect of the
+    /// endpoint does not pass. A fingerprint may: another replica may run the release that knows it.
     #[must_use]
     pub fn may_be_retried(&self) -> bool {
         match self {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A request's content in 32 bytes: a retry has the same fingerprint, and another request has another fingerprint.
+//! A request's content in 32 bytes: a retry has the same fingerprint, and another request has another one.
 //!
 //! The fingerprint covers the JSON as it was received, in the canonical form of RFC 8785: white space, the order of members and
 //! the spelling of numbers don't count. A member that is null counts as absent, since clients differ in which of the two they
-//! send. The fingerprint does not cover the typed body, so a release with a new member still accepts the retries of older
-//! requests.
+//! send. It does not cover the typed body, so a release that adds a member still accepts retries of older requests.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -81,8 +80,8 @@ impl Received {
         self.hash(self.version(), &self.canonical.without_nulls)
     }
 
-    /// Whether a record's fingerprint is the fingerprint of this request. None: a later release made the record, and this
-    /// release does not know its version.
+    /// Whether a record's fingerprint is the fingerprint of this request. None if a later release made the record, with
+    /// a version that this release does not know.
     ///
     /// A record of version 1 may come from release 0.1.0, which kept the nulls. Both releases run during a rollout.
     #[must_use]
@@ -99,7 +98,7 @@ impl Received {
     /// SHA-256 over the version, the method, the path and the canonical JSON, each part with its length.
     fn hash(&self, version: i16, canonical: &[u8]) -> [u8; 32] {
         let mut hash = Sha256::new();
-        // The low byte: the hash has had one byte for the version since version 1.
+        // The low byte: since version 1, the hash has had one byte for the version.
         hash.update(&version.to_be_bytes()[1..]);
         for part in [self.method.as_bytes(), self.path.as_bytes(), canonical] {
             hash.update((part.len() as u64).to_be_bytes());
@@ -139,11 +138,11 @@ mod tests {
         assert_ne!(one, received("POST", "/v1/charges", r#"{"a":1}"#).fingerprint());
     }
 
-    /// Records made by one release are compared by the next: this value may never change under version 1.
+    /// A release compares records that an earlier release made: this value must never change under version 1.
     #[test]
     fn version_1_is_fixed() {
         let received = received("POST", "/v1/orders", r#"{"b":1,"a":"x"}"#);
-        // Computed apart, with Python's hashlib: the byte 1, then each part behind its length as eight bytes.
+        // Computed independently, with Python's hashlib: the byte 1, then each part after its length in eight bytes.
         assert_eq!(
             received.fingerprint(),
             [

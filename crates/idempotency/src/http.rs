@@ -39,8 +39,8 @@ impl Key {
 }
 
 impl<T: Body> Keyed<T> {
-    /// A request as a web framework has read it. Let the framework read [`MAX_REQUEST_BODY`] bytes at most, and give up a body
-    /// that does not arrive within some ten seconds. `instance` is the request's id.
+    /// A request as a web framework has read it. Let the framework read at most [`MAX_REQUEST_BODY`] bytes, and abandon
+    /// a body that does not arrive within some ten seconds. `instance` is the request's id.
     ///
     /// # Errors
     /// [`Error::PayloadTooLarge`], [`Error::UnsupportedMediaType`], [`Error::KeyMissing`], [`Error::KeyInvalid`],
@@ -113,7 +113,7 @@ impl Reply {
         if let Some(location) = self.location {
             response = response.header(LOCATION, location);
         }
-        // Only a defect of the endpoint makes a status or a header that HTTP doesn't know.
+        // Only a defective endpoint produces a status or a header that HTTP does not allow.
         response.body(self.body).unwrap_or_else(|_| {
             let mut broken = Response::new(Bytes::new());
             *broken.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! JSON, read strictly: what one parser reads in one way and another parser in another way is refused.
+//! JSON, read strictly: what two parsers could read differently is refused.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use serde_json::{Map, Number, Value};
 use crate::error::{Error, FieldError};
 use crate::traits::Body;
 
-/// The largest integer that every JSON parser reads exactly: 2^53 - 1. Canonical JSON knows no larger one.
+/// The largest integer that every JSON parser reads exactly: 2^53 - 1. Canonical JSON has none larger.
 pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 
-/// Reads the JSON and the typed body, and returns all that is wrong at once.
+/// Reads the JSON and the typed body, and reports all faults at once.
 ///
 /// # Errors
 /// [`Error::MalformedJson`], [`Error::InvalidBody`].
@@ -32,7 +32,7 @@ pub fn parse_body<T: Body>(bytes: &[u8]) -> Result<(Value, T), Error> {
 }
 
 /// Reads JSON strictly: UTF-8, no lone surrogates, no member twice, no number that an f64 can't hold, no nesting beyond
-/// 128 levels. No bytes at all are `{}`. `1.0` and `1e0` are the integer 1, as they are in canonical JSON.
+/// 128 levels. An empty body is `{}`. `1.0` and `1e0` are the integer 1, as they are in canonical JSON.
 ///
 /// # Errors
 /// [`Error::MalformedJson`].
@@ -47,7 +47,8 @@ pub fn read_json(bytes: &[u8]) -> Result<Value, Error> {
     Ok(value)
 }
 
-/// The most faults that an answer names. A person mends a few at a time, and an answer must not grow with a hostile body.
+/// The most faults that an answer names. A person fixes a few at a time, and an answer must not grow with a hostile
+/// body.
 pub const MAX_FAULTS: usize = 20;
 
 /// The longest pointer to an unsafe integer, in bytes. Twenty pointers stay far below the body's own limit.
@@ -86,7 +87,7 @@ fn find_unsafe_integers(value: &Value, pointer: &mut String, found: &mut Vec<Fie
     }
 }
 
-/// The pointer, or if it is too long, the pointer of the nearest value around it whose pointer is not.
+/// The pointer, or if it is too long, that of the nearest enclosing value whose pointer is short enough.
 fn shortened(pointer: &str) -> &str {
     if pointer.len() <= MAX_POINTER {
         return pointer;
@@ -110,7 +111,8 @@ pub fn escape_pointer(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-/// Builds a [`Value`] like `serde_json`, but refuses an object with a member twice: nobody knows which of the two counts.
+/// Builds a [`Value`] like `serde_json`, but refuses an object that repeats a member: nobody knows which of the two
+/// counts.
 struct Strict;
 
 impl<'de> DeserializeSeed<'de> for Strict {

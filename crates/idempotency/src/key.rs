@@ -2,7 +2,7 @@
 //! The `Idempotency-Key` header, and the address of its record.
 //!
 //! The header follows draft-ietf-httpapi-idempotency-key-header: an RFC 9651 String in quotes, whose parameters are ignored.
-//! Most clients send the bare form, without quotes. So the bare form is accepted too: `"abc"` and `abc` are one key.
+//! Most clients send the key bare, without quotes, so that is accepted too: `"abc"` and `abc` are one key.
 
 use std::fmt::Write as _;
 use std::hash::Hash;
@@ -48,7 +48,7 @@ impl Key {
     }
 }
 
-/// A bare key: visible characters. Not allowed are the characters with which a proxy joins two headers, quotes and escapes.
+/// A bare key: visible characters, except quotes, escapes, and those with which a proxy joins two headers.
 fn bare(text: &str) -> Result<String, Error> {
     let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | ',' | ';' | '\\');
     if text.chars().all(allowed) {
@@ -92,8 +92,8 @@ impl Address {
         Ok(Self { account_id, scope, key: key.0.clone() })
     }
 
-    /// The [digest](Self::digest) in hex: a name for this request that may be given to a system outside. No part of it is random
-    /// or new. So the same request has the same reference, even if the database lost the record.
+    /// The [digest](Self::digest) in hex: a name for this request that may be given to a system outside. Nothing in it
+    /// is random, so a request keeps its reference even if the database loses the record.
     #[must_use]
     pub fn reference(&self) -> String {
         self.digest().iter().fold(String::with_capacity(64), |mut hex, byte| {
@@ -115,8 +115,8 @@ impl Address {
         hash.finalize().into()
     }
 
-    /// The advisory lock of this address. Two addresses have the same lock with a probability of 2^-64. Then one request waits
-    /// for the other, and nothing worse happens.
+    /// The advisory lock of this address. Two addresses share a lock with a probability of 2^-64. Then one request
+    /// waits for the other, and nothing worse happens.
     pub(crate) fn lock(&self) -> i64 {
         self.digest().first_chunk().map_or(0, |first| i64::from_be_bytes(*first))
     }

@@ -3,8 +3,8 @@
 //! business writes commit in one transaction.
 //!
 //! # What it guarantees
-//! - A request with a key takes effect at most once, however often, however concurrently, and to however many processes the
-//!   client sends it.
+//! - A request with a key takes effect at most once, however often and however concurrently the client sends it, and to
+//!   however many processes.
 //! - The record and the business writes commit together or not at all. No record commits without its reply.
 //! - A retry gets the first final reply: the same status, `Content-Type`, `Location` and body, byte for byte. A 202 is
 //!   provisional: [`finalize`] puts the final reply in its place.
@@ -14,8 +14,8 @@
 //!
 //! # What it does not do
 //! - It remembers nothing beyond a policy's time to live.
-//! - It does not undo what a body does outside the database, for example a call or a mail. When the transaction runs again, the
-//!   body runs again too. The crate `external-calls` makes such calls safe.
+//! - It does not undo what a body does outside the database, such as a call or an email. When the transaction runs
+//!   again, the body runs again too. The crate `external-calls` makes such calls safe.
 //! - It does not end a 202. A reply with status 202 stays until [`finalize`] replaces it, and each retry waits for
 //!   [`Policy::wait`] first. Don't use 202 for "accepted".
 //! - It does not authenticate. The caller passes the account, and one account never meets another account's keys.

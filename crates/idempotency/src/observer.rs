@@ -20,20 +20,20 @@ pub enum Step {
     MetTransaction,
     /// The key has a live record.
     MetRecord {
-        /// Whether the record's reply is a 202, which a final reply will replace.
+        /// Whether the record's reply is a 202, to be replaced by a final reply.
         provisional: bool,
     },
-    /// The body has ended with a reply, and its writes are not committed.
+    /// The body has ended with a reply; its writes are not yet committed.
     BodyRan,
-    /// The record is written, and not committed.
+    /// The record is written, but not yet committed.
     Recorded,
     /// COMMIT was answered.
     Committed,
-    /// The transaction ended without an answered COMMIT: it rolled back, or its answer was lost.
+    /// The transaction ended without an answer to COMMIT: it rolled back, or the answer was lost.
     Failed,
 }
 
-/// Hears of each step, on the thread that takes it. An observer that blocks holds up the request.
+/// Called at each step, on the thread that takes it. An observer that blocks holds up the request.
 pub trait Observer: Send + Sync + 'static {
     /// A request has reached a step.
     fn reached(&self, request_id: Uuid, address: &Address, step: Step);

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::error::Error;
 
-/// The longest scope, in characters: the table's column holds no more. A path with ten UUIDs fits.
+/// The longest scope, in characters, that the table's column holds. A path with ten UUIDs fits.
 pub const MAX_SCOPE: usize = 512;
 
 /// An endpoint's promise to clients that retry.
@@ -26,8 +26,9 @@ pub struct Policy {
     #[serde(rename = "success_ttl_seconds", serialize_with = "in_seconds")]
     #[cfg_attr(feature = "utoipa", schema(value_type = u64))]
     pub success_ttl: Duration,
-    /// How long a duplicate waits for the request in flight, or for a provisional reply to be finalized. Then the answer is 409
-    /// with Retry-After, or the 202 again. Five seconds outlast nearly every request, and clients wait for some ten seconds.
+    /// How long a duplicate waits for the request in flight, or for a provisional reply to be finalized. Then the
+    /// answer is 409 with Retry-After, or the 202 again. Five seconds outlast nearly every request, and clients wait
+    /// for about ten.
     #[serde(rename = "wait_seconds", serialize_with = "in_seconds")]
     #[cfg_attr(feature = "utoipa", schema(value_type = u64))]
     pub wait: Duration,
@@ -38,7 +39,7 @@ pub struct Policy {
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum Scope {
-    /// All routes with this scope share one key space: a key of one route can't be used at another route.
+    /// All routes with this scope share one key space: a key used on one route can't be used on another.
     Account,
     /// Each route has a key space.
     Route,
@@ -85,8 +86,9 @@ impl Policy {
         self.route.split_once(' ').map_or(self.route, |(method, _)| method)
     }
 
-    /// The path, with these ids in place of its `{..}`, in order. So each resource has one spelling, whatever the client wrote.
-    /// In an id, all but letters, digits and `-._~` is percent-encoded, so that two lists of ids never make one path.
+    /// The path, with these ids in place of its `{..}`, in order, so that each resource has one spelling, whatever the
+    /// client wrote. In an id, everything but letters, digits and `-._~` is percent-encoded, so that two lists of ids
+    /// never make one path.
     ///
     /// # Errors
     /// [`Error::ResourceNotNamed`]: the path has more places than ids, or fewer. [`Error::NoSuchResource`]: an id contains NUL, or

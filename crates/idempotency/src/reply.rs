@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::schema::idempotency_keys;
 
-/// The largest body that is stored, in bytes. Each key stores a reply for a day, so replies must be small. A quarter of a
-/// mebibyte is several times the largest order. If a body is larger, the request fails with 500 and rolls back.
+/// The largest body that is stored, in bytes. Each key stores a reply for a day, so replies must be small. A quarter of
+/// a mebibyte is several times the largest order. A request with a larger reply fails with 500 and rolls back.
 pub const MAX_BODY: usize = 256 * 1024;
 
 /// The reply is over [`MAX_BODY`]: a defect of the endpoint that made the reply.
@@ -70,12 +70,12 @@ impl Reply {
     }
 }
 
-/// Where an answer comes from: for the header `Idempotency-Replayed`, for logs and for metrics.
+/// Where an answer comes from, for the header `Idempotency-Replayed`, logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// This request's own body ran.
     Fresh,
-    /// This request's own body ran. The answer to COMMIT was lost, and the reply was found again.
+    /// This request's own body ran. The answer to COMMIT was lost, and the reply was read back from the record.
     Recovered,
     /// An earlier or a concurrent request made the reply.
     Replayed,

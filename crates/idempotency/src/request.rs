@@ -30,7 +30,7 @@ pub struct Keyed<T> {
 }
 
 impl<T> Keyed<T> {
-    /// A request from its parts, for a service that takes the key from elsewhere than the header.
+    /// A request from its parts, for a service that does not take the key from the header.
     ///
     /// # Errors
     /// [`Error::MalformedJson`], [`Error::InvalidBody`].
@@ -42,8 +42,9 @@ impl<T> Keyed<T> {
         Ok(Self { key, body, instance, credential: None, canonical: Canonical::of(json)?, ids: Vec::new() })
     }
 
-    /// Names one id of the path, as the handler parsed it. Call it once for each `{..}` of the policy's route, in order. So two
-    /// spellings of one id (`/permits/1` and `/permits/01`) are one resource, and a key has one effect there.
+    /// Names one id of the path, as the handler parsed it. Call it once for each `{..}` of the policy's route, in
+    /// order. Two spellings of one id (`/permits/1` and `/permits/01`) are then one resource, on which a key has one
+    /// effect.
     ///
     /// An id that the table's `scope` can't hold, with method and path, is answered with 404: see
     /// [`Policy::path`].
@@ -79,15 +80,16 @@ impl<T> Keyed<T> {
     }
 }
 
-/// A request whose key the client may leave out: for an endpoint in use, until all its clients send keys. A malformed key is
-/// refused as ever.
+/// A request whose key the client may leave out: for an existing endpoint, until all its clients send keys. A malformed
+/// key is still refused.
 ///
-/// Don't take `Option<Keyed<T>>` for it: that is `None` for each error, so that a request with a malformed key would run
-/// without protection, and its body is gone.
+/// Don't use `Option<Keyed<T>>` instead: it is `None` for every error, so a request with a malformed key would run
+/// without protection, and without its body.
 #[derive(Clone, Debug)]
 pub struct OptionallyKeyed<T> {
-    /// The request, with the client's key or with a new one, which no other request has. It runs as any other, also again after
-    /// a deadlock or a lost connection, and makes a record. Without the client's key its next sending is another request.
+    /// The request, with the client's key or with a new one, which no other request has. It runs like any other, again
+    /// after a deadlock or a lost connection, and makes a record. But without the client's key, its next sending is
+    /// another request.
     pub request: Keyed<T>,
     /// Whether the client sent a key.
     pub is_keyed: bool,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`Policy::run`]: the transaction runs until there is an answer, again after a deadlock or a lost connection, and again after a
-//! pause while another process has the key. Single flight stands around it.
+//! pause while another process has the key. Single flight wraps it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,15 +22,15 @@ use crate::store::Record;
 use crate::traits::{Database, Failure};
 use crate::transaction::{Outcome, Transaction};
 
-/// How long a request may take in all, whatever the database does. A client or a proxy commonly gives up after 15 to 60 s. The
-/// longest right request waits 5 s for a duplicate and takes 5 s in its last statement.
+/// How long a request may take in all, whatever the database does. Clients and proxies commonly give up after 15 s or
+/// more. The longest legitimate request waits 5 s for a duplicate and spends 5 s in its last statement.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(11);
 
-/// Runs of one transaction at most. A deadlock or a lost connection rarely comes twice. Five in a row mean that something
-/// else is wrong, and that the client should come back later.
+/// The most runs of one transaction. A deadlock or a lost connection rarely happens twice. Five in a row mean that
+/// something else is wrong, and the client should come back later.
 const MAX_RUNS: u32 = 5;
 
-/// The pause between two runs. In it, the other transaction of a deadlock can end.
+/// The pause between two runs, in which the other transaction of a deadlock can end.
 fn between_runs() -> ExponentialBackoff {
     backoff(Duration::from_millis(5), Duration::from_millis(500))
 }
@@ -41,10 +41,10 @@ fn between_looks() -> ExponentialBackoff {
     backoff(Duration::from_millis(20), Duration::from_millis(500))
 }
 
-/// The pause between two looks at a provisional record. Its outcome comes from a system outside, which did not answer the first
-/// request in seconds. While that system is slow, every client that waits for it sends again, and each retry waits here: with the
-/// short pauses above, a slow gateway took the database from 28 to 503 transactions a second. These pauses halve the looks, and a
-/// retry learns of the outcome a second later at most.
+/// The pause between two looks at a provisional record. Its outcome comes from a system outside, which took seconds and
+/// did not answer the first request. While that system is slow, every client that waits for it sends again, and each
+/// retry waits here: with the short pauses above, a slow gateway took the database from 28 to 503 transactions a
+/// second. These pauses halve the looks, and a retry gets the outcome at most a second later.
 fn between_looks_at_provisional() -> ExponentialBackoff {
     backoff(Duration::from_millis(250), Duration::from_secs(1))
 }
@@ -76,13 +76,13 @@ impl Policy {
         let transaction = Arc::new(Transaction { policy: *self, claim, received, observer: db.observer(), body });
         let began = Instant::now();
         let answer = answer_once(db, &transaction, began + self.wait);
-        // A request that gives up leaves its work to end or to roll back. A retry finds out which.
+        // When a request gives up, its work still ends or rolls back. A retry shows which.
         let answer = timeout_at((began + ANSWER_WITHIN).into(), answer).await;
         answer.unwrap_or_else(|_| Err(Error::Unreachable("no answer in time".to_owned()).into()))
     }
 }
 
-/// Answers as the leader, or with what the leader found. Without single flight, this would be the leader's part alone.
+/// Answers as the leader, or with what the leader found. Without single flight, only the leader's part would remain.
 async fn answer_once<D: Database, E: Failure>(
     db: &D,
     transaction: &Arc<Transaction<E>>,
@@ -125,7 +125,7 @@ async fn answer_once<D: Database, E: Failure>(
                     return Err(error.clone());
                 }
             }
-            // The leader's wait ended, or its client left: the next to join leads.
+            // The leader's wait ended, or its client left: the next request to join leads.
             None if in_time => {}
             // The follower's wait ends before the leader's.
             _ => return Err(Error::InFlight.into()),
@@ -133,7 +133,7 @@ async fn answer_once<D: Database, E: Failure>(
     }
 }
 
-/// Runs the transaction until there is a record to answer with. None: another process had the key past the deadline.
+/// Runs the transaction until there is a record to answer with. None if another process had the key past the deadline.
 ///
 /// # Errors
 /// The body's error, and those of the pool.
@@ -193,7 +193,8 @@ async fn until_recorded<D: Database, E: Failure>(
     }
 }
 
-/// A lost connection and a read-only server fail every request: the pool says so once, and these lines are for a debugger.
+/// A lost connection or a read-only server fails every request: the pool logs it once, so these lines are only at debug
+/// level.
 fn tell<E: Failure>(error: &E, route: &str, failed: u32) {
     let Some(cause) = error.database_error() else { return };
     let level = if fault(cause) == Fault::Reconnect { log::Level::Debug } else { log::Level::Info };
@@ -209,7 +210,7 @@ fn runs_again<E: Failure>(error: &E) -> bool {
 /// # Errors
 /// [`Error::KeyReused`], [`Error::UnknownFingerprint`].
 fn answer_with(record: &Record, received: &Received, origin: Origin) -> Result<Answer, Error> {
-    // A record that this request made is not compared: that would hash the request a second time.
+    // A record that this request made is not compared: that would hash the request again.
     let is_same = match origin {
         Origin::Replayed => received.matches(record.fingerprint_version, &record.fingerprint),
         Origin::Fresh | Origin::Recovered => Some(true),

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Single flight: of the requests with one key in this process, one goes to the database, the leader. The others, the followers,
-//! wait in memory for what the leader finds.
+//! Single flight: of the requests with one key in this process, one, the leader, goes to the database. The others, the
+//! followers, wait in memory for what the leader finds.
 //!
-//! The protocol is correct without single flight, by its primary key. Followers hold no connection, and each compares the
-//! leader's record with its own request. If the leader's client leaves, nothing is lost: a follower leads next.
+//! The protocol is correct without single flight: the primary key sees to that. Followers hold no connection, and each
+//! compares the leader's record with its own request. If the leader's client leaves, nothing is lost: a follower leads
+//! next.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -16,20 +17,20 @@ use tokio::sync::watch;
 use crate::key::Address;
 use crate::store::Record;
 
-/// The requests in flight in this process, and the keys that it answered lately. Clones share their contents.
+/// The requests in flight in this process, and the keys that it answered recently. Clones share their contents.
 #[derive(Clone)]
 pub struct SingleFlight(Arc<Shared>);
 
 struct Shared {
     /// Bounded by the number of requests in flight.
     in_flight: Mutex<HashMap<Address, Flight>>,
-    /// Which keys this process answered lately. A key's hash names its one place, and a later key overwrites an earlier one.
-    /// The guess only chooses the cheaper first read. It decides nothing.
+    /// Which keys this process answered recently. A key's hash names its one slot, where a later key overwrites an
+    /// earlier one. A wrong guess does no harm: it only chooses the first read.
     answered: Box<[AtomicI64]>,
 }
 
-/// How many answered keys are remembered: 65,536, in half a mebibyte. At 1,000 requests a second a key is remembered for
-/// about a minute. Most retries come within that minute.
+/// How many answered keys are remembered: 65,536, in half a mebibyte. At 1,000 requests a second a key is remembered
+/// for about a minute, within which most retries come.
 const REMEMBERED: usize = 1 << 16;
 
 /// The leader of a key.
@@ -38,8 +39,8 @@ struct Flight {
     found: watch::Receiver<Option<Found>>,
 }
 
-/// What a leader has found: a record, or a failure of the service's type with which nothing was stored. While the leader is
-/// there, it is a provisional record that the leader waits for.
+/// What a leader has found: a record, or a failure of the service's type that left nothing stored. While the leader is
+/// still waiting, it is the provisional record that the leader waits on.
 pub(crate) type Found = Result<Arc<Record>, Arc<dyn Any + Send + Sync>>;
 
 /// A request's part in the flight of its key.
@@ -48,7 +49,8 @@ pub(crate) enum Part {
     Follower(Follower),
 }
 
-/// Goes to the database for all. It ends when it is dropped. If it has found nothing then, a follower leads next.
+/// Goes to the database for all. Its part ends when it is dropped. If it has found nothing by then, a follower leads
+/// next.
 pub(crate) struct Leader {
     single_flight: SingleFlight,
     address: Address,
@@ -84,7 +86,7 @@ impl SingleFlight {
     }
 
     fn in_flight(&self) -> MutexGuard<'_, HashMap<Address, Flight>> {
-        // No code that may panic runs under this lock, so a poisoned map is a whole map.
+        // No code that may panic runs under this lock, so a poisoned map is still consistent.
         self.0.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -99,7 +101,7 @@ impl SingleFlight {
     }
 
     fn place(&self, hash: i64) -> &AtomicI64 {
-        // Two bytes of a SHA-256 are as good as any other two.
+        // Any two bytes of a SHA-256 are as good as any others.
         let [.., high, low] = hash.to_be_bytes();
         &self.0.answered[usize::from(u16::from_be_bytes([high, low]))]
     }
@@ -119,11 +121,11 @@ impl Drop for Leader {
 }
 
 impl Follower {
-    /// Waits for the leader's end.
+    /// Waits until the leader ends.
     ///
-    /// Another request than the leader's waits too, and is not refused at once: until there is a record, nobody knows whose key
-    /// it is. Even a leader that has claimed the key may be the wrong one of the two, if its claim read the table just before
-    /// another process recorded the right one.
+    /// A request that differs from the leader's waits too, and is not refused at once: until there is a record, nobody
+    /// knows whose key it is. Even a leader that has claimed the key may be the wrong one, if its claim read the table
+    /// just before another process recorded the right one.
     pub async fn until_leader_ends(&mut self) {
         // Only a closed channel ends this wait.
         let _ = self.found.wait_for(|_| false).await;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The statements on one record: claim, record, find, lock, finalize. Each runs inside the caller's transaction, or is a
-//! transaction of its own.
+//! The statements on one record: claim, record, find, lock, finalize. Each runs inside the caller's transaction, or as
+//! its own transaction.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use crate::policy::interval;
 use crate::reply::{MAX_BODY, Reply, ReplyTooLarge};
 use crate::schema::idempotency_keys;
 
-/// The table's name, for the statements that Diesel does not build. A copy under another name changes this, `schema.rs` and the
-/// migrations.
+/// The table's name, for the statements that Diesel does not build. To rename the table in a copy, change this,
+/// `schema.rs` and the migrations.
 pub(crate) const TABLE: &str = "idempotency_keys";
 
 /// A record as the table has it. Every record has a reply: none commits without one.
@@ -32,7 +32,7 @@ pub struct Record {
     pub id: Uuid,
     /// The version that the fingerprint was computed under.
     pub fingerprint_version: i16,
-    /// Of the request that claimed the key.
+    /// The fingerprint of the request that claimed the key.
     pub fingerprint: Vec<u8>,
     /// The reply, final or provisional.
     #[diesel(embed)]
@@ -50,7 +50,7 @@ fn expired() -> _ {
 }
 
 impl Record {
-    /// Whether the record still answers: a provisional record always does.
+    /// Whether the record still answers requests. A provisional record always does.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.expired != Some(true)
@@ -87,11 +87,11 @@ macro_rules! record_at {
     };
 }
 
-/// Claims the key until the transaction ends, or says why the key can't be claimed. The claim waits for no other request. Only
-/// for an expired record it waits, for that record's row lock.
+/// Claims the key until the transaction ends, or says why the key can't be claimed. The claim never waits for another
+/// request, except for the row lock of an expired record.
 ///
-/// A live record is returned without a lock, since a lock would make each replay a write. An expired record is locked by the
-/// [`lock`], looked at again, and deleted. If the transaction rolls back, the record is there again.
+/// A live record is returned without a lock, since a lock would make each replay a write. An expired record is locked
+/// by [`lock`], checked again, and deleted. If the transaction rolls back, the record is still there.
 pub(crate) fn claim(conn: &mut PgConnection, claim: &Claim) -> QueryResult<Claimed> {
     match ClaimStatement(claim).get_result::<(bool, Option<Record>)>(conn)? {
         (_, Some(record)) if record.is_live() => Ok(Claimed::Taken(record)),
@@ -187,7 +187,7 @@ pub(crate) fn record(conn: &mut PgConnection, claim: &Claim, reply: Reply, ttl: 
 }
 
 /// The table has no other unique key than its primary key.
-/// Citus names no table, and names the constraint with a shard's number: `"idempotency_keys_pkey_102012"`.
+/// Citus leaves out the table, and adds a shard's number to the constraint: `"idempotency_keys_pkey_102012"`.
 fn run_again_if_taken(refusal: DieselError) -> DieselError {
     match refusal {
         DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, what)
@@ -200,7 +200,7 @@ fn run_again_if_taken(refusal: DieselError) -> DieselError {
     }
 }
 
-/// Reads a record without a lock: good for an answer, not for a decision to write.
+/// Reads a record without a lock: good enough for an answer, not for a decision to write.
 pub fn find(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<Record>> {
     record_at!(address).select(Record::as_select()).first(conn).optional()
 }
@@ -225,7 +225,7 @@ pub enum FinalizeError {
     Database(#[from] DieselError),
 }
 
-/// Puts the final reply in the place of a provisional one. Returns when the final reply expires: its time to live starts now.
+/// Replaces a provisional reply by the final one. Returns when the final reply expires: its time to live starts now.
 /// Call it in the transaction that records the outcome, after the business rows are locked.
 ///
 /// # Errors

@@ -31,7 +31,7 @@ pub struct Listed {
     /// The reply's `Location`: the resource that the request created. Null if the reply has none.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub location: Option<String>,
-    /// The `X-Request-Id` of the first request with the key. The log has a line with this id.
+    /// The `X-Request-Id` of the first request with the key, which the log has a line for.
     pub request_id: Uuid,
     /// The credential that the first request came with: the id of an API key. Null for a record of an earlier release.
     #[cfg_attr(feature = "utoipa", schema(required))]
@@ -107,8 +107,8 @@ pub fn list(
     let expired = || idempotency_keys::expires_at.le(now.into_sql::<Timestamptz>().nullable());
     let mut query = idempotency_keys::table
         .filter(idempotency_keys::account_id.eq(account_id))
-        // This condition is always true. PostgreSQL uses the partial index only for queries that state it, and
-        // only this list should use the index.
+        // This condition is always true. PostgreSQL uses the partial index only for queries that state it, and no query
+        // but this one should use it.
         .filter(diesel::dsl::sql::<Bool>("route <> ''"))
         .select((
             idempotency_keys::id,
@@ -134,9 +134,9 @@ pub fn list(
     query.order(idempotency_keys::id.desc()).limit(rows).load(conn)
 }
 
-/// Rewrites stored replies of an account, for example to erase a person's name. `rewrite` gets the body of each reply, and
-/// returns the new one if it changes. One call looks at `rows` records, the newest that are older than `before`
-/// ([`Uuid::max`] at first). Returns the id of the oldest one, and how many changed.
+/// Rewrites stored replies of an account, for example to erase a person's name. `rewrite` gets the body of each reply,
+/// and returns the new one if it changes. One call reads `rows` records, the newest that are older than `before` (at
+/// first [`Uuid::max`]). Returns the id of the oldest one, and how many changed.
 pub fn rewrite_replies(
     conn: &mut PgConnection,
     account_id: Uuid,

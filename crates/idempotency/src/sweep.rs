@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The sweep of expired records.
 //!
-//! A sweep works in bounded batches, and many replicas may sweep at once. A sweep never deletes a provisional record, since a
-//! provisional record has no expiry. A sweep never deletes a record that replaced an expired one in the meantime: the
-//! deleting statement locks each row and checks the expiry again.
+//! A sweep works in bounded batches, and many replicas may sweep at once. It never deletes a provisional record, which
+//! has no expiry, nor a record that has replaced an expired one meanwhile: the deleting statement locks each row and
+//! checks the expiry again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use uuid::Uuid;
 use crate::schema::idempotency_keys;
 use crate::store::TABLE;
 
-/// How many records one transaction deletes at most. So a sweep holds its locks only for a short time, and a canceled sweep
+/// The most records that one transaction deletes, so that a sweep holds its locks only briefly, and a canceled sweep
 /// loses little work.
 pub const SWEEP_BATCH: u16 = 5_000;
 
-/// Deletes up to [`SWEEP_BATCH`] expired records. The next sweep deletes the records that another transaction has locked.
+/// Deletes up to [`SWEEP_BATCH`] expired records. Those that another transaction has locked are left to the next sweep.
 pub fn sweep(conn: &mut PgConnection) -> QueryResult<Swept> {
     // The candidates are found without a lock, over all accounts. Then each account's records are locked by a statement with
     // the account's id, since a distributed database needs the id.
@@ -44,7 +44,7 @@ pub fn sweep(conn: &mut PgConnection) -> QueryResult<Swept> {
     Ok(Swept { deleted, more: found == usize::from(SWEEP_BATCH) && deleted > 0 })
 }
 
-/// How long ago the oldest expired record expired that no sweep has deleted. Zero: there is none. An index has its first row.
+/// How long ago the oldest undeleted record expired. Zero if there is none. It is the first row of an index.
 pub fn sweep_lag(conn: &mut PgConnection) -> QueryResult<Duration> {
     let clock = now.into_sql::<Timestamptz>();
     let oldest: Option<(Option<DateTime<Utc>>, DateTime<Utc>)> = idempotency_keys::table
@@ -66,8 +66,9 @@ pub struct Swept {
     pub more: bool,
 }
 
-/// Deletes the expired records in these places (`ctid`, where a row lies). To find the rows by key again would be two thirds of
-/// the work. Another record may lie in a place by now, so the statement checks the expiry again under the lock.
+/// Deletes the expired records in these places (`ctid`, where a row lies). Finding the rows again by key would be two
+/// thirds of the work. Another record may lie in a place by now, so the statement checks the expiry again under the
+/// lock.
 fn delete_expired(conn: &mut PgConnection, account_id: Uuid, places: &[String]) -> QueryResult<usize> {
     diesel::sql_query(format!(
         "WITH expired AS MATERIALIZED (\

@@ -15,7 +15,8 @@ use crate::single_flight::SingleFlight;
 
 /// Where transactions run: a pool of connections, and the requests in flight in this process.
 pub trait Database: Clone + Send + Sync + 'static {
-    /// Runs `work` with a connection, off the async threads. `work` runs to its end, even if nobody waits for it any more.
+    /// Runs `work` with a connection, off the async threads. `work` runs to its end, even if nobody waits for it any
+    /// longer.
     ///
     /// After a failure the connection may be dead, so the pool must test a connection before it hands it out again. A connection
     /// that answers may be useless too, so run `work` through [`watched`](crate::watched). `account_id` says whose work this
@@ -32,7 +33,7 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// The requests in flight in this process: one [`SingleFlight`] for each database, shared by all clones.
     fn single_flight(&self) -> &SingleFlight;
 
-    /// Who hears of each step. Nobody, unless a service says otherwise.
+    /// The observer of each step. By default there is none.
     fn observer(&self) -> Observed {
         None
     }
@@ -40,8 +41,8 @@ pub trait Database: Clone + Send + Sync + 'static {
 
 /// What a body fails with: the service's error type.
 pub trait Failure: From<Error> + From<diesel::result::Error> + Clone + Debug + Display + Send + Sync + 'static {
-    /// Whether the failure is an answer to the request, which a policy may store. What passes by itself, what is broken (a 5xx),
-    /// and what the database caused is not.
+    /// Whether the failure is an answer to the request, which a policy may store. A failure that passes by itself, one
+    /// that means something is broken (a 5xx), and one that the database caused are not.
     fn is_final(&self) -> bool;
 
     /// The database error that caused the failure. After some of them the transaction runs again: see [`fault`](crate::fault).

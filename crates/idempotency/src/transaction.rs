@@ -75,7 +75,7 @@ impl<E: Failure> Transaction<E> {
         }
     }
 
-    /// For a key that probably has a record: one plain read then is enough.
+    /// For a key that probably has a record: one plain read is then enough.
     pub fn look_then_run(&self, conn: &mut PgConnection) -> Result<Outcome, E> {
         match self.live_record(conn)? {
             Some(record) => {
@@ -86,7 +86,7 @@ impl<E: Failure> Transaction<E> {
         }
     }
 
-    /// Tells the observer of a step.
+    /// Reports a step to the observer.
     pub fn observe(&self, step: Step) {
         if let Some(observer) = &self.observer {
             observer.reached(self.claim.request_id, &self.claim.address, step);

@@ -24,7 +24,7 @@ impl Db {
                     .map_err(|error| HookError::message(error.to_string()))
             })
         });
-        // A client gives up after some ten seconds, so refuse early: 503 with Retry-After.
+        // Clients give up after some ten seconds, so refuse early, with 503 and Retry-After.
         let two_seconds = Some(Duration::from_secs(2));
         let pool = Pool::builder(Manager::new(url, Runtime::Tokio1))
             .max_size(4)

@@ -16,7 +16,7 @@ impl<T: idempotency::Body, S: Send + Sync> FromRequest<S> for WithKey<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, Refused> {
         let (parts, body) = request.into_parts();
         let read = timeout(BODY_WITHIN, to_bytes(body, MAX_REQUEST_BODY)).await;
-        // The other error is a client that left, and nobody reads the answer.
+        // Any other error is a client that has left, so nobody reads the answer.
         let body = read.map_err(|_| Error::RequestTimeout)?.map_err(|_| Error::PayloadTooLarge)?;
         // If a middleware gives each request an id, take it from `parts.extensions`.
         Ok(Self(Keyed::from_http(&parts.headers, &body, Uuid::new_v4())?))

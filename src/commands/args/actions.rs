@@ -11,13 +11,13 @@ pub enum Action {
     Serve,
     /// Bring the schema up to date
     Migrate,
-    /// Make and list accounts
+    /// Create and list accounts
     #[command(subcommand)]
     Account(AccountAction),
-    /// Make, list and revoke the API keys of accounts
+    /// Create, list and revoke the API keys of accounts
     #[command(subcommand)]
     Key(KeyAction),
-    /// Replace a customer's name by a random one in orders, entitlements, events and stored replies
+    /// Replace a customer's name with a random one in orders, entitlements, events and stored replies
     EraseCustomer {
         /// The account's name or id
         #[arg(value_parser = values::name)]
@@ -28,7 +28,7 @@ pub enum Action {
         /// Don't ask
         #[arg(long)]
         yes: bool,
-        /// Only say what would be erased
+        /// Only report what would be erased
         #[arg(long)]
         dry_run: bool,
     },
@@ -42,7 +42,7 @@ pub enum Action {
     Resolve,
     /// Show the charges and refunds whose outcome is not known yet
     Backlog {
-        /// Only the parked ones, which wait until `payments resolve` resumes them
+        /// Only parked ones, which wait until `payments resolve` resumes them
         #[arg(long)]
         parked: bool,
         /// Only this account's: its name or id
@@ -54,8 +54,8 @@ pub enum Action {
     },
     /// Compare the gateway's PaymentIntents and refunds with the charges and refunds here, and print what differs
     ///
-    /// It changes nothing. The exit status is 0 if nothing differs, 1 if something does, and 2 if the comparison could not be
-    /// completed.
+    /// Changes nothing. The exit status is 0 if nothing differs, 1 if something does, and 2 if the comparison could not
+    /// be completed.
     Reconcile {
         /// What to compare
         #[command(flatten)]
@@ -63,7 +63,7 @@ pub enum Action {
         /// Only this account's: its name or id
         #[arg(long, value_parser = values::name)]
         account: Option<String>,
-        /// Text for people, or for machines JSON: an object on each line, and the totals on the last one
+        /// Text for people, or JSON for machines: one object per line, with the totals on the last
         #[arg(long, value_enum, default_value = "text")]
         format: Listing,
     },
@@ -73,7 +73,7 @@ pub enum Action {
         /// Its part, in JSON
         part: String,
     },
-    /// Empty the local cluster's database, with the sandbox gateway's books
+    /// Empty the local cluster's database, including the sandbox gateway's books
     Reset {
         /// Don't ask
         #[arg(long)]
@@ -84,10 +84,10 @@ pub enum Action {
 /// A time, as `payments reconcile` takes it.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Period {
-    /// Compare what was made from this time on: 2026-11-27, 2026-11-27T08:30:00Z, or an age: 90m, 25h, 7d
+    /// Compare what was created from this time on: 2026-11-27, 2026-11-27T08:30:00Z, or an age: 90m, 25h, 7d
     #[arg(long, value_parser = When::parse)]
     pub since: When,
-    /// Compare what was made before this time. The default is now
+    /// Compare what was created before this time. The default is now
     #[arg(long, value_parser = When::parse)]
     pub until: Option<When>,
 }
@@ -111,7 +111,7 @@ impl Action {
 /// The commands of `payments account`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum AccountAction {
-    /// Make an account and show its API key once
+    /// Create an account and show its API key, once
     Create {
         /// The account's name: 1 to 255 characters
         #[arg(value_parser = values::name)]
@@ -124,16 +124,16 @@ pub enum AccountAction {
 /// The commands of `payments key`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum KeyAction {
-    /// Make one more key for an account and show it once
+    /// Create another key for an account and show it, once
     Create {
         /// The account's name or id
         #[arg(value_parser = values::name)]
         account: String,
-        /// The key's name, for example the service that gets the key
+        /// The key's name, for example that of the service that gets it
         #[arg(long, value_parser = values::name)]
         name: Option<String>,
     },
-    /// List an account's keys by their ids: name, when each was made and last used. The keys themselves are not stored
+    /// List an account's keys: id, name, and when each was created and last used. The keys themselves are not stored
     List {
         /// The account's name or id
         #[arg(value_parser = values::name)]

@@ -14,10 +14,11 @@ use crate::db::{one_line, with_client_limits};
 use crate::process::failpoint;
 use stripe_gateway::{Stripe, WrongKey};
 
-/// Connections of the sandbox gateway. A call holds a connection for some milliseconds, so four are more than a demo needs.
+/// Connections of the sandbox gateway. A call holds a connection for a few milliseconds, so four are more than a demo
+/// needs.
 pub const SANDBOX_CONNECTIONS: u32 = 4;
 
-/// Connections beside the pool: one migrates and seeds, one is for `/health/ready`, and one is for an operator's `psql`.
+/// Connections besides the pool: one migrates and seeds, one is for `/health/ready`, and one for an operator's `psql`.
 const SPARE_CONNECTIONS: u32 = 3;
 
 impl Settings {
@@ -34,7 +35,7 @@ impl Settings {
         };
         let listener = matches!(action, Action::Serve).then(|| listen("BIND", self.bind)).transpose()?;
         if starts_sandbox {
-            // This check gives the port back at once. The sandbox takes the port when its tables are there.
+            // This check gives the port back at once. The sandbox takes it when its tables are there.
             drop(listen("SANDBOX_BIND", self.sandbox_bind)?);
         }
         if let Some(url) = &self.database_url
@@ -58,7 +59,8 @@ impl Settings {
         Ok(listener)
     }
 
-    /// Only the demo has a gateway of its own. A guess here would resolve real charges at a gateway that knows nothing of them.
+    /// Only the demo brings its own gateway. A guess here would resolve real charges at a gateway that knows nothing of
+    /// them.
     fn check_gateway(&self) -> Result<(), Wrong> {
         match (&self.gateway_url, &self.gateway_key) {
             (None, None) if self.seeds_demo() => Ok(()),
@@ -79,7 +81,7 @@ impl Settings {
         }
     }
 
-    /// The most connections that this process opens, without the spare ones.
+    /// The most connections that this process opens, not counting the spare ones.
     fn connections(&self) -> u32 {
         // With GATEWAY_URL, this process starts no sandbox.
         self.db_pool_size + if self.gateway_url.is_none() { SANDBOX_CONNECTIONS } else { 0 }
@@ -90,12 +92,12 @@ impl Settings {
 const RIGHT_URL: &str = "it must be a URL such as postgres://user:password@host/database, or libpq's key=value form. In a URL, \
                          percent-encode the password's special characters: %40 for @, %2F for /, %3A for :, %25 for %, %20 for a space";
 
-/// What libpq's messages begin with once it has understood the text. Its other messages repeat what it does not understand, which
-/// may be a part of a password.
+/// How libpq's messages begin once it has understood the text. Its other messages repeat what it does not understand,
+/// which may be part of a password.
 const UNDERSTOOD: [&str; 4] = [
     "connection to server ",
     "could not translate host name ",
-    // Of libpq 13.
+    // libpq 13.
     "could not connect to server",
     "invalid sslmode value: ",
 ];
@@ -115,8 +117,8 @@ fn connect_to(url: &str) -> Result<PgConnection, Wrong> {
     })
 }
 
-/// Whether the password of a URL ends where libpq takes it to end. libpq would understand the rest of a password that is not
-/// percent-encoded as a host or a port, and name it.
+/// Whether the password of a URL ends where libpq takes it to end. If the password is not percent-encoded, libpq takes
+/// its rest for a host or a port, and prints it.
 fn ends_its_password(url: &str) -> bool {
     let rest = url.strip_prefix("postgres://").or(url.strip_prefix("postgresql://"));
     rest.is_none_or(|rest| {
@@ -128,7 +130,7 @@ fn ends_its_password(url: &str) -> bool {
 /// Checks that the database's encoding fits, and that the server allows enough connections.
 ///
 /// # Errors
-/// If `DATABASE_URL` or `DB_POOL_SIZE` is wrong for this server.
+/// `DATABASE_URL` or `DB_POOL_SIZE` is wrong for this server.
 pub fn check_server(conn: &mut PgConnection, settings: &Settings, action: &Action) -> Result<(), Wrong> {
     #[derive(QueryableByName)]
     struct Server {
@@ -176,7 +178,7 @@ fn listen(name: &str, address: SocketAddr) -> Result<TcpListener, Wrong> {
     TcpListener::bind(address).map_err(|error| {
         let right = match error.kind() {
             ErrorKind::AddrInUse => {
-                "something listens there already, perhaps this program: stop it, or take another port".to_owned()
+                "something listens there already, perhaps this program: stop it, or choose another port".to_owned()
             }
             ErrorKind::AddrNotAvailable => "this machine has no such address: take 127.0.0.1 or 0.0.0.0".to_owned(),
             ErrorKind::PermissionDenied => "this user may not listen there: take a port from 1024 on".to_owned(),
@@ -186,7 +188,7 @@ fn listen(name: &str, address: SocketAddr) -> Result<TcpListener, Wrong> {
     })
 }
 
-/// `FAILPOINT` has no flag, because it is a tool of tests.
+/// `FAILPOINT` has no flag, because only tests use it.
 fn check_failpoint() -> Result<(), Wrong> {
     let Some(point) = std::env::var_os("FAILPOINT").filter(|point| !point.is_empty()) else { return Ok(()) };
     let point = point.to_string_lossy();
@@ -203,7 +205,7 @@ fn check_failpoint() -> Result<(), Wrong> {
 mod tests {
     use super::*;
 
-    /// A port where nobody listens, so that each URL of the right form is refused by the machine.
+    /// A port where nobody listens, so that the machine refuses every well-formed URL.
     const NOBODY: &str = "127.0.0.1:1";
 
     #[test]

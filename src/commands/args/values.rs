@@ -1,4 +1,4 @@
-//! Reads each value. For a wrong value, the error says what a right value looks like.
+//! Parses each value. The error for a wrong one says what a right one looks like.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use log::LevelFilter;
 use url::Url;
 
-/// The most characters in the name of an account or of a customer. The tables have the same limit.
+/// The most characters in the name of an account or a customer. The tables have the same limit.
 const LONGEST_NAME: usize = 255;
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
@@ -30,7 +30,7 @@ pub(super) fn gateway_url(text: &str) -> Result<String, String> {
     }
 }
 
-/// Whole seconds. A loop must rest, so most settings are at least one second.
+/// Whole seconds. A loop must rest, so most settings have a minimum of one second.
 pub(super) fn seconds<const MIN: u64, const MAX: u64>(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds) if (MIN..=MAX).contains(&seconds) => Ok(Duration::from_secs(seconds)),
@@ -45,7 +45,7 @@ pub(super) fn pool_size(text: &str) -> Result<u32, String> {
     }
 }
 
-/// Refuses a target without a level. Most of the time, such a target is a misspelt level. `env_logger` would log the whole
+/// Refuses a target without a level, which is usually a misspelt level. `env_logger` would log everything of that
 /// target and nothing else.
 pub(super) fn log_filters(text: &str) -> Result<String, String> {
     let is_right = |directive: &str| {
@@ -85,13 +85,13 @@ impl Origins {
     }
 }
 
-/// An empty list allows no origin, also with the demo.
+/// An empty list allows no origin, even with the demo.
 pub(super) fn origins(text: &str) -> Result<Origins, String> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     parts.map(origin).collect::<Result<_, _>>().map(Origins)
 }
 
-/// Takes an origin as a browser writes it in the header `Origin`: no path, no default port, no upper case.
+/// Accepts an origin as a browser writes it in the header `Origin`: no path, no default port, no upper case.
 fn origin(text: &str) -> Result<String, String> {
     let wrong = || {
         format!(
@@ -109,7 +109,7 @@ fn origin(text: &str) -> Result<String, String> {
 pub enum When {
     /// A time.
     At(DateTime<Utc>),
-    /// So long ago.
+    /// This long ago.
     Ago(TimeDelta),
 }
 
@@ -138,7 +138,7 @@ impl When {
         })
     }
 
-    /// The time, seen from now.
+    /// The time, relative to now.
     #[must_use]
     pub fn before(self, now: DateTime<Utc>) -> DateTime<Utc> {
         match self {

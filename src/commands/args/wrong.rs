@@ -1,9 +1,9 @@
-//! What is said about a setting with a wrong value: one line that names the variable.
+//! The message about a setting with a wrong value: one line that names the variable.
 
-/// How many characters of a wrong value are shown, so that the error stays one line on a screen.
+/// How many characters of a wrong value are shown, so that the error fits on one line of a screen.
 const SHOWN: usize = 80;
 
-/// What is shown of a secret.
+/// What is shown in place of a secret.
 pub(super) const HIDDEN: &str = "..";
 
 /// A setting with a wrong value.

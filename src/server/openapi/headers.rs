@@ -1,4 +1,4 @@
-//! The headers of answers, to which the operations refer.
+//! The headers of answers, which the operations refer to.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The OpenAPI 3.1 document, made of the endpoints.
+//! The OpenAPI 3.1 document, generated from the endpoints.
 //!
 //! Each handler's `#[utoipa::path]` describes the operation. Each type's `ToSchema` describes members and ranges. `operation.rs`
 //! adds what follows from the route and its policy: problems by status, headers, the key's parameter, `x-idempotency`.
@@ -34,7 +34,7 @@ use crate::http::endpoint::{Api, Endpoint, endpoint};
     servers((url = "/", description = "This server")),
     tags(
         (name = "Products", description = "The catalogue. PUT is idempotent by itself and needs no key."),
-        (name = "Orders", description = "An order is made at the catalogue's prices, paid by a charge, and can be canceled while it is pending."),
+        (name = "Orders", description = "An order is created at the catalogue's prices and paid by a charge, and can be canceled while it is pending."),
         (name = "Charges", description = "A charge pays an order through the gateway. Its outcome becomes known even if the gateway's answer is lost."),
         (name = "Refunds", description = "A refund returns part or all of a charge."),
         (name = "Entitlements", description = "What a customer may use: granted, consumed, revoked."),
@@ -45,7 +45,7 @@ use crate::http::endpoint::{Api, Endpoint, endpoint};
 )]
 struct Described;
 
-/// The document of the server that runs, as every answer has it.
+/// The document of the running server, as every answer has it.
 pub struct Document(Bytes);
 
 impl Document {
@@ -68,7 +68,7 @@ pub fn document(api: &Api) -> Value {
         "headers": headers(),
         "securitySchemes": {"apiKey": {
             "type": "http", "scheme": "bearer",
-            "description": "An API key, such as `sk_demo_acme` of the demo. `payments account create NAME` makes one.",
+            "description": "An API key, such as `sk_demo_acme` of the demo. `payments account create NAME` creates one.",
         }},
     });
     for endpoint in &api.endpoints {

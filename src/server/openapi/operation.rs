@@ -12,7 +12,7 @@ use crate::server::advice::problems_at;
 /// A key in one of its two forms: bare visible characters, or a quoted string.
 const KEY_PATTERN: &str = r#"^(?:[!#-+\--:<-\[\]-~]{1,255}|"(?:[ !#-\[\]-~]|\\["\\]){1,255}")$"#;
 
-/// The text of every operation with a key. A program that reads it must know what to do.
+/// The text of every operation with a key. A program that reads only this must know what to do.
 const RETRIES: &str = "A retry must send the same Idempotency-Key and the same body. Make the key before you send the request for the \
     first time, and keep it until an answer arrives. If no answer arrives, or the answer is 202, or `retry` is `again`: wait for \
     Retry-After and send the same request with the same key. Never make a new key because an answer was lost: a new key is a new \

@@ -13,7 +13,7 @@ use crate::server::advice;
 /// An id for examples.
 const EXAMPLE_ID: &str = "0199a3c4-5b6d-7e8f-9a0b-1c2d3e4f5a6b";
 
-/// All problems have one schema, so that generators keep it and a client can read a problem that is new.
+/// All problems share one schema, so that generators keep it and a client can read a problem type that it doesn't know.
 pub(super) fn problem_response(status: u16, problems: &[&Problem], endpoint: &Endpoint) -> Value {
     let lines: Vec<_> = problems.iter().map(|problem| format!("`{}`: {}", problem.slug, problem.meaning)).collect();
     let examples: Map<_, _> = problems
@@ -50,7 +50,7 @@ pub(super) fn problem_response(status: u16, problems: &[&Problem], endpoint: &En
     })
 }
 
-/// Examples of the members that only some problems have.
+/// Examples of members that only some problems have.
 fn extensions(problem: &Problem) -> Value {
     let url = format!("/v1/charges/{EXAMPLE_ID}");
     match problem.slug {
@@ -94,7 +94,7 @@ pub(super) fn problem_schema() -> Value {
         "description": "An RFC 9457 problem document.",
         "required": ["type", "title", "status", "detail", "instance", "retry"],
         "properties": {
-            "type": {"type": "string", "format": "uri-reference", "description": "The type of the problem, and the path of its page. Show it to people, log it, count it. Decide by `retry` what to do next."},
+            "type": {"type": "string", "format": "uri-reference", "description": "The type of the problem, and the path of its page. Show it to people, log it, count it, but let `retry` decide what to do next."},
             "title": text("The problem's name, for a person."),
             "status": {"type": "integer", "minimum": 400, "maximum": 599, "description": "The HTTP status."},
             "detail": text("What happened this time, for a person."),

@@ -1,4 +1,4 @@
-//! The schemas of the document: those of the types, and what the macros can't say.
+//! The schemas of the document: those of the types, and what the macros can't express.
 
 use serde_json::{Map, Value, json};
 
@@ -6,7 +6,7 @@ use super::problem::{problem_schema, retry_schema};
 use crate::http::endpoint::Api;
 use crate::shop::events::EVENT_TYPES;
 
-/// A charge and a refund have an outcome that may take its time. Their 202 has a schema with this prefix, so that a generated
+/// The outcome of a charge or a refund may take time. Their 202 has a schema with this prefix, so that a generated
 /// client can tell it from the 201.
 const PROCESSING: &str = "Processing";
 
@@ -42,7 +42,8 @@ pub(super) fn schemas(api: &Api) -> Value {
     Value::Object(schemas)
 }
 
-/// The type of an event is an open enum: a later release adds types. So the schema is a string, and its description has the list.
+/// An event's type is an open enum, to which later releases add. So its schema is a string, and the description has the
+/// list.
 fn complete_event(event: &mut Value) {
     let lines: Vec<_> =
         EVENT_TYPES.iter().map(|(name, object)| format!("- `{name}`: `data` is a `{object}`")).collect();

@@ -1,7 +1,7 @@
-//! The files in the binary. Each answer has an `ETag` and the same Content-Security-Policy. The tag is weak, since the bytes may be
-//! compressed on their way.
+//! The files in the binary. Each answer has an `ETag` and the same Content-Security-Policy. The tag is weak, since the
+//! bytes may be compressed on the way.
 //!
-//! A debug build reads the files from the disk at each request, so you can change a page without compiling.
+//! A debug build reads the files from disk for each request, so you can change a page without compiling.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::http::ApiError;
 
-/// Everything comes from this host, and nothing is inline. Only images may be `data:`, because Swagger UI has such icons.
+/// Everything comes from this host, and nothing is inline. Only images may be `data:`, because Swagger UI's icons are.
 pub const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -102,11 +102,11 @@ pub fn answer_with(
         .insert_header((CONTENT_SECURITY_POLICY, CSP))
         .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((REFERRER_POLICY, "no-referrer"))
-        // The client asks each time, and gets 304. So a page and its files always have the same version.
+        // The client asks each time and mostly gets a 304, so a page and its files always have the same version.
         .insert_header((CACHE_CONTROL, "no-cache"))
         .insert_header(ETag(tag));
     if unchanged {
-        // Compression says this of what it compresses. A cache must learn the same from a 304.
+        // The compression adds this header to what it compresses. A cache must get the same from a 304.
         return response.insert_header((VARY, "accept-encoding")).finish();
     }
     response.content_type(content_type).body(match bytes {

@@ -1,4 +1,4 @@
-//! `/docs`: Swagger UI in our own page. The page of Swagger UI does not work with our Content-Security-Policy.
+//! `/docs`: Swagger UI in our own page, since Swagger UI's does not work with our Content-Security-Policy.
 
 use std::sync::Arc;
 

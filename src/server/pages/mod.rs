@@ -3,7 +3,7 @@
 //! Guarantees: every page has the Content-Security-Policy of `assets.rs`, which allows nothing inline and no other host. Every
 //! page and file has an `ETag`. Without the demo, the server has no stage and no sources.
 //!
-//! Not guaranteed: that `/docs` works without JavaScript. Without it, `/` shows a still picture and the words.
+//! Not guaranteed: that `/docs` works without JavaScript. `/` then shows a still picture and the words.
 
 mod assets;
 mod docs;
@@ -30,7 +30,7 @@ use crate::http::problems::NOT_FOUND;
 #[derive(Clone, Copy, Debug)]
 pub struct Demo(pub bool);
 
-/// Only the demo has the sources.
+/// Only the demo serves the sources.
 pub(super) fn endpoints(demo: bool) -> Vec<Endpoint> {
     let mut pages = vec![
         endpoint::page("/", home),
@@ -54,8 +54,8 @@ async fn home(request: HttpRequest, demo: Data<Demo>) -> Result<HttpResponse, Ap
     if !demo.0 {
         return Ok(page(&request, Place::Home, "Idempotent payments", "", &assets::text("home.html")?));
     }
-    // The file is a whole page with relative links, so that it works as a plain file on any host, at `stage/` of a copy of
-    // `assets`. Here it stands at `/`, has the server's other pages, and may run.
+    // The file is a complete page with relative links, so that it works as a plain file on any host, at `stage/` in a
+    // copy of `assets`. Here it is at `/`, links to the server's other pages, and can start runs.
     let html = assets::text("stage/index.html")?
         .replacen("<html lang=\"en\">", "<html lang=\"en\" data-server>", 1)
         .replacen("<!--pages-->", &navigation(&request, Place::Home), 1)
@@ -65,7 +65,7 @@ async fn home(request: HttpRequest, demo: Data<Demo>) -> Result<HttpResponse, Ap
     Ok(assets::answer(&request, "text/html; charset=utf-8", html.into_bytes()))
 }
 
-/// For a path where nothing is: a page for a browser, a problem document for another client.
+/// For a path where nothing is: a page for a browser, a problem document for any other client.
 pub(super) async fn nothing_here(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     if !wants_html(&request) || !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(ApiError::new(&NOT_FOUND, "there is nothing at this path"));
@@ -78,7 +78,7 @@ pub(super) async fn nothing_here(request: HttpRequest) -> Result<HttpResponse, A
     Ok(response)
 }
 
-/// The same for a person as `GET /v1/policies` for a program.
+/// For people, what `GET /v1/policies` is for programs.
 async fn policies(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, ApiError> {
     let table = super::policies::table(&api).html(|route| (anchor(route), inline(route)));
     let main = assets::text("policies.html")?.replace("{policies}", &table);

@@ -28,7 +28,7 @@ pub async fn problem_list(request: HttpRequest, api: Data<Api>) -> HttpResponse 
     page(&request, Place::Problems, "Problems", "", &main)
 }
 
-/// The page that `type` points at. For another slug a browser gets a page, another client gets a problem document.
+/// The page that `type` points at. For an unknown slug a browser gets a page, and any other client a problem document.
 pub async fn problem(request: HttpRequest, slug: Path<String>, api: Data<Api>) -> Result<HttpResponse, ApiError> {
     if let Some(problem) = problems::ALL.iter().find(|problem| problem.slug == slug.as_str()) {
         return Ok(page(&request, Place::Problems, problem.title, "", &page_of(problem, &api)));
@@ -56,7 +56,7 @@ pub fn wants_html(request: &HttpRequest) -> bool {
 fn page_of(problem: &Problem, api: &Api) -> String {
     let Problem { slug, status, title, kind, meaning, remedy, .. } = problem;
     let kind = kind.for_a_person();
-    // Every part is a constant of `problems.rs`, so nothing needs escaping.
+    // Every part is a constant from `problems.rs`, so nothing needs escaping.
     let mut main = format!(
         "<main id=\"main\" class=\"page\"><p class=\"eyebrow\"><a href=\"/problems\">Problems</a> · {status}</p>\
          <h1>{title}</h1><p><code>/problems/{slug}</code></p><h2>What it means</h2><p>{meaning}</p>\

@@ -1,4 +1,4 @@
-//! Reading charges, without a lock: good for an answer, not for a decision to write.
+//! Reading charges, without a lock: good enough for an answer, not for a decision to write.
 
 use std::slice;
 
@@ -31,7 +31,7 @@ object! {
         customer: Option<String> = CUSTOMER,
         /// Only charges with this status.
         status: Option<PaymentStatus> = one_of(PaymentStatus::ALL, PaymentStatus::as_str),
-        /// True: only parked charges, which wait until a person resumes them. False: only the others.
+        /// True for only parked charges, which wait until a person resumes them. False for only the others.
         parked: Option<bool> = boolean(),
     }
 }

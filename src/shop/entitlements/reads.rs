@@ -1,4 +1,4 @@
-//! Reading entitlements, without a lock: good for an answer, not for a decision to write.
+//! Reading entitlements, without a lock: good enough for an answer, not for a decision to write.
 
 use actix_web::web::{Data, Json};
 use diesel::dsl::{exists, select};

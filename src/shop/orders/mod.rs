@@ -1,7 +1,8 @@
-//! Orders: made at the catalogue's prices, listed, canceled.
+//! Orders: created at the catalogue's prices, listed, canceled.
 //!
-//! An order keeps snapshots of its products, so a later change of the catalogue doesn't change the order. The transaction that
-//! makes the order reserves stock, under locks on the products with a stock. Canceling gives the stock back.
+//! An order keeps snapshots of its products, so a later change to the catalogue doesn't change the order. The
+//! transaction that creates the order reserves stock, and locks the products that have one. Canceling gives the stock
+//! back.
 
 mod order;
 mod place;
@@ -39,7 +40,7 @@ pub const CREATE_ORDER: Policy = Policy {
     wait: seconds(5),
 };
 
-/// A refusal is cheap to decide again, and a retry does no harm. So a failure is not worth keeping.
+/// A refusal is cheap to decide again, and a retry does no harm, so a failure is not worth keeping.
 pub const CANCEL_ORDER: Policy = Policy {
     route: "POST /v1/orders/{id}/cancel",
     scope: Scope::Resource,
@@ -92,7 +93,8 @@ pub async fn create(account: Account, request: Keyed<NewOrder>, db: Data<Db>) ->
         .await
 }
 
-/// The same order without a key: the same body, without claim and record. `bench/` measures with it what idempotency costs.
+/// The same order without a key: the same body, without claim and record. `bench/` uses it to measure what idempotency
+/// costs.
 ///
 /// # Errors
 /// As [`create`].
@@ -182,8 +184,8 @@ fn cancel_pending(conn: &mut PgConnection, account_id: Uuid, id: Uuid) -> Result
     set_status(conn, account_id, id, OrderStatus::Canceled)
 }
 
-/// Whether a charge of the order is processing. The order must be locked by an earlier statement: a locking statement reads
-/// other tables with a snapshot from before its wait.
+/// Whether a charge of the order is processing. An earlier statement must have locked the order: a locking statement
+/// reads other tables with a snapshot from before its wait.
 fn is_being_paid(conn: &mut PgConnection, account_id: Uuid, order_id: Uuid) -> QueryResult<bool> {
     let processing = charges::table
         .filter(charges::account_id.eq(account_id))

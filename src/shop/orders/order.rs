@@ -18,7 +18,7 @@ use crate::shop::products::Grants;
 use crate::shop::status::OrderStatus;
 use idempotency::Prepared;
 
-/// An order of products at the prices when it was made.
+/// An order of products, at the prices of the time when it was created.
 #[derive(Debug, Serialize, ToSchema, Queryable, Selectable)]
 #[diesel(table_name = orders, check_for_backend(diesel::pg::Pg))]
 pub struct Order {
@@ -26,7 +26,7 @@ pub struct Order {
     pub id: Uuid,
     /// The merchant's name for its customer.
     pub customer: String,
-    /// `pending`: not paid yet. `paid`, `canceled` before a payment, or `refunded` in full.
+    /// `pending` until it is paid; then `paid`, or `canceled` before a payment, or `refunded` in full.
     pub status: OrderStatus,
     /// ISO 4217.
     pub currency: String,
@@ -38,22 +38,24 @@ pub struct Order {
     /// Your own data, as the request had it.
     #[diesel(deserialize_as = Jsonb<Metadata>)]
     pub metadata: BTreeMap<String, String>,
-    /// When the order was made.
+    /// When the order was created.
     pub created_at: DateTime<Utc>,
 }
 
-/// One item of an order, at the price when the order was made. A later change of the catalogue doesn't change it.
+/// One item of an order, at the price of the time when the order was created. A later change to the catalogue doesn't
+/// change it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Item {
     /// The product's SKU.
     pub sku: String,
-    /// The product's name when the order was made.
+    /// The product's name when the order was created.
     pub name: String,
     /// The number of units.
     pub quantity: i32,
-    /// The price of one unit when the order was made, in minor units.
+    /// The price of one unit when the order was created, in minor units.
     pub unit_amount: i64,
-    /// Whether the item moved `reserved`. Only then, canceling gives units back. The product may have become unlimited since.
+    /// Whether the item moved `reserved`. Only then does canceling give units back: the product may have become
+    /// unlimited since.
     #[serde(skip_serializing)]
     #[schema(ignore)]
     pub(crate) reserves: bool,
@@ -63,7 +65,7 @@ pub struct Item {
     pub(crate) grants: Option<Grants>,
 }
 
-/// An item as the column has it, with what the API doesn't show.
+/// An item as the column stores it, with what the API doesn't show.
 #[derive(Debug, Serialize)]
 pub(super) struct Stored {
     #[serde(flatten)]
@@ -84,7 +86,7 @@ impl From<Jsonb<Self>> for Vec<Item> {
     }
 }
 
-/// Locks an order until the transaction ends. Each decision by the order's status goes through this lock.
+/// Locks an order until the transaction ends. Every decision that depends on the order's status goes through this lock.
 ///
 /// # Errors
 /// 404.

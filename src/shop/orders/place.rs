@@ -21,7 +21,7 @@ use crate::shop::{CUSTOMER, SLUG, events};
 use checked_body::{int, list, object};
 use idempotency::Prepared;
 
-/// The most items of one order. So the reply stays well below the limit of the idempotency record.
+/// The most items of one order, so that the reply stays well below the limit of the idempotency record.
 const MAX_ITEMS: usize = 100;
 
 object! {
@@ -61,7 +61,8 @@ pub(crate) fn place(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -
     Ok(order)
 }
 
-/// The products of the order, one for each item. They are not locked, so an unlimited product never becomes a hot row.
+/// The products of the order, one for each item. They are not locked, so that an unlimited product never becomes a hot
+/// row.
 fn offers(conn: &mut PgConnection, account_id: Uuid, new: &NewOrder) -> Result<Vec<Product>, ApiError> {
     let skus: Vec<_> = new.items.iter().map(|item| item.sku.as_str()).collect();
     let found: Vec<Product> = products::table
@@ -86,8 +87,8 @@ fn one_currency(offers: &[Product]) -> Result<(), ApiError> {
 }
 
 /// Reserves the units of the products with a stock. The products are locked `FOR UPDATE`, so their stock can't change before
-/// COMMIT. Every transaction locks products in the order of their SKUs, so no deadlock comes of it. Returns the reserved SKUs.
-/// A product that became unlimited after it was read is not among them.
+/// COMMIT. Every transaction locks products in the order of their SKUs, so they don't deadlock. Returns the reserved
+/// SKUs. A product that became unlimited after it was read is not among them.
 fn reserve(
     conn: &mut PgConnection,
     account_id: Uuid,
@@ -120,8 +121,8 @@ pub(super) fn give_back(conn: &mut PgConnection, account_id: Uuid, order: &Order
     Ok(())
 }
 
-/// Locks products until the transaction ends, in the order of their SKUs. Returns how many units of each are left. None: the
-/// product is unlimited.
+/// Locks products until the transaction ends, in the order of their SKUs. Returns how many units of each are left, or
+/// None for an unlimited product.
 fn lock_stock<'a>(
     conn: &mut PgConnection,
     account_id: Uuid,
@@ -173,7 +174,7 @@ fn insert(
     Ok(order)
 }
 
-/// The item at the offer's terms.
+/// The item, on the offer's terms.
 fn sold(item: &NewItem, offer: Product, reserved: &HashSet<String>) -> Item {
     Item {
         reserves: reserved.contains(&offer.sku),

@@ -15,7 +15,7 @@ pub(super) enum IfMatch {
 }
 
 impl IfMatch {
-    /// The precondition, if there is one. A header that can't be read is an error, and not "no precondition".
+    /// The precondition, if there is one. A header that can't be read is an error, not "no precondition".
     pub(super) fn of(request: &HttpRequest) -> Result<Option<Self>, ApiError> {
         let unreadable = |detail: &str| ApiError::new(&MALFORMED_REQUEST, detail.to_owned());
         let mut lines = Vec::new();
@@ -32,7 +32,7 @@ impl IfMatch {
         }
     }
 
-    /// Refuses a product whose version is not one of these. By RFC 9110 a weak tag never matches.
+    /// Refuses a product whose version is not one of these. Under RFC 9110 a weak tag never matches.
     pub(super) fn check(&self, version: &EntityTag) -> Result<(), ApiError> {
         let Self::Tags(tags) = self else { return Ok(()) };
         if tags.iter().any(|tag| tag.strong_eq(version)) {
@@ -52,7 +52,7 @@ pub(super) fn failed(how: &str) -> ApiError {
     ApiError::new(&PRECONDITION_FAILED, how.to_owned())
 }
 
-/// A list of tags. None: a tag has no quotes, or something follows them.
+/// A list of tags. None if a tag has no quotes, or something follows them.
 fn tags(mut list: &str) -> Option<Vec<EntityTag>> {
     let mut tags = Vec::new();
     loop {

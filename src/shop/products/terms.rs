@@ -14,8 +14,8 @@ use crate::schema::products;
 use crate::shop::{SLUG, check_expressible};
 use checked_body::{Form, int, nested, object, text};
 
-/// The largest price of one unit, in minor units. An order has at most 100 items of at most 10,000 units, so its total stays
-/// below 2^53. Every JSON parser reads such an integer exactly.
+/// The largest price of one unit, in minor units. An order has at most 100 items of at most 10,000 units, so its total
+/// stays below 2^53, which every JSON parser reads exactly.
 pub const MAX_UNIT_AMOUNT: i64 = 99_999_999;
 
 object! {
@@ -27,7 +27,7 @@ object! {
         pub feature: String = SLUG,
         /// The units that can be consumed. If missing: unlimited. The limit guarantees that a payment never fails after its capture.
         pub units: Option<i64> = int(1, 1_000_000_000),
-        /// Days from the payment until the entitlement ends. If missing: it never ends.
+        /// Days from the payment until the entitlement ends. It never ends if missing.
         pub days: Option<i32> = int(1, 3650),
     }
 }
@@ -59,7 +59,7 @@ object! {
         /// ISO 4217.
         #[example = "EUR"]
         currency: Currency = CURRENCY,
-        /// The total ever supplied. If missing: unlimited.
+        /// The total ever supplied. Unlimited if missing.
         pub(super) stock: Option<i64> = int(0, 1_000_000_000),
         grants: Option<Grants> = nested::<Grants>(),
     }
@@ -93,7 +93,7 @@ pub struct Product {
     pub unit_amount: i64,
     /// ISO 4217.
     pub currency: String,
-    /// The total ever supplied. Null: unlimited.
+    /// The total ever supplied. Null if unlimited.
     #[schema(required)]
     pub stock: Option<i64>,
     /// The units that orders have reserved.
@@ -106,7 +106,7 @@ pub struct Product {
         deserialize_as = GrantColumns
     )]
     pub grants: Option<Grants>,
-    /// When the product was made.
+    /// When the product was created.
     created_at: DateTime<Utc>,
     /// When the product last changed.
     updated_at: DateTime<Utc>,
@@ -126,13 +126,13 @@ pub(super) struct Columns<'a> {
 }
 
 impl Product {
-    /// The version of the terms, for `If-Match`. An order that reserves units doesn't change the version, so that a
-    /// PUT succeeds on a product that sells.
+    /// The version of the terms, for `If-Match`. An order that reserves units doesn't change it, so that a PUT can
+    /// succeed on a product that keeps selling.
     pub(super) fn etag(&self) -> EntityTag {
         let terms = (&self.name, self.unit_amount, &self.currency, self.stock, &self.grants);
         let version = format!("{terms:?} {}", self.updated_at.timestamp_micros());
         let digest = Sha256::digest(version.as_bytes());
-        // Half of the digest is more than enough to tell versions of one product apart.
+        // Half of the digest is more than enough to tell one product's versions apart.
         EntityTag::new_strong(
             digest[..16].iter().fold(String::with_capacity(32), |hex, byte| format!("{hex}{byte:02x}")),
         )

@@ -1,4 +1,4 @@
-//! One charge or refund beside the gateway's object: what differs.
+//! Compares one charge or refund with the gateway's object.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -7,17 +7,17 @@ use crate::shop::ledger::Ours;
 use crate::shop::status::PaymentStatus;
 use stripe_gateway::books::{Entry, Standing};
 
-/// So long after the gateway made its object, the resolver has looked at least once: it pauses for ten minutes at most. A charge
-/// that is still open here then, and final there, is a difference.
+/// By this long after the gateway created its object, the resolver has looked at least once, since it pauses for at
+/// most ten minutes. A charge that is then final there and still open here is a difference.
 const RESOLVED_WITHIN: TimeDelta = TimeDelta::minutes(15);
 
 /// What differs. docs/operations.md says what to do about each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Finding {
-    /// The gateway has it, and the database does not.
+    /// The gateway has it, but the database does not.
     OnlyThere,
-    /// The database has it, and the gateway does not.
+    /// The database has it, but the gateway does not.
     OnlyHere,
     /// The gateway has a second object with the reference, whose money moved or may move.
     Twice,
@@ -25,7 +25,7 @@ pub enum Finding {
     Amount,
     /// The currencies differ.
     Currency,
-    /// The money moved by one side's books, and not by the other's.
+    /// The money moved by one side's books, but not by the other's.
     Status,
 }
 
@@ -53,11 +53,12 @@ pub enum Compared {
     Differs(Finding),
 }
 
-/// Compares a row with an object of its reference. `is_second`: another object with the reference was seen before.
+/// Compares a row with an object of its reference. `is_second` means that another object with the reference was seen
+/// before.
 pub fn compare(ours: &Ours, entry: &Entry, is_second: bool, now: DateTime<Utc>) -> Compared {
     let is_other = ours.gateway_id.as_ref().map_or(is_second, |id| *id != entry.id);
     if is_other {
-        // Without money, a further attempt under the reference is no difference.
+        // Another attempt under the reference is no difference if no money moved.
         return if entry.standing == Standing::Failed { Compared::Same } else { Compared::Differs(Finding::Twice) };
     }
     if entry.currency != ours.currency {
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_object_with_money_is_a_difference_also_where_no_id_is_known() {
+    fn a_second_object_with_money_is_a_difference_even_where_no_id_is_known() {
         let now = Utc::now();
         let succeeded = ours(PaymentStatus::Succeeded, Some("pi_other"));
         assert_eq!(compare(&succeeded, &entry(Standing::Succeeded, 0), false, now), Compared::Differs(Finding::Twice));

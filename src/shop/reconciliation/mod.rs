@@ -1,11 +1,12 @@
-//! Reconciliation: the gateway's PaymentIntents and refunds beside our charges and refunds.
+//! Reconciliation: compares the gateway's PaymentIntents and refunds with our charges and refunds.
 //!
-//! Guarantees: nothing is written, here or at the gateway. Each side is read once, page by page, so the work grows with the number
-//! of charges and refunds, and not faster. Of one day at a time, 16 bytes for each of the gateway's objects are remembered; nothing
-//! else grows. What a person is told about is read a second time first, since both sides change meanwhile.
+//! Guarantees: nothing is written, here or at the gateway. Each side is read once, page by page, so the work is linear
+//! in the number of charges and refunds. The memory is 16 bytes for each of the gateway's objects, of one day at a
+//! time. Before a difference is reported, both are read again, since both sides change meanwhile.
 //!
-//! A day's objects of the gateway are read first. Each is looked up here by its reference, whenever it was made here. Then the day's
-//! rows are read, and those whose reference was not seen are looked up at the gateway by their ids.
+//! The gateway's objects of a day are read first. Each is looked up here by its reference, whenever its row was
+//! written. Then the day's rows are read, and those whose reference was not seen are looked up at the gateway by their
+//! ids.
 
 mod compare;
 
@@ -25,14 +26,14 @@ use crate::shop::status::PaymentStatus;
 use stripe_gateway::books::Entry;
 use stripe_gateway::{Book, Stripe};
 
-/// The part that is read at a time, which bounds the memory: 16 MB for a million objects a day.
+/// The period that is read at a time. It bounds the memory: 16 MB for a million objects a day.
 const PART: TimeDelta = TimeDelta::days(1);
 
-/// The gateway's objects are read from so long before a part to so long after it: a call is sent after its row is written, and
-/// clocks differ. A call that was sent later than that is looked up by its id.
+/// The gateway's objects are read from this long before a part until this long after it: a call is sent after its row
+/// is written, and clocks differ. A call that was sent later than that is looked up by its id.
 const MARGIN: TimeDelta = TimeDelta::hours(1);
 
-/// So many rows are read at a time: some 200 kB.
+/// How many rows are read at a time: some 200 kB.
 const ROWS: i64 = 1000;
 
 /// What to compare.
@@ -46,16 +47,16 @@ pub struct Asked {
     pub account_id: Option<Uuid>,
 }
 
-/// What was compared so far.
+/// What has been compared so far.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Totals {
     /// Our charges and refunds.
     pub here: u64,
-    /// The gateway's objects that this API made.
+    /// The gateway's objects that this API created.
     pub there: u64,
-    /// The gateway's objects that another program made.
+    /// The gateway's objects that another program created.
     pub foreign: u64,
-    /// What is open here, and is no difference.
+    /// What is open here, which is no difference.
     pub open: u64,
     /// The differences.
     pub differences: u64,
@@ -74,7 +75,7 @@ pub struct Difference<'a> {
     pub location: Option<String>,
     /// The id of the gateway's object, if it is known.
     pub gateway_id: Option<&'a str>,
-    /// The name of both.
+    /// The reference that both sides share.
     pub reference: &'a str,
     /// Our side.
     pub here: Option<&'a Ours>,
@@ -91,12 +92,12 @@ pub enum Incomplete {
     /// The database failed.
     #[error("the database can't be read: {0}")]
     Database(#[from] diesel::result::Error),
-    /// Nobody takes the report.
+    /// The report could not be written.
     #[error("the report can't be written: {0}")]
     Report(#[from] std::io::Error),
 }
 
-/// Compares both sides, and reports each difference as it is found. `progress` is told now and then.
+/// Compares both sides, and reports each difference as it is found. `progress` gets the totals now and then.
 ///
 /// # Errors
 /// [`Incomplete`]: the report is not complete.
@@ -123,7 +124,7 @@ pub async fn reconcile(
     Ok(run.totals)
 }
 
-/// The references of the gateway's objects, by their first 128 bits: they are hashes.
+/// The references of the gateway's objects. They are hashes, so their first 128 bits are enough.
 type Seen = HashSet<u128>;
 
 fn short(reference: &str) -> u128 {
@@ -147,7 +148,7 @@ impl<R: FnMut(&Difference<'_>) -> std::io::Result<()>, P: FnMut(DateTime<Utc>, &
             let page = self.gateway.entries(book, from - MARGIN, before + MARGIN, after.as_deref()).await?;
             let mut of_accounts: BTreeMap<Uuid, Vec<(String, Entry, bool)>> = BTreeMap::new();
             for entry in page.data {
-                // What was made outside of this part is compared with its own part, or not asked for.
+                // What was created outside this part is compared in its own part, or was not asked for.
                 let is_in_part = (from..before).contains(&entry.created_at);
                 let Some((account_id, reference)) = entry.call.clone() else {
                     self.totals.foreign += u64::from(is_in_part);
@@ -176,7 +177,7 @@ impl<R: FnMut(&Difference<'_>) -> std::io::Result<()>, P: FnMut(DateTime<Utc>, &
         for (reference, entry, is_second) in &entries {
             self.totals.there += 1;
             match rows.get(reference.as_str()) {
-                // The row is written before the call is sent, so it is not on its way.
+                // The row is written before the call is sent, so it is missing, not late.
                 None => self.tell(Finding::OnlyThere, ledger, reference, None, Some(entry))?,
                 Some(row) => self.both(ledger, row, entry, *is_second).await?,
             }
@@ -233,7 +234,7 @@ impl<R: FnMut(&Difference<'_>) -> std::io::Result<()>, P: FnMut(DateTime<Utc>, &
                 self.totals.open += 1;
                 return Ok(());
             }
-            // The gateway refused the call, and made no object.
+            // The gateway refused the call and created no object.
             (PaymentStatus::Failed, None) => return Ok(()),
             (_, None) => None,
             (_, Some(id)) => self.gateway.entry(ledger.book, id).await?,
@@ -241,7 +242,7 @@ impl<R: FnMut(&Difference<'_>) -> std::io::Result<()>, P: FnMut(DateTime<Utc>, &
         let is_of_row = |entry: &&Entry| entry.call.as_ref().is_some_and(|(_, reference)| *reference == row.reference);
         match entry.as_ref().filter(is_of_row) {
             None => self.tell(Finding::OnlyHere, ledger, &row.reference, Some(row), entry.as_ref()),
-            // What was made in the time that was asked for is compared there.
+            // What the gateway created within the requested period is compared there.
             Some(entry) if (self.asked.since..self.asked.until).contains(&entry.created_at) => Ok(()),
             Some(entry) => self.both(ledger, row, entry, false).await,
         }

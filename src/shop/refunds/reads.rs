@@ -1,4 +1,4 @@
-//! Reading refunds, without a lock: good for an answer, not for a decision to write.
+//! Reading refunds, without a lock: good enough for an answer, not for a decision to write.
 
 use std::slice;
 

@@ -45,7 +45,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Makes the directory, or checks that an existing directory may be used.
+    /// Creates the directory, or checks that an existing one may be used.
     pub(super) fn prepare(path: PathBuf, account: Option<Account>, must_be_empty: bool) -> Result<Self, Error> {
         let metadata = make_private(&path, account)?;
         if must_be_empty && !is_empty(&path)? {
@@ -82,15 +82,15 @@ impl Directory {
         let path = self.path.join(name);
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o600);
-        // If this process is root, the directory belongs to another user. A link there must not lead root elsewhere.
+        // If this process is root, the directory belongs to another user, whose links must not lead root elsewhere.
         options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
         options.open(&path).map_err(|e| Error::io("open", &path, e))
     }
 
-    /// Deletes the files of an earlier, interrupted initdb. Call this function with the start lock held.
+    /// Deletes the files of an earlier, interrupted initdb. Call it with the start lock held.
     pub(super) fn remove_half_done(&self) {
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            // If the parent of an initdb was killed, that initdb may still write. Then the next start deletes its files.
+            // An initdb whose parent was killed may still be writing. Then the next start deletes its files.
             if entry.file_name().as_bytes().starts_with(b"data.new-")
                 && let Err(e) = fs::remove_dir_all(entry.path())
             {
@@ -110,7 +110,7 @@ impl Directory {
     }
 }
 
-/// Makes `dir` for the user who runs PostgreSQL, or checks that only this user can reach it.
+/// Creates `dir` for the user who runs PostgreSQL, or checks that only this user can reach it.
 fn make_private(dir: &Path, account: Option<Account>) -> Result<Metadata, Error> {
     let cannot_make = |e| Error::io("make", dir, e);
     if let Some(parent) = dir.parent() {
@@ -120,7 +120,7 @@ fn make_private(dir: &Path, account: Option<Account>) -> Result<Metadata, Error>
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(cannot_make(e)),
         _ => {}
     }
-    // Below /tmp and /var/tmp, another user may have made the directory, or a link in its place.
+    // Below /tmp and /var/tmp, another user may have created the directory, or a link in its place.
     let metadata = fs::symlink_metadata(dir).map_err(|e| Error::io("read", dir, e))?;
     let unfit = |reason| Err(Error::UnfitDirectory { dir: dir.to_owned(), reason });
     let us = rustix::process::geteuid().as_raw();
@@ -131,7 +131,7 @@ fn make_private(dir: &Path, account: Option<Account>) -> Result<Metadata, Error>
     if metadata.uid() != owner && metadata.uid() != us {
         return unfit(format!("it belongs to user {}, not to user {owner}", metadata.uid()));
     }
-    // A directory with other files must stay as it is: for example, a user may have typed /etc by mistake.
+    // A directory with other files must be left alone: a user may have typed /etc by mistake.
     if !is_empty(dir)? && !holds_cluster(dir) {
         return unfit("it holds other files".to_owned());
     }
@@ -141,7 +141,7 @@ fn make_private(dir: &Path, account: Option<Account>) -> Result<Metadata, Error>
     if let Some(account) = account
         && metadata.uid() != account.uid
     {
-        // Root has made the directory, now or in an interrupted start. Only an empty directory is given to the other user.
+        // Root created the directory, now or in an interrupted start. Only an empty one is given to the other user.
         if !is_empty(dir)? {
             return unfit("it belongs to root and is not empty".to_owned());
         }
@@ -165,7 +165,7 @@ fn is_empty(dir: &Path) -> Result<bool, Error> {
     Ok(entries.next().is_none())
 }
 
-/// Encodes all but the unreserved characters of RFC 3986.
+/// Encodes everything but the unreserved characters of RFC 3986.
 pub(super) fn percent_encode(bytes: &[u8]) -> String {
     let encode = |&byte: &u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),

@@ -63,11 +63,11 @@ impl Error {
     }
 }
 
-/// How many lines of a program's output an error shows. PostgreSQL writes a message, a detail and a hint, and a server that ends
-/// during its start adds a line or two.
+/// How many lines of a program's output an error shows. PostgreSQL writes a message, a detail and a hint, and a server
+/// that fails to start adds a line or two.
 const LINES_SHOWN: usize = 4;
 
-/// Parts of lines that PostgreSQL's programs write after the cause of a failure. These lines would hide the cause.
+/// Parts of lines that PostgreSQL's programs write after the cause of a failure, and that would hide it.
 const NOISE: [&str; 5] = [
     "STATEMENT:",
     "child process exited",

@@ -1,12 +1,12 @@
-//! A local PostgreSQL cluster for `cargo run` and `cargo test`, made with the installed programs.
+//! A local PostgreSQL cluster for `cargo run` and `cargo test`, created with the installed programs.
 //!
-//! Guarantees: [`start`] returns a cluster that answers, or an error of one line that says what to do. This holds whatever an
-//! earlier run has left: processes killed at any point, a half-done `initdb`, stale lock files, or another process that starts
-//! the same cluster at the same time. Only the user who runs the cluster (and root) can reach it: there is no TCP port, and the
-//! only socket is in a directory that is closed to other users.
+//! Guarantees: [`start`] returns a cluster that answers, or an error of one line that says what to do. This holds
+//! whatever an earlier run has left behind (processes killed at any point, a half-done `initdb`, stale lock files), and
+//! while another process starts the same cluster. Only the user who runs the cluster (and root) can reach it: there is
+//! no TCP port, and the only socket is in a directory that is closed to other users.
 //!
-//! Not for production: this module does not tune, upgrade or back up a cluster. Settings apply when a cluster is started. A
-//! cluster that already runs keeps its settings.
+//! Not for production: this crate does not tune, upgrade or back up a cluster. Settings apply when a cluster is
+//! started, so one that already runs keeps its settings.
 //!
 //! ```text
 //! <dir>/                   0700, of the user who runs PostgreSQL: `postgres` or `nobody` when we are root, else us
@@ -37,7 +37,8 @@ use programs::{Account, Programs};
 use server::Server;
 use watcher::Watcher;
 
-/// Held while a cluster is made, started or stopped. The kernel frees both locks when their holder ends, also after SIGKILL.
+/// Held while a cluster is created, started or stopped. The kernel frees both locks when their holder ends, even by
+/// SIGKILL.
 const START_LOCK: &str = "start.lock";
 
 /// Held, shared, by every process that uses the cluster.
@@ -56,10 +57,10 @@ pub enum Durability {
 /// When a cluster ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// The data is never deleted. The process that started the server stops the server when it drops the [`Cluster`], if no
-    /// other process uses the cluster. After a crash of the process, the server runs on, and the next start finds it.
+    /// The data is never deleted. The process that started the server stops it when it drops the [`Cluster`], if no
+    /// other process uses the cluster. If the process crashes, the server runs on, and the next start finds it.
     Kept,
-    /// The cluster is stopped and deleted when the [`Cluster`] is dropped or the process ends, also after SIGKILL. The
+    /// The cluster is stopped and deleted when the [`Cluster`] is dropped or the process ends, even by SIGKILL. The
     /// directory must be new or empty, so that no other file is ever deleted.
     WithProcess,
 }
@@ -67,8 +68,8 @@ pub enum Lifetime {
 /// Which cluster to start, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The directory of the whole cluster. A missing directory is made. If root runs this, the user `postgres` must be able to
-    /// enter the directories above. For example, a home directory of mode 0700 is closed.
+    /// The directory of the whole cluster, created if it is missing. If root runs this, the user `postgres` must be
+    /// able to enter the directories above: a home directory of mode 0700, for example, is closed to it.
     pub dir: PathBuf,
     /// What a crash may lose.
     pub durability: Durability,
@@ -95,15 +96,15 @@ impl Options {
     }
 }
 
-/// Makes the cluster if there is none, starts the server if it isn't running, and returns when the server accepts connections.
-/// Blocks: about a second for a new cluster, or while another process starts the same cluster.
+/// Creates the cluster if there is none, starts the server if it isn't running, and returns when it accepts
+/// connections. Blocks, about a second for a new cluster, or while another process starts the same one.
 ///
 /// # Errors
 /// Every variant of [`Error`]. The text says what to do.
 pub fn start(options: &Options) -> Result<Cluster, Error> {
     let account = Account::to_run_postgres()?;
     let path = std::path::absolute(&options.dir).map_err(|e| Error::io("find", &options.dir, e))?;
-    // Before the directory is made, so that a machine without PostgreSQL stays as it was.
+    // Before the directory is created, so that a machine without PostgreSQL stays as it was.
     let programs = Programs::find(&path.join(directory::DATA), account)?;
     let throw_away = options.lifetime == Lifetime::WithProcess;
     let directory = Directory::prepare(path, account, throw_away)?;
@@ -147,7 +148,7 @@ impl Cluster {
         self.server.url(database)
     }
 
-    /// Makes `database`. An existing database stays as it is.
+    /// Creates `database`. An existing one is left alone.
     ///
     /// # Errors
     /// [`Error::Program`] with the output of `createdb`.
@@ -173,7 +174,8 @@ impl Cluster {
         &self.server.directory.path
     }
 
-    /// Makes a standby of this cluster in a new directory, and starts it. The standby follows this cluster over its socket.
+    /// Creates a standby of this cluster in a new directory, and starts it. The standby follows this cluster over its
+    /// socket.
     ///
     /// # Errors
     /// As [`start`], or [`Error::Program`] with the output of `pg_basebackup`.
@@ -182,7 +184,7 @@ impl Cluster {
         start(options)
     }
 
-    /// Starts the server again if the server has died. Returns whether this call started the server. Blocks while it starts.
+    /// Starts the server again if it has died, and returns whether this call did so. Blocks while the server starts.
     ///
     /// # Errors
     /// As [`start`].
@@ -203,11 +205,11 @@ impl Cluster {
         drop(self);
     }
 
-    /// Stops a kept cluster, unless another process uses the cluster or starts it at this moment.
+    /// Stops a kept cluster, unless another process uses or starts it at this moment.
     fn stop_if_unused(&self) -> Result<(), Error> {
         let start_lock = self.server.directory.open_lock(START_LOCK)?;
-        // This process holds the lock until the server is down. A start at the same time waits, and then starts the server
-        // again. If another process has the lock, that process is starting the cluster.
+        // This process holds the lock until the server is down. A concurrent start waits, and then starts the server
+        // again. If another process has the lock, it is starting the cluster.
         let alone = start_lock.try_lock().is_ok()
             && self.users_lock.unlock().is_ok()
             && self.users_lock.try_lock().is_ok()

@@ -40,7 +40,7 @@ pub(super) struct Programs {
     account: Option<Account>,
 }
 
-/// Where packages put PostgreSQL outside of PATH: the parent, the start of the folder's name, and the folder inside.
+/// Where packages put PostgreSQL outside PATH: the parent, the start of the folder's name, and the folder inside.
 const PLACES: [(&str, &str, &str); 6] = [
     ("/usr/lib/postgresql", "", "bin"),                          // Debian, Ubuntu
     ("/usr", "pgsql-", "bin"),                                   // PostgreSQL's own packages for Red Hat and SUSE
@@ -51,11 +51,12 @@ const PLACES: [(&str, &str, &str); 6] = [
 ];
 
 impl Programs {
-    /// The installation of the version that made the cluster in `data`. Without a cluster: the first on PATH, else the newest.
+    /// The installation of the version that created the cluster in `data`. Without a cluster, the first on PATH, else
+    /// the newest.
     pub(super) fn find(data: &Path, account: Option<Account>) -> Result<Self, Error> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let installed = installations(&path, &PLACES);
-        // A PG_VERSION that can't be read counts as no cluster. A later check decides whether the directory is fit.
+        // An unreadable PG_VERSION counts as no cluster. A later check decides whether the directory is suitable.
         let made_by = fs::read_to_string(data.join("PG_VERSION")).ok().and_then(|text| leading_number(&text));
         let (major, bin) = choose(installed, made_by, data)?;
         Ok(Self { bin, major, account })
@@ -69,12 +70,12 @@ impl Programs {
     /// A command that runs `program` in `dir`, as the right user.
     pub(super) fn command(&self, program: &str, dir: &Path) -> Command {
         let mut command = self.as_account(&self.path(program));
-        // In the cluster's directory: the other user may not be able to enter the caller's directory. And relative paths need no
-        // quotes in the shell of pg_ctl.
+        // In the cluster's directory, because the other user may not be able to enter the caller's, and because
+        // relative paths need no quotes in pg_ctl's shell.
         command.current_dir(dir);
-        // This module recognizes messages by their English text. And macOS starts PostgreSQL only with a valid locale.
+        // This crate recognizes messages by their English text, and macOS starts PostgreSQL only with a valid locale.
         command.env("LC_ALL", "C");
-        // The user sets PGHOST, PGOPTIONS and so on for other servers.
+        // The user's PGHOST, PGOPTIONS and so on are meant for other servers.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
             command.env_remove(name);
         }
@@ -115,7 +116,7 @@ pub(super) fn failed(program: &'static str, dir: &Path, output: &str) -> Error {
     Error::Program { program, dir: dir.to_owned(), output: last_lines(output) }
 }
 
-/// Every installation, as major version and folder. First those on PATH, in the order of PATH, then the others, newest first.
+/// Every installation, as major version and folder: first those on PATH, in its order, then the others, newest first.
 fn installations(path: &OsStr, places: &[(&str, &str, &str)]) -> Vec<(u32, PathBuf)> {
     let folders: Vec<PathBuf> = std::env::split_paths(path).collect();
     let on_path = |name: &str| folders.iter().map(|f| f.join(name)).find(|p| p.is_file());
@@ -152,7 +153,7 @@ fn choose(installed: Vec<(u32, PathBuf)>, made_by: Option<u32>, data: &Path) -> 
     })
 }
 
-/// The folder with its major version, if the folder has a server. Client packages have a `pg_config` and a folder, too.
+/// The folder with its major version, if it has a server. Client packages have a `pg_config` and a folder too.
 fn with_version(bin: PathBuf) -> Option<(u32, PathBuf)> {
     if !bin.join("initdb").is_file() || !bin.join("pg_ctl").is_file() {
         return None;
@@ -166,7 +167,7 @@ fn leading_number(text: &str) -> Option<u32> {
     text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// The standard output of a program, if the program succeeds.
+/// The standard output of a program, if it succeeds.
 fn output_of(program: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())

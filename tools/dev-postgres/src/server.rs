@@ -1,4 +1,4 @@
-//! Makes, starts, finds and stops the server of one directory. Hold the start lock to start or stop the server.
+//! Creates, starts, finds and stops the server of one directory. Hold the start lock to start or stop it.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,8 +18,8 @@ use super::programs::{Account, Programs, failed, run};
 /// The database user, a superuser of the cluster. A fixed name, so that the URL doesn't depend on the operating system's user.
 const DATABASE_USER: &str = "payments";
 
-/// How long to wait for the processes of an earlier server. The children of a killed server end within milliseconds, or after
-/// their present statement. A fast shutdown writes a checkpoint. Half a minute is more than enough for both.
+/// How long to wait for the processes of an earlier server. The children of a killed server end within milliseconds, or
+/// after their current statement. A fast shutdown writes a checkpoint. Half a minute is more than enough for both.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How many seconds a server may take to start, for example to recover from a crash. This is the default of `pg_ctl`.
@@ -28,7 +28,7 @@ const START_TIMEOUT: &str = "60";
 /// How long a closed connection of ours may stay in the server's list.
 const DISCONNECT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The time between two checks of a condition: nobody notices the wait, and the checks don't load the machine.
+/// The time between two checks of a condition: short enough that nobody notices, long enough not to load the machine.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
@@ -46,7 +46,7 @@ enum Answer {
 }
 
 impl Server {
-    /// Makes the cluster, unless there is one. The directory gets its final name only when the cluster is complete.
+    /// Creates the cluster, unless there is one. The directory gets its final name only when the cluster is complete.
     pub(super) fn initialize(&self) -> Result<(), Error> {
         self.directory.remove_half_done();
         let data = self.directory.data();
@@ -62,7 +62,7 @@ impl Server {
         }
         self.succeed(&mut initdb, "initdb")?;
         let in_place = fs::rename(self.directory.path.join(unfinished), &data)
-            // PostgreSQL's data is durable. The new name must be durable, too, so that the data is found after a crash.
+            // PostgreSQL's data is durable. The new name must be durable too, so that the data is found after a crash.
             .and_then(|()| File::open(&self.directory.path)?.sync_all());
         in_place.map_err(|e| Error::io("make", &data, e))?;
         info!("made a PostgreSQL {} cluster in {}", self.programs.major, self.directory.path.display());
@@ -128,7 +128,8 @@ impl Server {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("rename", &log, e)),
             _ => {}
         }
-        // pg_ctl puts the server into its own session. So Ctrl-C does not end the server while this process still drains.
+        // pg_ctl puts the server into a separate session, so that Ctrl-C does not end it while this process still
+        // drains.
         let mut pg_ctl = self.command("pg_ctl");
         pg_ctl.args(["start", "--wait", "--timeout", START_TIMEOUT, "--silent"]);
         pg_ctl.args(["--pgdata", DATA, "--log", LOG, "--options", &self.server_options()]);
@@ -145,27 +146,27 @@ impl Server {
         Err(failed("pg_ctl start", &self.directory.path, &explanation))
     }
 
-    /// The server's options, for a shell. No option has a path that a user chose.
+    /// The server's options, for a shell. No option contains a path that a user chose.
     fn server_options(&self) -> String {
         let socket_dir = self.directory.socket_dir_for_server().display();
         let mut options = format!("-p {PORT} -c listen_addresses='' -c unix_socket_directories={socket_dir}");
         if self.durability == Durability::Fast {
             options.push_str(" -c fsync=off -c synchronous_commit=off -c full_page_writes=off");
-            // Each core runs a test, and each test has its own servers and pools. Sixteen cores need more than the default
-            // of 100.
+            // Each core runs a test, and each test has its own servers and pools, so sixteen cores need more than the
+            // default of 100.
             options.push_str(" -c max_connections=500");
         }
         options
     }
 
-    /// Whether another try may succeed after this failure to start.
+    /// Whether another attempt may succeed after this failure to start.
     fn may_go_away(&self, error: &Error) -> Result<bool, Error> {
         let text = error.to_string();
         // The server was killed, and its children have not ended yet.
         if text.contains("pre-existing shared memory block") {
             return Ok(true);
         }
-        // The server was killed, and another process has its process id now. PostgreSQL can't know that, so this module
+        // The server was killed, and another process has its process id now. PostgreSQL can't know that, so this crate
         // deletes the lock files.
         if text.contains("lock file") && text.contains("already exists") {
             if !self.postmaster_pid().is_some_and(|pid| self.is_postmaster(pid)) {
@@ -216,7 +217,7 @@ impl Server {
         let Err(error) = self.succeed(&mut createdb, "createdb") else {
             return Ok(());
         };
-        // The database may already exist, or another process makes it at the same time. It only has to exist.
+        // The database may already exist, or another process may be creating it. It only has to exist.
         let mut psql = self.psql(database, "SELECT");
         if run(&mut psql, "psql", &self.directory.path)?.status.success() { Ok(()) } else { Err(error) }
     }

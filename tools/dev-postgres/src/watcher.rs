@@ -1,8 +1,8 @@
-//! Deletes a throw-away cluster when its owner ends. The owner is the process that made the cluster.
+//! Deletes a throw-away cluster when its owner, the process that created it, ends.
 //!
-//! A shell waits at the reading end of a pipe. Only the owner has the writing end: it is closed on exec, so no child of the
-//! owner has it. When the owner ends, also by SIGKILL, the kernel closes the writing end. Then the shell stops the server and
-//! deletes the directory.
+//! A shell waits at the reading end of a pipe. Only the owner has the writing end: it is closed on exec, so no child of
+//! the owner has it. When the owner ends, even by SIGKILL, the kernel closes the writing end. Then the shell stops the
+//! server and deletes the directory.
 //!
 //! Not guaranteed: that the cluster is deleted if the shell itself is killed, or the machine stops.
 
@@ -15,9 +15,9 @@ use super::directory::Directory;
 use super::error::Error;
 use super::programs::{Programs, failed};
 
-/// The arguments are `pg_ctl`, the cluster's directory and the socket's directory. The script tries for a minute, because an
-/// initdb or a server that the owner has just started may still write. A minute is ten times what either takes. If only
-/// another user may delete the directory itself, the directory stays, empty.
+/// The arguments are `pg_ctl`, the cluster's directory and the socket's directory. The script tries for a minute,
+/// because an initdb or a server that the owner has just started may still be writing. A minute is ten times what
+/// either takes. If only another user may delete the directory itself, it stays, empty.
 const SCRIPT: &str = r#"
 trap '' HUP INT QUIT TERM
 cat
@@ -39,7 +39,8 @@ impl Watcher {
         let mut command = programs.as_account("/bin/sh".as_ref());
         command.args(["-c", SCRIPT, "dev-postgres-watcher"]);
         command.arg(programs.path("pg_ctl")).args([&directory.path, &directory.socket_dir]);
-        // The shell has no output. Otherwise the shell would hold our output's pipe open, and the reader would wait for its end.
+        // The shell gets no output: it would hold our output's pipe open, and the reader would wait for the shell to
+        // end.
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         // Its own process group: the terminal sends Ctrl-C to our group, and the shell must not get it.
         command.process_group(0).current_dir("/").env("LC_ALL", "C");

@@ -26,7 +26,7 @@ pub struct Seen<'a> {
     pub account: &'a str,
     /// The object.
     pub object: &'a Object,
-    /// The server said so in answer to a request with a key: the write is acknowledged.
+    /// The server reported it in answer to a request with a key, so the write is acknowledged.
     pub is_acknowledged: bool,
     /// The answer was a stored one, so it shows the object as it was when the reply was stored.
     pub is_replay: bool,
@@ -52,7 +52,7 @@ impl<'a> Facts<'a> {
                     None => facts.missing.push(read),
                 },
                 Line::Row(row) => {
-                    // A row whose reading was cut away says nothing.
+                    // A row whose reading was cut out says nothing.
                     let Some(place) = place.get(&row.number) else { continue };
                     let (book, rows) = &mut facts.books[*place];
                     rows.push(row);
@@ -83,13 +83,13 @@ impl<'a> Facts<'a> {
         self.seen.entry(&object.id).or_default().push(Seen { span, account, object, is_acknowledged, is_replay });
     }
 
-    /// The readings of a book when nobody wrote any more, without those of only one order or charge.
+    /// The readings of a book after the last write, except those of a single order or charge.
     pub fn last(&self, which: Books) -> impl Iterator<Item = (&'a Book, &[&'a Row])> {
         let is_last = move |book: &Book| book.is_last && book.book == which && book.of.is_none();
         self.books.iter().filter(move |(book, _)| is_last(book)).map(|(book, rows)| (*book, rows.as_slice()))
     }
 
-    /// The rows of an account's book when nobody wrote any more. None: the book was not read.
+    /// The rows of an account's book after the last write. None if the book was not read.
     #[must_use]
     pub fn rows(&self, account: &str, which: Books) -> Option<&[&'a Row]> {
         self.last(which).find(|(book, _)| book.account == account).map(|(_, rows)| rows)

@@ -1,9 +1,9 @@
 //! A history is what clients of the payments API saw: each request with its call, its return and its answer, what reads and
-//! lists gave, the gateway's books, and the faults. [`check`] judges it by the contract alone. It knows no table and no line of
-//! the server.
+//! lists gave, the gateway's books, and the faults. [`check`] judges it by the contract alone. It knows neither the
+//! server's tables nor its code.
 //!
-//! A history is a file with one JSON object a line. [`shrink`] cuts a history that breaks a rule to a small one that breaks it
-//! in the same way.
+//! A history is a file with one JSON object per line. [`shrink`] cuts a history that breaks a rule down to a small one
+//! that breaks it in the same way.
 
 mod facts;
 mod line;

@@ -12,7 +12,7 @@ pub enum Line {
     Request(Request),
     /// A client read one object by its id.
     Read(Read),
-    /// A client read a whole book. Its rows are lines of their own.
+    /// A client read a whole book. Its rows are separate lines.
     Book(Book),
     /// A row of a book.
     Row(Row),
@@ -20,18 +20,18 @@ pub enum Line {
     Fault(Fault),
 }
 
-/// From the first byte of the request to the last one of the answer, in microseconds since the history began. The server acted
+/// From the request's first byte to the answer's last, in microseconds since the history began. The server acted
 /// somewhere in between, or, if there was no answer, at any time after the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
-    /// When it was called.
+    /// When the request was sent.
     pub called: u64,
-    /// When it returned.
+    /// When the answer was complete.
     pub returned: u64,
 }
 
 impl Span {
-    /// Whether it returned before the other one was called.
+    /// Whether it returned before the other was called.
     #[must_use]
     pub fn is_before(&self, other: &Self) -> bool {
         self.returned < other.called
@@ -54,7 +54,7 @@ pub struct Request {
     pub route: String,
     /// The body as it was sent. Two requests of a key are the same if route and body are.
     pub body: String,
-    /// None: no answer came.
+    /// None if no answer came.
     pub answer: Option<Answer>,
 }
 
@@ -104,7 +104,7 @@ pub struct Object {
     /// Its name at the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// The key of the request that made it. The clients write it into `metadata`, which the server only returns.
+    /// The key of the request that created it. The clients write it into `metadata`, which the server only returns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
 }
@@ -119,7 +119,7 @@ pub struct Read {
     pub account: String,
     /// The id that was asked for.
     pub id: String,
-    /// None: 404. A read without an answer, or with a 5xx, is no line.
+    /// None for a 404. A read without an answer, or with a 5xx, is not recorded.
     pub object: Option<Object>,
 }
 
@@ -143,7 +143,7 @@ pub enum Books {
     Repayments,
 }
 
-/// A book was read from its first row to its last one.
+/// A book that was read from its first row to its last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Book {
     /// When.
@@ -158,7 +158,7 @@ pub struct Book {
     pub of: Option<String>,
     /// Names the reading, for its rows.
     pub number: u64,
-    /// Nobody wrote any more, and every key had its final reply.
+    /// Nobody wrote any longer, and every key had its final reply.
     pub is_last: bool,
 }
 
@@ -169,10 +169,10 @@ pub struct Row {
     pub number: u64,
     /// The object. A gateway's row has the gateway's id.
     pub object: Object,
-    /// Of an event: its cursor.
+    /// For an event, its cursor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-    /// Of an event: its type.
+    /// For an event, its type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
 }
@@ -185,7 +185,7 @@ pub struct Fault {
     pub span: Span,
     /// What.
     pub what: String,
-    /// The name at the gateway of the one call that it broke. None: it broke more.
+    /// The reference of the one call that it broke. None if it broke more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<String>,
 }
@@ -193,7 +193,7 @@ pub struct Fault {
 /// Reads a history.
 ///
 /// # Errors
-/// The input's, with the number of the line that is no line of a history.
+/// The input's, or the number of a line that is not a history's.
 pub fn read(from: impl BufRead) -> io::Result<Vec<Line>> {
     let line = |(i, text): (usize, io::Result<String>)| {
         let wrong = |error| io::Error::new(io::ErrorKind::InvalidData, format!("line {}: {error}", i + 1));

@@ -1,7 +1,8 @@
-//! Cuts a history that breaks a rule to a small one that breaks it in the same way: first key by key, then line by line.
+//! Cuts a history that breaks a rule down to a small one that breaks it in the same way: first key by key, then line by
+//! line.
 //!
-//! A cut must not make up a fault: a list without the row that was cut away would be a lost write. So a smaller history counts
-//! only if it has the very same violation, with all numbers and ids that the violation names.
+//! A cut must not invent a fault: a list without the row that was cut out would look like a lost write. So a smaller
+//! history counts only if it has the very same violation, with all the numbers and ids that the violation names.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -9,11 +10,12 @@ use crate::Violation;
 use crate::line::{Fault, Line, Object, Span};
 use crate::rules::{RULES, Rule, check_by};
 
-/// A fault that ended before this time before the first request is left out, in microseconds: a call that hangs is over after 75 s,
-/// which nothing else of the contract is.
+/// Faults that ended longer than this before the first request are left out, in microseconds: a hanging call is over
+/// after 75 s, the longest time in the contract.
 const FAULTS_BEFORE: u64 = 75_000_000;
 
-/// A small history that breaks the same rule in the same way. The faults of its time are in it, without those of other calls.
+/// A small history that breaks the same rule in the same way. It includes the faults of its time, except those of other
+/// calls.
 #[must_use]
 pub fn shrink(history: &[Line], violation: &Violation) -> Vec<Line> {
     let rule: Vec<Rule> = RULES.into_iter().filter(|rule| rule.name == violation.rule).collect();
@@ -44,7 +46,7 @@ pub fn shrink(history: &[Line], violation: &Violation) -> Vec<Line> {
     small
 }
 
-/// When a line happened. A row happened when its book was read: it has no time.
+/// When a line happened. A row has no time, since it was read with its book.
 pub(crate) fn span(line: &Line) -> Span {
     match line {
         Line::Request(request) => request.span,
@@ -74,7 +76,7 @@ fn without_needless<T: Clone>(mut parts: Vec<T>, fails: impl Fn(&[T]) -> bool) -
     parts
 }
 
-/// The keys of what has no key in its line: an object that was read, and a payment at the gateway.
+/// The keys of lines without a key: an object that was read, and a payment at the gateway.
 struct Names<'a>(HashMap<&'a str, &'a str>);
 
 impl<'a> Names<'a> {
@@ -89,7 +91,7 @@ impl<'a> Names<'a> {
         Self(names)
     }
 
-    /// The key that a line belongs to. None: to no key.
+    /// The key that a line belongs to, if any.
     fn key_of(&self, line: &Line) -> Option<String> {
         match line {
             Line::Request(request) => Some(request.key.clone()),

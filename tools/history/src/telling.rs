@@ -62,7 +62,7 @@ fn shown(object: &Object) -> String {
     format!("{kind} {id} {status} {amount}{refunded}{more}")
 }
 
-/// What breaks the contract, and for the first violation of each rule a small history that breaks it.
+/// All violations of the contract, and a small history for the first violation of each rule.
 #[must_use]
 pub fn report(history: &[Line], violations: &[Violation]) -> String {
     let mut text = format!("{} lines of history, {} violations of the contract\n", history.len(), violations.len());

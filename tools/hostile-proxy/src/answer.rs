@@ -14,7 +14,8 @@ use tokio::time::{sleep, timeout};
 use crate::http::{Answer, Headers, header};
 use crate::table::{End, Framing, Made, Place, Sending, Stray};
 
-/// How much of an endless answer a client may read. A client with a limit stops far below, also with large socket buffers.
+/// How much of an endless answer a client may read. A client with a limit stops far below, even with large socket
+/// buffers.
 const TOO_MUCH: usize = 64 << 20;
 
 /// The pause between two bytes of a dripping answer: shorter than any limit for a single read, and some 40 s for the shortest body.
@@ -67,7 +68,7 @@ pub async fn deliver(socket: &mut TcpStream, answer: Answer, sending: &Sending, 
         return endless(socket, &head, greedy).await;
     }
     if sending.stray == Some(Stray::AtOnce) {
-        // In one write, so that a client may read both answers at once.
+        // In one write, so that a client can read both answers at once.
         bytes = bytes.repeat(2);
     }
     let (at_once, slowly) = bytes.split_at(dripping.unwrap_or(bytes.len()));

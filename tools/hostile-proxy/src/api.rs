@@ -1,4 +1,4 @@
-//! Asks the API itself, past the proxy: makes what a case needs, and counts what happened.
+//! Asks the API itself, past the proxy: creates what a case needs, and counts what happened.
 
 use std::net::SocketAddr;
 
@@ -19,14 +19,14 @@ pub struct Api {
 const PAGE: usize = 100;
 
 impl Api {
-    /// A product at 49.00 EUR, with so many units.
+    /// A product at 49.00 EUR, with this stock.
     pub async fn stock(&self, sku: &str, stock: Option<u32>) -> Result<()> {
         let product = json!({"name": "A case", "unit_amount": 4900, "currency": "EUR", "stock": stock});
         self.call("PUT", &format!("/v1/products/{sku}"), &product).await?;
         Ok(())
     }
 
-    /// Makes an order or a charge, and returns it.
+    /// Creates an order or a charge, and returns it.
     pub async fn make(&self, path: &str, body: &Value) -> Result<Value> {
         self.call("POST", path, body).await
     }

@@ -1,4 +1,4 @@
-//! The client under test: a program that reads decisions from its input and says how each ended.
+//! The client under test: a program that reads decisions from its input and reports how each ended.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -16,10 +16,11 @@ use crate::table::Outcome;
 /// How long a client may take for one decision: its deadline, the last answer, and 3 s for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(15 + 2 + 3);
 
-/// The limits that the client is asked to keep, so that a case takes seconds. The three variables stand in docs/clients.md.
+/// The limits that the client is asked to keep, so that a case takes seconds. docs/clients.md names the three
+/// variables.
 const LIMITS: [(&str, &str); 3] = [("ANSWER_SECONDS", "2"), ("PAUSE_SECONDS", "1"), ("DEADLINE_SECONDS", "15")];
 
-/// What a client says of one decision.
+/// What a client reports of one decision.
 #[derive(Debug, Deserialize)]
 pub struct Report {
     pub outcome: Outcome,
@@ -71,7 +72,7 @@ impl Client {
         self.report().await
     }
 
-    /// Hands over one decision, and doesn't wait.
+    /// Hands over one decision without waiting.
     pub async fn begin(&mut self, decision: &str, path: &str, body: &Value) -> Result<()> {
         let line = json!({"decision": decision, "path": path, "body": body});
         self.input.write_all(format!("{line}\n").as_bytes()).await.context("the client has ended")?;

@@ -13,8 +13,8 @@ use crate::proxy::Proxy;
 use crate::run::Decision;
 use crate::table::{End, Forward, Outcome, Place, Sending, Wanted};
 
-/// How long after a decision was handed over the client is killed, in microseconds. The first ones fall into the storing of the
-/// key, the last ones into the first sending. The exact moments of a sending are those of `moments`.
+/// How long after a decision is handed over the client is killed, in microseconds. The first kills come while it stores
+/// the key, the last during the first sending. `moments` has the exact moments of a sending.
 const KILLS: [u64; 8] = [0, 200, 500, 1_000, 2_000, 4_000, 8_000, 16_000];
 
 /// Gives each decision to two processes at once. Each must end in one effect, which both report.
@@ -68,7 +68,7 @@ pub async fn kills(proxy: &Arc<Proxy>, api: &Api, program: &Program) -> Result<(
     let points = delays.into_iter().chain(moments().map(|sending| (sending, None)));
     for (sending, delay) in points {
         let mut client = program.start()?;
-        // A decision before it, so that the program is there when the time runs.
+        // An earlier decision, so that the program is up when the clock starts.
         let warm = Decision::prepare(api, Wanted::Order, "", None).await?;
         proxy.plan(&[]);
         client.post(&warm.name, &warm.path, &warm.body).await?;
@@ -92,8 +92,8 @@ pub async fn kills(proxy: &Arc<Proxy>, api: &Api, program: &Program) -> Result<(
     refused_after_a_kill(proxy, api, program).await
 }
 
-/// The first run is killed while its request hangs in a proxy. The second run is refused. The request then takes effect: the
-/// second run must not have said no.
+/// The first run is killed while its request hangs in a proxy. The second run is refused. Then the request takes
+/// effect: the second run must not have reported a refusal.
 async fn refused_after_a_kill(proxy: &Arc<Proxy>, api: &Api, program: &Program) -> Result<()> {
     let decision = Decision::prepare(api, Wanted::Order, "", Some(0)).await?;
     proxy.plan(&[Sending { forward: Forward::Held, ..Sending::default() }]);

@@ -20,7 +20,7 @@ const API_LIMIT: Duration = Duration::from_secs(30);
 /// How long a connection of the client may say nothing.
 const IDLE_LIMIT: Duration = Duration::from_secs(120);
 
-/// Headers that end at the next hop, and the length, which is written new.
+/// Headers that end at the next hop, and the length, which is rewritten.
 const HOP_BY_HOP: [&str; 8] =
     ["connection", "content-length", "expect", "host", "http2-settings", "keep-alive", "transfer-encoding", "upgrade"];
 

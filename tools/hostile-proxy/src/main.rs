@@ -49,7 +49,8 @@ struct Cli {
 enum Command {
     /// Run a client through the cases, and count the effects
     Run(Run),
-    /// Stand in front of the API with one case, for clients that are no such program: each new key meets the case once
+    /// Stand in front of the API with one case, for clients that can't be run like that: each new key meets the case
+    /// once
     Serve(Serve),
     /// Print the cases
     List(Table),
@@ -60,7 +61,7 @@ struct Table {
     /// Only the case with this name; can be repeated
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
-    /// Another table of cases than the built-in one, as a JSON file
+    /// A table of cases to use instead of the built-in one, as a JSON file
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
 }
@@ -85,12 +86,12 @@ impl Target {
 struct Run {
     #[command(flatten)]
     target: Target,
-    /// A key of a test account. Products, orders, charges and refunds are made in it
+    /// A key of a test account, in which products, orders, charges and refunds are created
     #[arg(long, env = "API_KEY", value_name = "KEY", default_value = "sk_demo_acme", hide_env_values = true)]
     api_key: String,
     #[command(flatten)]
     table: Table,
-    /// Also give so many decisions to two processes at once
+    /// Also give this many decisions to two processes at once
     #[arg(long, value_name = "N", default_value_t = 0)]
     tries: usize,
     /// Also kill the client at many points, and run each decision again
@@ -111,13 +112,13 @@ struct Serve {
     /// The case
     #[arg(long, value_name = "NAME")]
     case: String,
-    /// Another table of cases than the built-in one, as a JSON file
+    /// A table of cases to use instead of the built-in one, as a JSON file
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
     /// Where the proxy listens
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
     listen: SocketAddr,
-    /// Every so many seconds, the requests that a case holds back go on
+    /// Seconds between two releases of the requests that a case holds back
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     release: u64,
 }
@@ -140,7 +141,7 @@ async fn main() -> ExitCode {
         Command::List(table) => list(&table),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
-    // One line: what a person can act on, without a stack.
+    // One line that a person can act on, without a stack trace.
     eprintln!("hostile-proxy: {error:#}");
     ExitCode::FAILURE
 }

@@ -1,4 +1,4 @@
-//! The proxy: each new key gets the plan of the moment, and each sending of the key one step of it.
+//! The proxy: each new key gets the current plan, and each sending of the key one step of it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ pub struct Decision {
     request: Vec<u8>,
     sendings: AtomicUsize,
     first: OnceCell<Answer>,
-    /// A sending had another method, path or body than the first one.
+    /// The method, path or body of a sending differed from the first one's.
     changed: AtomicBool,
     /// The client read an endless answer to the end.
     greedy: AtomicBool,
@@ -135,7 +135,7 @@ impl Proxy {
             let last = header(&request.headers, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
             match self.exchange(&mut socket, request, &mut stray).await {
                 Ok(true) if !last => {}
-                // The client knows how this ended, also if closing fails.
+                // The client knows how this ended, even if closing fails.
                 _ => return drop(socket.shutdown().await),
             }
         }
@@ -168,7 +168,7 @@ impl Proxy {
         }
     }
 
-    /// Says nothing more until the client leaves. False: the connection can't be used again.
+    /// Sends nothing more until the client leaves. Returns false: the connection can't be used again.
     async fn hang(&self, socket: &mut TcpStream) -> bool {
         self.hanging.send_modify(|count| *count += 1);
         hang(socket).await;
@@ -199,10 +199,10 @@ impl Proxy {
         (decision, index)
     }
 
-    /// Sends the request on as the step wants it. `None` when the API has not answered and the client shall not wait for it.
+    /// Sends the request on as the step says. `None` if the API has not answered and the client is not to wait for it.
     async fn forward(&self, request: Request, forward: Forward) -> Result<Option<Answer>> {
         let api = self.api;
-        // In a task, so that a client that leaves doesn't take the request back.
+        // In a task, so that a client that leaves doesn't cancel the request.
         let send = |request: Request| tokio::spawn(async move { http::send(api, &request).await });
         match forward {
             Forward::Never => Ok(None),

@@ -1,4 +1,4 @@
-//! Runs one case: a decision over the broken proxy, what came of it, and a second decision over the same client.
+//! Runs one case: a decision through the broken proxy, its outcome, and a second decision by the same client.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Makes what the decision needs: a product, and for a charge or a refund an order and a charge.
+    /// Creates what the decision needs: a product, and for a charge or a refund an order and a charge.
     pub async fn prepare(api: &Api, wanted: Wanted, card: &str, stock: Option<u32>) -> Result<Self> {
         let name = Uuid::new_v4().simple().to_string();
         let sku = format!("case-{name}");
@@ -43,7 +43,7 @@ impl Decision {
                 let order = api.make("/v1/orders", &order).await?;
                 let pay = json!({"order_id": order["id"], "payment_method": card});
                 let charge = api.make("/v1/charges", &pay).await?;
-                // Not the whole charge: a second refund must stay possible, so that it shows.
+                // Not the whole charge: a second refund must stay possible, so that it would show.
                 let id = charge["id"].as_str().context("the charge has no id")?;
                 (format!("/v1/charges/{id}/refunds"), json!({"amount": 100}))
             }
@@ -73,7 +73,7 @@ pub async fn case(proxy: &Arc<Proxy>, api: &Api, client: &mut Client, case: &Cas
         let report = client.post(&decision.name, &decision.path, &decision.body).await?;
         let took = started.elapsed();
         if last.is_none() {
-            // The first outcome stands. Now happens what was delayed.
+            // The first outcome is fixed. Now the delayed events happen.
             if let Some(stock) = case.restock {
                 api.stock(&decision.sku, Some(stock)).await?;
             }

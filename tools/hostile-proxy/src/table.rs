@@ -34,7 +34,7 @@ pub struct Case {
     pub status: Option<u16>,
     /// How many orders, succeeded charges or succeeded refunds there are at the end.
     pub effects: usize,
-    /// The client may not end earlier: it was told to wait.
+    /// The client must not end earlier: it was told to wait.
     #[serde(default)]
     pub at_least_ms: u64,
 }
@@ -53,7 +53,7 @@ pub enum Wanted {
     Refund,
 }
 
-/// How a client says that a decision ended.
+/// How a decision ended, by the client's report.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {

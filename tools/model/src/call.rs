@@ -1,9 +1,9 @@
 //! The external call: the specification of `Resolver::run` and of the resolver (crates/external-calls: lease.rs, outcome.rs,
 //! resolve.rs, resolver.rs, background.rs), for one call, from the COMMIT of the first transaction on.
 //!
-//! Each action is one step that others can come between. A holder may be suspended before each of its steps, for as long as
-//! the clock likes. `world.rs` has the state, `rules.rs` the rules and the bounds, `holder.rs` what a holder of a lease
-//! does, `outside.rs` the network and the provider, `properties.rs` what must hold, `telling.rs` the words of a story.
+//! Each action is one step, and others can come in between. A holder may be suspended before each of its steps, for any
+//! time. `world.rs` has the state, `rules.rs` the rules and the bounds, `holder.rs` what a holder of a lease does,
+//! `outside.rs` the network and the provider, `properties.rs` what must hold, `telling.rs` the words of a story.
 
 mod holder;
 mod outside;
@@ -68,13 +68,13 @@ pub enum Action {
     GiveBack(usize),
     /// The worker's process is killed.
     Crash(usize),
-    /// A sending (by its place) arrives at the provider, which does this.
+    /// A sending (by its place) reaches the provider, which reacts like this.
     Arrive(usize, Reaction),
     /// The network loses a sending.
     Drop(usize),
     /// The network makes a second copy of a sending.
     Copy(usize),
-    /// A proxy answers 5xx for a sending, which stays on its way.
+    /// A proxy answers 5xx for a sending that is still on its way.
     ProxyFails(usize),
     /// The provider forgets the key.
     Forget,
@@ -101,7 +101,7 @@ pub enum Reaction {
     Refuse,
     /// A 500, which the provider stores under the key.
     StoreError {
-        /// Whether the money moves all the same.
+        /// Whether the money moves nevertheless.
         captures: bool,
     },
     /// The key is known: the stored answer.
@@ -218,7 +218,7 @@ impl Model for Call {
             }
             Action::Retry => {
                 let retries = world.retries + 1;
-                // A reference that does not come from the key is a new one now.
+                // A reference that is not derived from the key is now a new one.
                 let reference = usize::from(!self.rules.reference_from_key);
                 world.begin(Row { reference, ..Row::first(self.times) });
                 world.retries = retries;
@@ -234,7 +234,7 @@ impl Model for Call {
 }
 
 impl Call {
-    /// A webhook makes the call due, and never ends a lease.
+    /// A webhook makes the call due, but never ends a lease.
     fn hint(&self, world: &mut World) {
         let Some(row) = &mut world.row else { return };
         if row.leased && self.rules.hint_leaves_lease {
@@ -255,7 +255,7 @@ impl Call {
                 }
                 actions.push(Action::TimeOut(i));
             }
-            // Without the row's lock, or with it.
+            // With or without the row's lock.
             Step::Record(_) => {
                 if !(self.rules.fence_locks && world.row_is_locked()) {
                     actions.push(Action::Fence(i));

@@ -1,4 +1,4 @@
-//! Runs the checker on a model, and says what it found.
+//! Runs the checker on a model, and reports what it found.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -6,39 +6,39 @@ use std::time::{Duration, Instant};
 
 use stateright::{Checker as _, Model};
 
-/// Where the checker stops, if it has not seen every state before.
+/// Where the checker stops, unless it sees every state first.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Threads that look.
+    /// The checker's threads.
     pub threads: usize,
-    /// For one world.
+    /// The time for one world.
     pub time: Duration,
-    /// Steps looked at. A step that leads to a known state counts too. The frontier of ten million steps takes some
+    /// How many steps it follows, including those to a known state. The frontier of ten million steps takes some
     /// gigabytes.
     pub steps: usize,
 }
 
 impl Limits {
-    /// For the small worlds, each of which takes seconds.
+    /// For the small worlds, which take seconds each.
     pub const SMALL: Self = Self { threads: 1, time: Duration::from_secs(120), steps: 20_000_000 };
 }
 
 /// What the checker found in one world.
 #[derive(Clone, Debug)]
 pub struct Checked {
-    /// Different states. The checker knows a state by 64 bits of its hash.
+    /// Different states. The checker identifies a state by 64 bits of its hash.
     pub states: usize,
-    /// The states on the longest of the shortest ways to a state.
+    /// The number of states on the longest of the shortest paths.
     pub depth: usize,
     /// How long it took.
     pub took: Duration,
-    /// False: a limit came first.
+    /// False if a limit came first.
     pub complete: bool,
     /// The properties that do not hold.
     pub broken: Vec<&'static str>,
 }
 
-/// Looks at every state that the model can reach, within the limits.
+/// Visits every state that the model can reach, within the limits.
 pub fn check<M>(model: M, limits: Limits) -> Checked
 where
     M: Model + Send + Sync + 'static,

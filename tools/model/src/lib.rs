@@ -1,4 +1,4 @@
-//! A model of the two protocols, the idempotency record and the external call, small enough to look at every state.
+//! A model of the two protocols, the idempotency record and the external call, small enough to visit every state.
 
 pub mod call;
 pub mod check;

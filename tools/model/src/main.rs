@@ -85,7 +85,7 @@ fn told(name: &str, checked: &Checked, may_stop: bool) -> bool {
     broken.is_empty() && (*complete || may_stop)
 }
 
-/// Follows the traces in a directory. A directory without traces is an error: the program told nothing.
+/// Follows the traces in a directory. A directory without traces is an error: the program reported nothing.
 fn replay(directory: &std::path::Path) -> Result<(), String> {
     let entries = std::fs::read_dir(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();

@@ -7,7 +7,7 @@ use std::{fs, io};
 use crate::scenarios;
 use crate::switches::{self, Breaks, Group};
 
-/// The page's blocks stand between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
+/// The page's blocks are between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
 ///
 /// # Errors
 /// A file can't be read or written, or a mark is missing.
@@ -37,7 +37,7 @@ fn block(page: &str, name: &str, text: &str) -> io::Result<String> {
     Ok(format!("{before}{begin}{text}{end}{after}"))
 }
 
-/// The small worlds, with the numbers of states, which are the same each time.
+/// The small worlds with their numbers of states, which are the same each time.
 fn worlds() -> String {
     let mut text = "| world | states | depth |\n|---|---:|---:|\n".to_owned();
     for (name, checked) in scenarios::small() {

@@ -1,9 +1,9 @@
-//! The record: the specification of `Policy::run` for the requests of one key. Read it beside `transaction.rs`, `run.rs`,
-//! `single_flight.rs` and `store.rs` of crates/idempotency.
+//! The record: the specification of `Policy::run` for the requests of one key. Read it side by side with
+//! `transaction.rs`, `run.rs`, `single_flight.rs` and `store.rs` of crates/idempotency.
 //!
-//! Each action is one step that others can come between: a statement, a COMMIT, a message in memory. `world.rs` has the
-//! state, `rules.rs` the rules and the bounds, `steps.rs` a request's transaction, `single_flight.rs` what happens around it,
-//! `properties.rs` what must hold, `telling.rs` the words of a story.
+//! Each action is one step, and others can come in between: a statement, a COMMIT, a message in memory. `world.rs` has
+//! the state, `rules.rs` the rules and the bounds, `steps.rs` a request's transaction, `single_flight.rs` what happens
+//! around it, `properties.rs` what must hold, `telling.rs` the words of a story.
 
 mod properties;
 mod rules;
@@ -36,7 +36,8 @@ pub struct Record {
 pub enum Action {
     /// A request arrives, and joins its process's flight as leader or follower (`SingleFlight::join`).
     Arrive(usize),
-    /// A process that answered the key lately reads the record first, without a transaction (transaction.rs, `look_then_run`).
+    /// A process that answered the key recently reads the record first, without a transaction (transaction.rs,
+    /// `look_then_run`).
     Look(usize),
     /// BEGIN, and the claim statement takes its snapshot.
     Begin(usize),
@@ -60,15 +61,15 @@ pub enum Action {
     LookAgain(usize),
     /// `Policy::wait` is over: 409, or the 202.
     WaitEnds(usize),
-    /// A follower hears of its leader's result.
+    /// A follower gets its leader's result.
     Hear(usize),
-    /// A follower with another body hears that its leader holds the key: 422 (`Shareable::KeyReused`).
+    /// A follower with another body is refused, since its leader holds the key: 422. Only without `refusal_waits_for_record`.
     Refuse(usize),
-    /// The connection of a request is lost. The database learns of it later: see [`Action::Abort`], [`Action::LateCommit`].
+    /// The connection of a request is lost. The database notices later: see [`Action::Abort`], [`Action::LateCommit`].
     Lose(usize),
-    /// The database ends the transaction of a request, which learns of it with its next statement: see [`Action::Notice`].
+    /// The database ends the transaction of a request, which notices at its next statement: see [`Action::Notice`].
     Sever(usize),
-    /// A request learns that the database has ended its transaction.
+    /// A request notices that the database has ended its transaction.
     Notice(usize),
     /// The database rolls back a transaction whose client is gone.
     Abort(usize),
@@ -78,7 +79,7 @@ pub enum Action {
     Leave(usize),
     /// A process (not a request) is killed.
     Kill(usize),
-    /// The external call's outcome puts a final reply in the place of the 202 (store.rs, `finalize`), in one transaction.
+    /// The external call's outcome replaces the 202 by a final reply (store.rs, `finalize`), in one transaction.
     Resolve,
     /// The record's lifetime ends.
     Expire,
@@ -188,7 +189,7 @@ impl Model for Record {
             }
             Action::Expire => {
                 world.clock += 1;
-                // The next effect is the first of the key's next life, if the reply was final.
+                // If the reply was final, the next effect is the first of the key's next life.
                 if world.row.is_some_and(|row| row.reply != Reply::Provisional) {
                     world.effects = 0;
                 }
@@ -232,7 +233,7 @@ impl Record {
                 Step::LockRecord => actions.push(Action::LockRecord(i)),
                 Step::TakeOver { .. } => actions.push(Action::TakeOver(i)),
                 Step::Body => match self.bounds.body {
-                    // The order is canceled once. Whoever comes later fails.
+                    // The order is canceled once. Every later request fails.
                     Body::Cancel if world.effects > 0 => actions.push(Action::Fail(i)),
                     Body::Cancel | Body::Create => actions.push(Action::Succeed(i)),
                     Body::MayFail => actions.extend([Action::Succeed(i), Action::Fail(i)]),

@@ -143,7 +143,7 @@ pub fn call(size: Size) -> Vec<Scenario<Call>> {
     worlds.into_iter().map(world).collect()
 }
 
-/// What the checker finds in the small worlds. It looks once in a process.
+/// What the checker finds in the small worlds. It runs once per process.
 pub fn small() -> &'static [(String, Checked)] {
     static CHECKED: OnceLock<Vec<(String, Checked)>> = OnceLock::new();
     CHECKED.get_or_init(|| {

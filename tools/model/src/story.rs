@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use stateright::{Checker as _, Model};
 
-/// A model whose steps can be told.
+/// A model whose steps can be told as a story.
 pub trait Tells: Model {
-    /// Who may stand in a story, from left to right.
+    /// Who may appear in a story, from left to right.
     fn actors(&self) -> Vec<String>;
     /// One step.
     fn tell(&self, before: &Self::State, action: &Self::Action, after: &Self::State) -> Line;
@@ -34,9 +34,10 @@ impl Line {
     }
 }
 
-/// The shortest way to a state in which `property` does not hold, told. None: there is no such state.
+/// The story of the shortest path to a state in which `property` does not hold. None if there is no such state.
 ///
-/// The model must check only this property, on one thread, breadth first: then the first counterexample is a shortest one.
+/// The model must check only this property, on one thread, breadth first, so that the first counterexample is a
+/// shortest one.
 pub fn shortest<M>(model: &M, property: &'static str) -> Option<Story>
 where
     M: Tells + Clone + Send + Sync + 'static,
@@ -53,7 +54,7 @@ where
     Some(Story { actors, lines: told.collect() })
 }
 
-/// A way from the first state to one in which a property does not hold.
+/// A path from the first state to one in which a property does not hold.
 #[derive(Clone, Debug)]
 pub struct Story {
     actors: Vec<String>,

@@ -35,7 +35,7 @@ pub enum Breaks {
     Nothing(&'static str),
 }
 
-/// What the checker found without a rule.
+/// What the checker finds without a rule.
 #[derive(Clone, Debug)]
 pub struct Told {
     /// The rule, as a sentence.
@@ -73,9 +73,9 @@ pub trait AnySwitch {
     fn rule(&self) -> &'static str;
     /// Looks for the counterexample.
     fn tell(&self) -> Told;
-    /// Looks at every state of the model with the rule.
+    /// Visits every state of the model with the rule.
     fn check_on(&self) -> Checked;
-    /// The world of the switch: equal worlds need to be checked only once.
+    /// The world of the switch. Equal worlds are checked only once.
     fn world(&self) -> String;
 }
 
@@ -138,7 +138,7 @@ pub fn all() -> Vec<(Group, Box<dyn AnySwitch>)> {
     record.chain(boxed(Group::Call, call())).chain(boxed(Group::Assumption, assumptions())).collect()
 }
 
-/// What the checker finds without each rule. It looks once in a process.
+/// What the checker finds without each rule. It runs once per process.
 pub fn told() -> &'static [(Group, Told)] {
     static TOLD: OnceLock<Vec<(Group, Told)>> = OnceLock::new();
     TOLD.get_or_init(|| all().into_iter().map(|(group, switch)| (group, switch.tell())).collect())

@@ -1,9 +1,11 @@
-//! Holds the program against the model: a trace of what the program told, step by step, must be a way through the model.
+//! Checks the program against the model: a trace of the steps that the program reported must be a path through the
+//! model.
 //!
-//! The program tells of some of its steps only, and later than it takes them. Between two told steps everything may happen that
-//! needs no telling: the network, other processes, the clock, and one more step of each actor, which the actor tells later. So
-//! the checker searches for one way that tells the whole trace. It goes on first where most is told by the fewest steps that nobody
-//! told. If all ways end before a step, the model does not allow the step.
+//! The program reports only some of its steps, and later than it takes them. Between two reported steps, everything
+//! unreported may happen: in the network, in other processes, by the clock, and one more step of each actor, which it
+//! reports later. So the checker searches for one path that reports the whole trace. It first continues the path that
+//! has reported the most, with the fewest unreported steps since. If all paths end before a step, the model does not
+//! allow the step.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
@@ -11,59 +13,60 @@ use std::hash::Hash;
 
 use stateright::Model;
 
-/// More states than this are not looked at: a second's work. The longest search for a trace of the crates' tests needs 2,158.
+/// The most states that a search visits: a second's work. The longest search for a trace of the crates' tests needs
+/// 2,158.
 const MOST_STATES: usize = 60_000;
 
-/// A model whose actors tell of their steps.
+/// A model whose actors report their steps.
 pub trait Told: Model
 where
     Self::State: Clone + Eq + Hash,
     Self::Action: Clone,
 {
-    /// What is told.
+    /// A reported step.
     type Step: Copy + Debug + Eq + Hash;
 
-    /// Who takes this action. None: the world around the actors.
+    /// Who takes this action. None for the world around the actors.
     fn actor(&self, action: &Self::Action) -> Option<usize>;
 
-    /// What the actor tells after this action.
+    /// What the actor reports after this action.
     fn tells(&self, before: &Self::State, action: &Self::Action, after: &Self::State) -> Option<Self::Step>;
 
-    /// What the actor tells before this action.
+    /// What the actor reports before this action.
     fn announces(&self, action: &Self::Action) -> Option<Self::Step>;
 
-    /// Whether the actor may tell this in this state, without an action.
+    /// Whether the actor may report this in this state, without an action.
     fn may_tell(&self, state: &Self::State, actor: usize, step: Self::Step) -> bool;
 
-    /// Whether the program takes this action in its own way. The model may leave open who does something.
+    /// Whether the program itself takes this action. The model may leave open who does something.
     fn happens(&self, _: &Self::State, _: &Self::Action) -> bool {
         true
     }
 
-    /// Who falls silent by this action: a crash. It happens only to an actor that has told of all its steps so far, and tells of no
-    /// more.
+    /// Who falls silent by this action, a crash. It happens only to an actor that has reported all its steps so far and
+    /// reports no more.
     fn silences(&self, _: &Self::Action) -> Option<usize> {
         None
     }
 
-    /// What the actors tell of before anything happens.
+    /// What the actors report before anything happens.
     fn first(&self) -> Vec<(usize, Self::Step)> {
         Vec::new()
     }
 
-    /// Whether the trace may end here, with nothing owed. None: it may end anywhere, since its processes may.
+    /// Whether the trace may end here, with nothing owed. None if it may end anywhere, because its processes may.
     fn may_end(&self, _: &Self::State) -> Option<bool> {
         None
     }
 }
 
-/// What is between an actor's last told step and the next one.
+/// What is between an actor's last reported step and its next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Note<S> {
     Nothing,
-    /// The actor has taken a step, and tells of it next.
+    /// The actor has taken a step, and reports it next.
     Owes(S),
-    /// The actor has told of the step that it takes next.
+    /// The actor has reported the step that it takes next.
     Announced(S),
 }
 
@@ -73,24 +76,24 @@ type Place<M> = (<M as Model>::State, Vec<Note<<M as Told>::Step>>);
 /// A trace that the model allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowed {
-    /// Told steps that were followed.
+    /// Reported steps that were followed.
     pub steps: usize,
-    /// False: there were too many states.
+    /// False if there were too many states.
     pub is_whole: bool,
-    /// States that were looked at.
+    /// States that were visited.
     pub states: usize,
 }
 
 /// Why the model does not allow a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The step with this place in the trace can't come now.
+    /// The step at this place in the trace can't come now.
     Step(usize),
     /// After the last step, the model can't be where the trace ends.
     End,
 }
 
-/// Follows a trace: who told what, in order.
+/// Follows a trace: who reported what, in order.
 ///
 /// # Errors
 /// [`Refused`].
@@ -106,7 +109,7 @@ where
     let last_told: Vec<_> = (0..actors)
         .map(|actor| trace.iter().rposition(|(teller, _)| *teller == actor).map_or(0, |last| last + 1))
         .collect();
-    // By the number of steps that are still to tell, then by the number of steps since that nobody told.
+    // By the number of steps still to be reported, then by the number of unreported steps since the last.
     let mut open: BTreeMap<(usize, usize), Vec<Place<M>>> = BTreeMap::new();
     let mut seen: HashSet<(usize, Place<M>)> = HashSet::new();
     let mut reach = |open: &mut BTreeMap<_, Vec<_>>, to_tell: usize, untold: usize, place: Place<M>| {

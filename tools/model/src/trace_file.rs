@@ -1,4 +1,4 @@
-//! A trace as a file: one line says which model and which world, each other line who told what.
+//! A trace as a file: the first line names the model and the world, each other line who reported what.
 //!
 //! ```text
 //! record requests=0a,1a,0b body=create losses=1
@@ -15,13 +15,13 @@ use crate::trace::{Allowed, Refused, follow};
 /// The longest trace of the crate's tests has nine.
 const MOST_LEASES: usize = 12;
 
-/// Requests of one trace at most. A world of five is among the large ones.
+/// The most requests of one trace. A world of five is among the large ones.
 const MOST_REQUESTS: usize = 5;
 
 /// Follows the trace of a file's text through its model.
 ///
 /// # Errors
-/// What the model does not allow, or what is no trace, in a line for a person.
+/// A line for a person: what the model does not allow, or why the text is not a trace.
 pub fn follow_text(text: &str) -> Result<Allowed, String> {
     let mut lines = text.lines().enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let (_, head) = lines.next().ok_or("the file is empty")?;
@@ -120,7 +120,7 @@ fn call(settings: &str, leases: usize) -> Result<Call, String> {
     }
     let bounds = CallBounds {
         workers: leases,
-        // Nobody tells that a call is parked or resumed, and a look at an object without an outcome does not count.
+        // Nobody reports that a call is parked or resumed, and a look at an object without an outcome does not count.
         max_attempts: u8::MAX,
         resumes: 0,
         // `MOST_LEASES` is small.
@@ -128,8 +128,8 @@ fn call(settings: &str, leases: usize) -> Result<Call, String> {
         copies: 0,
         // More sendings at once change nothing for the holders: the network may also lose one.
         sendings: 1,
-        // Nobody tells of a repeat, of a hint, or of what the provider stores. What they lead to, time and the network lead to as
-        // well: no answer, a 5xx, a call that is due.
+        // Nobody reports a repeat, a hint, or what the provider stores. Time and the network have the same results: no
+        // answer, a 5xx, a call that is due.
         quick_repeats: 0,
         hints: false,
         restores: 0,

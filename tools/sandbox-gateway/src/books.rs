@@ -2,8 +2,8 @@
 //!
 //! Guarantees: refunds by [`enter_refund`] never exceed what was paid.
 //!
-//! Not guaranteed: that a reference in the metadata is unique, so that the books show a double payment. If a key is forgotten and
-//! sent again, the second call is a second payment.
+//! Not guaranteed: that a reference in the metadata is unique. That way the books show a double payment: if a key is
+//! forgotten and sent again, the second call is a second payment.
 
 use chrono::{DateTime, Duration, Utc};
 use diesel::dsl::insert_into;
@@ -15,7 +15,7 @@ use super::list::Listing;
 use super::methods::Card;
 use super::refusal::Refusal;
 
-/// How long a refund is pending, or seems to have succeeded, for the cards of late refunds.
+/// How long a refund is pending, or seems to have succeeded, for the cards whose refunds are late.
 pub const LATER: Duration = Duration::seconds(2);
 
 diesel::table! {
@@ -117,14 +117,14 @@ pub fn enter_payment(conn: &mut PgConnection, new: &NewPayment) -> QueryResult<P
         .get_result(conn)
 }
 
-/// Writes a refund if enough of the payment is left. Call this function in a READ COMMITTED transaction. The inner error is a
+/// Writes a refund if enough of the payment is left. Call it in a READ COMMITTED transaction. The inner error is a
 /// refusal that the gateway stores under the key, since it had begun to carry out the call.
 ///
 /// # Errors
 /// [`Refusal`] if there is no such payment.
 pub fn enter_refund(conn: &mut PgConnection, new: &NewRefund) -> Result<Result<Refund, Value>, Refusal> {
-    // First the lock, then the refunds in a later statement. A single statement would read the refunds as they were before the
-    // wait for the lock.
+    // First the lock, then the refunds in a separate statement. A single statement would read the refunds as they were
+    // before the wait for the lock.
     let intent: Option<PaymentIntent> = payment_intents::table
         .find(&new.payment_intent)
         .select(PaymentIntent::as_select())

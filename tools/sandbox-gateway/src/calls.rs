@@ -1,4 +1,5 @@
-//! The calls that move money, from their parameters, and the checks that need no books. What fails here stores no answer.
+//! The calls that move money, from their parameters, and the checks that need no books. A failure here stores no
+//! answer.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ const METADATA: (usize, usize, usize) = (50, 40, 500);
 #[derive(Debug)]
 pub struct NewPayment {
     pub amount: i64,
-    /// Small letters.
+    /// Lower case.
     pub currency: String,
     pub payment_method: String,
     pub card: Card,
@@ -31,7 +32,7 @@ pub struct NewPayment {
 #[derive(Debug)]
 pub struct NewRefund {
     pub payment_intent: String,
-    /// None: all that is left.
+    /// None for all that is left.
     pub amount: Option<i64>,
     pub metadata: Value,
 }

@@ -1,7 +1,7 @@
-//! Events: what the sandbox tells its webhook, signed as Stripe signs.
+//! Events, which the sandbox sends to its webhook, signed as Stripe signs.
 //!
-//! Not guaranteed: an event whose delivery fails a few times is lost, and so is one that waits when the process ends. Stripe tries
-//! for three days. A receiver must not need the event.
+//! Not guaranteed: delivery. An event is lost if its delivery fails a few times, or if the process ends first. Stripe
+//! tries for three days. A receiver must not depend on an event.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +15,7 @@ use super::objects;
 /// The pauses before the next delivery, in seconds.
 const PAUSES: [u64; 3] = [1, 5, 25];
 
-/// How long the receiver may take. Stripe waits for some ten seconds, too.
+/// How long the receiver may take. Stripe too waits for some ten seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where the sandbox sends its events.
@@ -43,7 +43,7 @@ pub fn of_payment(intent: &PaymentIntent) -> Option<Value> {
     Some(event(kind, objects::payment_intent(intent)))
 }
 
-/// The event of a refund that was just made.
+/// The event of a refund that was just created.
 pub fn of_refund(refund: &Refund) -> Value {
     event("refund.created", objects::refund(refund))
 }

@@ -1,7 +1,7 @@
 //! The sandbox over HTTP: refuses overlapping calls, and delays or withholds answers.
 //!
-//! Guarantees: the answer is committed before this file delays or withholds the answer. So a client that gives up has lost the
-//! answer, but the call has happened. A client of Stripe must handle the same case.
+//! Guarantees: the answer is committed before it is delayed or withheld. So a client that gives up has lost the answer,
+//! but the call has happened. A client of Stripe must handle the same case.
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ use super::{Sandbox, books, events, objects};
 /// How long `pm_card_slow` takes. A caller commonly waits 4 s for a call.
 const SLOW: Duration = Duration::from_secs(3);
 
-/// How long the connection of a lost reply stays open. Most callers give up long before. A caller without a time limit, for
-/// example curl, is then cut off, as by a load balancer.
+/// How long the connection of a lost reply stays open. Most callers give up long before. One without a time limit, such
+/// as curl, is then cut off, as by a load balancer.
 const LOST: Duration = Duration::from_secs(30);
 
 /// The largest request body, in bytes. A call has some 500, and full metadata 27,000.
@@ -82,7 +82,7 @@ pub async fn nothing_here() -> Result<HttpResponse, Refusal> {
     Err(Refusal::NoRoute)
 }
 
-/// Carries out the call, or finds its stored answer. Then delivers the answer in the way of the card.
+/// Carries out the call, or finds its stored answer, and then delivers the answer as the card demands.
 async fn answer(
     request: &HttpRequest,
     text: String,
@@ -103,9 +103,10 @@ async fn answer(
         Delivery::Prompt => {}
         Delivery::Slow => tokio::time::sleep(SLOW).await,
         Delivery::Lost => {
-            // For the gateway, the call has ended and only the answer gets lost. So the next call of the key overlaps no call.
+            // To the gateway the call has ended, and only its answer is lost. So the next call of the key does not
+            // overlap it.
             drop(place);
-            // In most cases the client leaves first, and the server drops this future.
+            // Usually the client leaves first, and the server drops this future.
             tokio::time::sleep(LOST).await;
             return Ok(hang_up());
         }
@@ -177,7 +178,7 @@ fn has_test_key(request: &ServiceRequest) -> bool {
 }
 
 impl Sandbox {
-    /// Sends the events of what a call made.
+    /// Sends the events of what a call created.
     fn tell(&self, made: Made) {
         let Some(webhook) = self.webhook.clone() else { return };
         let (client, pool) = (self.client.clone(), self.pool.clone());

@@ -1,7 +1,7 @@
 //! The set of keys whose calls are in flight in this process.
 //!
-//! Guarantees: a call leaves the set whenever it ends, also by a fault. Not guaranteed: anything across processes. There, the
-//! lock on the key's row decides.
+//! Guarantees: a call leaves the set whenever it ends, even by a fault. Not guaranteed: anything across processes,
+//! where the lock on the key's row decides.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ impl InFlight {
     }
 
     fn keys(&self) -> MutexGuard<'_, HashSet<String>> {
-        // An insert or a remove is never half done, so the set is right even if the lock is poisoned.
+        // An insert or a remove is never half done, so the set is consistent even if the lock is poisoned.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -20,11 +20,11 @@ use super::methods::Card;
 use super::objects;
 use super::refusal::Refusal;
 
-/// The advisory lock of a start, so that several starts at once don't create the same table. The number spells "sandbox" in
+/// The advisory lock of a start, so that concurrent starts don't create the same table. The number spells "sandbox" in
 /// ASCII, so nobody else is likely to use it.
 const SCHEMA_LOCK: i64 = 0x73_61_6e_64_62_6f_78;
 
-/// How many calls of a key `pm_card_gateway_error` fails: as many as a caller repeats quickly.
+/// How many calls of a key fail with `pm_card_gateway_error`: as many as a caller repeats quickly.
 const FAILING_CALLS: i32 = 2;
 
 /// Forgets all expired keys.
@@ -56,7 +56,7 @@ pub struct Answer {
     pub is_stored: bool,
     /// It was there before this call.
     pub is_replay: bool,
-    /// What the call made, if it made something now.
+    /// What the call created, if it created something now.
     pub made: Option<Made>,
 }
 
@@ -68,7 +68,7 @@ pub enum Delivery {
     Lost,
 }
 
-/// What a call made: for the events.
+/// What a call created, for the events.
 #[derive(Debug)]
 pub enum Made {
     Payment(PaymentIntent),
@@ -91,8 +91,8 @@ pub fn prepare(conn: &mut PgConnection) -> QueryResult<()> {
         sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(SCHEMA_LOCK).execute(conn)?;
         conn.batch_execute(include_str!("schema.sql"))
     })?;
-    // A second transaction that skips locked rows. The statements above lock the books, and a call that holds its
-    // key's row waits for the books. If this statement waited for that row with the books locked, there would be a deadlock.
+    // A second transaction, which skips locked rows. The statements above lock the books, and a call that holds its
+    // key's row waits for the books. If this statement waited for that row with the books locked, they would deadlock.
     sql_query(FORGET).execute(conn)?;
     Ok(())
 }
@@ -106,8 +106,8 @@ pub fn carry_out(
     request: &str,
     call: &Call,
 ) -> Result<Answer, Refusal> {
-    // READ COMMITTED, whatever the server's default is: each statement must see what the row's last holder committed. A refusal
-    // rolls back the count, too, so a refusal leaves nothing.
+    // READ COMMITTED, whatever the server's default: each statement must see what the row's last holder committed. A
+    // refusal rolls back the count too, so it leaves nothing.
     conn.build_transaction().read_committed().run(|conn| {
         let mut calls = 1;
         if let Some(key) = key {

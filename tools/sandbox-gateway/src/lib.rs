@@ -1,5 +1,6 @@
-//! A payment gateway for development and tests: a small HTTP server with its own tables, not a part of the payments API. It speaks
-//! the part of Stripe's API that the payments API uses, so well that Stripe's own libraries work with it.
+//! A payment gateway for development and tests: a small HTTP server with its own tables, separate from the payments
+//! API. It speaks the part of Stripe's API that the payments API uses, so well that Stripe's own libraries work with
+//! it.
 //!
 //! Guarantees: while a key is kept, calls of the key move money at most once. The key's answer and the PaymentIntent or refund
 //! commit together, so a crash leaves both or neither. The books (`GET /v1/payment_intents`, `GET /v1/refunds`) show what really
@@ -8,12 +9,13 @@
 //! Not guaranteed: that an answer arrives, that the answer is quick, or that the call succeeds. Each card in `methods.rs` is one
 //! behaviour of a real gateway.
 //!
-//! Every key that begins with `sk_test_` is right, and all keys see the same books: keep the sandbox on a private address.
+//! Every key that begins with `sk_test_` is accepted, and all keys see the same books: keep the sandbox on a private
+//! address.
 //!
-//! Two calls of a key overlap if the second arrives before the first is answered or its client is gone. Within one process, the
-//! second call gets 409, by a set in memory. A crash empties the set, so no key stays blocked, and a slow call holds no database
-//! connection. Across processes that share the tables, the key's row decides: the second call waits for the few milliseconds of
-//! the first transaction, and gets the stored answer.
+//! Two calls of a key overlap if the second arrives before the first is answered or its client is gone. Within one
+//! process, a set in memory makes the second call a 409. A crash empties the set, so no key stays blocked, and a slow
+//! call holds no database connection. Across processes that share the tables, the key's row decides: the second call
+//! waits for the few milliseconds of the first transaction, and gets the stored answer.
 
 mod books;
 mod calls;
@@ -45,8 +47,8 @@ use in_flight::InFlight;
 /// The version of Stripe's API whose objects the sandbox writes.
 pub const STRIPE_VERSION: &str = "2026-10-28.endive";
 
-/// How long a call waits for a database connection, at the start and later. Clients commonly wait 4 s for the whole answer. So
-/// clients see a 503, and not silence.
+/// How long a call waits for a database connection, at the start and later. Clients commonly wait 4 s for the whole
+/// answer, so they see a 503, not silence.
 const POOL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The time limits of a connection. A transaction here takes milliseconds. A process that was stopped inside a transaction must
@@ -57,8 +59,8 @@ const SESSION: &str =
 /// One thread answers while the other is busy. Handlers only wait: database work runs in a separate pool of threads.
 const WORKERS: usize = 2;
 
-/// How long idle connections are kept. Clients keep theirs for less. So the client closes a connection, and the server closes
-/// none at the moment of a call. nginx has the same value.
+/// How long idle connections are kept. Clients keep theirs for less, so it is the client that closes a connection, and
+/// the server never closes one just as a call arrives. nginx has the same value.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// For how many seconds a graceful stop waits for calls in flight. Lost replies stay open until then. The other calls take
@@ -70,11 +72,11 @@ const SHUTDOWN_TIMEOUT: u64 = 1;
 pub struct Config {
     /// The database of the tables, in the schema `sandbox`. The user needs the right to create the schema.
     pub database_url: String,
-    /// The address on which the sandbox listens. Port 0 takes a free port.
+    /// The address on which the sandbox listens. Port 0 picks a free port.
     pub bind: SocketAddr,
     /// How long a key is kept after its first call, by the database's clock. Real gateways keep a key for 24 h.
     pub key_ttl: Duration,
-    /// The most connections, at least 1. A call holds a connection for some milliseconds, even if its answer is slow.
+    /// The most connections, at least 1. A call holds a connection for a few milliseconds, even if its answer is slow.
     pub pool_size: u32,
     /// Where the sandbox sends its events, if anywhere.
     pub webhook: Option<Webhook>,
@@ -134,12 +136,12 @@ pub fn start(config: Config) -> Result<Running, Error> {
         .max_size(config.pool_size)
         .connection_timeout(POOL_TIMEOUT)
         .connection_customizer(Box::new(Session))
-        // The API logs that the database is away. This pool would log each try to connect.
+        // The API logs that the database is away. This pool would log every attempt to connect.
         .error_handler(Box::new(NopErrorHandler))
         .build(ConnectionManager::new(config.database_url))?;
     keys::prepare(&mut *pool.get()?)?;
 
-    // reqwest makes no client without a provider of TLS' algorithms. It fails if there is one already.
+    // reqwest can't build a client without a TLS crypto provider. Installing it fails if there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let sandbox = Data::new(Sandbox {
         pool,

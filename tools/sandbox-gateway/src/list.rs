@@ -35,7 +35,7 @@ impl Listing {
         };
         let mut time = |name: &str, more: i64| -> Result<Option<DateTime<Utc>>, Refusal> {
             let Some(text) = form.take(name) else { return Ok(None) };
-            // Times have whole seconds, so "later than" is "from the next second on".
+            // Times are whole seconds, so "later than" means "from the next second on".
             let at =
                 text.parse::<i64>().ok().and_then(|seconds| DateTime::from_timestamp(seconds.checked_add(more)?, 0));
             at.map(Some).ok_or_else(|| Refusal::parameter(name, None, format!("Invalid timestamp: {text}")))
@@ -51,7 +51,7 @@ impl Listing {
         Ok(Self { limit, starting_after, payment_intent, from, before })
     }
 
-    /// The page of these rows, of which there is one more if there are more pages.
+    /// The page of these rows. There is one row more than the page takes if more pages follow.
     pub fn page<T>(&self, url: &str, rows: &[T], object: impl Fn(&T) -> Value) -> Value {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let data: Vec<_> = rows.iter().take(limit).map(object).collect();

@@ -1,10 +1,10 @@
-//! How a card behaves, by its payment method: Stripe's test cards, and cards of our own for the gateway's faults.
+//! How a card behaves, by its payment method: Stripe's test cards, and our own for the gateway's faults.
 
 /// What a card does when it is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Card {
     Succeeds,
-    /// The issuer says no.
+    /// The issuer declines.
     Declines {
         code: &'static str,
         decline_code: Option<&'static str>,
@@ -13,11 +13,11 @@ pub enum Card {
     Asks,
     /// Its refunds are pending for a moment, and then succeed.
     RefundsLate,
-    /// Its refunds succeed, and fail a moment later.
+    /// Its refunds succeed, but fail a moment later.
     RefundsFail,
-    /// Succeeds, and the answer comes after 3 s.
+    /// Succeeds, but the answer takes 3 s.
     Slow,
-    /// Succeeds, and the first call is never answered.
+    /// Succeeds, but the first call is never answered.
     LostReply,
     /// The first two calls fail without a trace, and then it succeeds.
     GatewayError,

@@ -16,7 +16,7 @@ pub fn payment_intent(intent: &PaymentIntent) -> Value {
         "amount": intent.amount, "amount_capturable": 0, "amount_details": {"tip": {}},
         "amount_received": if is_paid { intent.amount } else { 0 },
         "application": null, "application_fee_amount": null, "automatic_payment_methods": null,
-        // Nobody cancels through the sandbox, so its books keep no time of it.
+        // Nobody cancels through the sandbox, so its books have no time of cancellation.
         "canceled_at": (intent.status == "canceled").then(|| intent.created_at.timestamp()), "cancellation_reason": null,
         "capture_method": "automatic_async", "client_secret": format!("{}_secret_sandbox", intent.id),
         "confirmation_method": "automatic", "created": intent.created_at.timestamp(), "currency": intent.currency,

@@ -41,7 +41,7 @@ impl Refusal {
         Self::Invalid { message: message.into(), code, param: Some(param.to_owned()) }
     }
 
-    /// Stripe names no parameter for what the state of an object forbids.
+    /// Stripe names no parameter when the state of an object forbids the call.
     pub fn state(code: Option<&'static str>, message: impl Into<String>) -> Self {
         Self::Invalid { message: message.into(), code, param: None }
     }
@@ -99,7 +99,7 @@ impl ResponseError for Refusal {
         }
         let mut response = HttpResponse::build(self.status_code());
         if matches!(self, Self::Overlap | Self::Busy | Self::Database(_) | Self::Stopping) {
-            // Nothing is stored, so another try may succeed.
+            // Nothing is stored, so another attempt may succeed.
             response.insert_header(("Stripe-Should-Retry", "true"));
         }
         response.json(self.envelope())

@@ -1,4 +1,4 @@
-//! The gateway's books, read over its own API: the only source of what a run says about money.
+//! The gateway's books, read over its own API: the only source for what a run says about money.
 
 use std::time::Duration;
 
@@ -12,13 +12,14 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Stripe's largest page.
 const PAGE: usize = 100;
 
-/// The most pages. A run makes at most some tens of captures, so more pages are other people's payments of the same minute.
+/// The most pages. A run makes at most a few dozen captures, so more pages are other people's payments of the same
+/// minute.
 const PAGES: usize = 10;
 
 /// The largest answer, in bytes: a page of objects of 64 KiB.
 const ANSWER_LIMIT: usize = PAGE * 64 * 1024;
 
-/// Seconds that the gateway's clock may be behind ours.
+/// How many seconds the gateway's clock may be behind ours.
 const CLOCKS_DIFFER: u64 = 60;
 
 /// The gateway, and where its books are. Clones share their connections.
@@ -44,8 +45,8 @@ pub struct Line {
 }
 
 impl Books {
-    /// The books of the gateway at this URL. The key is the value of `Authorization`. `from_gateway` makes minor units of ISO 4217
-    /// from the gateway's amount of a currency.
+    /// The books of the gateway at this URL. The key is the value of `Authorization`. `from_gateway` converts the
+    /// gateway's amount of a currency into minor units of ISO 4217.
     ///
     /// # Errors
     /// The URL is malformed, or the HTTP client can't be set up.
@@ -62,7 +63,7 @@ impl Books {
     /// Every payment since a time in seconds, whoever made it.
     ///
     /// # Errors
-    /// The books can't be read completely. A part of them is never returned.
+    /// The books can't be read completely. Part of them is never returned.
     pub(crate) async fn since(&self, seconds: u64) -> Result<Vec<Line>, String> {
         let from = seconds.saturating_sub(CLOCKS_DIFFER).to_string();
         let looked = tokio::time::timeout(ANSWER_WITHIN, self.read(&from)).await;

@@ -30,12 +30,12 @@ pub struct Visitor {
     pub run: Uuid,
     pub api_key: &'static str,
     pub path: &'static str,
-    /// In the order in which the clicks come to them.
+    /// In the order in which the clicks reach them.
     pub replicas: &'static [char],
     pub ports: watch::Receiver<Ports>,
     /// See [`Troupe`](crate::replicas::Troupe).
     pub first_is_ahead: watch::Sender<bool>,
-    /// The message that gets lost: that of the first try of the first click.
+    /// The message that is lost: one of the first click's first attempt.
     pub cross: Option<Drop>,
 }
 
@@ -46,7 +46,7 @@ impl Visitor {
         builder.pool_max_idle_per_host(0).redirect(reqwest::redirect::Policy::none()).build()
     }
 
-    /// Clicks, and tries until there is a final answer. The run's end bounds it.
+    /// Clicks, and retries until there is a final answer. The run's end bounds it.
     pub async fn click(&self, number: u8, key: &str, body: &Value) {
         for attempt in 1..=u8::MAX {
             let again_after = self.attempt(RequestName { number, attempt }, key, body).await;
@@ -56,7 +56,7 @@ impl Visitor {
         }
     }
 
-    /// The pause before the next try. None: the answer is final.
+    /// The pause before the next attempt. None if the answer is final.
     async fn attempt(&self, name: RequestName, key: &str, body: &Value) -> Option<Duration> {
         let RequestName { number, attempt } = name;
         let turn = usize::from(number - 1) + usize::from(attempt - 1);

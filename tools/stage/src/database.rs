@@ -19,7 +19,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// What PostgreSQL must have left before a run: two replicas use six connections, and a person may want the rest.
 const CONNECTIONS_LEFT: i32 = 10;
 
-/// A connection that is made when it is needed, and again after an error. Clones share it.
+/// A connection that is opened when needed, and again after an error. Clones share it.
 #[derive(Clone)]
 pub struct Database {
     url: Arc<str>,

@@ -1,7 +1,7 @@
 //! The wire between the replicas of a run and the gateway: it passes each call on, drops the one that the visitor crossed out, and
 //! asks the gateway's own books what a call has done.
 //!
-//! It listens on 127.0.0.1 and takes only the run's key. The gateway's key is known here alone.
+//! It listens on 127.0.0.1 and accepts only the run's key. Only the forwarder knows the gateway's key.
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -23,7 +23,7 @@ use crate::settings::Drop as Cross;
 use crate::statement::shown_reference;
 use crate::truth::Purchases;
 
-/// How often the books are asked while a call has no answer yet: the money may have moved already.
+/// How often the books are read while a call has no answer yet: the money may already have moved.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How long the gateway may take. A replica gives up earlier, and a sandbox that loses its answer hangs up after 30 s.
@@ -50,7 +50,7 @@ pub struct Forwarder {
 
 impl Drop for Forwarder {
     fn drop(&mut self) {
-        // The command is sent at once. Nobody waits for its end.
+        // The command is sent at once. Nobody waits until it has ended.
         drop(self.server.stop(false));
     }
 }
@@ -87,12 +87,12 @@ pub fn open(purchases: Arc<Purchases>, key: String, cross: Option<Cross>) -> std
 }
 
 impl Wire {
-    /// Whether this is the call or the answer that the visitor crossed out: the first one.
+    /// Whether this is the call or the answer that the visitor crossed out: the first of its kind.
     fn crosses(&self, cross: Cross) -> bool {
         self.cross == Some(cross) && !self.crossed.swap(true, Ordering::Relaxed)
     }
 
-    /// Tells what the books have about a call. True: there is a new line.
+    /// Reports what the books have about a call. Returns whether there is a new line.
     async fn look(&self, call: u32, reference: &str, is_over: bool) -> bool {
         let lines = match self.purchases.lines().await {
             Ok(lines) => lines,
@@ -122,7 +122,7 @@ impl Wire {
     }
 }
 
-/// A call without an answer is told as lost when its handler is dropped.
+/// Reports a call without an answer as lost when its handler is dropped.
 struct Unanswered {
     wire: Data<Wire>,
     call: u32,
@@ -182,7 +182,7 @@ async fn forward(
     answer
 }
 
-/// Passes a call on, and looks into the books until they have its line, also before the answer comes.
+/// Passes a call on, and reads the books until they have its line, even before the answer comes.
 async fn with_looks(
     wire: &Wire,
     call: u32,

@@ -1,9 +1,10 @@
-//! The stage of the demo: a run shows what happens inside, step by step, and ends a process or drops a message where the visitor
-//! says so. Everything that is told has happened: in this PostgreSQL, at this gateway, in processes of this binary.
+//! The stage of the demo: a run shows what happens inside, step by step, and ends a process or drops a message where
+//! the visitor says so. Everything that it reports has happened: in this PostgreSQL, at this gateway, in processes of
+//! this binary.
 //!
 //! From the visitor to the row: `run.rs` plays a run, `client.rs` clicks, `replicas.rs` keeps the replicas, `forwarder.rs` is the
-//! wire to the gateway, `truth.rs` reads what is committed, and `timeline.rs` writes the events. In the replica, `watching.rs`
-//! tells what it does.
+//! wire to the gateway, `truth.rs` reads what is committed, and `timeline.rs` writes the events. In the replica,
+//! `watching.rs` reports what it does.
 //!
 //! The API has the rest, in `src/demo`: the replica itself, which is its server behind the command `stage-replica`, and the
 //! endpoint that charges twice.
@@ -42,7 +43,7 @@ use self::settings::Settings;
 use self::timeline::Timeline;
 use self::truth::Purchases;
 
-/// Runs at once. Each has up to two processes and a dozen connections.
+/// The most runs at once. Each has up to two processes and a dozen connections.
 const RUNS: usize = 3;
 
 /// The most lines between the run and a slow page.
@@ -51,9 +52,9 @@ const LINES: usize = 64;
 /// How soon a run ends when the server ends.
 const LOOKS_EVERY: Duration = Duration::from_millis(500);
 
-/// Whose stage it is, and what it plays with.
+/// The server, the account and the gateway that the stage uses.
 pub struct Config {
-    /// The demo's server, without a slash at the end. The visitor's orders are made there.
+    /// The demo's server, without a slash at the end. The visitor's orders are created there.
     pub server_url: String,
     /// The database of the API, with the limits of a client.
     pub database_url: String,
@@ -93,8 +94,8 @@ impl Stage {
     /// actix drops the body of an answer when the client leaves.
     ///
     /// # Errors
-    /// The body is no JSON or has wrong settings. [`Error::Overloaded`]: there is no place for a run, or too few connections of the
-    /// database are left. [`Error::Unreachable`].
+    /// The body is not JSON or has wrong settings. [`Error::Overloaded`]: too many runs are playing, or too few
+    /// database connections are left. [`Error::Unreachable`].
     pub async fn begin(&self, body: &[u8]) -> Result<impl Stream<Item = Result<Bytes, Infallible>> + use<>, Error> {
         let settings = Settings::of(body, self.config.points)?;
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Error::Overloaded)?;
@@ -126,7 +127,7 @@ impl Stage {
     }
 
     /// Whether a run has this external call, by its reference. The replicas of the run resolve it, so the resolver of this server
-    /// leaves it alone. Later, this server resolves what the run left.
+    /// leaves it alone. Later, this server resolves what the run has left.
     #[must_use]
     pub fn plays(&self, reference: &str) -> bool {
         let playing = self.playing.lock().unwrap_or_else(PoisonError::into_inner);

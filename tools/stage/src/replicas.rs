@@ -20,10 +20,10 @@ use crate::watching::Part;
 /// The pause before a killed replica is started again. Kubernetes and systemd take 0.1 s to 10 s at first.
 const RESTARTS_AFTER: Duration = Duration::from_millis(300);
 
-/// How often a replica is started at most. It is killed once, so more starts mean that something else is wrong.
+/// The most starts of a replica. It is killed once, so more starts mean that something else is wrong.
 const STARTS: u64 = 4;
 
-/// The port of each replica that serves now.
+/// The port of each replica that is serving now.
 pub type Ports = HashMap<char, u16>;
 
 /// What all replicas of a run are started with.
@@ -34,12 +34,12 @@ pub struct Troupe {
     pub gateway_url: String,
     pub purchases: Arc<Purchases>,
     pub ports: watch::Sender<Ports>,
-    /// The replica that is to be killed has the purchase, or its first request has ended.
+    /// The replica to be killed has the purchase, or its first request has ended.
     pub first_is_ahead: watch::Sender<bool>,
 }
 
 impl Troupe {
-    /// Starts a replica, and starts it again when it was killed. Returns when it can't be started.
+    /// Starts a replica, and starts it again after it is killed. Returns when it can't be started.
     pub async fn keep(self, mut part: Part) {
         for life in 1..=STARTS {
             let mut child = match self.start(&part) {
@@ -67,23 +67,23 @@ impl Troupe {
     fn start(&self, part: &Part) -> std::io::Result<Child> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("stage-replica").arg(serde_json::to_string(part)?);
-        // The environment is the server's own, without what would make this another server.
+        // The server's own environment, without the variables that would make this another server.
         for name in ["GATEWAY_KEY", "GATEWAY_WEBHOOK_SECRET", "FAILPOINT", "DEMO"] {
             command.env_remove(name);
         }
         command.env("DATABASE_URL", &self.database_url);
         command.env("GATEWAY_URL", format!("{}/{}", self.gateway_url, part.replica));
-        // A kill makes lines that only alarm the reader of the server's log.
+        // A kill causes lines that would only alarm the reader of the server's log.
         command.env("RUST_LOG", "off");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         command.kill_on_drop(true).spawn()
     }
 
-    /// Passes on what the replica tells, until it ends. Returns the last point that it passed.
+    /// Passes on what the replica reports, until it ends. Returns the last point that it passed.
     async fn follow(&self, child: &mut Child, life: u64, part: &mut Part) -> Option<String> {
         let mut output = BufReader::new(child.stdout.take()?);
         let (mut bytes, mut last_point) = (Vec::new(), None);
-        // The last line of a killed replica may have no end.
+        // The last line of a killed replica may be cut off.
         while output.read_until(b'\n', &mut bytes).await.is_ok() && bytes.ends_with(b"\n") {
             if let Ok(event) = serde_json::from_slice::<Value>(&bytes) {
                 self.pass_on(event, life, part, &mut last_point);

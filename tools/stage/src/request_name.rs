@@ -1,5 +1,5 @@
-//! The name of a request of a run: its `X-Request-Id`. It carries the run, the click and the try, so that everything that a
-//! replica does can be told with the click that caused it.
+//! The name of a request of a run: its `X-Request-Id`. It carries the run, the click and the attempt, so that
+//! everything a replica does can be shown with the click that caused it.
 
 use uuid::Uuid;
 
@@ -13,14 +13,14 @@ pub struct RequestName {
 }
 
 impl RequestName {
-    /// The `X-Request-Id`: the run's id with the click and the try in its last two bytes.
+    /// The `X-Request-Id`: the run's id with the click and the attempt in its last two bytes.
     pub fn id(self, run: Uuid) -> Uuid {
         let mut bytes = run.into_bytes();
         (bytes[14], bytes[15]) = (self.number, self.attempt);
         Uuid::from_bytes(bytes)
     }
 
-    /// None: it is no request of this run.
+    /// None if it is not a request of this run.
     pub fn of(run: Uuid, id: Uuid) -> Option<Self> {
         let (run, id) = (run.into_bytes(), id.into_bytes());
         (run[..14] == id[..14]).then_some(Self { number: id[14], attempt: id[15] })

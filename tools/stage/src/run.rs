@@ -1,4 +1,5 @@
-//! One run: it makes the purchase, starts the replicas, clicks, and tells what happened until every click has its final answer.
+//! One run: it makes the purchase, starts the replicas, clicks, and reports what happens until every click has its
+//! final answer.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex};
@@ -37,7 +38,7 @@ const SKU: &str = "pro-monthly";
 /// How long the run still listens after the last answer, for what the replicas do after it.
 const SETTLES: Duration = Duration::from_millis(100);
 
-/// How often the last look into the database and the books is tried. Without it there is no verdict.
+/// How often the last look into the database and the books is attempted. Without it there is no verdict.
 const LAST_LOOKS: u32 = 5;
 
 impl Stage {
@@ -52,8 +53,8 @@ impl Stage {
         timeline: &Timeline,
     ) -> Result<(), Box<dyn Error>> {
         let (config, run) = (&self.config, Uuid::new_v4());
-        // The visitor wants one thing. With a key for each click there is also an order for each click, as in a shop that makes one
-        // whenever somebody presses "Pay".
+        // The visitor wants one thing. With a key for each click there is also an order for each click, as in a shop
+        // that creates one whenever somebody presses "Pay".
         let name = format!("pay-{}", &run.simple().to_string()[..8]);
         let keys: Vec<_> = match settings.key {
             KeyPer::Purchase => vec![name],
@@ -65,7 +66,7 @@ impl Stage {
             orders.push(Uuid::parse_str(order["id"].as_str().unwrap_or_default())?);
             bought.push(json!({"key": key, "order_id": order["id"]}));
             price = json!({"amount": order["amount"], "currency": order["currency"]});
-            // The name of the call that the real endpoint would make under this key.
+            // The reference of the call that the real endpoint would make under this key.
             let key = Key::parse(key.as_bytes())?;
             references.push(Address::new(config.account_id, &config.charge, &[], &key)?.reference());
         }
@@ -138,7 +139,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Makes the order that is paid under this key, at the demo's server, as any client does.
+    /// Creates the order that is paid under this key, at the demo's server, like any client.
     async fn order(&self, key: &str) -> Result<Value, Box<dyn Error>> {
         let Config { books, server_url, api_key, .. } = &*self.config;
         let request = books.client.post(format!("{server_url}/v1/orders")).timeout(ORDERED_WITHIN);
@@ -150,7 +151,7 @@ impl Stage {
 }
 
 impl Visitor {
-    /// All clicks, each at its time, to their final answers.
+    /// Sends all clicks, each at its time, until they have their final answers.
     async fn clicks(&self, settings: &Settings) {
         let spacing = Duration::from_millis(settings.spacing_ms.into());
         let (keys, orders) = (&self.purchases.keys, &self.purchases.orders);

@@ -40,7 +40,7 @@ impl Default for Settings {
     }
 }
 
-/// What has a key of its own.
+/// What each key belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyPer {
@@ -91,7 +91,7 @@ fn first() -> char {
     'a'
 }
 
-/// A message that gets lost: the first of its kind.
+/// A message that is lost: the first of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Drop {
@@ -102,10 +102,11 @@ pub enum Drop {
 }
 
 impl Settings {
-    /// From a body. An empty body means the defaults. `points` are those at which a replica may be killed.
+    /// Reads the settings from a body. An empty one means the defaults. `points` are those at which a replica may be
+    /// killed.
     ///
     /// # Errors
-    /// 400 for what is no JSON, 422 for what is no setting.
+    /// 400 if it is not JSON, 422 for a wrong setting.
     pub fn of(body: &[u8], points: &[&str]) -> Result<Self, Error> {
         let settings: Self = serde_json::from_value(read_json(body)?).map_err(|error| wrong("", error))?;
         let checks = [
@@ -133,8 +134,8 @@ impl Settings {
         if self.replicas == 2 { &['a', 'b'] } else { &['a'] }
     }
 
-    /// The replicas in the order in which the clicks come to them. The one that is killed is the first, because most points are
-    /// only passed by the replica that does the work.
+    /// The replicas in the order in which the clicks reach them. The one to be killed is the first, because only the
+    /// replica that does the work passes most points.
     pub fn turns(&self) -> &'static [char] {
         match &self.kill {
             Some(kill) if kill.replica == 'b' => &['b', 'a'],

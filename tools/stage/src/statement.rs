@@ -1,14 +1,14 @@
-//! What a statement says to a reader: its verb, its table, and the row that it writes.
+//! What a statement shows a reader: its verb, its table, and the row that it writes.
 //!
-//! The text and the binds are Diesel's debug output of a statement of our own code. Reading it is linear in its length. A form that
-//! is not known makes no row; the SQL is shown all the same.
+//! The text and the binds are Diesel's debug output for a statement of our own code. Reading it is linear in its
+//! length. An unknown form yields no row, but its SQL is still shown.
 
 use serde_json::{Value, json};
 
 /// The most characters of a statement that are shown. The longest statement of a charge, without its lists of columns, has 500.
 const SHOWN: usize = 600;
 
-/// A list of columns that is longer is shown as two dots: nobody reads it, and the condition behind it would be cut off.
+/// A longer list of columns is shown as two dots: nobody reads it, and the condition after it would be cut off.
 const LONGEST_LIST: usize = 60;
 
 /// A statement with its binds.
@@ -18,14 +18,15 @@ pub struct Statement<'a> {
 }
 
 impl<'a> Statement<'a> {
-    /// From Diesel's text: the SQL, and its binds behind a comment.
+    /// From Diesel's text: the SQL, and its binds in a comment at the end.
     pub fn of(text: &'a str) -> Self {
         let (sql, binds) = text.split_once(" -- binds: ").unwrap_or((text, "[]"));
         let binds = binds.trim().trim_start_matches('[').trim_end_matches(']');
         Self { sql: sql.trim().replace('"', ""), binds: parts(binds) }
     }
 
-    /// `select`, `insert`, `update`, `delete`, or `lock` for a SELECT that takes a lock. None: a statement of the session.
+    /// `select`, `insert`, `update`, `delete`, or `lock` for a SELECT that takes a lock. None for a statement of the
+    /// session.
     pub fn verb(&self) -> Option<&'static str> {
         let locks = self.sql.contains(" FOR UPDATE") || self.sql.contains("advisory");
         Some(match self.sql.split(' ').next()? {
@@ -131,7 +132,7 @@ impl<'a> Statement<'a> {
         if let Some(quoted) = text.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')) {
             return quoted.to_owned();
         }
-        // A status is an enum of Rust, whose name is the word of the table with a capital.
+        // A status is a Rust enum, whose name is the table's word with a capital.
         text.to_ascii_lowercase()
     }
 }
@@ -147,7 +148,8 @@ pub fn short(id: &str) -> String {
     format!("…{}", &id[from..])
 }
 
-/// The parts of a list between its commas, without those in brackets and in texts. Ends where a bracket closes that was not opened.
+/// The parts of a list between its commas, ignoring commas in brackets and strings. Ends at a bracket that closes
+/// without being opened.
 fn parts(list: &str) -> Vec<&str> {
     let (mut parts, mut from, mut depth, mut in_text, mut escaped) = (Vec::new(), 0, 0_u32, false, false);
     let mut end = list.len();

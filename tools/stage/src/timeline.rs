@@ -1,6 +1,7 @@
 //! The events of a run, in the order of their times, as lines for the page.
 //!
-//! Several processes tell what they do. Each event waits a moment, so that an earlier event of another process can come before it.
+//! Several processes report what they do. Each event waits a moment, so that an earlier event of another process can
+//! come before it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -20,7 +21,7 @@ const HOLD: Duration = Duration::from_millis(100);
 /// A comment keeps the stream alive, and lets the server see that the page has left.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
-/// Takes the events of a run. Clones tell into the same run.
+/// Takes the events of a run. Clones belong to the same run.
 #[derive(Clone)]
 pub struct Timeline {
     pub began: u64,
@@ -34,23 +35,23 @@ impl Timeline {
         (Self { began: microseconds(), told }, events)
     }
 
-    /// Tells what happens now.
+    /// Reports what happens now.
     pub fn tell(&self, what: &str, mut event: Value) {
         event["t"] = microseconds().saturating_sub(self.began).into();
         event["what"] = what.into();
         self.pass_on(event);
     }
 
-    /// Passes on what a replica told, with its own time.
+    /// Passes on what a replica reported, with its own time.
     pub fn pass_on(&self, event: Value) {
         // The page has left, and the run is about to end.
         let _ = self.told.send(event);
     }
 }
 
-/// Writes the events in order, up to the end of the run.
+/// Writes the events in order, until the end of the run.
 pub async fn write(began: u64, mut events: mpsc::UnboundedReceiver<Value>, page: mpsc::Sender<Bytes>) {
-    // By time, and at one time in the order in which they came.
+    // By time, and for equal times in the order in which they came.
     let mut waiting: BTreeMap<(u64, usize), Value> = BTreeMap::new();
     let (mut next, mut edits) = (0, Edits::default());
     let mut quiet_until = Instant::now() + KEEP_ALIVE;
@@ -93,7 +94,7 @@ fn line(event: &Value) -> Bytes {
     Bytes::from(format!("data: {event}\n\n"))
 }
 
-/// What only the order of all events shows: transactions get numbers of the run, and a written row its state before.
+/// What only the order of all events shows: the run's numbers of transactions, and the earlier state of a written row.
 #[derive(Default)]
 struct Edits {
     transactions: HashMap<(String, u64, u64), usize>,
@@ -106,7 +107,7 @@ struct Edits {
     truth: Option<Value>,
 }
 
-/// Whether other rows or other lines of the books may be true after this event.
+/// Whether the committed rows or the books may have changed after this event.
 pub fn changes(event: &Value) -> bool {
     match event["what"].as_str() {
         Some("commit") => event["writes"] != 0,
@@ -114,12 +115,12 @@ pub fn changes(event: &Value) -> bool {
     }
 }
 
-/// A replica tells a commit a moment after PostgreSQL made it visible.
+/// A replica reports a commit a moment after PostgreSQL has made it visible.
 const TOLD_WITHIN: u64 = 5_000;
 
 impl Edits {
-    /// Whether the page should know. A look during which something changed may show rows of before or of after, and another look
-    /// follows. A look that saw nothing new is no news.
+    /// Whether the page should get the event. A look during which something changed may show old or new rows, and
+    /// another look follows. A look that saw nothing new is no news.
     fn takes<'a>(&mut self, event: &Value, mut later: impl Iterator<Item = &'a Value>) -> bool {
         let t = |event: &Value| event["t"].as_u64().unwrap_or_default();
         if changes(event) {
@@ -147,7 +148,7 @@ impl Edits {
         let mut inner = |name: &str| event.as_object_mut().and_then(|event| event.remove(name));
         let life = inner("life").and_then(|life| life.as_u64());
         inner("from");
-        // An event that comes too late to stand in its place stands in the next one.
+        // An event that comes too late for its place takes the next one.
         self.last_t = self.last_t.max(event["t"].as_u64().unwrap_or_default());
         event["t"] = self.last_t.into();
         if let (Some(life), Some(tx)) = (life, event["tx"].as_u64()) {
@@ -163,7 +164,7 @@ impl Edits {
         event
     }
 
-    /// Puts the state before into a written row, and remembers the state after it for the time after COMMIT.
+    /// Adds the earlier state to a written row, and remembers the new state for after COMMIT.
     fn follow(&mut self, tx: usize, event: &mut Value) {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         if event["row"].is_object() {
@@ -181,7 +182,7 @@ impl Edits {
     }
 }
 
-/// The committed rows by the ids that statements name them with.
+/// The committed rows, by the ids that statements use for them.
 fn states(truth: &Value) -> HashMap<String, String> {
     let mut states = HashMap::new();
     let rows = |name: &str| truth[name].as_array().cloned().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! What is true of a run at a moment: the committed rows, in one snapshot of the database, and the gateway's own books.
+//! What is true of a run at one moment: the committed rows, in one snapshot of the database, and the gateway's own
+//! books.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,13 +23,13 @@ pub struct Purchases {
     pub account_id: Uuid,
     pub keys: Arc<[String]>,
     pub orders: Arc<[Uuid]>,
-    /// The names of the run's calls at the gateway, each with its order: the forwarder adds those that it sees.
+    /// The references of the run's calls, each with its order: the forwarder adds those that it sees.
     pub references: Mutex<HashMap<String, Option<Uuid>>>,
     /// Something has happened, and the next look is due.
     pub changed: Notify,
 }
 
-/// What the end of a run says.
+/// The verdict at the end of a run.
 pub struct Verdict {
     pub charged: usize,
     pub unexplained: usize,
@@ -41,7 +42,7 @@ impl Purchases {
         self.references().entry(reference.to_owned()).or_default();
     }
 
-    /// Whether a call of the run has this name.
+    /// Whether a call of the run has this reference.
     pub fn has(&self, reference: &str) -> bool {
         self.references().contains_key(reference)
     }
@@ -58,18 +59,19 @@ impl Purchases {
         Ok(lines)
     }
 
-    /// Looks again after each change, and tells what is true then.
+    /// Looks again after each change, and reports what is true then.
     pub async fn tell_truth(&self) {
         loop {
             self.changed.notified().await;
             if let Err(cause) = self.look().await {
-                // The next change looks again. A look that failed is no truth, so the page keeps the older one with its time.
+                // The next change causes another look. A failed look shows nothing, so the page keeps the older one
+                // with its time.
                 log::warn!("the stage can't see what is true: {cause}");
             }
         }
     }
 
-    /// One look, told as `truth`, with the time from which on it looked.
+    /// One look, reported as `truth`, with the time at which it began.
     ///
     /// # Errors
     /// The database or the gateway can't be read.
@@ -83,7 +85,8 @@ impl Purchases {
         let explained: HashSet<_> = succeeded.iter().filter_map(|charge| charge["gateway_id"].as_str()).collect();
         let unexplained = captures.iter().filter(|line| !explained.contains(line.id.as_str())).count();
         let paid: HashSet<_> = succeeded.iter().filter_map(|charge| charge["order_id"].as_str()).collect();
-        // A naive call does not say what it is for. A run of the naive endpoint with one order can only be for that one.
+        // A naive call does not say what it is for. In a run of the naive endpoint with one order, it can only be for
+        // that one.
         let only = if let [order] = self.orders[..] { Some(order) } else { None };
         let of_line = |line: &&Line| self.references().get(&line.reference).copied().flatten().or(only);
         let taken: HashSet<Uuid> = captures.iter().filter_map(of_line).collect();

@@ -1,4 +1,4 @@
--- What is committed of a run, in one snapshot. $1 the account, $2 the keys, $3 the orders.
+-- The committed rows of a run, in one snapshot. $1 the account, $2 the keys, $3 the orders.
 SELECT json_build_object(
   'records', (SELECT coalesce(json_agg(json_build_object('key', key, 'status', status, 'bytes', bytes) ORDER BY created_at), '[]') FROM (
       SELECT key, status, length(body) AS bytes, created_at FROM idempotency_keys

@@ -1,7 +1,7 @@
-//! What a replica of the stage tells of itself: one line of JSON for each step, on its standard output.
+//! What a replica of the stage reports about itself: one line of JSON for each step, on its standard output.
 //!
-//! Guarantees: a line is written before the step goes on, so a killed replica has told all that it did. The last line of a killed
-//! replica may be half a line.
+//! Guarantees: a line is written before the step goes on, so a killed replica has reported all that it did. Its last
+//! line may be incomplete.
 
 use std::cell::Cell;
 use std::io::{Read as _, Write as _};
@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::request_name::RequestName;
 use crate::statement::Statement;
 
-/// What a replica is told when it starts: its part in the run.
+/// What a replica gets when it starts: its part in the run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Part {
     /// `a` or `b`.
@@ -37,7 +37,8 @@ pub struct Part {
 }
 
 impl Part {
-    /// The key that a replica has for the forwarder, which alone knows the gateway's. The run's id is its secret part.
+    /// The key that a replica uses with the forwarder, which alone knows the gateway's. The run's id is its secret
+    /// part.
     #[must_use]
     pub fn gateway_key(&self) -> String {
         format!("sk_test_{}", self.run.simple())
@@ -52,16 +53,16 @@ static TRANSACTIONS: AtomicU32 = AtomicU32::new(1);
 thread_local! {
     /// The transaction that is open on this thread's connection.
     static OPEN: Cell<Option<u32>> = const { Cell::new(None) };
-    /// Its statements so far that write.
+    /// How many of its statements so far write.
     static WRITES: Cell<u32> = const { Cell::new(0) };
     /// Whether a request claims its key on this thread.
     static CLAIMS: Cell<bool> = const { Cell::new(false) };
-    /// Its transaction after its end. The claim's answer is told then.
+    /// Its transaction after its end, when the claim's answer is reported.
     static LAST: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
-/// From now on, the process tells what it does. `request` names the request that the thread serves. The server calls [`passed`]
-/// and [`reached`], and [`up`] when it listens. If the parent ends, so does the process.
+/// From now on, the process reports what it does. `request` names the request that the thread serves. The server calls
+/// [`passed`] and [`reached`], and [`up`] when it listens. If the parent ends, so does the process.
 pub fn start(part: Part, request: fn() -> Option<Uuid>) -> QueryResult<()> {
     end_with_the_parent();
     PART.get_or_init(|| part);
@@ -74,7 +75,8 @@ pub fn start(part: Part, request: fn() -> Option<Uuid>) -> QueryResult<()> {
     reason = "a replica may die at any moment, so nothing is lost if it drains nothing"
 )]
 fn end_with_the_parent() {
-    // The parent holds the other end of the standard input, and writes nothing. However the parent ends, the kernel closes it.
+    // The parent holds the other end of the standard input and writes nothing. However the parent ends, the kernel
+    // closes it.
     std::thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);
         std::process::exit(0);
@@ -87,7 +89,7 @@ pub(crate) fn microseconds() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Writes an event. A parent that reads no more is about to end this process.
+/// Writes an event. A parent that no longer reads is about to end this process.
 fn tell(what: &str, mut event: Value) {
     let Some(part) = PART.get() else { return };
     let mut out = std::io::stdout().lock();
@@ -97,12 +99,12 @@ fn tell(what: &str, mut event: Value) {
     let _ = out.write_all(format!("{event}\n").as_bytes()).and_then(|()| out.flush());
 }
 
-/// The replica serves.
+/// The replica is serving.
 pub fn up(port: u16) {
     tell("up", json!({"port": port}));
 }
 
-/// The request that this thread serves, by its number. None: the resolver.
+/// The request that this thread serves, by its number. None for the resolver.
 fn request() -> Option<RequestName> {
     RequestName::of(PART.get()?.run, REQUEST.get()?()?)
 }
@@ -126,16 +128,16 @@ pub fn passed(point: &'static str, attempt: Option<i32>) {
     }
     tell("step", json!({"point": point, "request": number()}));
     if PART.get().is_some_and(|part| part.kill.as_deref() == Some(point)) {
-        // As `kill -9`: nothing is unwound, nothing is said to the client, to PostgreSQL or to the gateway.
+        // Like `kill -9`: nothing is unwound, and nothing is sent to the client, to PostgreSQL or to the gateway.
         std::process::abort();
     }
 }
 
-/// The steps that the crate `idempotency` tells.
+/// The steps that the crate `idempotency` reports.
 pub fn reached(request_id: Uuid, address: &Address, step: Step) {
     let name = PART.get().and_then(|part| RequestName::of(part.run, request_id));
     CLAIMS.set(matches!(step, Step::Begins | Step::Claimed | Step::BodyRan | Step::Recorded));
-    // None: the record was found by a look, without a transaction.
+    // None if the record was found by a look, without a transaction.
     let (request, key, tx) = (name.map(|name| name.number), &address.key, OPEN.get().or(LAST.take()));
     match step {
         Step::Waits => tell("waits", json!({"request": request})),
@@ -144,12 +146,12 @@ pub fn reached(request_id: Uuid, address: &Address, step: Step) {
         Step::MetRecord { provisional } => {
             tell("met_record", json!({"request": request, "tx": tx, "key": key, "provisional": provisional}));
         }
-        // Diesel tells the begin and the end of every transaction, also of those that this crate does not know.
+        // Diesel reports the beginning and the end of every transaction, even of those that this crate does not know.
         Step::Begins | Step::BodyRan | Step::Recorded | Step::Committed | Step::Failed => {}
     }
 }
 
-/// The statements and transactions that Diesel tells.
+/// The statements and transactions that Diesel reports.
 struct Statements;
 
 impl Instrumentation for Statements {

@@ -14,8 +14,8 @@ pub use idempotency_testing::{
 static CLUSTER: OnceLock<Cluster> = OnceLock::new();
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// The cluster of this process, with a template that `prepare` fills, once. When the process ends, also by a crash, the cluster
-/// stops and its files are deleted.
+/// The cluster of this process, with a template that `prepare` fills once. When the process ends, even by a crash, the
+/// cluster stops and its files are deleted.
 pub fn cluster(prepare: fn(&str)) -> &'static Cluster {
     CLUSTER.get_or_init(|| {
         let cluster = dev_postgres::start(&Options::throw_away()).unwrap();
@@ -26,7 +26,7 @@ pub fn cluster(prepare: fn(&str)) -> &'static Cluster {
     })
 }
 
-/// Makes a database for one test: a copy of the template.
+/// Creates a database for one test: a copy of the template.
 pub fn fresh_database(prepare: fn(&str)) -> String {
     let cluster = cluster(prepare);
     let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));

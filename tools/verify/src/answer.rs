@@ -1,4 +1,5 @@
-//! Reads an answer: whether it is a replay, until when it is replayed, which object it names, and how many effects it counts.
+//! Reads an answer: whether it is a replay, until when it will be replayed, which object it names, and how many effects
+//! it counts.
 
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ impl Answer {
         (400..500).contains(&self.status)
     }
 
-    /// Whether both have one status, and one `type` where they are problem documents: so a reused key and a wrong body differ,
-    /// though both may be 422.
+    /// Whether both have the same status and, as problem documents, the same `type`: a reused key and a wrong body
+    /// differ, though both may be 422.
     pub(super) fn refuses_like(&self, other: &Self) -> bool {
         let kind = |answer: &Self| serde_json::from_slice::<Value>(&answer.body).ok()?.get("type").cloned();
         self.status == other.status && kind(self) == kind(other)

@@ -23,7 +23,7 @@ pub struct Args {
     /// What one endpoint needs.
     #[command(flatten)]
     pub endpoint: Endpoint,
-    /// The author whose rules decide about the exit status
+    /// The author whose rules decide the exit status
     #[arg(long, value_enum, default_value = "draft", conflicts_with = "config", help_heading = "The run")]
     pub profile: Profile,
     /// Only these checks or groups, separated by commas. May be repeated
@@ -37,7 +37,7 @@ pub struct Args {
     pub run: RunOptions,
 }
 
-/// One endpoint, and what the command line says about it.
+/// One endpoint, and its options on the command line.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Endpoint {
     /// The endpoint's method, such as POST
@@ -52,12 +52,13 @@ pub struct Endpoint {
     /// The request's body
     #[arg(long, help_heading = "The endpoint")]
     pub body: Option<String>,
-    /// A string member of the bodies. Each new request gets another value for it. May be repeated
+    /// A string member of the bodies, which gets a new value in each new request. May be repeated
     #[arg(long, value_name = "MEMBER", help_heading = "The endpoint")]
     pub vary: Vec<String>,
 
-    /// A request that makes what the endpoint's request needs, for example 'POST /v1/orders {..}'. Each new request sends it first.
-    /// `{setup.id}` is a member of its answer, in URLs, headers and bodies. May be repeated: each may use the answer of the one before
+    /// A request that creates what the endpoint's request needs, for example 'POST /v1/orders {..}'. Each new request
+    /// sends it first. `{setup.id}` is a member of its answer, in URLs, headers and bodies. May be repeated: each may
+    /// use the answer of the one before
     #[arg(long, value_name = "METHOD PATH BODY", help_heading = "The endpoint")]
     pub setup: Vec<Step>,
 
@@ -77,11 +78,11 @@ pub struct Endpoint {
     /// Another method for URL. Under the key, the endpoint must refuse this method
     #[arg(long, value_name = "METHOD", help_heading = "What more checks need")]
     pub other_method: Option<Method>,
-    /// A header of another account, in the place of --header. May be repeated
+    /// A header of another account, in place of --header. May be repeated
     #[arg(long, value_name = "NAME: VALUE", help_heading = "What more checks need")]
     pub other_header: Vec<Header>,
-    /// A request that changes the object that was made, for example 'POST {location}/cancel {}'. A replay must not show the change.
-    /// `{location}` is the Location of the first reply, `{reply.id}` a member of its body
+    /// A request that changes the created object, for example 'POST {location}/cancel {}'. A replay must not show the
+    /// change. `{location}` is the Location of the first reply, `{reply.id}` a member of its body
     #[arg(long, value_name = "METHOD PATH BODY", help_heading = "What more checks need")]
     pub change: Option<Step>,
     /// Another address of the same service
@@ -119,7 +120,7 @@ pub struct Endpoint {
     pub timeout: u64,
 }
 
-/// What is sent and written, whatever the endpoint.
+/// The options of a run, whatever the endpoint.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunOptions {
     /// A TOML file with several endpoints. Its keys are the options above
@@ -134,7 +135,7 @@ pub struct RunOptions {
     /// Don't ask before requests go to another machine
     #[arg(long, help_heading = "The run")]
     pub yes: bool,
-    /// List the checks, and send nothing
+    /// List the checks without sending anything
     #[arg(long, help_heading = "The run")]
     pub list: bool,
     /// Print this help
@@ -152,7 +153,7 @@ pub enum Format {
     Text,
     /// One JSON document
     Json,
-    /// XML as `JUnit` writes it, for CI
+    /// `JUnit` XML, for CI
     Junit,
 }
 

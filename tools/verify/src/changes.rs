@@ -1,4 +1,4 @@
-//! The check of a replay after a change: the reply is the first one, also when its object is no longer what it was.
+//! The check of a replay after a change: it is the first reply, even when its object is no longer what it was.
 
 use super::check::{Check, Experiment, Need, Seen, draft, stripe, this};
 use super::session::{Key, Session, Trouble};

@@ -43,7 +43,7 @@ pub(super) const fn this(right: &'static str) -> Rule {
 pub struct Check {
     /// The check's name, for `--only` and for CI.
     pub name: &'static str,
-    /// The rules, one of each author who says something about the claim.
+    /// The rules, one from each author who says something about the claim.
     pub rules: &'static [Rule],
     /// What to do if the check fails.
     pub advice: &'static str,
@@ -79,7 +79,7 @@ pub enum Need {
 }
 
 impl Need {
-    /// Whether the command line does not give what is needed.
+    /// Whether the command line lacks what is needed.
     #[must_use]
     pub fn is_missing(self, target: &Target) -> bool {
         match self {
@@ -117,7 +117,7 @@ impl Need {
         }
     }
 
-    /// The option that makes the check. `None` if no option can: the key is optional.
+    /// The option that enables the check. `None` if no option can, because the key is optional.
     #[must_use]
     pub fn option(self) -> Option<&'static str> {
         match self {
@@ -160,7 +160,7 @@ pub struct Experiment {
 }
 
 impl Experiment {
-    /// The most requests that are sent. The session refuses to send more.
+    /// The most requests that it may send. The session refuses to send more.
     #[must_use]
     pub fn most_requests(&self, target: &Target) -> usize {
         let looks = if target.given.count.is_some() { self.counts * (LOOKS - 1) } else { 0 };
@@ -180,11 +180,11 @@ pub struct Seen {
     pub text: String,
     /// The authors whose rules hold. `None` if nothing was judged: then `text` says why.
     pub holds: Option<Holds>,
-    /// What was missing, if that is why nothing was judged.
+    /// What is missing, if that is why nothing was judged.
     pub needs: Option<Need>,
 }
 
-/// The authors whose rules hold. The authors disagree on few checks, so in most cases all rules hold or none.
+/// The authors whose rules hold. They disagree on few checks, so usually all rules hold or none.
 #[derive(Clone, Copy, Debug)]
 pub struct Holds {
     draft: bool,
@@ -229,7 +229,7 @@ impl Seen {
         Self { check, text: why.into(), holds: None, needs: None }
     }
 
-    /// No finding, because the command line does not give what is needed.
+    /// No finding, because the command line lacks what is needed.
     pub(super) fn needs(check: &'static str, need: Need) -> Self {
         Self { needs: Some(need), ..Self::skipped(check, need.text()) }
     }

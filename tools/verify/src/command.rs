@@ -1,4 +1,4 @@
-//! The command: says what it will send, asks, checks one endpoint or those of a file, and writes the findings.
+//! The command: announces what it will send, asks, checks one endpoint or those of a file, and writes the findings.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use super::{Report, checks};
 /// The exit code of a run that did not check an endpoint: a wrong command line, a service that can't be checked, or only skips.
 const NOT_CHECKED: u8 = 2;
 
-/// An endpoint that is to be checked.
+/// An endpoint to check.
 struct Job {
     /// Its name in the file. `None` if the command line has the endpoint.
     name: Option<String>,

@@ -1,5 +1,6 @@
-//! The configuration file: several endpoints, so that a team checks them all with one command. Its keys are the options of the
-//! command line, and the command line's own parser reads them. So an option has one name, one check and one description.
+//! The configuration file: several endpoints, so that a team checks them all with one command. Its keys are the options
+//! of the command line, and the command line's own parser reads them, so that an option has one name, one check and one
+//! description.
 
 use std::path::Path;
 
@@ -23,7 +24,7 @@ pub struct Endpoint {
 
 #[derive(Deserialize)]
 struct File {
-    /// The endpoints. The options above them are those of every endpoint.
+    /// The endpoints. The options above them apply to every endpoint.
     endpoint: Vec<Table>,
     #[serde(flatten)]
     of_all: Table,

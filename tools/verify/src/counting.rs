@@ -1,4 +1,4 @@
-//! What a run knows about the count of `--count`: how late it is, and whether it is of use.
+//! What a run knows about the count of `--count`: how late it is, and whether it is usable.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,8 @@ pub struct Counting {
     lag: AtomicU64,
     /// Why effects are not counted, although they should be.
     stopped: OnceLock<&'static str>,
-    /// Whether the count showed a new request's effect in time. Asked once a run, when a count shows too few effects.
+    /// Whether the count showed a new request's effect in time. Tested once per run, when a count shows too few
+    /// effects.
     pub(super) control: OnceCell<bool>,
 }
 
@@ -28,7 +29,7 @@ impl Counting {
         self.lag.fetch_max(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// From now on effects are not counted, for this reason.
+    /// Stops counting effects, for this reason.
     pub fn stop(&self, why: &'static str) {
         let _ = self.stopped.set(why);
     }

@@ -1,4 +1,4 @@
-//! The checks of duplicates at once: one effect, one reply, and no 5xx. The duplicates go to one address, or to two.
+//! The checks of concurrent duplicates: one effect, one reply, and no 5xx. The duplicates go to one address, or to two.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,8 @@ use super::session::{Key, Session, Trouble};
 
 const GROUP: &str = "duplicates";
 
-/// The number of duplicates. Fifty nearly always expose a server that looks first and writes later. Fifty are no load test.
+/// The number of duplicates. Fifty nearly always expose a server that looks first and writes later, without being a
+/// load test.
 const AT_ONCE: usize = 50;
 
 const ONE_TRANSACTION: &str = "Let the database decide who was first: a unique key, and the record in the transaction of the work. \

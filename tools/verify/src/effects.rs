@@ -1,5 +1,6 @@
-//! Counts effects by `--count`. Some services show an effect some time after the answer: the count is a search index, or a replica.
-//! So a count that is too small is looked at again, and a count that may still grow is given the time that the longest delay took.
+//! Counts effects by `--count`. Some services show an effect some time after the answer, because the count is a search
+//! index or a replica. So a count that is too small is read again, and a count that may still grow is given the longest
+//! delay seen.
 
 use std::time::Duration;
 
@@ -13,14 +14,15 @@ use super::target::{Intent, Target};
 /// than that can't be counted in a run of some minutes.
 const PAUSES: [u64; 6] = [50, 100, 200, 400, 800, 450];
 
-/// The most requests of one [`Effects::settle`]: a look before each pause and one at the end, one for effects too many, and one
-/// after the control.
+/// The most requests of one [`Effects::settle`]: a look before each pause and one at the end, one for surplus effects,
+/// and one after the control.
 pub(super) const LOOKS: usize = PAUSES.len() + 3;
 
 /// The most requests of a control: a request until its final answer, a count before it, and the looks after it.
 pub(super) const CONTROL: usize = ATTEMPTS + LOOKS;
 
-/// An effect too many may take longer than the slowest one so far. Twice the time catches all but a count that varies a lot.
+/// A surplus effect may take longer than the slowest one so far. Twice the time catches all but a count that varies a
+/// lot.
 const MARGIN: u32 = 2;
 
 /// A number of effects, or why there is none.
@@ -73,7 +75,8 @@ impl Session {
         counted(&json, self.target.given.count_at.as_deref()).map(Some).map_err(Trouble::Count)
     }
 
-    /// The control: whether the count shows the effect of a new request in time. If so, an effect that it did not show is lost.
+    /// The control: whether the count shows the effect of a new request in time. If it does, an effect that it did not
+    /// show is lost.
     async fn still_counts(&self) -> Result<bool, Trouble> {
         let control = async || {
             self.allow_more(CONTROL + most_setups(&self.target, 1));
@@ -92,7 +95,8 @@ impl Effects<'_> {
         &self.session.target
     }
 
-    /// Learns from the first request how late the count is. If the effect does not show, nothing is counted in this run.
+    /// Measures with the first request how late the count is. If the effect does not show, nothing is counted in this
+    /// run.
     pub async fn learn_lag(&self) -> Result<(), Trouble> {
         if self.look_until(1).await? == Some(0) {
             self.session.counting.stop(NEVER);
@@ -100,7 +104,7 @@ impl Effects<'_> {
         Ok(())
     }
 
-    /// The number of effects, when `expected` of them have had the time to show, and more than that too.
+    /// The number of effects, once `expected` of them, and any surplus, have had time to show.
     pub async fn settle(&self, expected: u64) -> Result<Counted, Trouble> {
         if let Some(why) = self.session.counting.stopped() {
             return Ok(Err(Uncounted::Late(why)));
@@ -112,7 +116,7 @@ impl Effects<'_> {
                 return Ok(Err(Uncounted::Late(NO_LONGER)));
             }
             if self.intent.count != self.session.target.plain().map_err(Trouble::Request)?.count {
-                // The count has this request's effects alone, so the control's is not among them.
+                // The count covers only this request's effects, so the control's is not among them.
                 seen = self.now().await?.unwrap_or(seen);
             }
         } else if seen == expected && !self.session.counting.lag().is_zero() {

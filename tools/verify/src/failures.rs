@@ -116,7 +116,7 @@ async fn refused(session: &Session) -> Result<Vec<Seen>, Trouble> {
     ])
 }
 
-/// Judges whether the key was kept or is free, and not something between. Another request under the key shows which.
+/// Judges whether the key was kept or is free, and nothing in between. Another request under the key shows which.
 fn key(session: &Session, stored: bool, first: &Answer, again: [&Answer; 2], other: &Answer) -> Seen {
     let name = "failure-key";
     let marked = again.iter().any(|answer| answer.marker(session.target.given.marker.as_ref()).is_some());
@@ -153,7 +153,7 @@ fn promise(session: &Session, stored: bool) -> Seen {
 async fn server_error(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let intent = session.intent().await?;
     let good = session.request(&intent, &Key::fresh());
-    // Only the headers of `good` have the key. A failing header takes the place of a header with the same name.
+    // Only the headers of `good` have the key. A failing header replaces one with the same name.
     let mut failing = good.clone();
     for (name, value) in &intent.failing_headers {
         failing.headers.insert(name.clone(), value.clone());

@@ -10,7 +10,7 @@ pub type Escape = fn(&str) -> String;
 pub struct Names {
     pub uuid: String,
     pub n: String,
-    /// Makes the varied values of this run different from those of another run.
+    /// Makes this run's varied values different from any other run's.
     pub run: String,
     /// The answer to the last `--setup`. `None` before it is sent: then `0` stands for each member.
     pub setup: Option<Value>,

@@ -175,7 +175,8 @@ async fn reused(
     let answer = session.send(&change(&intent, request)).await?;
     let seen = refusal(check, &answer, &effects, false).await?;
     if seen.holds.is_some_and(|holds| holds.by(Profile::This)) {
-        // A place that knows no such path, method or body refuses every key, so its refusal says nothing about the fingerprint.
+        // A service without such a path, method or body refuses every key there, so its refusal says nothing about the
+        // fingerprint.
         let control = session.send(&change(&intent, session.request(&intent, &Key::fresh()))).await?;
         if control.refuses_like(&answer) {
             return Ok(vec![Seen::skipped(check, format!("it gets {} there, also under another key", answer.status))]);

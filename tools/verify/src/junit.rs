@@ -23,7 +23,7 @@ pub fn document(outcomes: &[Outcome]) -> Document {
     document
 }
 
-/// The endpoint's name before a group's or a check's: CI servers show tests of one name as one test.
+/// Puts the endpoint's name before a group's or a check's: CI servers merge tests of the same name.
 fn of(endpoint: &str, separator: &str, name: &str) -> String {
     if endpoint.is_empty() { name.to_owned() } else { format!("{endpoint}{separator}{name}") }
 }
@@ -49,7 +49,7 @@ fn not_checked(endpoint: &str, error: &str) -> TestSuite {
     suite
 }
 
-/// A warning and a note are successes with an output: CI must not fail for what the profile does not require.
+/// A warning or a note is a success with output: CI must not fail for what the profile does not require.
 fn test_case(endpoint: &str, report: &Report, finding: &Finding) -> TestCase {
     let mut status = match finding.status {
         Status::Fail => TestCaseStatus::non_success(NonSuccessKind::Failure),

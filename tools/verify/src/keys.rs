@@ -11,7 +11,7 @@ use super::words::KeyForm;
 
 const GROUP: &str = "keys";
 
-/// The draft has no list of bad keys. The draft recommends that the server publishes a format.
+/// The draft has no list of bad keys. It recommends that the server publishes a format.
 const PUBLISHED_FORMAT: &str =
     "recommended (Security Considerations): the server validates a key by its published format, before anything else";
 
@@ -143,7 +143,7 @@ pub const ALL: &[Experiment] = &[
     },
 ];
 
-/// Sends one request that must be refused with 400, and counts that nothing was done.
+/// Sends one request that must be refused with 400, and checks by the count that nothing was done.
 async fn refused(
     session: &Session,
     check: &'static str,

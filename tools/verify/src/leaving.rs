@@ -14,7 +14,8 @@ const GROUP: &str = "leaving";
 const MOMENTS: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(5), Duration::from_millis(20), Duration::from_millis(80)];
 
-/// How long to wait for writes of work that has lost its client. There is no sign to wait for, so later writes are not seen.
+/// How long to wait for the writes of work that has lost its client. There is nothing to wait for but time, so later
+/// writes are missed.
 const LATE_WORK: Duration = Duration::from_millis(250);
 
 /// A count, the request, its retry, and a count again.

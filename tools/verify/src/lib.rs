@@ -1,11 +1,11 @@
 //! `idempotency-verify`: a black-box check of the keyed endpoints of any HTTP service.
 //!
-//! Guarantees: a run sends no more requests than it announced, and none to another machine without a yes. Each check judges one
-//! claim, and says what was sent, what is right for which author, and what was seen. No check knows this project's paths or
-//! objects.
+//! Guarantees: a run sends no more requests than it announced, and none to another machine without a yes. Each check
+//! judges one claim, and reports what was sent, what is right for which author, and what was seen. No check knows this
+//! project's paths or objects.
 //!
-//! Not guaranteed: that a service that passes is right. A race that fifty duplicates did not lose may be lost by the next fifty.
-//! And a crash can't be seen from outside.
+//! Not guaranteed: that a service that passes is right. The next fifty duplicates may hit a race that the first fifty
+//! missed, and crashes can't be tested from outside.
 
 mod accounts;
 mod answer;

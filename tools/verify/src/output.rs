@@ -12,7 +12,7 @@ use super::report::{Finding, Outcome, Report, Status, word};
 /// Writes the reports.
 ///
 /// # Errors
-/// If a report can't be serialized, which is a defect.
+/// A report can't be serialized, which is a defect.
 pub fn write(outcomes: &[Outcome], format: Format, colors: bool) -> Result<String, Box<dyn std::error::Error>> {
     match format {
         Format::Text => Ok(texts(outcomes, colors)?),
@@ -70,7 +70,7 @@ fn text(out: &mut String, report: &Report, colors: bool) -> std::fmt::Result {
     writeln!(out, "\nprofile {}: {}", report.profile.name(), report.summary())
 }
 
-/// The checks that were not made for want of an option, and the option that makes them.
+/// The checks that were skipped for lack of an option, and the option that enables them.
 fn unchecked(out: &mut String, report: &Report) -> std::fmt::Result {
     let unchecked = report.unchecked();
     let width = unchecked.iter().map(|(option, _)| option.len()).max().unwrap_or(0);
@@ -103,7 +103,7 @@ fn explain(out: &mut String, report: &Report, finding: &Finding) -> std::fmt::Re
     writeln!(out, "        advice: {}", finding.advice.unwrap_or_default())
 }
 
-/// The checks on which the profile has no rule, and which another author calls wrong.
+/// The checks for which the profile has no rule, but which fail by another author's.
 fn noted(out: &mut String, report: &Report) -> std::fmt::Result {
     let wrong = report.findings.iter().filter(|finding| finding.status == Status::Note);
     let wrong = wrong.filter_map(|finding| {

@@ -69,7 +69,7 @@ async fn refusals(session: &Session) -> Result<Vec<Seen>, Trouble> {
     ])
 }
 
-/// Judges each refusal. The text says what came back for each.
+/// Judges each refusal, with a text that says what came back for each.
 fn judge(check: &'static str, refusals: &[Refusal], judge: fn(&Answer) -> Result<String, String>) -> Seen {
     let judged: Vec<_> = refusals.iter().map(|refusal| (refusal, judge(&refusal.answer))).collect();
     let texts = judged.iter().map(|(refusal, judged)| match judged {

@@ -15,7 +15,7 @@ pub enum Status {
     Fail,
     /// A rule that the profile only recommends does not hold.
     Warn,
-    /// The profile has no rule. The reader sees what was seen.
+    /// The profile has no rule. The report shows what was seen.
     Note,
     /// Nothing was judged. `seen` says why.
     Skip,
@@ -49,7 +49,7 @@ pub struct Finding {
     pub seen: String,
     /// Each author's rule.
     pub rules: Vec<Judged>,
-    /// The option that would make the check.
+    /// The option that would enable the check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub option: Option<&'static str>,
     /// What to do if the check fails or warns.
@@ -79,7 +79,7 @@ pub struct Report {
 }
 
 impl Finding {
-    /// Judges what was seen by the profile's rule.
+    /// Judges, by the profile's rule, what was seen.
     #[must_use]
     pub fn of(experiment: &Experiment, check: &Check, profile: Profile, seen: Seen) -> Self {
         let status = status(check, profile, seen.holds);
@@ -174,7 +174,7 @@ pub fn rfc3339(moment: DateTime<Utc>) -> String {
     moment.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// What became of one endpoint.
+/// The outcome of one endpoint.
 pub struct Outcome {
     /// The endpoint's name in the configuration file.
     pub name: Option<String>,

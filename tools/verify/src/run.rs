@@ -70,7 +70,7 @@ fn missing(experiment: &Experiment, target: &Target) -> Option<Need> {
 /// Runs the checks that the command line selects.
 ///
 /// # Errors
-/// If a name is unknown, or the service does not answer the request with a 2xx. Then nothing was checked.
+/// A name is unknown, or the service does not answer the request with a 2xx. Then nothing was checked.
 pub async fn run(target: Target, args: &Args) -> Result<Report, String> {
     let (selection, profile) = (Selection::of(args)?, args.profile);
     let started_at = report::rfc3339(Utc::now());
@@ -104,8 +104,8 @@ pub async fn run(target: Target, args: &Args) -> Result<Report, String> {
     })
 }
 
-/// Checks that the endpoint answers the request with a 2xx: otherwise no check of a retry makes sense. And learns whether a 202 is
-/// the endpoint's final answer, and how late the count is.
+/// Checks that the endpoint answers the request with a 2xx: otherwise no check of a retry makes sense. Also finds out
+/// whether a 202 is the endpoint's final answer, and how late the count is.
 async fn first_request(session: &Session) -> Result<(), String> {
     let first = async {
         let intent = session.intent().await?;

@@ -1,7 +1,8 @@
 //! Sends each request on its own connection, and leaves early if a check asks for it.
 //!
-//! HTTP/1.1 only, with one connection for each request. So duplicates arrive at the same time, and a client that leaves closes
-//! only its own connection. Redirects are not followed. TLS is rustls, with the certificates that the system trusts.
+//! HTTP/1.1 only, with one connection for each request, so that duplicates arrive at the same time, and a client that
+//! leaves closes only its own connection. Redirects are not followed. TLS is rustls, with the certificates that the
+//! system trusts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +42,7 @@ pub struct Answer {
 /// How a client leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
-    /// The client closes the connection in good order.
+    /// The client closes the connection in an orderly way.
     Fin,
     /// The client resets the connection, as a killed process or a broken network does.
     Rst,
@@ -102,7 +103,7 @@ impl Sender {
         tokio::time::timeout(self.timeout, connection.exchange(request)).await.map_err(|_| self.too_late())?
     }
 
-    /// Sends a request whole, waits, and leaves without reading the answer.
+    /// Sends a whole request, waits, and leaves without reading the answer.
     pub async fn send_and_leave(&self, request: &Request, after: Duration, leave: Leave) -> Result<(), NoAnswer> {
         let mut stream = self.open(&request.url, leave).await?.0;
         stream.write_all(&request.bytes()).await?;

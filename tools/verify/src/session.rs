@@ -16,10 +16,11 @@ use super::send::{Answer, Connection, Leave, NoAnswer, Request, Sender};
 use super::target::{Intent, Target};
 
 /// How often a request is sent in all, if the server asks for a retry. The pauses double from [`FIRST_PAUSE`] to
-/// [`LONGEST_PAUSE`]. A key that stays in flight is given up after 4.5 s, or after 14 s if the server asks for longer pauses.
+/// [`LONGEST_PAUSE`]. The run gives up on a key that stays in flight after 4.5 s, or after 14 s if the server asks for
+/// longer pauses.
 pub(super) const ATTEMPTS: usize = 8;
 
-/// Most requests take some milliseconds. A tenth of a second does not load the server.
+/// Most requests take milliseconds. A tenth of a second does not load the server.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// A longer pause would only make the run longer.
@@ -28,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A longer `Retry-After` is shortened to this: the run must end.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// The most requests that make what this number of intents needs.
+/// The most requests that set up this number of intents.
 pub(super) fn most_setups(target: &Target, intents: usize) -> usize {
     intents * target.given.setup.len() * ATTEMPTS
 }
@@ -56,7 +57,7 @@ impl From<NoAnswer> for Trouble {
     }
 }
 
-/// The endpoint, the requests that were sent to it, and what the run has learned about it.
+/// The endpoint, the requests sent to it, and what the run has found out about it.
 pub struct Session {
     /// The endpoint.
     pub target: Target,
@@ -88,7 +89,7 @@ impl Session {
         }
     }
 
-    /// Allows this number of requests in addition.
+    /// Allows this many more requests.
     pub fn allow_more(&self, requests: usize) {
         self.left.fetch_add(requests, Ordering::Relaxed);
     }
@@ -112,7 +113,7 @@ impl Session {
         Ok(())
     }
 
-    /// A new intent: a request with its own values, and with what `--setup` made for it.
+    /// A new intent: a request with its own values, and with what `--setup` created for it.
     pub async fn intent(&self) -> Result<Intent, Trouble> {
         let names = self.target.names(self.intents.fetch_add(1, Ordering::Relaxed) + 1);
         let mut intent = self.target.intent(names).map_err(Trouble::Request)?;
@@ -169,7 +170,7 @@ impl Session {
         self.follow(request, first).await
     }
 
-    /// The final answer after `first`. If the endpoint has only 202s, the 202 is final.
+    /// The final answer after `first`. If the endpoint answers only 202, the 202 is final.
     pub async fn follow(&self, request: &Request, first: Answer) -> Result<Answer, Trouble> {
         if first.status != 202 || self.accepts_only.load(Ordering::Relaxed) {
             return Ok(first);

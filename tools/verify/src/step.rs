@@ -1,4 +1,4 @@
-//! A request beside the endpoint's: `--setup` and `--change`.
+//! A request besides the endpoint's: `--setup` or `--change`.
 
 use std::fmt;
 use std::str::FromStr;

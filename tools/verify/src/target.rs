@@ -15,7 +15,7 @@ use super::send::{Answer, Request};
 use super::step::Step;
 use super::words::{KeyForm, Profile};
 
-/// The endpoint, and all that the command line says about it. Texts may have placeholders.
+/// The endpoint, and all its options from the command line. Texts may have placeholders.
 #[derive(Clone, Debug)]
 pub struct Target {
     pub(super) method: Method,
@@ -62,7 +62,7 @@ impl Target {
         Ok(target)
     }
 
-    /// An intent of no request, for what can be known before the first one.
+    /// An intent without a request, for what can be known before the first one.
     ///
     /// # Errors
     /// If a text does not fit its place.
@@ -160,8 +160,8 @@ impl Target {
 }
 
 impl Intent {
-    /// A request beside the endpoint's. `{location}` and `{reply.NAME}` are of `reply`. It goes to the endpoint's own host: an
-    /// answer can't send this program elsewhere.
+    /// A request besides the endpoint's. `{location}` and `{reply.NAME}` come from `reply`. It goes to the endpoint's
+    /// own host: an answer can't send this program elsewhere.
     pub(super) fn beside(&self, step: &Step, reply: Option<&Answer>) -> Result<Request, String> {
         let json = reply.and_then(|reply| serde_json::from_slice(&reply.body).ok()).unwrap_or(Value::Null);
         let located = match (step.url.contains("{location}"), reply.and_then(Answer::location)) {
@@ -190,7 +190,7 @@ fn object(body: &str) -> Option<Map<String, Value>> {
     serde_json::from_str(body).ok()
 }
 
-/// Headers with filled placeholders. A header of a later list takes the place of an earlier header with the same name.
+/// Headers with filled placeholders. A header of a later list replaces an earlier one with the same name.
 fn headers(lists: &[&[Header]], names: &Names) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for header in lists.iter().copied().flatten() {
@@ -201,7 +201,7 @@ fn headers(lists: &[&[Header]], names: &Names) -> Result<HeaderMap, String> {
     Ok(headers)
 }
 
-/// Headers for this body. No body has no `Content-Type`, and JSON has its own, unless there is another one.
+/// Headers for this body. Without a body there is no `Content-Type`, and JSON gets its own, unless one is given.
 pub(super) fn typed(mut headers: HeaderMap, body: &str) -> HeaderMap {
     if body.is_empty() {
         headers.remove(CONTENT_TYPE);

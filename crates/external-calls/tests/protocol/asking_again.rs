@@ -30,7 +30,7 @@ async fn a_retry_after_of_days_is_heeded_for_ten_minutes() {
     assert_eq!(office.count(&format!("external_calls WHERE next_attempt_at BETWEEN {ten_minutes}")), 1);
 }
 
-/// The pauses are 2 s, 4 s, 8 s, each with up to a quarter more.
+/// The pauses are 2 s, 4 s, 8 s, each plus up to a quarter.
 #[tokio::test]
 async fn the_pause_doubles_with_each_attempt() {
     let office = Office::open();
@@ -79,7 +79,7 @@ async fn the_retry_after_of_a_202_grows_with_the_wait_to_a_minute() {
     }
 }
 
-/// A gateway that fails and asks for no pause is not asked each second.
+/// A gateway that fails and asks for no pause is not called every second.
 #[tokio::test]
 async fn a_retry_after_shorter_than_the_pause_does_not_shorten_it() {
     let office = Office::open();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A task dies at each step, like its process. A pass finishes the work, and the money moves once.
+//! A task dies at each step, as if with its process. A pass finishes the work, and the money moves once.
 
 use crate::hook::At;
 use crate::office::Office;
@@ -17,7 +17,7 @@ async fn a_crash_at_any_step_is_finished_by_a_pass_with_one_payment() {
     ] {
         let office = Office::open();
         let fine = office.fine("AB-1");
-        office.hook.once(At::Step(step), move || panic!("on purpose, at {step:?}"));
+        office.hook.once(At::Step(step), move || panic!("a crash at {step:?}"));
 
         let answer = office.pay("k", fine).await;
 
@@ -35,7 +35,7 @@ async fn a_crash_at_any_step_is_finished_by_a_pass_with_one_payment() {
 async fn a_crash_leaves_the_external_call_alone_for_no_longer_than_a_lease() {
     let office = Office::open();
     let fine = office.fine("AB-1");
-    office.hook.once(At::Step(Step::Sending), || panic!("on purpose"));
+    office.hook.once(At::Step(Step::Sending), || panic!("a crash"));
 
     assert_eq!(office.pay("k", fine).await.status, 202);
 

@@ -20,7 +20,7 @@ use idempotency::{Database, Error, SingleFlight};
 use idempotency_testing::Proxy;
 
 /// Starts a payment. Its holder waits at the provider until the test releases the call.
-async fn payment_under_way(does: Does) -> (Office, i64, tokio::task::JoinHandle<Response>) {
+async fn payment_in_flight(does: Does) -> (Office, i64, tokio::task::JoinHandle<Response>) {
     let office = Office::open();
     let fine = office.fine("AB-1");
     office.provider.script("AB-1", [does]);
@@ -31,7 +31,7 @@ async fn payment_under_way(does: Does) -> (Office, i64, tokio::task::JoinHandle<
 
 #[tokio::test]
 async fn a_holder_that_slept_past_its_lease_writes_nothing_over_the_next_ones_outcome() {
-    let (office, fine, request) = payment_under_way(Does::HoldThenPay).await;
+    let (office, fine, request) = payment_in_flight(Does::HoldThenPay).await;
     office.let_leases_end();
     assert_eq!(office.another_process().run_once().await.resolved, 1);
 
@@ -45,7 +45,7 @@ async fn a_holder_that_slept_past_its_lease_writes_nothing_over_the_next_ones_ou
 
 #[tokio::test]
 async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_holder_works() {
-    let (office, fine, request) = payment_under_way(Does::HoldThenPay).await;
+    let (office, fine, request) = payment_in_flight(Does::HoldThenPay).await;
     office.let_leases_end();
     office.provider.script("AB-1", [Does::HoldThenPay]);
     let another = office.another_process();
@@ -66,7 +66,7 @@ async fn a_holder_that_slept_past_its_lease_writes_nothing_while_the_next_holder
 
 #[tokio::test]
 async fn a_holder_that_lost_its_lease_and_fails_does_not_shorten_the_next_lease() {
-    let (office, _, request) = payment_under_way(Does::HoldThenAnswer(429)).await;
+    let (office, _, request) = payment_in_flight(Does::HoldThenAnswer(429)).await;
     office.let_leases_end();
     office.provider.script("AB-1", [Does::PayAndLose]);
     let another = office.another_process();
@@ -76,7 +76,7 @@ async fn a_holder_that_lost_its_lease_and_fails_does_not_shorten_the_next_lease(
     office.provider.release();
 
     assert_eq!(request.await.unwrap().status, 202);
-    // If the first holder gave back its lease, the external call would be due 2 s to 2.5 s later.
+    // Had the first holder given back its lease, the external call would be due 2 s to 2.5 s later.
     let next_ones = "attempts = 2 AND next_attempt_at > now() + interval '3 seconds'";
     assert_eq!(office.count(&format!("external_calls WHERE {next_ones}")), 1);
     assert_eq!(next.await.unwrap().resolved, 0);
@@ -84,7 +84,7 @@ async fn a_holder_that_lost_its_lease_and_fails_does_not_shorten_the_next_lease(
 
 #[tokio::test]
 async fn the_first_lease_and_the_next_last_as_long_as_the_limits_say() {
-    let (office, _, request) = payment_under_way(Does::HoldThenAnswer(429)).await;
+    let (office, _, request) = payment_in_flight(Does::HoldThenAnswer(429)).await;
     assert_eq!(office.count("external_calls WHERE next_attempt_at = created_at + interval '5 seconds'"), 1);
     office.let_leases_end();
     office.provider.script("AB-1", [Does::HoldThenAnswer(429)]);
@@ -102,7 +102,7 @@ async fn the_first_lease_and_the_next_last_as_long_as_the_limits_say() {
 
 #[tokio::test]
 async fn only_one_holder_has_the_lease() {
-    let (office, _, request) = payment_under_way(Does::HoldThenPay).await;
+    let (office, _, request) = payment_in_flight(Does::HoldThenPay).await;
     assert_eq!(office.another_process().run_once().await.taken, 0, "the request has the lease");
     office.let_leases_end();
     let (one, another) = (office.another_process(), office.another_process());
@@ -185,7 +185,8 @@ async fn a_holder_that_was_suspended_past_its_lease_does_not_send() {
     office.assert_paid_once("k", fine).await;
 }
 
-/// After a lost COMMIT the holder reads its lease from the row. The lease began when the request came, and not with that read.
+/// After a lost COMMIT the holder reads its lease from the row. The lease began when the request came, not with that
+/// read.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_that_lost_its_first_commit_and_was_suspended_past_its_lease_does_not_send() {
     let (direct, proxy) = (Office::open(), Arc::new(Proxy::start()));
@@ -237,7 +238,7 @@ async fn nobody_takes_the_next_lease_while_the_outcome_is_written() {
     office.assert_paid_once("k", fine).await;
 }
 
-/// The outcome's transaction takes longer than a request may wait. It goes on when the request has its answer.
+/// The outcome's transaction takes longer than a request may wait. It goes on after the request has its answer.
 #[tokio::test]
 async fn a_request_waits_no_longer_than_the_handlers_limit() {
     let office = Office::open();

@@ -19,7 +19,7 @@ use crate::traces;
 use external_calls::{Attempt, CallError, ExternalSystem, Limits, Sent, Started, Step};
 use idempotency::{self, Body, Failure, Failures, FieldError, Policy, Reply, Scope, hours, seconds};
 
-/// A fine is paid once. Each written outcome makes a receipt, so that a test sees a second outcome.
+/// A fine is paid once. Each written outcome leaves a receipt, so that a test sees a second outcome.
 pub const TABLES: &str = "CREATE TABLE fines (account_id uuid NOT NULL, id bigserial, plate text NOT NULL, \
      status text NOT NULL DEFAULT 'unpaid', note text NOT NULL DEFAULT '', PRIMARY KEY (account_id, id)); \
      CREATE TABLE receipts (account_id uuid NOT NULL, fine_id bigint NOT NULL, outcome text NOT NULL)";
@@ -74,8 +74,8 @@ pub struct Fines<const SLOW: bool = false> {
 impl<const SLOW: bool> Fines<SLOW> {
     /// Fines that are paid through the provider at this URL.
     pub fn at(url: &str, hook: Hook) -> Self {
-        // In this workspace reqwest is built with TLS and without a provider of its algorithms, and makes no client without one.
-        // It fails if another test was first.
+        // This workspace builds reqwest with TLS but without a crypto provider, and no client can be built without one.
+        // Installing it fails if another test did so first, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(Self::LIMITS.call).connect_timeout(Self::LIMITS.connect);
         Self { url: url.to_owned(), http: client.no_proxy().build().unwrap(), hook }
@@ -115,7 +115,7 @@ impl<const SLOW: bool> ExternalSystem for Fines<SLOW> {
         let request = self.http.get(format!("{}?reference={reference}", self.url));
         let books: Value = request.send().await.map_err(no_answer)?.json().await.map_err(no_answer)?;
         match outside_id {
-            // The object stays without an outcome until it is in the books.
+            // The object has no outcome until it is in the books.
             Some(id) if books["payments"] == 0 => Err(CallError::Pending { id: id.clone() }),
             _ => Ok((books["payments"] != 0).then_some(Outcome::Paid)),
         }
@@ -198,7 +198,7 @@ pub fn begin_payment(
     let Fine { plate, status, .. } = fine(conn, account_id, new.fine)?;
     match status.as_str() {
         "unpaid" => {}
-        "paying" => return Err(OfficeError::UnderWay),
+        "paying" => return Err(OfficeError::InFlight),
         _ => return Err(OfficeError::NotPayable),
     }
     set_status(conn, account_id, new.fine, "paying")?;
@@ -224,7 +224,7 @@ pub enum OfficeError {
     #[error("the fine can't be paid")]
     NotPayable,
     #[error("the fine is being paid")]
-    UnderWay,
+    InFlight,
     #[error(transparent)]
     Idempotency(#[from] idempotency::Error),
     #[error("database: {0}")]
@@ -263,7 +263,7 @@ impl Failure for OfficeError {
 impl ResponseError for OfficeError {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::NotPayable | Self::UnderWay => StatusCode::CONFLICT,
+            Self::NotPayable | Self::InFlight => StatusCode::CONFLICT,
             Self::Idempotency(error) => error.status_code(),
             Self::Database(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }

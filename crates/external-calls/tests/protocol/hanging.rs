@@ -8,8 +8,8 @@ use crate::office::Office;
 use crate::provider::Does;
 use crate::support::eventually;
 
-/// Returns how long another external call waits while `hanging` calls hang. Each hanging external call had `attempts` attempts before.
-/// The module's own limits apply: a call hangs for 4 s, and the resolver looks each second.
+/// Returns how long another external call waits while `hanging` calls hang. Each hanging external call has had
+/// `attempts` attempts. The crate's own limits apply: a call hangs for 4 s, and the resolver looks every second.
 async fn delay_beside(hanging: usize, attempts: i32) -> Duration {
     let office = Office::open_slow();
     for n in 0..hanging {
@@ -48,7 +48,7 @@ async fn forty_hanging_calls_do_not_delay_another_external_call() {
     assert!(beside_what_keeps_failing < alone + second, "{beside_what_keeps_failing:?} beside 70, {alone:?} alone");
 }
 
-/// The other account's external call is not among the first 200 that are due, and its account's turn comes first all the same.
+/// The other account's external call is not among the first 200 that are due, yet its account's turn comes first.
 #[tokio::test]
 async fn hanging_calls_of_one_account_do_not_delay_another_account() {
     let office = Office::open_slow();

@@ -9,7 +9,7 @@ use external_calls::Step;
 pub enum At {
     /// In the body of the first transaction.
     Body,
-    /// In the second transaction, behind the fence and before the service's writes.
+    /// In the second transaction, after the fence and before the service's writes.
     Apply,
     Step(Step),
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Retries after the key's record is gone: a key that once made a payment never makes another payment.
+//! Retries after the key's record is gone: a key that once made a payment never makes another.
 
 use serde_json::json;
 
@@ -27,7 +27,7 @@ fn assert_expired(late: &Response, fine: i64) {
     assert!(late.header("Idempotency-Expires").is_none() && late.header("Retry-After").is_none());
 }
 
-/// The body would fail, because the fine is paid already. But the reply is about the key and not about the fine.
+/// The body would fail, because the fine is already paid. But the reply is about the key, not the fine.
 #[tokio::test]
 async fn a_late_retry_with_the_same_body_names_what_the_key_made() {
     for how in LOSSES {
@@ -65,7 +65,7 @@ async fn a_late_retry_with_another_body_pays_nothing_either() {
 }
 
 #[tokio::test]
-async fn a_late_retry_of_a_payment_under_way_names_it_and_sends_nothing() {
+async fn a_late_retry_of_a_payment_in_flight_names_it_and_sends_nothing() {
     let office = Office::open();
     let fine = office.unknown_payment("k", Does::PayAndLose).await;
     office.execute("DELETE FROM idempotency_keys");

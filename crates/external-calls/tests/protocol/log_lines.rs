@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::office::Office;
 
-/// Keeps the lines about a table that only this test takes away.
+/// Keeps the lines about a missing table, which only this test removes.
 struct Lines(Mutex<Vec<String>>);
 
 static LINES: Lines = Lines(Mutex::new(Vec::new()));
@@ -33,7 +33,7 @@ fn lines() -> usize {
     LINES.0.lock().unwrap().len()
 }
 
-/// The clock is paused: tokio moves it on whenever nothing runs, the database's statements included.
+/// The clock is paused: tokio advances it whenever nothing runs, not even a statement.
 #[tokio::test(start_paused = true)]
 async fn a_resolver_that_can_not_look_says_so_each_minute() {
     log::set_logger(&LINES).unwrap();
@@ -45,7 +45,7 @@ async fn a_resolver_that_can_not_look_says_so_each_minute() {
     sleep(Duration::from_secs(150)).await;
     assert_eq!(lines(), 3);
 
-    // A look that succeeds ends the outage, and the next one is told at once.
+    // A look that succeeds ends the outage, and the next outage is logged at once.
     office.execute("ALTER TABLE elsewhere RENAME TO external_calls");
     sleep(Duration::from_secs(10)).await;
     office.execute("ALTER TABLE external_calls RENAME TO elsewhere");

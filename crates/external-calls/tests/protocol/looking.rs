@@ -72,7 +72,7 @@ async fn a_stored_error_that_comes_again_after_the_key_was_forgotten_ends_up_par
     office.provider.script("k", [Does::Answer(501); 5]);
     for counted in 1..=5 {
         assert_eq!(office.count("external_calls WHERE parked_at IS NULL"), 1, "{counted}");
-        // No sending is under way: each of them was answered long ago.
+        // No sending is in flight: each was answered long ago.
         office.execute("UPDATE external_calls SET unanswered_at = now() - interval '2 minutes'");
         office.let_leases_end();
         assert_eq!(office.run_once().await.taken, 1);
@@ -130,7 +130,7 @@ async fn a_hint_ends_no_lease_and_makes_the_call_due_when_its_holder_gives_it_ba
 async fn a_hint_for_a_holder_that_vanished_is_heeded_when_its_lease_ends() {
     let office = Office::open();
     let fine = office.fine("AB-1");
-    office.hook.once(At::Step(Step::Called), || panic!("on purpose"));
+    office.hook.once(At::Step(Step::Called), || panic!("a crash"));
     assert_eq!(office.pay("k", fine).await.status, 202);
 
     assert_eq!(office.resolver.hint(ACCOUNT, reference(&office)).await.unwrap(), Hinted::Open);

@@ -31,7 +31,7 @@ mod provider;
 mod rules;
 mod traces;
 
-/// Runs the two crates' migrations, then makes the toy service's tables.
+/// Runs the two crates' migrations, then creates the toy service's tables.
 fn prepare_template(url: &str) {
     let conn = &mut support::connect(url);
     conn.run_pending_migrations(idempotency::MIGRATIONS).unwrap();

@@ -79,20 +79,20 @@ async fn a_refusal_counts_once_the_last_sending_without_an_answer_is_long_past()
 async fn a_holder_that_vanished_counts_as_a_sending_without_an_answer() {
     let office = Office::open();
     let fine = office.fine("AB-1");
-    office.hook.once(At::Step(Step::Sending), || panic!("on purpose"));
+    office.hook.once(At::Step(Step::Sending), || panic!("a crash"));
     assert_eq!(office.pay("k", fine).await.status, 202);
     office.provider.script("AB-1", [Does::Answer(400), Does::Answer(400), Does::Answer(400)]);
     office.let_leases_end();
-    assert_eq!(office.run_once().await.resolved, 0, "the vanished holder's call may still be under way");
+    assert_eq!(office.run_once().await.resolved, 0, "the vanished holder's call may still arrive");
     // Ten minutes later another holder vanishes, with a new lease.
     let another = office.another_process();
-    another.hook.once(At::Step(Step::Sending), || panic!("on purpose"));
+    another.hook.once(At::Step(Step::Sending), || panic!("a crash"));
     office.age("10 minutes");
     office.let_leases_end();
     assert_eq!(another.run_once().await.resolved, 0);
     office.let_leases_end();
 
-    assert_eq!(office.run_once().await.resolved, 0, "the second holder's call may still be under way");
+    assert_eq!(office.run_once().await.resolved, 0, "the second holder's call may still arrive");
 
     assert_undecided(&office, fine);
     office.age("76 seconds");
@@ -144,14 +144,14 @@ async fn past_the_lifetime_of_its_key_a_call_that_the_books_dont_have_is_sent() 
 }
 
 #[tokio::test]
-async fn past_the_lifetime_of_its_key_no_call_is_sent_while_an_earlier_sending_may_be_under_way() {
+async fn past_the_lifetime_of_its_key_no_call_is_sent_while_an_earlier_sending_may_still_arrive() {
     let office = Office::open();
     let fine = office.unknown_payment("k", Does::HoldThenPay).await;
     office.provider.forget_keys();
     office.execute("UPDATE external_calls SET created_at = created_at - interval '24 hours'");
     office.let_leases_end();
 
-    assert_eq!(office.run_once().await.resolved, 0, "the first sending is still under way");
+    assert_eq!(office.run_once().await.resolved, 0, "the first sending may still arrive");
 
     assert_eq!((office.provider.sendings().len(), office.provider.looks()), (1, 1));
     office.provider.release();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How a test uses the toy service: starts processes, makes and pays fines, and reads the tables.
+//! How a test uses the toy service: it starts processes, issues and pays fines, and reads the tables.
 
 use actix_web::http::header::ContentType;
 use actix_web::test::TestRequest;
@@ -45,7 +45,7 @@ impl Office {
 }
 
 impl Office<true> {
-    /// Opens the service with the module's own time limits.
+    /// Opens the service with the crate's own time limits.
     pub fn open_slow() -> Self {
         Self::with_limits(fresh_database(), Provider::open())
     }
@@ -58,7 +58,7 @@ impl<const SLOW: bool> Office<SLOW> {
         Self { resolver: Resolver::new(fines, Db::open(&url, 8)), url, provider, hook }
     }
 
-    /// Makes a fine for a plate.
+    /// Issues a fine for a plate.
     pub fn fine(&self, plate: &str) -> i64 {
         self.fine_of(ACCOUNT, plate)
     }
@@ -84,7 +84,7 @@ impl<const SLOW: bool> Office<SLOW> {
         }
     }
 
-    /// Makes a fine and pays it. The provider answers the call as `does` says, and the outcome stays unknown.
+    /// Issues a fine and pays it. The provider answers the call as `does` says, and the outcome stays unknown.
     pub async fn unknown_payment(&self, key: &str, does: Does) -> i64 {
         let fine = self.fine(key);
         self.provider.script(key, [does]);

@@ -38,7 +38,7 @@ async fn an_external_call_that_stays_unknown_is_parked_until_somebody_resumes_it
     assert_eq!(parked_calls(&office), 1);
     let reference = in_sight[0].reference.clone();
     assert!(progress(&mut connect(&office.url), ACCOUNT, &[&reference]).unwrap()[&reference].parked);
-    // A parked external call waits for a person, also if it had few attempts.
+    // A parked external call waits for a person, even after few attempts.
     let_attempts_pass(&office, 1);
     assert_eq!(
         (office.run_once().await.taken, office.provider.sendings().len()),
@@ -63,7 +63,7 @@ async fn the_resolver_in_the_background_leaves_what_is_parked() {
     assert_eq!(parked_calls(&office), 1);
     let background = tokio::spawn(office.resolver.clone().run_in_background());
 
-    // Two looks of the background that found something.
+    // Two background looks that found something.
     for key in ["one", "two"] {
         office.unknown_payment(key, Does::Answer(429)).await;
         office.let_leases_end();
@@ -79,7 +79,7 @@ async fn the_resolver_in_the_background_leaves_what_is_parked() {
     assert_eq!(office.count(&format!("receipts WHERE fine_id = {parked}")), 0);
 }
 
-/// For example each attempt crashes its process: nobody gives the lease back.
+/// For example, each attempt crashes its process, so that nobody gives the lease back.
 #[tokio::test]
 async fn an_external_call_whose_attempts_never_end_is_parked() {
     let office = Office::open();
@@ -109,9 +109,9 @@ async fn a_lease_that_cannot_be_taken_is_counted_and_is_no_attempt() {
     assert_eq!(office.count("external_calls WHERE attempts = 1"), 1);
 }
 
-/// An operator who reads the count looks at the system outside.
+/// The count sends an operator to the system outside.
 #[tokio::test]
-async fn what_an_outage_of_the_database_ends_is_not_counted_as_unknown() {
+async fn an_attempt_that_a_database_outage_ends_is_not_counted_as_unknown() {
     let office = Office::open();
     office.unknown_payment("k", Does::Answer(429)).await;
     office.execute(
@@ -150,7 +150,7 @@ async fn a_resumed_external_call_that_stays_unknown_is_parked_again() {
 async fn a_run_that_resumes_takes_all_that_is_parked() {
     let office = Office::open();
     office.unknown_payment("k", Does::Answer(429)).await;
-    // More than one look of the background takes. The copies have no record, so their outcomes can't be recorded.
+    // More than one background look takes. The copies have no record, so their outcomes can't be recorded.
     office.execute(&format!(
         "INSERT INTO external_calls (account_id, reference, scope, key, request_id, call, location, next_attempt_at) \
          SELECT account_id, 'copy-' || n, scope, 'copy-' || n, request_id, call, location, now() \
@@ -164,7 +164,7 @@ async fn a_run_that_resumes_takes_all_that_is_parked() {
     assert_eq!(office.count("external_calls WHERE parked_at IS NOT NULL"), 0);
 }
 
-/// For example another release wrote the call in another way.
+/// For example, another release wrote the call in another form.
 #[tokio::test]
 async fn a_call_that_this_release_cant_read_is_not_sent_and_ends_up_parked() {
     let office = Office::open();
@@ -179,7 +179,7 @@ async fn a_call_that_this_release_cant_read_is_not_sent_and_ends_up_parked() {
 }
 
 #[tokio::test]
-async fn the_table_refuses_a_external_call_that_is_neither_open_nor_resolved() {
+async fn the_table_refuses_an_external_call_that_is_neither_open_nor_resolved() {
     let office = Office::open();
     office.unknown_payment("k", Does::Answer(429)).await;
     for (change, constraint) in [
@@ -212,7 +212,7 @@ async fn the_backlog_has_a_size_an_age_and_its_accounts() {
 
     let now = backlog(conn).unwrap();
 
-    // What is parked has its own number, and would make the age useless.
+    // Parked calls are counted apart, and would make the age useless.
     assert_eq!((now.open, now.parked), (2, 1));
     assert_eq!(now.oldest.unwrap().as_secs() / 60, 7);
     let accounts = backlog_by_account(conn, None, 10).unwrap();

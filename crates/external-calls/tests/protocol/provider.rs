@@ -23,7 +23,7 @@ pub enum Does {
     PayAndAnswer(u16),
     /// Carries out the payment, and never answers.
     PayAndLose,
-    /// Waits until the test releases the call, then pays, also if the caller has hung up.
+    /// Waits until the test releases the call, then pays, even if the caller has hung up.
     HoldThenPay,
     /// Waits until the test releases the call, then answers.
     HoldThenAnswer(u16),
@@ -50,7 +50,7 @@ struct Desk {
     forgets_keys: bool,
 }
 
-/// The providers so far.
+/// How many providers there have been.
 static PROVIDERS: AtomicU32 = AtomicU32::new(0);
 
 /// The provider. All clones are the same provider.
@@ -70,7 +70,7 @@ impl Provider {
             App::new().app_data(Data::new(shared.clone())).service(route)
         });
         let server = server.workers(1).disable_signals().bind("127.0.0.1:0").unwrap();
-        // Another test may get the port later. The number is in no other URL.
+        // Another test may get the port later, but the number is in no other URL.
         let number = PROVIDERS.fetch_add(1, Ordering::Relaxed);
         let url = format!("http://{}/{number}/payments", server.addrs()[0]);
         tokio::spawn(server.run());
@@ -81,7 +81,7 @@ impl Provider {
         self.desk.lock().unwrap()
     }
 
-    /// Says what the provider does with the next calls for a plate.
+    /// Sets what the provider does with the next calls for a plate.
     pub fn script(&self, plate: &str, does: impl IntoIterator<Item = Does>) {
         self.desk().scripts.entry(plate.to_owned()).or_default().extend(does);
     }
@@ -96,7 +96,7 @@ impl Provider {
         self.desk().forgets_keys = true;
     }
 
-    /// The payments that were carried out, by their references.
+    /// The references of the payments that were carried out.
     pub fn books(&self) -> Vec<String> {
         self.desk().books.clone()
     }
@@ -119,7 +119,7 @@ impl Provider {
         eventually("the provider has paid", || self.desk().books.len() >= payments).await;
     }
 
-    /// Writes the payment into the books. As long as the provider knows a key, the key makes one payment.
+    /// Writes the payment into the books. While the provider knows a key, the key makes one payment.
     pub fn carry_out(&self, reference: &str) {
         let mut desk = self.desk();
         if desk.forgets_keys || !desk.books.iter().any(|known| known == reference) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The rules of `find_outcome`. A scripted outside gives the answers.
+//! The rules of `find_outcome`. A scripted system outside gives the answers.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -48,7 +48,7 @@ fn sent() -> Sent {
 
 type Answers<T> = Arc<Mutex<VecDeque<Result<T, CallError>>>>;
 
-/// Answers sends and looks in order. If there is one send or look too many, the test fails.
+/// Answers sends and looks in order. One send or look too many fails the test.
 #[derive(Clone)]
 struct Scripted<const KEEPS_KEYS: bool = true> {
     sends: Answers<Outcome>,
@@ -94,15 +94,15 @@ impl<const KEEPS_KEYS: bool> ExternalSystem for Scripted<KEEPS_KEYS> {
     }
 
     fn apply(&self, _: &mut PgConnection, _: Uuid, (): &(), _: &Outcome) -> Result<Reply, OfficeError> {
-        unreachable!("learning applies nothing")
+        unreachable!("find_outcome applies nothing")
     }
 
     fn pending(&self, _: &mut PgConnection, _: Uuid, (): &()) -> Result<Bytes, OfficeError> {
-        unreachable!("learning answers nobody")
+        unreachable!("find_outcome answers nobody")
     }
 }
 
-/// Learns from an outside with these answers, and checks that `find_outcome` used all answers.
+/// Runs `find_outcome` against these answers, and checks that it used them all.
 async fn learn_from<const S: usize, const L: usize>(
     sending: Sending,
     sends: [Result<Outcome, CallError>; S],
@@ -158,11 +158,11 @@ async fn later_is_looked_up_when_two_leases_have_sent_the_call_before() {
     let pending = || CallError::Pending { id: "re_1".to_owned() };
     let seen = learn_from(third, [Err(LATER)], [Err(pending())]).await;
     assert_eq!(seen, only_looked_up(pending(), true, Some("re_1")));
-    // Silence is no answer that says "later".
+    // Silence is not an answer that means "later".
     assert_eq!(learn_from(third, [Err(no_answer())], []).await, unanswered(no_answer()));
 }
 
-/// The checker of tools/model found that a holder which slept in the look or in the pause sent late.
+/// Found by the checker of tools/model: a holder that slept during the look or the pause sent late.
 #[tokio::test(start_paused = true)]
 async fn no_sending_begins_after_the_lease() {
     let over = |sending| Sending { send_until: Some(std::time::Instant::now()), ..sending };
@@ -238,7 +238,7 @@ async fn after_a_look_only_a_call_that_the_books_dont_have_is_sent() {
     let unseen = learn_from(KEY_FORGOTTEN, [], [Err(no_answer())]).await;
     assert_eq!(unseen, answered(no_answer()), "without a look, no call is sent");
 
-    // No key would stop the second of two sendings under way.
+    // No key would stop the second of two sendings in flight.
     assert_eq!(learn_from(KEY_FORGOTTEN_AFTER_SILENCE, [], [Ok(Some(Done))]).await, Ok(Done));
     let unsent = learn_from(KEY_FORGOTTEN_AFTER_SILENCE, [], [Ok(None)]).await;
     assert!(
@@ -248,7 +248,7 @@ async fn after_a_look_only_a_call_that_the_books_dont_have_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn learning_ends_within_its_limit_whatever_the_outside_does() {
+async fn find_outcome_ends_within_its_limit_whatever_the_outside_does() {
     for sending in [FIRST, KEY_FORGOTTEN] {
         let silent: Scripted = Scripted { sends: Arc::default(), looks: Arc::default(), silent: true };
         let begun = Instant::now();
@@ -267,7 +267,7 @@ async fn a_stored_5xx_is_not_repeated_and_while_the_key_lives_only_looked_up() {
     let err = || [Err(STORED_ERROR)];
     assert_eq!(learn_from(FIRST, err(), [Ok(Some(Done))]).await, Ok(Done));
     assert_eq!(learn_from(FIRST, err(), [Ok(None)]).await, only_looked_up(STORED_ERROR, true, None));
-    // The key was gone, so this sending was a new one, and counts.
+    // The key was gone, so this sending was a new one and counts.
     assert_eq!(learn_from(KEY_FORGOTTEN, err(), [Ok(None), Ok(None)]).await, unanswered(STORED_ERROR));
 
     assert_eq!(learn_from(ONLY_LOOK, [], [Ok(Some(Failed))]).await, Ok(Failed));

@@ -1,5 +1,5 @@
-//! Traces: every attempt of every test tells of its steps. `.ci/model` holds each trace against the model of the protocol, so that
-//! the model can't drift from the code.
+//! Traces: every attempt of every test reports its steps. `.ci/model` checks each trace against the model of the
+//! protocol, so that the model can't drift from the code.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use external_calls::{Attempt, Step};
 
-/// Whether the traces of an earlier run are deleted, and the providers of which no trace is kept.
+/// Whether the traces of an earlier run are deleted, and the providers whose traces are not kept.
 static KEPT: Mutex<(bool, BTreeSet<String>)> = Mutex::new((false, BTreeSet::new()));
 
 /// Keeps no trace of this test: it sets the numbers of leases by SQL, which no process does.
@@ -34,7 +34,7 @@ fn number(provider: &str) -> &str {
 
 /// Adds a step to the trace of a call: one file for each provider, that is each test, and each reference.
 pub fn tell(provider: &str, attempt: &Attempt<'_>, step: Step) {
-    // A test whose task panics holds nothing half done.
+    // A task that panics leaves nothing half done under this lock.
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     if kept.1.contains(provider) {
         return;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Databases for tests: `idempotency_test_<run>_<number>`, each a copy of the run's template.
 //!
-//! No test waits for another one's end to drop a database. A run drops the databases of the runs that have ended: each run
-//! holds an advisory lock on its number while it lives.
+//! No test waits to drop its database. Each run holds an advisory lock on its number while it lives, and drops the
+//! databases of runs that have ended.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -25,11 +25,11 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 /// The test process.
 struct Run {
     number: i32,
-    /// Has the advisory lock, and makes the databases.
+    /// Holds the advisory lock, and creates the databases.
     admin: Mutex<PgConnection>,
 }
 
-/// Makes a database for one test: a copy of the template that `prepare` fills once.
+/// Creates a database for one test: a copy of the template that `prepare` fills once.
 #[must_use]
 pub fn fresh_database(prepare: fn(&str)) -> String {
     let run = RUN.get_or_init(|| Run::begin(prepare));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A proxy between the service and PostgreSQL. The proxy fails at chosen moments.
+//! A proxy between the service and PostgreSQL that fails at chosen moments.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -20,14 +20,14 @@ pub struct Proxy {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Sound,
-    /// The next message with these bytes arrives at PostgreSQL. Then the proxy cuts the connection instead of forwarding the
-    /// answer.
+    /// The next message with these bytes reaches PostgreSQL. Then the proxy cuts the connection instead of forwarding
+    /// the answer.
     LosesAnswerTo(&'static [u8]),
     /// PostgreSQL has the message, and the proxy will lose the answer.
     LosesNextAnswer,
     /// The proxy forwards nothing and keeps the connections open.
     Silent,
-    /// The next message with these bytes arrives at PostgreSQL. Then the proxy pauses.
+    /// The next message with these bytes reaches PostgreSQL. Then the proxy pauses.
     PausesAfter(&'static [u8]),
     /// The proxy accepts and acknowledges everything, and forwards it when the pause is over.
     Paused,
@@ -38,7 +38,7 @@ struct Network {
     changed: Condvar,
     /// The number of connections so far.
     connections: AtomicUsize,
-    /// The pause of the connections before this number never ends.
+    /// Connections before this number stay paused for good.
     forgotten: AtomicUsize,
     /// The state at the end of each answer of PostgreSQL: `I` idle, `T` inside a transaction, `E` inside a failed transaction.
     ends: Mutex<Vec<u8>>,
@@ -86,7 +86,7 @@ impl Proxy {
         Server::through(direct, self.port)
     }
 
-    /// How many connections there were so far.
+    /// How many connections there have been.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.network.connections.load(Ordering::Relaxed)
@@ -103,22 +103,22 @@ impl Proxy {
     }
 
     /// The round trips since the last call, each as the state at its end. For example `IIT`.
-    #[expect(clippy::must_use_candidate, reason = "a caller may only want to forget the round trips so far")]
+    #[expect(clippy::must_use_candidate, reason = "a caller may only want to reset the count")]
     pub fn round_trips(&self) -> String {
         String::from_utf8(std::mem::take(&mut *self.network.ends.lock().unwrap())).unwrap()
     }
 
-    /// From now on drops all data in both directions, like a host that vanished.
+    /// From now on, drops all data in both directions, like a host that has vanished.
     pub fn go_silent(&self) {
         self.network.set(State::Silent);
     }
 
-    /// From now on accepts and acknowledges everything and forwards nothing, like a paused pooler or a stopped server.
+    /// From now on, accepts and acknowledges everything but forwards nothing, like a paused pooler or a stopped server.
     pub fn pause(&self) {
         self.network.set(State::Paused);
     }
 
-    /// Pauses when PostgreSQL has the next message with these bytes, before its answer.
+    /// Pauses once PostgreSQL has the next message with these bytes, before its answer.
     pub fn pause_after(&self, bytes: &'static [u8]) {
         self.network.set(State::PausesAfter(bytes));
     }
@@ -129,7 +129,7 @@ impl Proxy {
         *self.network.state.lock().unwrap() == State::Paused
     }
 
-    /// Ends the pause: what was held arrives.
+    /// Ends the pause, and forwards what was held.
     pub fn resume(&self) {
         self.network.set(State::Sound);
     }
@@ -160,7 +160,7 @@ impl Network {
         self.changed.wait_while(state, is_paused).unwrap()
     }
 
-    /// Returns a state if the client's data must not go on.
+    /// Returns a state if the client's data must not be forwarded.
     fn sees_from_client(&self, connection: usize, bytes: &[u8]) -> Option<State> {
         let mut state = self.until_resumed(connection);
         if let State::PausesAfter(these) = *state
@@ -176,7 +176,7 @@ impl Network {
         (*state == State::Silent).then_some(State::Silent)
     }
 
-    /// Returns a state if the server's data must not go on.
+    /// Returns a state if the server's data must not be forwarded.
     fn sees_from_server(&self, connection: usize, bytes: &[u8]) -> Option<State> {
         let mut state = self.until_resumed(connection);
         // ReadyForQuery is the last message of each answer.

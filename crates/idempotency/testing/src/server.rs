@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The server that the tests of this process use.
 //!
-//! `DATABASE_URL` names it: a server on which the tests may make databases. In the repository where these crates are developed,
-//! Cargo sets `TEST_CLUSTER` to a program that starts a server for each test process (`.cargo/config.toml`).
+//! `DATABASE_URL` names it: a server on which the tests may create databases. In the repository where these crates are
+//! developed, Cargo sets `TEST_CLUSTER` to a program that starts a server for each test process (`.cargo/config.toml`).
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -20,14 +20,14 @@ pub(crate) struct Server {
     /// A name, an address, or the directory of a socket.
     host: String,
     port: u16,
-    /// The database that exists.
+    /// The existing database.
     database: String,
     parameters: Vec<String>,
-    /// The server of this process. It stops when its standard input is closed, so also if this process crashes.
+    /// The server of this process. It stops when its standard input is closed, so a crash of this process stops it too.
     _own: Option<Child>,
 }
 
-/// Says that the tests use this server. The first word counts.
+/// Makes the tests use this server. Only the first call counts.
 pub fn serve_from(url: &str) {
     SERVER.get_or_init(|| Server::at(url, None));
 }
@@ -91,7 +91,7 @@ impl Server {
         format!("postgresql://{}{host}:{}/{database}?{}", self.user, self.port, self.parameters.join("&"))
     }
 
-    /// The URL of the database that exists.
+    /// The URL of the existing database.
     pub(crate) fn own_url(&self) -> String {
         self.url(&self.database)
     }

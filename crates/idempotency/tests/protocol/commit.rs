@@ -124,7 +124,7 @@ async fn after_a_lost_commit_answer_the_request_finds_its_own_stored_failure() {
     assert_eq!((direct.toys(), direct.records()), (0, 1));
 }
 
-/// This test takes five seconds: the connection's limits end a silent transaction after five seconds.
+/// Takes five seconds: that is when the connection's limits end a silent transaction.
 #[tokio::test]
 async fn a_host_that_goes_silent_inside_its_transaction_frees_the_key() {
     const PATIENT: Policy = Policy { wait: seconds(20), ..MAKE };

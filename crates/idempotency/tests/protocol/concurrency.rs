@@ -117,7 +117,7 @@ async fn a_follower_takes_the_place_of_a_leader_whose_request_is_dropped() {
     assert_eq!((workshop.toys(), workshop.records()), (1, 1));
 }
 
-/// This test must fail if a flight is found by scope and key without the account.
+/// Must fail if a flight is found by scope and key without the account.
 #[tokio::test]
 async fn another_accounts_request_under_the_same_key_neither_waits_nor_shares() {
     let workshop = Workshop::open();
@@ -141,8 +141,8 @@ async fn another_accounts_request_under_the_same_key_neither_waits_nor_shares() 
     assert_eq!((workshop.toys(), workshop.records()), (3, 3));
 }
 
-/// The flight's fingerprint refuses the other body at once. This test must fail if neither the flight's fingerprint nor the
-/// record's fingerprint is compared.
+/// The flight's fingerprint refuses the other body at once. Must fail if neither the flight's nor the record's
+/// fingerprint is compared.
 #[tokio::test]
 async fn another_body_under_a_key_in_flight_never_gets_the_flights_reply() {
     let workshop = Workshop::open();
@@ -183,7 +183,8 @@ async fn duplicates_of_a_slow_takeover_wait_without_a_connection() {
     assert_eq!((workshop.toys(), workshop.records()), (2, 1));
 }
 
-/// Writes a record of `key`, like another program, or like a transaction that commits between the claim's read and its lock.
+/// Writes a record of `key`, as another program would, or a transaction that commits between the claim's read and its
+/// lock.
 pub fn record_meanwhile(url: &str, key: &str) {
     execute(
         url,

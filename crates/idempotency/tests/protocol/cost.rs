@@ -23,8 +23,8 @@ async fn a_replay_takes_no_lock_on_the_record() {
     other.batch_execute("ROLLBACK; BEGIN; SELECT FROM idempotency_keys FOR UPDATE NOWAIT").unwrap();
 }
 
-/// During each round trip, the request holds the key's lock. `I` is a round trip that ends outside of a transaction: the COMMIT,
-/// and the pool's own test of its connection.
+/// During each round trip, the request holds the key's lock. `I` is a round trip that ends outside a transaction: the
+/// COMMIT, and the pool's own test of its connection.
 #[tokio::test]
 async fn a_request_takes_four_round_trips_beside_its_body_and_a_replay_one() {
     let proxy = Proxy::start();
@@ -48,7 +48,7 @@ async fn a_request_takes_four_round_trips_beside_its_body_and_a_replay_one() {
     assert!(replay.len() + 3 <= fresh.len(), "{replay} beside {fresh}");
 }
 
-/// Another session has the key's lock, as another process would whose body runs.
+/// Another session has the key's lock, like another process whose body is running.
 #[tokio::test]
 async fn a_duplicate_of_another_processs_request_looks_a_few_times_a_second() {
     const PATIENT: Policy = Policy { wait: seconds(1), ..MAKE };
@@ -74,7 +74,7 @@ struct Plan {
     line: String,
 }
 
-/// This test fails if the list's index has no condition: then the planner reads all records of the account to find one key.
+/// Must fail if the list's index has no condition: then the planner reads all records of the account to find one key.
 #[tokio::test]
 async fn a_key_is_found_by_the_primary_key_before_the_table_is_analyzed() {
     let workshop = Workshop::open();

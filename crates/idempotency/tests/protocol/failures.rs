@@ -60,7 +60,7 @@ async fn success_only_leaves_nothing_of_a_failure_and_frees_the_key() {
     assert!(matches!(failed.await, Err(ToyError::Impossible)));
     assert_eq!((workshop.toys(), workshop.records()), (0, 0));
 
-    // The key is free for any next request, also with another body.
+    // The key is free for any request, even with another body.
     let next = workshop.send(MAKE, "key", "doll", make).await.unwrap();
     assert_eq!((next.status, next.is_replay()), (201, false));
 }
@@ -204,7 +204,7 @@ async fn another_request_under_a_key_in_flight_waits_for_its_end() {
     }
 }
 
-/// The other request comes first to this process, but the retry's key is the retry's own.
+/// The other request reaches this process first, but the key belongs to the retry.
 #[tokio::test]
 async fn a_retry_that_another_request_under_its_key_precedes_gets_its_reply() {
     let workshop = Workshop::open();
@@ -217,7 +217,8 @@ async fn a_retry_that_another_request_under_its_key_precedes_gets_its_reply() {
     }
 }
 
-/// The same while another process is still at the retry's first request, so that nobody here knows whose the key is.
+/// The same while another process is still running the retry's first request, so that nobody here knows whose key it
+/// is.
 #[tokio::test]
 async fn a_retry_beside_another_request_waits_for_what_another_process_makes_of_the_key() {
     let workshop = Workshop::open();
@@ -239,7 +240,8 @@ async fn a_retry_beside_another_request_waits_for_what_another_process_makes_of_
     assert_eq!((workshop.toys(), workshop.records()), (1, 1));
 }
 
-/// A failure of one request is no answer to the other. Which of the two is seen first is a matter of chance: eight rounds.
+/// A failure of one request is no answer to the other. Which of the two comes first is a matter of chance: hence eight
+/// rounds.
 #[tokio::test]
 async fn a_request_does_not_share_the_failure_of_another_request_under_its_key() {
     let workshop = Workshop::open();
@@ -275,7 +277,7 @@ async fn a_request_does_not_share_the_failure_of_another_request_under_its_key()
 
         assert!(matches!(elsewhere.await.unwrap(), Err(ToyError::Impossible)));
         assert!(matches!(other, Err(ToyError::Impossible)), "{other:?}");
-        // The ball's request is refused if the doll's held the key just then.
+        // The ball's request is refused if the doll's request held the key just then.
         assert!(matches!(request, Ok(_) | Err(ToyError::Idempotency(Error::KeyReused))), "{request:?}");
     }
 }
@@ -292,7 +294,7 @@ async fn another_request_is_not_refused_while_the_transaction_that_held_the_key_
         if runs.is_first() {
             let waits = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
             while count(&url, waits) == 0 {}
-            let why: Box<String> = Box::new("on purpose".to_owned());
+            let why: Box<String> = Box::new("a boxed cause".to_owned());
             return Err(DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, why).into());
         }
         make(conn, toy)
@@ -303,7 +305,8 @@ async fn another_request_is_not_refused_while_the_transaction_that_held_the_key_
     });
     let mut stranger = stranger.await.unwrap();
 
-    // The leader learns a moment after the stranger that its transaction is gone. From then on the other request waits.
+    // The leader notices a moment after the stranger that its transaction is gone. From then on the other request
+    // waits.
     let deadline = Instant::now() + Duration::from_secs(1);
     let wait = Duration::from_millis(300);
     while let Ok(other) = tokio::time::timeout(wait, workshop.send(MAKE, "key", "ball", make)).await {
@@ -315,7 +318,7 @@ async fn another_request_is_not_refused_while_the_transaction_that_held_the_key_
     assert_eq!(leader.await.unwrap().unwrap().status, 201);
 }
 
-/// Waits for the key's lock while the leader's transaction has it, and holds the lock when that transaction has rolled back.
+/// Waits for the key's lock while the leader's transaction has it, and holds it once that transaction has rolled back.
 fn eventually_claimed(conn: &mut PgConnection, lock: i64) {
     conn.batch_execute("BEGIN").unwrap();
     let held = format!("SELECT pg_try_advisory_lock({lock}) AND pg_advisory_unlock({lock}) AS free");

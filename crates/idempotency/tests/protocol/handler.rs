@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The module in a handler, as the module's documentation shows: the extractor, the policy, the answer.
+//! The crate in a handler, as its documentation shows: the extractor, the policy, the answer.
 
 use actix_web::App;
 use actix_web::dev::{Payload, ServiceResponse};
@@ -40,7 +40,7 @@ fn post(body: &'static str) -> TestRequest {
 }
 
 #[actix_web::test]
-async fn a_lifted_handler_makes_one_toy_and_replays() {
+async fn a_copied_handler_makes_one_toy_and_replays() {
     let workshop = Workshop::open();
     let request = || post(r#"{"name":"ball"}"#).insert_header(("Idempotency-Key", "key"));
 
@@ -89,7 +89,7 @@ async fn a_service_may_answer_with_its_own_error_instead_of_the_extractors() {
     assert_eq!((module.status, module.header("Content-Type")), (400, Some("application/problem+json")));
     assert_eq!((service.status, service.header("Content-Type")), (400, Some("text/plain; charset=utf-8")));
     assert_eq!(service.body, ToyError::from(Error::KeyMissing).to_string().into_bytes());
-    // A right request is the same request for both handlers: the fingerprint is the same.
+    // A valid request is the same request to both handlers: it has the same fingerprint.
     assert_eq!((first.status, retry.reply()), (201, first.reply()));
     assert!(retry.is_replay());
 }

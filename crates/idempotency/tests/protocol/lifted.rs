@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The common parts of the toy services that lift a module: a pool of connections, and a response in memory.
+//! What the toy services that copy a crate share: a pool of connections, and a response in memory.
 
 use actix_web::body::MessageBody;
 use actix_web::http::header::HeaderMap;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use idempotency::{Answer, CONNECTION_LIMITS, Database, Error, SingleFlight, watched};
 
-/// The service's pool. A service that lifts the module writes such a pool.
+/// The service's pool. A service that copies the crate writes one like it.
 #[derive(Clone)]
 pub struct Db {
     pool: Pool<ConnectionManager<PgConnection>>,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Every change to an existing record goes through `guard`, a `SELECT .. FOR UPDATE` of the record.
+//! Every change to an existing record goes through `store::lock`, a `SELECT .. FOR UPDATE` of the record.
 //!
-//! Two tests below say that they fail without `FOR UPDATE`. Somebody removed `.for_update()` from `guard` and saw them fail.
+//! Two tests below fail without `FOR UPDATE`: they were seen to fail with `.for_update()` removed from `lock`.
 
 use diesel::connection::{Connection, SimpleConnection};
 
@@ -13,7 +13,7 @@ pub fn address(key: &str) -> Address {
     keyed("/toys", key, r#"{"name":"ball"}"#).unwrap().address(ACCOUNT, &MAKE).unwrap()
 }
 
-/// This test passes also without the lock's lock, because the deletion of the record waits for the sweep, too.
+/// Passes without `FOR UPDATE` too, because the deletion of the record also waits for the sweep.
 #[tokio::test]
 async fn a_takeover_waits_for_a_sweep_that_has_locked_the_record_and_claims_again() {
     let workshop = Workshop::open();
@@ -75,7 +75,7 @@ async fn a_request_outlives_a_sweep_that_is_rolled_back() {
 #[tokio::test]
 async fn a_second_lock_waits_and_sees_the_change_of_the_first_lock() {
     let workshop = Workshop::open();
-    workshop.send(MAKE, "key", "ball", |_, _| Ok(Reply::json(202, &"under way")?)).await.unwrap();
+    workshop.send(MAKE, "key", "ball", |_, _| Ok(Reply::json(202, &"processing")?)).await.unwrap();
     let mut first = connect(&workshop.url);
     first.batch_execute("BEGIN").unwrap();
     assert!(lock(&mut first, &address("key")).unwrap().unwrap().reply.is_provisional());
@@ -89,12 +89,12 @@ async fn a_second_lock_waits_and_sees_the_change_of_the_first_lock() {
     assert!(!second.await.unwrap().unwrap().unwrap().reply.is_provisional());
 }
 
-/// Fails without `FOR UPDATE`: several resolvers finalize, and the last reply stays. The resolvers race, so without `FOR UPDATE`
-/// the test does not fail in every run.
+/// Fails without `FOR UPDATE`, though not in every run, since the resolvers race: several finalize, and the last reply
+/// stays.
 #[tokio::test]
 async fn of_many_resolvers_at_once_one_finalizes() {
     let workshop = Workshop::open();
-    workshop.send(MAKE, "key", "ball", |_, _| Ok(Reply::json(202, &"under way")?)).await.unwrap();
+    workshop.send(MAKE, "key", "ball", |_, _| Ok(Reply::json(202, &"processing")?)).await.unwrap();
     let url = workshop.url.clone();
 
     let outcomes = at_once(8, move |number| {
@@ -117,14 +117,14 @@ async fn of_many_resolvers_at_once_one_finalizes() {
     assert_eq!(workshop.make("key").await.body, winner.to_string().into_bytes());
 }
 
-/// This test must fail if the takeover goes on although the locked record is live, and if the takeover deletes the record
-/// without a lock. In the first case the body runs for nothing, in the second case the request takes effect twice.
+/// Must fail if the takeover goes on although the locked record is live, and if it deletes the record without a lock.
+/// In the first case the body runs for nothing, in the second the request takes effect twice.
 #[tokio::test]
 async fn a_takeover_that_waited_while_the_record_came_to_life_replays_it_and_runs_nothing() {
     let workshop = Workshop::open();
     let first = workshop.make("key").await;
     workshop.expire("key");
-    // Another process takes the key over, and has not committed yet.
+    // Another process takes over the key, and has not committed yet.
     let mut other = connect(&workshop.url);
     other.batch_execute("BEGIN; SELECT FROM idempotency_keys FOR UPDATE").unwrap();
     let runs = Runs::default();

@@ -30,7 +30,7 @@ mod toy;
 mod traces;
 mod useless_lock;
 
-/// Runs the crate's migrations, then makes the toy service's tables.
+/// Runs the crate's migrations, then creates the toy service's tables.
 fn prepare_template(url: &str) {
     support::connect(url).run_pending_migrations(idempotency::MIGRATIONS).unwrap();
     support::execute(url, toy::TABLES);

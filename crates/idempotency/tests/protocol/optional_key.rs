@@ -46,7 +46,7 @@ async fn a_request_without_a_key_runs_each_time_and_a_request_with_a_key_once() 
 
 /// `Option<Keyed<T>>` would run the first three without protection.
 #[actix_web::test]
-async fn a_request_that_is_not_right_is_refused_with_and_without_a_key() {
+async fn an_invalid_request_is_refused_with_and_without_a_key() {
     let workshop = Workshop::open();
     let malformed = |key: &'static str| ball().insert_header(("Idempotency-Key", key));
     let twice = malformed("key").append_header(("Idempotency-Key", "key"));

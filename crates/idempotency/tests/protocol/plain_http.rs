@@ -47,7 +47,7 @@ async fn a_request_from_http_types_is_the_request_that_the_extractor_reads() {
 }
 
 #[test]
-fn what_is_checked_and_in_which_order() {
+fn the_checks_come_in_the_documented_order() {
     let key = ("idempotency-key", "key");
     let json = ("content-type", "application/json");
     let ball = br#"{"name":"ball"}"#.as_slice();
@@ -62,7 +62,7 @@ fn what_is_checked_and_in_which_order() {
         (&[json, key, key], ball, 400),
         (&[json, key], b"{", 400),
         (&[json, key], br#"{"colour":"red"}"#, 422),
-        // No body needs no type, and is `{}`.
+        // An empty body needs no type, and is `{}`.
         (&[key], b"", 422),
     ];
     for (pairs, body, status) in vectors {
@@ -78,7 +78,7 @@ fn what_is_checked_and_in_which_order() {
 }
 
 #[test]
-fn who_sends_no_key_can_be_counted() {
+fn requests_without_a_key_can_be_counted() {
     let json = ("content-type", "application/json");
     let read =
         |pairs: &[Pair]| OptionallyKeyed::<NewToy>::from_http(&headers(pairs), br#"{"name":"ball"}"#, REQUEST).unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A 202 is provisional: `finalize` puts the final reply in its place. The last test shows what the table itself refuses.
+//! A 202 is provisional: `finalize` replaces it by the final reply. The last test shows what the table itself refuses.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use idempotency_testing::Proxy;
 const IMPATIENT: Policy = Policy { wait: Duration::from_millis(100), ..MAKE };
 
 async fn begin(workshop: &Workshop) -> Response {
-    workshop.send(MAKE, "key", "ball", |_, _| Ok(Reply::json(202, &"under way")?)).await.unwrap()
+    workshop.send(MAKE, "key", "ball", |_, _| Ok(Reply::json(202, &"processing")?)).await.unwrap()
 }
 
 fn finalize_now(workshop: &Workshop) {
@@ -69,7 +69,7 @@ async fn a_retry_gets_the_provisional_reply_when_its_wait_ends() {
     }
 }
 
-/// While a system outside is slow, every client sends again. The database must not do more work for that than it can.
+/// While a system outside is slow, every client sends again, and the database must be able to bear it.
 #[tokio::test]
 async fn a_retry_that_waits_for_an_outcome_looks_a_few_times_and_not_in_a_loop() {
     let proxy = Proxy::start();
@@ -86,7 +86,7 @@ async fn a_retry_that_waits_for_an_outcome_looks_a_few_times_and_not_in_a_loop()
     assert!((6..=17).contains(&trips.len()), "{trips}");
 }
 
-/// The wait of both ends at the same time, and both look at what the leader has seen.
+/// Both waits end at the same time, and both see what the leader has seen.
 #[tokio::test]
 async fn another_body_that_waits_beside_a_retry_never_gets_the_provisional_reply() {
     let workshop = Workshop::open();
@@ -142,7 +142,7 @@ async fn a_record_may_be_final_by_another_provisional_reply() {
     assert_eq!(workshop.make("key").await.status, 201);
 }
 
-/// Commits a change of the record without the module.
+/// Commits a change of the record without the crate.
 fn commit(workshop: &Workshop, change: &str) -> Result<(), String> {
     connect(&workshop.url).batch_execute(&format!("BEGIN; {change}; COMMIT")).map_err(|error| error.to_string())
 }

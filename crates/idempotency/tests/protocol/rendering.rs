@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The module's own answers to errors before and around a body. A service without its own error documents can use them.
+//! The crate's own answers to errors before and around a body. A service without its own error documents can use them.
 
 use actix_web::ResponseError;
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ fn an_error_says_what_to_do_next_and_carries_retry_after_where_a_retry_soon_may_
         (Error::PayloadTooLarge, "fix"),
         (Error::KeyReused, "new-key"),
         (Error::KeyExpired { location: String::new() }, "never"),
-        // A defect that somebody must mend first: a retry soon would meet it again.
+        // A defect that somebody must fix first: a quick retry would meet it again.
         (Error::ResourceNotNamed("POST /toys/{id}/paint"), "again"),
         (Error::ReplyTooLarge(ReplyTooLarge(1)), "again"),
     ];

@@ -83,7 +83,7 @@ async fn spelling_does_not_make_another_request() {
     assert_eq!(retry.reply(), first.reply());
 }
 
-/// Base64 and ULIDs beside lower case differ in case alone.
+/// Base64 keys may differ in case alone, and so may a ULID and its lower-case form.
 #[tokio::test]
 async fn two_keys_that_differ_in_case_are_two_keys() {
     let workshop = Workshop::open();
@@ -183,7 +183,8 @@ async fn the_ids_of_a_resource_count_in_their_order() {
     }
 }
 
-/// If a handler forgot an id, all resources would share one key space. So the module answers 500, and the body does not run.
+/// If a handler forgot an id, all resources would share one key space. So the crate answers 500, and the body does not
+/// run.
 #[tokio::test]
 async fn a_handler_that_does_not_name_its_resource_does_nothing() {
     let workshop = Workshop::open();

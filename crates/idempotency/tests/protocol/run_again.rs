@@ -117,7 +117,7 @@ async fn a_transaction_that_hits_a_time_limit_does_not_run_again() {
     assert!(!workshop.make("key").await.is_replay());
 }
 
-/// Makes the record's INSERT fail with this error, the first time.
+/// Makes the first INSERT of the record fail with this error.
 fn fail_the_first_record(url: &str, sqlstate: &str, message: &str) {
     execute(
         url,
@@ -129,7 +129,7 @@ fn fail_the_first_record(url: &str, sqlstate: &str, message: &str) {
     );
 }
 
-/// Runs of the body, and the server's processes that they ran on.
+/// How often the body ran, and on how many backends.
 async fn runs_and_backends(workshop: &Workshop) -> (u32, usize) {
     let (runs, backends) = (Runs::default(), Arc::new(Mutex::new(BTreeSet::new())));
     let (counted, seen) = (runs.clone(), Arc::clone(&backends));
@@ -148,7 +148,7 @@ async fn runs_and_backends(workshop: &Workshop) -> (u32, usize) {
 
 /// Citus passes on a worker's message without the fields that name table and constraint.
 #[tokio::test]
-async fn a_key_that_is_taken_runs_again_although_the_server_names_no_table() {
+async fn a_transaction_whose_key_is_taken_runs_again_although_the_server_names_no_table() {
     let workshop = Workshop::open();
     let says = "duplicate key value violates unique constraint \"idempotency_keys_pkey_102012\"";
     fail_the_first_record(&workshop.url, "23505", says);
@@ -156,10 +156,10 @@ async fn a_key_that_is_taken_runs_again_although_the_server_names_no_table() {
     assert_eq!(runs_and_backends(&workshop).await.0, 2);
 }
 
-/// The SQLSTATE is that of a closed connection. Connecting again would help nobody, and cost the other accounts, whose
-/// workers are well, their connections.
+/// The SQLSTATE is that of a closed connection. But reconnecting would not help, and would cost the other accounts,
+/// whose workers are well, their connections.
 #[tokio::test]
-async fn a_worker_that_a_coordinator_lost_runs_again_over_the_same_connection() {
+async fn after_a_coordinator_lost_a_worker_the_transaction_runs_again_over_the_same_connection() {
     let workshop = Workshop::open_on(fresh_database(), 1);
     let says = "connection to the remote node postgres@citus-2:5432 failed with the following error: server closed the \
                 connection unexpectedly";
@@ -168,7 +168,7 @@ async fn a_worker_that_a_coordinator_lost_runs_again_over_the_same_connection() 
     assert_eq!(runs_and_backends(&workshop).await, (2, 1));
 }
 
-/// A pooler may drop the statements that a connection has prepared.
+/// A pooler may discard the statements that a connection has prepared.
 #[tokio::test]
 async fn a_connection_that_lost_its_prepared_statements_is_closed() {
     let workshop = Workshop::open_on(fresh_database(), 1);

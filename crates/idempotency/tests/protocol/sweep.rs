@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The sweeper deletes expired records and nothing else, also beside requests and other sweepers.
+//! The sweeper deletes expired records and nothing else, even beside requests and other sweepers.
 
 use diesel::connection::{Connection, InstrumentationEvent, SimpleConnection};
 
@@ -83,7 +83,7 @@ async fn a_sweep_skips_records_that_another_transaction_has_locked() {
     let mut other = connect(&workshop.url);
     other.batch_execute("BEGIN; SELECT FROM idempotency_keys WHERE key = 'expired 7' FOR UPDATE").unwrap();
 
-    // A sweep that waits for the lock fails, and does not wait for ever.
+    // A sweep that waited for the lock would fail here, and not wait for ever.
     let mut sweeper = connect(&workshop.url);
     sweeper.batch_execute("SET lock_timeout = '2s'").unwrap();
     assert_eq!(sweep(&mut sweeper).unwrap().deleted, 9);
@@ -92,7 +92,7 @@ async fn a_sweep_skips_records_that_another_transaction_has_locked() {
     assert_eq!(sweep(&mut connect(&workshop.url)).unwrap().deleted, 1);
 }
 
-/// This test must fail if the deleting statement does not check the expiry again.
+/// Must fail if the deleting statement does not check the expiry again.
 #[tokio::test]
 async fn a_live_record_in_the_place_of_an_expired_record_is_not_swept() {
     let workshop = Workshop::open();
@@ -121,7 +121,7 @@ async fn a_live_record_in_the_place_of_an_expired_record_is_not_swept() {
 async fn many_sweepers_beside_takeovers_and_traffic_delete_only_expired_records() {
     const CONTESTED: usize = 60;
     let workshop = Workshop::open();
-    // These records expire first, so sweepers and takeovers meet at them.
+    // These records expire first, so sweepers and takeovers contend for them.
     add_records(&workshop, "contested", 3 * 60, 201, "now() - interval '1 hour'");
     add_records(&workshop, "expired", 8_000, 201, "now()");
     add_records(&workshop, "live", 100, 201, "now() + interval '1 minute'");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A toy service that lifts the module: a pool, an error type, a body, a table.
+//! A toy service that uses the crate: a pool, an error type, a body, a table.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,14 +21,14 @@ pub use crate::lifted::{Db, Response};
 use crate::support::{count, execute, fresh_database};
 use idempotency::{Body, Error, Failure, Failures, FieldError, Keyed, Policy, Reply, Scope, hours, seconds};
 
-/// Each effect makes a toy. The two shelves are rows that bodies lock, so that a test can make a body wait.
+/// Each effect creates a toy. The two shelves are rows that bodies lock, so that a test can make a body wait.
 pub const TABLES: &str = "CREATE TABLE toys (id bigserial PRIMARY KEY, name text NOT NULL); \
      CREATE TABLE shelves (id int PRIMARY KEY, toys int NOT NULL DEFAULT 0); \
      INSERT INTO shelves (id) VALUES (1), (2)";
 
 pub const ACCOUNT: Uuid = Uuid::from_u128(1);
 
-/// A success is stored, a failure is not stored.
+/// A success is stored, a failure is not.
 pub const MAKE: Policy = Policy {
     route: "POST /toys",
     scope: Scope::Account,

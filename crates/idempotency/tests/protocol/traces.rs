@@ -1,5 +1,5 @@
-//! Traces: what requests of one key told of their steps. `.ci/model` holds each against the model of the protocol, so that the model
-//! can't drift from the code.
+//! Traces: the steps that the requests of one key reported. `.ci/model` checks each trace against the model of the
+//! protocol, so that the model can't drift from the code.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ use crate::support::{Proxy, connect, execute, fresh_database};
 use crate::toy::{ACCOUNT, MAKE, MAKE_OR_REMEMBER, NewToy, Runs, ToyError, Workshop, keyed, make};
 use idempotency::{Address, Database, Error, Observed, Observer, Policy, Reply, SingleFlight, Step, finalize, hours};
 
-/// How often each scene is played: the machine finds another order of the steps each time.
+/// How often each scene is played. The scheduler orders the steps differently each time.
 const ROUNDS: usize = 25;
 
 /// One trace: the first line names the model and its world, each other line a request and its step.
@@ -50,7 +50,7 @@ impl Observer for Trace {
     }
 }
 
-/// A process whose requests tell of their steps.
+/// A process whose requests report their steps.
 #[derive(Clone)]
 struct Process {
     db: Db,
@@ -195,7 +195,7 @@ async fn answers_to_commit_that_are_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn transactions_that_the_database_ends() {
+async fn transactions_that_the_database_aborts() {
     let scene = Scene {
         name: "ended",
         requests: &[(0, "a-ball"), (1, "a-ball"), (1, "a-ball")],
@@ -237,7 +237,7 @@ async fn a_202_that_gets_its_final_reply() {
         let url = fresh_database();
         let begins = body(|conn: &mut PgConnection, toy: &NewToy| {
             make(conn, toy)?;
-            Ok(Reply::json(202, &"under way")?)
+            Ok(Reply::json(202, &"processing")?)
         });
         let resolve = async {
             let reply = Reply::created("/toys/7".into(), &"finalized").unwrap();

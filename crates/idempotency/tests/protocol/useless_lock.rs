@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The advisory lock decides nothing. Here every claim gets the lock at once, as if each transaction took it on a node or
-//! under a number of its own: the primary key alone must keep a second effect out.
+//! The advisory lock decides nothing. Here every claim gets the lock at once, as if each transaction took its own lock,
+//! on another node or under another number: the primary key alone must prevent a second effect.
 //!
-//! Seen to fail without the table's primary key: each body that ran side by side left its toy.
+//! Seen to fail without the table's primary key: every body that ran side by side left its toy.
 
 use std::sync::{Arc, Barrier};
 
 use crate::support::{at_once, execute, fresh_database, number};
 use crate::toy::{MAKE, MAKE_OR_REMEMBER, Runs, Workshop, make};
 
-/// Bodies that are in one another's company before any of them commits: one of each process.
+/// How many bodies run before any of them commits: one in each process.
 const SIDE_BY_SIDE: usize = 3;
 
-/// A workshop on a database whose advisory lock says yes to everybody.
+/// A workshop on a database that grants the advisory lock to everybody.
 fn without_a_lock() -> Workshop {
     let url = fresh_database();
     execute(&url, include_str!("useless_lock.sql"));

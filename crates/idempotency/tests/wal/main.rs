@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a replay makes PostgreSQL write: nothing. The WAL belongs to the whole server, so this test is a program of its own.
+//! What a replay makes PostgreSQL write: nothing. The WAL belongs to the whole server, so this test is a separate
+//! program.
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use diesel_migrations::MigrationHarness as _;
 
 #[path = "../protocol/lifted.rs"]
-#[expect(dead_code, reason = "this test uses a part of it")]
+#[expect(dead_code, reason = "this test uses part of it")]
 mod lifted;
 #[path = "../protocol/toy.rs"]
-#[expect(dead_code, reason = "this test uses a part of it")]
+#[expect(dead_code, reason = "this test uses part of it")]
 mod toy;
 
 mod support {

@@ -48,7 +48,7 @@ pub struct Ended {
     pub body: Option<Value>,
 }
 
-/// Where the keys stand. What `begin` has written survives a crash of this process and of its machine.
+/// Where the keys are kept. What `begin` has written survives a crash of this process and of its machine.
 pub trait Store {
     /// The key of the decision, the same for every process, and a mark that a request is about to be sent.
     fn begin(&self, decision: &str, request: &str) -> impl Future<Output = Result<(String, String), Error>> + Send;
@@ -68,7 +68,8 @@ impl Store for FileStore {
         file.write_all(format!("{} {request}\n", Uuid::new_v4()).as_bytes()).await?;
         file.sync_all().await?;
         for number in 0.. {
-            // A link is made whole or not at all, by one process only. What a crash left empty or half is passed over.
+            // A link is created whole or not at all, by one process only. What a crash left empty or incomplete is
+            // skipped.
             let note = folder.join(format!("key-{number}"));
             let linked = fs::hard_link(&mark, &note).await;
             linked.or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })?;
@@ -134,8 +135,8 @@ pub struct Client<S> {
     pub deadline: Duration,
 }
 
-/// Follows no redirects, and makes a connection for each sending: what a proxy left on a connection can't become the answer to
-/// another request.
+/// Follows no redirects, and opens a connection for each sending: what a proxy left on a connection can't become the
+/// answer to another request.
 pub fn careful_http() -> Result<reqwest::Client, reqwest::Error> {
     reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).pool_max_idle_per_host(0).build()
 }
@@ -156,14 +157,14 @@ impl<S: Store> Client<S> {
         let (mut backoff, mut unanswered) = (FIRST_PAUSE, false);
         loop {
             let limit = self.answer.min(end.saturating_duration_since(Instant::now()));
-            // An error is no whole answer in time: the request may have taken effect or not.
+            // An error means no whole answer in time: the request may have taken effect or not.
             let answer = self.send(path, &body, &key, limit).await.ok();
             let advice = answer.as_ref().and_then(Answer::advice);
             unanswered |= advice.is_none();
             let asked = answer.as_ref().map(Answer::retry_after).unwrap_or_default().min(self.pause);
             let pause = asked.max(backoff / 2) + backoff.mul_f64(fastrand::f64() / 2.0);
             if advice.is_some_and(|advice| advice != "again") || Instant::now() + pause >= end {
-                // While a sending may still be on its way, it may still take effect: then `fix` is no answer.
+                // While a sending may still be on its way, it may still take effect. Then `fix` is not an answer.
                 let alone = !unanswered && self.store.end(&mark).await?;
                 let outcome = match advice {
                     Some("done") => Outcome::Done,
@@ -196,7 +197,7 @@ impl<S: Store> Client<S> {
 }
 
 impl Answer {
-    /// `done`, or the API's own advice. `None` if this is no final answer, or not the API's.
+    /// `done`, or the API's own advice. `None` if this is not a final answer, or not the API's.
     fn advice(&self) -> Option<&'static str> {
         let body = self.body.as_ref()?;
         if (200..300).contains(&self.status) {
@@ -221,7 +222,8 @@ fn sha256(text: &str) -> String {
     hex::encode(Sha256::digest(text))
 }
 
-/// Reads decisions from the standard input, one JSON object a line, and prints how each ended. The hostile proxy drives this.
+/// Reads decisions from the standard input, one JSON object per line, and prints how each ended. The hostile proxy
+/// drives this.
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let place = env::var("STORE").unwrap_or_else(|_| "keys".to_owned());

@@ -98,7 +98,7 @@ async fn work_waits_for_two_seconds_and_is_then_forgotten() {
 }
 
 #[tokio::test]
-async fn work_whose_caller_leaves_is_withdrawn_and_a_turn_under_way_to_it_is_not_lost() {
+async fn work_whose_caller_leaves_is_withdrawn_and_the_turn_that_was_on_its_way_is_not_lost() {
     let turns = Turns::new(1);
     let running = turns.take(account(1)).await.unwrap();
     let mut leaves = Box::pin(turns.take(account(1)));

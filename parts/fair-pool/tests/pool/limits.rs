@@ -27,10 +27,10 @@ async fn limits(pool: &Pool) -> Vec<(&'static str, String)> {
     read.await.unwrap()
 }
 
-/// This test must fail if the pool sets no limits. The database has other defaults, so that each expected value comes
-/// from the pool.
+/// Must fail if the pool sets no limits. The database has other defaults, so that each expected value comes from the
+/// pool.
 #[tokio::test]
-async fn every_connection_of_the_pool_has_the_limits_also_after_a_reconnect() {
+async fn every_connection_of_the_pool_has_the_limits_even_after_a_reconnect() {
     let url = fresh_database();
     let (_, name) = url.rsplit_once('/').unwrap();
     let (name, _) = name.split_once('?').unwrap();

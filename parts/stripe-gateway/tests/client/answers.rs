@@ -14,7 +14,7 @@ use stripe_gateway::{Call, End, Gateway as _, InvalidGatewayUrl, Key, Outcome, S
 
 use crate::payment;
 
-/// A gateway that gives every request the same answer, and keeps the requests.
+/// A gateway that gives every request the same answer, and records the requests.
 pub struct Fixed {
     pub gateway: Stripe,
     pub calls: Arc<AtomicUsize>,

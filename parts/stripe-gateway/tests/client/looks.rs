@@ -37,7 +37,7 @@ fn pending() -> Result<Option<Outcome>, CallError> {
 #[tokio::test]
 async fn a_list_is_read_for_this_reference_only_and_a_success_in_it_counts() {
     let another = changed(intent("succeeded"), "/metadata/reference", "another");
-    // Stripe's type of an object that somebody else made.
+    // An object that somebody else created, as Stripe types it.
     let without_metadata = changed(intent("succeeded"), "/metadata", Value::Null);
     let lost = End::Declined { decline_code: "lost_card".to_owned() };
     for (data, found) in [
@@ -81,7 +81,7 @@ async fn a_list_that_is_not_complete_is_unknown_and_never_not_there() {
         let gateway = Fixed::start(status, body.clone());
         let found = look(&gateway, &sent("ours")).await;
         assert!(matches!(found, Err(CallError::NoAnswer { .. })), "{body:.80}: {found:?}");
-        // No look reads for ever.
+        // No look goes on for ever.
         assert!(gateway.calls.load(Ordering::SeqCst) <= 40);
     }
 }
@@ -142,7 +142,8 @@ async fn a_known_object_is_read_by_its_id() {
     assert_eq!(gone, Err(CallError::Later { status: 404, retry_after: None }));
 }
 
-/// For example a key was used, the database was restored from before, and the key was used again for another amount.
+/// For example, a key was used, the database was restored to an earlier time, and the key was used again for another
+/// amount.
 #[tokio::test]
 async fn books_with_another_amount_for_the_reference_tell_nothing_after_one_look() {
     for object in [intent("succeeded"), declined(), intent("processing")] {

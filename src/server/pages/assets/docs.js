@@ -12,7 +12,7 @@ function uuid() {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
-/** All keyed operations of the document have the same example key. Two operations in a row would reuse the key. */
+/** All keyed operations of the document have the same example key, which two operations in a row would reuse. */
 function withFreshKeys(document) {
   for (const operation of Object.values(document.paths).flatMap((item) => Object.values(item))) {
     for (const parameter of operation.parameters ?? []) if (parameter.name === "Idempotency-Key") parameter.example = uuid();
@@ -89,10 +89,10 @@ const remember = {
   },
 };
 
-/** Swagger UI has a link inside of the button that opens an operation. A text replaces the link: the button alone is enough. */
+/** Swagger UI has a link inside the button that opens an operation. Text replaces the link: the button is enough. */
 const plainText = (Original, { React }) => ({ text }) => React.createElement("span", null, text);
 
-/** Names the controls that Swagger UI leaves without a name, and lets the keyboard reach scrolling boxes. */
+/** Labels the controls that Swagger UI leaves unlabelled, and lets the keyboard reach scrolling boxes. */
 function mend(root) {
   for (const box of root.querySelectorAll("pre:not([tabindex])")) box.tabIndex = 0;
   const nameless = (selector) => root.querySelectorAll(`${selector}:not([aria-label])`);

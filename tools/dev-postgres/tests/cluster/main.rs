@@ -1,5 +1,5 @@
-//! The local cluster survives everything that can happen between two runs. Each test makes its own cluster with PostgreSQL's
-//! programs.
+//! The local cluster survives everything that can happen between two runs. Each test creates its own cluster with
+//! PostgreSQL's programs.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
@@ -50,7 +50,7 @@ fn postmaster(cluster: &Cluster) -> Pid {
     pid(cluster.postmaster_pid().unwrap())
 }
 
-/// Waits until the server's process has ended. The lock file is no sign: the server deletes it just before its end.
+/// Waits until the server's process has ended. The lock file doesn't show that: the server deletes it just before.
 fn wait_for_end(server: Pid) {
     wait_until("the server's end", || test_kill_process(server).is_err());
 }
@@ -199,7 +199,7 @@ fn a_stale_postmaster_pid_does_not_stop_the_next_start() {
     let server = cluster.postmaster_pid().unwrap().to_string();
     cluster.stop();
 
-    // The lock files are back and name a live process of the same user, but this process is no server.
+    // The lock files are back and name a live process of the same user, which is not a server.
     let owner = fs::metadata(dir.path()).unwrap();
     let mut unrelated = Command::new("sleep").arg("60").uid(owner.uid()).gid(owner.gid()).spawn().unwrap();
     for (file, content) in lock_files.iter().zip(contents) {

@@ -1,4 +1,4 @@
-//! What can't be started says why, and what to do.
+//! A start that fails says why, and what to do.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

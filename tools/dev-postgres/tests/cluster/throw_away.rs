@@ -34,8 +34,8 @@ fn a_throw_away_cluster_never_takes_and_deletes_a_kept_one() {
 const OWNER_DIR: &str = "DEV_POSTGRES_TEST_OWNER_DIR";
 const OWNER_KEEPS: &str = "DEV_POSTGRES_TEST_OWNER_KEEPS";
 
-/// A test function without a claim: [`owner`] starts this binary again with this function as its only test. The
-/// process owns a cluster until it is killed.
+/// Not a test: [`owner`] starts this binary again with this function as its only test. That process owns a cluster
+/// until it is killed.
 #[test]
 fn owner_process() {
     let Some(dir) = std::env::var_os(OWNER_DIR).map(PathBuf::from) else { return };

@@ -1,4 +1,4 @@
-//! What the lists, the feed and the gateway's books say, when nobody writes any more.
+//! What the lists, the feed and the gateway's books must say once nobody writes any longer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ fn events_of(object: &Object) -> Vec<String> {
     }
 }
 
-/// Each change has its one event, and each event its object.
+/// Each change has exactly one event, and each event an object.
 pub fn lists_and_feed_agree(facts: &Facts<'_>, broken: &mut Broken) {
     for (feed, events) in facts.last(Books::Feed) {
         let mut told: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -99,7 +99,7 @@ pub fn paid_once(facts: &Facts<'_>, broken: &mut Broken) {
     }
 }
 
-/// A charge counts what its refunds took, and they never take more than it has.
+/// A charge counts what its refunds returned, and they never return more than it took.
 pub fn refunds_add_up(facts: &Facts<'_>, broken: &mut Broken) {
     for (book, charges) in facts.last(Books::Charges) {
         let Some(refunds) = facts.rows(&book.account, Books::Refunds) else { continue };

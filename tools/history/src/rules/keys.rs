@@ -1,4 +1,4 @@
-//! What the requests of one key may be answered.
+//! The answers that the requests of one key may get.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +44,7 @@ pub fn one_effect(facts: &Facts<'_>, broken: &mut Broken) {
     for ((account, kind, key), ids) in made.iter().filter(|(_, ids)| ids.len() > 1) {
         broken.by(format_args!("key {key} of {account} made {} objects, each a {kind}: {ids:?}", ids.len()));
     }
-    // What a key makes twice without an object: the same change.
+    // A key may also take effect twice without a new object: the same change.
     for (key, requests) in &facts.keys {
         let locations: BTreeSet<_> = answers(requests).filter_map(|(_, answer)| answer.location.as_ref()).collect();
         if locations.len() > 1 {
@@ -84,16 +84,16 @@ pub fn no_late_202(facts: &Facts<'_>, broken: &mut Broken) {
     }
 }
 
-/// Nobody is told to change something, or to take a new key, about a key that has its answer.
+/// Nobody is told to change something, or to take a new key, when the key has its answer.
 pub fn stays_final(facts: &Facts<'_>, broken: &mut Broken) {
     for (key, requests) in &facts.keys {
         let own: BTreeSet<_> = finals(requests).map(|(request, _)| (&request.route, &request.body)).collect();
         for (request, answer) in after_final(requests) {
-            // A 408 from before routing is no problem document, and means `again` too.
+            // A 408 from before routing is not a problem document, but means `again` too.
             let is_again =
                 answer.status == 408 || answer.advice.as_deref() == Some("again") && answer.problem.is_some();
             let is_own = own.contains(&(&request.route, &request.body));
-            // The other rules speak of the 202, and of the refusal.
+            // Other rules cover the 202 and the refusal.
             if is_own && !answer.is_final && !is_again && answer.status != 202 && !is_reused(answer) {
                 let (status, problem) = (answer.status, answer.problem.as_deref().unwrap_or_default());
                 broken.by(format_args!("{}: the call at {} got {status} {problem}", name(*key), request.span.called));
@@ -113,7 +113,7 @@ pub fn others_are_refused(facts: &Facts<'_>, broken: &mut Broken) {
     }
 }
 
-/// A request whose key was served to it is never told that the key is another request's.
+/// A request that its key has served is never told that the key belongs to another request.
 pub fn own_is_not_refused(facts: &Facts<'_>, broken: &mut Broken) {
     for (key, requests) in &facts.keys {
         let own: BTreeSet<_> = finals(requests).map(|(request, _)| (&request.route, &request.body)).collect();

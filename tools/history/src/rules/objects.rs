@@ -6,16 +6,16 @@ use super::Broken;
 use crate::facts::Facts;
 use crate::line::{Book, Books};
 
-/// An object that an answer has told of.
+/// An object that an answer has reported.
 struct Told<'a> {
     id: &'a str,
     at: u64,
 }
 
-/// A list: account, kind, and the order or charge if it is the list of one.
+/// A list: account, kind, and the order or charge if it is the list of a single one.
 type List<'a> = (&'a str, &'a str, Option<&'a str>);
 
-/// Once an answer has told of an object, each later read finds it, and each later list that it belongs to has it.
+/// Once an answer has reported an object, each later read finds it, and so does each later list that it belongs in.
 pub fn never_gone(facts: &Facts<'_>, broken: &mut Broken) {
     let mut told: BTreeMap<&str, u64> = BTreeMap::new();
     let mut lists: BTreeMap<List<'_>, Vec<Told<'_>>> = BTreeMap::new();
@@ -57,7 +57,7 @@ fn kind_in(book: &Book) -> Option<&'static str> {
     }
 }
 
-/// Whether an object with the first status can have the second one later.
+/// Whether an object with the first status can later have the second.
 fn may_follow(before: &str, after: &str) -> bool {
     before == after
         || matches!(
@@ -68,10 +68,10 @@ fn may_follow(before: &str, after: &str) -> bool {
         )
 }
 
-/// What was seen later is the same state, or one that can come after it.
+/// A later state is the same, or one that can follow.
 pub fn stays_final(facts: &Facts<'_>, broken: &mut Broken) {
     for (id, seen) in &facts.seen {
-        // A replay tells how things were.
+        // A replay shows how things were.
         let mut now: Vec<_> = seen.iter().filter(|seen| !seen.is_replay).collect();
         now.sort_by_key(|seen| seen.span.returned);
         for later in &now {

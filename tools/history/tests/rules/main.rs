@@ -1,4 +1,4 @@
-//! A right history passes, and for each rule a wrong one is refused by this rule alone.
+//! A right history passes, and each rule alone refuses a wrong one.
 
 mod right;
 mod shrinking;

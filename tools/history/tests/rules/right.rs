@@ -1,4 +1,4 @@
-//! A history as it should be: an order is made, paid under a lost answer, and refunded in part.
+//! A history as it should be: an order is created, paid despite a lost answer, and refunded in part.
 
 use payments_history::{Answer, Book, Books, Line, Object, Read, Request, Row, Span, check, read, write};
 

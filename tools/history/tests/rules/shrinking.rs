@@ -1,4 +1,4 @@
-//! A failing history is cut to what makes it fail.
+//! A failing history is cut down to what makes it fail.
 
 use payments_history::{Fault, Line, Object, Request, check, report, shrink};
 
@@ -52,8 +52,8 @@ fn only_the_requests_that_differ_and_the_faults_near_them_are_left() {
 }
 
 #[test]
-fn a_cut_makes_up_no_fault() {
-    // A lost refund. Without its row in the list of refunds the sum would be wrong in another way.
+fn a_cut_invents_no_fault() {
+    // A lost refund. If its row were cut from the list of refunds, the sum would be wrong in another way.
     let mut lines = long_history();
     for line in &mut lines {
         match line {

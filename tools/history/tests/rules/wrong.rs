@@ -1,4 +1,4 @@
-//! For each rule, wrong histories: the right one with one thing changed.
+//! Wrong histories for each rule: the right one with one thing changed.
 
 use std::collections::BTreeSet;
 
@@ -42,7 +42,7 @@ const WRONG: [Wrong; 27] = [
         let answer = Answer { location: Some("/v1/charges/c9".to_owned()), object: None, ..paid() };
         lines.push(charged(200, Answer { is_replay: true, ..answer }));
     }),
-    ("a key has one effect", "an order that no answer told of stands in the list", |lines| {
+    ("a key has one effect", "an order that no answer reported is in the list", |lines| {
         let twin = Object { key: Some("key-of-o1".to_owned()), ..object("order", "o9", "canceled", 900, None) };
         add_row(lines, 1, twin.clone());
         for number in [4, 5] {
@@ -224,7 +224,7 @@ fn refunds_over_the_charge_and_the_order_s_state_are_counted() {
     let rules: BTreeSet<_> = check(&lines).iter().map(|violation| violation.rule).collect();
     assert!(rules.contains("the refunds of a charge add up"), "{rules:?}");
 
-    // All is refunded, and the order still says paid.
+    // All is refunded, but the order is still paid.
     let mut lines = history();
     for row in rows(&mut lines, 3, |_| true) {
         row.object.amount = 900;

@@ -4,7 +4,8 @@ use super::world::{Answer, Charge, Holder, Name, Sending, Step, World};
 use super::{Call, Check, charge_of};
 
 impl Call {
-    /// Takes a lease: attempts + 1, and the note that a sending is unanswered, written ahead. After enough attempts it parks.
+    /// Takes a lease: attempts + 1, and the note that a sending is unanswered, written in advance. After enough
+    /// attempts it parks the call.
     pub(super) fn take(&self, world: &mut World, i: usize) {
         let Some(row) = &mut world.row else { return };
         if row.parked {
@@ -55,7 +56,7 @@ impl Call {
         }
         let name = Name { generation, attempt: holder.attempt, repeat: holder.repeats };
         holder.step = Step::Await { name, answer: None };
-        // In a full network the sending is lost.
+        // A full network loses the sending.
         if world.sendings.len() < self.bounds.sendings {
             world.sendings.push(Sending { name, reference: holder.reference, age: 0 });
             world.sendings.sort_unstable();
@@ -95,7 +96,7 @@ impl Call {
         let found = answers.then(|| world.listed(holder.reference));
         let step = match (holder.step, found) {
             (_, Some(Some(charge))) => Step::Record(charge),
-            // Nothing is sent if the look failed, or if an earlier sending may still be open.
+            // Nothing is sent if the look failed, or if an earlier sending may still arrive.
             (Step::LookFirst, None) if self.rules.failed_look_stops => Step::GiveBack { unanswered: false },
             (Step::LookFirst, _) if holder.earlier_unanswered && self.rules.old_sendings_end_first => {
                 Step::GiveBack { unanswered: false }
@@ -107,7 +108,7 @@ impl Call {
         world.holders[i] = Some(Holder { step, ..holder });
     }
 
-    /// The second transaction's first statement: is this lease the newest, of a call that is open?
+    /// The second transaction's first statement: is this lease the newest of an open call?
     pub(super) fn fence(&self, world: &mut World, i: usize) {
         let (Some(row), Some(holder)) = (world.row, &mut world.holders[i]) else { return };
         let Step::Record(charge) = holder.step else { return };

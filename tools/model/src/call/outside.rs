@@ -1,4 +1,5 @@
-//! The network, which delays, loses and copies sendings, and the provider, which may do anything that the code must expect.
+//! The network, which delays, loses and copies sendings, and the provider, which may do anything that the code must be
+//! ready for.
 
 use super::world::{Answer, Charge, Kept, World};
 use super::{Action, Call, Reaction};
@@ -6,7 +7,7 @@ use super::{Action, Call, Reaction};
 impl Call {
     pub(super) fn outside_actions(&self, world: &World, actions: &mut Vec<Action>) {
         for (place, sending) in world.sendings.iter().enumerate() {
-            // Of two equal sendings only one is looked at.
+            // Of two equal sendings, one is enough.
             if place > 0 && world.sendings[place - 1] == *sending {
                 continue;
             }
@@ -23,7 +24,7 @@ impl Call {
                     arrive(Reaction::StoreError { captures: false });
                 }
             }
-            // A firewall, or the check of the credentials, may refuse what the key would answer.
+            // A firewall or the credentials check may refuse what the key would answer.
             if self.bounds.refuses {
                 arrive(Reaction::Refuse);
             }
@@ -66,7 +67,7 @@ impl Call {
 }
 
 impl World {
-    /// What the books say about a call. None: they have no such call.
+    /// What the books say about a call. None if they have no such call.
     pub fn listed(&self, reference: usize) -> Option<Charge> {
         let captured = self.captures[reference] > 0 && self.unlisted.is_none();
         if captured {

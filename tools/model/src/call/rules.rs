@@ -1,17 +1,17 @@
 //! The rules of the external call, which can be switched off; what they rely on; how large the world is, and how long things
 //! take in it.
 
-/// What is switched off to see what a rule is for. `Rules::ALL` is the protocol.
+/// Switches that turn rules off, to see what each is for. `Rules::ALL` is the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each one is a switch")]
 pub struct Rules {
-    /// The second transaction compares the attempt with its lease's.
+    /// The second transaction compares the row's attempt with its lease's.
     pub fence: bool,
     /// It does so under the row's lock.
     pub fence_locks: bool,
     /// A call that is resolved is not resolved again.
     pub resolved_once: bool,
-    /// A refusal does not count while an earlier sending may still be open.
+    /// A refusal does not count while an earlier sending may still arrive.
     pub refusal_waits: bool,
     /// It waits for all that a proxy may hold a sending, not only for the lease. Off: only for the lease.
     pub refusal_counts_proxies: bool,
@@ -27,7 +27,7 @@ pub struct Rules {
     pub check: Check,
     /// When the provider may have forgotten the key, the holder looks before it sends.
     pub looks_first: bool,
-    /// Then it does not send while an earlier sending may still be open.
+    /// Then it does not send while an earlier sending may still arrive.
     pub old_sendings_end_first: bool,
     /// Then it does not send if the look failed.
     pub failed_look_stops: bool,
@@ -39,10 +39,10 @@ pub struct Rules {
     pub hint_leaves_lease: bool,
     /// A key that made a call never makes another one.
     pub one_call_a_key: bool,
-    /// The call's reference comes from the client's key. Off: it is made anew with the row.
+    /// The call's reference is derived from the client's key. Off: each row gets a new one.
     pub reference_from_key: bool,
-    /// If a holder can't record the outcome that it knows, it notes its sending as unanswered. Not a rule of the code: only a
-    /// list that lags needs it.
+    /// A holder that can't record the outcome it knows notes its sending as unanswered. Not a rule of the code: only a
+    /// lagging list needs it.
     pub unrecorded_is_noted: bool,
 }
 
@@ -87,7 +87,7 @@ impl Rules {
 pub struct Assumptions {
     /// A refusal answers all copies of its sending: none of them takes effect later.
     pub refusal_ends_copies: bool,
-    /// A backup is restored when the sendings of the stopped processes have arrived or are gone.
+    /// A backup is restored only when the sendings of the stopped processes have arrived or are gone.
     pub restore_waits: bool,
     /// A restored database is in use before the provider forgets the keys of what the backup lost.
     pub restored_in_time: bool,
@@ -98,7 +98,7 @@ impl Assumptions {
     pub const ALL: Self = Self { refusal_ends_copies: true, restore_waits: true, restored_in_time: true };
 }
 
-/// Durations, in ticks. Only their order matters.
+/// Durations in ticks. Only their order matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
     /// `Limits::lease`, 15 s. A sending begins in the first tick of it: `Limits::find_outcome` needs the rest.
@@ -113,12 +113,12 @@ pub struct Times {
     pub keys_kept: u8,
     /// For how many ticks a capture is missing in the provider's list, its own tick included.
     pub list_lags: u8,
-    /// The pause after a lease without an outcome. It begins with 2 s, so it may be shorter than any tick.
+    /// The pause after a lease without an outcome. It begins at 2 s, so it may be shorter than a tick.
     pub pause: u8,
 }
 
 impl Times {
-    /// A provider that keeps keys, and a tick of about 15 s to an hour: only the order counts.
+    /// A provider that keeps keys, and a tick of about 15 s to an hour: only the order matters.
     pub const DEFAULT: Self = Self {
         lease: 1,
         hold: 1,

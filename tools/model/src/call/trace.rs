@@ -1,11 +1,11 @@
-//! What an attempt tells of its steps (crates/external-calls, `ExternalSystem::reached`). The holder of the first lease is the
-//! handler, and the holder of lease n is worker n - 1: so many workers as leases.
+//! The steps that an attempt reports (crates/external-calls, `ExternalSystem::reached`). The holder of the first lease
+//! is the handler, and the holder of lease n is worker n - 1, so there are as many workers as leases.
 
 use super::world::{Step as Place, World};
 use super::{Action, Call};
 use crate::trace::Told;
 
-/// A step as the service hears it.
+/// A step as the service sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "they are the names of `external_calls::Step`")]
 pub enum Step {

@@ -12,7 +12,7 @@ pub struct Row {
     pub attempts: u8,
     /// `next_attempt_at`: ticks until somebody may take a lease.
     pub due_in: u8,
-    /// Whether `due_in` is the end of a lease (else it is the end of a pause).
+    /// Whether `due_in` is the end of a lease, not of a pause.
     pub leased: bool,
     pub hinted: bool,
     /// `unanswered_at`, as an age.
@@ -73,7 +73,7 @@ pub enum Step {
 /// Names a sending.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
-    /// Attempts are counted anew after a restore and in a new row.
+    /// Attempts start again after a restore and in a new row.
     pub generation: u8,
     pub attempt: u8,
     pub repeat: u8,
@@ -107,7 +107,7 @@ pub struct Kept {
 pub struct World {
     pub row: Option<Row>,
     pub holders: Vec<Option<Holder>>,
-    /// In order, since the network keeps none.
+    /// Sorted, since the network keeps no order.
     pub sendings: Vec<Sending>,
     /// The provider's keys, by reference.
     pub keys: [Option<Kept>; 2],
@@ -117,7 +117,7 @@ pub struct World {
     /// A capture that the list does not show yet, as an age.
     pub unlisted: Option<u8>,
     pub forgot: bool,
-    /// None: from before the call.
+    /// None if it is from before the call.
     pub backup: Option<Row>,
     pub crashes: u8,
     pub resumes: u8,

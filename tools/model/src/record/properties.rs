@@ -30,7 +30,7 @@ pub(super) fn properties() -> Vec<Property<Record>> {
         Property::always(ONE_EFFECT, |_, world: &World| world.effects <= 1),
         Property::always(ONE_REPLY, |_, world: &World| {
             let mut finals = replies(world).filter(|row| row.reply != Reply::Provisional);
-            // Replies of two lives of the key differ by right.
+            // Replies from two lives of the key may differ.
             finals.all(|one| {
                 replies(world).all(|row| {
                     row.expires != one.expires
@@ -56,7 +56,7 @@ pub(super) fn properties() -> Vec<Property<Record>> {
             })
         }),
         Property::always(OWN_FAILURE, |model: &Record, world: &World| {
-            // A second cancellation fails only because of the first one, and all have one key.
+            // A second cancellation fails only because of the first, and all have one key.
             let by_own_key = model.bounds.body == Body::Cancel && has_answer(world, &Answer::Failed { own: true });
             !has_answer(world, &Answer::Failed { own: false }) && !by_own_key
         }),
@@ -78,7 +78,7 @@ fn has_answer(world: &World, answer: &Answer) -> bool {
     world.requests.iter().any(|request| matches!(&request.at, At::Answered(its) if its == answer))
 }
 
-/// Nothing can happen any more.
+/// Nothing more can happen.
 fn is_at_rest(model: &Record, world: &World) -> bool {
     let mut actions: Vec<Action> = Vec::new();
     model.actions(world, &mut actions);

@@ -1,6 +1,6 @@
 //! The rules of the record, which can be switched off, and how large the world is.
 
-/// What is switched off to see what a rule is for. `Rules::ALL` is the code.
+/// Switches that turn rules off, to see what each is for. `Rules::ALL` is the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each one is a switch")]
 pub struct Rules {
@@ -20,7 +20,7 @@ pub struct Rules {
     pub expired_record_is_locked: bool,
     /// The DELETE of an expired record states the expiry again.
     pub delete_states_expiry: bool,
-    /// The sweeper's DELETE looks at the expiry again.
+    /// The sweeper's DELETE checks the expiry again.
     pub sweep_looks_again: bool,
     /// After a failed body the transaction looks for another one's record.
     pub failure_looks_again: bool,
@@ -35,7 +35,7 @@ pub struct Rules {
     /// A follower with another body waits for its leader's record before it is refused. Off: it is refused as soon as the
     /// leader says that it holds the key.
     pub refusal_waits_for_record: bool,
-    /// A follower does not take the failure of another request for its own.
+    /// A follower does not take another request's failure for its own.
     pub failure_is_shared_by_equals: bool,
 }
 
@@ -82,17 +82,17 @@ pub struct Bounds {
     pub kills: u8,
     /// How many clients may leave.
     pub leaves: u8,
-    /// Runs of one transaction at most: `MAX_RUNS`, 5 in the code.
+    /// The most runs of one transaction: `MAX_RUNS`, 5 in the code.
     pub runs: u8,
 }
 
 /// What the business writes are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// Makes something new, whatever there is already.
+    /// Creates something new, whatever exists already.
     Create,
     /// Locks a row and changes it once: the second time is a final failure.
     Cancel,
-    /// Makes something new, or fails.
+    /// Creates something new, or fails.
     MayFail,
 }

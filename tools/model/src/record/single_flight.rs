@@ -19,7 +19,7 @@ impl Record {
         world.run(i);
     }
 
-    /// The leader has an answer: its followers hear of it, and the next request of the key leads a flight of its own.
+    /// The leader has an answer: its followers get it, and the next request of the key leads a new flight.
     pub(super) fn finish(&self, world: &mut World, i: usize, result: Shareable, answer: Answer) {
         world.requests[i].transaction = None;
         if world.requests[i].client_left {
@@ -39,7 +39,7 @@ impl Record {
         });
     }
 
-    /// A follower hears of the result, and compares the record with its own request.
+    /// A follower gets the result, and compares the record with its own request.
     pub(super) fn hear(&self, world: &mut World, i: usize) {
         let At::Heard(result) = world.requests[i].at else { return };
         let is_same = |row: Row| !self.rules.fingerprint || row.body == world.requests[i].body;
@@ -113,7 +113,7 @@ impl World {
         self.run(i);
     }
 
-    /// The client leaves, so the request's future is dropped. A transaction that runs goes on, and its followers join again.
+    /// The client leaves, so the request's future is dropped. Its transaction goes on, and its followers join again.
     pub(super) fn leave(&mut self, i: usize) {
         self.leaves += 1;
         self.share(i, |_| Shareable::Nothing);

@@ -40,7 +40,8 @@ impl Record {
         self.own(world, i);
     }
 
-    /// The row lock is free. If the record of the snapshot is gone, the statement returns nothing, also if there is a new one.
+    /// The row lock is free. If the snapshot's record is gone, the statement returns nothing, even if there is a new
+    /// one.
     pub(super) fn take_over(&self, world: &mut World, i: usize) {
         let At::Leads(Step::TakeOver { seen }) = world.requests[i].at else { return };
         let newest = world.row.filter(|row| row.by == seen.by);
@@ -92,7 +93,7 @@ impl Record {
         world.requests[i].at = At::Leads(Step::Insert(reply));
     }
 
-    /// One plain INSERT. What another transaction has committed since the claim's snapshot makes it fail.
+    /// One plain INSERT. A record that another transaction has committed since the claim's snapshot makes it fail.
     pub(super) fn insert(&self, world: &mut World, i: usize) {
         let At::Leads(Step::Insert(reply)) = world.requests[i].at else { return };
         let body = world.requests[i].body;
@@ -159,7 +160,7 @@ fn transaction_of(world: &World, i: usize) -> &Transaction {
 }
 
 impl World {
-    /// Goes to the database, as the leader. A process that answered the key lately reads first.
+    /// Goes to the database, as the leader. A process that answered the key recently reads first.
     pub(super) fn run(&mut self, i: usize) {
         let remembers = self.remembers[self.requests[i].process];
         self.requests[i].at = At::Leads(if remembers { Step::Look } else { Step::Begin });

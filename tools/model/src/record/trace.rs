@@ -1,10 +1,10 @@
-//! What a request tells of its steps (crates/idempotency, observer.rs), and its answer.
+//! The steps that a request reports (crates/idempotency, observer.rs), and its answer.
 
 use super::world::{Answer, At, Reply, Step as Place, World};
 use super::{Action, Record};
 use crate::trace::Told;
 
-/// A step as the observer of the crate hears it, or the answer to the client.
+/// A step as the crate's observer sees it, or the answer to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "they are the names of `idempotency::Step`")]
 pub enum Step {
@@ -23,7 +23,7 @@ pub enum Step {
     Answered(Heard),
 }
 
-/// What a client heard.
+/// What a client got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Heard {
     /// A 202.
@@ -86,7 +86,7 @@ impl Told for Record {
             Action::Succeed(_) | Action::Fail(_) if matches!(at, At::Leads(Place::Insert(_))) => Some(Step::BodyRan),
             Action::Insert(_) if matches!(at, At::Leads(Place::Commit(_))) => Some(Step::Recorded),
             Action::Commit(_) => Some(Step::Committed),
-            // A read outside a transaction fails, and is not told of.
+            // A read outside a transaction fails, and is not reported.
             Action::Lose(_) if before.requests[i].transaction.is_none() => None,
             Action::Succeed(_) | Action::Fail(_) | Action::Insert(_) | Action::Lose(_) | Action::Notice(_) => {
                 Some(Step::Failed)

@@ -5,11 +5,11 @@ use super::{Body, Bounds, Record};
 /// A record: the columns that decide.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
-    /// The request that made it: its id, and the bytes of its reply.
+    /// The request that made it, which stands for its id and the bytes of its reply.
     pub by: usize,
     pub body: char,
     pub reply: Reply,
-    /// The clock from which it counts as expired. None: never.
+    /// The clock from which it counts as expired. None for never.
     pub expires: Option<u8>,
 }
 
@@ -19,7 +19,7 @@ pub enum Reply {
     None,
     Provisional,
     Success,
-    /// The final reply that took the place of a 202.
+    /// The final reply that replaced a 202.
     Resolved,
     Failure,
 }
@@ -49,7 +49,7 @@ pub struct Request {
     pub at: At,
     pub runs: u8,
     pub transaction: Option<Transaction>,
-    /// The database has ended its transaction, and the request has not noticed.
+    /// The database has ended its transaction, but the request has not noticed.
     pub severed: bool,
     /// Its future was dropped, while its transaction goes on.
     pub client_left: bool,
@@ -81,7 +81,7 @@ pub enum Step {
     Insert(Reply),
     Commit(Reply),
     LookAfterFailure,
-    /// Waits without a connection. With the provisional record that it met, if it met one.
+    /// Waits without a connection, with the provisional record that it met, if any.
     Paused {
         seen: Option<Row>,
     },
@@ -94,7 +94,7 @@ pub enum Shareable {
     Record(Row),
     /// The failure of the leader's body, which was not stored.
     Failed,
-    /// The same, and the leader had another body. Only without the rule `failure_is_shared_by_equals`.
+    /// The same, but the leader had another body. Only without the rule `failure_is_shared_by_equals`.
     OtherFailed,
     /// The database failed too often.
     Broken,
@@ -118,7 +118,7 @@ pub enum Answer {
     },
     /// 503.
     Broken,
-    /// Nobody waits for an answer any more.
+    /// Nobody waits for an answer any longer.
     Nobody,
 }
 
@@ -147,9 +147,9 @@ pub struct World {
     pub clock: u8,
     pub requests: Vec<Request>,
     pub flights: [Option<Flight>; 2],
-    /// Whether the process answered the key lately.
+    /// Whether the process answered the key recently.
     pub remembers: [bool; 2],
-    /// Transactions whose client is gone, while the database has not noticed. Sorted, since they have no names.
+    /// Transactions whose client is gone, which the database has not noticed. Sorted, since they have no names.
     pub orphans: Vec<Transaction>,
     /// A session's lock that nobody gives back. Only without the rule `lock_ends_with_transaction`.
     pub leaked: bool,
@@ -225,7 +225,7 @@ impl World {
     /// The transaction that this request's next statement waits for inside the database.
     pub fn blocker(&self, model: &Record, i: usize) -> Option<&Transaction> {
         let At::Leads(step) = self.requests[i].at else { return None };
-        // What the database has ended waits for nothing.
+        // A transaction that the database has ended waits for nothing.
         self.requests[i].transaction?;
         match step {
             Step::TryLock { .. } if !model.rules.lock_is_tried => self.others(i).find(|other| other.has_lock),

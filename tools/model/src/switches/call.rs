@@ -75,7 +75,7 @@ fn recording() -> Vec<Case> {
 fn refusals() -> Vec<Case> {
     vec![
         (
-            "A refusal does not count while an earlier sending may be under way.",
+            "A refusal does not count while an earlier sending may still arrive.",
             Property(names::BOOKS_AGREE, "A refusal counts at once"),
             SMALL,
             KEYS,
@@ -158,14 +158,14 @@ fn forgotten_keys() -> Vec<Case> {
             |model| model.rules.failed_look_stops = false,
         ),
         (
-            "When the provider keeps no keys, nothing is sent while an earlier sending may be under way.",
+            "When the provider keeps no keys, nothing is sent while an earlier sending may still arrive.",
             Property(names::MONEY_ONCE, "The books are empty, and the earlier sending arrives"),
             SMALL,
             NO_KEYS,
             |model| model.rules.old_sendings_end_first = false,
         ),
         (
-            "When the provider forgets keys, nothing is sent while an earlier sending may be under way.",
+            "When the provider forgets keys, nothing is sent while an earlier sending may still arrive.",
             Nothing("whichever sending arrives first leaves its key for the other"),
             Bounds { resumes: 1, ..SMALL },
             KEYS,
@@ -228,7 +228,7 @@ fn references() -> Vec<Case> {
     ]
 }
 
-/// What the code relies on, told like a rule.
+/// What the code relies on, stated like a rule.
 #[must_use]
 pub fn assumptions() -> Vec<Switch<Call>> {
     let restores = Bounds { max_attempts: 2, restores: 1, ..SMALL };

@@ -129,7 +129,7 @@ fn expiry() -> Vec<Case> {
     ]
 }
 
-/// What a request is told.
+/// What a request is answered.
 fn answers() -> Vec<Case> {
     vec![
         (

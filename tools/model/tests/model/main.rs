@@ -1,4 +1,4 @@
-//! The model holds, each rule of it is needed, and the pages say so.
+//! The model holds, each of its rules is needed, and the pages say so.
 #![expect(clippy::expect_used, reason = "a test fails by a panic")]
 
 mod page;

@@ -90,7 +90,7 @@ fn a_trace_ends_when_every_request_has_its_answer() {
 #[test]
 fn the_handler_gets_no_answer_and_a_resolver_finishes() {
     allowed("call\n1 Started\n1 Sending\n1 Called\n1 GivenBack\n2 Leased\n2 Sending\n2 Called\n2 Applied\n2 Recorded");
-    // A holder that was suspended writes nothing, and hears what the next one recorded.
+    // A holder that was suspended writes nothing, and gets what the next one recorded.
     allowed("call\n1 Started\n1 Sending\n1 Called\n2 Leased\n2 Sending\n2 Called\n2 Applied\n2 Recorded\n1 Recorded");
     // A COMMIT whose answer is lost: the second run finds the record.
     allowed("call\n1 Started\n1 Sending\n1 Called\n1 Applied\n1 Recorded");
@@ -102,7 +102,7 @@ fn an_old_lease_never_applies_after_a_newer_one() {
     let taken = "call\n1 Started\n1 Sending\n1 Called\n2 Leased\n";
     refused(&format!("{taken}1 Applied"), "1 Applied");
     refused(&format!("{taken}2 Sending\n2 Called\n2 Applied\n2 Recorded\n1 Applied"), "1 Applied");
-    // Nor does a call that is resolved take a lease.
+    // Nor is a lease taken on a resolved call.
     refused("call\n1 Started\n1 Sending\n1 Called\n1 Applied\n1 Recorded\n2 Leased", "2 Leased");
 }
 
@@ -112,12 +112,12 @@ fn an_outcome_is_applied_after_the_call_and_a_lease_comes_in_its_order() {
     refused("call\n1 Started\n1 Sending\n1 Applied", "1 Applied");
     refused("call\n1 Started\n1 Sending\n1 Called\n1 Recorded", "1 Recorded");
     refused("call\n1 Started\n2 Sending", "2 Sending");
-    // Two holders at once, and each has a lease that is not over: only the clock may come between.
+    // Two holders at once, each with a lease that is not over: possible only if time passes in between.
     allowed("call\n1 Started\n1 Sending\n2 Leased\n2 Sending\n2 Called\n2 Applied\n2 Recorded\n1 Called\n1 Recorded");
 }
 
 #[test]
-fn what_is_no_trace_is_said_to_be_none() {
+fn a_text_that_is_not_a_trace_is_refused() {
     for (text, why) in [
         ("", "the file is empty"),
         ("records requests=0a", "there is no model records"),

@@ -1,4 +1,5 @@
-//! Every property holds in every small world, and the worlds are not empty: everything that the model knows happens in them.
+//! Every property holds in every small world, and the worlds are not empty: every step and state of the model occurs in
+//! them.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fmt::Debug;
@@ -15,7 +16,7 @@ fn every_property_holds() {
     }
 }
 
-/// The words in the debug texts of all steps and states of these worlds: their variants, and the fields' values.
+/// The words in the debug output of these worlds' steps and states: the variants, and the values of fields.
 fn words<M>(worlds: Vec<Scenario<M>>, of_state: impl Fn(&M::State) -> String) -> BTreeSet<String>
 where
     M: Model,
@@ -29,7 +30,7 @@ where
     for Scenario { model, .. } in worlds {
         let mut seen: HashSet<M::State> = model.init_states().into_iter().collect();
         let mut next: VecDeque<M::State> = seen.iter().cloned().collect();
-        // The first states hold all that is common; a world's tail is more of the same.
+        // The first states have everything that is common; the rest of a world is more of the same.
         while let Some(state) = next.pop_front().filter(|_| seen.len() < 40_000) {
             add(&of_state(&state));
             let mut actions = Vec::new();

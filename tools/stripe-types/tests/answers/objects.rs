@@ -1,4 +1,4 @@
-//! PaymentIntents and refunds, when they are made, looked up and listed.
+//! PaymentIntents and refunds: created, looked up and listed.
 
 use stripe_shared::{ApiErrorsCode, PaymentIntent, PaymentIntentStatus, Refund};
 use stripe_types::{Currency, Expandable, List};
@@ -74,7 +74,7 @@ async fn refunds_that_succeeded_are_pending_and_have_failed() {
         assert!(matches!(&refund.payment_intent, Some(Expandable::Id(of)) if of.as_str() == intent));
         assert_eq!(refund.failure_reason, None);
 
-        // What two seconds do at the bank.
+        // What happens at the bank within two seconds.
         test_database::execute(
             &sandbox.database,
             "UPDATE sandbox.refunds SET changes_at = now() - interval '1 second' WHERE changes_at IS NOT NULL",

@@ -9,7 +9,7 @@ use sandbox_gateway::{Config, Webhook};
 use serde::de::DeserializeOwned;
 use stripe_shared::PaymentIntent;
 
-/// Stripe's time to live of a key. No test waits for its end.
+/// How long Stripe keeps a key. No test waits for its end.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct Sandbox {
@@ -24,7 +24,7 @@ impl Sandbox {
     }
 
     pub fn start_with(webhook: Option<Webhook>) -> Self {
-        // The sandbox makes its tables itself.
+        // The sandbox creates its tables itself.
         let database = test_database::fresh_database(|_| {});
         let (database_url, bind) = (database.clone(), "127.0.0.1:0".parse().unwrap());
         let config = Config { database_url, bind, key_ttl: DAY, pool_size: 2, webhook };

@@ -61,7 +61,7 @@ async fn a_check_that_the_command_line_excepts_does_not_fail_the_run() {
 async fn a_run_that_skips_every_check_has_checked_nothing() {
     let toy = Toy::start(Defect::None);
     let url = format!("{}/things", toy.base);
-    // The endpoint takes this body, so it is no failure, and no check of failures can be made.
+    // The endpoint accepts this body, so it is no failure, and failures can't be checked.
     let taken = ["--failing-body", r#"{"customer":"ada"}"#];
     let output = verify(&[&["POST", &url, "--only", "failures"], &BODY[..], &taken].concat()).await;
     assert_eq!(output.status.code(), Some(2), "{output:?}");

@@ -1,4 +1,5 @@
-//! A toy service with one defect at a time: the check for the defect fails on this toy and passes on the right toy.
+//! A toy service with one defect at a time: the check for the defect fails on it, and passes on a toy without the
+//! defect.
 
 use idempotency_verify::{Profile, Status, checks};
 

@@ -1,5 +1,5 @@
-//! The fourteen faults of docs/verify.md, one at a time in a service that is right: a run with all options finds each one, also if
-//! the count shows effects late.
+//! The fourteen faults of docs/verify.md, one at a time in a service that is otherwise right: a run with all options
+//! finds each, even if the count shows effects late.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use idempotency_verify::Status;
 use crate::toy::{Defect, Manner};
 use crate::{command_line, finding, report, toys};
 
-/// As late as the count of a service that counts in a search index or on a replica.
+/// As late as the count of a service that uses a search index or a replica.
 pub const LAG: Duration = Duration::from_millis(300);
 
 /// The page with the table of the faults.
@@ -25,7 +25,7 @@ async fn missed(defect: Defect, check: &str, lag: Duration) -> Option<String> {
     (finding.status != Status::Fail).then(|| format!("{defect:?}: {finding:?}"))
 }
 
-/// The runs wait most of the time, so all faults run at once.
+/// The runs mostly wait, so all faults run at once.
 async fn all_are_found(lag: Duration) {
     let runs = FAULTS.iter().map(|(defect, check)| missed(*defect, check, lag));
     let missed: Vec<_> = join_all(runs).await.into_iter().flatten().collect();

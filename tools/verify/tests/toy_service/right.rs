@@ -1,4 +1,4 @@
-//! Services that are right, each in its own manner: the command finds nothing.
+//! Services that are right, each in its own way: the command finds nothing.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ async fn a_count_that_is_too_late_skips_what_needs_it_with_the_reason() {
 
 #[tokio::test]
 async fn a_count_that_gets_stuck_skips_what_needs_it_with_the_reason() {
-    // The first request and the two groups make three things. The clients that leave make the fourth.
+    // The first request and the two groups create three things. The clients that leave create the fourth.
     let more = ["--profile", "this", "--only", "replays,leaving"];
     let seen = run(Manner { shows: Some(3), ..Manner::default() }, &more).await;
     assert!(!seen.failed(), "{:#?}", with_status(&seen, Status::Fail));

@@ -61,7 +61,7 @@ const CHOICES = {
   drop: DROPS,
 };
 
-/** `clicks=1&kill=after-call`: what differs from the defaults, and always the clicks, so that it is no name of a beat. */
+/** `clicks=1&kill=after-call`: what differs from the defaults, and always the clicks, so that it never names a beat. */
 export function linkOf(settings) {
   const parts = new URLSearchParams({ clicks: settings.clicks });
   for (const name of ["key", "replicas", "gateway", "record", "drop"]) {
@@ -75,7 +75,7 @@ export function linkOf(settings) {
   return parts.toString();
 }
 
-/** Reads an address. Whatever it does not understand stays at its default. `null`: the address names nothing. */
+/** Reads an address. What it does not understand stays at its default. `null` if the address names nothing. */
 export function read(hash) {
   const text = hash.replace(/^#/, "");
   const beat = BEATS.findIndex(({ name }) => name === text);
@@ -95,7 +95,7 @@ export function read(hash) {
   return { beat: BEATS.length - 1, settings };
 }
 
-/** The beat whose run has these settings, so that a link can be shown from a recording. */
+/** The beat whose run has these settings, so that a link can be played from a recording. */
 export const beatOf = (settings) => BEATS.find((beat) => !beat.recording && linkOf({ ...DEFAULTS, ...beat.settings }) === linkOf(settings));
 
 /** The purchase of a run as a script for a terminal. It sends Pay as often as the run does, and a retry after it. */

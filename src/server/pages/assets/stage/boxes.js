@@ -17,7 +17,7 @@ const cut = (text, width) => (text.length <= roomFor(width) ? text : `${text.sli
 /** Two keys of one run differ at the end. */
 const cutKey = (key, width) => (key.length <= roomFor(width) ? key : `…${key.slice(1 - roomFor(width))}`);
 
-/** Gives each transaction with rows a slot, so that two boxes at one time stand beside each other. */
+/** Gives each transaction with rows a slot, so that concurrent boxes are side by side. */
 function slotsOf(transactions, place, quiet) {
   const slots = new Map();
   const ends = [];
@@ -133,7 +133,7 @@ export function transactions(view, { place, quiet }, state, last, now, crowded) 
     }
     const words = MET[one.lock]?.(one);
     if (!words) return [];
-    // The pill stands below its arrow, or between the boxes beside it.
+    // The pill is below its arrow, or between the boxes beside it.
     const [at, width] = [place[met], pillOf(words)];
     const least = Math.max(0, ...boxes.filter(({ to }) => to !== null && to <= met).map(({ to }) => place[to] + 5));
     const most = Math.min(view.width - 2, ...boxes.filter(({ from }) => from > met).map(({ from }) => place[from] - 5)) - width;

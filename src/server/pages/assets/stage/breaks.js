@@ -38,7 +38,7 @@ function bolts(last, scale, view) {
   const first = new Map();
   for (const step of last.steps) if (!first.has(step.point) && (step.replica === "a" || view.replicas === 2)) first.set(step.point, step);
   return [...Map.groupBy(first.values(), ({ replica }) => replica)].flatMap(([replica, steps]) => {
-    // The bolt that killed the process stands where it died.
+    // The bolt that killed the process is where it died.
     const death = last.replicas[replica]?.bars.find(({ point }) => point !== null);
     const hit = steps.findIndex(({ point }) => point === death?.point);
     const places = spreadAround(steps.map(({ at }, index) => scale.place[index === hit ? death.to : at]), hit, view.start + 8, Math.max(scale.end, view.start + steps.length * APART));
@@ -54,7 +54,7 @@ function crosses(last, { place }, view) {
   // Nearer to the client, so that it stays 24 px away from the bolts.
   const nearClient = view.lanes.client + (view.lanes.a - view.lanes.client) * 0.42;
   const tries = [...last.requests.values()].flat();
-  // What is lost already is marked where it got lost.
+  // What is already lost is marked where it was lost.
   const lost = (of) => tries.find(({ dropped }) => dropped?.of === of);
   const first = tries.find(({ number, receivedAt }) => number === 1 && receivedAt !== null);
   const answered = tries.find(({ answeredAt, replica }) => answeredAt !== null && replica === "a");

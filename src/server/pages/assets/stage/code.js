@@ -11,7 +11,7 @@ export function codeLink(stage, hasServer, event, state) {
   return ["The code: ", link];
 }
 
-/** The steps whose code has another name than the step. */
+/** The steps whose code is listed under another name. */
 const CODE = { sent: "received", answered: "before-answer", gateway: "call", reply_of_call: "after-call" };
 
 /** By which name the server knows the code of a step. */

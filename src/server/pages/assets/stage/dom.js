@@ -23,7 +23,7 @@ export const svg = (tag, attributes = {}, ...children) => fill(document.createEl
 
 /**
  * Makes the children of `parent` equal to `wanted`: [{key, tag, attributes, text, children}]. An element with a known key stays,
- * so its transitions and animations go on.
+ * so that its transitions and animations go on.
  */
 export function sync(parent, wanted) {
   const known = new Map(Array.from(parent.children, (child) => [child.dataset.key, child]));

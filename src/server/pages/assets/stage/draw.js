@@ -173,7 +173,7 @@ function requests(view, state, last, at, progress, crowded) {
   const { client } = view.lanes;
   const drawn = [];
   const spots = [];
-  // A label that would cover another one is left out: the list of steps has all of them.
+  // A label that would cover another is left out: the list of steps has them all.
   const write = (key, kind, u, text, tries, level = 14) => {
     if (view.down && text.length > 12) return drawn.push(label(view, key, kind, u, 8, text, { dy: 20, anchor: "start" }));
     if (view.down) {

@@ -1,10 +1,10 @@
 // Runs on this server: starts a run, reads its events, and notices when the server is gone.
 
-/** A run ends after 40 s. A stream that is silent for longer than this has lost its server, which says something each second. */
+/** A run ends after 40 s. A stream that is silent for longer has lost its server, which sends something every second. */
 const SILENCE = 8_000;
 const RUN_LIMIT = 60_000;
 
-/** How often the page asks a server that was gone. */
+/** How often the page tries a server that was gone. */
 const ASK_AGAIN = 2_000;
 
 /** A line is at most a page's worth of rows. */
@@ -15,7 +15,7 @@ export class Refused extends Error {}
 
 /**
  * Runs once. `heard(event)` gets each event. Resolves when the stream has ended.
- * Throws `Refused` if the server says no, another error if the server is gone.
+ * Throws `Refused` if the server refuses, and another error if it is gone.
  */
 export async function run(settings, heard) {
   const leave = new AbortController();

@@ -1,6 +1,7 @@
-// "as SVG": the stage at this moment as one file for a slide or a post. It is drawn anew, always across and in one size, whatever the
-// visitor's screen. A slide program reads no style sheet, so each element carries its paint, in the light theme's colours. A browser
-// finds the dark theme's colours in the file's own style sheet. The fonts are the reader's.
+// "as SVG": the stage at this moment as one file for a slide or a post. It is drawn again, always across and in one
+// size, whatever the visitor's screen. A slide program reads no style sheet, so each element carries its paint, in the
+// light theme's colours. A browser finds the dark theme's colours in the file's own style sheet. The fonts are the
+// reader's.
 
 import { svg, sync } from "./dom.js";
 import { draw } from "./draw.js";

@@ -13,7 +13,7 @@ const STATEMENT = { withRow: 15, other: 7 };
 const CROWD = 3;
 const CROWDED = { sent: 11, received: 4, waits: 2, answered: 14, met_record: 3, step: 3 };
 
-/** A pause of 20 ms and more gets so many px for each factor of ten. */
+/** A pause of 20 ms or more gets this many px for each factor of ten. */
 const PAUSE = { across: 13, down: 22 };
 const PAUSE_FROM = 20_000;
 
@@ -31,8 +31,8 @@ const isStep = ({ what, row, verb, table }) =>
   SHOWN.has(what) || (what === "statement" && (Boolean(row) || verb === "lock" || table === "demo.records"));
 
 /**
- * The indices of events that are neither drawn nor steps: a request that waits for another one looks again and again. Only the
- * first look of each try says something.
+ * The indices of events that are neither drawn nor steps: a request that waits for another looks again and again. Only the
+ * first look of each attempt tells anything.
  */
 export function quietOf(last) {
   const quiet = new Set();
@@ -87,8 +87,8 @@ function boxesOf(transactions, count, quiet) {
 const sumOf = (rooms) => rooms.reduce((sum, room) => sum + room, 0);
 
 /**
- * `place[i]` is where event `i` stands, from `start`. Across, the run fills `length`: the transactions get what their rows need, and
- * the rest shares what is left. Down, the run takes what it needs. While a live run still grows, `expected` (the needs of a
+ * `place[i]` is the place of event `i`, from `start`. Across, the run fills `length`: the transactions get what their rows need, and
+ * the others share what is left. Down, the run takes what it needs. While a live run still grows, `expected` (the needs of a
  * similar run) keeps its beginning in place.
  */
 export function scaleOf(events, last, { start, length, down, expected = null }) {

@@ -9,7 +9,7 @@ const EMPTY = { broken: 0, purchases: 0, once: 0, twice: 0, naiveTwice: 0, lost:
 
 const score = { ...EMPTY, ...memory.get("score") };
 
-/** A run of a naive way: a key per click, or a record apart. It may charge twice, and its double charge has words of its own. */
+/** A run of a naive way: a key per click, or a record apart. It may charge twice, and its double charge is worded differently. */
 export const isNaive = (settings) => settings.key === "click" || settings.record === "apart";
 
 /** Counts a run that has ended on this server. */

@@ -43,7 +43,7 @@ export class Show {
     this.render("step");
   }
 
-  /** After more events. The list is the show's own: it does not grow by itself. */
+  /** After more events. The list is the show's copy: it does not grow by itself. */
   grow(events, growing) {
     if (!growing) this.#expected = null;
     this.events = ordered(events);
@@ -54,7 +54,7 @@ export class Show {
     this.#states = [];
     this.#list();
     this.#ticks();
-    // The marks of the step are new, too.
+    // The marks of the step are new too.
     this.#step = -1;
     this.layout();
   }
@@ -127,7 +127,7 @@ export class Show {
     if (Math.abs(box.scrollTop - top) > 1) box.scrollTop = top;
   }
 
-  /** Says the step: the sentence, what is sent, the code. */
+  /** Shows the step: the sentence, what is sent, the code. */
   #tell(here, state) {
     const { player } = this;
     this.#step = player.step;

@@ -31,7 +31,7 @@ export function countAt(events, t) {
 
 /**
  * The events as they happened. Whoever starts the replicas notices a death a little later than it happened: right after the kill
- * point that the replica told last.
+ * point that the replica reported last.
  */
 export function ordered(events) {
   const found = [];
@@ -238,7 +238,7 @@ const HEARD = {
     const books = [...(rows.books ?? [])];
     for (const line of captured) if (!books.some(({ id }) => id === line.id)) books.push(line);
     state.truth = { ...state.truth, ...rows, books };
-    // A look may have begun just before a COMMIT that it comes after. So a row waits for the second look.
+    // A look that arrives after a COMMIT may have begun just before it. So a row waits for the second look.
     state.committed = state.committed.filter((row) => !isIn(state.truth, row) && (row.looks = (row.looks ?? 0) + 1) < 2);
   },
   end(state, event, at) {

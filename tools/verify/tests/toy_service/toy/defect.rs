@@ -35,9 +35,9 @@ pub enum Defect {
     LosersFail,
     ConflictWithoutRetryAfter,
     LockPerProcess,
-    /// The effect is there before the record. A client that leaves cancels the rest.
+    /// The effect comes before the record. A client that leaves cancels the rest.
     WorkCanceledHalfway,
-    /// The record is there before the effect. A client that leaves cancels the rest.
+    /// The record comes before the effect. A client that leaves cancels the rest.
     WorkLost,
     KeyStuckWithoutClient,
     FailureReplayedAs422,

@@ -45,7 +45,7 @@ type Slot = Arc<tokio::sync::Mutex<Option<Record>>>;
 pub struct Manner {
     /// A failure is stored with its key.
     pub stores_failures: bool,
-    /// The list shows a thing this long after it was made.
+    /// The list shows a thing this long after it was created.
     pub lag: Duration,
     /// The list shows only this number of things, as if it got stuck.
     pub shows: Option<usize>,
@@ -61,7 +61,7 @@ pub struct Books {
     /// The Content-Types of the requests, each once.
     content_types: Mutex<BTreeSet<String>>,
     things: Mutex<Vec<Thing>>,
-    /// The tickets that nothing was made with.
+    /// The tickets that nothing was created with.
     tickets: Mutex<BTreeSet<Uuid>>,
     slots: Mutex<HashMap<(String, String), Slot>>,
 }

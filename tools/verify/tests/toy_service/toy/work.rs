@@ -12,11 +12,11 @@ use super::{Defect, Record, Reply, Slot, State, Thing, problem};
 /// How long the work takes.
 const WORK: Duration = Duration::from_millis(12);
 
-/// How long the work takes for a defect that shows only if duplicates meet, or if a client leaves during the work. A busy machine
-/// makes fifty connections in less time.
+/// How long the work takes for a defect that shows only if duplicates meet, or if a client leaves during the work. Even
+/// a busy machine opens fifty connections in less time.
 const LONG_WORK: Duration = Duration::from_millis(400);
 
-/// How long the work takes after a 202. Long enough for a retry to get the 202 too.
+/// How long the work takes after a 202: long enough for a retry to get the 202 too.
 const AFTER_202: Duration = Duration::from_millis(150);
 
 /// One request.
@@ -151,7 +151,7 @@ impl Work {
         (reply, false)
     }
 
-    /// Makes one effect, but each duplicate during the first request's work gets its own reply.
+    /// Has one effect, but each duplicate during the first request's work gets its own reply.
     async fn run_and_keep_the_first(&self, slot: &Slot, json: &Value, fingerprint: String) -> (Reply, bool) {
         if let Some(record) = slot.lock().await.clone() {
             return self.replay(&record, &fingerprint);
