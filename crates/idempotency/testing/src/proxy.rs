@@ -11,6 +11,9 @@ use std::thread;
 
 use crate::server::{Server, Stream, server};
 
+/// No connection has this number.
+const NONE: usize = usize::MAX;
+
 /// Listens on a TCP port and forwards to the server.
 pub struct Proxy {
     port: u16,
@@ -29,6 +32,8 @@ enum State {
     Silent,
     /// The next message with these bytes reaches PostgreSQL. Then the proxy pauses.
     PausesAfter(&'static [u8]),
+    /// The next message with these bytes reaches PostgreSQL. Then its connection stays paused for good.
+    ForgetsAfter(&'static [u8]),
     /// The proxy accepts and acknowledges everything, and forwards it when the pause is over.
     Paused,
 }
@@ -40,6 +45,8 @@ struct Network {
     connections: AtomicUsize,
     /// Connections before this number stay paused for good.
     forgotten: AtomicUsize,
+    /// The connection with this number stays paused for good.
+    forgotten_one: AtomicUsize,
     /// The state at the end of each answer of PostgreSQL: `I` idle, `T` inside a transaction, `E` inside a failed transaction.
     ends: Mutex<Vec<u8>>,
 }
@@ -66,6 +73,7 @@ impl Proxy {
             changed: Condvar::new(),
             connections: AtomicUsize::new(0),
             forgotten: AtomicUsize::new(0),
+            forgotten_one: AtomicUsize::new(NONE),
             ends: Mutex::default(),
         });
         let shared = Arc::clone(&network);
@@ -129,6 +137,17 @@ impl Proxy {
         *self.network.state.lock().unwrap() == State::Paused
     }
 
+    /// Pauses one connection for good once PostgreSQL has its message with these bytes, before its answer. All others go on.
+    pub fn forget_after(&self, bytes: &'static [u8]) {
+        self.network.set(State::ForgetsAfter(bytes));
+    }
+
+    /// Whether the message of the connection to forget has come.
+    #[must_use]
+    pub fn has_forgotten_one(&self) -> bool {
+        self.network.forgotten_one.load(Ordering::Relaxed) != NONE
+    }
+
     /// Ends the pause, and forwards what was held.
     pub fn resume(&self) {
         self.network.set(State::Sound);
@@ -155,8 +174,11 @@ impl Network {
     /// Waits while the connection of this number is paused.
     fn until_resumed(&self, connection: usize) -> MutexGuard<'_, State> {
         let state = self.state.lock().unwrap();
-        let is_paused =
-            |state: &mut State| *state == State::Paused || connection < self.forgotten.load(Ordering::Relaxed);
+        let is_paused = |state: &mut State| {
+            *state == State::Paused
+                || connection < self.forgotten.load(Ordering::Relaxed)
+                || connection == self.forgotten_one.load(Ordering::Relaxed)
+        };
         self.changed.wait_while(state, is_paused).unwrap()
     }
 
@@ -167,6 +189,12 @@ impl Network {
             && bytes.windows(these.len()).any(|window| window == these)
         {
             *state = State::Paused;
+        }
+        if let State::ForgetsAfter(these) = *state
+            && bytes.windows(these.len()).any(|window| window == these)
+        {
+            self.forgotten_one.store(connection, Ordering::Relaxed);
+            *state = State::Sound;
         }
         if let State::LosesAnswerTo(these) = *state
             && bytes.windows(these.len()).any(|window| window == these)
