@@ -15,6 +15,7 @@ mod support {
 
 mod accounts;
 mod advice;
+mod answer;
 mod app;
 mod at_the_gateway;
 mod backlog;

@@ -2,6 +2,9 @@
 //! no more round trips than necessary.
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+#[path = "../api/answer.rs"]
+#[expect(dead_code, reason = "only the API's tests use the rest")]
+mod answer;
 #[path = "../api/app.rs"]
 #[expect(dead_code, reason = "only the API's tests use the rest")]
 mod app;

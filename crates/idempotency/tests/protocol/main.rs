@@ -13,6 +13,7 @@ mod support {
     }
 }
 
+mod another_request;
 mod commit;
 mod concurrency;
 mod cost;
