@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Bodies that fail: which failures are stored, and what stays in the database.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use diesel::RunQueryDsl;
-use diesel::connection::SimpleConnection;
-use diesel::pg::PgConnection;
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
-
-use crate::support::{at_once, connect, count, eventually, eventually_blocked};
-use crate::toy::{MAKE, MAKE_OR_REMEMBER, NewToy, Response, Runs, ToyError, Workshop, insert, make, stock};
+use crate::support::{at_once, count, eventually, eventually_blocked};
+use crate::toy::{MAKE, MAKE_OR_REMEMBER, Runs, ToyError, Workshop, insert, make, stock};
 use idempotency::{Error, Failures, MAX_BODY, Policy, Reply};
 
 #[tokio::test]
