@@ -65,8 +65,8 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         }
     }
 
-    /// Resolves everything that is due, and with `resume` everything that is parked, and waits until all of it has
-    /// ended.
+    /// Resolves what is due, at most 200 external calls, or with `resume` everything that is due or parked, and waits until all of
+    /// it has ended.
     ///
     /// # Errors
     /// The look failed.

@@ -209,7 +209,7 @@ pub struct Limits {
     /// Finding the outcome. Enough for one look (4 s), one call (4 s), and 1 s for quick failures and pauses. Three
     /// full calls need not fit: more calls would not help with a server that takes 4 s to fail.
     pub find_outcome: Duration,
-    /// Recording an outcome: some twenty statements, and waiting for locks.
+    /// Recording an outcome: for most services some twenty statements, and waiting for locks.
     pub record: Duration,
     /// How long a handler waits for the outcome before it answers 202. Clients give up after some ten seconds.
     pub handler: Duration,
@@ -231,7 +231,7 @@ pub struct Limits {
     pub refusal_counts_after: Duration,
     /// The most calls that one process's resolver makes at once. Each holds a socket and some kilobytes, so there may
     /// be many. Even if all of them hang for 4 s, 64 slots let 16 calls begin each second. `concurrency.rs` shares them
-    /// out.
+    /// out. Requests make at most four times as many; beyond that they answer 202, and the resolver makes the call.
     pub calls_at_once: usize,
 }
 

@@ -85,11 +85,20 @@ pub(super) enum Unresolved<E> {
     Record(FinalizeError),
     #[error("the outcome can't be recorded: {0}")]
     Failed(E),
+    /// The call would be closed, and the record would stay provisional for good.
+    #[error("the outcome can't be recorded: its reply is a 202, which is not final")]
+    NotFinal,
+    /// The pool had no connection, or no answer in time.
+    #[error("the outcome can't be recorded: {0}")]
+    NoDatabase(E),
 }
 
 impl<E: From<idempotency::Error>> From<idempotency::Error> for Unresolved<E> {
     fn from(error: idempotency::Error) -> Self {
-        Self::Failed(error.into())
+        match error {
+            idempotency::Error::Overloaded | idempotency::Error::Unreachable(_) => Self::NoDatabase(error.into()),
+            defect => Self::Failed(defect.into()),
+        }
     }
 }
 
@@ -112,9 +121,9 @@ impl<E: Failure> Unresolved<E> {
     /// Whether the database is down, rather than the system outside.
     fn is_outage(&self) -> bool {
         match self {
-            Self::TooSlow => true,
+            Self::TooSlow | Self::NoDatabase(_) => true,
             Self::Record(FinalizeError::Database(error)) => fault(error) != Fault::Other,
-            Self::Failed(error) => error.database_error().is_none_or(|error| fault(error) != Fault::Other),
+            Self::Failed(error) => error.database_error().is_some_and(|error| fault(error) != Fault::Other),
             _ => false,
         }
     }
@@ -205,7 +214,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         let limits = O::LIMITS;
         let (unanswered, next, asked) = match error {
             Unresolved::Unknown(unknown) => (unknown.unanswered, unknown.next.clone(), unknown.error.retry_after()),
-            // The outcome was found, but not recorded.
+            // The outcome was found and not recorded, or nothing was sent.
             _ => (false, Next::Send, None),
         };
         let pause = pause_after(lease.row.attempts, &limits).max(asked.unwrap_or_default().min(limits.max_backoff));
@@ -245,6 +254,9 @@ fn apply<O: ExternalSystem>(
             return Err(Unresolved::LostLease);
         }
         let reply = system.apply(conn, lease.row.account_id, call, outcome).map_err(Unresolved::Failed)?;
+        if reply.is_provisional() {
+            return Err(Unresolved::NotFinal);
+        }
         lease::close(conn, lease)?;
         let ttl = system.policy(call).ttl(reply.status);
         let expires_at = idempotency::finalize(conn, &address, &reply, ttl).map_err(Unresolved::Record)?;

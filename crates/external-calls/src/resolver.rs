@@ -10,6 +10,7 @@ use std::time::Instant;
 use chrono::Utc;
 use diesel::pg::PgConnection;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 use tokio_util::task::TaskTracker;
@@ -24,6 +25,11 @@ use idempotency::{self, ANSWER_WITHIN, Address, Answer, Database, Failure, Keyed
 
 /// The longest Retry-After of a 202, in seconds: a person may resume a parked external call at any time.
 const LONGEST_RETRY_AFTER: i64 = 60;
+
+/// Requests make at most so many calls at once for each of the resolver's ([`Limits::calls_at_once`](super::Limits::calls_at_once)),
+/// 256 by default. If a call takes a second, that is 256 a second. More would only wait for a system outside that hangs, each
+/// with a socket and a task that outlives its client.
+const REQUESTS_PER_CALL_AT_ONCE: usize = 4;
 
 /// What the resolver has done since the process started.
 #[derive(Debug, Default)]
@@ -45,6 +51,8 @@ pub struct Resolver<O, D> {
     tasks: TaskTracker,
     pub(super) counts: Arc<Counts>,
     pub(super) calls: Calls,
+    /// Calls that requests may still begin.
+    own_calls: Arc<Semaphore>,
 }
 
 impl<O: ExternalSystem, D: Database> Resolver<O, D> {
@@ -60,6 +68,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
             tasks: TaskTracker::new(),
             counts: Arc::default(),
             calls: Calls::new(O::LIMITS.calls_at_once),
+            own_calls: Arc::new(Semaphore::new(REQUESTS_PER_CALL_AT_ONCE * O::LIMITS.calls_at_once)),
         }
     }
 
@@ -147,6 +156,10 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     /// Resolves what this request began, and waits for the outcome until [`Limits::handler`](super::Limits::handler) after the
     /// request came.
     async fn resolve_own(&self, answer: Answer, address: Address, lease: Option<Lease>, came_at: Instant) -> Answer {
+        let Ok(permit) = Arc::clone(&self.own_calls).try_acquire_owned() else {
+            // The resolver makes the call when the lease is over.
+            return self.as_it_is_now(answer, address, came_at).await;
+        };
         let work = {
             let (this, address) = (self.clone(), address.clone());
             self.spawn(async move {
@@ -154,7 +167,9 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
                     Some(lease) => lease,
                     None => this.first_lease(address, came_at).await?,
                 };
-                this.resolve(lease).await
+                let end = this.resolve(lease).await;
+                drop(permit);
+                end
             })
         };
         match timeout_at((came_at + O::LIMITS.handler).into(), work).await {

@@ -28,7 +28,7 @@ pub struct Policy {
     pub success_ttl: Duration,
     /// How long a duplicate waits for the request in flight, or for a provisional reply to be finalized. Then the
     /// answer is 409 with Retry-After, or the 202 again. Five seconds outlast nearly every request, and clients wait
-    /// for about ten.
+    /// for about ten, which is the most that counts.
     #[serde(rename = "wait_seconds", serialize_with = "in_seconds")]
     #[cfg_attr(feature = "utoipa", schema(value_type = u64))]
     pub wait: Duration,

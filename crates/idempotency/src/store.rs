@@ -39,7 +39,8 @@ pub struct Record {
     pub reply: Reply,
     /// None while the reply is provisional.
     pub expires_at: Option<DateTime<Utc>>,
-    /// By the database's clock, as the statement saw it. None while the reply is provisional.
+    /// By the database's clock, as the statement saw it. None while the reply is provisional, and for a record of this
+    /// transaction.
     #[diesel(select_expression = expired())]
     expired: Option<bool>,
 }

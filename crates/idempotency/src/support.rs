@@ -144,6 +144,17 @@ pub fn rewrite_replies(
     rows: i64,
     rewrite: impl Fn(&[u8]) -> Option<Vec<u8>>,
 ) -> QueryResult<(Option<Uuid>, usize)> {
+    // A record that is finalized between the read and the write would get its old reply back.
+    conn.transaction(|conn| rewrite_locked(conn, account_id, before, rows, rewrite))
+}
+
+fn rewrite_locked(
+    conn: &mut PgConnection,
+    account_id: Uuid,
+    before: Uuid,
+    rows: i64,
+    rewrite: impl Fn(&[u8]) -> Option<Vec<u8>>,
+) -> QueryResult<(Option<Uuid>, usize)> {
     let page: Vec<(Uuid, String, String, Vec<u8>)> = idempotency_keys::table
         .filter(idempotency_keys::account_id.eq(account_id))
         .filter(diesel::dsl::sql::<Bool>("route <> ''"))

@@ -6,7 +6,7 @@
 //! checks the expiry again.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use diesel::dsl::now;
@@ -21,6 +21,10 @@ use crate::store::TABLE;
 /// The most records that one transaction deletes, so that a sweep holds its locks only briefly, and a canceled sweep
 /// loses little work.
 pub const SWEEP_BATCH: u16 = 5_000;
+
+/// A sweep begins no further account after this time. Outside a transaction each account is a transaction, so a batch of many
+/// accounts takes as many COMMITs. A pool may give work up that takes longer, as if the database were silent.
+const SWEEP_WITHIN: Duration = Duration::from_secs(2);
 
 /// Deletes up to [`SWEEP_BATCH`] expired records. Those that another transaction has locked are left to the next sweep.
 pub fn sweep(conn: &mut PgConnection) -> QueryResult<Swept> {
@@ -37,8 +41,11 @@ pub fn sweep(conn: &mut PgConnection) -> QueryResult<Swept> {
     for (account_id, place) in candidates {
         accounts.entry(account_id).or_default().push(place);
     }
-    let mut deleted = 0;
+    let (began, mut deleted) = (Instant::now(), 0);
     for (account_id, places) in accounts {
+        if began.elapsed() > SWEEP_WITHIN {
+            return Ok(Swept { deleted, more: true });
+        }
         deleted += delete_expired(conn, account_id, &places)?;
     }
     Ok(Swept { deleted, more: found == usize::from(SWEEP_BATCH) && deleted > 0 })

@@ -24,6 +24,11 @@ pub const TABLES: &str = "CREATE TABLE fines (account_id uuid NOT NULL, id bigse
      status text NOT NULL DEFAULT 'unpaid', note text NOT NULL DEFAULT '', PRIMARY KEY (account_id, id)); \
      CREATE TABLE receipts (account_id uuid NOT NULL, fine_id bigint NOT NULL, outcome text NOT NULL)";
 
+/// The service can't record the payment of this fine: it answers with an error of its own, which is a defect.
+pub const UNRECORDABLE: &str = "UN-1";
+/// The service records the payment of this fine with a reply that is not final, which is a defect too.
+pub const NEVER_FINAL: &str = "NF-1";
+
 pub const ACCOUNT: Uuid = Uuid::from_u128(1);
 pub const ANOTHER_ACCOUNT: Uuid = Uuid::from_u128(2);
 
@@ -46,6 +51,8 @@ pub const QUICK: Limits = Limits {
     handler: Duration::from_secs(3),
     lease: Duration::from_secs(5),
     max_attempts: 5,
+    // Requests make eight at once.
+    calls_at_once: 2,
     ..Limits::DEFAULT
 };
 
@@ -133,6 +140,8 @@ impl<const SLOW: bool> ExternalSystem for Fines<SLOW> {
         outcome: &Outcome,
     ) -> Result<Reply, OfficeError> {
         let (status, http_status) = match outcome {
+            _ if call.plate == UNRECORDABLE => return Err(OfficeError::NotPayable),
+            Outcome::Paid if call.plate == NEVER_FINAL => ("paid", 202),
             Outcome::Paid => ("paid", 201),
             Outcome::Refused => ("unpaid", 402),
         };

@@ -79,3 +79,31 @@ async fn hanging_calls_of_one_account_do_not_delay_another_account() {
     // Within two looks; a hanging call ends after four seconds.
     assert!(delay < Duration::from_millis(2500), "{delay:?}");
 }
+
+#[tokio::test]
+async fn requests_make_a_bounded_number_of_calls_and_leave_the_rest_to_the_resolver() {
+    let office = Office::open();
+    let hanging: Vec<_> = (0..8).map(|n| format!("hangs-{n}")).collect();
+    let pay = |plate: &String| {
+        office.provider.script(plate, [Does::HoldThenPay]);
+        tokio::spawn(office.pay(plate, office.fine(plate)))
+    };
+    let requests: Vec<_> = hanging.iter().map(pay).collect();
+    office.provider.until_sent(8).await;
+
+    let ninth = office.fine("ninth");
+    assert_eq!(office.pay("ninth", ninth).await.status, 202);
+    assert_eq!(office.provider.sendings().len(), 8, "the ninth call went out");
+
+    for _ in 0..8 {
+        office.provider.release();
+    }
+    for request in requests {
+        request.await.unwrap();
+    }
+    office.let_leases_end();
+    office.run_once().await;
+    assert_eq!((office.count("receipts"), office.provider.books().len()), (9, 9));
+    let tenth = office.fine("tenth");
+    assert_eq!(office.pay("tenth", tenth).await.status, 201, "the places are free again");
+}

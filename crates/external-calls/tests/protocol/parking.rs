@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::fines::{ACCOUNT, PAY, QUICK};
+use crate::fines::{ACCOUNT, NEVER_FINAL, PAY, QUICK, UNRECORDABLE};
 use crate::office::Office;
 use crate::provider::Does;
 use crate::support::{connect, eventually};
@@ -129,6 +129,24 @@ async fn an_attempt_that_a_database_outage_ends_is_not_counted_as_unknown() {
     office.execute("DROP TRIGGER fail ON external_calls");
     office.provider.script("k", [Does::Answer(429)]);
     assert_eq!((office.run_once().await.taken, unknown()), (1, before + 1));
+}
+
+#[tokio::test]
+async fn an_outcome_that_the_service_cannot_record_is_counted_as_unknown_and_ends_up_parked() {
+    for plate in [UNRECORDABLE, NEVER_FINAL] {
+        let office = Office::open();
+        let fine = office.fine(plate);
+
+        assert_eq!(office.pay("k", fine).await.status, 202);
+
+        assert_eq!(office.resolver.counts().unknown.load(Ordering::Relaxed), 1, "{plate}");
+        assert_eq!((office.count("receipts"), office.status(fine).as_str()), (0, "paying"), "{plate}");
+        for _ in 1..QUICK.max_attempts {
+            office.let_leases_end();
+            office.run_once().await;
+        }
+        assert_eq!(parked_calls(&office), 1, "{plate}");
+    }
 }
 
 #[tokio::test]

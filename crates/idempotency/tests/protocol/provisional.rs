@@ -118,6 +118,17 @@ async fn finalizing_a_final_or_missing_record_fails_and_rolls_back() {
     assert_eq!(workshop.make("final").await.reply(), first.reply());
 }
 
+/// Without the bound, the request's own time limit would come first, and the answer would be an error.
+#[tokio::test]
+async fn a_policy_that_waits_longer_than_a_request_may_take_still_gets_the_provisional_reply() {
+    let workshop = Workshop::open();
+    let first = begin(&workshop).await;
+
+    let retry = workshop.send(Policy { wait: seconds(60), ..MAKE }, "key", "ball", make).await;
+
+    assert_eq!(retry.unwrap().reply(), first.reply());
+}
+
 #[tokio::test]
 async fn a_final_reply_over_the_limit_is_not_final() {
     let workshop = Workshop::open();

@@ -76,6 +76,23 @@ async fn a_sweep_is_bounded_and_says_whether_there_is_more() {
     assert_eq!((second.deleted, second.more), (1, false));
 }
 
+/// Each account's records are deleted by a statement. The pool would give up a sweep of thousands of accounts.
+#[tokio::test]
+async fn a_sweep_over_slow_accounts_ends_early_and_says_that_there_is_more() {
+    let workshop = Workshop::open();
+    add_records(&workshop, "expired", 3, 201, "now()");
+    execute(
+        &workshop.url,
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1.2); RETURN NULL; END'; \
+         CREATE TRIGGER slow AFTER DELETE ON idempotency_keys FOR EACH STATEMENT EXECUTE FUNCTION slow()",
+    );
+    let mut conn = connect(&workshop.url);
+
+    let (first, second) = (sweep(&mut conn).unwrap(), sweep(&mut conn).unwrap());
+
+    assert_eq!([(first.deleted, first.more), (second.deleted, second.more)], [(2, true), (1, false)]);
+}
+
 #[tokio::test]
 async fn a_sweep_skips_records_that_another_transaction_has_locked() {
     let workshop = Workshop::open();
