@@ -31,7 +31,7 @@ print("CREATE TABLE __diesel_schema_migrations (version varchar(50) PRIMARY KEY,
 for folder in [
     SOURCE / "crates/idempotency/migrations/2026-11-25-000001_idempotency_keys",
     SOURCE / "crates/external-calls/migrations/2026-11-25-000002_settlements",
-    SERVICE / "migrations/2026-11-25-000009_service",
+    SERVICE / "migrations/2026-11-28-101500_service",
 ]:
     print((folder / "up.sql").read_text())
     print(f"INSERT INTO __diesel_schema_migrations VALUES ('{folder.name.split('_')[0].replace('-', '')}');")
