@@ -70,7 +70,7 @@ fn page_of(problem: &Problem, api: &Api) -> String {
     }
     let _ = write!(main, "<h2>When it arises</h2><p>{kind}</p>");
     let answers = api.endpoints.iter().filter(|endpoint| endpoint.described.is_some());
-    let answers = answers.filter(|endpoint| advice::problems_at(endpoint).iter().any(|one| one.slug == *slug));
+    let answers = answers.filter(|endpoint| advice::problems_at(endpoint).contains(&problem));
     let routes: Vec<_> = answers.map(Endpoint::name).collect();
     if !routes.is_empty() {
         let items = routes.join("</code></li><li><code>");
