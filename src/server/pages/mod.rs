@@ -23,7 +23,7 @@ use self::layout::{Place, navigation, page, page_with};
 use self::problems::{problem, problem_list, wants_html};
 use super::table::{anchor, escape, inline};
 use crate::http::ApiError;
-use crate::http::endpoint::{self, Api, Endpoint};
+use crate::http::endpoint::{Api, Endpoint, undescribed};
 use crate::http::problems::NOT_FOUND;
 
 /// Whether the server has the demo: the stage, and the sources to which the stage links.
@@ -33,18 +33,18 @@ pub struct Demo(pub bool);
 /// Only the demo serves the sources.
 pub(super) fn endpoints(demo: bool) -> Vec<Endpoint> {
     let mut pages = vec![
-        endpoint::page("/", home),
-        endpoint::page("/docs", docs),
-        endpoint::page("/docs/", docs),
-        endpoint::page("/docs/{file}", docs_file),
-        endpoint::page("/problems", problem_list),
-        endpoint::page("/problems/", problem_list),
-        endpoint::page("/problems/{slug}", problem),
-        endpoint::page("/policies", policies),
-        endpoint::page("/assets/{file:.*}", asset),
+        undescribed("GET", "/", home),
+        undescribed("GET", "/docs", docs),
+        undescribed("GET", "/docs/", docs),
+        undescribed("GET", "/docs/{file}", docs_file),
+        undescribed("GET", "/problems", problem_list),
+        undescribed("GET", "/problems/", problem_list),
+        undescribed("GET", "/problems/{slug}", problem),
+        undescribed("GET", "/policies", policies),
+        undescribed("GET", "/assets/{file:.*}", asset),
     ];
     if demo {
-        pages.push(endpoint::page("/source/{file:.*}", source));
+        pages.push(undescribed("GET", "/source/{file:.*}", source));
     }
     pages
 }
