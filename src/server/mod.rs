@@ -5,7 +5,6 @@
 //! kept for the time in the settings. After SIGTERM, running requests end and idle connections close.
 
 pub mod advice;
-mod causes;
 mod checks;
 mod connections;
 mod cors;
