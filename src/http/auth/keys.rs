@@ -1,10 +1,9 @@
 //! Accounts and API keys in the database, as an operator makes, lists and revokes them.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::count_star;
+use diesel::dsl::count;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use sha2::{Digest, Sha256};
@@ -24,6 +23,12 @@ pub struct KeyId(u64);
 impl KeyId {
     pub(super) fn of(hash: &[u8]) -> Self {
         Self(hash.iter().take(KEY_ID_BYTES).fold(0, |id, byte| id << 8 | u64::from(*byte)))
+    }
+}
+
+impl From<Vec<u8>> for KeyId {
+    fn from(hash: Vec<u8>) -> Self {
+        Self::of(&hash)
     }
 }
 
@@ -67,7 +72,7 @@ fn add_key(conn: &mut PgConnection, account_id: Uuid, key: &str, name: Option<&s
 }
 
 /// An account as an operator sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Queryable)]
 pub struct AccountRow {
     /// The value of the first column of every table.
     pub id: Uuid,
@@ -81,26 +86,21 @@ pub struct AccountRow {
 
 /// All accounts, oldest first.
 pub fn accounts(conn: &mut PgConnection) -> QueryResult<Vec<AccountRow>> {
-    let rows: Vec<(Uuid, String, DateTime<Utc>)> = accounts::table
-        .select((accounts::account_id, accounts::name, accounts::created_at))
+    let live = api_keys::account_id.eq(accounts::account_id).and(api_keys::revoked_at.is_null());
+    accounts::table
+        .left_join(api_keys::table.on(live))
+        .group_by(accounts::account_id)
+        .select((accounts::account_id, accounts::name, count(api_keys::hash.nullable()), accounts::created_at))
         .order((accounts::created_at, accounts::account_id))
-        .load(conn)?;
-    let live: HashMap<Uuid, i64> = api_keys::table
-        .filter(api_keys::revoked_at.is_null())
-        .group_by(api_keys::account_id)
-        .select((api_keys::account_id, count_star()))
-        .load::<(Uuid, i64)>(conn)?
-        .into_iter()
-        .collect();
-    let row =
-        |(id, name, created_at)| AccountRow { id, name, live_keys: live.get(&id).copied().unwrap_or(0), created_at };
-    Ok(rows.into_iter().map(row).collect())
+        .load(conn)
 }
 
 /// An API key as an operator sees it. The key itself is not stored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = api_keys, check_for_backend(diesel::pg::Pg))]
 pub struct KeyRow {
     /// The key's id.
+    #[diesel(column_name = hash, deserialize_as = Vec<u8>)]
     pub id: KeyId,
     /// The key's name, if it got one.
     pub name: Option<String>,
@@ -114,17 +114,11 @@ pub struct KeyRow {
 
 /// The keys of an account, oldest first.
 pub fn keys(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<Vec<KeyRow>> {
-    let columns = (api_keys::hash, api_keys::name, api_keys::created_at, api_keys::last_used_at, api_keys::revoked_at);
-    let rows = api_keys::table
+    api_keys::table
         .filter(api_keys::account_id.eq(account_id))
-        .select(columns)
+        .select(KeyRow::as_select())
         .order((api_keys::created_at, api_keys::hash))
-        .load::<(Vec<u8>, _, _, _, _)>(conn)?;
-    let row = |(hash, name, created_at, last_used_at, revoked_at): (Vec<u8>, _, _, _, _)| {
-        let id = KeyId::of(&hash);
-        KeyRow { id, name, created_at, last_used_at, revoked_at }
-    };
-    Ok(rows.into_iter().map(row).collect())
+        .load(conn)
 }
 
 /// Makes one more key for an account. Returns the key's id and the key. Nobody can read the key again.
