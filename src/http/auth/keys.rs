@@ -1,9 +1,10 @@
 //! Accounts and API keys in the database, as an operator makes, lists and revokes them.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::count;
+use diesel::dsl::count_star;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use sha2::{Digest, Sha256};
@@ -72,7 +73,7 @@ fn add_key(conn: &mut PgConnection, account_id: Uuid, key: &str, name: Option<&s
 }
 
 /// An account as an operator sees it.
-#[derive(Clone, Debug, Queryable)]
+#[derive(Clone, Debug)]
 pub struct AccountRow {
     /// The value of the first column of every table.
     pub id: Uuid,
@@ -86,13 +87,20 @@ pub struct AccountRow {
 
 /// All accounts, oldest first.
 pub fn accounts(conn: &mut PgConnection) -> QueryResult<Vec<AccountRow>> {
-    let live = api_keys::account_id.eq(accounts::account_id).and(api_keys::revoked_at.is_null());
-    accounts::table
-        .left_join(api_keys::table.on(live))
-        .group_by(accounts::account_id)
-        .select((accounts::account_id, accounts::name, count(api_keys::hash.nullable()), accounts::created_at))
+    let rows: Vec<(Uuid, String, DateTime<Utc>)> = accounts::table
+        .select((accounts::account_id, accounts::name, accounts::created_at))
         .order((accounts::created_at, accounts::account_id))
-        .load(conn)
+        .load(conn)?;
+    let live: HashMap<Uuid, i64> = api_keys::table
+        .filter(api_keys::revoked_at.is_null())
+        .group_by(api_keys::account_id)
+        .select((api_keys::account_id, count_star()))
+        .load::<(Uuid, i64)>(conn)?
+        .into_iter()
+        .collect();
+    let row =
+        |(id, name, created_at)| AccountRow { id, name, live_keys: live.get(&id).copied().unwrap_or(0), created_at };
+    Ok(rows.into_iter().map(row).collect())
 }
 
 /// An API key as an operator sees it. The key itself is not stored.
