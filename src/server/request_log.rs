@@ -68,7 +68,7 @@ pub(super) async fn frame(
 /// browsers.
 fn with_problem(response: ServiceResponse<BoxBody>, id: Uuid) -> ServiceResponse<BoxBody> {
     let Some(error) = problem_of(response.response()) else { return response };
-    if let (Some(cause), Some(db)) = (error.cause(), response.request().app_data::<Data<Db>>()) {
+    if let (Some(cause), Some(db)) = (error.cause, response.request().app_data::<Data<Db>>()) {
         db.outages().count_refused(cause);
     }
     let (answer, document) = error.response(id).into_parts();
@@ -79,7 +79,7 @@ fn with_problem(response: ServiceResponse<BoxBody>, id: Uuid) -> ServiceResponse
         }
         document
     });
-    response.response_mut().extensions_mut().insert(error.problem());
+    response.response_mut().extensions_mut().insert(error.problem);
     response
 }
 

@@ -60,9 +60,6 @@ impl Metadata {
     }
 }
 
-/// The most objects of a page, by Stripe.
-pub(super) const PAGE_SIZE: &str = "100";
-
 /// A page of a list.
 #[derive(Deserialize)]
 pub(super) struct Page {
