@@ -41,6 +41,17 @@ struct ExternalCalls;
 #[folder = "parts/stripe-gateway/src"]
 struct StripeGateway;
 
+/// Gets a file of a folder by its name there.
+type Get = fn(&str) -> Option<EmbeddedFile>;
+
+/// The folders with sources that are shown.
+const SOURCES: [(&str, Get); 4] = [
+    ("src/", Service::get),
+    ("crates/idempotency/src/", Idempotency::get),
+    ("crates/external-calls/src/", ExternalCalls::get),
+    ("parts/stripe-gateway/src/", StripeGateway::get),
+];
+
 /// A file of `src/server/pages/assets`.
 pub fn file(name: &str) -> Option<Cow<'static, [u8]>> {
     Assets::get(name).map(|file| file.data)
@@ -55,13 +66,7 @@ pub fn text(name: &str) -> Result<String, ApiError> {
 /// A Rust file of the service, of its two crates or of the gateway's client, by its path in the repository.
 pub fn source(path: &str) -> Option<String> {
     let path = path.strip_suffix(".rs").map(|_| path)?;
-    let folders: [(&str, fn(&str) -> Option<EmbeddedFile>); 4] = [
-        ("src/", Service::get),
-        ("crates/idempotency/src/", Idempotency::get),
-        ("crates/external-calls/src/", ExternalCalls::get),
-        ("parts/stripe-gateway/src/", StripeGateway::get),
-    ];
-    let file = folders.into_iter().find_map(|(folder, get)| get(path.strip_prefix(folder)?))?;
+    let file = SOURCES.into_iter().find_map(|(folder, get)| get(path.strip_prefix(folder)?))?;
     String::from_utf8(file.data.into_owned()).ok()
 }
 
