@@ -91,7 +91,7 @@ fn serve_until_told(
             webhook_secrets,
         };
         let more = demo_stage.as_ref().map(demo::endpoints).unwrap_or_default();
-        let server = server::serve_with(listener, state, more)?;
+        let server = server::serve(listener, state, more)?;
         // This server leaves what a run's replicas resolve to them.
         let is_mine = move |reference: &str| demo_stage.as_ref().is_none_or(|stage| !stage.plays(reference));
         let cut = end_when_told(server.handle(), draining, settings.shutdown_delay);

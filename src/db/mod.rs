@@ -14,7 +14,7 @@ pub use self::jsonb::Jsonb;
 pub use self::migrate::{MigrateError, Migrations, migrate, unknown_migrations};
 use crate::process::failpoint::InsideTheCrate;
 use crate::process::logging;
-pub use fair_pool::{Cause, NOBODY, NOTES, Refusals, one_line};
+pub use fair_pool::{Cause, NOBODY, NOTES, one_line};
 use idempotency::{Database, Error, Failure, Observed, SingleFlight};
 
 /// What PostgreSQL's views of its sessions call this program.

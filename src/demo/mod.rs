@@ -59,7 +59,7 @@ pub fn stage(
 pub fn endpoints(stage: &Stage) -> Vec<Endpoint> {
     let stage = stage.clone();
     let begins = move |request, payload| begin(stage.clone(), request, payload);
-    vec![endpoint::page("/demo/stage", about), endpoint::post("/demo/runs", begins)]
+    vec![endpoint::undescribed("GET", "/demo/stage", about), endpoint::undescribed("POST", "/demo/runs", begins)]
 }
 
 /// `GET /demo/stage`: where a replica can be killed, and where the code of each step is.

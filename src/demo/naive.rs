@@ -56,7 +56,9 @@ pub fn prepare(conn: &mut PgConnection) -> QueryResult<()> {
 
 /// The endpoint, with the gateway that it calls.
 pub fn endpoint(gateway: Arc<dyn Gateway>) -> Endpoint {
-    endpoint::post(PATH, move |request, account, body, db| charge(Arc::clone(&gateway), request, account, body, db))
+    endpoint::undescribed("POST", PATH, move |request, account, body, db| {
+        charge(Arc::clone(&gateway), request, account, body, db)
+    })
 }
 
 /// The location and the body. Only a success, a 201, is recorded.

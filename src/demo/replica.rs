@@ -46,7 +46,7 @@ pub fn serve(database_url: &str, gateway_url: &str, json: &str) -> Result<(), Bo
             keep_alive: Duration::from_secs(5),
             draining: ShuttingDown::default(),
         };
-        let server = server::serve_with(listener, state, vec![naive::endpoint(gateway)])?;
+        let server = server::serve(listener, state, vec![naive::endpoint(gateway)])?;
         rt::spawn(resolver.run_in_background_for(move |reference| references.iter().any(|mine| mine == reference)));
         watching::up(address.port());
         Ok(server.await?)

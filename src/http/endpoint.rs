@@ -48,52 +48,39 @@ where
     F::Output: Responder + 'static,
 {
     debug_assert_eq!(type_name::<P>().replace("__path_", ""), type_name::<F>());
-    let (method, route): (_, fn() -> Route) = match P::methods().first() {
-        Some(HttpMethod::Post) => ("POST", web::post),
-        Some(HttpMethod::Put) => ("PUT", web::put),
-        _ => ("GET", reading),
+    let method = match P::methods().first() {
+        Some(HttpMethod::Post) => "POST",
+        Some(HttpMethod::Put) => "PUT",
+        _ => "GET",
     };
     let mut schemas = Vec::new();
     P::schemas(&mut schemas);
     let mut operation = P::operation();
     operation.tags = Some(P::tags().into_iter().map(str::to_owned).collect());
+    Endpoint { described: Some(Described { operation, schemas }), ..undescribed(method, &P::path(), handler) }
+}
+
+/// An endpoint that is not part of the API, and not in its document: a page for people, a file of a page, or a POST of the
+/// gateway's or the demo's.
+pub fn undescribed<F, Args>(method: &'static str, path: &str, handler: F) -> Endpoint
+where
+    F: Handler<Args> + Send + Sync,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    let route: fn() -> Route = match method {
+        "POST" => web::post,
+        "PUT" => web::put,
+        _ => || web::route().guard(Any(Get()).or(Head())),
+    };
     Endpoint {
         method,
-        path: P::path(),
+        path: path.to_owned(),
         policy: None,
         decides: Vec::new(),
-        described: Some(Described { operation, schemas }),
+        described: None,
         route: Box::new(move || route().to(handler.clone())),
     }
-}
-
-/// A page for people, or a file of a page: not part of the API, and not in its document.
-pub fn page<F, Args>(path: &str, handler: F) -> Endpoint
-where
-    F: Handler<Args> + Send + Sync,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    undescribed("GET", path, move || reading().to(handler.clone()))
-}
-
-/// A POST that is not part of the API, and not in its document.
-pub fn post<F, Args>(path: &str, handler: F) -> Endpoint
-where
-    F: Handler<Args> + Send + Sync,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    undescribed("POST", path, move || web::post().to(handler.clone()))
-}
-
-fn undescribed(method: &'static str, path: &str, route: impl Fn() -> Route + Send + Sync + 'static) -> Endpoint {
-    let path = path.to_owned();
-    Endpoint { method, path, policy: None, decides: Vec::new(), described: None, route: Box::new(route) }
-}
-
-fn reading() -> Route {
-    web::route().guard(Any(Get()).or(Head()))
 }
 
 impl Endpoint {

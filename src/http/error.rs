@@ -30,14 +30,15 @@ const RETRY_AFTER_SECONDS: &str = "1";
 /// One occurrence of a problem.
 #[derive(Clone, Debug)]
 pub struct ApiError {
-    problem: &'static Problem,
+    /// The problem's entry in `problems.rs`.
+    pub problem: &'static Problem,
     detail: String,
     extensions: Map<String, Value>,
     instance: Option<String>,
     /// The database error. It decides whether the transaction runs again.
     database: Option<Arc<diesel::result::Error>>,
-    /// Why the database did not serve the request.
-    cause: Option<Cause>,
+    /// Why the database did not serve the request, if that is the problem.
+    pub cause: Option<Cause>,
 }
 
 impl ApiError {
@@ -88,18 +89,6 @@ impl ApiError {
     pub fn internal(cause: impl fmt::Display) -> Self {
         log::error!("internal error: {cause}");
         Self::new(&problems::INTERNAL, "something broke on our side; our log has the cause under the request id")
-    }
-
-    /// The problem's entry in `problems.rs`.
-    #[must_use]
-    pub fn problem(&self) -> &'static Problem {
-        self.problem
-    }
-
-    /// Why the database did not serve the request, if that is the problem.
-    #[must_use]
-    pub fn cause(&self) -> Option<Cause> {
-        self.cause
     }
 
     fn unavailable(detail: &str, cause: Option<Cause>) -> Self {

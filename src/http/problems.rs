@@ -3,10 +3,8 @@
 
 use serde::Serialize;
 
-use idempotency::{Failures, Policy};
-
 /// A problem type (RFC 9457). The member `type` is the path of the problem's page.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The last part of `type`. A slug never changes: clients decide by it.
     pub slug: &'static str,
@@ -118,21 +116,15 @@ impl Problem {
             Kind::Late => Retry::Never,
         }
     }
-
-    /// What the client should do if the endpoint's work decides on this problem under this policy.
-    #[must_use]
-    pub const fn retry_under(&self, policy: &Policy) -> Retry {
-        self.retry(matches!(policy.failures, Failures::CacheFailures { .. }))
-    }
 }
 
 macro_rules! problems {
     ($($name:ident = $slug:literal, $status:literal, $kind:ident, $title:literal, $meaning:literal, $remedy:literal;)*) => {
-        $(#[doc = $meaning] pub static $name: Problem = Problem {
+        $(#[doc = $meaning] pub const $name: Problem = Problem {
             slug: $slug, status: $status, title: $title, kind: Kind::$kind, meaning: $meaning, remedy: $remedy,
         };)*
         /// Every problem, by status.
-        pub static ALL: &[&Problem] = &[$(&$name),*];
+        pub const ALL: &[&Problem] = &[$(&$name),*];
     };
 }
 

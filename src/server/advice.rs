@@ -12,6 +12,7 @@ use crate::http::problems::{
     MALFORMED_REQUEST, METHOD_NOT_ALLOWED, NOT_FOUND, OVERLOADED, PAYLOAD_TOO_LARGE, Problem, REQUEST_IN_FLIGHT,
     REQUEST_TIMEOUT, Retry, UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE,
 };
+use idempotency::Failures;
 
 /// The problems that an endpoint may answer with, by status: those that its handler declares, and those that follow
 /// from its route, its parameters and its policy.
@@ -33,7 +34,7 @@ pub fn problems_at(endpoint: &Endpoint) -> Vec<&'static Problem> {
     }
     problems.push(&METHOD_NOT_ALLOWED);
     problems.sort_by_key(|problem| (problem.status, problem.slug));
-    problems.dedup_by_key(|problem| problem.slug);
+    problems.dedup();
     problems
 }
 
@@ -43,13 +44,13 @@ pub fn problems_at(endpoint: &Endpoint) -> Vec<&'static Problem> {
 pub fn retries_at(endpoint: &Endpoint, problem: &Problem) -> Vec<Retry> {
     let unstored = problem.retry(false);
     let Some(policy) = &endpoint.policy else { return vec![unstored] };
-    if !endpoint.decides.iter().any(|own| own.slug == problem.slug) {
+    if !endpoint.decides.contains(&problem) {
         return vec![unstored];
     }
-    let decided = problem.retry_under(policy);
-    let also_before = match problem.slug {
-        slug if slug == INVALID_REQUEST.slug => endpoint.takes_body(),
-        slug if slug == NOT_FOUND.slug => endpoint.takes(&ParameterIn::Path),
+    let decided = problem.retry(matches!(policy.failures, Failures::CacheFailures { .. }));
+    let also_before = match *problem {
+        INVALID_REQUEST => endpoint.takes_body(),
+        NOT_FOUND => endpoint.takes(&ParameterIn::Path),
         _ => false,
     };
     if also_before && decided != unstored { vec![decided, unstored] } else { vec![decided] }
@@ -59,11 +60,11 @@ pub fn retries_at(endpoint: &Endpoint, problem: &Problem) -> Vec<Retry> {
 #[must_use]
 pub fn retries(api: &Api, problem: &Problem) -> Vec<(Retry, Vec<String>)> {
     let mut advice: BTreeMap<Retry, Vec<String>> = BTreeMap::new();
-    for endpoint in api.endpoints.iter().filter(|one| one.decides.iter().any(|own| own.slug == problem.slug)) {
+    for endpoint in api.endpoints.iter().filter(|endpoint| endpoint.decides.contains(&problem)) {
         advice.entry(retries_at(endpoint, problem)[0]).or_default().push(endpoint.name());
     }
     // These two can also arise before the handler.
-    if advice.is_empty() || problem.slug == NOT_FOUND.slug || problem.slug == INVALID_REQUEST.slug {
+    if advice.is_empty() || matches!(*problem, NOT_FOUND | INVALID_REQUEST) {
         advice.entry(problem.retry(false)).or_default().push("everywhere else".to_owned());
     }
     if advice.len() == 1 {

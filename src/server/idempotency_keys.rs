@@ -1,8 +1,8 @@
 //! `GET /v1/idempotency-keys`: the answer to "what happened to my request?". A record names the resource that the request
 //! created (`location`), the request that used the key first (`request_id`), and what a retry gets (`on_retry`).
 
-use actix_web::HttpResponse;
-use actix_web::web::Data;
+use actix_web::web::{Data, Json};
+use diesel::pg::PgConnection;
 use uuid::Uuid;
 
 use crate::db::Db;
@@ -34,12 +34,14 @@ object! {
     description = "Returns what became of your idempotency keys, newest first. Pass `key` to look up one key in every key space.",
     params(Paging<Uuid, Filter>),
     responses((status = 200, body = Page<Listed>, description = "A page of records")))]
-pub async fn list(account: Account, paging: Paging<Uuid, Filter>, db: Data<Db>) -> Result<HttpResponse, ApiError> {
-    let page = db
-        .read(account.id, move |conn| {
-            let key = paging.filter.key.as_deref();
-            Ok::<_, ApiError>(paging.page(idempotency::list(conn, account.id, key, paging.after, paging.rows())?))
-        })
-        .await?;
-    Ok(HttpResponse::Ok().json(page))
+pub async fn list(
+    account: Account,
+    paging: Paging<Uuid, Filter>,
+    db: Data<Db>,
+) -> Result<Json<Page<Listed>>, ApiError> {
+    let page = move |conn: &mut PgConnection| {
+        let key = paging.filter.key.as_deref();
+        Ok(paging.page(idempotency::list(conn, account.id, key, paging.after, paging.rows())?))
+    };
+    db.read(account.id, page).await.map(Json)
 }

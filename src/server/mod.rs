@@ -5,7 +5,6 @@
 //! kept for the time in the settings. After SIGTERM, running requests end and idle connections close.
 
 pub mod advice;
-mod causes;
 mod checks;
 mod connections;
 mod cors;
@@ -77,18 +76,11 @@ pub struct State {
 }
 
 /// Serves on the listener until the server's handle stops the server. [`crate::process::shutdown`] handles the signals.
+/// `more` are endpoints that are not part of the API.
 ///
 /// # Errors
 /// The operating system can't use the listener.
-pub fn serve(listener: TcpListener, state: State) -> std::io::Result<Server> {
-    serve_with(listener, state, Vec::new())
-}
-
-/// As [`serve`], with further endpoints that are not part of the API.
-///
-/// # Errors
-/// As [`serve`].
-pub fn serve_with(listener: TcpListener, state: State, more: Vec<Endpoint>) -> std::io::Result<Server> {
+pub fn serve(listener: TcpListener, state: State, more: Vec<Endpoint>) -> std::io::Result<Server> {
     let metrics = Data::new(Metrics::new().map_err(std::io::Error::other)?);
     let mut api = all(state.demo);
     api.endpoints.extend(more);

@@ -20,7 +20,9 @@ use super::connections;
 use super::request_id::{Names, X_REQUEST_ID};
 use crate::db::Db;
 use crate::http::auth::{Account, KeyId};
-use crate::http::problems::{self, KEY_REUSED, METHOD_NOT_ALLOWED, NOT_FOUND, Problem, REQUEST_IN_FLIGHT, Retry};
+use crate::http::problems::{
+    KEY_REUSED, MALFORMED_REQUEST, METHOD_NOT_ALLOWED, NOT_FOUND, Problem, REQUEST_IN_FLIGHT, Retry,
+};
 use crate::http::{ApiError, RETRY_ADVICE};
 use crate::process::logging;
 use crate::server::metrics::Metrics;
@@ -66,7 +68,7 @@ pub(super) async fn frame(
 /// browsers.
 fn with_problem(response: ServiceResponse<BoxBody>, id: Uuid) -> ServiceResponse<BoxBody> {
     let Some(error) = problem_of(response.response()) else { return response };
-    if let (Some(cause), Some(db)) = (error.cause(), response.request().app_data::<Data<Db>>()) {
+    if let (Some(cause), Some(db)) = (error.cause, response.request().app_data::<Data<Db>>()) {
         db.outages().count_refused(cause);
     }
     let (answer, document) = error.response(id).into_parts();
@@ -77,7 +79,7 @@ fn with_problem(response: ServiceResponse<BoxBody>, id: Uuid) -> ServiceResponse
         }
         document
     });
-    response.response_mut().extensions_mut().insert(Outcome(error.problem()));
+    response.response_mut().extensions_mut().insert(error.problem);
     response
 }
 
@@ -95,31 +97,26 @@ fn problem_of(response: &HttpResponse) -> Option<ApiError> {
     }
     Some(match response.status() {
         StatusCode::NOT_FOUND => ApiError::new(&NOT_FOUND, "there is nothing at this path"),
-        status if status.is_client_error() => ApiError::new(&problems::MALFORMED_REQUEST, error.to_string()),
+        status if status.is_client_error() => ApiError::new(&MALFORMED_REQUEST, error.to_string()),
         _ => ApiError::internal(error),
     })
 }
 
-/// The problem of a response. The response's extensions carry the problem to the log.
-#[derive(Clone, Copy)]
-struct Outcome(&'static Problem);
-
 /// The key's outcome in one word, for the log and the metrics.
 pub(super) fn key_outcome(response: &HttpResponse) -> Option<&'static str> {
-    let extensions = response.extensions();
-    match (extensions.get::<Origin>(), extensions.get::<Outcome>()) {
+    match (response.extensions().get::<Origin>(), problem(response)) {
         (Some(Origin::Fresh), _) => Some("fresh"),
         (Some(Origin::Recovered), _) => Some("recovered"),
         (Some(Origin::Replayed), _) => Some("replayed"),
-        (None, Some(Outcome(problem))) if problem.slug == REQUEST_IN_FLIGHT.slug => Some("in_flight"),
-        (None, Some(Outcome(problem))) if problem.slug == KEY_REUSED.slug => Some("reused"),
+        (None, Some(&REQUEST_IN_FLIGHT)) => Some("in_flight"),
+        (None, Some(&KEY_REUSED)) => Some("reused"),
         (None, _) => None,
     }
 }
 
-/// The slug of the problem that the response answers with.
-pub(super) fn problem_slug(response: &HttpResponse) -> Option<&'static str> {
-    response.extensions().get::<Outcome>().map(|outcome| outcome.0.slug)
+/// The problem that the response answers with.
+pub(super) fn problem(response: &HttpResponse) -> Option<&'static Problem> {
+    response.extensions().get::<&'static Problem>().copied()
 }
 
 /// Whether machines call this route every few seconds.
@@ -167,7 +164,7 @@ fn tell(response: &ServiceResponse<BoxBody>, names: &Names, resource: Option<&st
     let account = request.extensions().get::<Account>().map(|account| account.id.to_string());
     let api_key = request.extensions().get::<KeyId>().map(ToString::to_string);
     let key = Key::of(request).ok();
-    let problem = problem_slug(response.response());
+    let problem = problem(response.response()).map(|problem| problem.slug);
     let words = [
         ("account", account.as_deref()),
         ("api_key", api_key.as_deref()),

@@ -13,7 +13,7 @@ use opentelemetry::trace::{FutureExt, SpanKind, Status, TraceContextExt, Tracer}
 use opentelemetry::{Context, KeyValue, global};
 
 use super::request_id::single;
-use super::request_log::{PATH_SHOWN, asked_by_machines, key_outcome, problem_slug};
+use super::request_log::{PATH_SHOWN, asked_by_machines, key_outcome, problem};
 use crate::http::endpoint::Api;
 use idempotency::Instance;
 
@@ -66,8 +66,8 @@ fn note(context: &Context, response: &ServiceResponse<BoxBody>) {
     if let Some(outcome) = key_outcome(response.response()) {
         span.set_attribute(KeyValue::new("idempotency.outcome", outcome));
     }
-    if let Some(slug) = problem_slug(response.response()) {
-        span.set_attribute(KeyValue::new("problem", slug));
+    if let Some(problem) = problem(response.response()) {
+        span.set_attribute(KeyValue::new("problem", problem.slug));
     }
     if status.is_server_error() {
         span.set_attribute(KeyValue::new("error.type", status.as_str().to_owned()));

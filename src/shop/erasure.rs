@@ -76,11 +76,8 @@ struct Person<'a> {
     payments: HashSet<Uuid>,
 }
 
-/// One batch of the rows after an id. Returns the last id, if there may be more, and the number of rows with the name.
-type Step<'a> = fn(&Person<'a>, &mut PgConnection, Uuid) -> QueryResult<(Option<Uuid>, usize)>;
-
-/// The number that a step adds to.
-type Number = fn(&mut Erased) -> &mut usize;
+/// One batch of the rows after an id. Adds the number of those with the name, and returns the last id, if there may be more.
+type Step<'a> = fn(&Person<'a>, &mut PgConnection, Uuid, &mut Erased) -> QueryResult<Option<Uuid>>;
 
 /// Gives the customer of an account a new name, or counts the rows with the old one. `progress` gets the numbers after each batch.
 ///
@@ -96,19 +93,17 @@ pub fn erase_customer(
     let payments = metadata::payments_of(conn, account_id, customer)?;
     let person = Person { account_id, name: customer, mode, payments };
     // The copies first: while an order has the name, everybody sees that the erasure is not complete.
-    let steps: [(Uuid, Step<'_>, Number); 4] = [
-        (Uuid::max(), Person::in_replies, |erased| &mut erased.replies),
-        (Uuid::nil(), Person::in_events, |erased| &mut erased.events),
-        (Uuid::nil(), Person::in_entitlements, |erased| &mut erased.entitlements),
-        (Uuid::nil(), Person::in_orders, |erased| &mut erased.orders),
+    let steps: [(Uuid, Step<'_>); 4] = [
+        (Uuid::max(), Person::in_replies),
+        (Uuid::nil(), Person::in_events),
+        (Uuid::nil(), Person::in_entitlements),
+        (Uuid::nil(), Person::in_orders),
     ];
     let mut erased = Erased::default();
-    for (first, step, number) in steps {
+    for (first, step) in steps {
         let mut from = Some(first);
         while let Some(id) = from {
-            let rows;
-            (from, rows) = conn.transaction(|conn| step(&person, conn, id))?;
-            *number(&mut erased) += rows;
+            from = conn.transaction(|conn| step(&person, conn, id, &mut erased))?;
             progress(&erased);
         }
     }
@@ -116,7 +111,7 @@ pub fn erase_customer(
 }
 
 impl Person<'_> {
-    fn in_orders(&self, conn: &mut PgConnection, after: Uuid) -> QueryResult<(Option<Uuid>, usize)> {
+    fn in_orders(&self, conn: &mut PgConnection, after: Uuid, erased: &mut Erased) -> QueryResult<Option<Uuid>> {
         let ids: Vec<Uuid> = orders::table
             .filter(orders::account_id.eq(self.account_id))
             .filter(orders::customer.eq(self.name))
@@ -134,10 +129,11 @@ impl Person<'_> {
                 .set((orders::customer.eq(name), orders::metadata.eq(Jsonb(Metadata::new()))))
                 .execute(conn)?;
         }
-        Ok((ids.last().copied(), ids.len()))
+        erased.orders += ids.len();
+        Ok(ids.last().copied())
     }
 
-    fn in_entitlements(&self, conn: &mut PgConnection, after: Uuid) -> QueryResult<(Option<Uuid>, usize)> {
+    fn in_entitlements(&self, conn: &mut PgConnection, after: Uuid, erased: &mut Erased) -> QueryResult<Option<Uuid>> {
         let ids: Vec<Uuid> = entitlements::table
             .filter(entitlements::account_id.eq(self.account_id))
             .filter(entitlements::customer.eq(self.name))
@@ -154,11 +150,12 @@ impl Person<'_> {
                 .set(entitlements::customer.eq(name))
                 .execute(conn)?;
         }
-        Ok((ids.last().copied(), ids.len()))
+        erased.entitlements += ids.len();
+        Ok(ids.last().copied())
     }
 
     /// A reply is replayed byte for byte, so only the name and the metadata in the bytes change.
-    fn in_replies(&self, conn: &mut PgConnection, before: Uuid) -> QueryResult<(Option<Uuid>, usize)> {
+    fn in_replies(&self, conn: &mut PgConnection, before: Uuid, erased: &mut Erased) -> QueryResult<Option<Uuid>> {
         let old = member(self.name)?;
         let new = match self.mode {
             Mode::Count => None,
@@ -179,12 +176,13 @@ impl Person<'_> {
             new.as_ref().map(|new| metadata.as_deref().unwrap_or(text).replace(&old, new).into_bytes())
         };
         let (oldest, _) = rewrite_replies(conn, self.account_id, before, BATCH, rewrite)?;
-        Ok((oldest, found.get()))
+        erased.replies += found.get();
+        Ok(oldest)
     }
 
     /// The data of an order's or an entitlement's event contains the customer. That of a charge's or a refund's
     /// contains only metadata.
-    fn in_events(&self, conn: &mut PgConnection, after: Uuid) -> QueryResult<(Option<Uuid>, usize)> {
+    fn in_events(&self, conn: &mut PgConnection, after: Uuid, erased: &mut Erased) -> QueryResult<Option<Uuid>> {
         let of_account = events::table.filter(events::account_id.eq(self.account_id));
         let page: Vec<EventNames> = of_account
             .filter(events::id.gt(after))
@@ -215,7 +213,8 @@ impl Person<'_> {
                 diesel::update(events::table.find((self.account_id, id))).set(events::data.eq(data)).execute(conn)?;
             }
         }
-        Ok((page.last().map(|(id, ..)| *id), ids.len()))
+        erased.events += ids.len();
+        Ok(page.last().map(|(id, ..)| *id))
     }
 }
 

@@ -168,8 +168,14 @@ pub async fn list(
 /// batch of events gets positions and is looked at too.
 fn page(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Cursor, By<Filter>>) -> Result<EventPage, ApiError> {
     let after = paging.after.map_or(0, |cursor| cursor.0);
-    let mut last = last_position(conn, account_id)?;
-    check_known(after, last)?;
+    let feed = event_feeds::table.find(account_id).select(event_feeds::last_position);
+    let mut last: i64 = feed.first(conn).optional()?.unwrap_or(0);
+    // A cursor that is ahead of the feed is one of another account, or from before a backup was restored. If it got an
+    // empty page, the client would silently miss the events up to its cursor. Once a restored feed has grown past the
+    // cursor, this check can't tell: docs/operations.md says what to do then.
+    if after > last {
+        return Err(ApiError::invalid_member("/after", "this feed never gave this cursor"));
+    }
     let window = after + LOOKED_AT_ONCE;
     let mut end = window.min(last);
     let mut events = placed(conn, account_id, paging, after..end, paging.rows())?;
@@ -186,12 +192,6 @@ fn page(conn: &mut PgConnection, account_id: Uuid, paging: &Paging<Cursor, By<Fi
     // What lies beyond a full page is looked at again next time.
     let cursor = if has_more { data.last().map(|event| event.cursor) } else { (end > 0).then_some(Cursor(end)) };
     Ok(EventPage { data, has_more: has_more || end < last || waiting, cursor })
-}
-
-fn last_position(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<i64> {
-    let last: Option<i64> =
-        event_feeds::table.find(account_id).select(event_feeds::last_position).first(conn).optional()?;
-    Ok(last.unwrap_or(0))
 }
 
 /// The events after the start of the window, up to its end, that the filter lets through.
@@ -259,14 +259,4 @@ fn place(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<i64> {
         }
         Ok(last)
     })
-}
-
-/// Refuses a cursor that is ahead of the feed: one of another account, or from before a backup was restored. If it got
-/// an empty page, the client would silently miss the events up to its cursor. Once a restored feed has grown past the
-/// cursor, this check can't tell: docs/operations.md says what to do then.
-fn check_known(after: i64, last: i64) -> Result<(), ApiError> {
-    if after <= last {
-        return Ok(());
-    }
-    Err(ApiError::invalid_member("/after", "this feed never gave this cursor"))
 }

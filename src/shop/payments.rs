@@ -22,7 +22,7 @@ use crate::shop::charges::{self, CREATE_CHARGE, Charge, ChargeCall, NewCharge};
 use crate::shop::refunds::{self, CREATE_REFUND, NewRefund, Refund, RefundCall};
 use external_calls::{self, Attempt, CallError, ExternalSystem, Limits, MadeBy, Sent, Started, Step};
 use idempotency::{Answer, Policy, Reply};
-use stripe_gateway::{Book, End, Gateway, Outcome};
+use stripe_gateway::{End, Gateway, Outcome};
 
 /// Resolves charges and refunds.
 pub type Resolver = external_calls::Resolver<Payments, Db>;
@@ -124,13 +124,8 @@ pub enum Call {
 }
 
 impl Call {
-    /// The gateway's book that has it.
-    pub(super) fn book(&self) -> Book {
-        self.sent().book()
-    }
-
     /// What is sent.
-    fn sent(&self) -> stripe_gateway::Call<'_> {
+    pub(super) fn sent(&self) -> stripe_gateway::Call<'_> {
         match self {
             Self::Charge(call) => stripe_gateway::Call::Payment(&call.payment),
             Self::Refund(call) => stripe_gateway::Call::Refund(&call.refund),

@@ -84,7 +84,7 @@ async fn compare(
     call: Call,
 ) -> Result<(), ApiError> {
     let _turn = COMPARISONS.try_acquire().map_err(|_| later())?;
-    let ledger = Ledger { book: call.book(), account_id };
+    let ledger = Ledger { book: call.sent().book(), account_id };
     let name = reference.clone();
     let ours = db.read(account_id, move |conn| Ok::<_, ApiError>(ledger.by_reference(conn, &[&name])?.pop())).await?;
     let Some(Ours { id, status, gateway_id: outside_id, created_at: since, .. }) = ours else {

@@ -109,7 +109,7 @@ impl App {
                     keep_alive: Duration::from_secs(75),
                     draining: ShuttingDown::default(),
                 };
-                let server = server::serve(listener, state).unwrap();
+                let server = server::serve(listener, state, Vec::new()).unwrap();
                 sender.send(server.handle()).unwrap();
                 server.await.unwrap();
             });

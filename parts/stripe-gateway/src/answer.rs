@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Stripe's answers: what each one says about the money. Members that nobody reads here are ignored.
 
+use std::error::Error;
+use std::iter::successors;
 use std::time::{Duration, SystemTime};
 
 use reqwest::Response;
@@ -57,9 +59,6 @@ impl Metadata {
         Some((account_id, self.reference.filter(is_ours)?))
     }
 }
-
-/// The most objects of a page, by Stripe.
-pub(super) const PAGE_SIZE: &str = "100";
 
 /// A page of a list.
 #[derive(Deserialize)]
@@ -248,14 +247,9 @@ async fn read<T: DeserializeOwned>(mut response: Response, limit: usize) -> Resu
 /// The reason without the URL, and with its causes. The last cause helps most, for example "connection refused".
 pub(super) fn no_answer(error: reqwest::Error) -> CallError {
     let error = error.without_url();
-    let mut reason = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        reason.push_str(": ");
-        reason.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    CallError::NoAnswer { reason }
+    let causes = successors(Some(&error as &dyn Error), |&error| error.source());
+    let reasons: Vec<_> = causes.map(ToString::to_string).collect();
+    CallError::NoAnswer { reason: reasons.join(": ") }
 }
 
 pub(super) fn not_understood(why: &str) -> CallError {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::answer::{Metadata, ONE, Object, PAGE, PAGE_SIZE, Page, no_answer, not_understood, of_looking};
+use super::answer::{Metadata, ONE, Object, PAGE, Page, no_answer, not_understood, of_looking};
 use super::stripe::Stripe;
 use super::{Book, End, currency};
 use external_calls::CallError;
@@ -82,12 +82,8 @@ impl Stripe {
         before: DateTime<Utc>,
         after: Option<&str>,
     ) -> Result<Entries, CallError> {
-        let list = || {
-            let created = [("created[gte]", from.timestamp()), ("created[lt]", before.timestamp())];
-            let list = self.get_list(book).query(&[("limit", PAGE_SIZE)]).query(&created);
-            list.query(&after.map(|after| [("starting_after", after)]))
-        };
-        let page: Page = read_again(list, PAGE).await?;
+        let created = [("created[gte]", from.timestamp()), ("created[lt]", before.timestamp())];
+        let page: Page = read_again(|| self.get_page(book, &created, after), PAGE).await?;
         let more_after = page.more_after()?;
         let data = page.data.into_iter().map(Object::entry).collect::<Result<_, _>>()?;
         Ok(Entries { data, more_after })

@@ -4,55 +4,41 @@
 //! The source is <https://docs.stripe.com/currencies>, "Special cases" and "Three-decimal currencies". Stripe's other zero-decimal
 //! currencies (JPY, KRW, VND ..) have no minor unit in ISO 4217 either, so their amounts are the same on both sides.
 
-/// How Stripe writes an amount of a currency, if not as ISO 4217 does.
-enum Form {
-    /// ISO 4217 has no minor unit, and Stripe has hundredths.
-    Hundredths,
-    /// ISO 4217 has hundredths, and Stripe takes whole units only.
-    Whole,
-    /// Both have thousandths, and Stripe takes whole hundredths only: the last digit must be 0.
-    Tens,
-}
-
-fn form(currency: &str) -> Option<Form> {
+/// How many of our minor units are how many of Stripe's. The first number is the smallest amount that Stripe can express.
+fn units(currency: &str) -> (i64, i64) {
     match currency {
-        "ISK" | "UGX" => Some(Form::Hundredths),
-        "MGA" => Some(Form::Whole),
-        "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => Some(Form::Tens),
-        _ => None,
+        // ISO 4217 has no minor unit, and Stripe has hundredths.
+        "ISK" | "UGX" => (1, 100),
+        // ISO 4217 has hundredths, and Stripe takes whole units only.
+        "MGA" => (100, 1),
+        // Both have thousandths, and Stripe takes whole hundredths only: the last digit must be 0.
+        "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => (10, 10),
+        _ => (1, 1),
     }
 }
 
 /// An amount in minor units as Stripe writes it. None: Stripe can't express it.
 #[must_use]
 pub fn to_gateway(amount: i64, currency: &str) -> Option<i64> {
-    match form(currency) {
-        None => Some(amount),
-        Some(Form::Hundredths) => amount.checked_mul(100),
-        Some(Form::Whole) => (amount % 100 == 0).then_some(amount / 100),
-        Some(Form::Tens) => (amount % 10 == 0).then_some(amount),
-    }
+    let (ours, theirs) = units(currency);
+    convert(amount, ours, theirs)
 }
 
 /// Stripe's amount in minor units. None: it is none of [`to_gateway`]'s.
 #[must_use]
 pub fn from_gateway(amount: i64, currency: &str) -> Option<i64> {
-    match form(currency) {
-        None => Some(amount),
-        Some(Form::Hundredths) => (amount % 100 == 0).then_some(amount / 100),
-        Some(Form::Whole) => amount.checked_mul(100),
-        Some(Form::Tens) => (amount % 10 == 0).then_some(amount),
-    }
+    let (ours, theirs) = units(currency);
+    convert(amount, theirs, ours)
+}
+
+fn convert(amount: i64, from: i64, to: i64) -> Option<i64> {
+    if amount % from == 0 { (amount / from).checked_mul(to) } else { None }
 }
 
 /// What an amount must be a multiple of, in minor units: for an error in words.
 #[must_use]
 pub fn step(currency: &str) -> i64 {
-    match form(currency) {
-        None | Some(Form::Hundredths) => 1,
-        Some(Form::Whole) => 100,
-        Some(Form::Tens) => 10,
-    }
+    units(currency).0
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use chrono::Duration;
 
-use super::answer::{ONE, Object, PAGE, PAGE_SIZE, Page, not_understood, of_looking};
+use super::answer::{ONE, Object, PAGE, Page, not_understood, of_looking};
 use super::stripe::Stripe;
 use super::{Call, End, Outcome};
 use external_calls::{CallError, Sent};
@@ -53,10 +53,9 @@ impl Stripe {
             ],
             Call::Refund(refund) => vec![("payment_intent", refund.payment_intent.clone())],
         };
-        let (mut found, mut after) = (Vec::new(), None);
+        let (mut found, mut after) = (Vec::new(), None::<String>);
         for _ in 0..PAGES {
-            let list = self.get_list(call.book()).query(&[("limit", PAGE_SIZE)]).query(&filters);
-            let list = list.query(&after.map(|id| [("starting_after", id)]));
+            let list = self.get_page(call.book(), &filters, after.as_deref());
             let page: Page = of_looking(self.once(list, &sent.reference).await?, PAGE).await?;
             after = page.more_after()?;
             found.extend(page.data.into_iter().filter(|object| object.is_of(&sent.reference)));

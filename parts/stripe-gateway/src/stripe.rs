@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, Url, redirect, retry};
+use serde::Serialize;
 
 use super::answer::{no_answer, not_understood, of_sending};
 use super::{Book, Call, Gateway, Key, LIMITS, Outcome, currency};
@@ -24,6 +25,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many idle connections are kept: about as many as one replica has calls in flight. The client opens more when needed.
 const IDLE_CONNECTIONS: usize = 16;
+
+/// The most objects of a page, by Stripe.
+const PAGE_SIZE: &str = "100";
 
 /// Stripe, or a server that speaks Stripe's API. Clones share their connections.
 #[derive(Clone)]
@@ -77,7 +81,10 @@ impl Stripe {
         }
         install_tls();
         let client = Client::builder()
-            .default_headers(headers(key))
+            .default_headers(HeaderMap::from_iter([
+                (HeaderName::from_static("stripe-version"), HeaderValue::from_static(STRIPE_VERSION)),
+                (AUTHORIZATION, key.bearer()),
+            ]))
             .connect_timeout(LIMITS.connect)
             .timeout(LIMITS.call)
             // Only the crate `external-calls` decides whether a call is sent again.
@@ -109,9 +116,10 @@ impl Stripe {
         Ok(response)
     }
 
-    /// A GET of a list.
-    pub(super) fn get_list(&self, book: Book) -> RequestBuilder {
-        self.client.get(self.url(book).clone())
+    /// A GET of the page of a list that follows the object `after`.
+    pub(super) fn get_page(&self, book: Book, filters: &impl Serialize, after: Option<&str>) -> RequestBuilder {
+        let list = self.client.get(self.url(book).clone()).query(&[("limit", PAGE_SIZE)]).query(filters);
+        list.query(&after.map(|after| [("starting_after", after)]))
     }
 
     /// A GET of one object by its id.
@@ -152,13 +160,6 @@ impl Gateway for Stripe {
             looked.unwrap_or_else(|_| Err(CallError::NoAnswer { reason: "the books take too long to read".to_owned() }))
         })
     }
-}
-
-fn headers(key: &Key) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(HeaderName::from_static("stripe-version"), HeaderValue::from_static(STRIPE_VERSION));
-    headers.insert(AUTHORIZATION, key.bearer());
-    headers
 }
 
 /// The parameters of a call. Nothing in them changes between two sendings.

@@ -94,16 +94,11 @@ impl std::fmt::Debug for Secrets {
 }
 
 /// A signature from hexadecimal digits. None: it is none.
-fn bytes(hex: &str) -> Option<[u8; 32]> {
-    let digits = hex.as_bytes();
-    let mut bytes = [0; 32];
-    if digits.len() != 64 {
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    if hex.len() != 64 {
         return None;
     }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect()
 }
 
 /// The account and the reference of the call that an event is about. None: the event is about something else. Nothing else in an

@@ -27,6 +27,12 @@ impl KeyId {
     }
 }
 
+impl From<Vec<u8>> for KeyId {
+    fn from(hash: Vec<u8>) -> Self {
+        Self::of(&hash)
+    }
+}
+
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
@@ -98,9 +104,11 @@ pub fn accounts(conn: &mut PgConnection) -> QueryResult<Vec<AccountRow>> {
 }
 
 /// An API key as an operator sees it. The key itself is not stored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = api_keys, check_for_backend(diesel::pg::Pg))]
 pub struct KeyRow {
     /// The key's id.
+    #[diesel(column_name = hash, deserialize_as = Vec<u8>)]
     pub id: KeyId,
     /// The key's name, if it got one.
     pub name: Option<String>,
@@ -114,17 +122,11 @@ pub struct KeyRow {
 
 /// The keys of an account, oldest first.
 pub fn keys(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<Vec<KeyRow>> {
-    let columns = (api_keys::hash, api_keys::name, api_keys::created_at, api_keys::last_used_at, api_keys::revoked_at);
-    let rows = api_keys::table
+    api_keys::table
         .filter(api_keys::account_id.eq(account_id))
-        .select(columns)
+        .select(KeyRow::as_select())
         .order((api_keys::created_at, api_keys::hash))
-        .load::<(Vec<u8>, _, _, _, _)>(conn)?;
-    let row = |(hash, name, created_at, last_used_at, revoked_at): (Vec<u8>, _, _, _, _)| {
-        let id = KeyId::of(&hash);
-        KeyRow { id, name, created_at, last_used_at, revoked_at }
-    };
-    Ok(rows.into_iter().map(row).collect())
+        .load(conn)
 }
 
 /// Makes one more key for an account. Returns the key's id and the key. Nobody can read the key again.

@@ -4,7 +4,6 @@
 //! adds what follows from the route and its policy: problems by status, headers, the key's parameter, `x-idempotency`.
 
 mod headers;
-mod links;
 mod operation;
 mod problem;
 mod schemas;

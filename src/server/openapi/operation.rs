@@ -1,9 +1,8 @@
 //! One operation of the document: the handler's own description, and what follows from its route and its policy.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::headers::header_refs;
-use super::links;
 use super::problem::problem_response;
 use super::schemas::processing;
 use crate::http::endpoint::{Described, Endpoint};
@@ -78,9 +77,9 @@ fn complete_success(operation: &str, status: &str, response: &mut Value, keyed: 
         }
     }
     response["headers"] = header_refs(names);
-    let links = links::of(operation, status);
-    if links.as_object().is_some_and(|links| !links.is_empty()) {
-        response["links"] = links;
+    let links = links(operation, status);
+    if !links.is_empty() {
+        response["links"] = Value::Object(links);
     }
 }
 
@@ -94,4 +93,22 @@ fn key_parameter() -> Value {
         "schema": {"type": "string", "minLength": 1, "pattern": KEY_PATTERN},
         "example": "8e03978e-40d5-43e8-bc93-6894a57f9324",
     })
+}
+
+/// OpenAPI links: an operation, a status, and the operations that take the id from its body. Documentation shows them, and fuzzers
+/// follow them.
+const LINKS: &[(&str, &str, &[&str])] = &[
+    ("createOrder", "201", &["getOrder", "cancelOrder"]),
+    ("createCharge", "201", &["getCharge", "createRefund", "listRefunds"]),
+    ("createCharge", "202", &["getCharge"]),
+    ("createRefund", "201", &["getRefund"]),
+    ("createRefund", "202", &["getRefund"]),
+    ("grantEntitlement", "201", &["getEntitlement", "consumeEntitlement", "revokeEntitlement"]),
+];
+
+/// The links of a response.
+fn links(operation: &str, status: &str) -> Map<String, Value> {
+    let leads = LINKS.iter().find(|(from, on, _)| *from == operation && *on == status).map_or(&[][..], |lead| lead.2);
+    let link = |to: &&str| ((*to).to_owned(), json!({"operationId": to, "parameters": {"id": "$response.body#/id"}}));
+    leads.iter().map(link).collect()
 }

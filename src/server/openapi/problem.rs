@@ -53,20 +53,14 @@ pub(super) fn problem_response(status: u16, problems: &[&Problem], endpoint: &En
 /// Examples of members that only some problems have.
 fn extensions(problem: &Problem) -> Value {
     let url = format!("/v1/charges/{EXAMPLE_ID}");
-    match problem.slug {
-        slug if slug == INVALID_REQUEST.slug => {
-            json!({"errors": [{"pointer": "/items/0/quantity", "detail": "must be at least 1"}]})
-        }
-        slug if slug == CARD_DECLINED.slug => {
-            json!({"decline_code": "generic_decline", "charge_id": EXAMPLE_ID, "instance": url})
-        }
-        slug if slug == GATEWAY_FAILED.slug => {
-            json!({"failure_code": "resource_missing", "charge_id": EXAMPLE_ID, "instance": url})
-        }
-        slug if slug == KEY_EXPIRED.slug => json!({"resource": url}),
-        slug if slug == OUT_OF_STOCK.slug => json!({"sku": "sticker", "available": 3}),
-        slug if slug == UNKNOWN_PRODUCT.slug => json!({"sku": "stickers"}),
-        slug if slug == QUOTA_EXCEEDED.slug || slug == REFUND_EXCEEDS_CHARGE.slug => json!({"available": 10}),
+    match *problem {
+        INVALID_REQUEST => json!({"errors": [{"pointer": "/items/0/quantity", "detail": "must be at least 1"}]}),
+        CARD_DECLINED => json!({"decline_code": "generic_decline", "charge_id": EXAMPLE_ID, "instance": url}),
+        GATEWAY_FAILED => json!({"failure_code": "resource_missing", "charge_id": EXAMPLE_ID, "instance": url}),
+        KEY_EXPIRED => json!({"resource": url}),
+        OUT_OF_STOCK => json!({"sku": "sticker", "available": 3}),
+        UNKNOWN_PRODUCT => json!({"sku": "stickers"}),
+        QUOTA_EXCEEDED | REFUND_EXCEEDS_CHARGE => json!({"available": 10}),
         _ => json!({}),
     }
 }

@@ -5,15 +5,14 @@
 
 use std::borrow::Cow;
 
-use actix_web::HttpRequest;
-use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETag, EntityTag, Header, IfNoneMatch, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::web::Bytes;
-use rust_embed::RustEmbed;
+use actix_web::{HttpRequest, HttpResponse};
+use rust_embed::{EmbeddedFile, RustEmbed};
 use sha2::{Digest, Sha256};
 
 use crate::http::ApiError;
@@ -42,6 +41,17 @@ struct ExternalCalls;
 #[folder = "parts/stripe-gateway/src"]
 struct StripeGateway;
 
+/// Gets a file of a folder by its name there.
+type Get = fn(&str) -> Option<EmbeddedFile>;
+
+/// The folders with sources that are shown.
+const SOURCES: [(&str, Get); 4] = [
+    ("src/", Service::get),
+    ("crates/idempotency/src/", Idempotency::get),
+    ("crates/external-calls/src/", ExternalCalls::get),
+    ("parts/stripe-gateway/src/", StripeGateway::get),
+];
+
 /// A file of `src/server/pages/assets`.
 pub fn file(name: &str) -> Option<Cow<'static, [u8]>> {
     Assets::get(name).map(|file| file.data)
@@ -56,16 +66,8 @@ pub fn text(name: &str) -> Result<String, ApiError> {
 /// A Rust file of the service, of its two crates or of the gateway's client, by its path in the repository.
 pub fn source(path: &str) -> Option<String> {
     let path = path.strip_suffix(".rs").map(|_| path)?;
-    let file = if let Some(name) = path.strip_prefix("src/") {
-        Service::get(name)
-    } else if let Some(name) = path.strip_prefix("crates/idempotency/src/") {
-        Idempotency::get(name)
-    } else if let Some(name) = path.strip_prefix("parts/stripe-gateway/src/") {
-        StripeGateway::get(name)
-    } else {
-        ExternalCalls::get(path.strip_prefix("crates/external-calls/src/")?)
-    };
-    String::from_utf8(file?.data.into_owned()).ok()
+    let file = SOURCES.into_iter().find_map(|(folder, get)| get(path.strip_prefix(folder)?))?;
+    String::from_utf8(file.data.into_owned()).ok()
 }
 
 /// The media type, by the end of the file's name.

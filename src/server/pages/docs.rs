@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use utoipa_swagger_ui::{Config, serve};
 
 use super::assets;
-use super::layout::{Place, page};
+use super::layout::page;
 use crate::http::ApiError;
 use crate::http::problems::NOT_FOUND;
 
@@ -20,7 +20,7 @@ const MAIN: &str = "<main id=\"main\" class=\"docs\"><noscript><p>This page need
      <a href=\"/openapi.json\">/openapi.json</a> has the same content.</p></noscript><div id=\"swagger-ui\"></div></main>";
 
 pub async fn docs(request: HttpRequest) -> HttpResponse {
-    page(&request, Place::Docs, "API docs", HEAD, MAIN)
+    page(&request, "/docs", "API docs", HEAD, MAIN)
 }
 
 /// A script or a style of `/docs`.

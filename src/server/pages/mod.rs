@@ -12,18 +12,17 @@ mod problems;
 
 use std::fmt::Write as _;
 
-use actix_web::http::header::{HeaderValue, VARY};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::Method;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
 pub(crate) use self::assets::source as source_text;
 use self::docs::{docs, docs_file};
-use self::layout::{Place, navigation, page, page_with};
+use self::layout::{navigation, nothing, page};
 use self::problems::{problem, problem_list, wants_html};
 use super::table::{anchor, escape, inline};
 use crate::http::ApiError;
-use crate::http::endpoint::{self, Api, Endpoint};
+use crate::http::endpoint::{Api, Endpoint, undescribed};
 use crate::http::problems::NOT_FOUND;
 
 /// Whether the server has the demo: the stage, and the sources to which the stage links.
@@ -33,18 +32,18 @@ pub struct Demo(pub bool);
 /// Only the demo serves the sources.
 pub(super) fn endpoints(demo: bool) -> Vec<Endpoint> {
     let mut pages = vec![
-        endpoint::page("/", home),
-        endpoint::page("/docs", docs),
-        endpoint::page("/docs/", docs),
-        endpoint::page("/docs/{file}", docs_file),
-        endpoint::page("/problems", problem_list),
-        endpoint::page("/problems/", problem_list),
-        endpoint::page("/problems/{slug}", problem),
-        endpoint::page("/policies", policies),
-        endpoint::page("/assets/{file:.*}", asset),
+        undescribed("GET", "/", home),
+        undescribed("GET", "/docs", docs),
+        undescribed("GET", "/docs/", docs),
+        undescribed("GET", "/docs/{file}", docs_file),
+        undescribed("GET", "/problems", problem_list),
+        undescribed("GET", "/problems/", problem_list),
+        undescribed("GET", "/problems/{slug}", problem),
+        undescribed("GET", "/policies", policies),
+        undescribed("GET", "/assets/{file:.*}", asset),
     ];
     if demo {
-        pages.push(endpoint::page("/source/{file:.*}", source));
+        pages.push(undescribed("GET", "/source/{file:.*}", source));
     }
     pages
 }
@@ -52,13 +51,13 @@ pub(super) fn endpoints(demo: bool) -> Vec<Endpoint> {
 /// The stage. Without the demo, a small page.
 async fn home(request: HttpRequest, demo: Data<Demo>) -> Result<HttpResponse, ApiError> {
     if !demo.0 {
-        return Ok(page(&request, Place::Home, "Idempotent payments", "", &assets::text("home.html")?));
+        return Ok(page(&request, "/", "Idempotent payments", "", &assets::text("home.html")?));
     }
     // The file is a complete page with relative links, so that it works as a plain file on any host, at `stage/` in a
     // copy of `assets`. Here it is at `/`, links to the server's other pages, and can start runs.
     let html = assets::text("stage/index.html")?
         .replacen("<html lang=\"en\">", "<html lang=\"en\" data-server>", 1)
-        .replacen("<!--pages-->", &navigation(&request, Place::Home), 1)
+        .replacen("<!--pages-->", &navigation(&request, "/"), 1)
         .replace("href=\"./\"", "href=\"/\"")
         .replace("=\"../", "=\"/assets/")
         .replace("=\"./", "=\"/assets/stage/");
@@ -73,16 +72,14 @@ pub(super) async fn nothing_here(request: HttpRequest) -> Result<HttpResponse, A
     let main = "<main id=\"main\" class=\"page\"><p class=\"eyebrow\">404</p><h1>There is nothing here</h1>\
          <p class=\"lead\">The address may be mistyped. <a href=\"/\">The front page</a> and <a href=\"/docs\">the API docs</a> \
          lead to everything that is there.</p></main>";
-    let mut response = page_with(&request, StatusCode::NOT_FOUND, Place::Elsewhere, "Nothing here", "", main);
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
-    Ok(response)
+    Ok(nothing(&request, "", "Nothing here", main))
 }
 
 /// For people, what `GET /v1/policies` is for programs.
 async fn policies(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, ApiError> {
     let table = super::policies::table(&api).html(|route| (anchor(route), inline(route)));
     let main = assets::text("policies.html")?.replace("{policies}", &table);
-    Ok(page(&request, Place::Policies, "Policies and guarantees", "", &main))
+    Ok(page(&request, "/policies", "Policies and guarantees", "", &main))
 }
 
 async fn asset(request: HttpRequest, file: Path<String>) -> Result<HttpResponse, ApiError> {
@@ -102,5 +99,5 @@ async fn source(request: HttpRequest, file: Path<String>) -> Result<HttpResponse
         "<main id=\"main\" class=\"page wide\"><p class=\"eyebrow\">Source</p><h1 class=\"path\">{name}</h1>\
          <pre class=\"source\" tabindex=\"0\"><code>{lines}</code></pre></main>"
     );
-    Ok(page(&request, Place::Elsewhere, &name, "", &main))
+    Ok(page(&request, "", &name, "", &main))
 }

@@ -2,17 +2,16 @@
 
 use std::fmt::Write as _;
 
-use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT, HeaderValue, VARY};
+use actix_web::http::header::ACCEPT;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::super::table::escape;
-use super::layout::{Place, page, page_with};
+use super::layout::{nothing, page};
 use crate::http::ApiError;
 use crate::http::endpoint::{Api, Endpoint};
 use crate::http::problems::{self, NOT_FOUND, Problem};
 use crate::server::advice;
+use crate::server::table::escape;
 
 pub async fn problem_list(request: HttpRequest, api: Data<Api>) -> HttpResponse {
     let link = |cell: &str| {
@@ -25,13 +24,13 @@ pub async fn problem_list(request: HttpRequest, api: Data<Api>) -> HttpResponse 
          says what to do next.</p>{}</main>",
         advice::table(&api).html(link)
     );
-    page(&request, Place::Problems, "Problems", "", &main)
+    page(&request, "/problems", "Problems", "", &main)
 }
 
 /// The page that `type` points at. For an unknown slug a browser gets a page, and any other client a problem document.
 pub async fn problem(request: HttpRequest, slug: Path<String>, api: Data<Api>) -> Result<HttpResponse, ApiError> {
     if let Some(problem) = problems::ALL.iter().find(|problem| problem.slug == slug.as_str()) {
-        return Ok(page(&request, Place::Problems, problem.title, "", &page_of(problem, &api)));
+        return Ok(page(&request, "/problems", problem.title, "", &page_of(problem, &api)));
     }
     if !wants_html(&request) {
         return Err(ApiError::new(&NOT_FOUND, "there is no such problem"));
@@ -42,10 +41,7 @@ pub async fn problem(request: HttpRequest, slug: Path<String>, api: Data<Api>) -
          <p><a href=\"/problems\">All problems</a></p></main>",
         escape(&slug)
     );
-    let title = "No such problem";
-    let mut response = page_with(&request, StatusCode::NOT_FOUND, Place::Problems, title, "", &main);
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
-    Ok(response)
+    Ok(nothing(&request, "/problems", "No such problem", &main))
 }
 
 /// Whether the client is a browser. Browsers accept `text/html`. API clients accept JSON, or name nothing.
@@ -70,7 +66,7 @@ fn page_of(problem: &Problem, api: &Api) -> String {
     }
     let _ = write!(main, "<h2>When it arises</h2><p>{kind}</p>");
     let answers = api.endpoints.iter().filter(|endpoint| endpoint.described.is_some());
-    let answers = answers.filter(|endpoint| advice::problems_at(endpoint).iter().any(|one| one.slug == *slug));
+    let answers = answers.filter(|endpoint| advice::problems_at(endpoint).contains(&problem));
     let routes: Vec<_> = answers.map(Endpoint::name).collect();
     if !routes.is_empty() {
         let items = routes.join("</code></li><li><code>");

@@ -103,7 +103,8 @@ fn reserve(
     for (sku, left) in lock_stock(conn, account_id, stocked.keys().copied())? {
         let (Some(left), quantity) = (left, stocked[sku.as_str()]) else { continue };
         if quantity > left {
-            return Err(out_of_stock(&sku, left, quantity));
+            let detail = format!("{left} of {sku} are left, {quantity} were ordered");
+            return Err(ApiError::new(&OUT_OF_STOCK, detail).with("sku", sku).with("available", left));
         }
         move_reserved(conn, account_id, &sku, quantity)?;
         reserved.insert(sku);
@@ -156,7 +157,15 @@ fn insert(
     reserved: &HashSet<String>,
 ) -> Result<Order, ApiError> {
     let currency = offers[0].currency.clone();
-    let items: Vec<Item> = zip(&new.items, offers).map(|(item, offer)| sold(item, offer, reserved)).collect();
+    let sold = |(item, offer): (&NewItem, Product)| Item {
+        reserves: reserved.contains(&offer.sku),
+        sku: offer.sku,
+        name: offer.name,
+        quantity: item.quantity,
+        unit_amount: offer.unit_amount,
+        grants: offer.grants,
+    };
+    let items: Vec<Item> = zip(&new.items, offers).map(sold).collect();
     let amount: i64 = items.iter().map(|item| item.unit_amount * i64::from(item.quantity)).sum();
     let order = diesel::insert_into(orders::table)
         .values((
@@ -174,23 +183,6 @@ fn insert(
     Ok(order)
 }
 
-/// The item, on the offer's terms.
-fn sold(item: &NewItem, offer: Product, reserved: &HashSet<String>) -> Item {
-    Item {
-        reserves: reserved.contains(&offer.sku),
-        sku: offer.sku,
-        name: offer.name,
-        quantity: item.quantity,
-        unit_amount: offer.unit_amount,
-        grants: offer.grants,
-    }
-}
-
 fn unknown_product(sku: &str) -> ApiError {
     ApiError::new(&UNKNOWN_PRODUCT, format!("there is no product {sku}")).with("sku", sku)
-}
-
-fn out_of_stock(sku: &str, left: i64, quantity: i64) -> ApiError {
-    let detail = format!("{left} of {sku} are left, {quantity} were ordered");
-    ApiError::new(&OUT_OF_STOCK, detail).with("sku", sku).with("available", left)
 }
