@@ -12,12 +12,13 @@ use crate::db::{Db, NOBODY, migrate};
 use crate::demo;
 use crate::http::ApiError;
 use crate::http::auth::{self, KnownKeys};
-use crate::process::shutdown::{ShuttingDown, end_when_told};
+use crate::process::shutdown::end_when_told;
 use crate::server::{self, State};
 use crate::shop::payments::{Payments, Resolver};
 use actix_web::rt;
 use stripe_gateway::Gateway;
 use stripe_gateway::webhook::Secrets;
+use tokio_util::sync::CancellationToken;
 
 use super::Fatal;
 use super::database::{Database, connect};
@@ -77,7 +78,7 @@ fn serve_until_told(
         // The sandbox outlives the API, because external calls still in flight at the end need it.
         let sandbox = sandbox.map(|sandbox| (rt::spawn(sandbox.server), sandbox.handle));
         let resolver = Resolver::new(Payments(gateway), db.clone());
-        let draining = ShuttingDown::default();
+        let draining = CancellationToken::new();
         let on_stage = |()| demo::stage(server_url, url, &in_use.url, &in_use.key, draining.clone());
         let demo_stage = has_stage.then_some(()).map(on_stage).transpose()?;
         let state = State {
@@ -164,7 +165,7 @@ pub fn sandbox_gateway(settings: &Settings, url: &str) -> Result<(), Fatal> {
     rt::System::new().block_on(async move {
         tokio::select! {
             ended = sandbox.server => ended?,
-            cut = end_when_told(sandbox.handle, ShuttingDown::default(), Duration::ZERO) => cut?,
+            cut = end_when_told(sandbox.handle, CancellationToken::new(), Duration::ZERO) => cut?,
         }
         Ok(())
     })
