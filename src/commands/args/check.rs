@@ -3,7 +3,6 @@
 use std::net::{SocketAddr, TcpListener};
 
 use diesel::connection::Connection;
-use diesel::deserialize::QueryableByName;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
@@ -132,33 +131,25 @@ fn ends_its_password(url: &str) -> bool {
 /// # Errors
 /// `DATABASE_URL` or `DB_POOL_SIZE` is wrong for this server.
 pub fn check_server(conn: &mut PgConnection, settings: &Settings, action: &Action) -> Result<(), Wrong> {
-    #[derive(QueryableByName)]
-    struct Server {
-        #[diesel(sql_type = Text)]
-        encoding: String,
-        #[diesel(sql_type = Integer)]
-        connections: i32,
-    }
     // The lowest limit of the server, the database and the user. -1 means no limit. The reserved connections don't count.
-    let looked = diesel::sql_query(
-        "SELECT pg_encoding_to_char(encoding) AS encoding, least(
+    let looked = diesel::dsl::sql::<(Text, Integer)>(
+        "SELECT pg_encoding_to_char(encoding), least(
            current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
              - coalesce(current_setting('reserved_connections', true), '0')::int,
-           nullif(datconnlimit, -1), nullif(rolconnlimit, -1)) AS connections
+           nullif(datconnlimit, -1), nullif(rolconnlimit, -1))
          FROM pg_database, pg_roles WHERE datname = current_database() AND rolname = current_user",
     );
     let wrong = |right| Wrong::new("DATABASE_URL", HIDDEN, right);
-    let server: Server =
+    let (encoding, connections): (String, i32) =
         looked.get_result(conn).map_err(|error| wrong(format!("the server refuses the check: {error}")))?;
-    if server.encoding != "UTF8" {
+    if encoding != "UTF8" {
         let right = format!(
-            "its encoding is {}, and can't hold every customer's name: use a database made with CREATE DATABASE \
-             payments TEMPLATE template0 ENCODING 'UTF8'",
-            server.encoding
+            "its encoding is {encoding}, and can't hold every customer's name: use a database made with CREATE DATABASE \
+             payments TEMPLATE template0 ENCODING 'UTF8'"
         );
         return Err(wrong(right));
     }
-    let allowed = u32::try_from(server.connections).unwrap_or(0);
+    let allowed = u32::try_from(connections).unwrap_or(0);
     let wanted = settings.connections() + SPARE_CONNECTIONS;
     // Only these actions open a pool of DB_POOL_SIZE.
     if matches!(action, Action::Serve | Action::Resolve) && wanted > allowed {
