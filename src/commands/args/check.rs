@@ -27,13 +27,9 @@ impl Settings {
     /// The first setting that is wrong.
     pub fn check(&self, action: &Action) -> Result<Option<TcpListener>, Wrong> {
         check_failpoint()?;
-        let starts_sandbox = match action {
-            Action::Serve => self.gateway_url.is_none(),
-            Action::SandboxGateway => true,
-            _ => false,
-        };
-        let listener = matches!(action, Action::Serve).then(|| listen("BIND", self.bind)).transpose()?;
-        if starts_sandbox {
+        let (serves, is_sandbox) = (matches!(action, Action::Serve), matches!(action, Action::SandboxGateway));
+        let listener = serves.then(|| listen("BIND", self.bind)).transpose()?;
+        if is_sandbox || (serves && self.gateway_url.is_none()) {
             // This check gives the port back at once. The sandbox takes it when its tables are there.
             drop(listen("SANDBOX_BIND", self.sandbox_bind)?);
         }
@@ -45,15 +41,12 @@ impl Settings {
         if matches!(action, Action::Serve | Action::Resolve | Action::Reconcile { .. }) {
             self.check_gateway()?;
         }
-        if matches!(action, Action::SandboxGateway)
+        if is_sandbox
             && let Some(url) = &self.sandbox_webhook_url
             && self.webhook_secrets.is_empty()
         {
-            return Err(Wrong::new(
-                "SANDBOX_WEBHOOK_URL",
-                url,
-                "GATEWAY_WEBHOOK_SECRET must be set, to sign the events",
-            ));
+            let right = "GATEWAY_WEBHOOK_SECRET must be set, to sign the events";
+            return Err(Wrong::new("SANDBOX_WEBHOOK_URL", url, right));
         }
         Ok(listener)
     }
@@ -73,10 +66,9 @@ impl Settings {
                 HIDDEN,
                 "a live key can't be used with the demo, whose API keys everybody knows",
             )),
-            (Some(url), Some(key)) => match Stripe::new(url, key) {
-                Ok(_) => Ok(()),
-                Err(error) => Err(Wrong::new("GATEWAY_URL", url, error.to_string())),
-            },
+            (Some(url), Some(key)) => {
+                Stripe::new(url, key).map(drop).map_err(|error| Wrong::new("GATEWAY_URL", url, error.to_string()))
+            }
         }
     }
 
