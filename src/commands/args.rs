@@ -7,7 +7,6 @@
 mod actions;
 mod check;
 mod values;
-mod wrong;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,9 +20,8 @@ use clap::{Args, Parser};
 pub use self::actions::{AccountAction, Action, KeyAction, Listing, Period};
 pub use self::check::{SANDBOX_CONNECTIONS, check_server};
 use self::values::Origins;
-use self::wrong::HIDDEN;
-pub use self::wrong::Wrong;
 use crate::process::logging::Format;
+use crate::process::wrong::{HIDDEN, Wrong};
 use stripe_gateway::Key;
 use stripe_gateway::webhook::Secrets;
 

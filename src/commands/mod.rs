@@ -17,10 +17,11 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::process::CommandExt as _;
 use std::process::{self, ExitCode};
 
-use self::args::{Action, Command, Wrong};
+use self::args::{Action, Command};
 use self::database::Database;
 use crate::demo;
 use crate::process::logging;
+use crate::process::wrong::Wrong;
 use crate::server::{api, openapi};
 use stripe_gateway::install_tls;
 
@@ -95,9 +96,7 @@ fn run(command: Command) -> Result<ExitCode, Fatal> {
     // Dropped last, since the drop sends the last spans.
     #[cfg(feature = "otel")]
     let _traces = match action {
-        Action::Serve | Action::Resolve => {
-            crate::process::traces::start().map_err(|wrong| Wrong::new(wrong.name, &wrong.value, wrong.right))?
-        }
+        Action::Serve | Action::Resolve => crate::process::traces::start()?,
         _ => None,
     };
     let database = Database::of(&settings, &action)?;

@@ -7,10 +7,10 @@ use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 
-use super::wrong::{HIDDEN, Wrong};
 use super::{Action, Settings};
 use crate::db::{one_line, with_client_limits};
 use crate::process::failpoint;
+use crate::process::wrong::{HIDDEN, Wrong};
 use stripe_gateway::{Stripe, WrongKey};
 
 /// Connections of the sandbox gateway. A call holds a connection for a few milliseconds, so four are more than a demo
