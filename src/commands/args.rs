@@ -17,9 +17,10 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser};
 
-pub use self::actions::{AccountAction, Action, KeyAction, Listing, Period};
+pub use self::actions::{AccountAction, Action, KeyAction, Listing};
 pub use self::check::{SANDBOX_CONNECTIONS, check_server};
 use self::values::Origins;
+pub use self::values::When;
 use crate::process::logging::Format;
 use crate::process::wrong::{HIDDEN, Wrong};
 use stripe_gateway::Key;

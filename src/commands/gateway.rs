@@ -75,14 +75,14 @@ pub(super) fn sandbox_config(
 /// The database has charges of another mode. The database's.
 pub fn remember_mode(conn: &mut PgConnection, mode: Mode) -> Result<(), Fatal> {
     let first = diesel::insert_into(gateway_mode::table).values(gateway_mode::mode.eq(mode.as_str()));
-    first.on_conflict_do_nothing().execute(conn).map_err(unread)?;
+    first.on_conflict_do_nothing().execute(conn).map_err(|error| unread(&error))?;
     check_mode(conn, mode)
 }
 
 /// Refuses a gateway whose mode is not the database's, and writes nothing. Without a mode there are no charges yet.
 pub(super) fn check_mode(conn: &mut PgConnection, mode: Mode) -> Result<(), Fatal> {
     let known: Option<String> =
-        gateway_mode::table.select(gateway_mode::mode).first(conn).optional().map_err(unread)?;
+        gateway_mode::table.select(gateway_mode::mode).first(conn).optional().map_err(|error| unread(&error))?;
     let asked = mode.as_str();
     match known {
         Some(known) if known != asked => Err(format!(
@@ -94,6 +94,6 @@ pub(super) fn check_mode(conn: &mut PgConnection, mode: Mode) -> Result<(), Fata
     }
 }
 
-fn unread(error: diesel::result::Error) -> String {
+fn unread(error: &diesel::result::Error) -> String {
     format!("can't read the gateway's mode: {error}")
 }

@@ -123,8 +123,8 @@ fn run(command: Command) -> Result<ExitCode, Fatal> {
         Action::Sweep => data::sweep(url),
         Action::Resolve => resolve::resolve(&settings, url),
         Action::Backlog { parked, account, format } => backlog::list(url, parked, account.as_deref(), format),
-        Action::Reconcile { period, account, format } => {
-            reconcile::books(&settings, url, period, account.as_deref(), format).map(|found| differs = found)
+        Action::Reconcile { since, until, account, format } => {
+            reconcile::books(&settings, url, since, until, account.as_deref(), format).map(|found| differs = found)
         }
         Action::StageReplica { part } => {
             drop(watch);

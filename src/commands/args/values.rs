@@ -120,11 +120,8 @@ impl When {
                 _ => return None,
             };
             // At most some 270 years, so that no time is out of range.
-            number
-                .parse::<u32>()
-                .ok()
-                .filter(|number| *number <= 100_000)
-                .map(|n| TimeDelta::seconds(i64::from(n) * seconds))
+            let number: u32 = number.parse().ok().filter(|number| *number <= 100_000)?;
+            Some(TimeDelta::seconds(i64::from(number) * seconds))
         };
         at.map(Self::At).or_else(|| ago().map(Self::Ago)).ok_or_else(|| {
             "it must be a date or a time in UTC, such as 2026-11-27 or 2026-11-27T08:30:00Z, or an age, such as 90m, 25h or 7d"
@@ -167,6 +164,7 @@ mod tests {
             assert!(log_filters(wrong).is_err(), "{wrong}");
         }
     }
+
     #[test]
     fn a_time_is_a_date_a_time_or_so_long_ago() {
         let now = DateTime::parse_from_rfc3339("2026-11-28T12:00:00Z").unwrap().to_utc();
