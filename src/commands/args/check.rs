@@ -71,12 +71,6 @@ impl Settings {
             }
         }
     }
-
-    /// The most connections that this process opens, not counting the spare ones.
-    fn connections(&self) -> u32 {
-        // With GATEWAY_URL, this process starts no sandbox.
-        self.db_pool_size + if self.gateway_url.is_none() { SANDBOX_CONNECTIONS } else { 0 }
-    }
 }
 
 /// What a right `DATABASE_URL` looks like.
@@ -142,10 +136,10 @@ pub fn check_server(conn: &mut PgConnection, settings: &Settings, action: &Actio
         return Err(wrong(right));
     }
     let allowed = u32::try_from(connections).unwrap_or(0);
-    let wanted = settings.connections() + SPARE_CONNECTIONS;
+    // With GATEWAY_URL, this process starts no sandbox.
+    let others = SPARE_CONNECTIONS + if settings.gateway_url.is_none() { SANDBOX_CONNECTIONS } else { 0 };
     // Only these actions open a pool of DB_POOL_SIZE.
-    if matches!(action, Action::Serve | Action::Resolve) && wanted > allowed {
-        let others = wanted - settings.db_pool_size;
+    if matches!(action, Action::Serve | Action::Resolve) && settings.db_pool_size + others > allowed {
         let right = format!(
             "the server allows {allowed} connections (max_connections, or the database's or the user's limit): it must be \
              {} or less, because the process needs {others} more beside the pool",
