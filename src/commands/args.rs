@@ -7,7 +7,6 @@
 mod actions;
 mod check;
 mod values;
-mod wrong;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,12 +17,12 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser};
 
-pub use self::actions::{AccountAction, Action, KeyAction, Listing, Period};
+pub use self::actions::{AccountAction, Action, KeyAction, Listing};
 pub use self::check::{SANDBOX_CONNECTIONS, check_server};
-pub use self::values::Origins;
-use self::wrong::HIDDEN;
-pub use self::wrong::Wrong;
+use self::values::Origins;
+pub use self::values::When;
 use crate::process::logging::Format;
+use crate::process::wrong::{HIDDEN, Wrong};
 use stripe_gateway::Key;
 use stripe_gateway::webhook::Secrets;
 
@@ -46,7 +45,7 @@ pub struct Settings {
     #[arg(long, env, global = true, default_value = "127.0.0.1:8080", value_parser = values::address)]
     pub bind: SocketAddr,
     /// The PostgreSQL database. Without it, the program creates and uses a local cluster
-    #[arg(long, env, global = true, hide_env_values = true)]
+    #[arg(long, env, global = true, hide_env_values = true, value_parser = values::database_url)]
     pub database_url: Option<String>,
     /// The directory of the local cluster. The default is in the home directory, for root below /var/tmp
     #[arg(long, env, global = true, value_parser = OsStringValueParser::new().map(PathBuf::from))]
@@ -116,19 +115,6 @@ impl Settings {
         Ok(())
     }
 
-    /// A missing secret often arrives as an empty variable. A local cluster, whose API keys everybody knows, would then
-    /// take the place of the real database.
-    fn refuse_an_empty_database(&self) -> Result<(), Wrong> {
-        match &self.database_url {
-            Some(url) if url.trim().is_empty() => Err(Wrong::new(
-                "DATABASE_URL",
-                "",
-                "it is set and empty: set it to a URL, or unset it to use a local cluster",
-            )),
-            _ => Ok(()),
-        }
-    }
-
     /// Whether the process seeds the demo.
     #[must_use]
     pub fn seeds_demo(&self) -> bool {
@@ -139,8 +125,9 @@ impl Settings {
     #[must_use]
     pub fn origins(&self) -> Vec<String> {
         match &self.cors_origins {
-            Some(origins) => origins.0.clone(),
-            None if self.seeds_demo() => Origins::of_demo(),
+            Some(origins) => origins.clone(),
+            // Pages from the same machine.
+            None if self.seeds_demo() => vec!["http://localhost:*".to_owned(), "http://127.0.0.1:*".to_owned()],
             None => Vec::new(),
         }
     }
@@ -163,7 +150,7 @@ impl Command {
         let settings = &mut command.settings;
         // Compose files and unit files pass an unset variable as an empty one.
         settings.dev_postgres_dir.take_if(|dir| dir.as_os_str().is_empty());
-        settings.refuse_an_empty_database().and_then(|()| settings.read_secrets()).map_err(|wrong| {
+        settings.read_secrets().map_err(|wrong| {
             eprintln!("payments: {wrong}");
             ExitCode::from(2)
         })?;

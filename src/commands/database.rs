@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::commands::args::{Action, Settings, check_server};
 use crate::db::with_client_limits;
-use dev_postgres::{self, Cluster, Options};
+use dev_postgres::{Cluster, Options};
 use diesel::connection::{Connection, SimpleConnection};
 use diesel::pg::PgConnection;
-use idempotency;
 
 use super::Fatal;
 

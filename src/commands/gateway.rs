@@ -6,34 +6,32 @@ use actix_web::rt;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 
+use super::Fatal;
 use crate::commands::args::{SANDBOX_CONNECTIONS, Settings};
 use crate::schema::gateway_mode;
 use stripe_gateway::{InvalidGatewayUrl, Key, Mode, Stripe};
 
-/// A gateway and its key.
-#[derive(Clone, Debug)]
-pub struct InUse {
-    /// Its base URL.
+/// A gateway: its base URL and its key.
+pub(super) struct InUse {
     pub url: String,
-    /// Its key.
     pub key: Key,
 }
 
 impl InUse {
     /// The gateway of the settings. None for the demo's sandbox.
-    pub(super) fn of(settings: &Settings) -> Option<Self> {
+    pub fn of(settings: &Settings) -> Option<Self> {
         // The settings' checks let no URL pass without a key.
         Some(Self { url: settings.gateway_url.clone()?, key: settings.gateway_key.clone()? })
     }
 
     /// A sandbox at this URL.
-    pub(super) fn sandbox(url: String) -> Self {
+    pub fn sandbox(url: String) -> Self {
         Self { url, key: Key::of_sandbox() }
     }
 
     /// The gateway of the settings, or the demo's sandbox. If a sandbox already runs, for example beside a server, the command uses
     /// that sandbox. Otherwise the command starts one, on the current runtime.
-    pub(super) fn or_sandbox(settings: &Settings, url: &str) -> Result<Self, sandbox_gateway::Error> {
+    pub fn or_sandbox(settings: &Settings, url: &str) -> Result<Self, sandbox_gateway::Error> {
         if let Some(gateway) = Self::of(settings) {
             return Ok(gateway);
         }
@@ -46,12 +44,11 @@ impl InUse {
     }
 
     /// Where its money moves.
-    #[must_use]
     pub fn mode(&self) -> Mode {
         Mode::of(&self.url, &self.key)
     }
 
-    pub(super) fn client(&self) -> Result<Stripe, InvalidGatewayUrl> {
+    pub fn client(&self) -> Result<Stripe, InvalidGatewayUrl> {
         Stripe::new(&self.url, &self.key)
     }
 }
@@ -71,46 +68,32 @@ pub(super) fn sandbox_config(
     }
 }
 
-/// Why the database and the gateway don't go together.
-#[derive(Debug, thiserror::Error)]
-pub enum ModeError {
-    /// The database has charges of another mode.
-    #[error(
-        "this database works with a gateway in {known} mode, and GATEWAY_URL and GATEWAY_KEY name one in {asked} mode: \
-         use the right gateway, or another database"
-    )]
-    Other {
-        /// What the database remembers.
-        known: String,
-        /// What the settings name.
-        asked: &'static str,
-    },
-    /// The database failed.
-    #[error("can't read the gateway's mode: {0}")]
-    Database(#[from] diesel::result::Error),
-}
-
 /// Remembers the mode of the first gateway, and refuses any other: charges of one mode must never be sent to the
 /// gateway of another, which would know nothing of them.
 ///
 /// # Errors
-/// [`ModeError`].
-pub fn remember_mode(conn: &mut PgConnection, mode: Mode) -> Result<(), ModeError> {
-    diesel::insert_into(gateway_mode::table)
-        .values(gateway_mode::mode.eq(mode.as_str()))
-        .on_conflict_do_nothing()
-        .execute(conn)?;
+/// The database has charges of another mode. The database's.
+pub fn remember_mode(conn: &mut PgConnection, mode: Mode) -> Result<(), Fatal> {
+    let first = diesel::insert_into(gateway_mode::table).values(gateway_mode::mode.eq(mode.as_str()));
+    first.on_conflict_do_nothing().execute(conn).map_err(|error| unread(&error))?;
     check_mode(conn, mode)
 }
 
 /// Refuses a gateway whose mode is not the database's, and writes nothing. Without a mode there are no charges yet.
-///
-/// # Errors
-/// [`ModeError`].
-pub fn check_mode(conn: &mut PgConnection, mode: Mode) -> Result<(), ModeError> {
-    let known: Option<String> = gateway_mode::table.select(gateway_mode::mode).first(conn).optional()?;
+pub(super) fn check_mode(conn: &mut PgConnection, mode: Mode) -> Result<(), Fatal> {
+    let known: Option<String> =
+        gateway_mode::table.select(gateway_mode::mode).first(conn).optional().map_err(|error| unread(&error))?;
+    let asked = mode.as_str();
     match known {
-        Some(known) if known != mode.as_str() => Err(ModeError::Other { known, asked: mode.as_str() }),
+        Some(known) if known != asked => Err(format!(
+            "this database works with a gateway in {known} mode, and GATEWAY_URL and GATEWAY_KEY name one in {asked} mode: \
+             use the right gateway, or another database"
+        )
+        .into()),
         _ => Ok(()),
     }
+}
+
+fn unread(error: &diesel::result::Error) -> String {
+    format!("can't read the gateway's mode: {error}")
 }

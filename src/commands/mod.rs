@@ -17,10 +17,11 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::process::CommandExt as _;
 use std::process::{self, ExitCode};
 
-use self::args::{Action, Command, Wrong};
+use self::args::{Action, Command};
 use self::database::Database;
 use crate::demo;
 use crate::process::logging;
+use crate::process::wrong::Wrong;
 use crate::server::{api, openapi};
 use stripe_gateway::install_tls;
 
@@ -40,7 +41,7 @@ pub fn main() -> ExitCode {
         Ok(command) => command,
         Err(code) => return code,
     };
-    if let Some(error) = without_variables_of_libpq(&command) {
+    if let Err(error) = without_variables_of_libpq(&command) {
         eprintln!("payments: {error}");
         return ExitCode::FAILURE;
     }
@@ -65,22 +66,19 @@ pub fn main() -> ExitCode {
 /// The local cluster belongs to this program, and the user's variables for libpq (`PGSERVICE`, `PGOPTIONS` ..) are
 /// meant for other servers. A URL can't override all of them. So the program executes itself again without them, before
 /// anything runs.
-fn without_variables_of_libpq(command: &Command) -> Option<io::Error> {
+fn without_variables_of_libpq(command: &Command) -> io::Result<()> {
     let foreign = |name: &OsString| name.as_encoded_bytes().starts_with(b"PG");
     let names: Vec<_> = std::env::vars_os().map(|(name, _)| name).filter(foreign).collect();
     let needs_database = !matches!(command.action, Some(Action::Openapi));
     if names.is_empty() || command.settings.database_url.is_some() || !needs_database {
-        return None;
+        return Ok(());
     }
-    let mut again = match std::env::current_exe() {
-        Ok(program) => process::Command::new(program),
-        Err(error) => return Some(error),
-    };
+    let mut again = process::Command::new(std::env::current_exe()?);
     again.args(std::env::args_os().skip(1));
     for name in &names {
         again.env_remove(name);
     }
-    Some(again.exec())
+    Err(again.exec())
 }
 
 /// Checks the settings, and then runs the command. Nothing changes before the checks have passed.
@@ -98,21 +96,21 @@ fn run(command: Command) -> Result<ExitCode, Fatal> {
     // Dropped last, since the drop sends the last spans.
     #[cfg(feature = "otel")]
     let _traces = match action {
-        Action::Serve | Action::Resolve => {
-            crate::process::traces::start().map_err(|wrong| Wrong::new(wrong.name, &wrong.value, wrong.right))?
-        }
+        Action::Serve | Action::Resolve => crate::process::traces::start()?,
         _ => None,
     };
     let database = Database::of(&settings, &action)?;
     let url = &database.url;
     let watch = watch.unwrap_or_else(|| silence::end_if_silent(url, action.failure()));
-    let mut code = ExitCode::SUCCESS;
+    let mut differs = false;
     let outcome = match action {
         Action::Serve => match listener {
             Some(listener) => serve::serve(&settings, &database, listener, watch),
             None => Err("there is no socket to serve on".into()),
         },
-        Action::Migrate | Action::Openapi => data::migrate(url),
+        // Printed above.
+        Action::Openapi => Ok(()),
+        Action::Migrate => data::migrate(url),
         Action::Account(action) => accounts::account(url, &action),
         Action::Key(action) => accounts::key(url, &action),
         Action::EraseCustomer { account, customer, yes, dry_run } => {
@@ -125,12 +123,8 @@ fn run(command: Command) -> Result<ExitCode, Fatal> {
         Action::Sweep => data::sweep(url),
         Action::Resolve => resolve::resolve(&settings, url),
         Action::Backlog { parked, account, format } => backlog::list(url, parked, account.as_deref(), format),
-        Action::Reconcile { period, account, format } => {
-            reconcile::books(&settings, url, period, account.as_deref(), format).map(|differs| {
-                if differs {
-                    code = ExitCode::from(DIFFERENCES);
-                }
-            })
+        Action::Reconcile { since, until, account, format } => {
+            reconcile::books(&settings, url, since, until, account.as_deref(), format).map(|found| differs = found)
         }
         Action::StageReplica { part } => {
             drop(watch);
@@ -139,7 +133,8 @@ fn run(command: Command) -> Result<ExitCode, Fatal> {
         Action::Reset { yes } => data::reset(&database, yes),
     };
     database.leave();
-    outcome.map(|()| code)
+    outcome?;
+    Ok(if differs { DIFFERENCES.into() } else { ExitCode::SUCCESS })
 }
 
 /// Writes a line. A reader that has closed the pipe is an error, not a panic.

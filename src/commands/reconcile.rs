@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::Fatal;
 use super::accounts::named;
-use super::args::{Listing, Period, Settings};
+use super::args::{Listing, Settings, When};
 use super::database::connect;
 use super::gateway::{InUse, check_mode};
 use super::say;
@@ -27,7 +27,8 @@ const TOLD_EVERY: Duration = Duration::from_secs(5);
 pub fn books(
     settings: &Settings,
     url: &str,
-    period: Period,
+    since: When,
+    until: Option<When>,
     account: Option<&str>,
     format: Listing,
 ) -> Result<bool, Fatal> {
@@ -36,7 +37,7 @@ pub fn books(
     let mut accounts = auth::accounts(&mut conn)?;
     let account_id = account.map(|account| named(&mut conn, account)).transpose()?.map(|account| account.id);
     accounts.retain(|row| account_id.is_none_or(|asked| asked == row.id));
-    let (now, since, until) = (Utc::now(), period.since, period.until);
+    let now = Utc::now();
     let asked = Asked { since: since.before(now), until: until.map_or(now, |at| at.before(now)), account_id };
     if asked.since >= asked.until {
         let (since, until) = (time(asked.since), time(asked.until));

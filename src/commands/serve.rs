@@ -12,12 +12,14 @@ use crate::db::{Db, NOBODY, migrate};
 use crate::demo;
 use crate::http::ApiError;
 use crate::http::auth::{self, KnownKeys};
-use crate::process::shutdown::{ShuttingDown, end_when_told};
+use crate::process::shutdown::end_when_told;
 use crate::server::{self, State};
 use crate::shop::payments::{Payments, Resolver};
 use actix_web::rt;
 use stripe_gateway::Gateway;
 use stripe_gateway::webhook::Secrets;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::Fatal;
 use super::database::{Database, connect};
@@ -48,6 +50,7 @@ fn serve_until_told(
     start: Watch,
 ) -> Result<(), Fatal> {
     let url = &database.url;
+    let address = listener.local_addr()?;
     let applied = migrate(url)?;
     log::info!("{} migrations applied", applied.len());
     if settings.seeds_demo() {
@@ -55,31 +58,38 @@ fn serve_until_told(
     } else {
         refuse_demo_keys(url)?;
     }
+    let server_url = own_url(address);
     let mut webhook_secrets = settings.webhook_secrets.clone();
     let (in_use, sandbox) = if let Some(in_use) = InUse::of(settings) {
         (in_use, None)
     } else {
-        let (secrets, webhook) = own_webhook(&own_url(listener.local_addr()?))?;
-        webhook_secrets = secrets;
+        // Only this process and its sandbox know the secret.
+        let secret = format!("whsec_{}", Uuid::new_v4().simple());
+        webhook_secrets = Secrets::parse(&secret)?;
+        let webhook = sandbox_gateway::Webhook { url: format!("{server_url}/webhooks/stripe"), secret };
         let sandbox = sandbox_gateway::start(sandbox_config(settings, url, Some(webhook)))?;
         (InUse::sandbox(format!("http://{}", sandbox.addr)), Some(sandbox))
     };
-    let sandbox_url = sandbox.as_ref().map(|_| in_use.url.clone());
     remember_mode(&mut connect(url)?, in_use.mode())?;
     let gateway: Arc<dyn Gateway> = Arc::new(in_use.client()?);
-    let server_url = own_url(listener.local_addr()?);
     let has_stage = settings.seeds_demo() && can_make_the_stage(url);
     let db = Db::start(url, settings.db_pool_size)?;
     // From now on the pool ends each wait.
     drop(start);
-    let banner = banner(listener.local_addr()?, settings, database, sandbox_url.as_deref());
+    let banner = banner(address, settings, database, sandbox.as_ref().map(|sandbox| sandbox.addr));
     rt::System::new().block_on(async move {
         // The sandbox outlives the API, because external calls still in flight at the end need it.
-        let sandbox = sandbox.map(|sandbox| (rt::spawn(sandbox.server), sandbox.handle));
+        let sandbox = sandbox.map(|sandbox| {
+            rt::spawn(sandbox.server);
+            sandbox.handle
+        });
         let resolver = Resolver::new(Payments(gateway), db.clone());
-        let draining = ShuttingDown::default();
-        let on_stage = |()| demo::stage(server_url, url, &in_use.url, &in_use.key, draining.clone());
-        let demo_stage = has_stage.then_some(()).map(on_stage).transpose()?;
+        let draining = CancellationToken::new();
+        let demo_stage = if has_stage {
+            Some(demo::stage(server_url, url, &in_use.url, &in_use.key, draining.clone())?)
+        } else {
+            None
+        };
         let state = State {
             db: db.clone(),
             known_keys: KnownKeys::default(),
@@ -110,8 +120,8 @@ fn serve_until_told(
             task.abort();
         }
         resolver.shutdown().await;
-        if let Some((_, handle)) = sandbox {
-            handle.stop(false).await;
+        if let Some(sandbox) = sandbox {
+            sandbox.stop(false).await;
         }
         rt::task::spawn_blocking(move || db.close()).await?;
         Ok(())
@@ -139,21 +149,16 @@ fn refuse_demo_keys(url: &str) -> Result<(), Fatal> {
     if live.is_empty() {
         return Ok(());
     }
-    let how = live.join(" and ");
-    Err(format!("the demo's API keys are live in this database, and everybody knows them: run {how}, or set DEMO=true")
-        .into())
+    let revoke = live.join(" and ");
+    Err(format!(
+        "the demo's API keys are live in this database, and everybody knows them: run {revoke}, or set DEMO=true"
+    )
+    .into())
 }
 
 /// The URL by which this process reaches its own server, which may listen on all addresses.
 fn own_url(api: SocketAddr) -> String {
     if api.ip().is_unspecified() { format!("http://127.0.0.1:{}", api.port()) } else { format!("http://{api}") }
-}
-
-/// The demo's own webhook, with a secret that only this process and its sandbox know.
-fn own_webhook(server_url: &str) -> Result<(Secrets, sandbox_gateway::Webhook), Fatal> {
-    let secret = format!("whsec_{}", uuid::Uuid::new_v4().simple());
-    let url = format!("{server_url}/webhooks/stripe");
-    Ok((Secrets::parse(&secret)?, sandbox_gateway::Webhook { url, secret }))
 }
 
 pub fn sandbox_gateway(settings: &Settings, url: &str) -> Result<(), Fatal> {
@@ -164,7 +169,7 @@ pub fn sandbox_gateway(settings: &Settings, url: &str) -> Result<(), Fatal> {
     rt::System::new().block_on(async move {
         tokio::select! {
             ended = sandbox.server => ended?,
-            cut = end_when_told(sandbox.handle, ShuttingDown::default(), Duration::ZERO) => cut?,
+            cut = end_when_told(sandbox.handle, CancellationToken::new(), Duration::ZERO) => cut?,
         }
         Ok(())
     })
@@ -189,7 +194,7 @@ async fn sweeper(db: Db, interval: Duration) {
 }
 
 /// The text for a person at a terminal. Programs read the first line too.
-fn banner(address: SocketAddr, settings: &Settings, database: &Database, sandbox: Option<&str>) -> String {
+fn banner(address: SocketAddr, settings: &Settings, database: &Database, sandbox: Option<SocketAddr>) -> String {
     let mut text = format!("payments listens on http://{address}\n");
     let mut row = |name: &str, value: &str| {
         // Writing to a string can't fail.
@@ -198,7 +203,7 @@ fn banner(address: SocketAddr, settings: &Settings, database: &Database, sandbox
     row("page", &format!("http://{address}/"));
     row("documentation", &format!("http://{address}/docs"));
     if let Some(sandbox) = sandbox {
-        row("gateway's books", &format!("curl {sandbox}/v1/payment_intents -u sk_test_sandbox:"));
+        row("gateway's books", &format!("curl http://{sandbox}/v1/payment_intents -u sk_test_sandbox:"));
     }
     if settings.seeds_demo() {
         let keys = demo::keys().map(|(name, key)| format!("{key} ({name})"));

@@ -19,8 +19,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// How many silent looks in a row end the process. A loaded server may miss one.
 const SILENT_LOOKS: u32 = 2;
 
-/// Watches until it is dropped.
-pub struct Watch(#[expect(dead_code, reason = "ends the watch when dropped")] mpsc::Sender<()>);
+/// Ends the watch when it is dropped.
+pub type Watch = mpsc::Sender<()>;
 
 /// Ends the process with one line and this code if the database does not answer while the watch lives.
 ///
@@ -35,19 +35,15 @@ pub fn end_if_silent(url: &str, code: u8) -> Watch {
             silent = if answers(&url) { 0 } else { silent + 1 };
             if silent == SILENT_LOOKS {
                 eprintln!("payments: the database does not answer: it accepts connections, and no statement ends");
-                end(code);
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "the main thread waits in libpq and can't return; nothing is to be drained"
+                )]
+                std::process::exit(code.into());
             }
         }
     });
-    Watch(alive)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the main thread waits in libpq and can't return; nothing is to be drained"
-)]
-fn end(code: u8) {
-    std::process::exit(code.into());
+    alive
 }
 
 /// A refusal is an answer too: the command will meet it.
@@ -55,10 +51,9 @@ fn answers(url: &str) -> bool {
     let (sender, looked) = mpsc::channel();
     let url = url.to_owned();
     // Connecting sends a statement, so it needs an answer.
-    thread::spawn(move || sender.send(PgConnection::establish(&url).err().map(|error| error.to_string())));
-    match looked.recv_timeout(ANSWERS_WITHIN) {
-        Ok(None) => true,
-        Ok(Some(error)) => !error.contains("timeout expired"),
-        Err(_) => false,
-    }
+    thread::spawn(move || {
+        let refused = PgConnection::establish(&url).err();
+        sender.send(refused.is_none_or(|error| !error.to_string().contains("timeout expired")))
+    });
+    looked.recv_timeout(ANSWERS_WITHIN).unwrap_or(false)
 }

@@ -3,6 +3,7 @@
 use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
+use diesel::sql_types::Text;
 use iso_currency::Currency;
 use uuid::Uuid;
 
@@ -43,20 +44,14 @@ pub fn keys() -> [(&'static str, &'static str); 2] {
 
 /// Deletes every row of every table, the sandbox gateway's too, and seeds the demo again. The schema stays.
 pub fn reset(conn: &mut PgConnection) -> Result<(), ApiError> {
-    #[derive(QueryableByName)]
-    struct Table {
-        #[diesel(sql_type = diesel::sql_types::Text)]
-        name: String,
-    }
     conn.transaction(|conn| {
         // From PostgreSQL's list of tables, because no list in the code has the sandbox's.
-        let tables: Vec<Table> = diesel::sql_query(
-            "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
+        let tables: Vec<String> = diesel::dsl::sql::<Text>(
+            "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
              WHERE schemaname IN ('public', 'sandbox', 'demo') AND tablename <> '__diesel_schema_migrations'",
         )
         .load(conn)?;
-        let names: Vec<_> = tables.into_iter().map(|table| table.name).collect();
-        conn.batch_execute(&format!("TRUNCATE {}", names.join(", ")))?;
+        conn.batch_execute(&format!("TRUNCATE {}", tables.join(", ")))?;
         seed(conn)
     })
 }

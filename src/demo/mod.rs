@@ -12,6 +12,7 @@ use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use demo_stage::{Books, Config, Stage};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use self::accounts::{ACME, ACME_KEY};
 pub use self::accounts::{keys, reset, seed};
@@ -22,7 +23,6 @@ use crate::http::ApiError;
 use crate::http::endpoint::{self, Endpoint};
 use crate::http::problems::OVERLOADED;
 use crate::process::failpoint::POINTS;
-use crate::process::shutdown::ShuttingDown;
 use crate::server::pages::source_text;
 use crate::shop::charges::CREATE_CHARGE;
 use idempotency::{Error, read_body};
@@ -38,7 +38,7 @@ pub fn stage(
     database_url: &str,
     gateway_url: &str,
     key: &Key,
-    ending: ShuttingDown,
+    ending: CancellationToken,
 ) -> Result<Stage, Box<dyn std::error::Error>> {
     install_tls();
     Ok(Stage::new(Config {
@@ -50,7 +50,7 @@ pub fn stage(
         charge: CREATE_CHARGE,
         naive_path: naive::PATH,
         points: &POINTS,
-        is_ending: Box::new(move || ending.has_begun()),
+        is_ending: Box::new(move || ending.is_cancelled()),
     }))
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix_web::rt;
 use demo_stage::watching::{self, Part};
 use idempotency::{Address, Observer, Step};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::naive;
@@ -15,7 +16,6 @@ use crate::db::Db;
 use crate::http::auth::KnownKeys;
 use crate::process::failpoint::{self, InsideTheCrate};
 use crate::process::logging;
-use crate::process::shutdown::ShuttingDown;
 use crate::server::{self, State};
 use crate::shop::payments::{Payments, Resolver};
 use stripe_gateway::webhook::Secrets;
@@ -44,7 +44,7 @@ pub fn serve(database_url: &str, gateway_url: &str, json: &str) -> Result<(), Bo
             demo: false,
             cors_origins: Vec::new(),
             keep_alive: Duration::from_secs(5),
-            draining: ShuttingDown::default(),
+            draining: CancellationToken::new(),
         };
         let server = server::serve(listener, state, vec![naive::endpoint(gateway)])?;
         rt::spawn(resolver.run_in_background_for(move |reference| references.iter().any(|mine| mine == reference)));

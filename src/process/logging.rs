@@ -5,7 +5,6 @@
 //!
 //! Not done here: writing, rotating or shipping files. Log lines go to standard error.
 
-use std::fmt::{self, Display, Write as _};
 use std::future::Future;
 use std::io::{self, Write as _};
 
@@ -14,7 +13,7 @@ use env_logger::Builder;
 use env_logger::fmt::Formatter;
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Record};
-use serde_json::{Map, json};
+use serde_json::json;
 use uuid::Uuid;
 
 /// Library targets whose lines don't help an operator. Naming one in `RUST_LOG` shows its lines again.
@@ -92,7 +91,7 @@ fn now() -> String {
 fn text(out: &mut Formatter, record: &Record) -> io::Result<()> {
     let level = record.level();
     let style = out.default_level_style(level);
-    write!(out, "{} {style}{level:<5}{style:#} {}", now(), OneLine(record.args()))?;
+    write!(out, "{} {style}{level:<5}{style:#} {}", now(), one_line(&record.args().to_string()))?;
     for (name, value) in fields(record) {
         match value.as_str() {
             Some(word) if word.contains([' ', '"', '=']) => write!(out, " {name}={word:?}")?,
@@ -104,13 +103,12 @@ fn text(out: &mut Formatter, record: &Record) -> io::Result<()> {
 }
 
 fn object(record: &Record) -> serde_json::Value {
-    let mut object = Map::new();
-    object.insert("time".to_owned(), now().into());
-    object.insert("level".to_owned(), record.level().as_str().into());
-    object.insert("target".to_owned(), record.target().into());
-    object.insert("message".to_owned(), record.args().to_string().into());
-    object.extend(fields(record));
-    object.into()
+    let (level, message) = (record.level().as_str(), record.args().to_string());
+    let mut object = json!({ "time": now(), "level": level, "target": record.target(), "message": message });
+    for (name, value) in fields(record) {
+        object[name] = value;
+    }
+    object
 }
 
 /// The fields of a line, and the request that the line belongs to.
@@ -141,23 +139,9 @@ impl<'kvs> VisitSource<'kvs> for Fields {
     }
 }
 
-/// Text without line ends and other control characters.
-struct OneLine<'a>(&'a fmt::Arguments<'a>);
-
-impl Display for OneLine<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
-        impl fmt::Write for Escaping<'_, '_> {
-            fn write_str(&mut self, text: &str) -> fmt::Result {
-                text.chars().try_for_each(|c| match c {
-                    '\n' => self.0.write_str("; "),
-                    c if c.is_control() => self.0.write_char(' '),
-                    c => self.0.write_char(c),
-                })
-            }
-        }
-        write!(Escaping(formatter), "{}", self.0)
-    }
+/// Without line ends and other control characters.
+fn one_line(message: &str) -> String {
+    message.replace('\n', "; ").replace(char::is_control, " ")
 }
 
 #[cfg(test)]
@@ -166,6 +150,6 @@ mod tests {
 
     #[test]
     fn what_a_client_sent_ends_no_line() {
-        assert_eq!(OneLine(&format_args!("a\nINFO b\r\u{1b}c")).to_string(), "a; INFO b  c");
+        assert_eq!(one_line("a\nINFO b\r\u{1b}c"), "a; INFO b  c");
     }
 }

@@ -7,45 +7,27 @@
 //!
 //! Either way, the process finishes the external calls that it began.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 /// How long the workers may take to close their connections after Ctrl-C.
 const CUT_WITHIN: Duration = Duration::from_secs(1);
 
-/// Whether the server is ending. Clones share the flag.
-#[derive(Clone, Debug, Default)]
-pub struct ShuttingDown(Arc<AtomicBool>);
-
-impl ShuttingDown {
-    /// From now on, `/health/ready` answers 503.
-    pub fn begin(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether [`Self::begin`] was called.
-    #[must_use]
-    pub fn has_begun(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Ends the server on a signal. After Ctrl-C, this function returns. After SIGTERM, this function never returns: the
-/// server's own future ends.
+/// Ends the server on a signal. After Ctrl-C, this function returns. SIGTERM cancels `draining`, and this function never returns:
+/// the server's own future ends.
 ///
 /// # Errors
 /// The operating system accepts no signal handler.
-pub async fn end_when_told(server: ServerHandle, draining: ShuttingDown, delay: Duration) -> std::io::Result<()> {
+pub async fn end_when_told(server: ServerHandle, draining: CancellationToken, delay: Duration) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let drain = async {
         terminate.recv().await;
-        draining.begin();
+        draining.cancel();
         if !delay.is_zero() {
             log::info!("SIGTERM: not ready any more; the server accepts requests for {} s more", delay.as_secs());
             sleep(delay).await;

@@ -16,6 +16,8 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 
+use super::wrong::Wrong;
+
 /// How long the process may take to send the last spans when it ends. Some 2,000 spans take well under a second. A
 /// collector that hangs must not use up the time until SIGKILL (docs/operations.md, "Shutdown and restart").
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
@@ -24,22 +26,11 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Traces(SdkTracerProvider);
 
-/// A variable of the environment that names an endpoint to which no span can be sent.
-#[derive(Debug)]
-pub struct WrongEndpoint {
-    /// The variable.
-    pub name: &'static str,
-    /// Its value.
-    pub value: String,
-    /// What a right value looks like.
-    pub right: String,
-}
-
 /// Begins to send spans, if the environment names an endpoint.
 ///
 /// # Errors
 /// If the SDK can't send spans to the endpoint.
-pub fn start() -> Result<Option<Traces>, WrongEndpoint> {
+pub fn start() -> Result<Option<Traces>, Wrong> {
     let disabled = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let named = [OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT]
         .into_iter()
@@ -47,10 +38,10 @@ pub fn start() -> Result<Option<Traces>, WrongEndpoint> {
     let Some((name, value)) = named.filter(|_| !disabled) else { return Ok(None) };
     if !value.starts_with("http://") {
         let right = "it must begin with http://, since no TLS is compiled in: send to a collector on this host";
-        return Err(WrongEndpoint { name, value, right: right.to_owned() });
+        return Err(Wrong::new(name, &value, right));
     }
     let exporter = SpanExporter::builder().with_http().build();
-    let exporter = exporter.map_err(|error| WrongEndpoint { name, value, right: error.to_string() })?;
+    let exporter = exporter.map_err(|error| Wrong::new(name, &value, error.to_string()))?;
     let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource()).build();
     global::set_tracer_provider(provider.clone());
     global::set_text_map_propagator(TraceContextPropagator::new());

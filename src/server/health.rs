@@ -2,12 +2,12 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
+use tokio_util::sync::CancellationToken;
 
 use crate::db::{Cause, Db};
 use crate::http::ApiError;
 use crate::http::endpoint::{Endpoint, endpoint};
 use crate::http::problems::{DATABASE_UNAVAILABLE, OVERLOADED};
-use crate::process::shutdown::ShuttingDown;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![endpoint(__path_live, live), endpoint(__path_ready, ready).decides([&DATABASE_UNAVAILABLE, &OVERLOADED])]
@@ -29,8 +29,8 @@ pub async fn live() -> HttpResponse {
 #[utoipa::path(get, path = "/health/ready", operation_id = "getReady", tag = "Service", summary = "Check readiness",
     description = "Answers 200 if the database answers, accepts writes and has every migration, and 503 if not, or after SIGTERM. `cause` says why. `failing` lists the causes for which requests get 503 at present, also in a 200.",
     responses((status = 200, body = Object, description = "The server accepts requests")))]
-pub async fn ready(db: Data<Db>, draining: Data<ShuttingDown>) -> Result<HttpResponse, ApiError> {
-    if draining.has_begun() {
+pub async fn ready(db: Data<Db>, draining: Data<CancellationToken>) -> Result<HttpResponse, ApiError> {
+    if draining.is_cancelled() {
         return Err(ApiError::new(&OVERLOADED, "this server is shutting down: send requests to another server"));
     }
     let cause = match db.standing().await {

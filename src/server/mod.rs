@@ -29,6 +29,7 @@ use actix_web::dev::Server;
 use actix_web::middleware::{Condition, from_fn};
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
+use tokio_util::sync::CancellationToken;
 
 use self::cors::cors;
 use self::gauges::Gauges;
@@ -40,7 +41,6 @@ use self::routes::{all, routes};
 use crate::db::Db;
 use crate::http::auth::KnownKeys;
 use crate::http::endpoint::Endpoint;
-use crate::process::shutdown::ShuttingDown;
 use crate::shop::payments::Resolver;
 use stripe_gateway::webhook::Secrets;
 
@@ -71,8 +71,8 @@ pub struct State {
     pub cors_origins: Vec<String>,
     /// How long an idle client connection is kept.
     pub keep_alive: Duration,
-    /// Whether the server is ending.
-    pub draining: ShuttingDown,
+    /// Cancelled when the server begins to end: readiness answers 503 from then on.
+    pub draining: CancellationToken,
 }
 
 /// Serves on the listener until the server's handle stops the server. [`crate::process::shutdown`] handles the signals.

@@ -8,12 +8,12 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use idempotent_payments::db::Db;
 use idempotent_payments::http::auth::KnownKeys;
-use idempotent_payments::process::shutdown::ShuttingDown;
 use idempotent_payments::server::{self, State};
 use idempotent_payments::shop::payments::{Payments, Resolver};
 use serde_json::{Value, json};
 use stripe_gateway::webhook::Secrets;
 use stripe_gateway::{Gateway, Key, Stripe, install_tls};
+use tokio_util::sync::CancellationToken;
 
 pub use crate::answer::{Answer, send};
 use crate::support;
@@ -107,7 +107,7 @@ impl App {
                     webhook_secrets: Secrets::parse(WEBHOOK_SECRET).unwrap(),
                     cors_origins: vec![SHOP.to_owned(), "http://localhost:*".to_owned()],
                     keep_alive: Duration::from_secs(75),
-                    draining: ShuttingDown::default(),
+                    draining: CancellationToken::new(),
                 };
                 let server = server::serve(listener, state, Vec::new()).unwrap();
                 sender.send(server.handle()).unwrap();

@@ -25,8 +25,6 @@ mod server;
 mod slots;
 mod turns;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use uuid::Uuid;
 
 pub use self::cause::{Cause, one_line};
@@ -41,8 +39,3 @@ pub const NOBODY: Uuid = Uuid::nil();
 /// The account of work that only takes notes, such as gauges. Authentication must not wait for it: if it were [`NOBODY`]'s, a look
 /// that a silent database holds would keep [`NOBODY`] from the last free connection of a small pool.
 pub const NOTES: Uuid = Uuid::from_u128(1);
-
-/// No code that may panic runs under the locks of this crate, so what they guard is right even if one is poisoned.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}

@@ -5,14 +5,13 @@
 //! Guarantees: one cause never hides another. The memory is bounded: a few numbers for each cause.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use log::Level;
+use parking_lot::Mutex;
 
 use super::cause::{Cause, one_line};
-use super::lock;
 
 /// The time between two log lines of a lasting cause. The reader must see that it lasts, and still find the other lines.
 const LINE_EVERY: Duration = Duration::from_secs(60);
@@ -65,12 +64,12 @@ impl Outages {
     /// The causes that last.
     #[must_use]
     pub fn on(&self) -> Vec<Cause> {
-        self.lock().lasting.keys().copied().collect()
+        self.0.lock().lasting.keys().copied().collect()
     }
 
     /// Counts a request that was answered with 503.
     pub fn count_refused(&self, cause: Cause) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         *state.refused.entry(cause).or_default() += 1;
         if let Some(since) = state.lasting.get_mut(&cause) {
             since.requests += 1;
@@ -80,12 +79,12 @@ impl Outages {
     /// How many requests were answered with 503 for this cause, since the start of the process.
     #[must_use]
     pub fn refused(&self, cause: Cause) -> u64 {
-        self.lock().refused.get(&cause).copied().unwrap_or_default()
+        self.0.lock().refused.get(&cause).copied().unwrap_or_default()
     }
 
     /// Counts a piece of work that met the cause. The line is due now; that of a lock is told by [`Outages::tell_lock`].
     pub(super) fn met(&self, cause: Cause, now: Instant, words: impl FnOnce() -> String) -> Option<Line> {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         let since = state.lasting.entry(cause).or_insert_with(|| Since::new(now));
         since.last = now;
         since.times += 1;
@@ -103,7 +102,7 @@ impl Outages {
 
     /// Why there is no connection for work, if that lasts, with PostgreSQL's words.
     pub(super) fn away(&self) -> Option<(Cause, String)> {
-        let state = self.lock();
+        let state = self.0.lock();
         let (cause, since) = state.lasting.iter().find(|(cause, _)| cause.is_away())?;
         Some((*cause, since.words.clone()))
     }
@@ -111,7 +110,8 @@ impl Outages {
     /// Whether the line about locks is due. Before it is written, somebody may look who holds them.
     pub(super) fn owes_lock(&self, now: Instant) -> bool {
         // If nobody has met a lock since the last line, nobody waits.
-        self.lock()
+        self.0
+            .lock()
             .lasting
             .get(&Cause::LockTimeout)
             .is_some_and(|since| since.is_due(now, LINE_EVERY) && since.told.is_none_or(|told| since.last > told))
@@ -119,14 +119,14 @@ impl Outages {
 
     /// The line about locks, with who holds them, if that is known.
     pub(super) fn tell_lock(&self, holder: Option<&str>, now: Instant) -> Option<Line> {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         Some(state.lasting.get_mut(&Cause::LockTimeout)?.line_of_lasting(Cause::LockTimeout, now, holder))
     }
 
     /// Ends what is over.
     pub(super) fn end(&self, now: Instant) -> Vec<Line> {
         let mut lines = vec![];
-        self.lock().lasting.retain(|cause, since| {
+        self.0.lock().lasting.retain(|cause, since| {
             let lasts = now.duration_since(since.last) < QUIET_AFTER;
             if !lasts {
                 let after = since.last.duration_since(since.began).as_secs_f64();
@@ -137,10 +137,6 @@ impl Outages {
             lasts
         });
         lines
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.0)
     }
 }
 

@@ -9,14 +9,13 @@
 //! connection is still read-only after the fail-over.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::connection::{Connection, SimpleConnection};
 use diesel::pg::PgConnection;
+use parking_lot::{Condvar, Mutex};
 
 use super::cause::{Cause, Standing, one_line};
-use super::lock;
 use super::outage::{Line, Outages};
 use idempotency::{CONNECTION_LIMITS, Error};
 
@@ -114,13 +113,13 @@ impl Server {
 
     /// A piece of work ended, and no statement of it failed for a reason of the server.
     pub fn served(&self) {
-        *lock(&self.served) = Instant::now();
+        *self.served.lock() = Instant::now();
     }
 
     /// Work was given up after this time, with its connection.
     pub fn met_silence(&self, after: Duration) {
         // After a silence, its connections may stay silent for good.
-        let cause = if lock(&self.served).elapsed() < ANSWERS { Cause::ConnectionLost } else { Cause::Silent };
+        let cause = if self.served.lock().elapsed() < ANSWERS { Cause::ConnectionLost } else { Cause::Silent };
         self.met(cause, || format!("work was given up after {} s, with its connection", after.as_secs()));
     }
 
@@ -151,7 +150,7 @@ impl Server {
             let epoch = self.epoch();
             match establish(&self.url) {
                 Ok(conn) => {
-                    *lock(&self.closed) = None;
+                    *self.closed.lock() = None;
                     self.opened.notify_all();
                     return Ok((conn, epoch));
                 }
@@ -165,7 +164,7 @@ impl Server {
     /// # Errors
     /// Why not, if a try failed that was begun since the work came, and the time of trying on is over.
     fn until_try_is_due(&self, came: Instant) -> Result<(), (Cause, String)> {
-        let mut closed = lock(&self.closed);
+        let mut closed = self.closed.lock();
         loop {
             let Some(last) = &mut *closed else { return Ok(()) };
             let now = Instant::now();
@@ -176,15 +175,15 @@ impl Server {
                 last.until = now + (2 * (now - last.since)).clamp(PAUSES.0, PAUSES.1);
                 return Ok(());
             }
-            let wait = last.until - now;
-            closed = self.opened.wait_timeout(closed, wait).unwrap_or_else(PoisonError::into_inner).0;
+            let until = last.until;
+            self.opened.wait_until(&mut closed, until);
         }
     }
 
     fn failed(&self, words: &str, began: Instant) {
         let (cause, words, now) = (Cause::of_connecting(words), one_line(words), Instant::now());
         {
-            let mut closed = lock(&self.closed);
+            let mut closed = self.closed.lock();
             let first = || Closed { since: now, until: now + PAUSES.0, tried: began, cause, words: String::new() };
             let last = closed.get_or_insert_with(first);
             (last.cause, last.words, last.tried) = (cause, words.clone(), last.tried.max(began));
@@ -200,7 +199,7 @@ impl Server {
 
     /// A connection of this epoch turned out to be read-only. It is closed, with all others, unless they are too young.
     pub fn found_read_only(&self, epoch: u64) {
-        let mut read_only = lock(&self.read_only);
+        let mut read_only = self.read_only.lock();
         read_only.lasts = true;
         if epoch == self.epoch() && read_only.closed.is_none_or(|closed| closed.elapsed() >= READ_ONLY_CLOSES_EVERY) {
             read_only.closed = Some(Instant::now());
@@ -210,7 +209,7 @@ impl Server {
 
     /// Readiness has looked. If the server takes writes and was read-only before, the connections of that time are closed.
     pub fn looked(&self, standing: Standing) {
-        let mut read_only = lock(&self.read_only);
+        let mut read_only = self.read_only.lock();
         match standing {
             Err(Cause::ReadOnly) => read_only.lasts = true,
             Ok(()) if read_only.lasts => {

@@ -8,13 +8,14 @@
 //! connect runs in r2d2's own threads.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use diesel::pg::PgConnection;
 use diesel::r2d2::{ManageConnection, Pool, PooledConnection};
 use idempotency::Error;
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -22,7 +23,6 @@ use uuid::Uuid;
 
 use super::cause::Cause;
 use super::connection::Session;
-use super::lock;
 use super::server::Server;
 use super::turns::{Turn, Turns};
 
@@ -90,7 +90,7 @@ impl Threads {
 
     /// Waits until the running work has ended, for at most [`CLOSE_WITHIN`]. Blocks.
     pub fn close(&self) {
-        if let Some(runtime) = lock(&self.runtime).take() {
+        if let Some(runtime) = self.runtime.lock().take() {
             runtime.shutdown_timeout(CLOSE_WITHIN);
         }
     }
@@ -98,7 +98,7 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        if let Some(runtime) = lock(&self.runtime).take() {
+        if let Some(runtime) = self.runtime.lock().take() {
             runtime.shutdown_background();
         }
     }
@@ -169,7 +169,7 @@ enum Held {
 
 /// Frees the place of work that still runs. Whether it still runs.
 fn give_up(held: &Mutex<Option<Held>>, may_give_up: &Arc<Semaphore>) -> bool {
-    let mut held = lock(held);
+    let mut held = held.lock();
     if held.is_some()
         && let Ok(permit) = Arc::clone(may_give_up).try_acquire_owned()
     {
@@ -188,7 +188,7 @@ struct Caller<'a> {
 impl Drop for Caller<'_> {
     /// Work that still runs is given up when its time is over, also if the caller leaves earlier.
     fn drop(&mut self) {
-        if lock(&self.held).is_none() {
+        if self.held.lock().is_none() {
             return;
         }
         let (held, until, within) = (Arc::clone(&self.held), self.until, self.pool.within);
@@ -214,7 +214,7 @@ impl Job {
         // Does not wait: there is a slot for each turn.
         let mut pooled = pool.get().map_err(|error| Error::Unreachable(error.to_string()))?;
         let kept = pooled.take();
-        match &mut *lock(&self.held) {
+        match &mut *self.held.lock() {
             Some(Held::Place { slot, .. }) => *slot = Some(pooled),
             _ => return Err(Cause::Silent.error("no thread came in time")),
         }
@@ -226,7 +226,7 @@ impl Drop for Job {
     /// Puts the connection back. r2d2 closes it if it is not fit for more work; after a panic it is not.
     fn drop(&mut self) {
         let session = self.session.take().filter(|_| !thread::panicking());
-        let mut held = lock(&self.held).take();
+        let mut held = self.held.lock().take();
         if let Some(Held::Place { slot: Some(slot), .. }) = &mut held {
             **slot = session;
         }
@@ -249,7 +249,7 @@ mod tests {
         may_give_up.add_permits(1);
         assert!(give_up(&held, &may_give_up));
         assert_eq!((turns.load(), may_give_up.available_permits()), ((0, 0), 0));
-        *lock(&held) = None;
+        *held.lock() = None;
         assert_eq!((give_up(&held, &may_give_up), may_give_up.available_permits()), (false, 1));
     }
 }

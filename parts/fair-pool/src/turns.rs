@@ -12,14 +12,15 @@
 //! Not guaranteed: that no account waits while several accounts are stuck. Of ten connections, three stuck accounts hold all.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{NOBODY, NOTES, lock};
+use super::{NOBODY, NOTES};
 
 /// How long work waits for its turn. A client that gets 503 after two seconds still has time for another try. If work waits
 /// longer, the database or the account is stuck, and a longer wait only makes the queue longer.
@@ -89,29 +90,29 @@ impl Turns {
     /// Waits for the account's turn. None: the account's part of the queue is full, or the wait was too long.
     pub async fn take(&self, account_id: Uuid) -> Option<Turn> {
         let (sender, turn) = oneshot::channel();
-        let pushed = self.lock().push(account_id, sender);
+        let pushed = self.0.lock().push(account_id, sender);
         let Some(number) = pushed else {
-            self.lock().refused(account_id, |refusals| &mut refusals.queue_full);
+            self.0.lock().refused(account_id, |refusals| &mut refusals.queue_full);
             return None;
         };
         let _waiting = Waiting { turns: self, account_id, number };
         self.hand_out();
         let turn = timeout(QUEUE_WAIT, turn).await.ok().and_then(Result::ok);
         if turn.is_none() {
-            self.lock().refused(account_id, |refusals| &mut refusals.waited);
+            self.0.lock().refused(account_id, |refusals| &mut refusals.waited);
         }
         turn
     }
 
     /// How much work runs, and how much waits.
     pub fn load(&self) -> (usize, usize) {
-        let state = self.lock();
+        let state = self.0.lock();
         (state.running, state.waiting)
     }
 
     /// The load for the log: the account whose work was refused, and the account that has most.
     pub fn load_of(&self, refused: Uuid) -> String {
-        let state = self.lock();
+        let state = self.0.lock();
         let of = |id: &Uuid| state.accounts.get(id).map_or((0, 0), |account| (account.running, account.waiting.len()));
         let name = |id: &Uuid| {
             if [NOBODY, NOTES].contains(id) { "work of no account".to_owned() } else { format!("account {id}") }
@@ -124,26 +125,22 @@ impl Turns {
 
     /// What got no turn so far.
     pub fn refusals(&self) -> Refusals {
-        self.lock().refusals
+        self.0.lock().refusals
     }
 
     fn hand_out(&self) {
         loop {
             // The lock is free when the turn is sent: if its caller has left, the turn is dropped and takes the lock.
-            let next = self.lock().next_turn();
+            let next = self.0.lock().next_turn();
             let Some((account_id, sender)) = next else { return };
             let _ = sender.send(Turn { turns: self.clone(), account_id });
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.0)
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.turns.lock().done(self.account_id);
+        self.turns.0.lock().done(self.account_id);
         self.turns.hand_out();
     }
 }
@@ -157,7 +154,7 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.turns.lock().withdraw(self.account_id, self.number);
+        self.turns.0.lock().withdraw(self.account_id, self.number);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The commands and their arguments.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum};
 
 use super::values::{self, When};
 
@@ -57,9 +57,12 @@ pub enum Action {
     /// Changes nothing. The exit status is 0 if nothing differs, 1 if something does, and 2 if the comparison could not
     /// be completed.
     Reconcile {
-        /// What to compare
-        #[command(flatten)]
-        period: Period,
+        /// Compare what was created from this time on: 2026-11-27, 2026-11-27T08:30:00Z, or an age: 90m, 25h, 7d
+        #[arg(long, value_parser = When::parse)]
+        since: When,
+        /// Compare what was created before this time. The default is now
+        #[arg(long, value_parser = When::parse)]
+        until: Option<When>,
         /// Only this account's: its name or id
         #[arg(long, value_parser = values::name)]
         account: Option<String>,
@@ -79,17 +82,6 @@ pub enum Action {
         #[arg(long)]
         yes: bool,
     },
-}
-
-/// A time, as `payments reconcile` takes it.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct Period {
-    /// Compare what was created from this time on: 2026-11-27, 2026-11-27T08:30:00Z, or an age: 90m, 25h, 7d
-    #[arg(long, value_parser = When::parse)]
-    pub since: When,
-    /// Compare what was created before this time. The default is now
-    #[arg(long, value_parser = When::parse)]
-    pub until: Option<When>,
 }
 
 /// The form of a list.

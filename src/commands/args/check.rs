@@ -3,15 +3,14 @@
 use std::net::{SocketAddr, TcpListener};
 
 use diesel::connection::Connection;
-use diesel::deserialize::QueryableByName;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 
-use super::wrong::{HIDDEN, Wrong};
 use super::{Action, Settings};
 use crate::db::{one_line, with_client_limits};
 use crate::process::failpoint;
+use crate::process::wrong::{HIDDEN, Wrong};
 use stripe_gateway::{Stripe, WrongKey};
 
 /// Connections of the sandbox gateway. A call holds a connection for a few milliseconds, so four are more than a demo
@@ -28,13 +27,9 @@ impl Settings {
     /// The first setting that is wrong.
     pub fn check(&self, action: &Action) -> Result<Option<TcpListener>, Wrong> {
         check_failpoint()?;
-        let starts_sandbox = match action {
-            Action::Serve => self.gateway_url.is_none(),
-            Action::SandboxGateway => true,
-            _ => false,
-        };
-        let listener = matches!(action, Action::Serve).then(|| listen("BIND", self.bind)).transpose()?;
-        if starts_sandbox {
+        let (serves, is_sandbox) = (matches!(action, Action::Serve), matches!(action, Action::SandboxGateway));
+        let listener = serves.then(|| listen("BIND", self.bind)).transpose()?;
+        if is_sandbox || (serves && self.gateway_url.is_none()) {
             // This check gives the port back at once. The sandbox takes it when its tables are there.
             drop(listen("SANDBOX_BIND", self.sandbox_bind)?);
         }
@@ -46,15 +41,12 @@ impl Settings {
         if matches!(action, Action::Serve | Action::Resolve | Action::Reconcile { .. }) {
             self.check_gateway()?;
         }
-        if matches!(action, Action::SandboxGateway)
+        if is_sandbox
             && let Some(url) = &self.sandbox_webhook_url
             && self.webhook_secrets.is_empty()
         {
-            return Err(Wrong::new(
-                "SANDBOX_WEBHOOK_URL",
-                url,
-                "GATEWAY_WEBHOOK_SECRET must be set, to sign the events",
-            ));
+            let right = "GATEWAY_WEBHOOK_SECRET must be set, to sign the events";
+            return Err(Wrong::new("SANDBOX_WEBHOOK_URL", url, right));
         }
         Ok(listener)
     }
@@ -74,17 +66,10 @@ impl Settings {
                 HIDDEN,
                 "a live key can't be used with the demo, whose API keys everybody knows",
             )),
-            (Some(url), Some(key)) => match Stripe::new(url, key) {
-                Ok(_) => Ok(()),
-                Err(error) => Err(Wrong::new("GATEWAY_URL", url, error.to_string())),
-            },
+            (Some(url), Some(key)) => {
+                Stripe::new(url, key).map(drop).map_err(|error| Wrong::new("GATEWAY_URL", url, error.to_string()))
+            }
         }
-    }
-
-    /// The most connections that this process opens, not counting the spare ones.
-    fn connections(&self) -> u32 {
-        // With GATEWAY_URL, this process starts no sandbox.
-        self.db_pool_size + if self.gateway_url.is_none() { SANDBOX_CONNECTIONS } else { 0 }
     }
 }
 
@@ -132,37 +117,29 @@ fn ends_its_password(url: &str) -> bool {
 /// # Errors
 /// `DATABASE_URL` or `DB_POOL_SIZE` is wrong for this server.
 pub fn check_server(conn: &mut PgConnection, settings: &Settings, action: &Action) -> Result<(), Wrong> {
-    #[derive(QueryableByName)]
-    struct Server {
-        #[diesel(sql_type = Text)]
-        encoding: String,
-        #[diesel(sql_type = Integer)]
-        connections: i32,
-    }
     // The lowest limit of the server, the database and the user. -1 means no limit. The reserved connections don't count.
-    let looked = diesel::sql_query(
-        "SELECT pg_encoding_to_char(encoding) AS encoding, least(
+    let looked = diesel::dsl::sql::<(Text, Integer)>(
+        "SELECT pg_encoding_to_char(encoding), least(
            current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
              - coalesce(current_setting('reserved_connections', true), '0')::int,
-           nullif(datconnlimit, -1), nullif(rolconnlimit, -1)) AS connections
+           nullif(datconnlimit, -1), nullif(rolconnlimit, -1))
          FROM pg_database, pg_roles WHERE datname = current_database() AND rolname = current_user",
     );
     let wrong = |right| Wrong::new("DATABASE_URL", HIDDEN, right);
-    let server: Server =
+    let (encoding, connections): (String, i32) =
         looked.get_result(conn).map_err(|error| wrong(format!("the server refuses the check: {error}")))?;
-    if server.encoding != "UTF8" {
+    if encoding != "UTF8" {
         let right = format!(
-            "its encoding is {}, and can't hold every customer's name: use a database made with CREATE DATABASE \
-             payments TEMPLATE template0 ENCODING 'UTF8'",
-            server.encoding
+            "its encoding is {encoding}, and can't hold every customer's name: use a database made with CREATE DATABASE \
+             payments TEMPLATE template0 ENCODING 'UTF8'"
         );
         return Err(wrong(right));
     }
-    let allowed = u32::try_from(server.connections).unwrap_or(0);
-    let wanted = settings.connections() + SPARE_CONNECTIONS;
+    let allowed = u32::try_from(connections).unwrap_or(0);
+    // With GATEWAY_URL, this process starts no sandbox.
+    let others = SPARE_CONNECTIONS + if settings.gateway_url.is_none() { SANDBOX_CONNECTIONS } else { 0 };
     // Only these actions open a pool of DB_POOL_SIZE.
-    if matches!(action, Action::Serve | Action::Resolve) && wanted > allowed {
-        let others = wanted - settings.db_pool_size;
+    if matches!(action, Action::Serve | Action::Resolve) && settings.db_pool_size + others > allowed {
         let right = format!(
             "the server allows {allowed} connections (max_connections, or the database's or the user's limit): it must be \
              {} or less, because the process needs {others} more beside the pool",

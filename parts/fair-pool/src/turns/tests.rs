@@ -13,7 +13,7 @@ type Receiver = oneshot::Receiver<Turn>;
 
 fn push(turns: &Turns, number: u128) -> Option<Receiver> {
     let (sender, receiver) = oneshot::channel();
-    turns.lock().push(account(number), sender).map(|_| receiver)
+    turns.0.lock().push(account(number), sender).map(|_| receiver)
 }
 
 fn turns_of(connections: usize, work: &[u128]) -> (Turns, Vec<Receiver>) {
@@ -24,7 +24,7 @@ fn turns_of(connections: usize, work: &[u128]) -> (Turns, Vec<Receiver>) {
 
 /// Takes every turn that is possible now, and returns the accounts.
 fn next(turns: &Turns) -> Vec<u128> {
-    let mut state = turns.lock();
+    let mut state = turns.0.lock();
     std::iter::from_fn(|| state.next_turn()).map(|(account_id, _)| account_id.as_u128()).collect()
 }
 
@@ -49,10 +49,10 @@ fn a_connection_that_comes_free_goes_to_whoever_is_next() {
     let (turns, _receivers) = turns_of(3, &[1, 1, 1, 2, 2, 3]);
     assert_eq!(next(&turns), [1, 2, 3]);
     // The last free connection goes to an account that holds none.
-    turns.lock().done(account(1));
+    turns.0.lock().done(account(1));
     assert_eq!(next(&turns), [1]);
-    turns.lock().done(account(2));
-    turns.lock().done(account(3));
+    turns.0.lock().done(account(2));
+    turns.0.lock().done(account(3));
     assert_eq!(next(&turns), [2]);
 }
 
@@ -68,7 +68,7 @@ async fn a_turn_that_ends_goes_to_the_next_in_the_queue() {
     let second = second.await.unwrap();
     assert_eq!((second.account_id, turns.load()), (account(2), (1, 0)));
     drop(second);
-    assert!(turns.lock().accounts.is_empty(), "an account without work is forgotten");
+    assert!(turns.0.lock().accounts.is_empty(), "an account without work is forgotten");
 }
 
 #[test]
@@ -94,7 +94,7 @@ async fn work_waits_for_two_seconds_and_is_then_forgotten() {
     assert!(turns.take(account(2)).await.is_none());
 
     assert_eq!((asked.elapsed().as_secs(), turns.load()), (2, (1, 0)));
-    assert!(turns.lock().order.is_empty());
+    assert!(turns.0.lock().order.is_empty());
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn work_whose_caller_leaves_is_withdrawn_and_the_turn_that_was_on_its_way_
     drop(is_handed_a_turn);
 
     assert_eq!(turns.load(), (0, 0));
-    assert!(turns.lock().accounts.is_empty());
+    assert!(turns.0.lock().accounts.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

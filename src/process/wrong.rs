@@ -4,7 +4,7 @@
 const SHOWN: usize = 80;
 
 /// What is shown in place of a secret.
-pub(super) const HIDDEN: &str = "..";
+pub(crate) const HIDDEN: &str = "..";
 
 /// A setting with a wrong value.
 #[derive(Debug, thiserror::Error)]
