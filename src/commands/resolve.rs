@@ -25,7 +25,7 @@ pub fn resolve(settings: &Settings, url: &str) -> Result<(), Fatal> {
         if done.not_taken > 0 {
             say(format_args!("the database refused {} more; run this command again", done.not_taken))?;
         }
-        rt::task::spawn_blocking(move || db.close()).await?;
+        rt::task::spawn_blocking(move || db.pool().close()).await?;
         Ok(())
     })
 }

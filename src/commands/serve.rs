@@ -123,7 +123,7 @@ fn serve_until_told(
         if let Some(sandbox) = sandbox {
             sandbox.stop(false).await;
         }
-        rt::task::spawn_blocking(move || db.close()).await?;
+        rt::task::spawn_blocking(move || db.pool().close()).await?;
         Ok(())
     })
 }

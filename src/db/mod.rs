@@ -3,7 +3,6 @@
 mod jsonb;
 mod migrate;
 
-use std::ops::Deref;
 use std::sync::Arc;
 
 use diesel::pg::PgConnection;
@@ -57,13 +56,10 @@ impl Db {
         let request = logging::request();
         self.0.read(account_id, move |conn| logging::within(request, || work(conn))).await
     }
-}
 
-/// Readiness, the load and the outages are the pool's.
-impl Deref for Db {
-    type Target = Pool;
-
-    fn deref(&self) -> &Pool {
+    /// The pool, for readiness, its load and its outages. Work through it would not know its request.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
         &self.0
     }
 }

@@ -33,7 +33,7 @@ pub async fn ready(db: Data<Db>, draining: Data<CancellationToken>) -> Result<Ht
     if draining.is_cancelled() {
         return Err(ApiError::new(&OVERLOADED, "this server is shutting down: send requests to another server"));
     }
-    let cause = match db.standing().await {
+    let cause = match db.pool().standing().await {
         Ok(()) => return Ok(HttpResponse::Ok().json(serde_json::json!({"status": "ready", "failing": failing(&db)}))),
         Err(cause) => cause,
     };
@@ -49,5 +49,5 @@ pub async fn ready(db: Data<Db>, draining: Data<CancellationToken>) -> Result<Ht
 /// The causes that requests meet at present, for a person. They don't affect readiness: a row that blocks some requests
 /// makes no replica unready.
 fn failing(db: &Db) -> Vec<&'static str> {
-    db.outages().on().into_iter().map(Cause::name).collect()
+    db.pool().outages().on().into_iter().map(Cause::name).collect()
 }

@@ -93,7 +93,7 @@ pub async fn page(
 
 /// The pool's current numbers, and why the database can't serve.
 fn of_database(now: &Registry, db: &Db) -> prometheus::Result<()> {
-    let load = db.load();
+    let load = db.pool().load();
     gauge(now, "db_connections_busy", "Database connections at work.", load.busy)?;
     gauge(now, "db_queue_length", "Work that waits for a database connection.", load.queued)?;
     let given_up = "Threads that wait for an answer of a silent database, and that nobody waits for any more.";
@@ -105,16 +105,16 @@ fn of_database(now: &Registry, db: &Db) -> prometheus::Result<()> {
         refused.with_label_values(&[cause, "others"]).inc_by(of.others);
     }
     let ready = "Whether the database could serve at the last look, as /health/ready says.";
-    gauge(now, "db_ready", ready, db.was_ready())?;
+    gauge(now, "db_ready", ready, db.pool().was_ready())?;
     let help = "1 while requests meet this cause, and until it is over.";
     let failing = register_int_gauge_vec_with_registry!("db_failing", help, &["cause"], now)?;
     let help = "Requests that were answered with 503 because of the database, by cause.";
     let refused = register_int_counter_vec_with_registry!("http_refused_total", help, &["cause"], now)?;
-    let lasting = db.outages().on();
+    let lasting = db.pool().outages().on();
     // Every cause has its series from the start, so that a rate sees the first refusal.
     for cause in Cause::ALL {
         failing.with_label_values(&[cause.name()]).set(lasting.contains(&cause).into());
-        refused.with_label_values(&[cause.name()]).inc_by(db.outages().refused(cause));
+        refused.with_label_values(&[cause.name()]).inc_by(db.pool().outages().refused(cause));
     }
     Ok(())
 }

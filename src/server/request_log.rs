@@ -69,7 +69,7 @@ pub(super) async fn frame(
 fn with_problem(response: ServiceResponse<BoxBody>, id: Uuid) -> ServiceResponse<BoxBody> {
     let Some(error) = problem_of(response.response()) else { return response };
     if let (Some(cause), Some(db)) = (error.cause, response.request().app_data::<Data<Db>>()) {
-        db.outages().count_refused(cause);
+        db.pool().outages().count_refused(cause);
     }
     let (answer, document) = error.response(id).into_parts();
     let mut response = response.map_body(|head, _| {

@@ -77,7 +77,7 @@ struct Person<'a> {
 }
 
 /// One batch of the rows after an id. Adds the number of those with the name, and returns the last id, if there may be more.
-type Step<'a> = fn(&Person<'a>, &mut PgConnection, Uuid, &mut Erased) -> QueryResult<Option<Uuid>>;
+type Step<'p> = fn(&Person<'p>, &mut PgConnection, Uuid, &mut Erased) -> QueryResult<Option<Uuid>>;
 
 /// Gives the customer of an account a new name, or counts the rows with the old one. `progress` gets the numbers after each batch.
 ///
@@ -91,26 +91,43 @@ pub fn erase_customer(
     mut progress: impl FnMut(&Erased),
 ) -> QueryResult<Erased> {
     let payments = metadata::payments_of(conn, account_id, customer)?;
-    let person = Person { account_id, name: customer, mode, payments };
-    // The copies first: while an order has the name, everybody sees that the erasure is not complete.
-    let steps: [(Uuid, Step<'_>); 4] = [
-        (Uuid::max(), Person::in_replies),
-        (Uuid::nil(), Person::in_events),
-        (Uuid::nil(), Person::in_entitlements),
-        (Uuid::nil(), Person::in_orders),
-    ];
+    let mut person = Person { account_id, name: customer, mode, payments };
     let mut erased = Erased::default();
-    for (first, step) in steps {
-        let mut from = Some(first);
-        while let Some(id) = from {
-            from = conn.transaction(|conn| step(&person, conn, id, &mut erased))?;
-            progress(&erased);
+    // The copies first: while an order has the name, everybody sees that the erasure is not complete.
+    let copies: [(Uuid, Step<'_>); 2] = [(Uuid::max(), Person::in_replies), (Uuid::nil(), Person::in_events)];
+    let rows: [(Uuid, Step<'_>); 2] = [(Uuid::nil(), Person::in_entitlements), (Uuid::nil(), Person::in_orders)];
+    person.through(conn, &[copies, rows].concat(), &mut erased, &mut progress)?;
+    if let Mode::Rename(name) = mode {
+        // A charge or a refund that was made meanwhile. No later run would find it, since its order has the new name now.
+        let mut late = metadata::payments_of(conn, account_id, name)?;
+        late.retain(|id| !person.payments.contains(id));
+        if !late.is_empty() {
+            person.payments = late;
+            person.through(conn, &copies, &mut erased, &mut progress)?;
         }
     }
     Ok(erased)
 }
 
-impl Person<'_> {
+impl<'p> Person<'p> {
+    /// Takes each step in batches, each in a transaction.
+    fn through(
+        &self,
+        conn: &mut PgConnection,
+        steps: &[(Uuid, Step<'p>)],
+        erased: &mut Erased,
+        progress: &mut impl FnMut(&Erased),
+    ) -> QueryResult<()> {
+        for (first, step) in steps {
+            let mut from = Some(*first);
+            while let Some(id) = from {
+                from = conn.transaction(|conn| step(self, conn, id, erased))?;
+                progress(erased);
+            }
+        }
+        Ok(())
+    }
+
     fn in_orders(&self, conn: &mut PgConnection, after: Uuid, erased: &mut Erased) -> QueryResult<Option<Uuid>> {
         let ids: Vec<Uuid> = orders::table
             .filter(orders::account_id.eq(self.account_id))

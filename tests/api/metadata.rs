@@ -1,10 +1,14 @@
 //! Metadata: the client's own data comes back everywhere as it was sent, and means nothing to the server.
 
+use idempotent_payments::shop::erasure::{Erased, Mode, erase_customer};
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use uuid::Uuid;
 
 use crate::app::{Answer, App, Client};
 use crate::binary::printed;
 use crate::paying::until_final;
+use crate::support::connect;
 
 /// An order with this metadata.
 fn order_with(metadata: &Value) -> Value {
@@ -145,6 +149,30 @@ async fn metadata_that_names_an_erased_customer_stays_in_another_customers_reply
     assert!(again.is_replay());
     assert_eq!(again.body, made.body);
     assert_eq!(app.count("idempotency_keys WHERE convert_from(body, 'UTF8') LIKE '%\"customer\":\"erased-%'"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_of_a_charge_that_is_made_during_the_erasure_is_erased_too() {
+    let app = App::start().await;
+    let private = json!({"note": "Lovelace"});
+    let id = order(&app, "o", &json!({})).await.expect(201).id();
+    // The demo's first account.
+    let account = Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0001);
+    let mut paid = false;
+    let pays_once = |_: &Erased| {
+        if !std::mem::replace(&mut paid, true) {
+            let pays = charge(&app, "c", &id, "pm_card_visa", &private);
+            tokio::task::block_in_place(|| Handle::current().block_on(pays)).expect(201);
+        }
+    };
+
+    erase_customer(&mut connect(&app.database), account, "ada", &Mode::rename(), pays_once).unwrap();
+
+    for (table, text) in
+        [("charges", "metadata::text"), ("events", "data::text"), ("idempotency_keys", "convert_from(body, 'UTF8')")]
+    {
+        assert_eq!(app.count(&format!("{table} WHERE {text} LIKE '%Lovelace%'")), 0, "{table}");
+    }
 }
 
 #[tokio::test]
