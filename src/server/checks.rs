@@ -18,31 +18,29 @@ use crate::http::{ApiError, NoFilter, query};
 /// request runs.
 const ANSWER_WITHIN: Duration = Duration::from_millis(11_500);
 
-/// The checks that a handler needs.
-#[derive(Clone, Copy)]
-pub(super) struct Checks {
-    pub api_key: bool,
-    /// The handler reads the query, and refuses unknown parameters.
-    pub reads_query: bool,
-}
-
-impl Checks {
-    /// Answers 503 if the handler and the checks before it take too long. What they have begun still ends or rolls
-    /// back; a retry with the same key shows which.
-    pub async fn run(self, request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse, Error> {
-        let head = request.request().clone();
-        let answer = async {
-            if self.api_key {
-                authenticate(&request).await?;
-            }
-            if !self.reads_query {
-                // A client that sends a parameter expects an effect.
-                query::<NoFilter>(request.query_string())?;
-            }
-            next.call(request).await
-        };
-        let late = |_| Err(ApiError::new(&DATABASE_UNAVAILABLE, "the server did not answer in time").into());
-        let answer = timeout(ANSWER_WITHIN, answer).await.unwrap_or_else(late);
-        Ok(answer.unwrap_or_else(|error| ServiceResponse::from_err(error, head)))
-    }
+/// Checks a request before its handler. `secured`: it needs an API key. `reads_query`: the handler reads the query, and refuses
+/// unknown parameters.
+///
+/// Answers 503 if the handler and the checks before it take too long. What they have begun still ends or rolls back; a
+/// retry with the same key shows which.
+pub(super) async fn check(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+    secured: bool,
+    reads_query: bool,
+) -> Result<ServiceResponse, Error> {
+    let head = request.request().clone();
+    let answer = async {
+        if secured {
+            authenticate(&request).await?;
+        }
+        if !reads_query {
+            // A client that sends a parameter expects an effect.
+            query::<NoFilter>(request.query_string())?;
+        }
+        next.call(request).await
+    };
+    let late = |_| Err(ApiError::new(&DATABASE_UNAVAILABLE, "the server did not answer in time").into());
+    let answer = timeout(ANSWER_WITHIN, answer).await.unwrap_or_else(late);
+    Ok(answer.unwrap_or_else(|error| ServiceResponse::from_err(error, head)))
 }

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::future::ready;
 
-use actix_web::body::BoxBody;
-use actix_web::dev::ServiceRequest;
 use actix_web::http::Method;
 use actix_web::http::header::ALLOW;
-use actix_web::middleware::{Compress, Next, from_fn};
+use actix_web::middleware::{Compress, from_fn};
 use actix_web::web::{self, ServiceConfig, resource};
 use actix_web::{HttpResponse, Route};
 use utoipa::openapi::path::ParameterIn;
 
-use super::checks::Checks;
+use super::checks::check;
 use super::request_log::asked_by_machines;
 use crate::http::endpoint::{Api, Endpoint, undescribed};
 use crate::server::{health, idempotency_keys, metrics, openapi, pages, policies};
@@ -62,9 +60,9 @@ pub(super) fn routes(config: &mut ServiceConfig, api: &Api) {
 /// The endpoint behind the checks that precede its handler. Pages are compressed: one script of `/docs` has 1.5 MB.
 fn wrapped(endpoint: &Endpoint) -> Route {
     let route = endpoint.route();
-    if endpoint.is_secured() || endpoint.method == "POST" {
-        let checks = Checks { api_key: endpoint.is_secured(), reads_query: endpoint.takes(&ParameterIn::Query) };
-        return route.wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| checks.run(request, next)));
+    let (secured, reads_query) = (endpoint.is_secured(), endpoint.takes(&ParameterIn::Query));
+    if secured || endpoint.method == "POST" {
+        return route.wrap(from_fn(move |request, next| check(request, next, secured, reads_query)));
     }
     if asked_by_machines(&endpoint.path) { route } else { route.wrap(Compress::default()) }
 }

@@ -180,19 +180,9 @@ pub(crate) fn apply(
     outcome: &Outcome,
 ) -> Result<Reply, ApiError> {
     orders::lock(conn, account_id, call.order_id)?;
-    let charge = set_outcome(conn, account_id, call.charge_id, outcome)?;
-    if let Some(code) = outcome.end.failure_code() {
-        // The problem's instance is the charge's path, so no request id is needed.
-        return Ok(failed(call.charge_id, &outcome.end, code).reply(Uuid::nil()));
-    }
-    let order = orders::set_status(conn, account_id, call.order_id, OrderStatus::Paid)?;
-    entitlements::grant_of_order(conn, account_id, &order)?;
-    Ok(Reply::created(location(call.charge_id), &charge)?)
-}
-
-fn set_outcome(conn: &mut PgConnection, account_id: Uuid, id: Uuid, outcome: &Outcome) -> Result<Charge, ApiError> {
     let status = PaymentStatus::after(outcome);
-    let processing = charges::table.find((account_id, id)).filter(charges::status.eq(PaymentStatus::Processing));
+    let processing =
+        charges::table.find((account_id, call.charge_id)).filter(charges::status.eq(PaymentStatus::Processing));
     let updated = diesel::update(processing).set((
         charges::status.eq(status),
         charges::gateway_id.eq(&outcome.gateway_id),
@@ -200,7 +190,13 @@ fn set_outcome(conn: &mut PgConnection, account_id: Uuid, id: Uuid, outcome: &Ou
     ));
     let charge: Charge = Prepared(updated.returning(Charge::as_returning())).get_result(conn)?;
     events::record(conn, account_id, &format!("charge.{}", status.as_str()), &charge)?;
-    Ok(charge)
+    if let Some(code) = outcome.end.failure_code() {
+        // The problem's instance is the charge's path, so no request id is needed.
+        return Ok(failed(call.charge_id, &outcome.end, code).reply(Uuid::nil()));
+    }
+    let order = orders::set_status(conn, account_id, call.order_id, OrderStatus::Paid)?;
+    entitlements::grant_of_order(conn, account_id, &order)?;
+    Ok(Reply::created(location(call.charge_id), &charge)?)
 }
 
 fn failed(id: Uuid, end: &End, code: &str) -> ApiError {

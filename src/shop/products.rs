@@ -23,7 +23,7 @@ use crate::db::Db;
 use crate::http::problems::{OUT_OF_STOCK, PRECONDITION_FAILED};
 use crate::http::{Account, After, ApiError, By, Endpoint, Json, NoFilter, OrNotFound as _, Page, Paging, endpoint};
 use crate::schema::products;
-use crate::shop::{SLUG, events};
+use crate::shop::{SLUG, check_expressible, events};
 use checked_body::Form;
 use idempotency::Database as _;
 
@@ -103,7 +103,7 @@ pub async fn put(
     db: Data<Db>,
 ) -> Result<HttpResponse, ApiError> {
     let sku = known_form(&sku)?;
-    terms.0.check()?;
+    check_expressible(terms.0.unit_amount, terms.0.currency.code(), "/unit_amount")?;
     let location = format!("/v1/products/{sku}");
     let if_match = IfMatch::of(&request)?;
     let (product, is_new) = db

@@ -227,7 +227,16 @@ pub(crate) fn apply(
 ) -> Result<Reply, ApiError> {
     orders::lock(conn, account_id, call.order_id)?;
     let charge = charges::lock(conn, account_id, call.charge_id)?;
-    let refund = set_outcome(conn, account_id, call.refund_id, outcome)?;
+    let status = PaymentStatus::after(outcome);
+    let processing =
+        refunds::table.find((account_id, call.refund_id)).filter(refunds::status.eq(PaymentStatus::Processing));
+    let updated = diesel::update(processing).set((
+        refunds::status.eq(status),
+        refunds::gateway_id.eq(&outcome.gateway_id),
+        refunds::failure_code.eq(outcome.end.failure_code()),
+    ));
+    let refund: Refund = Prepared(updated.returning(Refund::as_returning())).get_result(conn)?;
+    events::record(conn, account_id, &format!("refund.{}", status.as_str()), &refund)?;
     if let Some(code) = outcome.end.failure_code() {
         add_refunded(conn, account_id, call.charge_id, -call.refund.amount)?;
         // The problem's instance is the refund's path, so no request id is needed.
@@ -239,19 +248,6 @@ pub(crate) fn apply(
         entitlements::revoke_of_order(conn, account_id, call.order_id)?;
     }
     Ok(Reply::created(location(call.refund_id), &refund)?)
-}
-
-fn set_outcome(conn: &mut PgConnection, account_id: Uuid, id: Uuid, outcome: &Outcome) -> Result<Refund, ApiError> {
-    let status = PaymentStatus::after(outcome);
-    let processing = refunds::table.find((account_id, id)).filter(refunds::status.eq(PaymentStatus::Processing));
-    let updated = diesel::update(processing).set((
-        refunds::status.eq(status),
-        refunds::gateway_id.eq(&outcome.gateway_id),
-        refunds::failure_code.eq(outcome.end.failure_code()),
-    ));
-    let refund: Refund = Prepared(updated.returning(Refund::as_returning())).get_result(conn)?;
-    events::record(conn, account_id, &format!("refund.{}", status.as_str()), &refund)?;
-    Ok(refund)
 }
 
 fn failed(id: Uuid, code: &str) -> ApiError {

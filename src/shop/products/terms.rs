@@ -9,9 +9,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use crate::http::ApiError;
 use crate::schema::products;
-use crate::shop::{SLUG, check_expressible};
+use crate::shop::SLUG;
 use checked_body::{Form, int, nested, object, text};
 
 /// The largest price of one unit, in minor units. An order has at most 100 items of at most 10,000 units, so its total
@@ -55,23 +54,13 @@ object! {
         name: String = text(200),
         /// Minor units of the currency.
         #[example = 1200]
-        unit_amount: i64 = int(1, MAX_UNIT_AMOUNT),
+        pub(super) unit_amount: i64 = int(1, MAX_UNIT_AMOUNT),
         /// ISO 4217.
         #[example = "EUR"]
-        currency: Currency = CURRENCY,
+        pub(super) currency: Currency = CURRENCY,
         /// The total ever supplied. Unlimited if missing.
         pub(super) stock: Option<i64> = int(0, 1_000_000_000),
         grants: Option<Grants> = nested::<Grants>(),
-    }
-}
-
-impl ProductTerms {
-    /// Whether the gateway can charge the price.
-    ///
-    /// # Errors
-    /// 422 invalid-request.
-    pub fn check(&self) -> Result<(), ApiError> {
-        check_expressible(self.unit_amount, self.currency.code(), "/unit_amount")
     }
 }
 
