@@ -21,7 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// persists.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// The database in use. `cluster` is the local cluster, if that is where the database is.
+/// The database in use. `cluster` is the local cluster, if that is where the database is. Its drop stops it if this process
+/// started it; the data stays.
 pub struct Database {
     pub url: String,
     pub cluster: Option<Cluster>,
@@ -54,13 +55,6 @@ impl Database {
                 }
                 Err(_) => {}
             }
-        }
-    }
-
-    /// Stops the local cluster if this process started it. Its data stays.
-    pub fn leave(self) {
-        if let Some(cluster) = self.cluster {
-            cluster.stop();
         }
     }
 }

@@ -102,39 +102,38 @@ fn run(command: Command) -> Result<ExitCode, Fatal> {
     let database = Database::of(&settings, &action)?;
     let url = &database.url;
     let watch = watch.unwrap_or_else(|| silence::end_if_silent(url, action.failure()));
-    let mut differs = false;
-    let outcome = match action {
-        Action::Serve => match listener {
-            Some(listener) => serve::serve(&settings, &database, listener, watch),
-            None => Err("there is no socket to serve on".into()),
-        },
+    match action {
+        Action::Serve => {
+            let listener = listener.ok_or("there is no socket to serve on")?;
+            serve::serve(&settings, &database, listener, watch)?;
+        }
         // Printed above.
-        Action::Openapi => Ok(()),
-        Action::Migrate => data::migrate(url),
-        Action::Account(action) => accounts::account(url, &action),
-        Action::Key(action) => accounts::key(url, &action),
+        Action::Openapi => {}
+        Action::Migrate => data::migrate(url)?,
+        Action::Account(action) => accounts::account(url, &action)?,
+        Action::Key(action) => accounts::key(url, &action)?,
         Action::EraseCustomer { account, customer, yes, dry_run } => {
-            data::erase_customer(url, &account, &customer, yes, dry_run)
+            data::erase_customer(url, &account, &customer, yes, dry_run)?;
         }
         Action::SandboxGateway => {
             drop(watch);
-            serve::sandbox_gateway(&settings, url)
+            serve::sandbox_gateway(&settings, url)?;
         }
-        Action::Sweep => data::sweep(url),
-        Action::Resolve => resolve::resolve(&settings, url),
-        Action::Backlog { parked, account, format } => backlog::list(url, parked, account.as_deref(), format),
+        Action::Sweep => data::sweep(url)?,
+        Action::Resolve => resolve::resolve(&settings, url)?,
+        Action::Backlog { parked, account, format } => backlog::list(url, parked, account.as_deref(), format)?,
         Action::Reconcile { since, until, account, format } => {
-            reconcile::books(&settings, url, since, until, account.as_deref(), format).map(|found| differs = found)
+            if reconcile::books(&settings, url, since, until, account.as_deref(), format)? {
+                return Ok(DIFFERENCES.into());
+            }
         }
         Action::StageReplica { part } => {
             drop(watch);
-            demo::serve_replica(url, settings.gateway_url.as_deref().unwrap_or_default(), &part)
+            demo::serve_replica(url, settings.gateway_url.as_deref().unwrap_or_default(), &part)?;
         }
-        Action::Reset { yes } => data::reset(&database, yes),
-    };
-    database.leave();
-    outcome?;
-    Ok(if differs { DIFFERENCES.into() } else { ExitCode::SUCCESS })
+        Action::Reset { yes } => data::reset(&database, yes)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Writes a line. A reader that has closed the pipe is an error, not a panic.
