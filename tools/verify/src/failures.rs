@@ -17,8 +17,8 @@ const UNSEEN: &str = "the failure has the same bytes each time, and the endpoint
 pub const ALL: &[Experiment] = &[
     Experiment {
         group: GROUP,
-        sends: "--failing-body (or --body after --failing-setup), again at once, and again after --watch seconds, under one key; \
-                then --body under this key (or, where it can succeed, twice under another)",
+        sends: "--failing-body, or --body after --failing-setup, three times under one key, the third after --watch seconds; \
+                then --body, under this key or twice under another",
         needs: &[Need::Failure],
         requests: 7,
         intents: 2,

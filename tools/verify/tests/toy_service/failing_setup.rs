@@ -36,6 +36,18 @@ async fn a_service_that_is_right_passes_every_check_of_a_failure() {
 }
 
 #[tokio::test]
+async fn each_failing_setup_is_sent_and_announced() {
+    let toy = Toy::start(Defect::None);
+    let one = line(&toy, "free");
+    let two = [&one[..], &words(["--failing-setup", "POST /tickets"])].concat();
+    let (one, two) = (report(&one).await.unwrap(), report(&two).await.unwrap());
+    assert_eq!(with_status(&two, Status::Pass).len(), FAILURES.len(), "{two:#?}");
+    assert_eq!(two.requests_sent, one.requests_sent + 1);
+    // Each may be sent eight times until its answer is final.
+    assert_eq!(two.requests_announced, one.requests_announced + 8);
+}
+
+#[tokio::test]
 async fn each_fault_of_a_failure_is_found() {
     for (defect, stores, promise, check) in [
         (Defect::FailureReplayedAs422, true, "stored", "failure-repeated"),
