@@ -72,7 +72,8 @@ pub struct Endpoint {
     /// A body that means another request. Under the key of --body, the endpoint must refuse this body
     #[arg(long, value_name = "BODY", help_heading = "What more checks need")]
     pub other_body: Option<String>,
-    /// Another keyed endpoint with the same key space, as a path or a URL. It must refuse the key of URL
+    /// An endpoint that shares the key space, as a path or a URL. It must refuse the key of URL. Not another id of an
+    /// endpoint whose key is unique per resource
     #[arg(long, alias = "other-url", value_name = "PATH", help_heading = "What more checks need")]
     pub other_path: Option<String>,
     /// Another method for URL. Under the key, the endpoint must refuse this method
@@ -91,6 +92,15 @@ pub struct Endpoint {
     /// A body that the endpoint refuses by its own rules with a 4xx, for example more than there is in stock
     #[arg(long, value_name = "BODY", help_heading = "What more checks need")]
     pub failing_body: Option<String>,
+    /// In place of --failing-body: a request after which the endpoint refuses --body for good with a 4xx, for example
+    /// 'POST /v1/orders/{setup.id}/cancel'. Sent after --setup, whose last answer has `{setup.id}`. May be repeated
+    #[arg(
+        long,
+        value_name = "METHOD PATH BODY",
+        conflicts_with = "failing_body",
+        help_heading = "What more checks need"
+    )]
+    pub failing_setup: Vec<Step>,
     /// A header that makes the endpoint answer 5xx. May be repeated
     #[arg(long, value_name = "NAME: VALUE", help_heading = "What more checks need")]
     pub failing_header: Vec<Header>,

@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 
 use super::effects::{LOOKS, Uncounted};
-use super::session::{ATTEMPTS, Session, Trouble, most_setups};
+use super::session::{ATTEMPTS, Session, Trouble};
 use super::target::Target;
 pub use super::words::Profile;
 
@@ -66,8 +66,8 @@ pub enum Need {
     Change,
     /// `--replica`.
     Replica,
-    /// `--failing-body`.
-    FailingBody,
+    /// `--failing-body` or `--failing-setup`.
+    Failure,
     /// `--failing-header`.
     FailingHeader,
     /// `--other-header`.
@@ -90,7 +90,7 @@ impl Need {
             Self::OtherMethod => target.given.other_method.is_none(),
             Self::Change => target.given.change.is_none(),
             Self::Replica => target.given.replica.is_none(),
-            Self::FailingBody => target.given.failing_body.is_none(),
+            Self::Failure => target.given.failing_body.is_none() && target.given.failing_setup.is_empty(),
             Self::FailingHeader => target.given.failing_header.is_empty(),
             Self::OtherHeader => target.given.other_header.is_empty(),
             Self::Count => target.given.count.is_none(),
@@ -109,7 +109,7 @@ impl Need {
             Self::OtherMethod => "needs --other-method",
             Self::Change => "needs --change, a request that changes the object that was made",
             Self::Replica => "needs --replica",
-            Self::FailingBody => "needs --failing-body",
+            Self::Failure => "needs --failing-body or --failing-setup",
             Self::FailingHeader => "needs --failing-header",
             Self::OtherHeader => "needs --other-header, the credentials of another account",
             Self::Count => "needs --count",
@@ -128,7 +128,7 @@ impl Need {
             Self::OtherMethod => Some("--other-method METHOD"),
             Self::Change => Some("--change 'METHOD PATH BODY'"),
             Self::Replica => Some("--replica URL"),
-            Self::FailingBody => Some("--failing-body BODY"),
+            Self::Failure => Some("--failing-body BODY or --failing-setup 'METHOD PATH BODY'"),
             Self::FailingHeader => Some("--failing-header 'NAME: VALUE'"),
             Self::OtherHeader => Some("--other-header 'NAME: VALUE'"),
             Self::Count => Some("--count 'GET URL'"),
@@ -164,7 +164,13 @@ impl Experiment {
     #[must_use]
     pub fn most_requests(&self, target: &Target) -> usize {
         let looks = if target.given.count.is_some() { self.counts * (LOOKS - 1) } else { 0 };
-        self.requests + self.follows * (ATTEMPTS - 1) + looks + most_setups(target, self.intents)
+        self.requests + self.follows * (ATTEMPTS - 1) + looks + self.setups(target) * ATTEMPTS
+    }
+
+    /// How many requests of `--setup` and `--failing-setup` it sends, if each answer is final.
+    pub(super) fn setups(&self, target: &Target) -> usize {
+        let failing = if self.needs.contains(&Need::Failure) { target.given.failing_setup.len() } else { 0 };
+        self.intents * target.given.setup.len() + failing
     }
 }
 

@@ -165,6 +165,16 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_can_leave_out_an_option_of_all() {
+        let file = "vary = ['customer']\nfailing-body = '{}'\n[[endpoint]]\nname = 'a'\nmethod = 'POST'\nurl = 'http://x/'\n\
+                    vary = false\nfailing-body = false\nfailing-setup = 'POST /x'";
+        let endpoints = parse(file, &variable).unwrap();
+        let endpoint = &endpoints[0].args.endpoint;
+        assert!(endpoint.vary.is_empty() && endpoint.failing_body.is_none(), "{endpoint:?}");
+        assert_eq!(endpoint.failing_setup[0].url, "/x");
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_endpoint() {
         let endpoint = |lines: &str| format!("[[endpoint]]\nname = 'a'\nmethod = 'POST'\nurl = 'http://x/'\n{lines}");
         for (file, part) in [
@@ -175,6 +185,7 @@ mod tests {
             (endpoint("format = 'json'"), "format belongs on the command line"),
             (endpoint("body = '${NOBODY}'"), "the variable NOBODY is not set"),
             (endpoint("watch = 1.5"), "watch must be"),
+            (endpoint("failing-body = '{}'\nfailing-setup = 'POST /x'"), "cannot be used with"),
             (endpoint("watch = -1"), "-1"),
             (endpoint("") + &endpoint(""), "two endpoints have the name"),
         ] {

@@ -79,7 +79,7 @@ impl Session {
     /// show is lost.
     async fn still_counts(&self) -> Result<bool, Trouble> {
         let control = async || {
-            self.allow_more(CONTROL + most_setups(&self.target, 1));
+            self.allow_more(CONTROL + most_setups(&self.target));
             let intent = self.intent().await?;
             let effects = self.watch(&intent).await?;
             self.outcome(&self.request(&intent, &Key::fresh())).await?;

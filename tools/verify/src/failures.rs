@@ -11,14 +11,17 @@ use super::words::FailurePromise;
 
 const GROUP: &str = "failures";
 
+const UNSEEN: &str = "the failure has the same bytes each time, and the endpoint marks no replays, so nobody can see whether it is stored";
+
 /// In the order in which they run.
 pub const ALL: &[Experiment] = &[
     Experiment {
         group: GROUP,
-        sends: "--failing-body, again at once, again after --watch seconds, and then --body, all under one key",
-        needs: &[Need::FailingBody],
-        requests: 6,
-        intents: 1,
+        sends: "--failing-body, or --body after --failing-setup, three times under one key, the third after --watch seconds; \
+                then --body, under this key or twice under another",
+        needs: &[Need::Failure],
+        requests: 7,
+        intents: 2,
         follows: 4,
         counts: 1,
         checks: &[
@@ -86,28 +89,34 @@ fn all_skipped(names: &[&'static str], why: &str) -> Vec<Seen> {
 
 async fn refused(session: &Session) -> Result<Vec<Seen>, Trouble> {
     let intent = session.intent().await?;
+    session.set_up_failure(&intent).await?;
     let good = session.request(&intent, &Key::fresh());
-    let failing = Request { body: intent.failing_body.clone().unwrap_or_else(Bytes::new), ..good.clone() };
+    let (failing, what) = match &intent.failing_body {
+        Some(body) => (Request { body: Bytes::clone(body), ..good.clone() }, "--failing-body"),
+        None => (good.clone(), "the request after --failing-setup"),
+    };
     let effects = session.watch(&intent).await?;
     let first = session.outcome(&failing).await?;
     if !first.is_refusal() {
         let names = ["failure-repeated", "failure-key", "failure-promise", "failure-no-effect"];
-        return Ok(all_skipped(&names, &format!("--failing-body was answered {}, which is no 4xx", first.status)));
+        return Ok(all_skipped(&names, &format!("{what} was answered {}, which is no 4xx", first.status)));
     }
     let second = session.outcome(&failing).await?;
     tokio::time::sleep(Duration::from_secs(session.target.given.watch)).await;
     let third = session.outcome(&failing).await?;
     let done = effects.settle(0).await?;
-    let other = session.outcome(&good).await?;
     let again = [&second, &third];
+    let (stored, key) = match intent.failing_body {
+        Some(_) => key_by_body(session, &first, again, &session.outcome(&good).await?),
+        None => key_by_marker(session, &first, again).await?,
+    };
     let text = format!(
         "{}, then {}, then {} after {} s",
         first.status, second.status, third.status, session.target.given.watch
     );
-    let stored = !other.is_success();
     Ok(vec![
         Seen::judged("failure-repeated", again.iter().all(|answer| answer.status == first.status), text),
-        key(session, stored, &first, again, &other),
+        key,
         promise(session, stored),
         match done {
             Ok(done) => Seen::judged("failure-no-effect", done == 0, format!("{done} counted")),
@@ -116,13 +125,16 @@ async fn refused(session: &Session) -> Result<Vec<Seen>, Trouble> {
     ])
 }
 
+/// Whether the failure is stored. `None` if nobody can see it.
+type Stored = Option<bool>;
+
 /// Judges whether the key was kept or is free, and nothing in between. Another request under the key shows which.
-fn key(session: &Session, stored: bool, first: &Answer, again: [&Answer; 2], other: &Answer) -> Seen {
-    let name = "failure-key";
+fn key_by_body(session: &Session, first: &Answer, again: [&Answer; 2], other: &Answer) -> (Stored, Seen) {
+    let (name, stored) = ("failure-key", !other.is_success());
     let marked = again.iter().any(|answer| answer.marker(session.target.given.marker.as_ref()).is_some());
     let same = again.iter().all(|answer| answer.reply() == first.reply());
     let expiry = again[0].expiry().map(|expiry| format!(" ({expiry})")).unwrap_or_default();
-    match (stored, marked, same) {
+    let seen = match (stored, marked, same) {
         (true, _, true) => {
             let text = format!(
                 "kept: the same bytes for {} s at least{expiry}; --body got {}",
@@ -138,15 +150,49 @@ fn key(session: &Session, stored: bool, first: &Answer, again: [&Answer; 2], oth
             Seen::judged(name, false, text)
         }
         (false, false, _) => Seen::judged(name, true, format!("free: --body got {}", other.status)),
-    }
+    };
+    (Some(stored), seen)
 }
 
-fn promise(session: &Session, stored: bool) -> Seen {
+/// The same where no request can succeed under the key any more. A marker shows that the failure was stored. If there is none, other
+/// bytes show that the request ran again, and so do the same bytes at an endpoint that marks its replays.
+async fn key_by_marker(session: &Session, first: &Answer, again: [&Answer; 2]) -> Result<(Stored, Seen), Trouble> {
+    let name = "failure-key";
+    let is_marked = |answer: &Answer| answer.marker(session.target.given.marker.as_ref()).is_some();
+    let wrong = |text| (None, Seen::judged(name, false, text));
+    if is_marked(first) {
+        return Ok(wrong("neither: the first failure is already marked as a replay"));
+    }
+    let same = again.iter().all(|answer| answer.reply() == first.reply());
+    Ok(match (again.map(is_marked), same) {
+        ([true, true], true) => (Some(true), Seen::judged(name, true, "kept: the same bytes, marked as a replay")),
+        ([true, true], false) => wrong("neither: marked as a replay, but not the same bytes"),
+        ([false, false], false) => (Some(false), Seen::judged(name, true, "free: the failure was made again")),
+        ([false, false], true) if marks_replays(session).await? => {
+            (Some(false), Seen::judged(name, true, "free: a replay is marked here, and the failure is not"))
+        }
+        ([false, false], true) => (None, Seen::skipped(name, UNSEEN)),
+        _ => wrong("neither: only one of two repeats is marked as a replay"),
+    })
+}
+
+/// Whether the endpoint marks the replay of a success.
+async fn marks_replays(session: &Session) -> Result<bool, Trouble> {
+    let intent = session.intent().await?;
+    let request = session.request(&intent, &Key::fresh());
+    session.outcome(&request).await?;
+    Ok(session.send(&request).await?.marker(session.target.given.marker.as_ref()).is_some())
+}
+
+fn promise(session: &Session, stored: Stored) -> Seen {
     let name = "failure-promise";
-    let text = if stored { "the key is kept" } else { "the key is free" };
-    match session.target.given.failures {
-        None => Seen::needs(name, Need::Failures),
-        Some(promise) => Seen::judged(name, (promise == FailurePromise::Stored) == stored, text),
+    match (session.target.given.failures, stored) {
+        (None, _) => Seen::needs(name, Need::Failures),
+        (_, None) => Seen::skipped(name, "failure-key does not show whether the failure is stored"),
+        (Some(promise), Some(stored)) => {
+            let text = if stored { "the key is kept" } else { "the key is free" };
+            Seen::judged(name, (promise == FailurePromise::Stored) == stored, text)
+        }
     }
 }
 

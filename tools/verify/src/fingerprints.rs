@@ -14,6 +14,10 @@ const GROUP: &str = "fingerprints";
 const COMPARED: &str = "Store a fingerprint of method, path and body with the key. Compare it before a replay, and refuse a difference with 422. \
      Otherwise a client that reuses a key by mistake gets the reply to another request, and believes it.";
 
+const OTHER_PATH: &str = "Store the path in the key's fingerprint, and refuse another one with 422. \
+     But give --other-path only an endpoint that shares the key space, not another id of an endpoint whose key is unique per resource: \
+     there the same text is another key, and a success is right.";
+
 const REUSED: &str = "422, and nothing is done";
 
 /// In the order in which they run.
@@ -80,7 +84,7 @@ pub const ALL: &[Experiment] = &[
                 stripe("an error: the key belongs to the first request's endpoint"),
                 this("4xx, and nothing is done"),
             ],
-            advice: COMPARED,
+            advice: OTHER_PATH,
         }],
         run: |session| {
             Box::pin(reused(session, "other-path", |intent, request| Request {
@@ -187,7 +191,8 @@ async fn reused(
 
 async fn refusal(check: &'static str, answer: &Answer, effects: &Effects<'_>, only_422: bool) -> Result<Seen, Trouble> {
     let done = effects.settle(0).await?;
-    let counted = done.as_ref().map(|done| format!(", and {done} done")).unwrap_or_default();
+    let counted =
+        done.as_ref().map(|done| format!("; --count for the first request shows {done} more")).unwrap_or_default();
     let nothing = done.unwrap_or(0) == 0;
     let right = |profile| {
         let status = if only_422 && profile != Profile::Stripe { answer.status == 422 } else { answer.is_refusal() };

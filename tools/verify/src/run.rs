@@ -51,15 +51,14 @@ impl<'a> Selection<'a> {
     /// The most requests that a run sends.
     pub fn most_requests(&self, target: &Target) -> usize {
         let experiments: usize = self.runs(target).map(|experiment| experiment.most_requests(target)).sum();
-        let control = if target.given.count.is_some() { CONTROL + most_setups(target, 1) } else { 0 };
-        FIRST_REQUEST + most_setups(target, 1) + experiments + control
+        let control = if target.given.count.is_some() { CONTROL + most_setups(target) } else { 0 };
+        FIRST_REQUEST + most_setups(target) + experiments + control
     }
 
     /// The requests that a run sends if each answer is final, and each effect shows at once.
     pub fn requests(&self, target: &Target) -> usize {
-        let setups = target.given.setup.len();
-        1 + setups
-            + self.runs(target).map(|experiment| experiment.requests + experiment.intents * setups).sum::<usize>()
+        let experiments = self.runs(target).map(|experiment| experiment.requests + experiment.setups(target));
+        1 + target.given.setup.len() + experiments.sum::<usize>()
     }
 }
 
@@ -76,7 +75,7 @@ pub async fn run(target: Target, args: &Args) -> Result<Report, String> {
     let started_at = report::rfc3339(Utc::now());
     let requests_announced = selection.most_requests(&target);
     let mut session = Session::new(target);
-    session.allow(FIRST_REQUEST + most_setups(&session.target, 1), ProgressBar::hidden());
+    session.allow(FIRST_REQUEST + most_setups(&session.target), ProgressBar::hidden());
     first_request(&session).await?;
     let mut findings = Vec::new();
     for experiment in experiments().filter(|experiment| selection.wants(experiment)) {

@@ -13,6 +13,7 @@ use super::counting::Counting;
 use super::fill::Names;
 pub use super::key::Key;
 use super::send::{Answer, Connection, Leave, NoAnswer, Request, Sender};
+use super::step::Step;
 use super::target::{Intent, Target};
 
 /// How often a request is sent in all, if the server asks for a retry. The pauses double from [`FIRST_PAUSE`] to
@@ -29,9 +30,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A longer `Retry-After` is shortened to this: the run must end.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// The most requests that set up this number of intents.
-pub(super) fn most_setups(target: &Target, intents: usize) -> usize {
-    intents * target.given.setup.len() * ATTEMPTS
+/// The most requests that `--setup` sends for one intent.
+pub(super) fn most_setups(target: &Target) -> usize {
+    target.given.setup.len() * ATTEMPTS
 }
 
 /// Why an experiment could not be carried out.
@@ -118,17 +119,30 @@ impl Session {
         let names = self.target.names(self.intents.fetch_add(1, Ordering::Relaxed) + 1);
         let mut intent = self.target.intent(names).map_err(Trouble::Request)?;
         for step in &self.target.given.setup {
-            let failed = |why: String| Trouble::Request(format!("--setup {step}: {why}"));
-            let request =
-                self.under(intent.beside(step, None).map_err(failed)?, Key::fresh().form(self.target.key_form));
-            let answer = self.until_final(&request).await?;
-            if !answer.is_success() {
-                return Err(failed(format!("the answer was {}", answer.status)));
-            }
+            let answer = self.set_up("--setup", step, &intent).await?;
             let setup = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
-            intent = self.target.intent(Names { setup: Some(setup), ..intent.names }).map_err(failed)?;
+            let names = Names { setup: Some(setup), ..intent.names };
+            intent = self.target.intent(names).map_err(|why| Trouble::Request(format!("--setup {step}: {why}")))?;
         }
         Ok(intent)
+    }
+
+    /// Sends `--failing-setup`. From then on the intent's request must fail.
+    pub async fn set_up_failure(&self, intent: &Intent) -> Result<(), Trouble> {
+        for step in &self.target.given.failing_setup {
+            self.set_up("--failing-setup", step, intent).await?;
+        }
+        Ok(())
+    }
+
+    async fn set_up(&self, option: &str, step: &Step, intent: &Intent) -> Result<Answer, Trouble> {
+        let failed = |why: String| Trouble::Request(format!("{option} {step}: {why}"));
+        let request = self.under(intent.beside(step, None).map_err(failed)?, Key::fresh().form(self.target.key_form));
+        let answer = self.until_final(&request).await?;
+        if !answer.is_success() {
+            return Err(failed(format!("the answer was {}", answer.status)));
+        }
+        Ok(answer)
     }
 
     /// The intent's request, without a key.

@@ -1,4 +1,4 @@
-//! A request besides the endpoint's: `--setup` or `--change`.
+//! A request besides the endpoint's: `--setup`, `--failing-setup` or `--change`.
 
 use std::fmt;
 use std::str::FromStr;

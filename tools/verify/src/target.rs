@@ -56,8 +56,10 @@ impl Target {
         let key_form = given.key_form.unwrap_or(default_form);
         let target = Self { method, url, key_form, given, run: Uuid::new_v4().simple().to_string()[..8].to_owned() };
         let plain = target.plain()?;
-        for step in &target.given.setup {
-            plain.beside(step, None).map_err(|error| format!("--setup {step}: {error}"))?;
+        for (option, steps) in [("--setup", &target.given.setup), ("--failing-setup", &target.given.failing_setup)] {
+            for step in steps {
+                plain.beside(step, None).map_err(|error| format!("{option} {step}: {error}"))?;
+            }
         }
         Ok(target)
     }

@@ -3,6 +3,7 @@
 
 mod binary;
 mod defects;
+mod failing_setup;
 mod faults;
 mod files;
 mod right;

@@ -258,18 +258,20 @@ impl Work {
             }
             return Some(problem(&self.state, 500, "again", "on request"));
         }
-        if Self::is_too_many(json) {
-            if defect == Defect::FailureLeavesEffect {
-                self.effect(json);
-            }
-            let stores = self.state.manner.stores_failures;
-            let mut reply = problem(&self.state, 409, if stores { "new-key" } else { "fix" }, "too many");
-            reply.expires = stores;
-            return Some(reply);
+        let is_used = |ticket| !self.state.takes(ticket);
+        let why = if Self::is_too_many(json) {
+            "too many"
+        } else if json["ticket"].as_str().is_some_and(is_used) {
+            "the ticket is used"
+        } else {
+            return None;
+        };
+        if defect == Defect::FailureLeavesEffect {
+            self.effect(json);
         }
-        if json["ticket"].as_str().is_some_and(|ticket| !self.state.takes(ticket)) {
-            return Some(problem(&self.state, 409, "fix", "the ticket is used"));
-        }
-        None
+        let stores = self.state.manner.stores_failures;
+        let mut reply = problem(&self.state, 409, if stores { "new-key" } else { "fix" }, why);
+        reply.expires = stores;
+        Some(reply)
     }
 }
