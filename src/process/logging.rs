@@ -93,13 +93,18 @@ fn text(out: &mut Formatter, record: &Record) -> io::Result<()> {
     let style = out.default_level_style(level);
     write!(out, "{} {style}{level:<5}{style:#} {}", now(), one_line(&record.args().to_string()))?;
     for (name, value) in fields(record) {
-        match value.as_str() {
-            Some(word) if word.contains([' ', '"', '=']) => write!(out, " {name}={word:?}")?,
-            Some(word) => write!(out, " {name}={word}")?,
-            None => write!(out, " {name}={value}")?,
-        }
+        write!(out, " {name}={}", shown(&value))?;
     }
     writeln!(out)
+}
+
+/// A text is quoted where it would end the line or look like another field.
+fn shown(value: &serde_json::Value) -> String {
+    match value.as_str() {
+        Some(word) if word.contains(|c: char| c.is_control() || matches!(c, ' ' | '"' | '=')) => format!("{word:?}"),
+        Some(word) => word.to_owned(),
+        None => value.to_string(),
+    }
 }
 
 fn object(record: &Record) -> serde_json::Value {
@@ -151,5 +156,6 @@ mod tests {
     #[test]
     fn what_a_client_sent_ends_no_line() {
         assert_eq!(one_line("a\nINFO b\r\u{1b}c"), "a; INFO b  c");
+        assert_eq!([shown(&json!("a\nINFO")), shown(&json!("a")), shown(&json!(1))], ["\"a\\nINFO\"", "a", "1"]);
     }
 }
