@@ -128,13 +128,12 @@ impl Checker<'_> {
 
     /// Whether a condition restricts each of these tables to one account.
     fn of_one_account(&mut self, verb: &str, tables: &[TableWithJoins], condition: Option<&Expr>) -> bool {
-        let mut conditions = Vec::new();
-        let joins = tables.iter().flat_map(|table| &table.joins);
-        for condition in condition.into_iter().chain(joins.clone().filter_map(on)) {
+        let (mut factors, mut joins, mut conditions) = (Vec::new(), Vec::new(), Vec::new());
+        tables.iter().for_each(|table| flatten(table, &mut factors, &mut joins));
+        for condition in condition.into_iter().chain(joins.into_iter().filter_map(on)) {
             conjuncts(condition, &mut conditions);
         }
-        let factors = tables.iter().map(|table| &table.relation).chain(joins.map(|join| &join.relation));
-        let tables: Vec<_> = factors.filter_map(|factor| self.table(factor)).collect();
+        let tables: Vec<_> = factors.into_iter().filter_map(|factor| self.table(factor)).collect();
         let alone = tables.len() == 1;
         tables.iter().fold(true, |all, (name, called)| {
             self.findings.kinds.insert(format!("{verb} {name}"));
@@ -149,6 +148,17 @@ impl Checker<'_> {
         let called = alias.as_ref().map_or_else(|| name.clone(), |alias| alias.name.value.clone());
         (!self.ctes.contains(&name)).then_some((name, called))
     }
+}
+
+/// The tables and the joins of a FROM. Diesel writes a join as `FROM (a JOIN b ON ..)`.
+fn flatten<'a>(table: &'a TableWithJoins, factors: &mut Vec<&'a TableFactor>, joins: &mut Vec<&'a Join>) {
+    for factor in std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation)) {
+        match factor {
+            TableFactor::NestedJoin { table_with_joins, .. } => flatten(table_with_joins, factors, joins),
+            other => factors.push(other),
+        }
+    }
+    joins.extend(&table.joins);
 }
 
 fn on(join: &Join) -> Option<&Expr> {
@@ -260,6 +270,8 @@ mod tests {
             "SELECT n FROM t WHERE account_id = other",
             "SELECT n FROM t WHERE account_id <> $1",
             "SELECT t.n FROM t JOIN u ON u.id = t.id WHERE t.account_id = $1",
+            "SELECT t.n FROM (t JOIN u ON u.id = t.id) WHERE t.account_id = $1",
+            "SELECT t.n FROM ((t JOIN u ON u.account_id = $1) JOIN v ON v.id = u.id) WHERE t.account_id = $1",
             "SELECT n FROM t WHERE account_id = $1 AND EXISTS (SELECT 1 FROM u WHERE u.n = $2)",
             "SELECT n FROM (SELECT n FROM t) part",
             "INSERT INTO t (id) VALUES ($1)",
@@ -278,6 +290,7 @@ mod tests {
         let sound = [
             "SELECT \"t\".\"n\" FROM \"t\" WHERE ((\"t\".\"account_id\" = $1) AND (\"t\".\"id\" = $2)) FOR UPDATE",
             "SELECT claim.got, r.n FROM (SELECT pg_try_advisory_xact_lock($1) AS got) claim LEFT JOIN t r ON r.account_id = $2 AND r.n = $3",
+            "SELECT t.n FROM (t JOIN u ON (u.account_id = $1) AND (u.id = t.id)) WHERE (t.account_id = $1)",
             "UPDATE t SET n = $2 + w.place FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM t WHERE account_id = $1) AS w \
              WHERE t.account_id = $1 AND t.id = w.id",
             "UPDATE t SET due = CURRENT_TIMESTAMP WHERE account_id = $1 RETURNING due",
