@@ -1,4 +1,4 @@
-//! A column of jsonb with a type of Rust.
+//! A jsonb column as a Rust type.
 
 use std::fmt::Debug;
 use std::io::Write as _;
@@ -11,12 +11,12 @@ use diesel::sql_types;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The value of a column.
+/// A value of a jsonb column.
 #[derive(Clone, Debug, FromSqlRow, AsExpression)]
 #[diesel(sql_type = sql_types::Jsonb)]
 pub struct Jsonb<T>(pub T);
 
-/// On the wire, this byte comes before the text of each jsonb.
+/// On the wire, this byte comes before the text of each jsonb value.
 const VERSION: u8 = 1;
 
 impl<T: Debug + Serialize> ToSql<sql_types::Jsonb, Pg> for Jsonb<T> {

@@ -30,20 +30,21 @@ impl MigrationSource<Pg> for Migrations {
 }
 
 diesel::table! {
-    /// Diesel's own table, which its `has_pending_migration` would create.
+    /// Diesel's own table. It is read here because Diesel's `has_pending_migration` would create it.
     __diesel_schema_migrations (version) {
         version -> Text,
     }
 }
 
-/// The advisory lock of a migration, so that replicas that start at once migrate one after the other. Any fixed number works.
-/// This number spells `migrate` in ASCII.
+/// The advisory lock of a migration, so that replicas that start at once migrate one after the other. Any fixed number
+/// works. This number spells `migrate` in ASCII.
 const MIGRATION_LOCK: i64 = 0x006d_6967_7261_7465;
 
-/// How long a start waits while another process migrates. Orchestrators start a process that has ended again.
+/// How long a start waits while another process migrates. After that the process ends, and an orchestrator starts it
+/// again.
 const WAIT_FOR_OTHERS: Duration = Duration::from_secs(30);
 
-/// The pause between two looks whether the other process has ended its migrations. Most migrations take less.
+/// The pause between two attempts to take the lock. Most migrations take less.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Why the schema could not be brought up to date.
@@ -63,8 +64,9 @@ pub enum MigrateError {
     Migration(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Runs the pending migrations and returns their names. Blocks. Several processes may run this at once. Migrations that this
-/// program does not know are of a later release: a warning names them, and the schema stays as it is.
+/// Runs the pending migrations and returns their names. Blocks. Several processes may run this at once. Applied
+/// migrations that this program does not know are a later release's: a warning names them, and the schema stays as it
+/// is.
 ///
 /// # Errors
 /// [`MigrateError`].
@@ -90,10 +92,11 @@ pub fn migrate(database_url: &str) -> Result<Vec<String>, MigrateError> {
     }
 }
 
-/// Migrates on a second connection while this transaction holds the lock. None: another process holds it.
+/// Migrates on a second connection while this transaction holds the lock. None if another process holds it.
 ///
-/// A transaction's lock: behind a pooler in transaction mode, a session's lock would stay with the pooler's connection after
-/// this program has ended. It is only tried, so that a process that waits holds no connection of the pooler.
+/// The lock is the transaction's: behind a pooler in transaction mode, a session's lock would stay with the pooler's
+/// connection after this program has ended. It is tried, never waited for in the database, so that a process that waits
+/// holds none of the pooler's connections.
 fn migrate_if_first(turn: &mut PgConnection, url: &str) -> Result<Option<Vec<String>>, MigrateError> {
     define_sql_function! {
         fn pg_try_advisory_xact_lock(number: diesel::sql_types::BigInt) -> diesel::sql_types::Bool;
@@ -101,11 +104,11 @@ fn migrate_if_first(turn: &mut PgConnection, url: &str) -> Result<Option<Vec<Str
     if !diesel::select(pg_try_advisory_xact_lock(MIGRATION_LOCK)).get_result::<bool>(turn)? {
         return Ok(None);
     }
-    // This transaction waits for as long as the migrations take.
+    // This transaction is idle while the migrations run.
     turn.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0")?;
     let mut conn = PgConnection::establish(url)?;
-    // If a migration waits for a lock, every request waits behind the migration. So the migration gives up as soon as a
-    // request does. Its statements may take long.
+    // If a migration waits for a lock, every request waits behind the migration. So the migration waits for a lock no
+    // longer than a request does. Its own statements may take long.
     conn.batch_execute(CONNECTION_LIMITS)?;
     conn.batch_execute("SET statement_timeout = 0")?;
     let done = conn.run_pending_migrations(Migrations).map_err(MigrateError::Migration)?;

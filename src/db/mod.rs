@@ -1,4 +1,4 @@
-//! The database: the API's pool, its migrations, and columns of jsonb. `parts/fair-pool` has the pool itself.
+//! The database: the API's pool, its migrations, and jsonb columns. `parts/fair-pool` has the pool itself.
 
 mod jsonb;
 mod migrate;
@@ -16,11 +16,11 @@ use crate::process::logging;
 pub use fair_pool::{Cause, NOBODY, NOTES, one_line};
 use idempotency::{Database, Error, Failure, Observed, SingleFlight};
 
-/// What PostgreSQL's views of its sessions call this program.
+/// This program's name in PostgreSQL's views of its sessions.
 const APPLICATION: &str = "payments";
 
-/// A handle to the database: a pool whose work carries its request to another thread, so that each log line names the request.
-/// Clones share the connections.
+/// A handle to the database: a pool whose work carries its request to another thread, so that each log line names the
+/// request. Clones share the connections.
 #[derive(Clone)]
 pub struct Db(Pool);
 
@@ -35,7 +35,7 @@ impl Db {
         Self::start_observed(database_url, size, failpoints)
     }
 
-    /// As [`Db::start`], with somebody who hears of each step of a request with a key.
+    /// Like [`Db::start`], with an observer of each step of a request with a key.
     ///
     /// # Errors
     /// As [`Db::start`].
@@ -57,7 +57,8 @@ impl Db {
         self.0.read(account_id, move |conn| logging::within(request, || work(conn))).await
     }
 
-    /// The pool, for readiness, its load and its outages. Work through it would not know its request.
+    /// The pool, for readiness, its load and its outages. The log lines of work that runs on it directly would not name
+    /// their request.
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.0
@@ -87,7 +88,7 @@ impl Database for Db {
     }
 }
 
-/// As [`fair_pool::with_client_limits`], for a connection beside the pool.
+/// Like [`fair_pool::with_client_limits`], for a connection beside the pool.
 #[must_use]
 pub fn with_client_limits(database_url: &str) -> String {
     fair_pool::with_client_limits(database_url, APPLICATION)

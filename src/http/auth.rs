@@ -1,6 +1,6 @@
 //! Accounts and their API keys: who the caller is.
 //!
-//! Guarantees: an API key is shown once, when it is made. The database holds only the SHA-256 of the key.
+//! Guarantees: an API key is shown once, when it is created. The database holds only the SHA-256 of the key.
 //!
 //! Not guaranteed: that a revoked key stops at once. A process trusts a key that it found for ten seconds, so that
 //! authentication does not cost a round trip on each request.
@@ -32,7 +32,7 @@ use crate::schema::api_keys;
 /// The authenticated caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Account {
-    /// The value of the first column of every table.
+    /// The account's value of `account_id`, the first column of every table.
     pub id: Uuid,
 }
 
@@ -47,7 +47,7 @@ impl FromRequest for Account {
     }
 }
 
-/// Finds the account by the request's API key, and notes both for the handler, the log and the record.
+/// Finds the account by the request's API key, and keeps both for the handler, the log and the record.
 ///
 /// # Errors
 /// 401. The database's.
@@ -70,7 +70,7 @@ pub async fn authenticate(request: &ServiceRequest) -> Result<(), ApiError> {
     };
     let hash = hash_of(key);
     let key_id = KeyId::of(&hash);
-    // Also if the key is refused: a person may look for the client that still sends a revoked key.
+    // Even if the key is refused: somebody may be looking for the client that still sends a revoked key.
     request.extensions_mut().insert(key_id);
     let account = if let Some(account) = known.get(&hash) {
         account

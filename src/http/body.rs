@@ -1,6 +1,7 @@
 //! What a client sends: typed bodies and path ids.
 //!
-//! Guarantees: the answer names all faults of a body at once, up to twenty, each with a pointer. [`object!`] reads the body.
+//! Guarantees: the answer names all faults of a body at once, up to twenty, each with a pointer. [`object!`] reads the
+//! body.
 
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
@@ -37,7 +38,7 @@ object! {
     pub struct NoBody {}
 }
 
-/// The id in the path. If the id is no UUID, the answer is 404.
+/// The id in the path. If the id is not a UUID, the answer is 404.
 #[derive(Clone, Copy, IntoParams)]
 #[into_params(names("id"), parameter_in = Path)]
 pub struct Id(pub Uuid);

@@ -1,5 +1,5 @@
-//! An endpoint: a handler with its route, said once. The router and the OpenAPI document are both made of the handler's
-//! `#[utoipa::path]`. Each feature lists its endpoints, and `server/routes.rs` lists the features.
+//! An endpoint: a handler with its route, declared once. The router and the OpenAPI document both come from the
+//! handler's `#[utoipa::path]`. Each feature lists its endpoints, and `server/routes.rs` lists the features.
 
 use std::any::type_name;
 
@@ -13,9 +13,9 @@ use utoipa::openapi::{RefOr, Schema};
 use crate::http::problems::Problem;
 use idempotency::Policy;
 
-/// A handler, its route, and what clients are told about it.
+/// A handler, its route, and what the documentation says about it.
 pub struct Endpoint {
-    /// `GET`, `POST` or `PUT`. A GET endpoint answers HEAD, too.
+    /// `GET`, `POST` or `PUT`. A GET endpoint answers HEAD too.
     pub method: &'static str,
     /// The path template.
     pub path: String,
@@ -36,7 +36,8 @@ pub struct Described {
     pub schemas: Vec<(String, RefOr<Schema>)>,
 }
 
-/// An endpoint of the API: `endpoint(__path_create, create)`. `#[utoipa::path]` on `create` makes the type `__path_create`.
+/// An endpoint of the API: `endpoint(__path_create, create)`. `#[utoipa::path]` on `create` generates the type
+/// `__path_create`.
 ///
 /// # Panics
 /// In a debug build, if the two names belong to different handlers.
@@ -60,8 +61,8 @@ where
     Endpoint { described: Some(Described { operation, schemas }), ..undescribed(method, &P::path(), handler) }
 }
 
-/// An endpoint that is not part of the API, and not in its document: a page for people, a file of a page, or a POST of the
-/// gateway's or the demo's.
+/// An endpoint that is not part of the API, and not in its document: a page for people, a page's asset, or a POST from
+/// the gateway or the demo.
 pub fn undescribed<F, Args>(method: &'static str, path: &str, handler: F) -> Endpoint
 where
     F: Handler<Args> + Send + Sync,
@@ -84,7 +85,7 @@ where
 }
 
 impl Endpoint {
-    /// The handler runs this policy.
+    /// Declares that the handler runs this policy.
     #[must_use]
     pub fn keyed(self, policy: Policy) -> Self {
         Self { policy: Some(policy), ..self }

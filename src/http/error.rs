@@ -1,7 +1,7 @@
 //! [`ApiError`], the only error type of the API, and the answer that the client gets.
 //!
-//! Every answer that is not a success is an RFC 9457 problem document from this file. The document never shows the cause. The
-//! log shows the cause under the request id.
+//! Every answer that is not a success is an RFC 9457 problem document from this file. The document never shows the
+//! cause, which the log has under the request id.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use idempotency::{self, Failure, Fault, FieldError, Reply};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
-/// The member `retry` of a problem as a header, for a client that reads no bodies of errors.
+/// The member `retry` of a problem as a header, for a client that doesn't read the bodies of errors.
 pub const RETRY_ADVICE: HeaderName = HeaderName::from_static("retry-advice");
 
 /// `Retry-After` in seconds. Most transient problems pass within one second, and a client that waits less only polls.
@@ -42,7 +42,7 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// `detail` says to a person what is particular to this occurrence.
+    /// `detail` tells a person what is particular to this occurrence.
     #[must_use]
     pub fn new(problem: &'static Problem, detail: impl Into<String>) -> Self {
         Self { problem, detail: detail.into(), extensions: Map::new(), instance: None, database: None, cause: None }
@@ -193,7 +193,7 @@ impl From<idempotency::Error> for ApiError {
             E::KeyReused => Self::new(&problems::KEY_REUSED, detail),
             E::InFlight => Self::new(&problems::REQUEST_IN_FLIGHT, detail),
             E::Overloaded => Self { cause, ..Self::new(&problems::OVERLOADED, detail) },
-            // The pool logs the outage. A line for each request would hide the others.
+            // The pool logs the outage. A line for each request would bury the rest of the log.
             E::Unreachable(_) => Self::unavailable("the database can't be reached right now", cause),
             E::KeyExpired { location } => Self::new(&problems::KEY_EXPIRED, detail).with("resource", location),
             E::NoSuchResource => Self::new(&problems::NOT_FOUND, detail),
@@ -205,7 +205,8 @@ impl From<idempotency::Error> for ApiError {
 }
 
 impl From<diesel::result::Error> for ApiError {
-    /// A constraint that arrives here is a defect: a feature locks the rows that it decides by, or inserts with ON CONFLICT.
+    /// A constraint violation that arrives here is a defect: a feature locks the rows that its decision depends on, or
+    /// inserts with ON CONFLICT.
     fn from(error: diesel::result::Error) -> Self {
         let answer = match idempotency::fault(&error) {
             Fault::RunAgain | Fault::Reconnect | Fault::Unavailable => {

@@ -44,8 +44,8 @@ impl Rule for Limit {
     }
 }
 
-/// How far the time in an object's id may be from its `created_at`. The id has the clock of the API's machine, and `created_at` the
-/// database's clock at the start of the transaction.
+/// How far the time in an object's id may be from its `created_at`. The id takes its time from the clock of the API's
+/// machine, and `created_at` from the database's clock at the start of the transaction.
 const CLOCKS_DIFFER: TimeDelta = TimeDelta::hours(1);
 
 /// The query of a list: `?limit=`, `?after=`, and the list's own filter. A `C` names an item, for example a UUID.
@@ -118,10 +118,11 @@ impl<F> By<F> {
 }
 
 impl<F> Paging<Uuid, By<F>> {
-    /// The rows of the page, newest first: those that the query finds in the range, after the last item of the previous page.
+    /// The rows of the page, newest first: those that the query finds in the range, after the last item of the previous
+    /// page.
     ///
-    /// An id is a UUID of version 7 and begins with its time, so the list begins near the range and ends near it. By `created_at`
-    /// alone it would read all objects that are newer than the range.
+    /// An id is a UUID of version 7 and begins with its time, so the query starts and stops near the range. By
+    /// `created_at` alone it would read every object that is newer than the range.
     pub fn newest_first<Q, C, I>(&self, query: Q, created_at: C, id: I) -> Q
     where
         C: ExpressionMethods<SqlType = Timestamptz> + Copy,
@@ -175,8 +176,8 @@ impl<C: After, F: Object> FromRequest for Paging<C, F> {
 }
 
 impl<C: After, F> Paging<C, F> {
-    /// Refuses an `after` that names no item of the list, for example the id of another kind of object: the client would take
-    /// the page for the next one.
+    /// Refuses an `after` that names no item of the list, for example the id of another kind of object: the client
+    /// would take the page for the next one.
     ///
     /// # Errors
     /// 422. The database's.
@@ -189,13 +190,14 @@ impl<C: After, F> Paging<C, F> {
         }
     }
 
-    /// The number of rows to ask the database for: one more than the page, so that the page knows whether more items follow.
+    /// The number of rows to ask the database for: one more than the page, so that the page knows whether more items
+    /// follow.
     #[must_use]
     pub fn rows(&self) -> i64 {
         self.limit + 1
     }
 
-    /// Makes the page from the rows. The query asked for [`Self::rows`].
+    /// Builds the page from the rows. The query asked for [`Self::rows`].
     #[must_use]
     pub fn page<T>(&self, mut data: Vec<T>) -> Page<T> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);

@@ -1,12 +1,12 @@
-//! Every problem of the API, as data. The answers, the pages at `/problems/{slug}` and the documentation are made of this
-//! data.
+//! Every problem of the API, as data. The answers, the pages at `/problems/{slug}` and the documentation are generated
+//! from it.
 
 use serde::Serialize;
 
 /// A problem type (RFC 9457). The member `type` is the path of the problem's page.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The last part of `type`. A slug never changes: clients decide by it.
+    /// The last part of `type`. A slug never changes: clients depend on it.
     pub slug: &'static str,
     /// The HTTP status.
     pub status: u16,
@@ -27,8 +27,8 @@ pub enum Kind {
     Before,
     /// The key belongs to another request: nothing is stored, and the other request's reply stays.
     Reused,
-    /// The final decision of the endpoint's work: stored if the policy caches failures. The same problem may also arise before
-    /// the work runs, as [`Kind::Before`]: an invalid body, or a path id that no resource can have.
+    /// The final decision of the endpoint's work: stored if the policy caches failures. The same problem may also arise
+    /// before the work runs, as [`Kind::Before`]: an invalid body, or a path id that no resource can have.
     Final,
     /// The cause passes: never stored.
     Transient,

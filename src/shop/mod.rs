@@ -1,4 +1,4 @@
-//! The business. A feature reads top to bottom: policy, body, handler, queries.
+//! The business. CONTRIBUTING.md says where the parts of a feature are.
 
 pub mod charges;
 pub mod entitlements;

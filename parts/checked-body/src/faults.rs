@@ -14,14 +14,15 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Says what is wrong with the value that is being read. `detail` must not repeat the value: it may be long, or secret.
+    /// Records what is wrong with the value that is being read. `detail` must not repeat the value: it may be long, or
+    /// secret.
     pub fn add(&mut self, detail: impl Into<String>) {
         if self.found.len() < MAX_FAULTS {
             self.found.push(FieldError { pointer: self.pointer.clone(), detail: detail.into() });
         }
     }
 
-    /// Says what is wrong with the value that is being read, and that therefore there is none.
+    /// Records what is wrong with the value that is being read, and returns None in its place.
     pub fn refuse<T>(&mut self, detail: impl Into<String>) -> Option<T> {
         self.add(detail);
         None

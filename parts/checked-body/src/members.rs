@@ -9,8 +9,8 @@ use crate::faults::Faults;
 use crate::object::Object;
 use crate::rules::Rule;
 
-/// The longest name of an unknown member that a pointer repeats. No known member has a longer one, so a longer name is no
-/// misspelling, and the answer stays short.
+/// The longest name of an unknown member that a pointer repeats. No known member has a longer one, so a longer name is
+/// not a misspelling of one, and the answer stays short.
 const MAX_NAME: usize = 40;
 
 /// The members of a received object, or the parameters of a query.
@@ -89,7 +89,7 @@ fn of_query(text: &str, rule: &impl Rule) -> Value {
     }
 }
 
-/// The name of a member that is a word of Rust, such as `r#type`.
+/// A member's name without the `r#` of a raw identifier, such as `r#type`.
 pub(crate) fn plain(name: &'static str) -> &'static str {
     name.strip_prefix("r#").unwrap_or(name)
 }
@@ -99,7 +99,7 @@ pub trait Member<V>: Sized {
     /// Whether the member must be there.
     const REQUIRED: bool;
 
-    /// The member with this value, or without one. None: it is required, and absent.
+    /// The member with this value, or without one. None if it is required and absent.
     fn of(value: Option<V>) -> Option<Self>;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The rules for values that have values inside: an object, a list of objects, and a map whose keys are the client's own.
+//! The rules for values that have values inside: an object, a list of objects, and a map whose keys are the client's
+//! own.
 
 use std::collections::{BTreeMap, HashSet};
 use std::marker::PhantomData;
@@ -37,7 +38,7 @@ impl<T: Object + ToSchema> Rule for Nested<T> {
     }
 }
 
-/// A list of `min` to `max` objects. No two have the same `key`, a member that is given by its name and by how to get it.
+/// A list of `min` to `max` objects. No two have the same `key`: a member's name, and the function that gets its value.
 #[must_use]
 pub const fn list<T: Object + ToSchema>(
     min: usize,
@@ -63,7 +64,7 @@ impl<T: Object + ToSchema> Rule for List<T> {
         } else if items.len() > self.max {
             faults.add(format!("must have at most {}", counted(self.max)));
         }
-        // What follows the last allowed item has its fault already.
+        // The items beyond the maximum have their fault already.
         let items = items.iter().take(self.max).enumerate();
         let read = |(index, item)| faults.inside(&usize::to_string(&index), |faults| read_object(item, faults));
         let items: Vec<Option<T>> = items.map(read).collect();
@@ -123,7 +124,7 @@ impl Rule for Map {
             if !faults.look() {
                 return None;
             }
-            // An entry that is left out has its fault.
+            // An entry that is left out has its fault already.
             if let Some(value) = faults.inside(key, |faults| self.value.read(value, faults)) {
                 map.insert(key.clone(), value);
             }

@@ -32,7 +32,7 @@ pub fn read<T: Object>(json: &Value) -> Result<T, Vec<FieldError>> {
     faults.or(body)
 }
 
-/// Reads an object. The faults say all that is wrong with it.
+/// Reads an object, and adds all of its faults.
 pub(crate) fn read_object<T: Object>(json: &Value, faults: &mut Faults) -> Option<T> {
     if !faults.look() {
         return None;
@@ -61,10 +61,12 @@ pub fn read_query<T: Object>(query: &str) -> Result<T, Vec<FieldError>> {
     faults.or(object)
 }
 
-/// Declares a body, an object inside a body, or the parameters of a query: a struct whose members have their rules beside them.
+/// Declares a body, an object inside a body, or the parameters of a query: a struct whose members have their rules
+/// beside them.
 ///
-/// A member's comment is its description in the OpenAPI document, and `#[example = ..]` its example there. An example above
-/// the struct is one of the whole object. Of other attributes, the struct takes `#[derive(..)]` after its comment.
+/// A member's comment is its description in the OpenAPI document, and `#[example = ..]` its example there. An example
+/// above the struct is one of the whole object. The only other attribute is `#[derive(..)]`, after the struct's
+/// comment.
 ///
 /// The struct is an [`Object`], an [`idempotency::Body`], and has a schema for utoipa.
 ///
@@ -105,7 +107,7 @@ macro_rules! object {
 
         impl $crate::Object for $Object {
             fn read(_members: &mut $crate::Members<'_>) -> Option<Self> {
-                // All members are read before one of them ends the reading, and before one hides a rule of its name.
+                // All members are read before `?` returns for one of them, and before one shadows a rule of its name.
                 let ($($member,)*) = ($(_members.read::<$Type, _>(stringify!($member), &$rule),)*);
                 Some(Self { $($member: $member?,)* })
             }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The rules for the values that clients send. A rule says a limit once: it checks the value, and it documents the limit.
+//! The rules for the values that clients send. A rule states a limit once: it checks the value and documents the limit.
 
 use chrono::{DateTime, Datelike, Utc};
 use serde_json::{Value, json};
@@ -23,7 +23,8 @@ pub trait Rule {
     fn referred(&self, _schemas: &mut Vec<(String, RefOr<Schema>)>) {}
 }
 
-/// A text of 1 to `max` characters. It has no control characters: one of them is NUL, which PostgreSQL's text can't hold.
+/// A text of 1 to `max` characters. It has no control characters: one of them is NUL, which PostgreSQL's text can't
+/// hold.
 #[must_use]
 pub const fn text(max: usize) -> Text {
     Text { max }
@@ -99,7 +100,7 @@ impl<T: Copy + Into<i64> + TryFrom<i64>> Rule for Int<T> {
     }
 }
 
-/// The integer. One that an i64 can't hold counts as the nearest that it can: no limit lies beyond.
+/// The integer. One that an i64 can't hold becomes the nearest i64: no limit lies beyond.
 #[expect(clippy::cast_possible_truncation, reason = "a float that is too large becomes the nearest i64")]
 fn whole(json: &Value) -> Option<i64> {
     let number = json.as_number()?;
@@ -159,7 +160,7 @@ impl<T: Copy> Rule for OneOf<T> {
 /// A form that a string must have.
 #[derive(Clone, Copy, Debug)]
 pub struct Form<T> {
-    /// Reads the string. None: it has another form.
+    /// Reads the string. None if it has another form.
     pub parse: fn(&str) -> Option<T>,
     /// The fault of any other value.
     pub fault: &'static str,

@@ -89,7 +89,7 @@ fn after_twenty_faults_nothing_more_is_looked_at() {
         // Each of 100 items costs at most one look for itself, one for each of its members, and one for each name.
         assert!(looks < 500 && size < 1000, "{looks} looks, {size} bytes");
     }
-    // Names that are not repeated are looked at once each, and make one fault.
+    // Names that are too long to repeat are looked at once each, and have one fault together.
     let (found, looks) = faults(&Value::Object(names(100).collect()));
     assert_eq!(found.last().unwrap().1, "unknown member with a name of more than 40 bytes");
     assert!(found.len() == 3 && looks < 8010, "{found:?} {looks}");
@@ -144,7 +144,7 @@ fn a_map_has_the_clients_keys_and_bounded_work() {
 }
 
 #[test]
-fn the_schema_says_what_is_read() {
+fn the_schema_documents_what_is_read() {
     let part = json!({
         "type": "object",
         "required": ["name"],

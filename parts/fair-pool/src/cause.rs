@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Why the database does not serve a piece of work: a fixed list of causes, and how each is recognised.
 //!
-//! Guarantees: a cause's name and its neutral words hold no secret and nothing that a client or the server's settings chose. Only
-//! the log has PostgreSQL's own words.
+//! Guarantees: a cause's name and detail contain no secret, and nothing that a client or the server's settings chose.
+//! Only the log has PostgreSQL's own words.
 
 use diesel::result::Error as Diesel;
 use idempotency::{Error, Fault, fault};
@@ -11,13 +11,13 @@ use log::Level;
 /// Why the database does not serve a piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// No connection can be made.
+    /// No connection can be opened.
     Unreachable,
     /// It accepts everything and does not answer.
     Silent,
     /// It is a standby, or was made read-only.
     ReadOnly,
-    /// It, or a pooler before it, accepts no more connections.
+    /// It, or a pooler in front of it, accepts no more connections.
     TooManyConnections,
     /// The disk is full.
     DiskFull,
@@ -27,7 +27,7 @@ pub enum Cause {
     LockTimeout,
     /// A statement took too long, or a person canceled it.
     StatementTimeout,
-    /// Work got no turn at a connection.
+    /// Work got no turn to use a connection.
     Queue,
     /// A connection was cut. Most work runs again over a fresh one.
     ConnectionLost,
@@ -56,7 +56,8 @@ const MESSAGES: [(&str, Cause); 13] = [
     ("the database system is", Cause::Unreachable),
 ];
 
-/// The most characters of PostgreSQL's words in a line. A refused connection to two addresses of a host has half of them.
+/// The most characters of PostgreSQL's words in a line. The message about a host whose two addresses refuse connections
+/// has half of them.
 const WORDS_SHOWN: usize = 400;
 
 impl Cause {
@@ -75,7 +76,7 @@ impl Cause {
         Self::MigrationsPending,
     ];
 
-    /// The name in the log, for metrics, and for an answer about readiness.
+    /// The name for the log, for metrics, and for an answer about readiness.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.facts().0
@@ -87,8 +88,8 @@ impl Cause {
         self.facts().2
     }
 
-    /// The level of the line that begins it. An error: no request that writes can succeed. After a lost connection, the work runs
-    /// again; the others concern some requests.
+    /// The level of its first line: an error if no request that writes can succeed. After a lost connection the work
+    /// runs again, and the other warnings affect only some requests.
     pub(super) fn level(self) -> Level {
         self.facts().1
     }
@@ -113,7 +114,7 @@ impl Cause {
         }
     }
 
-    /// Whether work is refused without a connection while it lasts.
+    /// Whether work gets no connection while the cause lasts.
     pub(super) fn is_away(self) -> bool {
         matches!(self, Self::Unreachable | Self::Silent | Self::TooManyConnections)
     }
@@ -128,14 +129,14 @@ impl Cause {
         };
         let otherwise = match fault(error) {
             Fault::Reconnect => Self::ConnectionLost,
-            // A full disk has several messages.
+            // A full disk has several messages, so [`MESSAGES`] lists none.
             Fault::Unavailable => Self::DiskFull,
             Fault::RunAgain | Fault::Other => return None,
         };
         Some(Self::said(message).unwrap_or(otherwise))
     }
 
-    /// The cause of a connection that could not be made.
+    /// Why a connection could not be opened.
     pub(super) fn of_connecting(message: &str) -> Self {
         Self::said(message).filter(|cause| cause.is_away()).unwrap_or(Self::Unreachable)
     }
@@ -144,17 +145,17 @@ impl Cause {
         MESSAGES.iter().find(|(words, _)| message.contains(words)).map(|(_, cause)| *cause)
     }
 
-    /// Work that had no connection, or no answer.
+    /// The error of work that got no connection or no answer.
     pub(super) fn error(self, words: &str) -> Error {
         Error::Unreachable(format!("{}: {words}", self.detail()))
     }
 
-    /// The cause of work that had no turn, no connection, or no answer in time.
+    /// Why work got no turn, no connection, or no answer in time.
     #[must_use]
     pub fn of_refused(error: &Error) -> Option<Self> {
         match error {
             Error::Overloaded => Some(Self::Queue),
-            // [`Cause::error`] made the text.
+            // [`Cause::error`] wrote the text.
             Error::Unreachable(text) => Self::ALL.into_iter().find(|cause| text.starts_with(cause.detail())),
             _ => None,
         }
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn postgresqls_words_tell_the_cause() {
+    fn postgresqls_message_shows_the_cause() {
         for (message, cause) in [
             ("canceling statement due to lock timeout", Some(Cause::LockTimeout)),
             ("canceling statement due to statement timeout", Some(Cause::StatementTimeout)),
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_survives_the_way_through_the_error_of_the_pool() {
+    fn a_cause_survives_the_pools_error() {
         for cause in Cause::ALL {
             assert_eq!(Cause::of_refused(&cause.error("why")), Some(cause));
         }

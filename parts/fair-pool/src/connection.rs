@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A connection of the pool: when it is trusted and when it is closed.
 //!
-//! Guarantees: every connection has its time limits. A connection that a fault has spoiled does no more work: see `server.rs`.
+//! Guarantees: every connection has its time limits. A connection that a fault has spoiled does no more work: see
+//! `server.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,16 +16,17 @@ use idempotency::{Fault, fault, seeing_errors};
 use super::cause::{Cause, words_of};
 use super::server::Server;
 
-/// A connection that was idle for longer is tried before its next use: a restart or a firewall may have cut it. After a second
-/// of rest, one more round trip costs little.
+/// A connection that was idle for longer is tested before its next use: a restart or a firewall may have cut it. After
+/// a second of rest, one more round trip costs little.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// After so many pieces of work, a connection plans its statements again. It does this once more each time the number has
+/// After this many pieces of work, a connection plans its statements again, and once more each time the number has
 /// doubled.
 ///
-/// PostgreSQL keeps the plan of a prepared statement until a table is analyzed, which may take minutes. A plan for an empty
-/// table reads all rows of an account to find one row: the last of 4,000 paid orders on a fresh database cost PostgreSQL 5.8 ms
-/// each, and 4.4 ms with this. With the doubling, a connection has done at least half of its work before its last plans.
+/// PostgreSQL keeps the plan of a prepared statement until a table is analyzed, which may take minutes. A plan that was
+/// made for an empty table reads all rows of an account to find one: on a fresh database, the last of 4,000 paid orders
+/// cost PostgreSQL 5.8 ms each, and 4.4 ms with this. With the doubling, a connection has always made its plans after
+/// at least half of its work so far.
 const FIRST_PLANS_SERVE: u32 = 64;
 
 /// A connection and its state.
@@ -37,7 +39,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// The connection that was kept, if it is still good, else a fresh connection.
+    /// The kept connection if it is still good, else a fresh one.
     ///
     /// # Errors
     /// [`idempotency::Error::Unreachable`].
@@ -51,13 +53,12 @@ impl Session {
         Ok(Self { conn, epoch, works: 0, used: Instant::now(), server: Arc::clone(server) })
     }
 
-    /// Whether the connection may do the next work. After a rest, one round trip finds out whether it was cut.
+    /// Whether the connection may do more work. After a rest, one round trip shows whether it was cut.
     fn is_good(&mut self) -> bool {
         let rests = self.used.elapsed() > TRUSTED_FOR;
         self.is_current() && (!rests || self.watch(|conn| conn.batch_execute("SELECT 1")).is_ok())
     }
 
-    /// Runs work.
     pub fn run<R>(&mut self, work: impl FnOnce(&mut PgConnection) -> R) -> R {
         self.works = self.works.wrapping_add(1);
         if self.works >= FIRST_PLANS_SERVE && self.works.is_power_of_two() {
@@ -77,8 +78,9 @@ impl Session {
         self.epoch == self.server.epoch()
     }
 
-    /// Runs work, and tells the server of the first statement that failed for a reason of the server, or of the first that spoiled
-    /// the connection: what follows it, such as its ROLLBACK, fails too. The server knows it before the work can run again.
+    /// Runs work, and reports to [`Server`] the first statement that failed because of the server, and the first that
+    /// spoiled the connection. Later statements, such as the ROLLBACK, fail too and are not reported. [`Server`] knows
+    /// of the fault before the work can run again.
     fn watch<R>(&mut self, work: impl FnOnce(&mut PgConnection) -> R) -> R {
         let failed = Arc::new(AtomicBool::new(false));
         let (seen, server, epoch) = (Arc::clone(&failed), Arc::clone(&self.server), self.epoch);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who holds the lock that requests wait for.
 //!
-//! Guarantees: a look reads PostgreSQL's own views and waits for no lock of a table. It shows no SQL and no value, since a session's
-//! statement may have them.
+//! Guarantees: the queries read only PostgreSQL's own views, and wait for no table's lock. The answer shows no SQL,
+//! since a session's statement may contain values.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
@@ -33,8 +33,8 @@ diesel::table! {
     }
 }
 
-/// The waiting sessions that are looked at. They all wait for the same few, and each look at one stops PostgreSQL's locks for
-/// a moment.
+/// How many waiting sessions are examined. They usually wait for the same few, and each call of `pg_blocking_pids`
+/// holds up PostgreSQL's locks for a moment.
 const WAITING: i64 = 5;
 
 #[derive(Queryable)]
@@ -47,8 +47,8 @@ struct Holder {
     now: DateTime<Utc>,
 }
 
-/// Who keeps requests waiting: of those that don't wait themselves, the one with the oldest transaction. If nobody waits at this
-/// moment, the oldest transaction that is idle.
+/// Who keeps requests waiting: of the sessions that block others and wait for no lock themselves, the one with the
+/// oldest transaction. If nobody waits at this moment, the session with the oldest idle transaction.
 pub(super) fn holder(conn: &mut PgConnection) -> QueryResult<Option<String>> {
     use self::pg_stat_activity::dsl;
     let of_this_database = || dsl::pg_stat_activity.filter(dsl::datname.eq(current_database().nullable()));
@@ -83,7 +83,7 @@ impl Holder {
         for (name, value) in [("application", &self.application), ("user", &self.user)] {
             words.extend(value.as_ref().filter(|value| !value.is_empty()).map(|value| format!("{name} {value}")));
         }
-        // Without the right to see it, the state is missing.
+        // The state is null if this role may not see it.
         words.push(self.state.clone().unwrap_or_else(|| "in a state that this role may not see".to_owned()));
         let age = self.began.map(|began| (self.now - began).num_seconds());
         words.extend(age.map(|seconds| format!("its transaction began {seconds} s ago")));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The log lines of a failing database: for each cause one line when it begins, one line a minute while it lasts, and one line
-//! when it is over, for any number of requests.
+//! The log lines of a failing database: for each cause one line when it begins, one a minute while it lasts, and one
+//! when it is over, however many requests meet it.
 //!
 //! Guarantees: one cause never hides another. The memory is bounded: a few numbers for each cause.
 
@@ -13,18 +13,20 @@ use parking_lot::Mutex;
 
 use super::cause::{Cause, one_line};
 
-/// The time between two log lines of a lasting cause. The reader must see that it lasts, and still find the other lines.
+/// The time between two log lines of a lasting cause. The reader must see that it lasts, and still find the other
+/// lines.
 const LINE_EVERY: Duration = Duration::from_secs(60);
 
-/// Other words for the same cause are news after this time: a server that refused connections now says that it is starting. Two
-/// addresses of one host that fail by turns make six lines a minute.
+/// After this time, other words for the same cause get a line: a server that refused connections may now say that it is
+/// starting. Two addresses of one host that fail in turn get at most six lines a minute.
 const NEWS_AFTER: Duration = Duration::from_secs(10);
 
-/// A cause is over when nothing has met it for this long. A client alone meets it again after six seconds: a statement ends after
-/// five, and Retry-After is one. While a cause lasts, readiness looks every second, and waits three at most.
+/// A cause is over when nothing has met it for this long. Even a single client meets it again after six seconds: a
+/// statement ends after five, and Retry-After is one. While a cause lasts, readiness checks every second, and waits for
+/// at most three.
 const QUIET_AFTER: Duration = Duration::from_secs(10);
 
-/// What fails now, and how many requests it has refused.
+/// The causes that last, and how many requests were refused for each.
 #[derive(Debug, Default)]
 pub struct Outages(Mutex<State>);
 
@@ -82,7 +84,8 @@ impl Outages {
         self.0.lock().refused.get(&cause).copied().unwrap_or_default()
     }
 
-    /// Counts a piece of work that met the cause. The line is due now; that of a lock is told by [`Outages::tell_lock`].
+    /// Counts a piece of work that met the cause. Returns its line if one is due now. [`Outages::tell_lock`] returns
+    /// the line about locks.
     pub(super) fn met(&self, cause: Cause, now: Instant, words: impl FnOnce() -> String) -> Option<Line> {
         let mut state = self.0.lock();
         let since = state.lasting.entry(cause).or_insert_with(|| Since::new(now));
@@ -100,14 +103,14 @@ impl Outages {
         None
     }
 
-    /// Why there is no connection for work, if that lasts, with PostgreSQL's words.
+    /// Why work gets no connection at the moment, if so, and PostgreSQL's words for it.
     pub(super) fn away(&self) -> Option<(Cause, String)> {
         let state = self.0.lock();
         let (cause, since) = state.lasting.iter().find(|(cause, _)| cause.is_away())?;
         Some((*cause, since.words.clone()))
     }
 
-    /// Whether the line about locks is due. Before it is written, somebody may look who holds them.
+    /// Whether the line about locks is due. The caller may first look up who holds them.
     pub(super) fn owes_lock(&self, now: Instant) -> bool {
         // If nobody has met a lock since the last line, nobody waits.
         self.0
@@ -117,13 +120,13 @@ impl Outages {
             .is_some_and(|since| since.is_due(now, LINE_EVERY) && since.told.is_none_or(|told| since.last > told))
     }
 
-    /// The line about locks, with who holds them, if that is known.
+    /// The line about locks, with their holder if it is known.
     pub(super) fn tell_lock(&self, holder: Option<&str>, now: Instant) -> Option<Line> {
         let mut state = self.0.lock();
         Some(state.lasting.get_mut(&Cause::LockTimeout)?.line_of_lasting(Cause::LockTimeout, now, holder))
     }
 
-    /// Ends what is over.
+    /// Ends the causes that are over, and returns their lines.
     pub(super) fn end(&self, now: Instant) -> Vec<Line> {
         let mut lines = vec![];
         self.0.lock().lasting.retain(|cause, since| {
@@ -163,7 +166,7 @@ impl Since {
 }
 
 impl Line {
-    /// Writes the line.
+    /// Logs the line.
     pub fn tell(&self) {
         let (cause, since) = (self.cause.name(), self.since.to_rfc3339_opts(SecondsFormat::Millis, true));
         log::log!(self.level, cause, requests = self.requests, times = self.times, since = since.as_str(); "{}", self.text);

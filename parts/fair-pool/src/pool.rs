@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Pool`]: the connections, the look at readiness, and the log of outages, behind one handle.
+//! [`Pool`]: the connections, the readiness check, and the log of outages, behind one handle.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -16,22 +16,25 @@ use super::server::Server;
 use super::slots::{Connections, Threads};
 use super::turns::Refusals;
 
-/// How long a piece of work may take. Each of its statements ends after 5 s, unless the database is silent. Together with the
-/// wait for a turn, a request has its answer after ten seconds.
+/// How long a piece of work may take. Each of its statements ends after 5 s, unless the database is silent. With
+/// two seconds for its turn, the caller has an answer after at most ten, within the 11 s in which a request with a key
+/// is answered.
 const WORK_WITHIN: Duration = Duration::from_secs(8);
 
-/// The pauses before a read runs again. After a restart of the server, the first run meets a dead connection, and the second run gets
-/// a fresh one, which takes some milliseconds. Two more runs cover a server that is still starting.
+/// The pauses before a read runs again. After a restart of the server, the first run meets a dead connection, and the
+/// second run gets a fresh one, which takes some milliseconds. Two more runs cover a server that is still starting.
 const READ_AGAIN_AFTER: [Duration; 3] =
     [Duration::from_millis(10), Duration::from_millis(20), Duration::from_millis(40)];
 
-/// A read that took longer does not run again: its client should have an answer after at most 12 s.
+/// A read that took longer does not run again: one more run may take ten seconds, and the client must have an answer
+/// within 12 s.
 const READ_AGAIN_WITHIN: Duration = Duration::from_secs(2);
 
-/// While something is wrong, the program looks every second whether it is over. It is as often as readiness looks at most.
+/// While a cause lasts, the pool checks every second whether it is over. Readiness shares each check for a second, so a
+/// shorter pause would find nothing new.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the database is looked at if nobody asks about readiness. Prometheus scrapes every 5 s or more rarely.
+/// How often the database is checked if nobody asks about readiness. Prometheus scrapes every 5 s or less often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// A handle to the database. Clones share the connections.
@@ -45,17 +48,19 @@ struct Shared {
     observer: Observed,
 }
 
-/// What a pool is made of.
+/// How to set up a pool.
 pub struct Settings<'a> {
     /// A URL, or libpq's `key=value` list. The pool adds [its limits](crate::with_client_limits).
     pub database_url: &'a str,
     /// What PostgreSQL's `pg_stat_activity` calls the connections.
     pub application_name: &'a str,
-    /// The most connections. Readiness has one more.
+    /// How many connections work may use at once. Readiness has one more. Work that is given up keeps its connection
+    /// until it ends, so for a while there may be up to 9 × (`size` + 1).
     pub size: u32,
-    /// Whether the database has every migration that this program knows. Readiness asks. Without migrations: `|_| Ok(true)`.
+    /// Whether the database has every migration that this program knows, for readiness. `|_| Ok(true)` if there
+    /// are no migrations.
     pub is_migrated: fn(&mut PgConnection) -> QueryResult<bool>,
-    /// Who hears of each step of a request with a key.
+    /// Observes each step of a request with a key.
     pub observer: Observed,
 }
 
@@ -66,17 +71,17 @@ pub struct Load {
     pub busy: usize,
     /// The number of pieces of work that wait for their turn.
     pub queued: usize,
-    /// The number of threads that the database never answered.
+    /// The number of threads that still run work that was given up.
     pub given_up: usize,
     /// The work that got no turn since the start.
     pub refusals: Refusals,
 }
 
 impl Pool {
-    /// Makes the pool. Work connects when it finds no connection.
+    /// Starts a pool without connections. Work connects when it finds none.
     ///
     /// # Errors
-    /// If the operating system gives no thread.
+    /// If the operating system can't start a thread.
     pub fn start(settings: Settings) -> std::io::Result<Self> {
         let Settings { database_url, application_name, size, is_migrated, observer } = settings;
         let server = Arc::new(Server::new(database_url, application_name));
@@ -89,8 +94,8 @@ impl Pool {
         Ok(Self(shared))
     }
 
-    /// Whether the database could serve when it was last looked at, at most some seconds ago. A scrape of the metrics does not
-    /// wait for a silent database.
+    /// Whether the database could serve at the last check, at most some seconds ago. It returns at once, so that a
+    /// scrape of the metrics does not wait for a silent database.
     #[must_use]
     pub fn was_ready(&self) -> bool {
         self.0.readiness.was_ready()
@@ -104,7 +109,8 @@ impl Pool {
         Load { busy, queued, given_up: threads.given_up(), refusals: turns.refusals() }
     }
 
-    /// As [`Database::run`], for work that only reads. After a lost connection or another transient fault, the work runs again.
+    /// Like [`Database::run`], for work that only reads. After a lost connection or another transient fault, the work
+    /// runs again.
     ///
     /// # Errors
     /// As [`Database::run`].
@@ -129,7 +135,7 @@ impl Pool {
         self.run(account_id, move |conn| work(conn)).await
     }
 
-    /// Whether the database can serve, and if not, why. All who ask within a second share one look.
+    /// Whether the database can serve, and if not, why. All who ask within a second share one check.
     ///
     /// # Errors
     /// Why not.
@@ -137,19 +143,20 @@ impl Pool {
         self.0.readiness.standing().await
     }
 
-    /// What fails now, and how many requests it has refused.
+    /// The causes that last, and how many requests were refused for each.
     #[must_use]
     pub fn outages(&self) -> &Outages {
         &self.0.connections.server.outages
     }
 
-    /// Waits until the running work has ended, for at most as long as a statement may take, and ends the threads. Blocks.
+    /// Waits until the running work has ended, for at most as long as a statement may take, and ends the threads.
+    /// Blocks.
     pub fn close(&self) {
         self.0.connections.threads.close();
     }
 }
 
-/// Looks whether what is wrong is over, and who holds a lock, until the pool is dropped.
+/// Checks whether outages are over, and looks up who holds a lock, until the pool is dropped.
 async fn watch(shared: Weak<Shared>) {
     let mut looked = Instant::now();
     loop {
@@ -168,13 +175,15 @@ async fn watch(shared: Weak<Shared>) {
 }
 
 impl Database for Pool {
-    /// Runs `work` on a thread when the account's turn comes. Work that has begun runs to its end, even if the caller is dropped.
+    /// Runs `work` on a thread when the account's turn comes. Work that has begun runs to its end, even if the caller
+    /// is dropped.
     ///
     /// # Errors
     /// - The error of `work`.
-    /// - [`Error::Overloaded`]: at once if the account's part of the queue is full, or after two seconds without a turn.
-    /// - [`Error::Unreachable`]: there is no connection, or the database did not answer in time. In that case nobody knows whether
-    ///   the work was committed.
+    /// - [`Error::Overloaded`]: at once if the account's part of the queue is full, or after two seconds without a
+    ///   turn.
+    /// - [`Error::Unreachable`]: there is no connection, or the database did not answer in time. In the second case,
+    ///   nobody knows whether the work was committed.
     /// - [`Error::Panicked`]: `work` panicked.
     fn run<T, E>(
         &self,

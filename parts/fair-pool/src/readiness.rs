@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Whether the database can serve: it answers, takes writes, and has every migration that this program knows.
 //!
-//! Guarantees: a look has its own connection, writes nothing, and is shared by all who ask while it runs and for a second after.
+//! Guarantees: a check has its own connection, writes nothing, and is shared by all who ask while it runs and for a
+//! second after.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,11 +23,12 @@ use super::holder::holder;
 use super::server::Server;
 use super::slots::{Connections, Threads};
 
-/// How long the database may take to answer. A connection may take two seconds. Orchestrators ask every few seconds, and a
-/// slower database serves nobody.
+/// How long the database may take to answer. Connecting may take two seconds. Orchestrators ask every few seconds, and
+/// a slower database serves nobody.
 const READY_WITHIN: Duration = Duration::from_secs(3);
 
-/// Orchestrators ask every few seconds. However often others ask, the database has one look a second.
+/// How long a check's result is shared. Orchestrators ask every few seconds. However often others ask, the database
+/// gets one check a second.
 const SHARED_FOR: Duration = Duration::from_secs(1);
 
 /// See [`Settings::is_migrated`](super::Settings).
@@ -59,17 +61,17 @@ impl Readiness {
         standing
     }
 
-    /// Whether the last look found that the database can serve. Does not wait.
+    /// Whether the last check found that the database can serve. Does not wait.
     pub fn was_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
     }
 
     async fn look(&self) -> Standing {
-        // While connections fail, only a fresh one tells that they succeed again.
+        // While connecting fails, only a fresh connection shows that it succeeds again.
         let (renew, is_migrated) = (self.connections.server.outages.away().is_some(), self.is_migrated);
         let standing = match self.ask(move |conn| look(conn, renew, is_migrated)).await {
             Ok(Ok(standing)) => standing,
-            // The pool has told the cause.
+            // The pool has reported the cause already.
             Ok(Err(cause)) => return Err(cause),
             Err(_) => Err(Cause::Silent),
         };
@@ -77,9 +79,9 @@ impl Readiness {
         standing
     }
 
-    /// Looks who holds the lock that requests wait for, and writes the line about it.
+    /// Looks up who holds the lock that requests wait for, and logs it.
     pub async fn tell_lock(&self) {
-        // Without an answer, PostgreSQL's words are all there is.
+        // Without an answer, the line has only PostgreSQL's words.
         let holder = self.ask(holder).await.ok().and_then(Result::ok).flatten();
         if let Some(line) = self.connections.server.outages.tell_lock(holder.as_deref(), Instant::now()) {
             line.tell();
@@ -114,7 +116,7 @@ fn look(conn: &mut PgConnection, renew: bool, is_migrated: IsMigrated) -> QueryR
     let read_only: String = diesel::select(current_setting("transaction_read_only")).get_result(conn)?;
     let is_read_only = read_only == "on";
     if is_read_only || renew {
-        // The pool closes this connection. It may stay read-only after a fail-over.
+        // This makes the pool close the connection, which may stay read-only after a fail-over.
         AnsiTransactionManager::transaction_manager_status_mut(conn).set_in_error();
     }
     if is_read_only {

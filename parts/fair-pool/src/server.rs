@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What all work knows about the server: how to connect to it, which of its connections are good, and what is wrong with it.
+//! What all work shares about the server: how to connect to it, which of its connections are good, and what is wrong
+//! with it.
 //!
-//! Guarantees: while no connection can be made, the whole process tries to connect at most twice a second, whatever the number of
-//! requests. If a connection is lost or has stale plans, it and all older connections are closed, each before its next use. So
-//! work that runs again after a fail-over or a migration gets a fresh connection on any thread.
+//! Guarantees: while no connection can be opened, the whole process tries to connect at most twice a second, whatever
+//! the number of requests. If a connection is lost or has stale plans, it and all older connections are closed, each
+//! before its next use. So work that runs again after a fail-over or a migration gets a fresh connection on any thread.
 //!
 //! The price: a server that turns out to be read-only costs each thread its connection every two seconds. In return, no
-//! connection is still read-only after the fail-over.
+//! connection stays read-only after the fail-over.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,23 +20,26 @@ use super::cause::{Cause, Standing, one_line};
 use super::outage::{Line, Outages};
 use idempotency::{CONNECTION_LIMITS, Error};
 
-/// How long work waits for a connection before the answer is 503. A healthy server connects in milliseconds. Two seconds
-/// outlast the first moment of a restart, and clients wait longer than two seconds.
+/// How long work waits for a connection before the answer is 503. A healthy server accepts a connection in
+/// milliseconds. Two seconds outlast the first moments of a restart, and clients wait longer than that.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
-/// The shortest and the longest pause between two tries to connect. Between them, a pause is twice as long as the outage so far,
-/// because a restart takes moments.
+/// The shortest and the longest pause between two tries to connect. Between these bounds, a pause lasts twice as long
+/// as the outage so far: a restart may take only moments, so the first pauses are short.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
-/// Once in this time a read-only server closes the connections that it found read-only. Connections as young as this tell the
-/// truth, and the reads go on over them. When the server takes writes again, readiness notices within a second and closes all.
+/// How often the connections to a read-only server are closed. A connection younger than this still shows the server's
+/// state, so reads go on over it. When the server takes writes again, readiness notices within a second and closes all
+/// of them.
 const READ_ONLY_CLOSES_EVERY: Duration = Duration::from_secs(2);
 
-/// A server that has answered within this time is not silent. While it may be, readiness looks every second.
+/// A server that answered within this time does not count as silent. While it may be silent, readiness checks it every
+/// second.
 const ANSWERS: Duration = Duration::from_secs(2);
 
-/// libpq's limits: how long it tries to connect, and how soon it notices that the server's host is gone. In seconds, but
-/// `tcp_user_timeout` in milliseconds. The counterpart is [`CONNECTION_LIMITS`]: the server notices that this process is gone.
+/// libpq's limits: how long it tries to connect, and how soon it notices that the server's host is gone. Times are in
+/// seconds, except for `tcp_user_timeout`, which is in milliseconds. [`CONNECTION_LIMITS`] is the counterpart, by which
+/// the server notices that this process is gone.
 const CLIENT_LIMITS: [(&str, &str); 5] = [
     ("connect_timeout", "2"),
     ("keepalives_idle", "5"),
@@ -50,7 +54,7 @@ pub(super) struct Server {
     /// Connections of an earlier epoch are closed before their next use.
     epoch: AtomicU64,
     pub outages: Outages,
-    /// When work last ended well.
+    /// When work last ended without a fault of the server.
     served: Mutex<Instant>,
     closed: Mutex<Option<Closed>>,
     /// Wakes the work that waits for `closed` to change.
@@ -58,21 +62,21 @@ pub(super) struct Server {
     read_only: Mutex<ReadOnly>,
 }
 
-/// What is known of a time in which the server takes no writes.
+/// A period in which the server takes no writes.
 #[derive(Default)]
 struct ReadOnly {
-    /// It has not been seen to be over.
+    /// True until readiness finds that the server takes writes again.
     lasts: bool,
-    /// When it last closed the connections.
+    /// When connections were last closed because of it.
     closed: Option<Instant>,
 }
 
-/// The last try to connect failed.
+/// What is known after a failed attempt to connect. The next success clears it.
 struct Closed {
     since: Instant,
-    /// Nobody tries before.
+    /// Nobody tries again before this.
     until: Instant,
-    /// When the last try that failed was begun.
+    /// When the latest failed attempt began.
     tried: Instant,
     cause: Cause,
     words: String,
@@ -95,7 +99,8 @@ impl Server {
         self.epoch.load(Ordering::Relaxed)
     }
 
-    /// Why work did not get its turn. If the database is away, all work waits for a connection. `load` says who has how many.
+    /// Why work got no turn. While the database is away, that is the reason: all work waits for a connection. `load`
+    /// describes the load, for the log.
     pub fn no_turn(&self, load: impl FnOnce() -> String) -> Error {
         if let Some((cause, words)) = self.outages.away() {
             return cause.error(&words);
@@ -104,31 +109,32 @@ impl Server {
         Error::Overloaded
     }
 
-    /// A piece of work met the cause.
+    /// Records that a piece of work met the cause, and logs it if a line is due.
     pub fn met(&self, cause: Cause, words: impl FnOnce() -> String) {
         if let Some(line) = self.outages.met(cause, Instant::now(), words) {
             line.tell();
         }
     }
 
-    /// A piece of work ended, and no statement of it failed for a reason of the server.
+    /// Records that a piece of work ended, and that no statement of it failed because of the server.
     pub fn served(&self) {
         *self.served.lock() = Instant::now();
     }
 
-    /// Work was given up after this time, with its connection.
+    /// Records that work was given up after this time, with its connection.
     pub fn met_silence(&self, after: Duration) {
-        // After a silence, its connections may stay silent for good.
+        // A connection may stay silent for good after the server answers again.
         let cause = if self.served.lock().elapsed() < ANSWERS { Cause::ConnectionLost } else { Cause::Silent };
         self.met(cause, || format!("work was given up after {} s, with its connection", after.as_secs()));
     }
 
-    /// Writes the lines of what is over.
+    /// Logs the causes that are over.
     pub fn end_outages(&self) {
         self.outages.end(Instant::now()).iter().for_each(Line::tell);
     }
 
-    /// A fresh connection and its epoch. Work tries until [`CONNECT_WITHIN`] after the first failure. Later in an outage, it waits for one try.
+    /// A fresh connection and its epoch. Work tries until [`CONNECT_WITHIN`] after an outage's first failure. Later in
+    /// the outage it waits for a single attempt, its own or another's.
     ///
     /// # Errors
     /// [`Error::Unreachable`].
@@ -145,7 +151,7 @@ impl Server {
             }
             has_tried = true;
             let began = Instant::now();
-            // The epoch is read before the connection is made. If a fault comes in between, a fresh connection is closed
+            // The epoch is read before connecting. If a fault comes in between, a fresh connection is closed
             // needlessly. In the other order, an old connection could be kept.
             let epoch = self.epoch();
             match establish(&self.url) {
@@ -159,10 +165,11 @@ impl Server {
         }
     }
 
-    /// Waits for the right to try. Who tries sets the time of the next try, so that nobody else tries before.
+    /// Waits until this work may try to connect. It then sets the time of the next attempt, so that nobody else tries
+    /// before.
     ///
     /// # Errors
-    /// Why not, if a try failed that was begun since the work came, and the time of trying on is over.
+    /// Why the last attempt failed, if that attempt began after the work came, and [`CONNECT_WITHIN`] is over.
     fn until_try_is_due(&self, came: Instant) -> Result<(), (Cause, String)> {
         let mut closed = self.closed.lock();
         loop {
@@ -192,12 +199,13 @@ impl Server {
         self.met(cause, || words);
     }
 
-    /// Closes the connections of this epoch and of earlier epochs, each before its next use.
+    /// Closes the connections of this epoch and of earlier ones, each before its next use.
     pub fn close_up_to(&self, epoch: u64) {
         self.epoch.fetch_max(epoch + 1, Ordering::Relaxed);
     }
 
-    /// A connection of this epoch turned out to be read-only. It is closed, with all others, unless they are too young.
+    /// Records that a connection of this epoch is read-only. It is closed with all others, unless connections were
+    /// closed for this within [`READ_ONLY_CLOSES_EVERY`].
     pub fn found_read_only(&self, epoch: u64) {
         let mut read_only = self.read_only.lock();
         read_only.lasts = true;
@@ -207,7 +215,8 @@ impl Server {
         }
     }
 
-    /// Readiness has looked. If the server takes writes and was read-only before, the connections of that time are closed.
+    /// Records what readiness found. If the server takes writes and was read-only before, the connections of that
+    /// period are closed.
     pub fn looked(&self, standing: Standing) {
         let mut read_only = self.read_only.lock();
         match standing {
@@ -231,9 +240,9 @@ fn establish(url: &str) -> Result<PgConnection, String> {
     Ok(conn)
 }
 
-/// Adds libpq's limits and the name to the URL, or to the `key=value` list: how long it tries to connect, and how soon it notices
-/// that the server's host is gone. What the text already has stays as it is. The pool does this for its own connections. The name
-/// is one word of letters, digits, `-` and `_`.
+/// Adds the name and libpq's time limits to a URL or a `key=value` list: how long libpq tries to connect, and how soon
+/// it notices that the server's host is gone. A parameter that the text already has is kept. The pool does this for its
+/// own connections. The name must be one word of letters, digits, `-` and `_`.
 #[must_use]
 pub fn with_client_limits(database_url: &str, application_name: &str) -> String {
     let is_url = database_url.starts_with("postgres://") || database_url.starts_with("postgresql://");
@@ -241,7 +250,7 @@ pub fn with_client_limits(database_url: &str, application_name: &str) -> String 
     for (name, value) in CLIENT_LIMITS.into_iter().chain([("application_name", application_name)]) {
         if !database_url.contains(name) {
             let separator = match (is_url, text.contains('?')) {
-                // libpq takes no empty parameter.
+                // libpq refuses an empty parameter.
                 (true, true) if text.ends_with(['?', '&']) => "",
                 (true, true) => "&",
                 (true, false) => "?",
@@ -258,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_of_a_read_only_time_are_closed_every_two_seconds_and_when_the_server_takes_writes() {
+    fn connections_to_a_read_only_server_are_closed_every_two_seconds_and_when_it_takes_writes_again() {
         let server = Server::new("postgres://", "tests");
         server.found_read_only(0);
         assert_eq!(server.epoch(), 1);
@@ -271,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_at_a_read_only_server_keeps_no_write_from_closing_the_connections() {
+    fn a_readiness_check_of_a_read_only_server_keeps_no_write_from_closing_the_connections() {
         let server = Server::new("postgres://", "tests");
         server.looked(Err(Cause::ReadOnly));
         server.found_read_only(0);

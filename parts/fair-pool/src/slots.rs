@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `r2d2` with slots for connections, tokio's blocking threads, and the turns before both.
+//! `r2d2` with slots for connections, tokio's blocking threads, and the turns in front of both.
 //!
-//! A database may accept and acknowledge everything and never answer: a paused pooler, a hanging disk, a stopped server. libpq
-//! waits for it without limit, and `statement_timeout` runs on the server. So r2d2 hands out a *slot*. The work takes the
-//! connection out of its slot, or connects. If the work has not ended in time, it is *given up*: the slot goes back empty, r2d2
-//! replaces it, and the next work connects. The thread stays with its connection until libpq returns. No statement and no
-//! connect runs in r2d2's own threads.
+//! A database may accept and acknowledge everything and never answer: a paused pooler, a hanging disk, a stopped
+//! server. libpq waits for it without limit, and `statement_timeout` runs on the server. So r2d2 hands out a *slot*.
+//! The work takes the connection out of its slot, or connects. If the work has not ended in time, it is *given up*: the
+//! slot goes back empty, r2d2 replaces it, and the next work connects. The thread stays with its connection until libpq
+//! returns. No statement and no connect runs in r2d2's own threads.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,12 +26,13 @@ use super::connection::Session;
 use super::server::Server;
 use super::turns::{Turn, Turns};
 
-/// How many silences of the database may leave threads behind. A silence leaves at most one thread for each connection, since
-/// later work fails to connect. If a thread is never released, the silence took a whole network away; eight are more than an
-/// operator watches. After that, work keeps its turn until its thread returns.
+/// How many silences of the database may leave threads behind. Each leaves at most one thread for each connection,
+/// since later work fails to connect. A thread that is never released means that a whole network went away, and an
+/// operator acts long before that has happened eight times. Beyond this bound, work keeps its turn until its thread
+/// returns.
 const SILENCES: usize = 8;
 
-/// How long the end waits for running work: a statement ends after 5 s.
+/// How long [`Threads::close`] waits for running work. A statement ends after 5 s.
 const CLOSE_WITHIN: Duration = Duration::from_secs(6);
 
 /// The manager of r2d2's pool.
@@ -45,7 +46,7 @@ impl ManageConnection for Slots {
         Ok(None)
     }
 
-    /// The work itself tries the connection.
+    /// The work itself tests the connection.
     fn is_valid(&self, _: &mut Option<Session>) -> Result<(), Infallible> {
         Ok(())
     }
@@ -60,7 +61,7 @@ pub(super) struct Threads {
     runtime: Mutex<Option<Runtime>>,
     handle: Handle,
     most_given_up: usize,
-    /// A thread whose work was given up has a permit until it returns.
+    /// A thread whose work was given up holds a permit until it returns.
     may_give_up: Arc<Semaphore>,
 }
 
@@ -83,7 +84,7 @@ impl Threads {
         self.handle.spawn(task);
     }
 
-    /// How many threads wait for an answer that nobody waits for any more.
+    /// How many threads still run work that was given up.
     pub fn given_up(&self) -> usize {
         self.most_given_up - self.may_give_up.available_permits()
     }
@@ -157,17 +158,17 @@ impl Connections {
 /// What a piece of work holds until it ends.
 #[expect(clippy::large_enum_variant, reason = "there is one for each piece of work, and it is on the heap")]
 enum Held {
-    /// The slot goes back before the turn.
+    /// The slot is declared first, so that it goes back before the turn.
     Place {
         slot: Option<PooledConnection<Slots>>,
         #[expect(dead_code, reason = "gives the turn back when dropped")]
         turn: Turn,
     },
-    /// It was given up.
+    /// The work was given up. Only its thread is left.
     Thread(#[expect(dead_code, reason = "counts the thread until it is dropped")] OwnedSemaphorePermit),
 }
 
-/// Frees the place of work that still runs. Whether it still runs.
+/// If the work still runs, frees its slot and its turn, as far as permits allow. Returns whether it still runs.
 fn give_up(held: &Mutex<Option<Held>>, may_give_up: &Arc<Semaphore>) -> bool {
     let mut held = held.lock();
     if held.is_some()
@@ -186,7 +187,7 @@ struct Caller<'a> {
 }
 
 impl Drop for Caller<'_> {
-    /// Work that still runs is given up when its time is over, also if the caller leaves earlier.
+    /// Work that still runs when its time is up is given up, even if the caller left earlier.
     fn drop(&mut self) {
         if self.held.lock().is_none() {
             return;
@@ -202,7 +203,7 @@ impl Drop for Caller<'_> {
     }
 }
 
-/// Work on its thread.
+/// A piece of work on its thread.
 struct Job {
     session: Option<Session>,
     held: Arc<Mutex<Option<Held>>>,
@@ -223,7 +224,7 @@ impl Job {
 }
 
 impl Drop for Job {
-    /// Puts the connection back. r2d2 closes it if it is not fit for more work; after a panic it is not.
+    /// Puts the connection back, except after a panic. r2d2 closes it if it is not fit for more work.
     fn drop(&mut self) {
         let session = self.session.take().filter(|_| !thread::panicking());
         let mut held = self.held.lock().take();

@@ -3,13 +3,15 @@
 //!
 //! Guarantees:
 //! - Accounts take turns. An account with one piece of work waits for at most one piece of work of each other account.
-//! - One account never holds all connections, if there are two or more: the last free ones (one, or two of six and more) go to
-//!   accounts that hold none. So an account alone gets nearly all, and the next account still gets one, even if a locked row
-//!   blocks every connection of the first.
-//! - One account never fills the queue: alone it gets seven eighths of the places, the next account seven eighths of the rest.
+//! - One account never holds all connections, if there are two or more: the last free ones (one, or two if there are at
+//!   least six) go to accounts that hold none. So an account alone gets nearly all, and the next account still gets
+//!   one, even if a locked row blocks every connection of the first.
+//! - One account never fills the queue: alone it gets seven eighths of the places, the next account seven eighths of
+//!   the rest.
 //! - Work waits for at most [`QUEUE_WAIT`]. Work whose caller has left is forgotten.
 //!
-//! Not guaranteed: that no account waits while several accounts are stuck. Of ten connections, three stuck accounts hold all.
+//! Not guaranteed: that no account waits while several accounts are stuck. Three stuck accounts can hold all of ten
+//! connections.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -22,43 +24,43 @@ use uuid::Uuid;
 
 use super::{NOBODY, NOTES};
 
-/// How long work waits for its turn. A client that gets 503 after two seconds still has time for another try. If work waits
-/// longer, the database or the account is stuck, and a longer wait only makes the queue longer.
+/// How long work waits for its turn. A client that gets 503 after two seconds still has time for another try. If work
+/// has to wait longer, the database or the account is stuck, and a longer wait would only lengthen the queue.
 pub const QUEUE_WAIT: Duration = Duration::from_secs(2);
 
-/// The places in the queue for each connection. If a transaction takes a millisecond, work waits some 60 ms. In a longer
-/// queue, clients only time out.
+/// The places in the queue for each connection. If a transaction takes a millisecond, the last place waits some 60 ms.
+/// In a longer queue, clients would only time out.
 const PLACES_PER_CONNECTION: usize = 64;
 
-/// An account may wait with this many pieces of work for each place that is free.
+/// An account may have this many pieces of work in the queue for each place that is free.
 const WAITING_PER_FREE_PLACE: usize = 7;
 
 /// Whose turn it is. Clones share the connections.
 #[derive(Clone)]
 pub(super) struct Turns(Arc<Mutex<State>>);
 
-/// The right to use one connection. Dropped, it goes to the next.
+/// The right to use one connection. When dropped, it goes to the next in the queue.
 pub(super) struct Turn {
     turns: Turns,
     account_id: Uuid,
 }
 
-/// How much work got no turn since the start, by the reason, and by whose work was in the way. Work was refused for the
-/// account's own load if the account had more than half of all work that ran or waited.
+/// How much work got no turn since the start, by reason and by whose work was in the way: the account's own if it had
+/// more than half of all work that ran or waited, else that of others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refusals {
     /// At once, since the account's part of the queue was full.
     pub queue_full: ByLoad,
-    /// After the longest wait.
+    /// After the longest wait in the queue.
     pub waited: ByLoad,
 }
 
 /// A number of refusals, by whose work was in the way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByLoad {
-    /// The refused account's.
+    /// The refused account's own work.
     pub own: u64,
-    /// That of other accounts.
+    /// Other accounts' work.
     pub others: u64,
 }
 
@@ -70,7 +72,7 @@ struct State {
     order: VecDeque<Uuid>,
     waiting: usize,
     running: usize,
-    /// Numbers the pieces of work.
+    /// The number of the newest piece of work.
     next: u64,
     refusals: Refusals,
 }
@@ -87,7 +89,7 @@ impl Turns {
         Self(Arc::new(Mutex::new(State { connections, accounts, order, waiting: 0, running: 0, next: 0, refusals })))
     }
 
-    /// Waits for the account's turn. None: the account's part of the queue is full, or the wait was too long.
+    /// Waits for the account's turn. None if the account's part of the queue is full, or after [`QUEUE_WAIT`].
     pub async fn take(&self, account_id: Uuid) -> Option<Turn> {
         let (sender, turn) = oneshot::channel();
         let pushed = self.0.lock().push(account_id, sender);
@@ -110,7 +112,7 @@ impl Turns {
         (state.running, state.waiting)
     }
 
-    /// The load for the log: the account whose work was refused, and the account that has most.
+    /// The load for the log: that of the account whose work was refused, and that of the busiest other account.
     pub fn load_of(&self, refused: Uuid) -> String {
         let state = self.0.lock();
         let of = |id: &Uuid| state.accounts.get(id).map_or((0, 0), |account| (account.running, account.waiting.len()));
@@ -123,14 +125,14 @@ impl Turns {
         format!("{}, of {} connections{most}", row(&refused), state.connections)
     }
 
-    /// What got no turn so far.
     pub fn refusals(&self) -> Refusals {
         self.0.lock().refusals
     }
 
     fn hand_out(&self) {
         loop {
-            // The lock is free when the turn is sent: if its caller has left, the turn is dropped and takes the lock.
+            // The lock must be free when the turn is sent: if the caller has left, the turn is dropped, which takes the
+            // lock.
             let next = self.0.lock().next_turn();
             let Some((account_id, sender)) = next else { return };
             let _ = sender.send(Turn { turns: self.clone(), account_id });
@@ -159,7 +161,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl State {
-    /// The number of the work, if the account may wait with more.
+    /// Queues the work and returns its number. None if the account's part of the queue is full.
     fn push(&mut self, account_id: Uuid, sender: oneshot::Sender<Turn>) -> Option<u64> {
         let free = self.connections * PLACES_PER_CONNECTION - self.waiting;
         let waiting = self.accounts.get(&account_id).map_or(0, |account| account.waiting.len());

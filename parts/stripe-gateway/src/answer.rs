@@ -14,8 +14,8 @@ use uuid::Uuid;
 use super::{Call, End, Outcome, currency};
 use external_calls::CallError;
 
-/// The largest answer about one object, in bytes. A PaymentIntent has some 2 KiB, and 27 KiB more if its metadata is full. The
-/// limit protects the memory from a broken gateway.
+/// The largest answer about one object, in bytes. A PaymentIntent has some 2 KiB, and 27 KiB more if its metadata is
+/// full. The limit protects the memory from a broken gateway.
 pub(super) const ONE: usize = 64 * 1024;
 
 /// The largest page of a list: a hundred of the largest objects.
@@ -31,9 +31,9 @@ pub(super) struct Object {
     pub currency: String,
     /// Null only for refunds of old payment methods.
     pub status: Option<String>,
-    /// In seconds since 1970. Only who reads whole lists needs it.
+    /// In seconds since 1970. Only [`books`](super::books) needs it.
     pub created: Option<i64>,
-    /// Null in a refund that somebody made without.
+    /// Null in a refund that was created without any.
     pub metadata: Option<Metadata>,
     /// Of a PaymentIntent.
     last_payment_error: Option<StripeError>,
@@ -51,10 +51,10 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    /// The account and the reference of one of our calls. None: another program's.
+    /// The account and the reference of one of our calls. None if the object is another program's.
     pub fn call(self) -> Option<(Uuid, String)> {
         let account_id = Uuid::try_parse(&self.account?).ok()?;
-        // A reference is a SHA-256 in hex. Anything else is somebody else's.
+        // A reference is a SHA-256 in hex. Anything else is another program's.
         let is_ours = |text: &String| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         Some((account_id, self.reference.filter(is_ours)?))
     }
@@ -68,7 +68,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// The object after which the next page begins. None: this page is the last.
+    /// The object after which the next page begins. None if this page is the last.
     pub fn more_after(&self) -> Result<Option<String>, CallError> {
         match self.data.last() {
             _ if !self.has_more => Ok(None),
@@ -146,7 +146,7 @@ impl Object {
     }
 }
 
-/// The outcome that the answer to a call tells.
+/// The outcome that the answer to a call states.
 pub(super) async fn of_sending(response: Response, reference: &str, call: Call<'_>) -> Result<Outcome, CallError> {
     if response.status() != 200 {
         return declined(&decline(response).await?, reference, call);
@@ -154,7 +154,7 @@ pub(super) async fn of_sending(response: Response, reference: &str, call: Call<'
     let object: Object = read(response, ONE).await?;
     object.check(reference, call)?;
     match object.outcome()? {
-        // A PaymentIntent that was just made and has not succeeded is looked up once more.
+        // A PaymentIntent that was just created and has not succeeded is looked up once more.
         Outcome { end, .. } if end != End::Succeeded && matches!(call, Call::Payment(_)) => {
             Err(CallError::Pending { id: object.id })
         }
@@ -174,7 +174,7 @@ fn declined(error: &StripeError, reference: &str, call: Call<'_>) -> Result<Outc
     Ok(Outcome { gateway_id: Some(intent.id.clone()), end })
 }
 
-/// The answer to a GET. A refused one says nothing about the call that is looked up.
+/// The answer to a GET. A refusal says nothing about the call that is looked up.
 pub(super) async fn of_looking<T: DeserializeOwned>(response: Response, limit: usize) -> Result<T, CallError> {
     let status = response.status();
     if status == 200 {
@@ -194,7 +194,7 @@ async fn decline(response: Response) -> Result<StripeError, CallError> {
     let retry_after = retry_after(response.headers());
     let stored = is_stored(response.headers());
     Err(match status {
-        // These statuses say nothing about the call. The client was not let in, or asked at the wrong place, or asked too early,
+        // These statuses say nothing about the call. The client was not let in, or asked in the wrong place, too early,
         // too late or too often.
         401 | 403 | 404 | 405 | 408 | 409 | 425 | 429 => CallError::Later { status, retry_after },
         // Only Stripe's own refusal counts. A proxy's has another form.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The gateway's books: all PaymentIntents and refunds of a time, page by page, so that somebody can compare them with ours.
+//! The gateway's books: all PaymentIntents and refunds of a period, page by page, so that they can be compared with
+//! ours.
 //!
-//! Guarantees: nothing here moves money or writes. An incomplete list is an error, never a shorter list. Each page and each answer
-//! has a bound, and so have the repeats of a request that fails.
+//! Guarantees: nothing here moves money or writes. An incomplete list is an error, never a shorter list. Pages, answers
+//! and the repeats of a failed request are bounded.
 
 use std::time::Duration;
 
@@ -18,14 +19,15 @@ use super::stripe::Stripe;
 use super::{Book, End, currency};
 use external_calls::CallError;
 
-/// How often a request is sent again. A list of a day may take thousands of requests, and one that fails must not end it all.
+/// How often a failed request is sent again. The list of a day may take thousands of requests, and one failure must not
+/// end it.
 const REPEATS: usize = 6;
 
-/// The first pause before a repeat. Each further pause is twice as long, so all six take half a minute: a restart, or a limit of
-/// requests in a second.
+/// The first pause before a repeat. Each further pause is twice as long, so all six take half a minute. That outlasts a
+/// restart, or a rate limit per second.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// A longer Retry-After is cut to this. Stripe's limits are for a second.
+/// A longer Retry-After is cut to this. Stripe's rate limits are per second.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A PaymentIntent or a refund, as the books have it.
@@ -34,19 +36,19 @@ pub struct Entry {
     /// The gateway's id, `pi_..` or `re_..`.
     #[serde(skip)]
     pub id: String,
-    /// The account and the reference in its metadata. None: another program made it.
+    /// The account and the reference in its metadata. None if another program created it.
     #[serde(skip)]
     pub call: Option<(Uuid, String)>,
-    /// The gateway's own word.
+    /// The gateway's own word for it.
     pub status: String,
     /// What the status says about the money.
     #[serde(skip)]
     pub standing: Standing,
-    /// In minor units. None: no call of ours asks for such an amount.
+    /// In minor units. None if no call of ours can have asked for such an amount.
     pub amount: Option<i64>,
     /// ISO 4217, three capital letters.
     pub currency: String,
-    /// When the gateway made it.
+    /// When the gateway created it.
     pub created_at: DateTime<Utc>,
 }
 
@@ -71,7 +73,8 @@ pub struct Entries {
 }
 
 impl Stripe {
-    /// A page of the entries that the gateway made in this time, newest first. `after` is the last entry of the page before.
+    /// A page of the entries that the gateway created in this period, newest first. `after` is the last entry of the
+    /// previous page.
     ///
     /// # Errors
     /// The gateway did not give the whole page.
@@ -89,7 +92,7 @@ impl Stripe {
         Ok(Entries { data, more_after })
     }
 
-    /// The entry with this id now. None: the gateway has none.
+    /// The entry with this id as it is now. None if the gateway has none.
     ///
     /// # Errors
     /// The gateway gave no answer.
@@ -109,10 +112,10 @@ async fn read_again<T: DeserializeOwned>(request: impl Fn() -> RequestBuilder, l
     send.retry(pauses).adjust(pause_after).sleep(tokio::time::sleep).await
 }
 
-/// The pause before a request is sent again. None: not again.
+/// The pause before a request is sent again. None if it is not sent again.
 fn pause_after(error: &CallError, pause: Option<Duration>) -> Option<Duration> {
     let asked = match error {
-        // The key is wrong, or there is no such object: an answer.
+        // A wrong key and a missing object are answers: a repeat would not change them.
         CallError::Later { status: 401 | 403 | 404, .. } => return None,
         CallError::Later { retry_after, .. } | CallError::ServerError { retry_after, .. } => *retry_after,
         _ => None,

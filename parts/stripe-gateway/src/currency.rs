@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Amounts at the gateway. Ours are in minor units of ISO 4217; Stripe's differ for some currencies.
 //!
-//! The source is <https://docs.stripe.com/currencies>, "Special cases" and "Three-decimal currencies". Stripe's other zero-decimal
-//! currencies (JPY, KRW, VND ..) have no minor unit in ISO 4217 either, so their amounts are the same on both sides.
+//! The source is <https://docs.stripe.com/currencies>, "Special cases" and "Three-decimal currencies". Stripe's other
+//! zero-decimal currencies (JPY, KRW, VND ..) have no minor unit in ISO 4217 either, so their amounts are the same on
+//! both sides.
 
-/// How many of our minor units are how many of Stripe's. The first number is the smallest amount that Stripe can express.
+/// How many of our minor units equal how many of Stripe's. The first number is the smallest amount that Stripe can
+/// express.
 fn units(currency: &str) -> (i64, i64) {
     match currency {
         // ISO 4217 has no minor unit, and Stripe has hundredths.
@@ -17,14 +19,14 @@ fn units(currency: &str) -> (i64, i64) {
     }
 }
 
-/// An amount in minor units as Stripe writes it. None: Stripe can't express it.
+/// An amount in minor units as Stripe writes it. None if Stripe can't express it.
 #[must_use]
 pub fn to_gateway(amount: i64, currency: &str) -> Option<i64> {
     let (ours, theirs) = units(currency);
     convert(amount, ours, theirs)
 }
 
-/// Stripe's amount in minor units. None: it is none of [`to_gateway`]'s.
+/// Stripe's amount in minor units. None if [`to_gateway`] never returns it.
 #[must_use]
 pub fn from_gateway(amount: i64, currency: &str) -> Option<i64> {
     let (ours, theirs) = units(currency);
@@ -35,7 +37,7 @@ fn convert(amount: i64, from: i64, to: i64) -> Option<i64> {
     if amount % from == 0 { (amount / from).checked_mul(to) } else { None }
 }
 
-/// What an amount must be a multiple of, in minor units: for an error in words.
+/// What an amount must be a multiple of, in minor units, for an error message.
 #[must_use]
 pub fn step(currency: &str) -> i64 {
     units(currency).0
@@ -77,7 +79,8 @@ mod tests {
         assert_eq!(from_gateway(i64::MAX, "MGA"), None);
     }
 
-    /// One unit of each currency, in both forms: the exponents of ISO 4217 and of Stripe's list must lead to the same amount.
+    /// One unit of each currency, in both forms: the exponents of ISO 4217 and of Stripe's list must lead to the same
+    /// amount.
     #[test]
     fn one_unit_of_every_currency_is_what_stripes_list_says() {
         let letters = || 'A'..='Z';
@@ -89,8 +92,8 @@ mod tests {
             let theirs = match code {
                 _ if ZERO_DECIMAL.contains(&code) => 1,
                 _ if exponent == 3 => 1000,
-                // Without a place in Stripe's lists, a currency has hundredths there. A unit of account without a card, such as
-                // UYI, is never sent.
+                // A currency that Stripe's lists don't name has hundredths there. A unit of account that no card is
+                // charged in, such as UYI, is never sent.
                 "UYI" => 1,
                 _ => 100,
             };

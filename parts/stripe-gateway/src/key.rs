@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The key of the gateway, and what it says about the money: play money or real money.
+//! The gateway's API key, and whether it moves real money.
 
 use std::fmt;
 
@@ -13,12 +13,13 @@ const LONGEST: usize = 255;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key(String);
 
-/// The text is no key.
+/// The text is not a key of Stripe's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it must be an API key of Stripe: sk_test_.., sk_live_.., rk_test_.. or rk_live_..")]
 pub struct WrongKey;
 
-/// Where the money is. A database remembers it, so that charges of one mode never meet the gateway of another.
+/// Which money a gateway moves. A database stores its mode, so that charges of one mode never reach the gateway of
+/// another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// A sandbox gateway, or anything else that takes a test key and is not Stripe itself.
@@ -30,13 +31,13 @@ pub enum Mode {
 }
 
 impl Key {
-    /// A test key, for a sandbox that takes every key of this form.
+    /// A test key, for a sandbox that accepts every key of this form.
     #[must_use]
     pub fn of_sandbox() -> Self {
         Self("sk_test_sandbox".to_owned())
     }
 
-    /// Takes a key of Stripe's form.
+    /// Reads a key of Stripe's form.
     ///
     /// # Errors
     /// [`WrongKey`], which does not show the text.
@@ -57,7 +58,7 @@ impl Key {
     /// The value of `Authorization`, which reqwest hides.
     #[must_use]
     pub fn bearer(&self) -> HeaderValue {
-        // A key has only letters, digits and underscores, so it fits into a header.
+        // A key has only letters, digits and underscores, so it is a valid header value.
         let mut value = HeaderValue::try_from(format!("Bearer {}", self.0)).unwrap_or(HeaderValue::from_static(""));
         value.set_sensitive(true);
         value
@@ -82,7 +83,7 @@ impl Mode {
         }
     }
 
-    /// The word in the database and for people.
+    /// The word for the database and for people.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mode_is_of_the_key_and_of_the_host() {
+    fn the_mode_follows_from_the_key_and_the_host() {
         let key = |text| Key::parse(text).unwrap();
         for (url, text, mode) in [
             ("http://127.0.0.1:8081", "sk_test_x", Mode::Sandbox),

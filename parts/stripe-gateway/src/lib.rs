@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A client of Stripe's API for the crate `external-calls`: payments from cards, and refunds.
 //!
-//! [`Stripe`] sends a call, looks up what became of it, and reads the [`books`]. [`webhook`] checks Stripe's events, and [`currency`]
-//! converts amounts. [`Gateway`] is what a service needs of it, so that another provider, or a test's double, can take its place.
+//! [`Stripe`] sends a call, looks up what became of it, and reads the [`books`]. [`webhook`] checks Stripe's events,
+//! and [`currency`] converts amounts. [`Gateway`] is what a service needs of it, so that another provider, or a test's
+//! double, can take its place.
 //!
-//! Guarantees: an implementation of [`Gateway`] sends each call once. It returns an [`Outcome`] only if the gateway's answer is
-//! fully understood and agrees with the call. Everything else is a [`CallError`].
+//! Guarantees: an implementation of [`Gateway`] sends each call once. It returns an [`Outcome`] only if the gateway's
+//! answer is fully understood and agrees with the call. Everything else is a [`CallError`].
 //!
 //! Not decided here: when a call is sent, sent again or looked up. The crate `external-calls` decides that.
 //!
-//! Don't call these functions inside a database transaction: the transaction would hold its locks while the network waits.
+//! Don't call these functions inside a database transaction: the transaction would hold its locks while the network
+//! waits.
 
 mod answer;
 pub mod books;
@@ -36,10 +38,10 @@ const NO_CODE: &str = "gateway_failed";
 pub use key::{Key, Mode, WrongKey};
 pub use stripe::{InvalidGatewayUrl, Stripe, install_tls};
 
-/// A payment from a card: a PaymentIntent that is made and confirmed in one call.
+/// A payment from a card: a PaymentIntent that is created and confirmed in one call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payment {
-    /// The account that asks for the payment, for the event that Stripe sends about it.
+    /// The account that asks for the payment. Stripe's event about the payment names it.
     pub account_id: Uuid,
     /// In minor units of `currency`, at least 1.
     pub amount: i64,
@@ -110,7 +112,7 @@ impl<'a> Call<'a> {
 /// The final outcome of a call. Sending the call again changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The id of the PaymentIntent or of the refund. None: the gateway refused the call, and made no object.
+    /// The id of the PaymentIntent or of the refund. None if the gateway refused the call and created no object.
     pub gateway_id: Option<String>,
     /// What became of the money.
     pub end: End,
@@ -121,7 +123,7 @@ pub struct Outcome {
 pub enum End {
     /// The money moved, once.
     Succeeded,
-    /// The card's issuer said no, and no money moved.
+    /// The card's issuer declined, and no money moved.
     Declined {
         /// The issuer's reason, such as `generic_decline` or `insufficient_funds`.
         decline_code: String,
@@ -134,7 +136,7 @@ pub enum End {
 }
 
 impl End {
-    /// Why no money moved. None: it moved.
+    /// Why no money moved. None if it moved.
     #[must_use]
     pub fn failure_code(&self) -> Option<&str> {
         match self {
@@ -150,8 +152,8 @@ pub trait Gateway: Send + Sync + 'static {
     /// Sends a call, with the reference as its idempotency key.
     fn send<'a>(&'a self, reference: &'a str, call: Call<'a>) -> BoxFuture<'a, Result<Outcome, CallError>>;
 
-    /// Looks up the outcome of a call in the gateway's books. `None`: the gateway has not carried out the call, but the call may
-    /// still arrive. If the books have the reference with another amount, the result is [`CallError::NoAnswer`], so that
-    /// nothing is resolved and nothing is sent.
+    /// Looks up the outcome of a call in the gateway's books. None if the gateway has not carried out the call, though
+    /// the call may still arrive. If the books have the reference with another amount, the result is
+    /// [`CallError::NoAnswer`], so that nothing is resolved and nothing is sent.
     fn look_up<'a>(&'a self, sent: &'a Sent, call: Call<'a>) -> BoxFuture<'a, Result<Option<Outcome>, CallError>>;
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The client: Stripe's HTTP API over reqwest and rustls. Every call is sent once, with its reference as `Idempotency-Key`.
+//! The client: Stripe's HTTP API over reqwest and rustls. Every call is sent once, with its reference as
+//! `Idempotency-Key`.
 //!
-//! Guarantees: nothing below this module repeats a call: redirects, retries and proxies are off. No call and no look outlives
-//! the `call` of [`LIMITS`]. The log names references and Stripe's request ids, never payment methods and never the key.
+//! Guarantees: nothing below this module repeats a call: redirects, retries and proxies are off. No call and no look
+//! outlives the `call` of [`LIMITS`]. The log names references and Stripe's request ids, never payment methods and
+//! never the key.
 
 use std::time::Duration;
 
@@ -15,18 +17,20 @@ use super::answer::{no_answer, not_understood, of_sending};
 use super::{Book, Call, Gateway, Key, LIMITS, Outcome, currency};
 use external_calls::{CallError, Sent};
 
-/// The version of Stripe's API that this client speaks: the one that the tested `stripe` package of npm pins. `.ci/gateway`
-/// compares them.
+/// The version of Stripe's API that this client speaks: the one that the tested `stripe` package of npm pins.
+/// `.ci/gateway` compares them.
 const STRIPE_VERSION: &str = "2026-10-28.endive";
 
-/// How long an idle connection is kept. Servers and load balancers commonly keep theirs for 60 s or more. Ours is shorter, so
-/// that no call goes out on a connection that the server closes at that moment: the outcome of the call would be unknown.
+/// How long an idle connection is kept. Servers and load balancers commonly keep theirs for 60 s or more. Ours is
+/// shorter, so that no call goes out on a connection that the server closes at that moment: the outcome of the call
+/// would be unknown.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many idle connections are kept: about as many as one replica has calls in flight. The client opens more when needed.
+/// How many idle connections are kept: about as many as one replica has calls in flight. The client opens more when
+/// needed.
 const IDLE_CONNECTIONS: usize = 16;
 
-/// The most objects of a page, by Stripe.
+/// The most objects that Stripe puts on a page.
 const PAGE_SIZE: &str = "100";
 
 /// Stripe, or a server that speaks Stripe's API. Clones share their connections.
@@ -43,7 +47,7 @@ pub enum InvalidGatewayUrl {
     /// The text is not a URL, or no path can be added to the URL.
     #[error("not a URL: {0}")]
     Malformed(String),
-    /// Another scheme than `https` and `http`.
+    /// A scheme other than `https` and `http`.
     #[error("its scheme must be https, or http to a gateway on a private network")]
     Scheme,
     /// A live key would go over the network in clear text.
@@ -54,14 +58,14 @@ pub enum InvalidGatewayUrl {
     Client(#[from] reqwest::Error),
 }
 
-/// Chooses rustls' provider of algorithms for the whole process: ring. reqwest makes no client before this.
+/// Sets the crypto provider of rustls for the whole process: ring. reqwest can't build a client without one.
 pub fn install_tls() {
-    // It fails if somebody was first, and then there is a provider.
+    // This fails if the process has a provider already, and then that one serves.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 impl Stripe {
-    /// Prepares calls to the gateway below `base_url`, for example `https://api.stripe.com`. Makes no connection yet.
+    /// Prepares calls to the gateway below `base_url`, for example `https://api.stripe.com`. Opens no connection yet.
     ///
     /// # Errors
     /// [`InvalidGatewayUrl`] if the URL can't be used.
@@ -139,7 +143,7 @@ impl Stripe {
     }
 
     async fn send_once(&self, reference: &str, call: Call<'_>) -> Result<Outcome, CallError> {
-        // Products and refunds with such an amount are refused long before.
+        // The service has refused products and refunds with such an amount long before.
         let amount = currency::to_gateway(call.amount(), call.currency())
             .ok_or_else(|| not_understood("the gateway can't express the amount"))?;
         let form = form(reference, call, amount);
@@ -155,7 +159,7 @@ impl Gateway for Stripe {
 
     fn look_up<'a>(&'a self, sent: &'a Sent, call: Call<'a>) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
         Box::pin(async move {
-            // All pages of a list together have the time of one call.
+            // All pages of a list share the time limit of one call.
             let looked = tokio::time::timeout(LIMITS.call, self.look(sent, call)).await;
             looked.unwrap_or_else(|_| Err(CallError::NoAnswer { reason: "the books take too long to read".to_owned() }))
         })
@@ -172,7 +176,7 @@ fn form(reference: &str, call: Call<'_>, amount: i64) -> Vec<(&'static str, Stri
                 ("currency", payment.currency.to_ascii_lowercase()),
                 ("payment_method", payment.payment_method.clone()),
                 ("confirm", "true".to_owned()),
-                // Nobody is there to answer the bank's question, so a card that needs an answer is declined.
+                // No cardholder is there to authenticate (3-D Secure), so a card that requires it is declined.
                 ("error_on_requires_action", "true".to_owned()),
                 ("payment_method_types[]", "card".to_owned()),
             ];

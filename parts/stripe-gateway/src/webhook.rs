@@ -11,28 +11,28 @@ use uuid::Uuid;
 
 use super::answer::Metadata;
 
-/// How old a signature may be, and how far in the future its time: as in Stripe's own libraries.
+/// How old a signature may be, or how far in the future its time. It is the tolerance of Stripe's own libraries.
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
-/// How many signatures of a header are compared. Stripe sends one for each secret that is valid while a secret is rotated.
+/// How many signatures of a header are compared. While a secret is rotated, Stripe sends one for each valid secret.
 const SIGNATURES: usize = 8;
 
 /// The endpoint's secrets: one, or two while one is rotated. Never shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secrets(Vec<String>);
 
-/// The text is no secret.
+/// The text is not one or two secrets of Stripe's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it must be what Stripe shows for the endpoint, whsec_.., or two of them with a comma")]
 pub struct WrongSecrets;
 
-/// The event was not signed with one of the secrets, or a while ago.
+/// The event was not signed with one of the secrets, or was signed too long ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the signature is missing, wrong or older than five minutes")]
 pub struct BadSignature;
 
 impl Secrets {
-    /// Takes one or two secrets, separated by a comma.
+    /// Reads one or two secrets, separated by a comma.
     ///
     /// # Errors
     /// [`WrongSecrets`], which does not show the text.
@@ -49,20 +49,20 @@ impl Secrets {
         }
     }
 
-    /// The first secret, with which a sandbox signs.
+    /// The first secret. A sandbox signs with it.
     #[must_use]
     pub fn first(&self) -> Option<&str> {
         self.0.first().map(String::as_str)
     }
 
-    /// Without a secret there is no endpoint.
+    /// Whether there is no secret. Without one, there is no endpoint.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Checks `Stripe-Signature` (`t=<seconds>,v1=<hex>`) over the body as received. The comparison takes the same time for every
-    /// wrong signature.
+    /// Checks `Stripe-Signature` (`t=<seconds>,v1=<hex>`) over the body as received. The comparison takes the same time
+    /// for every wrong signature.
     ///
     /// # Errors
     /// [`BadSignature`].
@@ -93,7 +93,7 @@ impl std::fmt::Debug for Secrets {
     }
 }
 
-/// A signature from hexadecimal digits. None: it is none.
+/// Decodes the hexadecimal digits of a signature. None if the text is something else.
 fn bytes(hex: &str) -> Option<Vec<u8>> {
     if hex.len() != 64 {
         return None;
@@ -101,8 +101,8 @@ fn bytes(hex: &str) -> Option<Vec<u8>> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect()
 }
 
-/// The account and the reference of the call that an event is about. None: the event is about something else. Nothing else in an
-/// event is read, since nothing in it is believed.
+/// The account and the reference of the call that an event is about. None if the event is about something else. Nothing
+/// more of an event is read, since nothing in it is trusted.
 #[must_use]
 pub fn call_of(event: &[u8]) -> Option<(Uuid, String)> {
     let event: Value = serde_json::from_slice(event).ok()?;

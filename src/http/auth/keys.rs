@@ -1,4 +1,4 @@
-//! Accounts and API keys in the database, as an operator makes, lists and revokes them.
+//! Accounts and API keys in the database, as an operator creates, lists and revokes them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -39,7 +39,7 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// Makes an account with one API key. Returns the account's id and the key. Nobody can read the key again.
+/// Creates an account with one API key. Returns the account's id and the key. Nobody can read the key again.
 pub fn create_account(conn: &mut PgConnection, name: &str) -> QueryResult<(Uuid, String)> {
     let (id, key) = (Uuid::now_v7(), new_key());
     conn.transaction(|conn| add_account(conn, id, name, &key))?;
@@ -75,7 +75,7 @@ fn add_key(conn: &mut PgConnection, account_id: Uuid, key: &str, name: Option<&s
 /// An account as an operator sees it.
 #[derive(Clone, Debug)]
 pub struct AccountRow {
-    /// The value of the first column of every table.
+    /// The account's value of `account_id`, the first column of every table.
     pub id: Uuid,
     /// The account's name.
     pub name: String,
@@ -110,11 +110,11 @@ pub struct KeyRow {
     /// The key's id.
     #[diesel(column_name = hash, deserialize_as = Vec<u8>)]
     pub id: KeyId,
-    /// The key's name, if it got one.
+    /// The key's name, if it has one.
     pub name: Option<String>,
     /// The time of creation.
     pub created_at: DateTime<Utc>,
-    /// When a request last came with the key, to the minute. None: never, or not since this is noted.
+    /// When a request last came with the key, to the minute. None if none did since uses have been recorded.
     pub last_used_at: Option<DateTime<Utc>>,
     /// The time of revocation, if the key is revoked.
     pub revoked_at: Option<DateTime<Utc>>,
@@ -129,7 +129,7 @@ pub fn keys(conn: &mut PgConnection, account_id: Uuid) -> QueryResult<Vec<KeyRow
         .load(conn)
 }
 
-/// Makes one more key for an account. Returns the key's id and the key. Nobody can read the key again.
+/// Creates another key for an account. Returns the key's id and the key. Nobody can read the key again.
 ///
 /// # Errors
 /// A database error. If there is no such account, the error is a foreign key violation.
@@ -149,8 +149,8 @@ pub fn is_live(conn: &mut PgConnection, key: &str) -> QueryResult<bool> {
     diesel::select(diesel::dsl::exists(live)).get_result(conn)
 }
 
-/// Revokes a live key. `key` is the key's id, or the key itself. Returns the key's id and its account, or `None` if there is no
-/// such live key. A replica may still accept the key for [`BELIEVED_FOR`](super::BELIEVED_FOR).
+/// Revokes a live key. `key` is the key's id, or the key itself. Returns the key's id and its account, or `None` if
+/// there is no such live key. A replica may still accept the key for [`BELIEVED_FOR`](super::BELIEVED_FOR).
 pub fn revoke(conn: &mut PgConnection, key: &str) -> QueryResult<Option<(KeyId, Uuid)>> {
     let (from, to) = hashes_of(key);
     let revoked: Option<(Vec<u8>, Uuid)> = diesel::update(api_keys::table)

@@ -1,6 +1,6 @@
 //! The API keys that this process found a moment ago, and when each was last used.
 //!
-//! Guarantees: no request waits for the note of its key's use. A task writes the notes beside the requests, each in one
+//! Guarantees: no request waits until its key's use is recorded. A background task records the uses, each in one
 //! statement, at most once a minute for a key.
 
 use std::collections::HashMap;
@@ -25,13 +25,14 @@ pub const BELIEVED_FOR: Duration = Duration::from_secs(10);
 /// The most keys that a process remembers, some 100 bytes each. One process serves fewer accounts within ten seconds.
 const REMEMBERED_KEYS: usize = 10_000;
 
-/// How often uses are written. What was noted since is lost with a process that is killed, so this is short.
+/// How often uses are written. A process that is killed loses the uses since the last time, so this is short.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
 
-/// A key's use is written again after this time: an operator asks whether a key is still used, not for the second.
+/// A key's use is written again only after this time: an operator wants to know whether a key is still in use, and a
+/// minute is close enough.
 const NOTED_FOR: Duration = Duration::from_secs(60);
 
-/// How many keys are written at once. Each takes about a millisecond, so the transaction's time is far from its limit.
+/// How many keys are written at once. Each takes about a millisecond, so the work is far from its time limit.
 const WRITTEN_AT_ONCE: usize = 500;
 
 /// The keys that were found within [`BELIEVED_FOR`]. Clones share them.
@@ -69,7 +70,7 @@ impl KnownKeys {
         found.insert(hash, Known { account, found_at: Instant::now(), used: true, written_at });
     }
 
-    /// Writes uses for as long as the process lives.
+    /// Writes uses while the process lives.
     pub async fn keep_uses_written(self, db: Db) {
         loop {
             sleep(WRITE_EVERY).await;
@@ -104,8 +105,8 @@ impl KnownKeys {
     }
 }
 
-/// A statement for each key, so that two replicas never wait for each other in a circle. If another replica has written the
-/// key's use lately, the statement changes nothing.
+/// A statement for each key, so that two replicas never deadlock. If another replica has written the key's use
+/// recently, the statement changes nothing.
 fn write(conn: &mut PgConnection, hashes: &[[u8; 32]]) -> Result<(), ApiError> {
     let clock = now.into_sql::<Timestamptz>();
     for hash in hashes {

@@ -12,7 +12,7 @@ fn met(outages: &Outages, cause: Cause, now: Instant) -> Option<Line> {
 }
 
 #[test]
-fn ten_minutes_of_one_cause_are_a_line_a_minute_and_one_at_the_end() {
+fn ten_minutes_of_one_cause_log_a_line_a_minute_and_one_at_the_end() {
     let (outages, start) = (Outages::default(), Instant::now());
     let times = 23_000;
 
@@ -23,7 +23,7 @@ fn ten_minutes_of_one_cause_are_a_line_a_minute_and_one_at_the_end() {
     });
     let told: Vec<_> = told.collect();
 
-    // At the minutes 0 to 9: the last one comes two seconds before minute 10.
+    // At minutes 0 to 9: the last work comes two seconds before minute 10.
     assert_eq!(told.len(), 10, "{told:#?}");
     assert_eq!((told[0].text.as_str(), told[0].level), ("the database is read-only: why", Level::Error));
     assert_eq!(told[1].text, "the database is read-only, for 60 s now: why");
@@ -58,7 +58,7 @@ fn other_words_of_a_server_that_refuses_connections_are_news_after_a_while() {
 }
 
 #[test]
-fn a_cause_is_over_when_nothing_has_met_it_for_ten_seconds_and_the_next_one_is_news_again() {
+fn a_cause_is_over_when_nothing_has_met_it_for_ten_seconds_and_then_counts_as_new() {
     let (outages, start) = (Outages::default(), Instant::now());
     for cause in [Cause::Unreachable, Cause::DiskFull] {
         assert!(met(&outages, cause, start).is_some());

@@ -34,7 +34,7 @@ fn accounts_take_turns_in_the_order_in_which_they_came() {
 }
 
 #[test]
-fn an_account_alone_takes_nearly_all_connections_and_leaves_one_for_each_who_comes_later() {
+fn an_account_alone_takes_nearly_all_connections_and_leaves_one_for_each_later_account() {
     for (connections, share) in [(1, 1), (2, 1), (3, 2), (5, 4), (6, 4), (10, 8), (32, 30)] {
         assert_eq!(next(&turns_of(connections, &[1; 40]).0), vec![1; share], "of {connections}");
     }
@@ -45,7 +45,7 @@ fn an_account_alone_takes_nearly_all_connections_and_leaves_one_for_each_who_com
 }
 
 #[test]
-fn a_connection_that_comes_free_goes_to_whoever_is_next() {
+fn a_freed_connection_goes_to_whoever_is_next() {
     let (turns, _receivers) = turns_of(3, &[1, 1, 1, 2, 2, 3]);
     assert_eq!(next(&turns), [1, 2, 3]);
     // The last free connection goes to an account that holds none.

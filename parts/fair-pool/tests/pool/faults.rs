@@ -38,7 +38,7 @@ async fn after_a_panic_the_pool_still_works() {
     assert_eq!(count(&url, "items"), 1);
 }
 
-/// Nobody waits for the work when its time is over.
+/// No caller is left when the work's time is up.
 #[tokio::test]
 async fn work_whose_caller_has_left_is_given_up_too() {
     let proxy = Proxy::start();
@@ -55,7 +55,7 @@ async fn work_whose_caller_has_left_is_given_up_too() {
     assert_eq!(pool.load().given_up, 1);
 }
 
-/// A replica tried 4,171 connections in 45 seconds.
+/// A replica once tried to connect 4,171 times in 45 seconds.
 #[tokio::test]
 async fn however_much_work_waits_the_process_tries_to_connect_twice_a_second() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -65,7 +65,7 @@ async fn however_much_work_waits_the_process_tries_to_connect_twice_a_second() {
     std::thread::spawn(move || {
         for client in listener.incoming() {
             counted.fetch_add(1, Ordering::Relaxed);
-            // The client's first message, and then the end instead of an answer.
+            // Reads the client's first message, and closes the connection instead of answering.
             let _ = client.unwrap().read(&mut [0; 1024]);
         }
     });
@@ -81,7 +81,7 @@ async fn however_much_work_waits_the_process_tries_to_connect_twice_a_second() {
     let made = made.load(Ordering::Relaxed);
 
     assert!(works > 50, "only {works} pieces of work");
-    // Eight at once, five within the first second, then two a second, also of the look at readiness.
+    // Eight at once, five within the first second, then two a second, those of the readiness check included.
     assert!((10..=8 + 5 + 2 * 7).contains(&made), "{made} connections for {works} pieces of work");
     eventually("the cause is known", || pool.outages().on() == [Cause::Unreachable]).await;
 }

@@ -8,7 +8,8 @@ use idempotency_testing::execute;
 
 use crate::{Failed, fresh_database, pool};
 
-/// The crate's `CONNECTION_LIMITS`, as PostgreSQL shows them. PostgreSQL shows the limits of TCP only on TCP connections.
+/// The crate's `CONNECTION_LIMITS`, as PostgreSQL shows them. PostgreSQL shows the limits of TCP only on TCP
+/// connections.
 const LIMITS: [(&str, &str); 4] = [
     ("statement_timeout", "5s"),
     ("lock_timeout", "3s"),
@@ -27,8 +28,7 @@ async fn limits(pool: &Pool) -> Vec<(&'static str, String)> {
     read.await.unwrap()
 }
 
-/// Must fail if the pool sets no limits. The database has other defaults, so that each expected value comes from the
-/// pool.
+/// The database has other defaults, so each expected value can only come from the pool.
 #[tokio::test]
 async fn every_connection_of_the_pool_has_the_limits_even_after_a_reconnect() {
     let url = fresh_database();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tests of the pool against a real server, and against servers that cut or say nothing.
+//! Tests of the pool against a real server, and against servers that cut the connection or never answer.
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod epochs;

@@ -49,7 +49,7 @@ fn only_a_fresh_signature_over_this_body_counts() {
         format!("t={NOW},v0{}", right.trim_start_matches("v1")),
         at(NOW - 301),
         at(NOW + 301),
-        // So many signatures are not read.
+        // A ninth signature is not read.
         after(8),
     ] {
         assert_eq!(check(&bad), Err(BadSignature), "{bad}");

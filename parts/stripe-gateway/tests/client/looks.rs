@@ -145,7 +145,7 @@ async fn a_known_object_is_read_by_its_id() {
 /// For example, a key was used, the database was restored to an earlier time, and the key was used again for another
 /// amount.
 #[tokio::test]
-async fn books_with_another_amount_for_the_reference_tell_nothing_after_one_look() {
+async fn books_with_another_amount_for_the_reference_give_no_outcome_after_one_look() {
     for object in [intent("succeeded"), declined(), intent("processing")] {
         for other in [changed(object.clone(), "/amount", 501), changed(object, "/currency", "usd")] {
             let gateway = Fixed::start(200, page(std::slice::from_ref(&other), false));

@@ -16,7 +16,7 @@ fn payment(amount: i64, payment_method: &str) -> Payment {
     Payment { account_id: Uuid::nil(), amount, currency: "EUR".to_owned(), payment_method: payment_method.to_owned() }
 }
 
-/// What a look is told about a call that was sent a moment ago.
+/// What a look gets about a call that was sent a moment ago.
 fn sent(reference: &str) -> Sent {
     Sent { reference: reference.to_owned(), outside_id: None, since: Utc::now(), until: Utc::now() }
 }
