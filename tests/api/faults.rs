@@ -54,7 +54,7 @@ async fn a_product_of_the_wrong_shape_is_refused_with_pointers() {
     assert_eq!(app.rows(), before);
 }
 
-/// 65 kB of faults once cost a worker 1.7 s, and the answer had 1.8 MB. `src/http/object.rs` counts the work.
+/// 65 kB of faults once cost a worker 1.7 s, and the answer had 1.8 MB. `parts/checked-body` counts the work.
 #[tokio::test]
 async fn an_answer_names_twenty_faults_and_repeats_no_value() {
     let app = App::start_with_pool(2).await;
