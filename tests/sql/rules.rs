@@ -129,7 +129,9 @@ impl Checker<'_> {
     /// Whether a condition restricts each of these tables to one account.
     fn of_one_account(&mut self, verb: &str, tables: &[TableWithJoins], condition: Option<&Expr>) -> bool {
         let (mut factors, mut joins, mut conditions) = (Vec::new(), Vec::new(), Vec::new());
-        tables.iter().for_each(|table| flatten(table, &mut factors, &mut joins));
+        for table in tables {
+            flatten(table, &mut factors, &mut joins);
+        }
         for condition in condition.into_iter().chain(joins.into_iter().filter_map(on)) {
             conjuncts(condition, &mut conditions);
         }
