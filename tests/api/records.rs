@@ -1,9 +1,14 @@
 //! `GET /v1/idempotency-keys` lists the records of an account.
 
+use std::cell::RefCell;
+
+use diesel::connection::SimpleConnection;
+use idempotency::rewrite_replies;
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::app::{App, GLOBEX, send};
-use crate::support::execute;
+use crate::support::{connect, execute};
 
 #[tokio::test]
 async fn a_record_says_what_a_retry_will_do() {
@@ -100,4 +105,24 @@ async fn a_record_names_the_api_key_of_its_first_request() {
     assert_eq!(page["data"][0]["credential"], id);
     execute(&app.database, "UPDATE idempotency_keys SET credential = NULL");
     assert!(app.get("/v1/idempotency-keys?key=k").await.json()["data"][0]["credential"].is_null());
+}
+
+/// Otherwise a record that is finalized between the read and the write would get its old reply back.
+#[tokio::test]
+async fn a_reply_is_locked_while_it_is_rewritten() {
+    let app = App::start_with_pool(2).await;
+    app.order("k", "sticker", 1).await.expect(201);
+    let other = RefCell::new(connect(&app.database));
+    other.borrow_mut().batch_execute("SET lock_timeout = '200ms'").unwrap();
+    let rewrite = |body: &[u8]| {
+        let change = other.borrow_mut().batch_execute("UPDATE idempotency_keys SET location = location");
+        assert!(change.is_err_and(|error| error.to_string().contains("lock timeout")), "the record is not locked");
+        Some(body.to_vec())
+    };
+
+    // The demo's first account.
+    let account = Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0001);
+    let (_, changed) = rewrite_replies(&mut connect(&app.database), account, Uuid::max(), 10, rewrite).unwrap();
+
+    assert_eq!(changed, 1);
 }

@@ -96,7 +96,11 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         let due = self.db.run(NOBODY, move |conn| lease::due(conn, resume).map_err(O::Error::from)).await?;
         let mut begun = Vec::with_capacity(due.len());
         for due in due.into_iter().filter(|due| is_mine(&due.reference)) {
-            let call = if waits { Some(self.calls.begin(&due).await) } else { self.calls.try_begin(&due) };
+            let call = if waits {
+                Some(self.calls.begin(&due).await)
+            } else {
+                self.calls.try_begin(due.account_id, due.attempts)
+            };
             let Some(call) = call else { continue };
             let this = self.clone();
             begun.push(self.spawn(async move {

@@ -231,7 +231,7 @@ pub struct Limits {
     pub refusal_counts_after: Duration,
     /// The most calls that one process's resolver makes at once. Each holds a socket and some kilobytes, so there may
     /// be many. Even if all of them hang for 4 s, 64 slots let 16 calls begin each second. `concurrency.rs` shares them
-    /// out. Requests make at most four times as many; beyond that they answer 202, and the resolver makes the call.
+    /// out. Requests make at most four times as many, shared out likewise; beyond that they answer 202, and the resolver makes the call.
     pub calls_at_once: usize,
 }
 

@@ -10,7 +10,6 @@ use std::time::Instant;
 use chrono::Utc;
 use diesel::pg::PgConnection;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 use tokio_util::task::TaskTracker;
@@ -51,8 +50,8 @@ pub struct Resolver<O, D> {
     tasks: TaskTracker,
     pub(super) counts: Arc<Counts>,
     pub(super) calls: Calls,
-    /// Calls that requests may still begin.
-    own_calls: Arc<Semaphore>,
+    /// The calls that requests make. One account leaves a quarter of them to the others.
+    own_calls: Calls,
 }
 
 impl<O: ExternalSystem, D: Database> Resolver<O, D> {
@@ -68,7 +67,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
             tasks: TaskTracker::new(),
             counts: Arc::default(),
             calls: Calls::new(O::LIMITS.calls_at_once),
-            own_calls: Arc::new(Semaphore::new(REQUESTS_PER_CALL_AT_ONCE * O::LIMITS.calls_at_once)),
+            own_calls: Calls::new(REQUESTS_PER_CALL_AT_ONCE * O::LIMITS.calls_at_once),
         }
     }
 
@@ -156,7 +155,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     /// Resolves what this request began, and waits for the outcome until [`Limits::handler`](super::Limits::handler) after the
     /// request came.
     async fn resolve_own(&self, answer: Answer, address: Address, lease: Option<Lease>, came_at: Instant) -> Answer {
-        let Ok(permit) = Arc::clone(&self.own_calls).try_acquire_owned() else {
+        let Some(call) = self.own_calls.try_begin(address.account_id, 1) else {
             // The resolver makes the call when the lease is over.
             return self.as_it_is_now(answer, address, came_at).await;
         };
@@ -168,7 +167,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
                     None => this.first_lease(address, came_at).await?,
                 };
                 let end = this.resolve(lease).await;
-                drop(permit);
+                drop(call);
                 end
             })
         };

@@ -145,31 +145,23 @@ pub fn rewrite_replies(
     rewrite: impl Fn(&[u8]) -> Option<Vec<u8>>,
 ) -> QueryResult<(Option<Uuid>, usize)> {
     // A record that is finalized between the read and the write would get its old reply back.
-    conn.transaction(|conn| rewrite_locked(conn, account_id, before, rows, rewrite))
-}
-
-fn rewrite_locked(
-    conn: &mut PgConnection,
-    account_id: Uuid,
-    before: Uuid,
-    rows: i64,
-    rewrite: impl Fn(&[u8]) -> Option<Vec<u8>>,
-) -> QueryResult<(Option<Uuid>, usize)> {
-    let page: Vec<(Uuid, String, String, Vec<u8>)> = idempotency_keys::table
-        .filter(idempotency_keys::account_id.eq(account_id))
-        .filter(diesel::dsl::sql::<Bool>("route <> ''"))
-        .filter(idempotency_keys::id.lt(before))
-        .select((idempotency_keys::id, idempotency_keys::scope, idempotency_keys::key, idempotency_keys::body))
-        .order(idempotency_keys::id.desc())
-        .limit(rows)
-        .for_update()
-        .load(conn)?;
-    let mut changed = 0;
-    for (_, scope, key, body) in &page {
-        if let Some(body) = rewrite(body) {
-            let record = idempotency_keys::table.find((account_id, scope, key));
-            changed += diesel::update(record).set(idempotency_keys::body.eq(body)).execute(conn)?;
+    conn.transaction(|conn| {
+        let page: Vec<(Uuid, String, String, Vec<u8>)> = idempotency_keys::table
+            .filter(idempotency_keys::account_id.eq(account_id))
+            .filter(diesel::dsl::sql::<Bool>("route <> ''"))
+            .filter(idempotency_keys::id.lt(before))
+            .select((idempotency_keys::id, idempotency_keys::scope, idempotency_keys::key, idempotency_keys::body))
+            .order(idempotency_keys::id.desc())
+            .limit(rows)
+            .for_update()
+            .load(conn)?;
+        let mut changed = 0;
+        for (_, scope, key, body) in &page {
+            if let Some(body) = rewrite(body) {
+                let record = idempotency_keys::table.find((account_id, scope, key));
+                changed += diesel::update(record).set(idempotency_keys::body.eq(body)).execute(conn)?;
+            }
         }
-    }
-    Ok((page.last().map(|(id, ..)| *id), changed))
+        Ok((page.last().map(|(id, ..)| *id), changed))
+    })
 }

@@ -44,7 +44,7 @@ pub fn sweep(conn: &mut PgConnection) -> QueryResult<Swept> {
     let (began, mut deleted) = (Instant::now(), 0);
     for (account_id, places) in accounts {
         if began.elapsed() > SWEEP_WITHIN {
-            return Ok(Swept { deleted, more: true });
+            return Ok(Swept { deleted, more: deleted > 0 });
         }
         deleted += delete_expired(conn, account_id, &places)?;
     }

@@ -6,7 +6,6 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::{RefOr, Required, Schema};
 
 use crate::members::{Member, plain};
-use crate::object::Object;
 use crate::rules::Rule;
 
 /// The documentation of an object's members.
@@ -27,14 +26,6 @@ pub(crate) struct Documented {
 }
 
 impl Document {
-    /// The documentation of an object.
-    #[must_use]
-    pub fn of<T: Object>() -> Self {
-        let mut document = Self::default();
-        T::document(&mut document);
-        document
-    }
-
     /// Documents a member. `lines` are the lines of its comment.
     pub fn member<M: Member<R::Value>, R: Rule>(
         &mut self,

@@ -6,7 +6,6 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use crate::faults::Faults;
-use crate::object::Object;
 use crate::rules::Rule;
 
 /// The longest name of an unknown member that a pointer repeats. No known member has a longer one, so a longer name is
@@ -23,16 +22,13 @@ pub struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// Reads a whole object. `query` is for a query: the names of the parameters that appear more than once.
-    pub(crate) fn read_all<T: Object>(
+    /// `query` is for a query: the names of the parameters that appear more than once.
+    pub(crate) fn new(
         received: &'a Map<String, Value>,
         query: Option<&'a HashSet<String>>,
         faults: &'a mut Faults,
-    ) -> Option<T> {
-        let mut members = Self { received, query, known: Vec::new(), faults };
-        let object = T::read(&mut members);
-        members.refuse_unknown();
-        object
+    ) -> Self {
+        Self { received, query, known: Vec::new(), faults }
     }
 
     /// Reads a member by its rule. A member that is null counts as absent.
@@ -58,7 +54,7 @@ impl<'a> Members<'a> {
     }
 
     /// Refuses what no call of [`Self::read`] named: a client that sends it expects an effect.
-    fn refuse_unknown(&mut self) {
+    pub(crate) fn refuse_unknown(&mut self) {
         let detail = if self.query.is_some() { "unknown parameter" } else { "unknown member" };
         let mut too_long = false;
         for (name, value) in self.received {

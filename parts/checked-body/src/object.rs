@@ -22,6 +22,16 @@ pub trait Object: Sized {
     fn document(document: &mut Document);
 }
 
+impl Document {
+    /// The documentation of an object.
+    #[must_use]
+    pub fn of<T: Object>() -> Self {
+        let mut document = Self::default();
+        T::document(&mut document);
+        document
+    }
+}
+
 /// Reads a whole body.
 ///
 /// # Errors
@@ -38,7 +48,18 @@ pub(crate) fn read_object<T: Object>(json: &Value, faults: &mut Faults) -> Optio
         return None;
     }
     let Value::Object(received) = json else { return faults.refuse("must be an object") };
-    Members::read_all(received, None, faults)
+    read_members(received, None, faults)
+}
+
+fn read_members<T: Object>(
+    received: &Map<String, Value>,
+    query: Option<&HashSet<String>>,
+    faults: &mut Faults,
+) -> Option<T> {
+    let mut members = Members::new(received, query, faults);
+    let object = T::read(&mut members);
+    members.refuse_unknown();
+    object
 }
 
 /// Reads the query of a URL.
@@ -57,7 +78,7 @@ pub fn read_query<T: Object>(query: &str) -> Result<T, Vec<FieldError>> {
         }
     }
     let mut faults = Faults::default();
-    let object = Members::read_all(&received, Some(&repeated), &mut faults);
+    let object = read_members(&received, Some(&repeated), &mut faults);
     faults.or(object)
 }
 
