@@ -66,17 +66,17 @@ impl Db {
 }
 
 impl Database for Db {
-    async fn run<T, E>(
+    fn run<T, E>(
         &self,
         account_id: Uuid,
         work: impl FnOnce(&mut PgConnection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
+    ) -> impl Future<Output = Result<T, E>> + Send
     where
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
         let request = logging::request();
-        self.0.run(account_id, move |conn| logging::within(request, || work(conn))).await
+        self.0.run(account_id, move |conn| logging::within(request, || work(conn)))
     }
 
     fn single_flight(&self) -> &SingleFlight {

@@ -128,12 +128,12 @@ fn by_message(message: &str) -> Fault {
 pub fn watched<R>(conn: &mut PgConnection, work: impl FnOnce(&mut PgConnection) -> R) -> (R, Option<String>) {
     let cause = Arc::new(OnceLock::new());
     let found = Arc::clone(&cause);
-    let see = move |error: &Error| {
+    on_error(conn, move |error| {
         if fault(error) == Fault::Reconnect {
             found.get_or_init(|| error.to_string());
         }
-    };
-    let result = seeing_errors(conn, see, work);
+    });
+    let result = work(conn);
     let why = cause.get().cloned();
     if why.is_some() {
         AnsiTransactionManager::transaction_manager_status_mut(conn).set_in_error();
@@ -141,14 +141,11 @@ pub fn watched<R>(conn: &mut PgConnection, work: impl FnOnce(&mut PgConnection) 
     (result, why)
 }
 
-/// Runs `work`, and passes each error of its statements, COMMIT included, to `see`: for a pool that decides for itself.
+/// From now on, passes each error of the connection's statements, COMMIT included, to `see`: for a pool that decides for
+/// itself.
 ///
 /// It replaces the connection's instrumentation, and passes each event on to Diesel's default one.
-pub fn seeing_errors<R>(
-    conn: &mut PgConnection,
-    mut see: impl FnMut(&Error) + Send + 'static,
-    work: impl FnOnce(&mut PgConnection) -> R,
-) -> R {
+pub fn on_error(conn: &mut PgConnection, mut see: impl FnMut(&Error) + Send + 'static) {
     let mut default = get_default_instrumentation();
     conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
         if let InstrumentationEvent::FinishQuery { error: Some(error), .. } = &event {
@@ -158,7 +155,6 @@ pub fn seeing_errors<R>(
             default.on_connection_event(event);
         }
     });
-    work(conn)
 }
 
 /// A statement that each connection plans once.

@@ -73,7 +73,7 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 pub use self::http::{IDEMPOTENCY_EXPIRES, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
 #[cfg(feature = "actix")]
 pub use actix::{Credential, Instance, read_body};
-pub use connection::{CONNECTION_LIMITS, Fault, Prepared, fault, seeing_errors, watched};
+pub use connection::{CONNECTION_LIMITS, Fault, Prepared, fault, on_error, watched};
 pub use error::{BODY_WITHIN, Error, FieldError, MAX_REQUEST_BODY};
 pub use fingerprint::Received;
 pub use json::{MAX_FAULTS, MAX_SAFE_INTEGER, escape_pointer, parse_body, read_json};

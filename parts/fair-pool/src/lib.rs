@@ -17,22 +17,23 @@
 //! - Work does not run again, except for reads ([`Pool::read`]). Only the work knows whether it may run twice.
 
 mod cause;
-mod connection;
+mod connections;
 mod holder;
 mod outage;
 mod pool;
 mod readiness;
+mod runner;
 mod server;
-mod slots;
 mod turns;
+mod url;
 
 use uuid::Uuid;
 
 pub use self::cause::{Cause, one_line};
 pub use self::outage::Outages;
 pub use self::pool::{Load, Pool, Settings};
-pub use self::server::with_client_limits;
 pub use self::turns::{ByLoad, Refusals};
+pub use self::url::with_client_limits;
 
 /// The account of work that belongs to no account: the resolver's looks, sweeps, authentication. It takes turns like
 /// any account.

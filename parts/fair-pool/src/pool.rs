@@ -12,9 +12,10 @@ use uuid::Uuid;
 use super::cause::Cause;
 use super::outage::Outages;
 use super::readiness::Readiness;
+use super::runner::{Runner, Threads};
 use super::server::Server;
-use super::slots::{Connections, Threads};
 use super::turns::Refusals;
+use super::url::with_client_limits;
 
 /// How long a piece of work may take. Each of its statements ends after 5 s, unless the database is silent. With
 /// two seconds for its turn, the caller has an answer after at most ten, within the 11 s in which a request with a key
@@ -42,7 +43,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub struct Pool(Arc<Shared>);
 
 struct Shared {
-    connections: Connections,
+    runner: Runner,
     readiness: Readiness,
     single_flight: SingleFlight,
     observer: Observed,
@@ -55,7 +56,8 @@ pub struct Settings<'a> {
     /// What PostgreSQL's `pg_stat_activity` calls the connections.
     pub application_name: &'a str,
     /// How many connections work may use at once. Readiness has one more. Work that is given up keeps its connection
-    /// until it ends, so for a while there may be up to 9 × (`size` + 1).
+    /// until it ends, and so does work whose connection is as old as one that was lost. So for a while there may be up to
+    /// 10 × (`size` + 1).
     pub size: u32,
     /// Whether the database has every migration that this program knows, for readiness. `|_| Ok(true)` if there
     /// are no migrations.
@@ -84,12 +86,13 @@ impl Pool {
     /// If the operating system can't start a thread.
     pub fn start(settings: Settings) -> std::io::Result<Self> {
         let Settings { database_url, application_name, size, is_migrated, observer } = settings;
-        let server = Arc::new(Server::new(database_url, application_name));
+        let url = with_client_limits(database_url, application_name).into();
+        let server = Arc::new(Server::new());
         let threads = Arc::new(Threads::start(size as usize + 1)?);
-        let connections = Connections::new(size, WORK_WITHIN, &server, &threads);
-        let readiness = Readiness::new(&server, &threads, is_migrated);
+        let runner = Runner::new(size, WORK_WITHIN, &url, &server, &threads);
+        let readiness = Readiness::new(&url, &server, &threads, is_migrated);
         let single_flight = SingleFlight::default();
-        let shared = Arc::new(Shared { connections, readiness, single_flight, observer });
+        let shared = Arc::new(Shared { runner, readiness, single_flight, observer });
         threads.spawn(watch(Arc::downgrade(&shared)));
         Ok(Self(shared))
     }
@@ -104,7 +107,7 @@ impl Pool {
     /// How busy the pool is.
     #[must_use]
     pub fn load(&self) -> Load {
-        let Connections { turns, threads, .. } = &self.0.connections;
+        let Runner { turns, threads, .. } = &self.0.runner;
         let (busy, queued) = turns.load();
         Load { busy, queued, given_up: threads.given_up(), refusals: turns.refusals() }
     }
@@ -146,13 +149,13 @@ impl Pool {
     /// The causes that last, and how many requests were refused for each.
     #[must_use]
     pub fn outages(&self) -> &Outages {
-        &self.0.connections.server.outages
+        &self.0.runner.server.outages
     }
 
     /// Waits until the running work has ended, for at most as long as a statement may take, and ends the threads.
     /// Blocks.
     pub fn close(&self) {
-        self.0.connections.threads.close();
+        self.0.runner.threads.close();
     }
 }
 
@@ -162,7 +165,7 @@ async fn watch(shared: Weak<Shared>) {
     loop {
         tokio::time::sleep(WATCH_EVERY).await;
         let Some(shared) = shared.upgrade() else { return };
-        let (server, readiness) = (&shared.connections.server, &shared.readiness);
+        let (server, readiness) = (&shared.runner.server, &shared.readiness);
         if server.outages.owes_lock(Instant::now()) {
             readiness.tell_lock().await;
         }
@@ -194,7 +197,7 @@ impl Database for Pool {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        self.0.connections.run(account_id, work)
+        self.0.runner.run(account_id, work)
     }
 
     fn single_flight(&self) -> &SingleFlight {

@@ -20,8 +20,8 @@ use tokio::time::timeout;
 use super::NOBODY;
 use super::cause::{Cause, Standing};
 use super::holder::holder;
+use super::runner::{Runner, Threads};
 use super::server::Server;
-use super::slots::{Connections, Threads};
 
 /// How long the database may take to answer. Connecting may take two seconds. Orchestrators ask every few seconds, and
 /// a slower database serves nobody.
@@ -35,16 +35,16 @@ const SHARED_FOR: Duration = Duration::from_secs(1);
 type IsMigrated = fn(&mut PgConnection) -> QueryResult<bool>;
 
 pub(super) struct Readiness {
-    connections: Connections,
+    runner: Runner,
     is_migrated: IsMigrated,
     last: Mutex<Option<(Instant, Standing)>>,
     ready: AtomicBool,
 }
 
 impl Readiness {
-    pub fn new(server: &Arc<Server>, threads: &Arc<Threads>, is_migrated: IsMigrated) -> Self {
-        let connections = Connections::new(1, READY_WITHIN, server, threads);
-        Self { connections, is_migrated, last: Mutex::default(), ready: AtomicBool::new(false) }
+    pub fn new(url: &Arc<str>, server: &Arc<Server>, threads: &Arc<Threads>, is_migrated: IsMigrated) -> Self {
+        let runner = Runner::new(1, READY_WITHIN, url, server, threads);
+        Self { runner, is_migrated, last: Mutex::default(), ready: AtomicBool::new(false) }
     }
 
     /// Whether the database can serve, and if not, why.
@@ -68,14 +68,14 @@ impl Readiness {
 
     async fn look(&self) -> Standing {
         // While connecting fails, only a fresh connection shows that it succeeds again.
-        let (renew, is_migrated) = (self.connections.server.outages.away().is_some(), self.is_migrated);
+        let (renew, is_migrated) = (self.runner.server.outages.away().is_some(), self.is_migrated);
         let standing = match self.ask(move |conn| look(conn, renew, is_migrated)).await {
             Ok(Ok(standing)) => standing,
             // The pool has reported the cause already.
             Ok(Err(cause)) => return Err(cause),
             Err(_) => Err(Cause::Silent),
         };
-        self.connections.server.looked(standing);
+        self.runner.server.looked(standing);
         standing
     }
 
@@ -83,7 +83,7 @@ impl Readiness {
     pub async fn tell_lock(&self) {
         // Without an answer, the line has only PostgreSQL's words.
         let holder = self.ask(holder).await.ok().and_then(Result::ok).flatten();
-        if let Some(line) = self.connections.server.outages.tell_lock(holder.as_deref(), Instant::now()) {
+        if let Some(line) = self.runner.server.outages.tell_lock(holder.as_deref(), Instant::now()) {
             line.tell();
         }
     }
@@ -93,7 +93,7 @@ impl Readiness {
         &self,
         question: impl FnOnce(&mut PgConnection) -> QueryResult<T> + Send + 'static,
     ) -> Result<Result<T, Cause>, Elapsed> {
-        let asked = self.connections.run(NOBODY, |conn| Ok::<_, Error>(question(conn)));
+        let asked = self.runner.run(NOBODY, |conn| Ok::<_, Error>(question(conn)));
         let answer = timeout(READY_WITHIN, asked).await?;
         Ok(match answer {
             Ok(answer) => answer.map_err(|error| {
