@@ -14,7 +14,7 @@ pub use self::migrate::{MigrateError, Migrations, migrate, unknown_migrations};
 use crate::process::failpoint::InsideTheCrate;
 use crate::process::logging;
 pub use fair_pool::{Cause, NOBODY, NOTES, one_line};
-use idempotency::{Database, Error, Failure, Observed, SingleFlight};
+use idempotency::{Database, Error, Failure, Observer, SingleFlight};
 
 /// This program's name in PostgreSQL's views of its sessions.
 const APPLICATION: &str = "payments";
@@ -39,7 +39,7 @@ impl Db {
     ///
     /// # Errors
     /// As [`Db::start`].
-    pub fn start_observed(database_url: &str, size: u32, observer: Observed) -> std::io::Result<Self> {
+    pub fn start_observed(database_url: &str, size: u32, observer: Option<Arc<dyn Observer>>) -> std::io::Result<Self> {
         let (application_name, is_migrated) = (APPLICATION, migrate::is_migrated);
         Pool::start(Settings { database_url, application_name, size, is_migrated, observer }).map(Self)
     }
@@ -83,7 +83,7 @@ impl Database for Db {
         self.0.single_flight()
     }
 
-    fn observer(&self) -> Observed {
+    fn observer(&self) -> Option<Arc<dyn Observer>> {
         self.0.observer()
     }
 }

@@ -33,7 +33,7 @@ pub async fn ready(db: Data<Db>, draining: Data<CancellationToken>) -> Result<Ht
     if draining.is_cancelled() {
         return Err(ApiError::new(&OVERLOADED, "this server is shutting down: send requests to another server"));
     }
-    let cause = match db.pool().standing().await {
+    let cause = match db.pool().check().await {
         Ok(()) => return Ok(HttpResponse::Ok().json(serde_json::json!({"status": "ready", "failing": failing(&db)}))),
         Err(cause) => cause,
     };

@@ -50,7 +50,7 @@ fn remove_nulls(value: &mut Value) -> bool {
 
 /// The content that a fingerprint covers.
 #[derive(Clone, Debug)]
-pub struct Received {
+pub(crate) struct Received {
     method: &'static str,
     path: String,
     canonical: Canonical,
@@ -63,19 +63,17 @@ const VERSION_1: i16 = 1;
 const VERSION_2: i16 = 2;
 
 impl Received {
-    pub(crate) fn new(method: &'static str, path: String, canonical: Canonical) -> Self {
+    pub fn new(method: &'static str, path: String, canonical: Canonical) -> Self {
         Self { method, path, canonical }
     }
 
     /// The version of this request's fingerprint. If the form changes, it gets a new number, and [`Self::matches`] must know the
     /// old versions while their records live.
-    #[must_use]
     pub fn version(&self) -> i16 {
         if self.canonical.with_nulls.is_some() { VERSION_2 } else { VERSION_1 }
     }
 
     /// The fingerprint, as a new record stores it.
-    #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         self.hash(self.version(), &self.canonical.without_nulls)
     }
@@ -84,7 +82,6 @@ impl Received {
     /// a version that this release does not know.
     ///
     /// A record of version 1 may come from release 0.1.0, which kept the nulls. Both releases run during a rollout.
-    #[must_use]
     pub fn matches(&self, version: i16, fingerprint: &[u8]) -> Option<bool> {
         let Canonical { without_nulls, with_nulls } = &self.canonical;
         let is = |canonical: &Vec<u8>| self.hash(version, canonical) == fingerprint;

@@ -75,10 +75,9 @@ pub use self::http::{IDEMPOTENCY_EXPIRES, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED}
 pub use actix::{Credential, Instance, read_body};
 pub use connection::{CONNECTION_LIMITS, Fault, Prepared, fault, on_error, watched};
 pub use error::{BODY_WITHIN, Error, FieldError, MAX_REQUEST_BODY};
-pub use fingerprint::Received;
 pub use json::{MAX_FAULTS, MAX_SAFE_INTEGER, escape_pointer, parse_body, read_json};
 pub use key::{Address, Key, MAX_KEY_LENGTH};
-pub use observer::{Observed, Observer, Step};
+pub use observer::{Observer, Step};
 pub use policy::{Failures, MAX_SCOPE, Policy, Scope, hours, interval, seconds};
 pub use reply::{Answer, MAX_BODY, Origin, Reply, ReplyTooLarge};
 pub use request::{Keyed, OptionallyKeyed};

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What happens inside, step by step: for a trace, a demonstration, or a test that ends the process at a step.
 
-use std::sync::Arc;
-
 use uuid::Uuid;
 
 use crate::key::Address;
@@ -38,6 +36,3 @@ pub trait Observer: Send + Sync + 'static {
     /// A request has reached a step.
     fn reached(&self, request_id: Uuid, address: &Address, step: Step);
 }
-
-/// The observer, if the service has one.
-pub type Observed = Option<Arc<dyn Observer>>;

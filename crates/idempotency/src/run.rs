@@ -20,7 +20,7 @@ use crate::request::Keyed;
 use crate::single_flight::{Leader, Part};
 use crate::store::Record;
 use crate::traits::{Database, Failure};
-use crate::transaction::{Outcome, Transaction};
+use crate::transaction::{Ended, Transaction};
 
 /// How long a request may take in all, whatever the database does. Clients and proxies commonly give up after 15 s or
 /// more. The longest legitimate request waits 5 s for a duplicate and spends 5 s in its last statement.
@@ -163,12 +163,12 @@ async fn until_recorded<D: Database, E: Failure>(
         let end = end.await;
         let left = deadline.saturating_duration_since(Instant::now());
         let (record, origin) = match end {
-            Ok(Outcome::Ran(record)) => (record, Origin::Fresh),
+            Ok(Ended::Ran(record)) => (record, Origin::Fresh),
             // The answer to COMMIT was lost, and COMMIT did happen: the record is this request's own.
-            Ok(Outcome::Replay(record)) if record.id == claim.id => (record, Origin::Recovered),
-            Ok(Outcome::Replay(record)) => (record, Origin::Replayed),
-            Ok(Outcome::InFlight) if left.is_zero() => return Ok(None),
-            Ok(Outcome::InFlight) => {
+            Ok(Ended::Replay(record)) if record.id == claim.id => (record, Origin::Recovered),
+            Ok(Ended::Replay(record)) => (record, Origin::Replayed),
+            Ok(Ended::InFlight) if left.is_zero() => return Ok(None),
+            Ok(Ended::InFlight) => {
                 sleep(looks.next().unwrap_or_default().min(left)).await;
                 continue;
             }

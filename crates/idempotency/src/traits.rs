@@ -3,13 +3,14 @@
 
 use std::fmt::{Debug, Display};
 use std::future::Future;
+use std::sync::Arc;
 
 use diesel::pg::PgConnection;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::error::{Error, FieldError};
-use crate::observer::Observed;
+use crate::observer::Observer;
 use crate::reply::Reply;
 use crate::single_flight::SingleFlight;
 
@@ -34,7 +35,7 @@ pub trait Database: Clone + Send + Sync + 'static {
     fn single_flight(&self) -> &SingleFlight;
 
     /// The observer of each step. By default there is none.
-    fn observer(&self) -> Observed {
+    fn observer(&self) -> Option<Arc<dyn Observer>> {
         None
     }
 }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The protocol: claim, replay, body, record, COMMIT. `run.rs` decides how often the transaction runs.
 
+use std::sync::Arc;
+
 use diesel::connection::Connection;
 use diesel::pg::PgConnection;
 
 use crate::error::Error;
 use crate::fingerprint::Received;
-use crate::observer::{Observed, Step};
+use crate::observer::{Observer, Step};
 use crate::policy::{Failures, Policy};
 use crate::reply::{MAX_BODY, Reply, ReplyTooLarge};
 use crate::store::{self, Claim, Claimed, Record};
@@ -20,12 +22,12 @@ pub(crate) struct Transaction<E> {
     pub policy: Policy,
     pub claim: Claim,
     pub received: Received,
-    pub observer: Observed,
+    pub observer: Option<Arc<dyn Observer>>,
     pub body: Body<E>,
 }
 
 /// How a transaction ended, if it did not fail.
-pub(crate) enum Outcome {
+pub(crate) enum Ended {
     /// The body ran. Body and record are committed.
     Ran(Record),
     /// The key has a live record. Nothing was done.
@@ -41,13 +43,13 @@ impl<E: Failure> Transaction<E> {
     /// commit after the snapshot and before the lock. If the body then succeeds, the primary key refuses the record, and the
     /// transaction runs again. If the body fails, the other transaction may be the reason (the order is canceled already):
     /// then the other transaction's record is the answer.
-    pub fn run(&self, conn: &mut PgConnection) -> Result<Outcome, E> {
+    pub fn run(&self, conn: &mut PgConnection) -> Result<Ended, E> {
         self.observe(Step::Begins);
         let end: Result<_, E> = conn.build_transaction().read_committed().run(|conn| {
             match store::claim(conn, &self.claim)? {
                 Claimed::Ours => self.observe(Step::Claimed),
-                Claimed::InFlight => return Ok(Outcome::InFlight),
-                Claimed::Taken(record) => return Ok(Outcome::Replay(record)),
+                Claimed::InFlight => return Ok(Ended::InFlight),
+                Claimed::Taken(record) => return Ok(Ended::Replay(record)),
             }
             let reply = match self.policy.failures {
                 Failures::SuccessOnly => (self.body)(conn)?,
@@ -64,23 +66,21 @@ impl<E: Failure> Transaction<E> {
             let ttl = self.policy.ttl(reply.status);
             let record = store::record(conn, &self.claim, reply, ttl)?;
             self.observe(Step::Recorded);
-            Ok(Outcome::Ran(record))
+            Ok(Ended::Ran(record))
         });
         self.observe(Step::of(&end));
         match end {
-            Err(error) if error.database_error().is_none() => {
-                Ok(Outcome::Replay(self.live_record(conn)?.ok_or(error)?))
-            }
+            Err(error) if error.database_error().is_none() => Ok(Ended::Replay(self.live_record(conn)?.ok_or(error)?)),
             end => end,
         }
     }
 
     /// For a key that probably has a record: one plain read is then enough.
-    pub fn look_then_run(&self, conn: &mut PgConnection) -> Result<Outcome, E> {
+    pub fn look_then_run(&self, conn: &mut PgConnection) -> Result<Ended, E> {
         match self.live_record(conn)? {
             Some(record) => {
                 self.observe(Step::MetRecord { provisional: record.reply.is_provisional() });
-                Ok(Outcome::Replay(record))
+                Ok(Ended::Replay(record))
             }
             None => self.run(conn),
         }
@@ -100,11 +100,11 @@ impl<E: Failure> Transaction<E> {
 
 impl Step {
     /// How a transaction ended.
-    fn of<E>(end: &Result<Outcome, E>) -> Self {
+    fn of<E>(end: &Result<Ended, E>) -> Self {
         match end {
-            Ok(Outcome::Ran(_)) => Self::Committed,
-            Ok(Outcome::Replay(record)) => Self::MetRecord { provisional: record.reply.is_provisional() },
-            Ok(Outcome::InFlight) => Self::MetTransaction,
+            Ok(Ended::Ran(_)) => Self::Committed,
+            Ok(Ended::Replay(record)) => Self::MetRecord { provisional: record.reply.is_provisional() },
+            Ok(Ended::InFlight) => Self::MetTransaction,
             Err(_) => Self::Failed,
         }
     }

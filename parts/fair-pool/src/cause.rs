@@ -35,9 +35,6 @@ pub enum Cause {
     MigrationsPending,
 }
 
-/// Ready, or why not.
-pub type Standing = Result<(), Cause>;
-
 /// What the messages of PostgreSQL, libpq and poolers say.
 const MESSAGES: [(&str, Cause); 13] = [
     ("recovery is in progress", Cause::ReadOnly),

@@ -9,15 +9,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fmt, mem, thread};
 
+use diesel::ConnectionError;
 use diesel::connection::{AnsiTransactionManager, Connection, SimpleConnection, TransactionManager};
 use diesel::pg::PgConnection;
 use diesel::r2d2::{HandleError, ManageConnection, Pool, PooledConnection};
-use diesel::{ConnectionError, QueryResult};
 use idempotency::{CONNECTION_LIMITS, Error, Fault, fault, on_error};
 use parking_lot::Mutex;
 
 use super::cause::{Cause, words_of};
 use super::server::Server;
+use super::threads::Threads;
 
 /// How long work waits for a connection before the answer is 503. A healthy server accepts a connection in
 /// milliseconds. Two seconds outlast the first moments of a restart, and clients wait longer than that. r2d2 tries
@@ -32,6 +33,9 @@ const CONNECT_WITHIN_WHILE_AWAY: Duration = Duration::from_millis(500);
 /// a second of rest, one more round trip costs little.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
+/// How many connections work tests before it gives up. If one was cut, its pool is replaced, so the second is fresh.
+const TESTED_AT_MOST: u32 = 2;
+
 /// After this many pieces of work, a connection plans its statements again, and once more each time the number has
 /// doubled.
 ///
@@ -43,8 +47,7 @@ const FIRST_PLANS_SERVE: u32 = 64;
 
 /// The connections for one kind of work.
 pub(super) struct Connections {
-    server: Arc<Server>,
-    url: Arc<str>,
+    manager: Manager,
     size: u32,
     /// The pool of the newest epoch that work has asked for.
     pool: Mutex<(u64, Pool<Manager>)>,
@@ -52,26 +55,29 @@ pub(super) struct Connections {
 
 impl Connections {
     /// At most `size` connections of an epoch. None is made before work needs it.
-    pub fn new(server: &Arc<Server>, url: &Arc<str>, size: u32) -> Self {
-        let manager = Manager::new(server, url);
-        let pool = Mutex::new((manager.epoch, pool(manager, size)));
-        Self { server: Arc::clone(server), url: Arc::clone(url), size, pool }
+    pub fn new(url: &Arc<str>, server: &Arc<Server>, threads: &Arc<Threads>, size: u32) -> Self {
+        let manager = Manager {
+            url: Arc::clone(url),
+            server: Arc::clone(server),
+            threads: Arc::clone(threads),
+            epoch: server.epoch(),
+        };
+        let pool = Mutex::new((manager.epoch, pool(manager.clone(), size)));
+        Self { manager, size, pool }
     }
 
-    /// A connection that has just been used or tested. Blocks for a few seconds at most, unless the server is silent.
+    /// A connection that has just been made, used or tested. Blocks for a few seconds at most, unless the server is silent.
     ///
     /// # Errors
     /// [`Error::Unreachable`].
     pub fn open(&self) -> Result<PooledConnection<Manager>, Error> {
-        let mut session = self.take()?;
-        if session.test().is_ok() {
-            return Ok(session);
+        for _ in 0..TESTED_AT_MOST {
+            let mut session = self.take()?;
+            if session.answers() {
+                return Ok(session);
+            }
         }
-        // It goes back first, and r2d2 closes it.
-        drop(session);
-        let mut session = self.take()?;
-        session.test().map_err(|error| self.server.could_not_connect(&words_of(&error)))?;
-        Ok(session)
+        Err(self.manager.server.no_connection())
     }
 
     fn take(&self) -> Result<PooledConnection<Manager>, Error> {
@@ -79,19 +85,19 @@ impl Connections {
         if let Some(idle) = pool.try_get() {
             return Ok(idle);
         }
-        let is_away = self.server.outages.away().is_some();
+        let is_away = self.manager.server.outages.away().is_some();
         let within = if is_away { CONNECT_WITHIN_WHILE_AWAY } else { CONNECT_WITHIN };
-        pool.get_timeout(within).map_err(|_| self.server.no_connection())
+        pool.get_timeout(within).map_err(|_| self.manager.server.no_connection())
     }
 
     /// The pool of the server's epoch.
     fn current(&self) -> Pool<Manager> {
         let mut current = self.pool.lock();
-        if current.0 == self.server.epoch() {
+        let epoch = self.manager.server.epoch();
+        if current.0 == epoch {
             return current.1.clone();
         }
-        let manager = Manager::new(&self.server, &self.url);
-        let (epoch, fresh) = (manager.epoch, pool(manager, self.size));
+        let fresh = pool(Manager { epoch, ..self.manager.clone() }, self.size);
         let old = mem::replace(&mut *current, (epoch, fresh.clone()));
         // Closing connections takes a moment each.
         drop(current);
@@ -105,7 +111,7 @@ fn pool(manager: Manager, size: u32) -> Pool<Manager> {
         .max_size(size)
         .min_idle(Some(0))
         .connection_timeout(CONNECT_WITHIN)
-        // `Session::test` does it, and only after a rest.
+        // `Session::answers` does it, and only after a rest.
         .test_on_check_out(false)
         // A connection stays until a fault shows that it is useless.
         .idle_timeout(None)
@@ -115,25 +121,25 @@ fn pool(manager: Manager, size: u32) -> Pool<Manager> {
 }
 
 /// How r2d2 makes connections and knows which to close.
+#[derive(Clone)]
 pub(super) struct Manager {
-    server: Arc<Server>,
     url: Arc<str>,
+    server: Arc<Server>,
+    threads: Arc<Threads>,
     epoch: u64,
-}
-
-impl Manager {
-    fn new(server: &Arc<Server>, url: &Arc<str>) -> Self {
-        Self { server: Arc::clone(server), url: Arc::clone(url), epoch: server.epoch() }
-    }
 }
 
 impl ManageConnection for Manager {
     type Connection = Session;
     type Error = ConnectionError;
 
-    /// On a thread of r2d2, so it must not wait for a silent server: `connect_timeout` bounds it, and no statement runs here.
+    /// Connects on one of the pool's threads: a pooler may accept the connection and then never answer, and r2d2 has
+    /// only three threads.
     fn connect(&self) -> Result<Session, ConnectionError> {
-        let mut conn = PgConnection::establish(&self.url)?;
+        let url = Arc::clone(&self.url);
+        let made = self.threads.run_within(CONNECT_WITHIN, move || establish(&url));
+        let silent = || ConnectionError::BadConnection("timeout expired: the server does not answer".to_owned());
+        let mut conn = made.ok_or_else(silent)??;
         let (server, epoch, met) = (Arc::clone(&self.server), self.epoch, Arc::default());
         watch(&mut conn, &server, epoch, &met);
         Ok(Session { conn, server, epoch, met, works: 0, used: Instant::now() })
@@ -148,6 +154,12 @@ impl ManageConnection for Manager {
         let is_old = session.epoch != self.server.epoch();
         is_old || thread::panicking() || AnsiTransactionManager::is_broken_transaction_manager(&mut session.conn)
     }
+}
+
+fn establish(url: &str) -> Result<PgConnection, ConnectionError> {
+    let mut conn = PgConnection::establish(url)?;
+    conn.batch_execute(CONNECTION_LIMITS).map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(conn)
 }
 
 /// Hears from r2d2 when a connection can't be made.
@@ -177,18 +189,14 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Makes the connection ready for work: a new one gets its time limits, and one that has rested must answer.
-    fn test(&mut self) -> QueryResult<()> {
+    /// Whether the connection still answers after a rest. If not, r2d2 closes it when it goes back.
+    fn answers(&mut self) -> bool {
         *self.met.lock() = None;
-        let answer = match self.works {
-            0 => self.conn.batch_execute(CONNECTION_LIMITS),
-            _ if self.used.elapsed() > TRUSTED_FOR => self.conn.batch_execute("SELECT 1"),
-            _ => Ok(()),
-        };
-        if answer.is_err() {
+        let answers = self.used.elapsed() <= TRUSTED_FOR || self.conn.batch_execute("SELECT 1").is_ok();
+        if !answers {
             AnsiTransactionManager::transaction_manager_status_mut(&mut self.conn).set_in_error();
         }
-        answer
+        answers
     }
 
     /// Runs work.

@@ -24,6 +24,7 @@ mod pool;
 mod readiness;
 mod runner;
 mod server;
+mod threads;
 mod turns;
 mod url;
 

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
 use diesel::pg::PgConnection;
-use idempotency::{Database, Error, Failure, Observed, SingleFlight, fault};
+use idempotency::{Database, Error, Failure, Observer, SingleFlight, fault};
 use uuid::Uuid;
 
 use super::cause::Cause;
 use super::outage::Outages;
 use super::readiness::Readiness;
-use super::runner::{Runner, Threads};
+use super::runner::Runner;
 use super::server::Server;
+use super::threads::Threads;
 use super::turns::Refusals;
 use super::url::with_client_limits;
 
@@ -46,7 +47,7 @@ struct Shared {
     runner: Runner,
     readiness: Readiness,
     single_flight: SingleFlight,
-    observer: Observed,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 /// How to set up a pool.
@@ -63,7 +64,7 @@ pub struct Settings<'a> {
     /// are no migrations.
     pub is_migrated: fn(&mut PgConnection) -> QueryResult<bool>,
     /// Observes each step of a request with a key.
-    pub observer: Observed,
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 /// The load of the pool at this moment.
@@ -142,8 +143,8 @@ impl Pool {
     ///
     /// # Errors
     /// Why not.
-    pub async fn standing(&self) -> Result<(), Cause> {
-        self.0.readiness.standing().await
+    pub async fn check(&self) -> Result<(), Cause> {
+        self.0.readiness.check().await
     }
 
     /// The causes that last, and how many requests were refused for each.
@@ -170,7 +171,7 @@ async fn watch(shared: Weak<Shared>) {
             readiness.tell_lock().await;
         }
         if !server.outages.on().is_empty() || looked.elapsed() >= LOOK_EVERY {
-            let _ = readiness.standing().await;
+            let _ = readiness.check().await;
             looked = Instant::now();
         }
         server.end_outages();
@@ -204,7 +205,7 @@ impl Database for Pool {
         &self.0.single_flight
     }
 
-    fn observer(&self) -> Observed {
+    fn observer(&self) -> Option<Arc<dyn Observer>> {
         self.0.observer.clone()
     }
 }

@@ -18,10 +18,11 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::NOBODY;
-use super::cause::{Cause, Standing};
+use super::cause::Cause;
 use super::holder::holder;
-use super::runner::{Runner, Threads};
+use super::runner::Runner;
 use super::server::Server;
+use super::threads::Threads;
 
 /// How long the database may take to answer. Connecting may take two seconds. Orchestrators ask every few seconds, and
 /// a slower database serves nobody.
@@ -31,13 +32,16 @@ const READY_WITHIN: Duration = Duration::from_secs(3);
 /// gets one check a second.
 const SHARED_FOR: Duration = Duration::from_secs(1);
 
+/// Whether the database can serve, and if not, why.
+type Ready = Result<(), Cause>;
+
 /// See [`Settings::is_migrated`](super::Settings).
 type IsMigrated = fn(&mut PgConnection) -> QueryResult<bool>;
 
 pub(super) struct Readiness {
     runner: Runner,
     is_migrated: IsMigrated,
-    last: Mutex<Option<(Instant, Standing)>>,
+    last: Mutex<Option<(Instant, Ready)>>,
     ready: AtomicBool,
 }
 
@@ -48,17 +52,17 @@ impl Readiness {
     }
 
     /// Whether the database can serve, and if not, why.
-    pub async fn standing(&self) -> Standing {
+    pub async fn check(&self) -> Ready {
         let mut last = self.last.lock().await;
-        if let Some((looked, standing)) = *last
+        if let Some((looked, ready)) = *last
             && looked.elapsed() < SHARED_FOR
         {
-            return standing;
+            return ready;
         }
-        let standing = self.look().await;
-        self.ready.store(standing.is_ok(), Ordering::Relaxed);
-        *last = Some((Instant::now(), standing));
-        standing
+        let ready = self.look().await;
+        self.ready.store(ready.is_ok(), Ordering::Relaxed);
+        *last = Some((Instant::now(), ready));
+        ready
     }
 
     /// Whether the last check found that the database can serve. Does not wait.
@@ -66,17 +70,17 @@ impl Readiness {
         self.ready.load(Ordering::Relaxed)
     }
 
-    async fn look(&self) -> Standing {
+    async fn look(&self) -> Ready {
         // While connecting fails, only a fresh connection shows that it succeeds again.
         let (renew, is_migrated) = (self.runner.server.outages.away().is_some(), self.is_migrated);
-        let standing = match self.ask(move |conn| look(conn, renew, is_migrated)).await {
-            Ok(Ok(standing)) => standing,
+        let ready = match self.ask(move |conn| look(conn, renew, is_migrated)).await {
+            Ok(Ok(ready)) => ready,
             // The pool has reported the cause already.
             Ok(Err(cause)) => return Err(cause),
             Err(_) => Err(Cause::Silent),
         };
-        self.runner.server.looked(standing);
-        standing
+        self.runner.server.looked(ready);
+        ready
     }
 
     /// Looks up who holds the lock that requests wait for, and logs it.
@@ -112,7 +116,7 @@ diesel::define_sql_function! {
     fn current_setting(name: Text) -> Text;
 }
 
-fn look(conn: &mut PgConnection, renew: bool, is_migrated: IsMigrated) -> QueryResult<Standing> {
+fn look(conn: &mut PgConnection, renew: bool, is_migrated: IsMigrated) -> QueryResult<Ready> {
     let read_only: String = diesel::select(current_setting("transaction_read_only")).get_result(conn)?;
     let is_read_only = read_only == "on";
     if is_read_only || renew {

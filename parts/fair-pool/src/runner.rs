@@ -12,7 +12,6 @@ use std::time::Duration;
 use diesel::pg::PgConnection;
 use idempotency::Error;
 use parking_lot::Mutex;
-use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
@@ -20,65 +19,8 @@ use uuid::Uuid;
 use super::cause::Cause;
 use super::connections::Connections;
 use super::server::Server;
+use super::threads::Threads;
 use super::turns::{Turn, Turns};
-
-/// How many silences of the database may leave threads behind. Each leaves at most one thread for each connection,
-/// since later work fails to connect. A thread that is never released means that a whole network went away, and an
-/// operator acts long before that has happened eight times. Beyond this bound, work keeps its turn until its thread
-/// returns.
-const SILENCES: usize = 8;
-
-/// How long [`Threads::close`] waits for running work. A statement ends after 5 s.
-const CLOSE_WITHIN: Duration = Duration::from_secs(6);
-
-/// The threads of all runners. They are tokio's, on a runtime that runs nothing else.
-pub(super) struct Threads {
-    runtime: Mutex<Option<Runtime>>,
-    handle: Handle,
-    most_given_up: usize,
-    /// A thread whose work was given up holds a permit until it returns.
-    may_give_up: Arc<Semaphore>,
-}
-
-impl Threads {
-    pub fn start(connections: usize) -> std::io::Result<Self> {
-        let most_given_up = SILENCES * connections;
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .max_blocking_threads(connections + most_given_up)
-            .thread_name("db")
-            .enable_time()
-            .build()?;
-        let handle = runtime.handle().clone();
-        let may_give_up = Arc::new(Semaphore::new(most_given_up));
-        Ok(Self { runtime: Mutex::new(Some(runtime)), handle, most_given_up, may_give_up })
-    }
-
-    /// Runs a task until it ends or the pool is closed.
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.handle.spawn(task);
-    }
-
-    /// How many threads still run work that was given up.
-    pub fn given_up(&self) -> usize {
-        self.most_given_up - self.may_give_up.available_permits()
-    }
-
-    /// Waits until the running work has ended, for at most [`CLOSE_WITHIN`]. Blocks.
-    pub fn close(&self) {
-        if let Some(runtime) = self.runtime.lock().take() {
-            runtime.shutdown_timeout(CLOSE_WITHIN);
-        }
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.lock().take() {
-            runtime.shutdown_background();
-        }
-    }
-}
 
 /// Runs one kind of work.
 pub(super) struct Runner {
@@ -93,7 +35,7 @@ impl Runner {
     /// At most `size` pieces of work run at once, and each is given up after `within`.
     pub fn new(size: u32, within: Duration, url: &Arc<str>, server: &Arc<Server>, threads: &Arc<Threads>) -> Self {
         let (server, threads) = (Arc::clone(server), Arc::clone(threads));
-        let connections = Arc::new(Connections::new(&server, url, size));
+        let connections = Arc::new(Connections::new(url, &server, &threads, size));
         Self { turns: Turns::new(size as usize), server, threads, connections, within }
     }
 

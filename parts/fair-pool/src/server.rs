@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::cause::{Cause, Standing, one_line};
+use super::cause::{Cause, one_line};
 use super::outage::{Line, Outages};
 use idempotency::Error;
 
@@ -126,9 +126,9 @@ impl Server {
 
     /// Records what readiness found. If the server takes writes and was read-only before, the connections of that
     /// period are closed.
-    pub fn looked(&self, standing: Standing) {
+    pub fn looked(&self, ready: Result<(), Cause>) {
         let mut read_only = self.read_only.lock();
-        match standing {
+        match ready {
             Err(Cause::ReadOnly) => read_only.lasts = true,
             Ok(()) if read_only.lasts => {
                 *read_only = ReadOnly::default();
@@ -137,7 +137,7 @@ impl Server {
             _ => {}
         }
         drop(read_only);
-        if let Err(cause) = standing {
+        if let Err(cause) = ready {
             self.met(cause, || "as readiness found".to_owned());
         }
     }
@@ -154,9 +154,9 @@ mod tests {
         assert_eq!(server.epoch(), 1);
         server.found_read_only(1);
         assert_eq!(server.epoch(), 1, "it is too young");
-        for (standing, epoch) in [(Ok(()), 2), (Ok(()), 2), (Err(Cause::ReadOnly), 2), (Ok(()), 3)] {
-            server.looked(standing);
-            assert_eq!(server.epoch(), epoch, "{standing:?}");
+        for (ready, epoch) in [(Ok(()), 2), (Ok(()), 2), (Err(Cause::ReadOnly), 2), (Ok(()), 3)] {
+            server.looked(ready);
+            assert_eq!(server.epoch(), epoch, "{ready:?}");
         }
     }
 

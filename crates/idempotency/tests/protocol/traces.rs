@@ -16,7 +16,7 @@ use crate::lifted::{Db, Response};
 use crate::locks::address;
 use crate::support::{Proxy, connect, execute, fresh_database};
 use crate::toy::{ACCOUNT, MAKE, MAKE_OR_REMEMBER, NewToy, Runs, ToyError, Workshop, keyed, make};
-use idempotency::{Address, Database, Error, Observed, Observer, Policy, Reply, SingleFlight, Step, finalize, hours};
+use idempotency::{Address, Database, Error, Observer, Policy, Reply, SingleFlight, Step, finalize, hours};
 
 /// How often each scene is played. The scheduler orders the steps differently each time.
 const ROUNDS: usize = 25;
@@ -74,7 +74,7 @@ impl Database for Process {
         self.db.single_flight()
     }
 
-    fn observer(&self) -> Observed {
+    fn observer(&self) -> Option<Arc<dyn Observer>> {
         Some(Arc::clone(&self.trace) as Arc<dyn Observer>)
     }
 }

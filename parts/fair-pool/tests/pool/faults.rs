@@ -55,6 +55,25 @@ async fn work_whose_caller_has_left_is_given_up_too() {
     assert_eq!(pool.load().given_up, 1);
 }
 
+/// r2d2 has three threads. A pooler may accept a connection, and never answer its first statement.
+#[tokio::test]
+async fn a_server_that_goes_silent_after_the_handshake_does_not_keep_the_pool_from_connecting() {
+    let proxy = Proxy::start();
+    let pool = pool(&proxy.url(&fresh_database()), 1);
+    for _ in 0..4 {
+        proxy.pause_after(b"SET TIME ZONE");
+        while !proxy.is_paused() {
+            assert!(work(&pool).await.is_err());
+        }
+        proxy.resume_for_new_connections();
+    }
+
+    let works = async { while work(&pool).await.is_err() {} };
+    timeout(Duration::from_secs(6), works).await.unwrap();
+
+    assert!(pool.load().given_up >= 4);
+}
+
 /// A replica once tried to connect 4,171 times in 45 seconds.
 #[tokio::test]
 async fn however_much_work_waits_each_connection_is_tried_once_a_second() {
