@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! r2d2's pool, and its hooks: how a connection is made, tested, watched and closed.
 //!
-//! Guarantees: every connection has its time limits. If a connection is lost, stale, silent or read-only, work gets no
-//! connection that is as old: a new pool of r2d2 takes the place of the old one, whose connections are closed as their
-//! work ends. So work that runs again after a fail-over or a migration gets a fresh connection.
+//! Guarantees: every connection has its time limits. If a connection is lost, stale, silent or read-only, work gets none
+//! that is as old: a new pool of r2d2 takes the place of the old one, whose idle connections are closed at once, and the
+//! others when their work ends. So work that runs again after a fail-over or a migration gets a fresh connection.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{fmt, mem, thread};
 
@@ -33,9 +34,6 @@ const CONNECT_WITHIN_WHILE_AWAY: Duration = Duration::from_millis(500);
 /// a second of rest, one more round trip costs little.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// How many connections work tests before it gives up. If one was cut, its pool is replaced, so the second is fresh.
-const TESTED_AT_MOST: u32 = 2;
-
 /// After this many pieces of work, a connection plans its statements again, and once more each time the number has
 /// doubled.
 ///
@@ -47,23 +45,26 @@ const FIRST_PLANS_SERVE: u32 = 64;
 
 /// The connections for one kind of work.
 pub(super) struct Connections {
-    manager: Manager,
+    url: Arc<str>,
+    server: Arc<Server>,
+    threads: Arc<Threads>,
     size: u32,
-    /// The pool of the newest epoch that work has asked for.
-    pool: Mutex<(u64, Pool<Manager>)>,
+    current: Mutex<Generation>,
+}
+
+/// A pool of r2d2, and what its manager knows.
+#[derive(Clone)]
+struct Generation {
+    manager: Manager,
+    pool: Pool<Manager>,
 }
 
 impl Connections {
-    /// At most `size` connections of an epoch. None is made before work needs it.
+    /// At most `size` connections of a generation. None is made before work needs it.
     pub fn new(url: &Arc<str>, server: &Arc<Server>, threads: &Arc<Threads>, size: u32) -> Self {
-        let manager = Manager {
-            url: Arc::clone(url),
-            server: Arc::clone(server),
-            threads: Arc::clone(threads),
-            epoch: server.epoch(),
-        };
-        let pool = Mutex::new((manager.epoch, pool(manager.clone(), size)));
-        Self { manager, size, pool }
+        let (url, server, threads) = (Arc::clone(url), Arc::clone(server), Arc::clone(threads));
+        let current = Mutex::new(generation(&url, &server, &threads, size));
+        Self { url, server, threads, size, current }
     }
 
     /// A connection that has just been made, used or tested. Blocks for a few seconds at most, unless the server is silent.
@@ -71,88 +72,125 @@ impl Connections {
     /// # Errors
     /// [`Error::Unreachable`].
     pub fn open(&self) -> Result<PooledConnection<Manager>, Error> {
-        for _ in 0..TESTED_AT_MOST {
-            let mut session = self.take()?;
-            if session.answers() {
-                return Ok(session);
-            }
-        }
-        Err(self.manager.server.no_connection())
-    }
-
-    fn take(&self) -> Result<PooledConnection<Manager>, Error> {
-        let pool = self.current();
-        if let Some(idle) = pool.try_get() {
+        if let Some(idle) = self.current().try_get() {
             return Ok(idle);
         }
-        let is_away = self.manager.server.outages.away().is_some();
+        let is_away = self.server.outages.away().is_some();
         let within = if is_away { CONNECT_WITHIN_WHILE_AWAY } else { CONNECT_WITHIN };
-        pool.get_timeout(within).map_err(|_| self.manager.server.no_connection())
+        // If a test has found that the connections are useless, this is a new pool.
+        self.current().get_timeout(within).map_err(|_| self.server.no_connection())
     }
 
-    /// The pool of the server's epoch.
+    /// The pool, or a new one if the connections of the old one are useless.
     fn current(&self) -> Pool<Manager> {
-        let mut current = self.pool.lock();
-        let epoch = self.manager.server.epoch();
-        if current.0 == epoch {
-            return current.1.clone();
+        let mut current = self.current.lock();
+        if !current.manager.is_over() {
+            return current.pool.clone();
         }
-        let fresh = pool(Manager { epoch, ..self.manager.clone() }, self.size);
-        let old = mem::replace(&mut *current, (epoch, fresh.clone()));
-        // Closing connections takes a moment each.
+        let fresh = generation(&self.url, &self.server, &self.threads, self.size);
+        let old = mem::replace(&mut *current, fresh.clone());
         drop(current);
-        drop(old);
-        fresh
+        // Work that still runs keeps its pool, and r2d2 would keep the idle connections with it.
+        while let Some(idle) = old.pool.try_get() {
+            drop(idle);
+        }
+        fresh.pool
     }
 }
 
-fn pool(manager: Manager, size: u32) -> Pool<Manager> {
-    Pool::builder()
+fn generation(url: &Arc<str>, server: &Arc<Server>, threads: &Arc<Threads>, size: u32) -> Generation {
+    let manager = Manager {
+        url: Arc::clone(url),
+        server: Arc::clone(server),
+        threads: Arc::clone(threads),
+        epoch: server.epoch(),
+        is_retired: Arc::default(),
+    };
+    let pool = Pool::builder()
         .max_size(size)
         .min_idle(Some(0))
         .connection_timeout(CONNECT_WITHIN)
-        // `Session::answers` does it, and only after a rest.
-        .test_on_check_out(false)
         // A connection stays until a fault shows that it is useless.
         .idle_timeout(None)
         .max_lifetime(None)
-        .error_handler(Box::new(Failed(Arc::clone(&manager.server))))
-        .build_unchecked(manager)
+        .error_handler(Box::new(NotMade(manager.clone())))
+        .build_unchecked(manager.clone());
+    Generation { manager, pool }
 }
 
-/// How r2d2 makes connections and knows which to close.
+/// r2d2's hooks.
 #[derive(Clone)]
 pub(super) struct Manager {
     url: Arc<str>,
     server: Arc<Server>,
     threads: Arc<Threads>,
     epoch: u64,
+    is_retired: Arc<AtomicBool>,
+}
+
+impl Manager {
+    /// Whether work gets no connection of this pool any more.
+    fn is_over(&self) -> bool {
+        self.epoch != self.server.epoch() || self.is_retired.load(Ordering::Relaxed)
+    }
 }
 
 impl ManageConnection for Manager {
     type Connection = Session;
-    type Error = ConnectionError;
+    type Error = diesel::r2d2::Error;
 
     /// Connects on one of the pool's threads: a pooler may accept the connection and then never answer, and r2d2 has
     /// only three threads.
-    fn connect(&self) -> Result<Session, ConnectionError> {
+    fn connect(&self) -> Result<Session, Self::Error> {
+        let failed = |words: &str| Err(Self::Error::ConnectionError(ConnectionError::BadConnection(words.to_owned())));
+        if self.is_over() {
+            return failed("another pool has taken the place of this one");
+        }
         let url = Arc::clone(&self.url);
-        let made = self.threads.run_within(CONNECT_WITHIN, move || establish(&url));
-        let silent = || ConnectionError::BadConnection("timeout expired: the server does not answer".to_owned());
-        let mut conn = made.ok_or_else(silent)??;
-        let (server, epoch, met) = (Arc::clone(&self.server), self.epoch, Arc::default());
-        watch(&mut conn, &server, epoch, &met);
-        Ok(Session { conn, server, epoch, met, works: 0, used: Instant::now() })
+        let Some(made) = self.threads.run_within(CONNECT_WITHIN, move || establish(&url)) else {
+            return failed("timeout expired: the server does not answer");
+        };
+        let mut conn = made.map_err(Self::Error::ConnectionError)?;
+        let met = Arc::default();
+        watch(&mut conn, self, &met);
+        Ok(Session { conn, manager: self.clone(), met, works: 0, used: Instant::now() })
     }
 
-    fn is_valid(&self, _: &mut Session) -> Result<(), ConnectionError> {
+    /// Called before each use, on the work's thread. Tests a connection that has rested.
+    fn is_valid(&self, session: &mut Session) -> Result<(), Self::Error> {
+        *session.met.lock() = None;
+        if session.used.elapsed() > TRUSTED_FOR {
+            session.conn.batch_execute("SELECT 1").map_err(Self::Error::QueryError)?;
+        }
         Ok(())
     }
 
+    /// Called after each use. r2d2 then closes the connection.
     fn has_broken(&self, session: &mut Session) -> bool {
-        session.used = Instant::now();
-        let is_old = session.epoch != self.server.epoch();
-        is_old || thread::panicking() || AnsiTransactionManager::is_broken_transaction_manager(&mut session.conn)
+        self.is_over()
+            || thread::panicking()
+            || AnsiTransactionManager::is_broken_transaction_manager(&mut session.conn)
+    }
+}
+
+/// Hears from r2d2 why a connection could not be made.
+struct NotMade(Manager);
+
+impl HandleError<diesel::r2d2::Error> for NotMade {
+    fn handle_error(&self, error: diesel::r2d2::Error) {
+        // The statement of a test that failed was reported by `watch`.
+        if let diesel::r2d2::Error::ConnectionError(error) = error
+            && !self.0.is_over()
+        {
+            self.0.server.could_not_connect(&error.to_string());
+        }
+    }
+}
+
+impl fmt::Debug for NotMade {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The manager's URL may have a password.
+        formatter.write_str("NotMade")
     }
 }
 
@@ -162,26 +200,10 @@ fn establish(url: &str) -> Result<PgConnection, ConnectionError> {
     Ok(conn)
 }
 
-/// Hears from r2d2 when a connection can't be made.
-struct Failed(Arc<Server>);
-
-impl fmt::Debug for Failed {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Failed")
-    }
-}
-
-impl HandleError<ConnectionError> for Failed {
-    fn handle_error(&self, error: ConnectionError) {
-        self.0.could_not_connect(&error.to_string());
-    }
-}
-
 /// A connection and its state.
 pub(super) struct Session {
     conn: PgConnection,
-    server: Arc<Server>,
-    epoch: u64,
+    manager: Manager,
     /// The fault of the server that the work has met.
     met: Arc<Mutex<Option<Fault>>>,
     works: u32,
@@ -189,16 +211,6 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Whether the connection still answers after a rest. If not, r2d2 closes it when it goes back.
-    fn answers(&mut self) -> bool {
-        *self.met.lock() = None;
-        let answers = self.used.elapsed() <= TRUSTED_FOR || self.conn.batch_execute("SELECT 1").is_ok();
-        if !answers {
-            AnsiTransactionManager::transaction_manager_status_mut(&mut self.conn).set_in_error();
-        }
-        answers
-    }
-
     /// Runs work.
     pub fn run<R>(&mut self, work: impl FnOnce(&mut PgConnection) -> R) -> R {
         self.works = self.works.wrapping_add(1);
@@ -208,17 +220,23 @@ impl Session {
         }
         let result = work(&mut self.conn);
         if self.met.lock().is_none() {
-            self.server.served();
+            self.manager.server.served();
         }
+        self.used = Instant::now();
         result
+    }
+
+    /// If set, the session's pool is replaced. The pool counts the session until then.
+    pub fn retires_its_pool(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.manager.is_retired)
     }
 }
 
 /// Reports to [`Server`] the first statement of each work that fails because of the server, and the first that spoils the
 /// connection. Later statements, such as the ROLLBACK, fail too and are not reported. [`Server`] knows of the fault before
 /// the work can run again.
-fn watch(conn: &mut PgConnection, server: &Arc<Server>, epoch: u64, met: &Arc<Mutex<Option<Fault>>>) {
-    let (server, met) = (Arc::clone(server), Arc::clone(met));
+fn watch(conn: &mut PgConnection, manager: &Manager, met: &Arc<Mutex<Option<Fault>>>) {
+    let (server, epoch, met) = (Arc::clone(&manager.server), manager.epoch, Arc::clone(met));
     on_error(conn, move |error| {
         let Some(cause) = Cause::of(error) else { return };
         let (fault, before) = (fault(error), *met.lock());

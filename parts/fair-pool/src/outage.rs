@@ -57,7 +57,7 @@ pub(super) struct Line {
     pub cause: Cause,
     /// The requests that were answered with 503 for it.
     pub requests: u64,
-    /// The pieces of work that met it. Some of them ran again and succeeded.
+    /// How often work, a readiness check or an attempt to connect met it. Some of the work ran again and succeeded.
     pub times: u64,
     since: DateTime<Utc>,
 }

@@ -84,9 +84,12 @@ impl Pool {
     /// Starts a pool without connections. Work connects when it finds none.
     ///
     /// # Errors
-    /// If the operating system can't start a thread.
+    /// If the operating system can't start a thread, or `size` is zero.
     pub fn start(settings: Settings) -> std::io::Result<Self> {
         let Settings { database_url, application_name, size, is_migrated, observer } = settings;
+        if size == 0 {
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "a pool needs a connection"));
+        }
         let url = with_client_limits(database_url, application_name).into();
         let server = Arc::new(Server::new());
         let threads = Arc::new(Threads::start(size as usize + 1)?);
@@ -153,7 +156,7 @@ impl Pool {
         &self.0.runner.server.outages
     }
 
-    /// Waits until the running work has ended, for at most as long as a statement may take, and ends the threads.
+    /// Waits until the running work has ended, for at most six seconds: a statement may take five. Work that comes later is refused.
     /// Blocks.
     pub fn close(&self) {
         self.0.runner.threads.close();

@@ -119,12 +119,16 @@ diesel::define_sql_function! {
 fn look(conn: &mut PgConnection, renew: bool, is_migrated: IsMigrated) -> QueryResult<Ready> {
     let read_only: String = diesel::select(current_setting("transaction_read_only")).get_result(conn)?;
     let is_read_only = read_only == "on";
+    let ready = if is_read_only {
+        Err(Cause::ReadOnly)
+    } else if is_migrated(conn)? {
+        Ok(())
+    } else {
+        Err(Cause::MigrationsPending)
+    };
     if is_read_only || renew {
         // This makes the pool close the connection, which may stay read-only after a fail-over.
         AnsiTransactionManager::transaction_manager_status_mut(conn).set_in_error();
     }
-    if is_read_only {
-        return Ok(Err(Cause::ReadOnly));
-    }
-    Ok(if is_migrated(conn)? { Ok(()) } else { Err(Cause::MigrationsPending) })
+    Ok(ready)
 }

@@ -7,6 +7,7 @@
 //! until libpq returns.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use diesel::pg::PgConnection;
@@ -17,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
 use super::cause::Cause;
-use super::connections::Connections;
+use super::connections::{Connections, Session};
 use super::server::Server;
 use super::threads::Threads;
 use super::turns::{Turn, Turns};
@@ -51,15 +52,15 @@ impl Runner {
         let turn = self.turns.take(account_id).await;
         let turn = turn.ok_or_else(|| self.server.no_turn(|| self.turns.load_of(account_id)))?;
         let until = Instant::now() + self.within;
-        let held = Held(Arc::new(Mutex::new(Some(Place::Turn(turn)))));
-        let _caller = Caller { runner: self, held: held.clone(), until };
+        let slot = Arc::new(Slot(Mutex::new(Some(Held::Turn { turn, retires_pool: None }))));
+        let _caller = Caller { runner: self, slot: Arc::clone(&slot), until };
         let connections = Arc::clone(&self.connections);
         let job = self.threads.handle.spawn_blocking(move || {
-            // Until the end. The connection goes back before the turn, and both before the caller has the result.
-            let held = EndsWith(held);
+            // The connection goes back before the turn, and both before the caller has the result.
+            let job = Job(slot);
             let mut session = connections.open()?;
-            if !held.0.is_turn() {
-                return Err(Cause::Silent.error("no thread came in time").into());
+            if !job.0.begins(&session) {
+                return Err(Cause::Silent.error("the work was given up before it began").into());
             }
             session.run(work)
         });
@@ -72,37 +73,51 @@ impl Runner {
     }
 }
 
-/// What a piece of work holds until it ends. Its caller has a clone.
-#[derive(Clone)]
-struct Held(Arc<Mutex<Option<Place>>>);
+/// What a piece of work holds until it ends.
+struct Slot(Mutex<Option<Held>>);
 
-enum Place {
-    Turn(#[expect(dead_code, reason = "gives the turn back when dropped")] Turn),
+enum Held {
+    Turn {
+        #[expect(dead_code, reason = "gives the turn back when dropped")]
+        turn: Turn,
+        /// See [`Session::retires_its_pool`]. None before the work has a connection.
+        retires_pool: Option<Arc<AtomicBool>>,
+    },
     /// The work was given up. Only its thread is left.
     Thread(#[expect(dead_code, reason = "counts the thread until it is dropped")] OwnedSemaphorePermit),
 }
 
-impl Held {
-    fn is_turn(&self) -> bool {
-        matches!(*self.0.lock(), Some(Place::Turn(_)))
+impl Slot {
+    /// Whether the work may begin: it was not given up meanwhile.
+    fn begins(&self, session: &Session) -> bool {
+        match &mut *self.0.lock() {
+            Some(Held::Turn { retires_pool, .. }) => {
+                *retires_pool = Some(session.retires_its_pool());
+                true
+            }
+            _ => false,
+        }
     }
 
-    /// If the work still runs, frees its turn, as far as permits allow. Returns whether it still runs.
+    /// If the work still runs, replaces its pool, and frees its turn as far as permits allow. Returns whether it still runs.
     fn give_up(&self, may_give_up: &Arc<Semaphore>) -> bool {
         let mut held = self.0.lock();
+        if let Some(Held::Turn { retires_pool: Some(retires_pool), .. }) = &*held {
+            retires_pool.store(true, Ordering::Relaxed);
+        }
         if held.is_some()
             && let Ok(permit) = Arc::clone(may_give_up).try_acquire_owned()
         {
-            *held = Some(Place::Thread(permit));
+            *held = Some(Held::Thread(permit));
         }
         held.is_some()
     }
 }
 
-/// The end of a piece of work.
-struct EndsWith(Held);
+/// A piece of work on its thread.
+struct Job(Arc<Slot>);
 
-impl Drop for EndsWith {
+impl Drop for Job {
     fn drop(&mut self) {
         let held = self.0.0.lock().take();
         drop(held);
@@ -112,21 +127,21 @@ impl Drop for EndsWith {
 /// The caller of work, who waits for it or has left.
 struct Caller<'a> {
     runner: &'a Runner,
-    held: Held,
+    slot: Arc<Slot>,
     until: Instant,
 }
 
 impl Drop for Caller<'_> {
     /// Work that still runs when its time is up is given up, even if the caller left earlier.
     fn drop(&mut self) {
-        if self.held.0.lock().is_none() {
+        if self.slot.0.lock().is_none() {
             return;
         }
-        let (held, until, within) = (self.held.clone(), self.until, self.runner.within);
+        let (slot, until, within) = (Arc::clone(&self.slot), self.until, self.runner.within);
         let (server, may_give_up) = (Arc::clone(&self.runner.server), Arc::clone(&self.runner.threads.may_give_up));
         self.runner.threads.spawn(async move {
             sleep_until(until).await;
-            if held.give_up(&may_give_up) {
+            if slot.give_up(&may_give_up) {
                 server.met_silence(within);
             }
         });
@@ -141,15 +156,15 @@ mod tests {
     async fn work_is_given_up_once_and_beyond_the_bound_it_keeps_its_turn() {
         let (turns, may_give_up) = (Turns::new(1), Arc::new(Semaphore::new(0)));
         let turn = turns.take(Uuid::nil()).await;
-        let held = Held(Arc::new(Mutex::new(turn.map(Place::Turn))));
+        let slot = Arc::new(Slot(Mutex::new(turn.map(|turn| Held::Turn { turn, retires_pool: None }))));
 
-        assert!(held.give_up(&may_give_up));
+        assert!(slot.give_up(&may_give_up));
         assert_eq!(turns.load(), (1, 0));
 
         may_give_up.add_permits(1);
-        assert!(held.give_up(&may_give_up));
+        assert!(slot.give_up(&may_give_up));
         assert_eq!((turns.load(), may_give_up.available_permits()), ((0, 0), 0));
-        drop(EndsWith(held.clone()));
-        assert_eq!((held.give_up(&may_give_up), may_give_up.available_permits()), (false, 1));
+        drop(Job(Arc::clone(&slot)));
+        assert_eq!((slot.give_up(&may_give_up), may_give_up.available_permits()), (false, 1));
     }
 }

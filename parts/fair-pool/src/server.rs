@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What all work shares about the server: which of its connections are good, and what is wrong with it.
 //!
-//! The connections are numbered by epochs. A fault that spoils a connection ends its epoch, since the others of it are as old.
+//! A fault that spoils a connection ends its epoch: work gets no connection that was made in the epoch any more.
 //!
 //! The price: a server that turns out to be read-only costs the process its connections every two seconds. In return, no
 //! connection stays read-only after the fail-over.
@@ -79,9 +79,8 @@ impl Server {
         *self.served.lock() = Instant::now();
     }
 
-    /// Records that work was given up after this time. Its connection, and those that are as old, do no more work.
+    /// Records that work was given up after this time, with its connection.
     pub fn met_silence(&self, after: Duration) {
-        self.close_up_to(self.epoch());
         // A connection may stay silent for good after the server answers again.
         let cause = if self.served.lock().elapsed() < ANSWERS { Cause::ConnectionLost } else { Cause::Silent };
         self.met(cause, || format!("work was given up after {} s, with its connection", after.as_secs()));
@@ -92,20 +91,15 @@ impl Server {
         self.outages.end(Instant::now()).iter().for_each(Line::tell);
     }
 
-    /// Records why a connection could not be made, and returns that as an error.
-    pub fn could_not_connect(&self, words: &str) -> Error {
-        let (cause, words) = (Cause::of_connecting(words), one_line(words));
-        let error = cause.error(&words);
-        self.met(cause, || words);
-        error
+    /// Records why a connection could not be made.
+    pub fn could_not_connect(&self, words: &str) {
+        self.met(Cause::of_connecting(words), || one_line(words));
     }
 
-    /// Why no connection came in time: what r2d2 has reported, or nothing, if the server has not even refused.
+    /// Why no connection came in time: what r2d2 has reported, or nothing yet, if the server has not even refused.
     pub fn no_connection(&self) -> Error {
         let (cause, words) = self.outages.away().unwrap_or((Cause::Silent, "no connection came in time".to_owned()));
-        let error = cause.error(&words);
-        self.met(cause, || words);
-        error
+        cause.error(&words)
     }
 
     /// Ends this epoch and earlier ones: work gets no connection of them any more.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The threads on which work waits for the database, and how many of them may be given up.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -17,13 +18,15 @@ const SILENCES: usize = 8;
 /// How long [`Threads::close`] waits for running work. A statement ends after 5 s.
 const CLOSE_WITHIN: Duration = Duration::from_secs(6);
 
-/// The threads of the pool. They are tokio's, on a runtime that runs nothing else.
+/// The threads of the pool. They are tokio's, on a runtime that runs only what belongs to the pool.
 pub(super) struct Threads {
     runtime: Mutex<Option<Runtime>>,
     pub handle: Handle,
     most_given_up: usize,
     /// A thread whose work was given up holds a permit until it returns.
     pub may_give_up: Arc<Semaphore>,
+    /// Threads that run work of [`Threads::run_within`], which hold a permit from its beginning.
+    in_time: AtomicUsize,
 }
 
 impl Threads {
@@ -37,7 +40,13 @@ impl Threads {
             .build()?;
         let handle = runtime.handle().clone();
         let may_give_up = Arc::new(Semaphore::new(most_given_up));
-        Ok(Self { runtime: Mutex::new(Some(runtime)), handle, most_given_up, may_give_up })
+        Ok(Self {
+            runtime: Mutex::new(Some(runtime)),
+            handle,
+            most_given_up,
+            may_give_up,
+            in_time: AtomicUsize::new(0),
+        })
     }
 
     /// Runs a task until it ends or the pool is closed.
@@ -52,18 +61,23 @@ impl Threads {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let permit = Arc::clone(&self.may_give_up).try_acquire_owned().ok()?;
+        self.in_time.fetch_add(1, Ordering::Relaxed);
         let (sender, result) = mpsc::channel();
         self.handle.spawn_blocking(move || {
-            // Nobody waits any more if the work was given up.
-            let _ = sender.send(work());
+            let result = work();
             drop(permit);
+            // Nobody waits any more if the work was given up.
+            let _ = sender.send(result);
         });
-        result.recv_timeout(within).ok()
+        let result = result.recv_timeout(within).ok();
+        self.in_time.fetch_sub(1, Ordering::Relaxed);
+        result
     }
 
     /// How many threads still run work that was given up.
     pub fn given_up(&self) -> usize {
-        self.most_given_up - self.may_give_up.available_permits()
+        let permits = self.most_given_up - self.may_give_up.available_permits();
+        permits.saturating_sub(self.in_time.load(Ordering::Relaxed))
     }
 
     /// Waits until the running work has ended, for at most [`CLOSE_WITHIN`]. Blocks.

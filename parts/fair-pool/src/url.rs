@@ -20,7 +20,8 @@ pub fn with_client_limits(database_url: &str, application_name: &str) -> String 
     let is_url = database_url.starts_with("postgres://") || database_url.starts_with("postgresql://");
     let mut text = database_url.to_owned();
     for (name, value) in CLIENT_LIMITS.into_iter().chain([("application_name", application_name)]) {
-        if !database_url.contains(name) {
+        // Not `fallback_application_name`.
+        if !database_url.split(['?', '&', ' ']).any(|parameter| parameter.starts_with(name)) {
             let separator = match (is_url, text.contains('?')) {
                 // libpq refuses an empty parameter.
                 (true, true) if text.ends_with(['?', '&']) => "",

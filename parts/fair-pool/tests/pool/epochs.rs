@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! If one connection turns out to be useless, all connections that are as old are closed.
 
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use diesel::prelude::*;
-use fair_pool::Pool;
+use diesel::sql_types::Integer;
+use fair_pool::{NOBODY, Pool};
 use idempotency::Database as _;
-use idempotency_testing::execute;
+use idempotency_testing::{count, eventually, execute};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::{Failed, fresh_database, pool};
@@ -47,4 +51,63 @@ async fn one_stale_plan_closes_every_connection_of_the_same_age() {
     assert!(pool.read(Uuid::nil(), names).await.is_ok(), "a read runs again");
 
     assert_eq!(read_over_each(&pool).await, [true; CONNECTIONS as usize]);
+}
+
+/// r2d2's pool lives as long as one of its connections is in use, and would keep the idle ones.
+#[tokio::test]
+async fn the_idle_connections_are_closed_at_once_even_while_work_still_runs_over_one_of_the_same_age() {
+    const OPEN: &str = "pg_stat_activity WHERE datname = current_database() AND application_name = 'fair-pool-tests'";
+    let url = fresh_database();
+    let pool = pool(&url, CONNECTIONS);
+    assert_eq!(read_over_each(&pool).await, [true; CONNECTIONS as usize]);
+    let (ends, until) = mpsc::channel::<()>();
+    let (begins, has_begun) = mpsc::channel();
+    let runs = pool.clone();
+    let long = tokio::spawn(async move {
+        let work = move |conn: &mut PgConnection| {
+            begins.send(()).unwrap();
+            let _ = until.recv();
+            names(conn)
+        };
+        runs.run(Uuid::from_u128(1), work).await
+    });
+    tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
+
+    execute(&url, "ALTER TABLE items ALTER name TYPE varchar(300)");
+    assert!(pool.read(Uuid::nil(), names).await.is_ok());
+
+    // That of the long work, that of the read, and that of the readiness check if there was one.
+    eventually("the idle connections are closed", || count(&url, OPEN) <= 3).await;
+    drop(ends);
+    assert!(long.await.unwrap().is_err(), "its plan is stale too");
+}
+
+async fn process(pool: &Pool) -> i32 {
+    let pid = diesel::dsl::sql::<Integer>("pg_backend_pid()");
+    pool.run(NOBODY, move |conn| Ok::<_, Failed>(diesel::select(pid).get_result(conn)?)).await.unwrap()
+}
+
+#[tokio::test]
+async fn work_that_is_given_up_costs_only_the_connections_that_are_as_old_as_its_own() {
+    let pool = pool(&fresh_database(), CONNECTIONS);
+    let slow = |account: u128| {
+        pool.run(Uuid::from_u128(account), |_| {
+            thread::sleep(Duration::from_secs(12));
+            Ok::<_, Failed>(())
+        })
+    };
+    let later = async {
+        sleep(Duration::from_secs(1)).await;
+        slow(2).await
+    };
+    let between = async {
+        eventually("the first is given up", || pool.load().given_up == 1).await;
+        let fresh = process(&pool).await;
+        eventually("the second is given up", || pool.load().given_up == 2).await;
+        assert_eq!(process(&pool).await, fresh);
+    };
+
+    let (first, second, ()) = tokio::join!(slow(1), later, between);
+
+    assert!(first.is_err() && second.is_err());
 }
