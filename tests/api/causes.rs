@@ -165,7 +165,7 @@ async fn a_read_only_database_is_one_line_and_few_connections_and_hides_no_other
 }
 
 #[tokio::test]
-async fn a_role_without_a_free_connection_says_so() {
+async fn a_role_without_a_free_connection_says_so_and_requests_share_the_one_that_it_has() {
     let database = fresh_database();
     let (_, name) = database.rsplit_once('/').unwrap();
     // Only a role that is not a superuser has a limit.
@@ -176,7 +176,7 @@ async fn a_role_without_a_free_connection_says_so() {
     execute(&database, &format!("ALTER ROLE {role} CONNECTION LIMIT 1"));
     cut(&database);
     let answers = orders(&replica, "k", 12).await;
-    assert!(answers.iter().any(|answer| answer.status == 503), "{answers:?}");
+    assert!(answers.iter().all(|answer| answer.status < 500), "{answers:?}");
 
     let line = replica.logged("cause=too_many_connections").await;
 

@@ -30,10 +30,13 @@ async fn named_order(api: &Client, key: &str, request_id: &str) -> crate::app::A
 async fn work_on_a_thread_of_the_pool_knows_its_request() {
     let (db, id) = (Db::start(&fresh_database(), 1).unwrap(), Uuid::from_u128(7));
 
-    let ran = of_request(id, db.run(NOBODY, |_| Ok::<_, ApiError>(request()))).await;
-    let read = of_request(id, db.read(NOBODY, |_| Ok::<_, ApiError>(request()))).await;
+    let works = async {
+        let ran = db.run(NOBODY, |_| Ok::<_, ApiError>(request())).await;
+        let read = db.read(NOBODY, |_| Ok::<_, ApiError>(request())).await;
+        (ran.unwrap(), read.unwrap())
+    };
 
-    assert_eq!((ran.unwrap(), read.unwrap()), (Some(id), Some(id)));
+    assert_eq!(of_request(id, works).await, (Some(id), Some(id)));
 }
 
 #[tokio::test]

@@ -23,12 +23,8 @@ use super::threads::Threads;
 
 /// How long work waits for a connection before the answer is 503. A healthy server accepts a connection in
 /// milliseconds. Two seconds outlast the first moments of a restart, and clients wait longer than that. r2d2 tries
-/// again after pauses of at most half of this.
+/// again after pauses of at most half of this, so work that comes when the server is back gets a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-
-/// How long work waits for a connection once the log has said that none can be made. r2d2 goes on trying, so the wait
-/// only decides how soon a client knows.
-const CONNECT_WITHIN_WHILE_AWAY: Duration = Duration::from_millis(500);
 
 /// A connection that was idle for longer is tested before its next use: a restart or a firewall may have cut it. After
 /// a second of rest, one more round trip costs little.
@@ -75,10 +71,8 @@ impl Connections {
         if let Some(idle) = self.current().try_get() {
             return Ok(idle);
         }
-        let is_away = self.server.outages.away().is_some();
-        let within = if is_away { CONNECT_WITHIN_WHILE_AWAY } else { CONNECT_WITHIN };
         // If a test has found that the connections are useless, this is a new pool.
-        self.current().get_timeout(within).map_err(|_| self.server.no_connection())
+        self.current().get().map_err(|_| self.server.no_connection())
     }
 
     /// The pool, or a new one if the connections of the old one are useless.

@@ -96,9 +96,13 @@ impl Server {
         self.met(Cause::of_connecting(words), || one_line(words));
     }
 
-    /// Why no connection came in time: what r2d2 has reported, or nothing yet, if the server has not even refused.
+    /// Why no connection came in time: what r2d2 has reported, or silence, if the server has not even refused.
     pub fn no_connection(&self) -> Error {
-        let (cause, words) = self.outages.away().unwrap_or((Cause::Silent, "no connection came in time".to_owned()));
+        let (cause, words) = self.outages.away().unwrap_or_else(|| {
+            let words = "no connection came in time".to_owned();
+            self.met(Cause::Silent, || words.clone());
+            (Cause::Silent, words)
+        });
         cause.error(&words)
     }
 
