@@ -73,7 +73,7 @@ async fn a_server_that_goes_silent_after_the_handshake_does_not_keep_the_pool_fr
 
     timeout(Duration::from_secs(20), silences).await.unwrap();
 
-    assert!(pool.load().given_up >= 4);
+    eventually("four threads wait for ever", || pool.load().given_up == 4).await;
 }
 
 /// A replica once tried to connect 4,171 times in 45 seconds.
@@ -101,7 +101,7 @@ async fn however_much_work_waits_each_connection_is_tried_once_a_second() {
 
     let made = made.load(Ordering::Relaxed);
 
-    assert!(works > 50, "only {works} pieces of work");
+    assert!(works > 40, "only {works} pieces of work");
     // Eight connections and that of the readiness check: at once, twice within the first two seconds, then once a second.
     assert!((10..=9 * (1 + 2 + 6)).contains(&made), "{made} connections for {works} pieces of work");
     eventually("the cause is known", || pool.outages().on() == [Cause::Unreachable]).await;
