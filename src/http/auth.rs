@@ -24,7 +24,7 @@ pub use self::keys::{
     AccountRow, KeyId, KeyRow, accounts, add_account, create_account, create_key, is_live, keys, revoke,
 };
 pub use self::known::{BELIEVED_FOR, KnownKeys};
-use crate::db::{Db, NOBODY};
+use crate::db::{AUTHENTICATION, Db};
 use crate::http::ApiError;
 use crate::http::problems::{INTERNAL, UNAUTHORIZED};
 use crate::schema::api_keys;
@@ -75,7 +75,7 @@ pub async fn authenticate(request: &ServiceRequest) -> Result<(), ApiError> {
     let account = if let Some(account) = known.get(&hash) {
         account
     } else {
-        let account = db.read(NOBODY, move |conn| find(conn, hash)).await?;
+        let account = db.read(AUTHENTICATION, move |conn| find(conn, hash)).await?;
         known.insert(hash, account);
         account
     };

@@ -70,6 +70,26 @@ async fn an_account_that_is_stuck_at_a_row_slows_neither_another_account_nor_rea
 }
 
 #[tokio::test]
+async fn an_api_key_that_is_not_known_yet_is_looked_up_although_an_account_and_the_resolver_are_stuck() {
+    let app = App::start_with_pool(10).await;
+    send(app.request_as(ACME, "GET", "/v1/orders")).await.expect(200);
+    let _stickers = hold_stickers(&app);
+    let mut calls = connect(&app.database);
+    calls.batch_execute("BEGIN; LOCK TABLE external_calls").unwrap();
+    let client = (*app).clone();
+    let stuck = tokio::spawn(
+        client.at_once(20, |app, number| async move { order_as(&app, ACME, &format!("stuck-{number}")).await }),
+    );
+    // Eight orders, and the resolver's look.
+    eventually_blocked(&app.database, 9).await;
+
+    let asked = Instant::now();
+    send(app.request_as(GLOBEX, "GET", "/v1/orders")).await.expect(200);
+    assert!(asked.elapsed() < NOTICED, "the answer took {:?}", asked.elapsed());
+    stuck.await.unwrap();
+}
+
+#[tokio::test]
 async fn while_all_threads_are_busy_work_is_refused_after_two_seconds_and_readiness_answers_at_once() {
     let app = App::start_with_pool(1).await;
     send(app.request_as(ACME, "GET", "/v1/orders")).await.expect(200);

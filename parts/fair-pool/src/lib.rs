@@ -36,11 +36,10 @@ pub use self::pool::{Load, Pool, Settings};
 pub use self::turns::{ByLoad, Refusals};
 pub use self::url::with_client_limits;
 
-/// The account of work that belongs to no account: the resolver's looks, sweeps, authentication. It takes turns like
+/// The account of background work that belongs to no account: the resolver's looks, sweeps, gauges. It takes turns like
 /// any account.
 pub const NOBODY: Uuid = Uuid::nil();
 
-/// The account of work that only measures or records, such as gauges. Authentication must not wait for it: under
-/// [`NOBODY`], a gauge's query that a silent database holds up would keep [`NOBODY`] from the last free connection of a
-/// small pool.
-pub const NOTES: Uuid = Uuid::from_u128(1);
+/// The account of the work that finds out whose request it is. Under [`NOBODY`], background work would keep it from the last
+/// free connection, so an account that is stuck could keep out another whose credential is not known yet.
+pub const AUTHENTICATION: Uuid = Uuid::from_u128(1);

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{NOBODY, NOTES};
+use super::{AUTHENTICATION, NOBODY};
 
 /// How long work waits for its turn. A client that gets 503 after two seconds still has time for another try. If work
 /// has to wait longer, the database or the account is stuck, and a longer wait would only lengthen the queue.
@@ -117,7 +117,11 @@ impl Turns {
         let state = self.0.lock();
         let of = |id: &Uuid| state.accounts.get(id).map_or((0, 0), |account| (account.running, account.waiting.len()));
         let name = |id: &Uuid| {
-            if [NOBODY, NOTES].contains(id) { "work of no account".to_owned() } else { format!("account {id}") }
+            if [AUTHENTICATION, NOBODY].contains(id) {
+                "work of no account".to_owned()
+            } else {
+                format!("account {id}")
+            }
         };
         let row = |id: &Uuid| format!("{} runs {} and waits with {}", name(id), of(id).0, of(id).1);
         let most = state.accounts.keys().filter(|id| **id != refused).max_by_key(|id| of(id));
