@@ -1,4 +1,4 @@
-//! The policies as data: for `GET /v1/policies`, the page of the policies, and the tables in README and docs.
+//! The policies as data: for `GET /v1/policies`, the page of the policies, and the table in the docs.
 
 use std::time::Duration;
 

@@ -102,23 +102,13 @@ impl Error {
         }
     }
 
-    /// Whether the same request may soon get another answer, so that this one carries Retry-After. A defect of the
-    /// endpoint does not pass. A fingerprint may: another replica may run the release that knows it.
-    #[must_use]
-    pub fn may_be_retried(&self) -> bool {
-        match self {
-            Self::ReplyTooLarge(_) | Self::ResourceNotNamed(_) => false,
-            Self::InFlight | Self::RequestTimeout => true,
-            _ => self.status() >= 500,
-        }
-    }
-
-    /// What the client should do next: `again` (send the same request with the same key), `fix` (change the request first; the
+    /// What the client should do next: `again` (send the same request with the same key, after `Retry-After`), `fix` (change the request first; the
     /// key is free), `new-key` (the key belongs to another request) or `never` (look at what the key made).
     #[must_use]
     pub fn retry(&self) -> &'static str {
         match self {
-            _ if self.may_be_retried() || self.status() >= 500 => "again",
+            Self::InFlight | Self::RequestTimeout => "again",
+            _ if self.status() >= 500 => "again",
             Self::KeyReused => "new-key",
             Self::KeyExpired { .. } => "never",
             _ => "fix",

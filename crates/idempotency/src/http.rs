@@ -153,7 +153,7 @@ impl Error {
         let content_type = Some("application/problem+json".to_owned());
         let body = Bytes::from(self.problem().to_string());
         let mut response = Reply { status: self.status(), content_type, location: None, body }.into_http();
-        if self.may_be_retried() {
+        if self.retry() == "again" {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
