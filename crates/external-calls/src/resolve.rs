@@ -68,8 +68,8 @@ impl Resolved {
     }
 
     /// The final reply in place of a 202.
-    pub fn instead_of(self, stored: Answer) -> Answer {
-        Answer { reply: self.reply, expires_at: self.expires_at, ..stored }
+    pub fn instead_of(self, stored: &Answer) -> Answer {
+        Answer { reply: self.reply, expires_at: self.expires_at, ..*stored }
     }
 }
 

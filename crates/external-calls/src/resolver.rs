@@ -177,7 +177,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
             })
         };
         match timeout_at((came_at + O::LIMITS.handler).into(), work).await {
-            Ok(Ok(Ok(resolved))) => resolved.instead_of(answer),
+            Ok(Ok(Ok(resolved))) => resolved.instead_of(&answer),
             // Unknown so far. The work goes on, and a retry will get more.
             _ => self.as_it_is_now(answer, made_by, came_at).await,
         }
@@ -248,7 +248,7 @@ fn now<O: ExternalSystem>(
 ) -> Result<Answer, O::Error> {
     let Some((call, progress)) = progress::open(conn, made_by)? else {
         return Ok(match Resolved::find(conn, made_by)? {
-            Some(resolved) => resolved.instead_of(stored),
+            Some(resolved) => resolved.instead_of(&stored),
             None => stored,
         });
     };
