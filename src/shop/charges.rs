@@ -127,10 +127,10 @@ pub(crate) fn location(id: Uuid) -> String {
 /// 404 for the order; 409 order-not-payable, payment-in-progress.
 pub(crate) fn insert(
     conn: &mut PgConnection,
-    account_id: Uuid,
     made_by: &MadeBy,
     new: &NewCharge,
 ) -> Result<(Charge, ChargeCall), ApiError> {
+    let account_id = made_by.account_id;
     let order = orders::lock(conn, account_id, new.order_id)?;
     if order.status != OrderStatus::Pending {
         return Err(ApiError::new(&ORDER_NOT_PAYABLE, format!("the order is {}", order.status.as_str())));

@@ -17,10 +17,10 @@ use crate::http::problems::{
     PAYMENT_IN_PROGRESS, REFUND_EXCEEDS_CHARGE,
 };
 use crate::http::{Account, ApiError, Endpoint, Id, Keyed, endpoint};
-use crate::process::failpoint::{self, failpoint};
+use crate::process::failpoint;
 use crate::shop::charges::{self, CREATE_CHARGE, Charge, ChargeCall, NewCharge};
 use crate::shop::refunds::{self, CREATE_REFUND, NewRefund, Refund, RefundCall};
-use external_calls::{self, Attempt, CallError, ExternalSystem, Limits, MadeBy, Sent, Started, Step};
+use external_calls::{self, CallError, ExternalSystem, Limits, MadeBy, Sent, Started, Step};
 use idempotency::{Answer, Policy, Reply};
 use stripe_gateway::{End, Gateway, Outcome};
 
@@ -65,17 +65,12 @@ pub async fn create_charge(
     request: Keyed<NewCharge>,
     resolver: Data<Resolver>,
 ) -> Result<Answer, ApiError> {
-    failpoint("before-claim");
-    let made_by = MadeBy::of(&request, account.id, &CREATE_CHARGE)?;
-    let answer = resolver
-        .run(CREATE_CHARGE, account.id, request, move |conn, new| {
-            failpoint("after-claim");
-            let (charge, call) = charges::insert(conn, account.id, &made_by, new)?;
+    resolver
+        .run(CREATE_CHARGE, account.id, request, |conn, new, made_by| {
+            let (charge, call) = charges::insert(conn, made_by, new)?;
             Ok(Started { call: Call::Charge(call), location: charges::location(charge.id), body: json(&charge)? })
         })
-        .await?;
-    failpoint("before-answer");
-    Ok(answer)
+        .await
 }
 
 /// `POST /v1/charges/{id}/refunds`: 201 if the refund succeeded, 402 if the gateway refused, 202 while the outcome is unknown.
@@ -95,18 +90,12 @@ pub async fn create_refund(
     request: Keyed<NewRefund>,
     resolver: Data<Resolver>,
 ) -> Result<Answer, ApiError> {
-    failpoint("before-claim");
-    let request = request.on(charge.0);
-    let made_by = MadeBy::of(&request, account.id, &CREATE_REFUND)?;
-    let answer = resolver
-        .run(CREATE_REFUND, account.id, request, move |conn, new| {
-            failpoint("after-claim");
-            let (refund, call) = refunds::insert(conn, account.id, &made_by, charge.0, new)?;
+    resolver
+        .run(CREATE_REFUND, account.id, request.on(charge.0), move |conn, new, made_by| {
+            let (refund, call) = refunds::insert(conn, made_by, charge.0, new)?;
             Ok(Started { call: Call::Refund(call), location: refunds::location(refund.id), body: json(&refund)? })
         })
-        .await?;
-    failpoint("before-answer");
-    Ok(answer)
+        .await
 }
 
 fn json<T: Serialize>(body: &T) -> Result<Bytes, ApiError> {
@@ -187,9 +176,11 @@ impl ExternalSystem for Payments {
         }
     }
 
-    fn reached(&self, attempt: &Attempt<'_>, step: Step) {
+    fn reached(&self, _: &MadeBy, attempt: Option<i32>, step: Step) {
         let point = match step {
-            Step::Started => "after-commit-1",
+            Step::Received => "before-claim",
+            Step::Claimed => "after-claim",
+            Step::Begun => "after-commit-1",
             // This point and `given-back` are only for a listener. No process ends there.
             Step::Leased => "leased",
             Step::Sending => "before-call",
@@ -197,8 +188,9 @@ impl ExternalSystem for Payments {
             Step::Applied => "before-commit-2",
             Step::Recorded => "after-commit-2",
             Step::GivenBack => "given-back",
+            Step::Answering => "before-answer",
         };
-        failpoint::passed(point, Some(attempt.number));
+        failpoint::passed(point, attempt);
     }
 
     fn carried<T>(work: impl Future<Output = T> + Send + 'static) -> impl Future<Output = T> + Send + 'static {

@@ -127,11 +127,11 @@ pub(crate) fn location(id: Uuid) -> String {
 /// 404 for the charge; 409 charge-not-refundable, refund-exceeds-charge, payment-in-progress.
 pub(crate) fn insert(
     conn: &mut PgConnection,
-    account_id: Uuid,
     made_by: &MadeBy,
     charge_id: Uuid,
     new: &NewRefund,
 ) -> Result<(Refund, RefundCall), ApiError> {
+    let account_id = made_by.account_id;
     let charge = charges::lock(conn, account_id, charge_id)?;
     let amount = refundable(conn, account_id, &charge, new.amount)?;
     let Some(payment_intent) = charge.gateway_id else {

@@ -97,7 +97,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         let mut begun = Vec::with_capacity(due.len());
         for due in due.into_iter().filter(|due| is_mine(&due.reference)) {
             let call = if waits {
-                Some(self.calls.begin(&due).await)
+                Some(self.calls.begin(due.account_id, due.attempts).await)
             } else {
                 self.calls.try_begin(due.account_id, due.attempts)
             };
@@ -136,7 +136,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         })?;
         match taken {
             Taken::Lease(lease) => {
-                self.system.reached(&lease.as_attempt(), Step::Leased);
+                lease.reached(&self.system, Step::Leased);
                 self.resolve(*lease).await.map(|_| true)
             }
             Taken::Parked(row) => {

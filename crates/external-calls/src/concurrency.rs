@@ -9,8 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::lease::Due;
-
 /// From this attempt on, an external call counts as one that keeps failing. The request itself takes the first lease,
 /// and a lost answer explains a second one. A third lease means that something is wrong outside.
 const KEEPS_FAILING: i32 = 3;
@@ -60,11 +58,11 @@ impl Calls {
     }
 
     /// Waits until a slot is free for this external call.
-    pub async fn begin(&self, due: &Due) -> Call {
+    pub async fn begin(&self, account_id: Uuid, attempts: i32) -> Call {
         loop {
             // Registered before the check, so that a call that ends in between is not missed.
             let freed = self.freed.notified();
-            if let Some(call) = self.try_begin(due.account_id, due.attempts) {
+            if let Some(call) = self.try_begin(account_id, attempts) {
                 return call;
             }
             freed.await;
@@ -94,47 +92,43 @@ mod tests {
 
     use super::*;
 
-    fn due(account: u128, attempts: i32) -> Due {
-        Due { account_id: Uuid::from_u128(account), reference: String::new(), attempts }
-    }
-
-    fn begin_all(calls: &Calls, due: &Due) -> Vec<Call> {
-        std::iter::from_fn(|| calls.try_begin(due.account_id, due.attempts)).collect()
+    fn begin_all(calls: &Calls, account: u128, attempts: i32) -> Vec<Call> {
+        std::iter::from_fn(|| calls.try_begin(Uuid::from_u128(account), attempts)).collect()
     }
 
     #[test]
     fn each_account_and_what_keeps_failing_leave_calls_to_others() {
         let calls = Calls::new(64);
-        assert_eq!(begin_all(&calls, &due(1, 1)).len(), 48);
+        assert_eq!(begin_all(&calls, 1, 1).len(), 48);
 
-        let failing_of_one = begin_all(&calls, &due(1, 3));
-        let failing_of_all = begin_all(&calls, &due(2, 9));
+        let failing_of_one = begin_all(&calls, 1, 3);
+        let failing_of_all = begin_all(&calls, 2, 9);
         assert_eq!((failing_of_one.len(), failing_of_all.len()), (24, 8));
-        let first_of_one = begin_all(&calls, &due(1, 2));
-        let first_of_all = begin_all(&calls, &due(2, 1));
+        let first_of_one = begin_all(&calls, 1, 2);
+        let first_of_all = begin_all(&calls, 2, 1);
         assert_eq!((first_of_one.len(), first_of_all.len()), (24, 8));
         assert!(calls.try_begin(Uuid::from_u128(3), 1).is_none());
 
         drop(failing_of_one);
-        assert_eq!(begin_all(&calls, &due(3, 3)).len(), 24);
+        assert_eq!(begin_all(&calls, 3, 3).len(), 24);
     }
 
     #[test]
     fn no_count_is_left_behind() {
         let calls = Calls::new(4);
-        drop(begin_all(&calls, &due(1, 5)));
+        drop(begin_all(&calls, 1, 5));
         assert!(calls.lock().is_empty());
-        assert_eq!(begin_all(&calls, &due(2, 1)).len(), 3);
+        assert_eq!(begin_all(&calls, 2, 1).len(), 3);
     }
 
     #[tokio::test]
     async fn a_call_that_ends_wakes_a_waiter() {
         let calls = Calls::new(2);
-        let held = begin_all(&calls, &due(1, 1));
-        let other = due(2, 1);
-        assert_eq!((held.len(), calls.try_begin(other.account_id, 1).is_some()), (2, false));
+        let held = begin_all(&calls, 1, 1);
+        let other = Uuid::from_u128(2);
+        assert_eq!((held.len(), calls.try_begin(other, 1).is_some()), (2, false));
         let waits = async {
-            tokio::join!(calls.begin(&other), async {
+            tokio::join!(calls.begin(other, 1), async {
                 tokio::task::yield_now().await;
                 drop(held);
             })

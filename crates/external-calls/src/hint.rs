@@ -8,9 +8,11 @@ use diesel::dsl::now;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::Timestamptz;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::lease;
 use super::schema::external_calls;
 use crate::{ExternalSystem, Resolver};
 use idempotency::Database;
@@ -29,24 +31,17 @@ pub enum Hinted<C> {
 impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     /// Accepts a hint that the outcome of this external call may be there.
     pub async fn hint(&self, account_id: Uuid, reference: String) -> Result<Hinted<O::Call>, O::Error> {
-        let hinted = self.db.run(account_id, move |conn| Ok::<_, O::Error>(hint(conn, account_id, &reference)?));
-        Ok(match hinted.await? {
-            Hinted::Unknown => Hinted::Unknown,
-            Hinted::Open => Hinted::Open,
-            Hinted::Resolved(call) => Hinted::Resolved(
-                serde_json::from_value(call).map_err(|e| diesel::result::Error::DeserializationError(e.into()))?,
-            ),
-        })
+        self.db.run(account_id, move |conn| Ok(hint(conn, account_id, &reference)?)).await
     }
 }
 
-fn hint(conn: &mut PgConnection, account_id: Uuid, reference: &str) -> QueryResult<Hinted<Value>> {
+fn hint<C: DeserializeOwned>(conn: &mut PgConnection, account_id: Uuid, reference: &str) -> QueryResult<Hinted<C>> {
     let row = external_calls::table.find((account_id, reference));
     let known: Option<(bool, Value)> =
         row.select((external_calls::resolved_at.is_not_null(), external_calls::call)).first(conn).optional()?;
     match known {
         None => return Ok(Hinted::Unknown),
-        Some((true, call)) => return Ok(Hinted::Resolved(call)),
+        Some((true, call)) => return Ok(Hinted::Resolved(lease::parsed(call)?)),
         Some((false, _)) => {}
     }
     let clock = now.into_sql::<Timestamptz>();

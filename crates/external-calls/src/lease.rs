@@ -2,7 +2,7 @@
 //! The statements on the table: they begin, lease, give back, park and close an external call.
 //!
 //! Guarantees: one holder at a time, by the database's clock. Each lease raises `attempts`, so the previous holder can
-//! record nothing more: [`holds`] checks that. If a holder vanishes, its external call is due again when the lease
+//! record nothing more: [`fence`] checks that. If a holder vanishes, its external call is due again when the lease
 //! ends.
 //!
 //! Not guaranteed: the previous holder may still be sending.
@@ -14,13 +14,14 @@ use diesel::dsl::{auto_type, now, row_number};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::Timestamptz;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::outcome::{Next, Sending};
 use super::schema::external_calls;
-use crate::Limits;
-use idempotency::{Address, Prepared, interval};
+use crate::{Limits, MadeBy};
+use idempotency::{Prepared, interval};
 
 /// How many external calls one look returns at most: three times what may be called at once, since other replicas take some of
 /// them first. The rest are still due at the next look, a second later.
@@ -40,11 +41,8 @@ pub(super) struct Lease {
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = external_calls, check_for_backend(diesel::pg::Pg))]
 pub(super) struct Row {
-    pub account_id: Uuid,
-    pub reference: String,
-    scope: String,
-    key: String,
-    pub request_id: Uuid,
+    #[diesel(embed)]
+    pub made_by: MadeBy,
     pub call: Value,
     pub location: String,
     pub attempts: i32,
@@ -61,10 +59,6 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub fn address(&self) -> Address {
-        Address { account_id: self.account_id, scope: self.scope.clone(), key: self.key.clone() }
-    }
-
     /// The attempts that count towards parking.
     pub fn counted(&self) -> i32 {
         self.attempts - self.looks
@@ -91,19 +85,14 @@ pub(super) enum Taken {
 /// Begins an external call, with its first lease taken. None if the key made an external call before.
 pub(super) fn begin(
     conn: &mut PgConnection,
-    address: &Address,
-    request_id: Uuid,
+    made_by: &MadeBy,
     call: &Value,
     location: &str,
     lease: Duration,
 ) -> QueryResult<Option<Row>> {
     diesel::insert_into(external_calls::table)
         .values((
-            external_calls::account_id.eq(address.account_id),
-            external_calls::reference.eq(address.reference()),
-            external_calls::scope.eq(&address.scope),
-            external_calls::key.eq(&address.key),
-            external_calls::request_id.eq(request_id),
+            made_by,
             external_calls::call.eq(call),
             external_calls::location.eq(location),
             external_calls::next_attempt_at.eq((now.into_sql::<Timestamptz>() + interval(lease)).nullable()),
@@ -114,9 +103,14 @@ pub(super) fn begin(
         .optional()
 }
 
+/// A call as the service knows it. A release that can't read its predecessor's calls has a defect, and a person must look.
+pub(super) fn parsed<C: DeserializeOwned>(call: Value) -> QueryResult<C> {
+    serde_json::from_value(call).map_err(|error| diesel::result::Error::DeserializationError(error.into()))
+}
+
 /// The path of what the key's external call created, if the key ever made one.
-pub(super) fn location(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<String>> {
-    let made = external_calls::table.find((address.account_id, address.reference()));
+pub(super) fn location(conn: &mut PgConnection, made_by: &MadeBy) -> QueryResult<Option<String>> {
+    let made = external_calls::table.find((made_by.account_id, &made_by.reference));
     made.select(external_calls::location).first(conn).optional()
 }
 
@@ -208,9 +202,9 @@ pub(super) fn take(
 }
 
 /// The first lease, with which the external call began. None if another holder has taken the next lease.
-pub(super) fn first_lease(conn: &mut PgConnection, address: &Address, taken_at: Instant) -> QueryResult<Option<Lease>> {
+pub(super) fn first_lease(conn: &mut PgConnection, made_by: &MadeBy, taken_at: Instant) -> QueryResult<Option<Lease>> {
     let row: Option<Row> = external_calls::table
-        .find((address.account_id, address.reference()))
+        .find((made_by.account_id, &made_by.reference))
         .filter(external_calls::resolved_at.is_null())
         .filter(external_calls::attempts.eq(1))
         .select(Row::as_select())
@@ -234,7 +228,7 @@ pub(super) fn give_back(conn: &mut PgConnection, lease: &Lease, end: Return) -> 
     let clock = now.into_sql::<Timestamptz>();
     let row = &lease.row;
     let held = external_calls::table
-        .find((row.account_id, &row.reference))
+        .find((row.made_by.account_id, &row.made_by.reference))
         .filter(external_calls::attempts.eq(row.attempts))
         .filter(external_calls::resolved_at.is_null());
     let is_look = matches!(end.next, Next::Look { .. });
@@ -262,21 +256,23 @@ pub(super) fn give_back(conn: &mut PgConnection, lease: &Lease, end: Return) -> 
     Ok(given_back == 1)
 }
 
-/// The fence. Locks the external call until the transaction ends, and returns whether the lease is still the newest.
-pub(super) fn holds(conn: &mut PgConnection, lease: &Lease) -> QueryResult<bool> {
-    let attempts: Option<i32> = external_calls::table
-        .find((lease.row.account_id, &lease.row.reference))
-        .filter(external_calls::resolved_at.is_null())
-        .select(external_calls::attempts)
+/// The fence. Locks the external call until the transaction ends. None if somebody has taken a newer lease, else whether this
+/// lease has recorded the outcome already.
+pub(super) fn fence(conn: &mut PgConnection, lease: &Lease) -> QueryResult<Option<bool>> {
+    let MadeBy { account_id, reference, .. } = &lease.row.made_by;
+    external_calls::table
+        .find((account_id, reference))
+        .filter(external_calls::attempts.eq(lease.row.attempts))
+        .select(external_calls::resolved_at.is_not_null())
         .for_update()
         .first(conn)
-        .optional()?;
-    Ok(attempts == Some(lease.row.attempts))
+        .optional()
 }
 
 /// Closes a locked external call, for good.
 pub(super) fn close(conn: &mut PgConnection, lease: &Lease) -> QueryResult<i32> {
-    let resolved = diesel::update(external_calls::table.find((lease.row.account_id, &lease.row.reference))).set((
+    let MadeBy { account_id, reference, .. } = &lease.row.made_by;
+    let resolved = diesel::update(external_calls::table.find((account_id, reference))).set((
         external_calls::resolved_at.eq(now.into_sql::<Timestamptz>().nullable()),
         external_calls::next_attempt_at.eq(None::<DateTime<Utc>>),
         external_calls::parked_at.eq(None::<DateTime<Utc>>),

@@ -36,9 +36,8 @@
 //!
 //! # How it reads in a handler
 //! ```ignore
-//! let made_by = MadeBy::of(&request, account.id, &CREATE_CHARGE)?;
-//! resolver.run(CREATE_CHARGE, account.id, request, move |conn, new| {
-//!     let charge = insert(conn, account.id, &made_by, new)?;    // plain Diesel: lock the order, check, insert as processing
+//! resolver.run(CREATE_CHARGE, account.id, request, move |conn, new, made_by| {
+//!     let charge = insert(conn, made_by, new)?;    // plain Diesel: lock the order, check, insert as processing
 //!     let call = Call::Capture(capture_of(&charge));
 //!     Ok(Started { call, location: format!("/v1/charges/{}", charge.id), body: json(&charge)? })
 //! }).await
@@ -69,13 +68,15 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
-use diesel::pg::PgConnection;
+use diesel::pg::{Pg, PgConnection};
+use diesel::prelude::*;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use idempotency::{self, Failure, Keyed, Policy, Reply};
+use self::schema::external_calls;
+use idempotency::{self, Address, Failure, Keyed, Policy, Reply};
 
 pub use self::background::Resolutions;
 pub use self::backlog::{Backlog, backlog};
@@ -83,7 +84,7 @@ pub use self::call_error::CallError;
 pub use self::hint::Hinted;
 pub use self::outcome::{Next, Sending, Sent, StillUnknown, find_outcome};
 pub use self::progress::Progress;
-pub use self::resolve::{Attempt, Step};
+pub use self::resolve::Step;
 pub use self::resolver::{Counts, Resolver};
 #[cfg(feature = "support")]
 pub use self::support::{OfAccount, Open, References, backlog_by_account, open_calls, parked_references, progress};
@@ -148,8 +149,9 @@ pub trait ExternalSystem: Clone + Send + Sync + 'static {
     /// The service's. Then the retry gets the stored 202.
     fn pending(&self, conn: &mut PgConnection, account_id: Uuid, call: &Self::Call) -> Result<Bytes, Self::Error>;
 
-    /// Called at each step, for a trace, a demonstration, or a test that ends the process there.
-    fn reached(&self, _: &Attempt<'_>, _: Step) {}
+    /// Called at each step, with the lease's number if there is a lease: for a trace, a demonstration, or a test that ends
+    /// the process there.
+    fn reached(&self, _: &MadeBy, _: Option<i32>, _: Step) {}
 
     /// Wraps work that outlives its request. The crate calls this in the request's task, so that a service can pass the
     /// request's trace on to the work.
@@ -168,11 +170,16 @@ pub struct Started<C> {
     pub body: Bytes,
 }
 
-/// The request that creates a resource, in a form that the resource can store.
-#[derive(Clone, Debug)]
+/// The request that makes an external call, in a form that the new resource can store.
+#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
+#[diesel(table_name = external_calls, check_for_backend(Pg))]
 pub struct MadeBy {
-    /// The call's name and idempotency key at the system outside: 64 hexadecimal digits.
+    /// The account.
+    pub account_id: Uuid,
+    /// The call's name and idempotency key at the system outside: SHA-256 over account, scope and key, in hex.
     pub reference: String,
+    /// The key space of the client's key.
+    pub scope: String,
     /// The client's key.
     pub key: String,
     /// The request's id.
@@ -180,13 +187,14 @@ pub struct MadeBy {
 }
 
 impl MadeBy {
-    /// From a request and the policy that it will run under.
-    ///
-    /// # Errors
-    /// As [`Keyed::address`].
-    pub fn of<T>(request: &Keyed<T>, account_id: Uuid, policy: &Policy) -> Result<Self, idempotency::Error> {
+    fn of<T>(request: &Keyed<T>, account_id: Uuid, policy: &Policy) -> Result<Self, idempotency::Error> {
         let address = request.address(account_id, policy)?;
-        Ok(Self { reference: address.reference(), key: address.key, request_id: request.instance })
+        let (reference, Address { scope, key, .. }) = (address.reference(), address);
+        Ok(Self { account_id, reference, scope, key, request_id: request.instance })
+    }
+
+    fn address(&self) -> Address {
+        Address { account_id: self.account_id, scope: self.scope.clone(), key: self.key.clone() }
     }
 }
 

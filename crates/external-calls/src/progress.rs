@@ -9,8 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::schema::external_calls;
-use crate::Limits;
-use idempotency::Address;
+use crate::{Limits, MadeBy};
 
 /// The attempts to find an outcome that is not known yet.
 #[derive(Clone, Copy, Debug, Queryable, Serialize)]
@@ -43,9 +42,9 @@ impl Progress {
 }
 
 /// The stored call and the progress of an open external call.
-pub(super) fn open(conn: &mut PgConnection, address: &Address) -> QueryResult<Option<(Value, Progress)>> {
+pub(super) fn open(conn: &mut PgConnection, made_by: &MadeBy) -> QueryResult<Option<(Value, Progress)>> {
     external_calls::table
-        .find((address.account_id, address.reference()))
+        .find((made_by.account_id, &made_by.reference))
         .filter(external_calls::resolved_at.is_null())
         .select((external_calls::call, progress_columns()))
         .first(conn)

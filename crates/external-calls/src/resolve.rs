@@ -10,44 +10,27 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use diesel::QueryResult;
 use diesel::pg::PgConnection;
-use uuid::Uuid;
 
 use super::lease::{self, Lease, Return, Row};
 use super::outcome::{Next, Sending, Sent, StillUnknown, find_outcome};
-use crate::{ExternalSystem, Limits, Resolver};
-use idempotency::{self, Database, Failure, Fault, FinalizeError, Reply, fault};
+use crate::{ExternalSystem, Limits, MadeBy, Resolver};
+use idempotency::{self, Answer, Database, Failure, Fault, FinalizeError, Reply, fault};
 
 /// The most runs of the second transaction, after deadlocks or lost connections. Together they must end within
 /// `Limits::record`. A third run rarely helps if a second did not.
 const RECORD_RUNS: u32 = 3;
 
-/// The attempt that reaches a step.
-#[derive(Clone, Copy, Debug)]
-pub struct Attempt<'a> {
-    /// The account.
-    pub account_id: Uuid,
-    /// The call's name at the system outside.
-    pub reference: &'a str,
-    /// The id of the request that began the external call.
-    pub request_id: Uuid,
-    /// The lease's number: the fence compares it.
-    pub number: i32,
-}
-
-impl Lease {
-    /// As an observer sees it.
-    pub(super) fn as_attempt(&self) -> Attempt<'_> {
-        let Row { account_id, ref reference, request_id, attempts, .. } = self.row;
-        Attempt { account_id, reference, request_id, number: attempts }
-    }
-}
-
 /// The steps between which a crash makes a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// The request has come, and is about to claim its key.
+    Received,
+    /// The first transaction has claimed the key, and its body is about to run.
+    Claimed,
     /// The first transaction is committed.
-    Started,
+    Begun,
     /// The resolver has taken a lease.
     Leased,
     /// The call is about to be sent.
@@ -60,12 +43,34 @@ pub enum Step {
     Recorded,
     /// There was no outcome, or it could not be recorded. The lease is given back, or was already lost.
     GivenBack,
+    /// The request is about to be answered, with a new reply or an earlier one. A request that fails takes no such step.
+    Answering,
+}
+
+impl Lease {
+    /// Tells the service of a step under this lease.
+    pub(super) fn reached(&self, system: &impl ExternalSystem, step: Step) {
+        system.reached(&self.row.made_by, Some(self.row.attempts), step);
+    }
 }
 
 /// The final reply, as it was recorded.
 pub(super) struct Resolved {
-    pub reply: Reply,
-    pub expires_at: Option<DateTime<Utc>>,
+    reply: Reply,
+    expires_at: Option<DateTime<Utc>>,
+}
+
+impl Resolved {
+    /// Reads the final reply from the record, if it is there.
+    pub fn find(conn: &mut PgConnection, made_by: &MadeBy) -> QueryResult<Option<Self>> {
+        let record = idempotency::find(conn, &made_by.address())?.filter(|record| !record.reply.is_provisional());
+        Ok(record.map(|record| Self { reply: record.reply, expires_at: record.expires_at }))
+    }
+
+    /// The final reply in place of a 202.
+    pub fn instead_of(self, stored: &Answer) -> Answer {
+        Answer { reply: self.reply, expires_at: self.expires_at, ..*stored }
+    }
 }
 
 /// Why a lease did not end in an outcome.
@@ -132,10 +137,10 @@ impl<E: Failure> Unresolved<E> {
 impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     /// Finds the outcome and records it, or gives the lease back.
     pub(super) async fn resolve(&self, lease: Lease) -> Result<Resolved, Unresolved<O::Error>> {
-        let Row { location, request_id, attempts: attempt, .. } = &lease.row;
+        let Row { location, made_by: MadeBy { request_id, .. }, attempts: attempt, .. } = &lease.row;
         match self.find_and_record(&lease).await {
             Ok(resolved) => {
-                self.system.reached(&lease.as_attempt(), Step::Recorded);
+                lease.reached(&self.system, Step::Recorded);
                 self.counts.resolved.fetch_add(1, Ordering::Relaxed);
                 log::info!(
                     "resolved {location} status={} attempt={attempt} request={request_id}",
@@ -151,7 +156,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
                 // An outcome that can't be recorded counts as an attempt too, so that the external call ends up parked,
                 // where a person sees it, instead of being sent again for ever.
                 match self.give_back(lease.clone(), &error).await {
-                    Ok(()) => self.system.reached(&lease.as_attempt(), Step::GivenBack),
+                    Ok(()) => lease.reached(&self.system, Step::GivenBack),
                     Err(failure) => {
                         log::warn!("can't give back the lease of {location}, which ends by itself: {failure}");
                     }
@@ -163,17 +168,15 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
 
     async fn find_and_record(&self, lease: &Lease) -> Result<Resolved, Unresolved<O::Error>> {
         let row = &lease.row;
-        // A release that can't read its predecessor's calls has a defect, and a person must look.
-        let call: O::Call = serde_json::from_value(row.call.clone())
-            .map_err(|error| diesel::result::Error::DeserializationError(error.into()))?;
+        let call: O::Call = lease::parsed(row.call.clone())?;
         // Too little of the lease is left.
         if lease.taken_at.elapsed() + O::LIMITS.find_outcome > O::LIMITS.lease {
             return Err(Unresolved::LostLease);
         }
-        self.system.reached(&lease.as_attempt(), Step::Sending);
+        lease.reached(&self.system, Step::Sending);
         let last_sent = row.unanswered_at.unwrap_or(row.created_at);
         let sent = Sent {
-            reference: row.reference.clone(),
+            reference: row.made_by.reference.clone(),
             outside_id: row.outside_id.clone(),
             since: row.created_at,
             until: last_sent + O::LIMITS.refusal_counts_after,
@@ -185,19 +188,19 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
             Sending { send_until: Some(lease.taken_at + O::LIMITS.lease), ..lease.sending },
         )
         .await;
-        self.system.reached(&lease.as_attempt(), Step::Called);
+        lease.reached(&self.system, Step::Called);
         let outcome = found.map_err(Unresolved::Unknown)?;
         let recorded = tokio::time::timeout(O::LIMITS.record, self.record(lease.clone(), call, outcome)).await;
         recorded.unwrap_or(Err(Unresolved::TooSlow))
     }
 
     /// Runs the second transaction, and runs it again after a deadlock or a lost connection. If the answer to COMMIT was lost
-    /// and COMMIT did happen, the fence refuses the next run, and the record has the reply.
+    /// and COMMIT did happen, the next run finds the reply in the record.
     async fn record(&self, lease: Lease, call: O::Call, outcome: O::Outcome) -> Result<Resolved, Unresolved<O::Error>> {
         let work = Arc::new((self.system.clone(), lease, call, outcome));
         let mut runs = 1;
         loop {
-            let (account_id, work) = (work.1.row.account_id, Arc::clone(&work));
+            let (account_id, work) = (work.1.row.made_by.account_id, Arc::clone(&work));
             let recorded = self.db.run(account_id, move |conn| {
                 let (outside, lease, call, outcome) = &*work;
                 apply(conn, outside, lease, call, outcome)
@@ -221,7 +224,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         let enough = lease.row.counted() >= limits.max_attempts;
         let next = if next == Next::Send && enough { Next::Park } else { next };
         let (row, parks) = (lease.row.clone(), next == Next::Park);
-        let given_back = self.db.run(row.account_id, move |conn| {
+        let given_back = self.db.run(row.made_by.account_id, move |conn| {
             let end = Return { pause, unanswered, next };
             lease::give_back(conn, &lease, end).map_err(Unresolved::<O::Error>::from)
         });
@@ -232,7 +235,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     }
 
     pub(super) fn note_parked(&self, row: &Row) {
-        let Row { location, request_id, attempts, .. } = row;
+        let Row { location, made_by: MadeBy { request_id, .. }, attempts, .. } = row;
         self.counts.parked.fetch_add(1, Ordering::Relaxed);
         log::error!(
             "parked {location} request={request_id} after {attempts} attempts: a person must look, then resume"
@@ -248,31 +251,24 @@ fn apply<O: ExternalSystem>(
     call: &O::Call,
     outcome: &O::Outcome,
 ) -> Result<Resolved, Unresolved<O::Error>> {
-    let address = lease.row.address();
-    let applied = conn.build_transaction().read_committed().run(|conn| {
-        if !lease::holds(conn, lease)? {
-            return Err(Unresolved::LostLease);
+    let made_by = &lease.row.made_by;
+    conn.build_transaction().read_committed().run(|conn| {
+        match lease::fence(conn, lease)? {
+            None => return Err(Unresolved::LostLease),
+            // The answer to an earlier COMMIT was lost.
+            Some(true) => return Resolved::find(conn, made_by)?.ok_or(Unresolved::LostLease),
+            Some(false) => {}
         }
-        let reply = system.apply(conn, lease.row.account_id, call, outcome).map_err(Unresolved::Failed)?;
+        let reply = system.apply(conn, made_by.account_id, call, outcome).map_err(Unresolved::Failed)?;
         if reply.is_provisional() {
             return Err(Unresolved::NotFinal);
         }
         lease::close(conn, lease)?;
         let ttl = system.policy(call).ttl(reply.status);
-        let expires_at = idempotency::finalize(conn, &address, &reply, ttl).map_err(Unresolved::Record)?;
-        system.reached(&lease.as_attempt(), Step::Applied);
+        let expires_at = idempotency::finalize(conn, &made_by.address(), &reply, ttl).map_err(Unresolved::Record)?;
+        lease.reached(system, Step::Applied);
         Ok(Resolved { reply, expires_at })
-    });
-    match applied {
-        // If the external call is resolved, perhaps under this very lease, the record has the final reply.
-        Err(Unresolved::LostLease) => match idempotency::find(conn, &address)? {
-            Some(record) if !record.reply.is_provisional() => {
-                Ok(Resolved { reply: record.reply, expires_at: record.expires_at })
-            }
-            _ => Err(Unresolved::LostLease),
-        },
-        end => end,
-    }
+    })
 }
 
 /// 2 s, 4 s, 8 s .. 10 min, plus a random part of up to a quarter, so that external calls that failed together don't

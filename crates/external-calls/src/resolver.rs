@@ -18,9 +18,9 @@ use uuid::Uuid;
 use super::concurrency::Calls;
 use super::lease::{self, Lease};
 use super::progress;
-use super::resolve::Unresolved;
-use crate::{Attempt, ExternalSystem, Started, Step};
-use idempotency::{self, ANSWER_WITHIN, Address, Answer, Database, Failure, Keyed, Origin, Policy, Reply};
+use super::resolve::{Resolved, Unresolved};
+use crate::{ExternalSystem, MadeBy, Started, Step};
+use idempotency::{self, ANSWER_WITHIN, Answer, Database, Failure, Keyed, Origin, Policy, Reply};
 
 /// The longest Retry-After of a 202, in seconds: a person may resume a parked external call at any time.
 const LONGEST_RETRY_AFTER: i64 = 60;
@@ -91,7 +91,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
 
     /// Runs a request that needs a call: the first transaction, the call, the second transaction. Answers with the
     /// final reply, or with 202 when [`Limits::handler`](super::Limits::handler) ends. `body` is the first
-    /// transaction's business part.
+    /// transaction's business part. It gets the request's body, and the names that the new resource may store.
     ///
     /// # Errors
     /// As [`Policy::run`]. [`idempotency::Error::KeyExpired`] if the key made an external call, and its record is gone.
@@ -104,67 +104,72 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     ) -> Result<Answer, O::Error>
     where
         T: Send + Sync + 'static,
-        F: Fn(&mut PgConnection, &T) -> Result<Started<O::Call>, O::Error> + Send + Sync + 'static,
+        F: Fn(&mut PgConnection, &T, &MadeBy) -> Result<Started<O::Call>, O::Error> + Send + Sync + 'static,
     {
-        let this = self.clone();
+        let made_by = MadeBy::of(&request, account_id, &policy)?;
+        self.system.reached(&made_by, None, Step::Received);
         // A separate task, so that the work goes on if the client leaves. Were the work dropped between COMMIT and the
         // call, nobody would touch the external call until its lease ends.
-        let whole = self.spawn(async move { this.begin_and_resolve(policy, account_id, request, body).await });
-        whole.await.unwrap_or_else(|_| Err(idempotency::Error::Panicked.into()))
+        let whole = {
+            let (this, made_by) = (self.clone(), made_by.clone());
+            self.spawn(async move { this.begin_and_resolve(policy, request, made_by, body).await })
+        };
+        let answer = whole.await.unwrap_or_else(|_| Err(idempotency::Error::Panicked.into()))?;
+        self.system.reached(&made_by, None, Step::Answering);
+        Ok(answer)
     }
 
     async fn begin_and_resolve<T, F>(
         &self,
         policy: Policy,
-        account_id: Uuid,
         request: Keyed<T>,
+        made_by: MadeBy,
         body: F,
     ) -> Result<Answer, O::Error>
     where
         T: Send + Sync + 'static,
-        F: Fn(&mut PgConnection, &T) -> Result<Started<O::Call>, O::Error> + Send + Sync + 'static,
+        F: Fn(&mut PgConnection, &T, &MadeBy) -> Result<Started<O::Call>, O::Error> + Send + Sync + 'static,
     {
-        let (came_at, answer_to) = (Instant::now(), request.instance);
-        let address = request.address(account_id, &policy)?;
+        let came_at = Instant::now();
         let begun: Arc<Mutex<Option<Lease>>> = Arc::default();
         let first_transaction = {
-            let (address, request_id, begun) = (address.clone(), request.instance, Arc::clone(&begun));
+            let (system, made_by, begun) = (self.system.clone(), made_by.clone(), Arc::clone(&begun));
             move |conn: &mut PgConnection, new: &T| {
                 let taken_at = Instant::now();
-                let begun_by_body = body(conn, new);
-                let (lease, reply) = begin::<O>(conn, &address, request_id, taken_at, begun_by_body)?;
+                system.reached(&made_by, None, Step::Claimed);
+                let started = body(conn, new, &made_by);
+                let (lease, reply) = begin::<O>(conn, &made_by, taken_at, started)?;
                 *begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
                 Ok::<_, O::Error>(reply)
             }
         };
-        let answer = policy.run(&self.db, account_id, request, first_transaction).await?;
+        let answer = policy.run(&self.db, made_by.account_id, request, first_transaction).await?;
         if !answer.reply.is_provisional() {
             return Ok(answer);
         }
         if answer.origin == Origin::Replayed {
-            return Ok(self.as_it_is_now(answer, address, came_at).await);
+            return Ok(self.as_it_is_now(answer, made_by, came_at).await);
         }
-        let started = Attempt { account_id, reference: &address.reference(), request_id: answer_to, number: 1 };
-        self.system.reached(&started, Step::Started);
+        self.system.reached(&made_by, Some(1), Step::Begun);
         let lease = begun.lock().unwrap_or_else(PoisonError::into_inner).take();
         // After a lost COMMIT the body may have run twice. Only the row knows which run was committed.
         let lease = lease.filter(|_| answer.origin == Origin::Fresh);
-        Ok(self.resolve_own(answer, address, lease, came_at).await)
+        Ok(self.resolve_own(answer, made_by, lease, came_at).await)
     }
 
     /// Resolves what this request began, and waits for the outcome until [`Limits::handler`](super::Limits::handler) after the
     /// request came.
-    async fn resolve_own(&self, answer: Answer, address: Address, lease: Option<Lease>, came_at: Instant) -> Answer {
-        let Some(call) = self.own_calls.try_begin(address.account_id, 1) else {
+    async fn resolve_own(&self, answer: Answer, made_by: MadeBy, lease: Option<Lease>, came_at: Instant) -> Answer {
+        let Some(call) = self.own_calls.try_begin(made_by.account_id, 1) else {
             // The resolver makes the call when the lease is over.
-            return self.as_it_is_now(answer, address, came_at).await;
+            return self.as_it_is_now(answer, made_by, came_at).await;
         };
         let work = {
-            let (this, address) = (self.clone(), address.clone());
+            let (this, made_by) = (self.clone(), made_by.clone());
             self.spawn(async move {
                 let lease = match lease {
                     Some(lease) => lease,
-                    None => this.first_lease(address, came_at).await?,
+                    None => this.first_lease(made_by, came_at).await?,
                 };
                 let end = this.resolve(lease).await;
                 drop(call);
@@ -172,19 +177,19 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
             })
         };
         match timeout_at((came_at + O::LIMITS.handler).into(), work).await {
-            Ok(Ok(Ok(resolved))) => Answer { reply: resolved.reply, expires_at: resolved.expires_at, ..answer },
+            Ok(Ok(Ok(resolved))) => resolved.instead_of(&answer),
             // Unknown so far. The work goes on, and a retry will get more.
-            _ => self.as_it_is_now(answer, address, came_at).await,
+            _ => self.as_it_is_now(answer, made_by, came_at).await,
         }
     }
 
     /// A 202 with the resource as it is now, and with a Retry-After that grows as the external call waits. If the
     /// outcome is there by now, it is the answer.
-    async fn as_it_is_now(&self, answer: Answer, address: Address, came_at: Instant) -> Answer {
+    async fn as_it_is_now(&self, answer: Answer, made_by: MadeBy, came_at: Instant) -> Answer {
         let (system, stored) = (self.system.clone(), answer.clone());
-        let look = self.db.run(address.account_id, move |conn| {
+        let look = self.db.run(made_by.account_id, move |conn| {
             // One snapshot for all reads, so that the answer is not a 202 with a resource that is already final.
-            conn.build_transaction().repeatable_read().run(|conn| now::<O>(conn, &system, &address, stored))
+            conn.build_transaction().repeatable_read().run(|conn| now::<O>(conn, &system, &made_by, stored))
         });
         match timeout_at((came_at + ANSWER_WITHIN).into(), look).await {
             Ok(Ok(now)) => now,
@@ -193,9 +198,9 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         }
     }
 
-    async fn first_lease(&self, address: Address, came_at: Instant) -> Result<Lease, Unresolved<O::Error>> {
-        let found = self.db.run(address.account_id, move |conn| {
-            lease::first_lease(conn, &address, came_at)?.ok_or(Unresolved::LostLease)
+    async fn first_lease(&self, made_by: MadeBy, came_at: Instant) -> Result<Lease, Unresolved<O::Error>> {
+        let found = self.db.run(made_by.account_id, move |conn| {
+            lease::first_lease(conn, &made_by, came_at)?.ok_or(Unresolved::LostLease)
         });
         found.await
     }
@@ -211,27 +216,26 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
 /// request a round trip. A late retry always gets [`idempotency::Error::KeyExpired`], and never its body's failure.
 fn begin<O: ExternalSystem>(
     conn: &mut PgConnection,
-    address: &Address,
-    request_id: Uuid,
+    made_by: &MadeBy,
     taken_at: Instant,
     body: Result<Started<O::Call>, O::Error>,
 ) -> Result<(Lease, Reply), O::Error> {
     let Started { call, location, body } = match body {
-        Ok(begun) => begun,
+        Ok(started) => started,
         Err(error) if error.database_error().is_some() => return Err(error),
-        Err(error) => return Err(late(conn, address)?.unwrap_or(error)),
+        Err(error) => return Err(late(conn, made_by)?.unwrap_or(error)),
     };
     let call = serde_json::to_value(call).map_err(|e| diesel::result::Error::SerializationError(e.into()))?;
-    let Some(row) = lease::begin(conn, address, request_id, &call, &location, O::LIMITS.lease)? else {
-        return Err(late(conn, address)?.unwrap_or_else(|| idempotency::Error::InFlight.into()));
+    let Some(row) = lease::begin(conn, made_by, &call, &location, O::LIMITS.lease)? else {
+        return Err(late(conn, made_by)?.unwrap_or_else(|| idempotency::Error::InFlight.into()));
     };
     let reply =
         Reply { status: 202, content_type: Some("application/json".to_owned()), location: Some(location), body };
     Ok((Lease::first(row, taken_at), reply))
 }
 
-fn late<E: Failure>(conn: &mut PgConnection, address: &Address) -> Result<Option<E>, E> {
-    let location = lease::location(conn, address)?;
+fn late<E: Failure>(conn: &mut PgConnection, made_by: &MadeBy) -> Result<Option<E>, E> {
+    let location = lease::location(conn, made_by)?;
     Ok(location.map(|location| idempotency::Error::KeyExpired { location }.into()))
 }
 
@@ -239,18 +243,16 @@ fn late<E: Failure>(conn: &mut PgConnection, address: &Address) -> Result<Option
 fn now<O: ExternalSystem>(
     conn: &mut PgConnection,
     system: &O,
-    address: &Address,
+    made_by: &MadeBy,
     stored: Answer,
 ) -> Result<Answer, O::Error> {
-    let Some((call, progress)) = progress::open(conn, address)? else {
-        let record = idempotency::find(conn, address)?.filter(|record| !record.reply.is_provisional());
-        return Ok(match record {
-            Some(record) => Answer { reply: record.reply, expires_at: record.expires_at, ..stored },
+    let Some((call, progress)) = progress::open(conn, made_by)? else {
+        return Ok(match Resolved::find(conn, made_by)? {
+            Some(resolved) => resolved.instead_of(&stored),
             None => stored,
         });
     };
-    let call = serde_json::from_value(call).map_err(|e| diesel::result::Error::DeserializationError(e.into()))?;
-    let body = system.pending(conn, address.account_id, &call)?;
+    let body = system.pending(conn, made_by.account_id, &lease::parsed(call)?)?;
     let seconds = if progress.parked {
         LONGEST_RETRY_AFTER
     } else if progress.attempts == 1 {

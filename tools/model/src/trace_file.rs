@@ -166,7 +166,7 @@ fn record_step(name: &str) -> Option<RecordStep> {
 
 fn call_step(name: &str) -> Option<CallStep> {
     Some(match name {
-        "Started" => CallStep::Started,
+        "Begun" => CallStep::Begun,
         "Leased" => CallStep::Leased,
         "Sending" => CallStep::Sending,
         "Called" => CallStep::Called,

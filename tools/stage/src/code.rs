@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 /// Each step with its file, and with the text of its line there.
 const PLACES: [(&str, &str, &str); 23] = [
-    ("before-claim", "src/shop/payments.rs", "pub async fn create_charge("),
-    ("after-claim", "src/shop/payments.rs", "failpoint(\"after-claim\");"),
+    ("before-claim", "crates/external-calls/src/resolver.rs", "Step::Received"),
+    ("after-claim", "crates/external-calls/src/resolver.rs", "Step::Claimed"),
     ("before-commit-1", "crates/idempotency/src/transaction.rs", "let record = store::record("),
-    ("after-commit-1", "crates/external-calls/src/resolver.rs", "Step::Started"),
-    ("before-call", "crates/external-calls/src/resolve.rs", "reached(&lease.as_attempt(), Step::Sending)"),
-    ("after-call", "crates/external-calls/src/resolve.rs", "reached(&lease.as_attempt(), Step::Called)"),
-    ("before-commit-2", "crates/external-calls/src/resolve.rs", "reached(&lease.as_attempt(), Step::Applied)"),
-    ("after-commit-2", "crates/external-calls/src/resolve.rs", "reached(&lease.as_attempt(), Step::Recorded)"),
-    ("before-answer", "src/shop/payments.rs", "failpoint(\"before-answer\");"),
+    ("after-commit-1", "crates/external-calls/src/resolver.rs", "Step::Begun"),
+    ("before-call", "crates/external-calls/src/resolve.rs", "Step::Sending"),
+    ("after-call", "crates/external-calls/src/resolve.rs", "Step::Called"),
+    ("before-commit-2", "crates/external-calls/src/resolve.rs", "Step::Applied"),
+    ("after-commit-2", "crates/external-calls/src/resolve.rs", "Step::Recorded"),
+    ("before-answer", "crates/external-calls/src/resolver.rs", "Step::Answering"),
     ("received", "src/shop/payments.rs", "pub async fn create_charge("),
     ("waits", "crates/idempotency/src/run.rs", "observe(Step::Waits)"),
     ("begins", "crates/idempotency/src/transaction.rs", "pub fn run("),

@@ -33,13 +33,16 @@ async fn payment_in_flight(does: Does) -> (Office, i64, tokio::task::JoinHandle<
 async fn a_holder_that_slept_past_its_lease_writes_nothing_over_the_next_ones_outcome() {
     let (office, fine, request) = payment_in_flight(Does::HoldThenPay).await;
     office.let_leases_end();
-    assert_eq!(office.another_process().run_once().await.resolved, 1);
+    let another = office.another_process();
+    assert_eq!(another.run_once().await.resolved, 1);
 
     office.provider.release();
 
     // The first holder answers with the outcome that the next holder recorded.
     assert_eq!(request.await.unwrap().status, 201);
     assert_eq!(office.count("external_calls WHERE attempts = 2"), 1);
+    let resolved = [&office, &another].map(|office| office.resolver.counts().resolved.load(Ordering::SeqCst));
+    assert_eq!(resolved, [0, 1], "the first holder recorded nothing");
     office.assert_paid_once("k", fine).await;
 }
 
@@ -170,7 +173,7 @@ async fn a_holder_that_was_suspended_past_its_lease_does_not_send() {
     let office = Office::open();
     let fine = office.fine("AB-1");
     let url = office.url.clone();
-    office.hook.once(At::Step(Step::Started), move || {
+    office.hook.once(At::Step(Step::Begun), move || {
         // The holder is suspended until the lease is over by the database's clock.
         while count(&url, "external_calls WHERE next_attempt_at > now()") > 0 {
             std::thread::yield_now();
@@ -193,9 +196,9 @@ async fn a_holder_that_lost_its_first_commit_and_was_suspended_past_its_lease_do
     let office = Office::open_on(proxy.url(&direct.url), direct.provider.clone());
     let fine = office.fine("AB-1");
     let (hook, url) = (office.hook.clone(), direct.url.clone());
-    office.hook.once(At::Body, move || {
+    office.hook.once(At::Step(Step::Claimed), move || {
         proxy.lose_answer_of_next_commit();
-        hook.once(At::Step(Step::Started), move || {
+        hook.once(At::Step(Step::Begun), move || {
             while count(&url, "external_calls WHERE next_attempt_at > now()") > 0 {
                 std::thread::yield_now();
             }

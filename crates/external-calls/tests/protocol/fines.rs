@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::hook::{At, Hook};
 use crate::traces;
-use external_calls::{Attempt, CallError, ExternalSystem, Limits, Sent, Started, Step};
+use external_calls::{CallError, ExternalSystem, Limits, MadeBy, Sent, Started, Step};
 use idempotency::{self, Body, Failure, Failures, FieldError, Policy, Reply, Scope, hours, seconds};
 
 /// A fine is paid once. Each written outcome leaves a receipt, so that a test sees a second outcome.
@@ -161,8 +161,10 @@ impl<const SLOW: bool> ExternalSystem for Fines<SLOW> {
         Ok(Bytes::from(json!({"fine": call.fine, "status": fine.status, "note": fine.note}).to_string()))
     }
 
-    fn reached(&self, attempt: &Attempt<'_>, step: Step) {
-        traces::tell(&self.url, attempt, step);
+    fn reached(&self, made_by: &MadeBy, attempt: Option<i32>, step: Step) {
+        if let Some(attempt) = attempt {
+            traces::tell(&self.url, &made_by.reference, attempt, step);
+        }
         self.hook.reached(At::Step(step));
     }
 }
@@ -201,16 +203,16 @@ fn set_status(conn: &mut PgConnection, account_id: Uuid, id: i64, status: &str) 
 /// The body of the first transaction: an unpaid fine becomes `paying`.
 pub fn begin_payment(
     conn: &mut PgConnection,
-    account_id: Uuid,
     new: &NewPayment,
+    made_by: &MadeBy,
 ) -> Result<Started<Payment>, OfficeError> {
-    let Fine { plate, status, .. } = fine(conn, account_id, new.fine)?;
+    let Fine { plate, status, .. } = fine(conn, made_by.account_id, new.fine)?;
     match status.as_str() {
         "unpaid" => {}
         "paying" => return Err(OfficeError::InFlight),
         _ => return Err(OfficeError::NotPayable),
     }
-    set_status(conn, account_id, new.fine, "paying")?;
+    set_status(conn, made_by.account_id, new.fine, "paying")?;
     let body = Bytes::from(json!({"fine": new.fine, "status": "paying", "note": ""}).to_string());
     Ok(Started { call: Payment { fine: new.fine, plate, cents: 2000 }, location: location(new.fine), body })
 }

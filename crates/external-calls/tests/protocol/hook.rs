@@ -7,8 +7,6 @@ use external_calls::Step;
 /// A place in the code at which a test acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
-    /// In the body of the first transaction.
-    Body,
     /// In the second transaction, after the fence and before the service's writes.
     Apply,
     Step(Step),
@@ -16,17 +14,26 @@ pub enum At {
 
 type Deed = Box<dyn FnOnce() + Send>;
 
-/// Runs a test's function once, at a place. The function may name the next place.
+/// Notes each place, and runs a test's function once, at a place. The function may name the next place.
 #[derive(Clone, Default)]
-pub struct Hook(Arc<Mutex<Option<(At, Deed)>>>);
+pub struct Hook {
+    deed: Arc<Mutex<Option<(At, Deed)>>>,
+    places: Arc<Mutex<Vec<At>>>,
+}
 
 impl Hook {
     pub fn once(&self, at: At, deed: impl FnOnce() + Send + 'static) {
-        *self.0.lock().unwrap() = Some((at, Box::new(deed)));
+        *self.deed.lock().unwrap() = Some((at, Box::new(deed)));
+    }
+
+    /// The places since the last look.
+    pub fn places(&self) -> Vec<At> {
+        std::mem::take(&mut *self.places.lock().unwrap())
     }
 
     pub fn reached(&self, at: At) {
-        let mut hook = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.places.lock().unwrap().push(at);
+        let mut hook = self.deed.lock().unwrap_or_else(PoisonError::into_inner);
         let due = hook.take_if(|(when, _)| *when == at);
         drop(hook);
         if let Some((_, deed)) = due {

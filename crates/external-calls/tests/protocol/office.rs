@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::fines::{ACCOUNT, Fines, NewPayment, PAY, begin_payment, location};
-use crate::hook::{At, Hook};
+use crate::hook::Hook;
 use crate::lifted::{Db, Response};
 use crate::provider::{Does, Provider};
 use crate::support::{connect, count, execute, fresh_database, number};
@@ -74,12 +74,9 @@ impl<const SLOW: bool> Office<SLOW> {
     }
 
     pub fn pay_as(&self, account: Uuid, key: &str, fine: i64) -> impl Future<Output = Response> + Send + use<SLOW> {
-        let (resolver, hook, request) = (self.resolver.clone(), self.hook.clone(), keyed(key, fine));
+        let (resolver, request) = (self.resolver.clone(), keyed(key, fine));
         async move {
-            let answer = resolver.run(PAY, account, request, move |conn, new| {
-                hook.reached(At::Body);
-                begin_payment(conn, account, new)
-            });
+            let answer = resolver.run(PAY, account, request, begin_payment);
             answer.await.map_or_else(|error| error.error_response().into(), Response::from)
         }
     }

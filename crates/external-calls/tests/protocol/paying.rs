@@ -69,7 +69,7 @@ async fn a_5xx_is_repeated_at_once_and_its_payment_is_made() {
 async fn after_a_lost_answer_to_the_first_commit_the_call_is_sent_once() {
     let (office, proxy) = behind_a_proxy();
     let fine = office.fine("AB-1");
-    office.hook.once(At::Body, move || proxy.lose_answer_of_next_commit());
+    office.hook.once(At::Step(Step::Claimed), move || proxy.lose_answer_of_next_commit());
 
     let paid = office.pay("k", fine).await;
 

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use external_calls::{Attempt, Step};
+use external_calls::Step;
 
 /// Whether the traces of an earlier run are deleted, and the providers whose traces are not kept.
 static KEPT: Mutex<(bool, BTreeSet<String>)> = Mutex::new((false, BTreeSet::new()));
@@ -32,8 +32,8 @@ fn number(provider: &str) -> &str {
     provider.rsplit('/').nth(1).unwrap_or_default()
 }
 
-/// Adds a step to the trace of a call: one file for each provider, that is each test, and each reference.
-pub fn tell(provider: &str, attempt: &Attempt<'_>, step: Step) {
+/// Adds a step under a lease to the trace of a call: one file for each provider, that is each test, and each reference.
+pub fn tell(provider: &str, reference: &str, attempt: i32, step: Step) {
     // A task that panics leaves nothing half done under this lock.
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     if kept.1.contains(provider) {
@@ -45,12 +45,12 @@ pub fn tell(provider: &str, attempt: &Attempt<'_>, step: Step) {
         fs::create_dir_all(&directory).unwrap();
         kept.0 = true;
     }
-    let path = directory.join(format!("{}-{}.txt", number(provider), &attempt.reference[..8]));
+    let path = directory.join(format!("{}-{}.txt", number(provider), &reference[..8]));
     let begins = !path.exists();
     let mut file = File::options().create(true).append(true).open(path).unwrap();
     if begins {
         let test = std::thread::current().name().unwrap_or_default().to_owned();
         writeln!(file, "call\n# {test}").unwrap();
     }
-    writeln!(file, "{} {step:?}", attempt.number).unwrap();
+    writeln!(file, "{attempt} {step:?}").unwrap();
 }

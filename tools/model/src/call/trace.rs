@@ -9,7 +9,7 @@ use crate::trace::Told;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "they are the names of `external_calls::Step`")]
 pub enum Step {
-    Started,
+    Begun,
     Leased,
     Sending,
     Called,
@@ -51,7 +51,7 @@ impl Told for Call {
         }
     }
 
-    fn tells(&self, _: &World, action: &Action, after: &World) -> Option<Step> {
+    fn tells(&self, before: &World, action: &Action, after: &World) -> Option<Step> {
         let i = self.actor(action)?;
         let step = after.holders[i].map(|holder| holder.step);
         match action {
@@ -60,9 +60,11 @@ impl Told for Call {
             Action::LookUp(_) | Action::LookUpFails(_) | Action::Send(_) | Action::Read(_) | Action::TimeOut(_) => {
                 matches!(step, Some(Place::Record(_) | Place::GiveBack { .. })).then_some(Step::Called)
             }
-            // The record has the outcome, or the lease is given back, which has no effect.
+            // This lease has recorded the outcome, and the answer to COMMIT was lost. Or the lease is lost, and giving it
+            // back has no effect.
             Action::Fence(_) if step.is_none() => {
-                Some(if after.row.is_some_and(|row| row.resolved) { Step::Recorded } else { Step::GivenBack })
+                let (row, attempt) = (after.row?, before.holders[i]?.attempt);
+                Some(if row.resolved && row.attempts == attempt { Step::Recorded } else { Step::GivenBack })
             }
             Action::Apply(_) => Some(Step::Recorded),
             Action::GiveBack(_) => Some(Step::GivenBack),
@@ -91,6 +93,6 @@ impl Told for Call {
     }
 
     fn first(&self) -> Vec<(usize, Step)> {
-        vec![(0, Step::Started)]
+        vec![(0, Step::Begun)]
     }
 }

@@ -89,31 +89,33 @@ fn a_trace_ends_when_every_request_has_its_answer() {
 
 #[test]
 fn the_handler_gets_no_answer_and_a_resolver_finishes() {
-    allowed("call\n1 Started\n1 Sending\n1 Called\n1 GivenBack\n2 Leased\n2 Sending\n2 Called\n2 Applied\n2 Recorded");
-    // A holder that was suspended writes nothing, and gets what the next one recorded.
-    allowed("call\n1 Started\n1 Sending\n1 Called\n2 Leased\n2 Sending\n2 Called\n2 Applied\n2 Recorded\n1 Recorded");
+    allowed("call\n1 Begun\n1 Sending\n1 Called\n1 GivenBack\n2 Leased\n2 Sending\n2 Called\n2 Applied\n2 Recorded");
+    // A holder that was suspended writes nothing, and does not say that it did.
+    let next = "call\n1 Begun\n1 Sending\n1 Called\n2 Leased\n2 Sending\n2 Called\n2 Applied\n2 Recorded\n";
+    allowed(&format!("{next}1 GivenBack"));
+    refused(&format!("{next}1 Recorded"), "1 Recorded");
     // A COMMIT whose answer is lost: the second run finds the record.
-    allowed("call\n1 Started\n1 Sending\n1 Called\n1 Applied\n1 Recorded");
-    allowed("call\n1 Started\n1 Sending\n1 Called\n1 Applied\n1 Applied\n1 Recorded");
+    allowed("call\n1 Begun\n1 Sending\n1 Called\n1 Applied\n1 Recorded");
+    allowed("call\n1 Begun\n1 Sending\n1 Called\n1 Applied\n1 Applied\n1 Recorded");
 }
 
 #[test]
 fn an_old_lease_never_applies_after_a_newer_one() {
-    let taken = "call\n1 Started\n1 Sending\n1 Called\n2 Leased\n";
+    let taken = "call\n1 Begun\n1 Sending\n1 Called\n2 Leased\n";
     refused(&format!("{taken}1 Applied"), "1 Applied");
     refused(&format!("{taken}2 Sending\n2 Called\n2 Applied\n2 Recorded\n1 Applied"), "1 Applied");
     // Nor is a lease taken on a resolved call.
-    refused("call\n1 Started\n1 Sending\n1 Called\n1 Applied\n1 Recorded\n2 Leased", "2 Leased");
+    refused("call\n1 Begun\n1 Sending\n1 Called\n1 Applied\n1 Recorded\n2 Leased", "2 Leased");
 }
 
 #[test]
 fn an_outcome_is_applied_after_the_call_and_a_lease_comes_in_its_order() {
-    refused("call\n1 Started\n1 Applied", "1 Applied");
-    refused("call\n1 Started\n1 Sending\n1 Applied", "1 Applied");
-    refused("call\n1 Started\n1 Sending\n1 Called\n1 Recorded", "1 Recorded");
-    refused("call\n1 Started\n2 Sending", "2 Sending");
+    refused("call\n1 Begun\n1 Applied", "1 Applied");
+    refused("call\n1 Begun\n1 Sending\n1 Applied", "1 Applied");
+    refused("call\n1 Begun\n1 Sending\n1 Called\n1 Recorded", "1 Recorded");
+    refused("call\n1 Begun\n2 Sending", "2 Sending");
     // Two holders at once, each with a lease that is not over: possible only if time passes in between.
-    allowed("call\n1 Started\n1 Sending\n2 Leased\n2 Sending\n2 Called\n2 Applied\n2 Recorded\n1 Called\n1 Recorded");
+    allowed("call\n1 Begun\n1 Sending\n2 Leased\n2 Sending\n2 Called\n2 Applied\n2 Recorded\n1 Called\n1 GivenBack");
 }
 
 #[test]
@@ -123,7 +125,7 @@ fn a_text_that_is_not_a_trace_is_refused() {
         ("records requests=0a", "there is no model records"),
         ("record requests=2a", "requests=2a is no setting of a record"),
         ("record requests=0a\n1 Begins", "line 2 is no step: 1 Begins"),
-        ("call\n0 Started", "line 2 is no step: 0 Started"),
+        ("call\n0 Begun", "line 2 is no step: 0 Begun"),
         ("call\n13 Leased", "line 2 is no step: 13 Leased"),
         ("call fast\n", "fast is no setting of a call"),
     ] {
