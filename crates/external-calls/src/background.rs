@@ -96,16 +96,16 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
         let due = self.db.run(NOBODY, move |conn| lease::due(conn, resume).map_err(O::Error::from)).await?;
         let mut begun = Vec::with_capacity(due.len());
         for due in due.into_iter().filter(|due| is_mine(&due.reference)) {
-            let call = if waits {
-                Some(self.calls.begin(due.account_id, due.attempts).await)
+            let slot = if waits {
+                Some(self.slots.begin(due.account_id, due.attempts).await)
             } else {
-                self.calls.try_begin(due.account_id, due.attempts)
+                self.slots.try_begin(due.account_id, due.attempts)
             };
-            let Some(call) = call else { continue };
+            let Some(slot) = slot else { continue };
             let this = self.clone();
             begun.push(self.spawn(async move {
                 let end = this.take_and_resolve(due.account_id, due.reference, resume).await;
-                drop(call);
+                drop(slot);
                 end
             }));
         }

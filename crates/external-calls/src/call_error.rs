@@ -21,20 +21,20 @@ pub enum CallError {
         /// The answer's Retry-After.
         retry_after: Option<Duration>,
     },
-    /// A 5xx. A repeat may help, unless the system outside has stored the answer under the key.
+    /// A 5xx. A repeat may help, unless the external system has stored the answer under the key.
     #[error("the answer was {status}")]
     ServerError {
         /// The HTTP status.
         status: u16,
         /// The answer's Retry-After. The call is not repeated before that time.
         retry_after: Option<Duration>,
-        /// The system outside has stored this answer under the key, so a repeat would get the same answer while the key lives.
+        /// The external system has stored this answer under the key, so a repeat would get the same answer while the key lives.
         stored: bool,
     },
     /// The call took effect as this object, whose outcome is not known yet. It is looked up by its id, and never sent again.
     #[error("{id} has no outcome yet")]
     Pending {
-        /// The object's id at the system outside.
+        /// The object's id at the external system.
         id: String,
     },
     /// The reference was used for another call. A person must look.

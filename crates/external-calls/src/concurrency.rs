@@ -15,7 +15,7 @@ const KEEPS_FAILING: i32 = 3;
 
 /// The slots of one process. Clones share them.
 #[derive(Clone, Debug)]
-pub(super) struct Calls {
+pub(super) struct Slots {
     at_once: usize,
     in_flight: Arc<Mutex<Vec<InFlight>>>,
     freed: Arc<Notify>,
@@ -30,18 +30,18 @@ struct InFlight {
 
 /// The right to make one call, until dropped.
 #[derive(Debug)]
-pub(super) struct Call {
-    calls: Calls,
+pub(super) struct Slot {
+    slots: Slots,
     this: InFlight,
 }
 
-impl Calls {
+impl Slots {
     pub fn new(at_once: usize) -> Self {
         Self { at_once, in_flight: Arc::default(), freed: Arc::default() }
     }
 
     /// None if no slot is free for this external call.
-    pub fn try_begin(&self, account_id: Uuid, attempts: i32) -> Option<Call> {
+    pub fn try_begin(&self, account_id: Uuid, attempts: i32) -> Option<Slot> {
         let this = InFlight { account_id, fails: attempts >= KEEPS_FAILING };
         let mut in_flight = self.lock();
         // At most `at_once` calls are counted.
@@ -54,11 +54,11 @@ impl Calls {
             return None;
         }
         in_flight.push(this);
-        Some(Call { calls: self.clone(), this })
+        Some(Slot { slots: self.clone(), this })
     }
 
     /// Waits until a slot is free for this external call.
-    pub async fn begin(&self, account_id: Uuid, attempts: i32) -> Call {
+    pub async fn begin(&self, account_id: Uuid, attempts: i32) -> Slot {
         loop {
             // Registered before the check, so that a call that ends in between is not missed.
             let freed = self.freed.notified();
@@ -75,14 +75,14 @@ impl Calls {
     }
 }
 
-impl Drop for Call {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut in_flight = self.calls.lock();
+        let mut in_flight = self.slots.lock();
         if let Some(place) = in_flight.iter().position(|other| *other == self.this) {
             in_flight.swap_remove(place);
         }
         drop(in_flight);
-        self.calls.freed.notify_waiters();
+        self.slots.freed.notify_waiters();
     }
 }
 
@@ -92,43 +92,43 @@ mod tests {
 
     use super::*;
 
-    fn begin_all(calls: &Calls, account: u128, attempts: i32) -> Vec<Call> {
-        std::iter::from_fn(|| calls.try_begin(Uuid::from_u128(account), attempts)).collect()
+    fn begin_all(slots: &Slots, account: u128, attempts: i32) -> Vec<Slot> {
+        std::iter::from_fn(|| slots.try_begin(Uuid::from_u128(account), attempts)).collect()
     }
 
     #[test]
     fn each_account_and_what_keeps_failing_leave_calls_to_others() {
-        let calls = Calls::new(64);
-        assert_eq!(begin_all(&calls, 1, 1).len(), 48);
+        let slots = Slots::new(64);
+        assert_eq!(begin_all(&slots, 1, 1).len(), 48);
 
-        let failing_of_one = begin_all(&calls, 1, 3);
-        let failing_of_all = begin_all(&calls, 2, 9);
+        let failing_of_one = begin_all(&slots, 1, 3);
+        let failing_of_all = begin_all(&slots, 2, 9);
         assert_eq!((failing_of_one.len(), failing_of_all.len()), (24, 8));
-        let first_of_one = begin_all(&calls, 1, 2);
-        let first_of_all = begin_all(&calls, 2, 1);
+        let first_of_one = begin_all(&slots, 1, 2);
+        let first_of_all = begin_all(&slots, 2, 1);
         assert_eq!((first_of_one.len(), first_of_all.len()), (24, 8));
-        assert!(calls.try_begin(Uuid::from_u128(3), 1).is_none());
+        assert!(slots.try_begin(Uuid::from_u128(3), 1).is_none());
 
         drop(failing_of_one);
-        assert_eq!(begin_all(&calls, 3, 3).len(), 24);
+        assert_eq!(begin_all(&slots, 3, 3).len(), 24);
     }
 
     #[test]
     fn no_count_is_left_behind() {
-        let calls = Calls::new(4);
-        drop(begin_all(&calls, 1, 5));
-        assert!(calls.lock().is_empty());
-        assert_eq!(begin_all(&calls, 2, 1).len(), 3);
+        let slots = Slots::new(4);
+        drop(begin_all(&slots, 1, 5));
+        assert!(slots.lock().is_empty());
+        assert_eq!(begin_all(&slots, 2, 1).len(), 3);
     }
 
     #[tokio::test]
     async fn a_call_that_ends_wakes_a_waiter() {
-        let calls = Calls::new(2);
-        let held = begin_all(&calls, 1, 1);
+        let slots = Slots::new(2);
+        let held = begin_all(&slots, 1, 1);
         let other = Uuid::from_u128(2);
-        assert_eq!((held.len(), calls.try_begin(other, 1).is_some()), (2, false));
+        assert_eq!((held.len(), slots.try_begin(other, 1).is_some()), (2, false));
         let waits = async {
-            tokio::join!(calls.begin(other, 1), async {
+            tokio::join!(slots.begin(other, 1), async {
                 tokio::task::yield_now().await;
                 drop(held);
             })

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Hints: somebody reports that an outcome may be there, for example the system outside by a webhook.
+//! Hints: somebody reports that an outcome may be there, for example the external system by a webhook.
 //!
 //! Guarantees: a hint only makes the resolver look. A hint never ends a lease: while a holder works, the hint is noted, and the
 //! call is due at once when the holder gives it back. A parked call stays parked, since it waits for a person.

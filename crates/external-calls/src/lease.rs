@@ -51,7 +51,7 @@ pub(super) struct Row {
     parked_at: Option<DateTime<Utc>>,
     resolved_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
-    /// The object's id at the system outside, once an answer named it.
+    /// The object's id at the external system, once an answer named it.
     pub outside_id: Option<String>,
     only_look: bool,
     /// How many of the attempts do not count towards parking.

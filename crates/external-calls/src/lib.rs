@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A call to a system outside, made safe: the outcome of each call is found and recorded once, even if a process
+//! A call to an external system, made safe: the outcome of each call is found and recorded once, even if a process
 //! crashes, a call hangs, or an answer is lost.
 //!
 //! # What it guarantees
@@ -13,10 +13,10 @@
 //! - While calls hang, the resolver still has room for first retries and for other accounts (`concurrency.rs`).
 //!
 //! # What it does not do
-//! - It does not guarantee an end. While the system outside does not answer, the reply stays a 202. After
+//! - It does not guarantee an end. While the external system does not answer, the reply stays a 202. After
 //!   [`Limits::max_attempts`] leases the external call is parked, and the resolver leaves it alone until a person has
 //!   looked and resumes it. A look at an object that has no outcome yet ([`CallError::Pending`]) does not count.
-//! - It can't protect a call if the system outside neither accepts the reference as an idempotency key nor can look a
+//! - It can't protect a call if the external system neither accepts the reference as an idempotency key nor can look a
 //!   call up by it.
 //! - It does not repair tables that a person changed by hand. If the provisional record is gone, no outcome is recorded.
 //!
@@ -92,7 +92,7 @@ pub use self::support::{OfAccount, Open, References, backlog_by_account, open_ca
 /// The migrations of the table, in order of version. A release never edits the migration of an earlier release.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
 
-/// What a service supplies, once for all its calls to systems outside. Clones share their contents.
+/// What a service supplies, once for all its calls to external systems. Clones share their contents.
 pub trait ExternalSystem: Clone + Send + Sync + 'static {
     /// A call, as it is stored and sent: an enum if there are several kinds.
     type Call: Serialize + DeserializeOwned + Clone + Send + Sync + 'static;
@@ -120,7 +120,7 @@ pub trait ExternalSystem: Clone + Send + Sync + 'static {
     fn send(&self, reference: &str, call: &Self::Call)
     -> impl Future<Output = Result<Self::Outcome, CallError>> + Send;
 
-    /// Asks the system outside what became of the call. None if it has no such call, though a sending may still arrive.
+    /// Asks the external system what became of the call. None if it has no such call, though a sending may still arrive.
     fn look_up(
         &self,
         sent: &Sent,
@@ -176,7 +176,7 @@ pub struct Started<C> {
 pub struct MadeBy {
     /// The account.
     pub account_id: Uuid,
-    /// The call's name and idempotency key at the system outside: SHA-256 over account, scope and key, in hex.
+    /// The call's name and idempotency key at the external system: SHA-256 over account, scope and key, in hex.
     pub reference: String,
     /// The key space of the client's key.
     pub scope: String,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The outcome of a call: when to send, when to send again, when to look, and what counts as an outcome.
 //!
-//! Guarantees: [`find_outcome`] returns an outcome only if the system outside has stated it. Everything else is
+//! Guarantees: [`find_outcome`] returns an outcome only if the external system has stated it. Everything else is
 //! [`StillUnknown`], and the same call is tried again later. [`find_outcome`] ends within
 //! [`Limits::find_outcome`](super::Limits::find_outcome).
 //!
@@ -20,13 +20,13 @@ use crate::{CallError, ExternalSystem};
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each one is a fact, and any of them may come with any other")]
 pub struct Sending {
-    /// The system outside may have forgotten the key, so the key no longer prevents a second effect. The call is sent only if
-    /// the system outside doesn't have it, and only if no earlier sending may still arrive.
+    /// The external system may have forgotten the key, so the key no longer prevents a second effect. The call is sent only if
+    /// the external system doesn't have it, and only if no earlier sending may still arrive.
     pub look_first: bool,
     /// An earlier sending went unanswered, less than
     /// [`Limits::refusal_counts_after`](super::Limits::refusal_counts_after) ago.
     pub earlier_unanswered: bool,
-    /// The call is looked up and not sent: an earlier answer named an object that has no outcome yet, or the system outside has
+    /// The call is looked up and not sent: an earlier answer named an object that has no outcome yet, or the external system has
     /// stored an error under the key.
     pub only_look: bool,
     /// At least two earlier leases sent the call. If it is put off again ([`CallError::Later`]), it is looked up: some
@@ -41,7 +41,7 @@ pub struct Sending {
 /// What is known about the sendings of a call, for a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// The call's name at the system outside.
+    /// The call's name at the external system.
     pub reference: String,
     /// The id of the object that the call made there, once an answer named it.
     pub outside_id: Option<String>,
@@ -66,11 +66,11 @@ pub struct StillUnknown {
 /// What the next lease does after an attempt without an outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It sends the call again. The attempt counts towards parking.
+    /// It sends the call again, or looks if an answer has named an object. The attempt counts towards parking.
     Send,
     /// It only looks, for the object with this id if an answer named one. The attempt does not count towards parking.
     Look {
-        /// The object's id at the system outside.
+        /// The object's id at the external system.
         id: Option<String>,
     },
     /// Nothing: the external call is parked, and a person must look.
@@ -120,8 +120,15 @@ async fn look_and_send<O: ExternalSystem>(
             return Ok(outcome);
         }
         if sending.only_look {
-            let reason = "the books don't have the call, and sending it again would bring the stored error".to_owned();
-            return Err(StillUnknown { next: Next::Look { id: None }, ..unsent(CallError::NoAnswer { reason }) });
+            let (reason, next) = match sent.outside_id {
+                // A person must look at an object that is gone, so the attempt counts.
+                Some(_) => ("the object that an earlier answer named is not there", Next::Send),
+                None => (
+                    "the books don't have the call, and sending it again would bring the stored error",
+                    Next::Look { id: None },
+                ),
+            };
+            return Err(StillUnknown { next, ..unsent(CallError::NoAnswer { reason: reason.to_owned() }) });
         }
         if sending.earlier_unanswered {
             let reason = "an earlier sending may still arrive, and the key no longer stops a second one".to_owned();
@@ -142,13 +149,13 @@ async fn look_and_send<O: ExternalSystem>(
             // The books say no more than the answer, which may carry a Retry-After.
             Ok(None) | Err(_) => Err(unknown(error)),
         },
-        // The system outside is silent, asks for time, or has already said enough. A look now would only add load.
+        // The external system is silent, asks for time, or has already said enough. A look now would only add load.
         CallError::NoAnswer { .. }
         | CallError::Later { .. }
         | CallError::Pending { .. }
         | CallError::OtherCall { .. }
         | CallError::ServerError { retry_after: Some(_), .. } => Err(unknown(error)),
-        // The system outside may have stored the 5xx under the key. The books say what happened.
+        // The external system may have stored the 5xx under the key. The books say what happened.
         CallError::ServerError { stored, .. } => {
             let found = system.look_up(sent, call).await.map_err(unknown)?;
             // While the key lives, another sending would get the same answer, so only the books can bring an outcome.
@@ -165,7 +172,7 @@ async fn look_and_send<O: ExternalSystem>(
 }
 
 /// Sends the call, and sends it again only after a 5xx that is not stored. If no answer came, a repeat would most
-/// likely meet the first sending, still in progress. A refusal does not change. If the system outside keeps no keys,
+/// likely meet the first sending, still in progress. A refusal does not change. If the external system keeps no keys,
 /// each repeat could be a second effect, so nothing is repeated.
 async fn send_with_quick_repeats<O: ExternalSystem>(
     system: &O,

@@ -123,7 +123,7 @@ impl<E: Failure> Unresolved<E> {
         error.is_some_and(|error| fault(error).runs_again())
     }
 
-    /// Whether the database is down, rather than the system outside.
+    /// Whether the database is down, rather than the external system.
     fn is_outage(&self) -> bool {
         match self {
             Self::TooSlow | Self::NoDatabase(_) => true,

@@ -15,7 +15,7 @@ use tokio::time::timeout_at;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::concurrency::Calls;
+use super::concurrency::Slots;
 use super::lease::{self, Lease};
 use super::progress;
 use super::resolve::{Resolved, Unresolved};
@@ -26,7 +26,7 @@ use idempotency::{self, ANSWER_WITHIN, Answer, Database, Failure, Keyed, Origin,
 const LONGEST_RETRY_AFTER: i64 = 60;
 
 /// Requests make at most so many calls at once for each of the resolver's ([`Limits::calls_at_once`](super::Limits::calls_at_once)),
-/// 256 by default. If a call takes a second, that is 256 a second. More would only wait for a system outside that hangs, each
+/// 256 by default. If a call takes a second, that is 256 a second. More would only wait for an external system that hangs, each
 /// with a socket and a task that outlives its client.
 const REQUESTS_PER_CALL_AT_ONCE: usize = 4;
 
@@ -49,9 +49,9 @@ pub struct Resolver<O, D> {
     runtime: Handle,
     tasks: TaskTracker,
     pub(super) counts: Arc<Counts>,
-    pub(super) calls: Calls,
+    pub(super) slots: Slots,
     /// The calls that requests make. One account leaves a quarter of them to the others.
-    own_calls: Calls,
+    own_slots: Slots,
 }
 
 impl<O: ExternalSystem, D: Database> Resolver<O, D> {
@@ -66,8 +66,8 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
             runtime: Handle::current(),
             tasks: TaskTracker::new(),
             counts: Arc::default(),
-            calls: Calls::new(O::LIMITS.calls_at_once),
-            own_calls: Calls::new(REQUESTS_PER_CALL_AT_ONCE * O::LIMITS.calls_at_once),
+            slots: Slots::new(O::LIMITS.calls_at_once),
+            own_slots: Slots::new(REQUESTS_PER_CALL_AT_ONCE * O::LIMITS.calls_at_once),
         }
     }
 
@@ -160,7 +160,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
     /// Resolves what this request began, and waits for the outcome until [`Limits::handler`](super::Limits::handler) after the
     /// request came.
     async fn resolve_own(&self, answer: Answer, made_by: MadeBy, lease: Option<Lease>, came_at: Instant) -> Answer {
-        let Some(call) = self.own_calls.try_begin(made_by.account_id, 1) else {
+        let Some(slot) = self.own_slots.try_begin(made_by.account_id, 1) else {
             // The resolver makes the call when the lease is over.
             return self.as_it_is_now(answer, made_by, came_at).await;
         };
@@ -172,7 +172,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
                     None => this.first_lease(made_by, came_at).await?,
                 };
                 let end = this.resolve(lease).await;
-                drop(call);
+                drop(slot);
                 end
             })
         };

@@ -60,7 +60,7 @@ pub struct Open {
     pub account_id: Uuid,
     /// The path of the object that the request created.
     pub location: String,
-    /// The call's name at the system outside.
+    /// The call's name at the external system.
     pub reference: String,
     /// The client's key.
     pub key: String,

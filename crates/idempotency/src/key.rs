@@ -92,7 +92,7 @@ impl Address {
         Ok(Self { account_id, scope, key: key.0.clone() })
     }
 
-    /// The [digest](Self::digest) in hex: a name for this request that may be given to a system outside. Nothing in it
+    /// The [digest](Self::digest) in hex: a name for this request that may be given to an external system. Nothing in it
     /// is random, so a request keeps its reference even if the database loses the record.
     #[must_use]
     pub fn reference(&self) -> String {

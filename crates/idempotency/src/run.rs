@@ -44,7 +44,7 @@ fn between_looks() -> ExponentialBackoff {
     backoff(Duration::from_millis(20), Duration::from_millis(500))
 }
 
-/// The pause between two looks at a provisional record. Its outcome comes from a system outside, which took seconds and
+/// The pause between two looks at a provisional record. Its outcome comes from an external system, which took seconds and
 /// did not answer the first request. While that system is slow, every client that waits for it sends again, and each
 /// retry waits here: with the short pauses above, a slow gateway took the database from 28 to 503 transactions a
 /// second. These pauses halve the looks, and a retry gets the outcome at most a second later.

@@ -123,7 +123,7 @@ impl<const SLOW: bool> ExternalSystem for Fines<SLOW> {
         let books: Value = request.send().await.map_err(no_answer)?.json().await.map_err(no_answer)?;
         match outside_id {
             // The object has no outcome until it is in the books.
-            Some(id) if books["payments"] == 0 => Err(CallError::Pending { id: id.clone() }),
+            Some(id) if books["payments"] == 0 && books["lost"] == false => Err(CallError::Pending { id: id.clone() }),
             _ => Ok((books["payments"] != 0).then_some(Outcome::Paid)),
         }
     }

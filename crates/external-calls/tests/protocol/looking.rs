@@ -34,6 +34,21 @@ async fn a_pending_object_is_looked_up_for_as_long_as_it_takes_and_never_sent_ag
 }
 
 #[tokio::test]
+async fn a_call_whose_object_is_gone_is_parked_and_never_sent_again() {
+    let office = Office::open();
+    office.unknown_payment("k", Does::Answer(202)).await;
+    office.provider.lose_objects();
+    for _ in 0..6 {
+        office.let_leases_end();
+        assert_eq!(office.run_once().await.resolved, 0);
+    }
+
+    // The cap is five attempts. The first did not count: it named the object.
+    assert_eq!(office.count("external_calls WHERE parked_at IS NOT NULL AND attempts - looks = 5"), 1);
+    assert_eq!(office.provider.sendings().len(), 1);
+}
+
+#[tokio::test]
 async fn a_pending_object_is_not_sent_again_when_its_key_is_forgotten() {
     let office = Office::open();
     office.unknown_payment("k", Does::Answer(202)).await;

@@ -109,7 +109,7 @@ async fn a_lease_that_cannot_be_taken_is_counted_and_is_no_attempt() {
     assert_eq!(office.count("external_calls WHERE attempts = 1"), 1);
 }
 
-/// The count sends an operator to the system outside.
+/// The count sends an operator to the external system.
 #[tokio::test]
 async fn an_attempt_that_a_database_outage_ends_is_not_counted_as_unknown() {
     let office = Office::open();

@@ -48,6 +48,7 @@ struct Desk {
     sendings: Vec<Sending>,
     looks: usize,
     forgets_keys: bool,
+    has_lost_objects: bool,
 }
 
 /// How many providers there have been.
@@ -94,6 +95,11 @@ impl Provider {
     /// The provider forgets its keys, as if they were too old.
     pub fn forget_keys(&self) {
         self.desk().forgets_keys = true;
+    }
+
+    /// The provider no longer has the objects that its answers named.
+    pub fn lose_objects(&self) {
+        self.desk().has_lost_objects = true;
     }
 
     /// The references of the payments that were carried out.
@@ -176,5 +182,5 @@ async fn look(provider: Data<Provider>, query: Query<HashMap<String, String>>) -
     let mut desk = provider.desk();
     desk.looks += 1;
     let payments = desk.books.iter().filter(|reference| **reference == query["reference"]).count();
-    HttpResponse::Ok().json(json!({"payments": payments}))
+    HttpResponse::Ok().json(json!({"payments": payments, "lost": desk.has_lost_objects}))
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The rules of `find_outcome`. A scripted system outside gives the answers.
+//! The rules of `find_outcome`. A scripted external system gives the answers.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

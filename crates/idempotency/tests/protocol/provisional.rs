@@ -69,7 +69,7 @@ async fn a_retry_gets_the_provisional_reply_when_its_wait_ends() {
     }
 }
 
-/// While a system outside is slow, every client sends again, and the database must be able to bear it.
+/// While an external system is slow, every client sends again, and the database must be able to bear it.
 #[tokio::test]
 async fn a_retry_that_waits_for_an_outcome_looks_a_few_times_and_not_in_a_loop() {
     let proxy = Proxy::start();
