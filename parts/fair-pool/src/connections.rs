@@ -26,6 +26,10 @@ use super::threads::Threads;
 /// again after pauses of at most half of this, so work that comes when the server is back gets a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
+/// How often work that waits for a connection looks whether another pool has taken the place of the one that it waits in. A
+/// healthy server has made the connection before.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
 /// A connection that was idle for longer is tested before its next use: a restart or a firewall may have cut it. After
 /// a second of rest, one more round trip costs little.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
@@ -64,31 +68,41 @@ impl Connections {
     }
 
     /// A connection that has just been made, used or tested. Blocks for a few seconds at most, unless the server is silent.
+    /// `uses` gets a switch for each pool that it takes from: if set, another pool takes the place of that one.
     ///
     /// # Errors
     /// [`Error::Unreachable`].
-    pub fn open(&self) -> Result<PooledConnection<Manager>, Error> {
-        if let Some(idle) = self.current().try_get() {
-            return Ok(idle);
+    pub fn open(&self, uses: impl Fn(&Arc<AtomicBool>)) -> Result<PooledConnection<Manager>, Error> {
+        let until = Instant::now() + CONNECT_WITHIN;
+        while Instant::now() < until {
+            let Generation { manager, pool } = self.current();
+            uses(&manager.is_retired);
+            // r2d2 tests it, which may end this generation.
+            if let Some(idle) = pool.try_get() {
+                return Ok(idle);
+            }
+            if !manager.is_over()
+                && let Ok(made) = pool.get_timeout(LOOK_EVERY)
+            {
+                return Ok(made);
+            }
         }
-        // If a test has found that the connections are useless, this is a new pool.
-        self.current().get().map_err(|_| self.server.no_connection())
+        Err(self.server.no_connection())
     }
 
     /// The pool, or a new one if the connections of the old one are useless.
-    fn current(&self) -> Pool<Manager> {
+    fn current(&self) -> Generation {
         let mut current = self.current.lock();
         if !current.manager.is_over() {
-            return current.pool.clone();
+            return current.clone();
         }
         let fresh = generation(&self.url, &self.server, &self.threads, self.size);
         let old = mem::replace(&mut *current, fresh.clone());
         drop(current);
-        // Work that still runs keeps its pool, and r2d2 would keep the idle connections with it.
-        while let Some(idle) = old.pool.try_get() {
-            drop(idle);
-        }
-        fresh.pool
+        // Work that still runs keeps its pool, and r2d2 would keep the idle connections with it. Since none of them is valid any
+        // more, r2d2 closes them.
+        drop(old.pool.try_get());
+        fresh
     }
 }
 
@@ -152,6 +166,9 @@ impl ManageConnection for Manager {
 
     /// Called before each use, on the work's thread. Tests a connection that has rested.
     fn is_valid(&self, session: &mut Session) -> Result<(), Self::Error> {
+        if self.is_over() {
+            return Err(Self::Error::QueryError(diesel::result::Error::BrokenTransactionManager));
+        }
         *session.met.lock() = None;
         if session.used.elapsed() > TRUSTED_FOR {
             session.conn.batch_execute("SELECT 1").map_err(Self::Error::QueryError)?;
@@ -218,11 +235,6 @@ impl Session {
         }
         self.used = Instant::now();
         result
-    }
-
-    /// If set, the session's pool is replaced. The pool counts the session until then.
-    pub fn retires_its_pool(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.manager.is_retired)
     }
 }
 

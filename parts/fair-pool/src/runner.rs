@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
 use super::cause::Cause;
-use super::connections::{Connections, Session};
+use super::connections::Connections;
 use super::server::Server;
 use super::threads::Threads;
 use super::turns::{Turn, Turns};
@@ -58,8 +58,8 @@ impl Runner {
         let job = self.threads.handle.spawn_blocking(move || {
             // The connection goes back before the turn, and both before the caller has the result.
             let job = Job(slot);
-            let mut session = connections.open()?;
-            if !job.0.begins(&session) {
+            let mut session = connections.open(|switch| job.0.uses(switch))?;
+            if !job.0.may_begin() {
                 return Err(Cause::Silent.error("the work was given up before it began").into());
             }
             session.run(work)
@@ -80,7 +80,7 @@ enum Held {
     Turn {
         #[expect(dead_code, reason = "gives the turn back when dropped")]
         turn: Turn,
-        /// See [`Session::retires_its_pool`]. None before the work has a connection.
+        /// If set, another pool takes the place of the one that the work's connection is of, which counts the connection.
         retires_pool: Option<Arc<AtomicBool>>,
     },
     /// The work was given up. Only its thread is left.
@@ -88,15 +88,16 @@ enum Held {
 }
 
 impl Slot {
-    /// Whether the work may begin: it was not given up meanwhile.
-    fn begins(&self, session: &Session) -> bool {
-        match &mut *self.0.lock() {
-            Some(Held::Turn { retires_pool, .. }) => {
-                *retires_pool = Some(session.retires_its_pool());
-                true
-            }
-            _ => false,
+    /// Notes the pool from which the work takes its connection.
+    fn uses(&self, switch: &Arc<AtomicBool>) {
+        if let Some(Held::Turn { retires_pool, .. }) = &mut *self.0.lock() {
+            *retires_pool = Some(Arc::clone(switch));
         }
+    }
+
+    /// Whether the work was not given up before it began.
+    fn may_begin(&self) -> bool {
+        matches!(*self.0.lock(), Some(Held::Turn { .. }))
     }
 
     /// If the work still runs, replaces its pool, and frees its turn as far as permits allow. Returns whether it still runs.

@@ -11,7 +11,7 @@ use diesel::connection::{Connection, SimpleConnection};
 use fair_pool::{Cause, NOBODY, Pool};
 use idempotency::{Database as _, Error};
 use idempotency_testing::{Proxy, count, eventually};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::{Failed, fresh_database, pool};
 
@@ -53,6 +53,21 @@ async fn work_whose_caller_has_left_is_given_up_too() {
     timeout(Duration::from_secs(12), works).await.unwrap();
 
     assert_eq!(pool.load().given_up, 1);
+}
+
+/// The test of a connection that has rested is never answered.
+#[tokio::test]
+async fn a_connection_that_went_silent_while_it_rested_is_given_up_and_replaced() {
+    let proxy = Proxy::start();
+    let pool = pool(&proxy.url(&fresh_database()), 1);
+    work(&pool).await.unwrap();
+    sleep(Duration::from_millis(1100)).await;
+    proxy.pause();
+    assert!(work(&pool).await.is_err());
+    proxy.resume_for_new_connections();
+
+    let works = async { while work(&pool).await.is_err() {} };
+    timeout(Duration::from_secs(3), works).await.unwrap();
 }
 
 /// r2d2 has three threads. A pooler may accept a connection, and never answer its first statement.
