@@ -229,7 +229,8 @@ pub struct Limits {
     /// The longest pause, so that every external call is tried within ten minutes of the end of a long outage. A longer
     /// Retry-After is cut to this.
     pub max_backoff: Duration,
-    /// The number of leases after which an external call is parked. With the pauses above, that takes about two hours.
+    /// The number of attempts after which an external call is parked. A look at an object without an outcome does not count.
+    /// With the pauses above, that takes about two hours.
     /// By then a person should look.
     pub max_attempts: i32,
     /// A refusal with empty books means that nothing happened once this long has passed since the last lease whose

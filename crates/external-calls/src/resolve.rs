@@ -33,7 +33,7 @@ pub enum Step {
     Begun,
     /// The resolver has taken a lease.
     Leased,
-    /// The call is about to be sent.
+    /// The call is about to be sent, or only looked up.
     Sending,
     /// The call has ended, with or without an outcome.
     Called,
