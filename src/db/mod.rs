@@ -13,7 +13,7 @@ pub use self::jsonb::Jsonb;
 pub use self::migrate::{MigrateError, Migrations, migrate, unknown_migrations};
 use crate::process::failpoint::InsideTheCrate;
 use crate::process::logging;
-pub use fair_pool::{AUTHENTICATION, Cause, NOBODY, one_line};
+pub use fair_pool::{AUTHENTICATION, Cause, NOBODY, NOTES, one_line};
 use idempotency::{Database, Error, Failure, Observer, SingleFlight};
 
 /// This program's name in PostgreSQL's views of its sessions.

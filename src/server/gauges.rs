@@ -12,7 +12,7 @@ use diesel::pg::PgConnection;
 use external_calls::Backlog;
 use idempotency::Database as _;
 
-use crate::db::{Db, NOBODY};
+use crate::db::{Db, NOTES};
 use crate::http::ApiError;
 
 /// The pause after a look. Prometheus scrapes every 5 to 60 s, so these numbers are about as fresh as the others in a
@@ -46,7 +46,7 @@ impl Gauges {
         loop {
             let began = Instant::now();
             // In an outage every look fails, and the pool logs the outage.
-            if let Ok(known) = db.run(NOBODY, look).await {
+            if let Ok(known) = db.run(NOTES, look).await {
                 *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), known));
             }
             sleep(LOOK_EVERY.max(began.elapsed() * RESTS_TIMES)).await;

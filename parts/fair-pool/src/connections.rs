@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! r2d2's pool, and its hooks: how a connection is made, tested, watched and closed.
 //!
-//! Guarantees: every connection has its time limits. If a connection is lost, stale, silent or read-only, work gets none
-//! that is as old: a new pool of r2d2 takes the place of the old one, whose idle connections are closed at once, and the
-//! others when their work ends. So work that runs again after a fail-over or a migration gets a fresh connection.
+//! Guarantees: every connection has its time limits. If a connection is lost, stale or read-only, or half of them are
+//! silent, work gets none that is as old: for the next work, a new pool of r2d2 takes the place of the old one, whose idle
+//! connections are closed then, and the others when their work ends. So work that runs again after a fail-over or a migration gets a fresh connection.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{fmt, mem, thread};
 
@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use super::cause::{Cause, words_of};
 use super::server::Server;
-use super::threads::Threads;
+use super::threads::{NotRun, Threads};
 
 /// How long work waits for a connection before the answer is 503. A healthy server accepts a connection in
 /// milliseconds. Two seconds outlast the first moments of a restart, and clients wait longer than that. r2d2 tries
@@ -52,6 +52,15 @@ pub(super) struct Connections {
     current: Mutex<Generation>,
 }
 
+/// The work that uses a pool.
+#[derive(Default)]
+pub(super) struct Use {
+    /// How many pieces wait for a connection.
+    waiting: AtomicUsize,
+    /// How many were given up and keep their connections, which the pool counts.
+    pub given_up: AtomicUsize,
+}
+
 /// A pool of r2d2, and what its manager knows.
 #[derive(Clone)]
 struct Generation {
@@ -68,22 +77,26 @@ impl Connections {
     }
 
     /// A connection that has just been made, used or tested. Blocks for a few seconds at most, unless the server is silent.
-    /// `uses` gets a switch for each pool that it takes from: if set, another pool takes the place of that one.
+    /// `uses` gets the [`Use`] of each pool that it takes from.
     ///
     /// # Errors
     /// [`Error::Unreachable`].
-    pub fn open(&self, uses: impl Fn(&Arc<AtomicBool>)) -> Result<PooledConnection<Manager>, Error> {
+    pub fn open(&self, uses: impl Fn(&Arc<Use>)) -> Result<PooledConnection<Manager>, Error> {
         let until = Instant::now() + CONNECT_WITHIN;
         while Instant::now() < until {
             let Generation { manager, pool } = self.current();
-            uses(&manager.is_retired);
+            uses(&manager.in_use);
             // r2d2 tests it, which may end this generation.
             if let Some(idle) = pool.try_get() {
                 return Ok(idle);
             }
-            if !manager.is_over()
-                && let Ok(made) = pool.get_timeout(LOOK_EVERY)
-            {
+            if manager.is_over() {
+                continue;
+            }
+            manager.in_use.waiting.fetch_add(1, Ordering::Relaxed);
+            let made = pool.get_timeout(LOOK_EVERY);
+            manager.in_use.waiting.fetch_sub(1, Ordering::Relaxed);
+            if let Ok(made) = made {
                 return Ok(made);
             }
         }
@@ -112,11 +125,13 @@ fn generation(url: &Arc<str>, server: &Arc<Server>, threads: &Arc<Threads>, size
         server: Arc::clone(server),
         threads: Arc::clone(threads),
         epoch: server.epoch(),
-        is_retired: Arc::default(),
+        size,
+        in_use: Arc::default(),
     };
     let pool = Pool::builder()
         .max_size(size)
         .min_idle(Some(0))
+        .thread_pool(Arc::clone(&threads.connecting))
         .connection_timeout(CONNECT_WITHIN)
         // A connection stays until a fault shows that it is useless.
         .idle_timeout(None)
@@ -133,13 +148,15 @@ pub(super) struct Manager {
     server: Arc<Server>,
     threads: Arc<Threads>,
     epoch: u64,
-    is_retired: Arc<AtomicBool>,
+    size: u32,
+    in_use: Arc<Use>,
 }
 
 impl Manager {
-    /// Whether work gets no connection of this pool any more.
+    /// Whether work gets no connection of this pool any more. So it is if work that was given up holds half of them: the
+    /// others may be silent too, and what is left may be too little.
     fn is_over(&self) -> bool {
-        self.epoch != self.server.epoch() || self.is_retired.load(Ordering::Relaxed)
+        self.epoch != self.server.epoch() || 2 * self.in_use.given_up.load(Ordering::Relaxed) >= self.size as usize
     }
 }
 
@@ -151,13 +168,20 @@ impl ManageConnection for Manager {
     /// only three threads.
     fn connect(&self) -> Result<Session, Self::Error> {
         let failed = |words: &str| Err(Self::Error::ConnectionError(ConnectionError::BadConnection(words.to_owned())));
-        if self.is_over() {
-            return failed("another pool has taken the place of this one");
+        // r2d2 goes on trying after the work has left. It would keep an outage alive that nobody meets.
+        if self.is_over() || self.in_use.waiting.load(Ordering::Relaxed) == 0 {
+            return Err(NOT_NEEDED);
         }
         let url = Arc::clone(&self.url);
-        let Some(made) = self.threads.run_within(CONNECT_WITHIN, move || establish(&url)) else {
-            return failed("timeout expired: the server does not answer");
+        let made = match self.threads.run_within(CONNECT_WITHIN, move || establish(&url)) {
+            Ok(made) => made,
+            Err(NotRun::GivenUp) => return failed("timeout expired: the server does not answer"),
+            Err(NotRun::TooManyGivenUp) => return failed("too many threads wait for a server that does not answer"),
+            Err(NotRun::Closed) => return Err(NOT_NEEDED),
         };
+        if self.is_over() {
+            return Err(NOT_NEEDED);
+        }
         let mut conn = made.map_err(Self::Error::ConnectionError)?;
         let met = Arc::default();
         watch(&mut conn, self, &met);
@@ -167,7 +191,7 @@ impl ManageConnection for Manager {
     /// Called before each use, on the work's thread. Tests a connection that has rested.
     fn is_valid(&self, session: &mut Session) -> Result<(), Self::Error> {
         if self.is_over() {
-            return Err(Self::Error::QueryError(diesel::result::Error::BrokenTransactionManager));
+            return Err(NOT_NEEDED);
         }
         *session.met.lock() = None;
         if session.used.elapsed() > TRUSTED_FOR {
@@ -184,12 +208,16 @@ impl ManageConnection for Manager {
     }
 }
 
+/// The connection is not needed any more. Not a fault of the server.
+const NOT_NEEDED: diesel::r2d2::Error =
+    diesel::r2d2::Error::QueryError(diesel::result::Error::BrokenTransactionManager);
+
 /// Hears from r2d2 why a connection could not be made.
 struct NotMade(Manager);
 
 impl HandleError<diesel::r2d2::Error> for NotMade {
     fn handle_error(&self, error: diesel::r2d2::Error) {
-        // The statement of a test that failed was reported by `watch`.
+        // `watch` has reported the statement of a test that failed.
         if let diesel::r2d2::Error::ConnectionError(error) = error
             && !self.0.is_over()
         {

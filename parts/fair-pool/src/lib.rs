@@ -36,9 +36,13 @@ pub use self::pool::{Load, Pool, Settings};
 pub use self::turns::{ByLoad, Refusals};
 pub use self::url::with_client_limits;
 
-/// The account of background work that belongs to no account: the resolver's looks, sweeps, gauges. It takes turns like
-/// any account.
+/// The account of background work that belongs to no account: the resolver's looks, sweeps. It takes turns like any
+/// account.
 pub const NOBODY: Uuid = Uuid::nil();
+
+/// The account of work that only measures or records, such as gauges: a slow query must not keep the resolver's look from
+/// the last free connection.
+pub const NOTES: Uuid = Uuid::from_u128(2);
 
 /// The account of the work that finds out whose request it is. Under [`NOBODY`], background work would keep it from the last
 /// free connection, so an account that is stuck could keep out another whose credential is not known yet.

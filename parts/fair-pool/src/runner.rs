@@ -7,7 +7,7 @@
 //! until libpq returns.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use diesel::pg::PgConnection;
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
 use super::cause::Cause;
-use super::connections::Connections;
+use super::connections::{Connections, Use};
 use super::server::Server;
 use super::threads::Threads;
 use super::turns::{Turn, Turns};
@@ -52,13 +52,13 @@ impl Runner {
         let turn = self.turns.take(account_id).await;
         let turn = turn.ok_or_else(|| self.server.no_turn(|| self.turns.load_of(account_id)))?;
         let until = Instant::now() + self.within;
-        let slot = Arc::new(Slot(Mutex::new(Some(Held::Turn { turn, retires_pool: None }))));
+        let slot = Slot::of(turn);
         let _caller = Caller { runner: self, slot: Arc::clone(&slot), until };
         let connections = Arc::clone(&self.connections);
         let job = self.threads.handle.spawn_blocking(move || {
             // The connection goes back before the turn, and both before the caller has the result.
             let job = Job(slot);
-            let mut session = connections.open(|switch| job.0.uses(switch))?;
+            let mut session = connections.open(|pool| job.0.uses(pool))?;
             if !job.0.may_begin() {
                 return Err(Cause::Silent.error("the work was given up before it began").into());
             }
@@ -76,42 +76,48 @@ impl Runner {
 /// What a piece of work holds until it ends.
 struct Slot(Mutex<Option<Held>>);
 
-enum Held {
-    Turn {
-        #[expect(dead_code, reason = "gives the turn back when dropped")]
-        turn: Turn,
-        /// If set, another pool takes the place of the one that the work's connection is of, which counts the connection.
-        retires_pool: Option<Arc<AtomicBool>>,
-    },
+struct Held {
+    place: Place,
+    /// The pool that the work takes its connection from. None before it has come so far.
+    pool: Option<Arc<Use>>,
+}
+
+enum Place {
+    Turn(#[expect(dead_code, reason = "gives the turn back when dropped")] Turn),
     /// The work was given up. Only its thread is left.
     Thread(#[expect(dead_code, reason = "counts the thread until it is dropped")] OwnedSemaphorePermit),
 }
 
 impl Slot {
-    /// Notes the pool from which the work takes its connection.
-    fn uses(&self, switch: &Arc<AtomicBool>) {
-        if let Some(Held::Turn { retires_pool, .. }) = &mut *self.0.lock() {
-            *retires_pool = Some(Arc::clone(switch));
+    fn of(turn: Turn) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Some(Held { place: Place::Turn(turn), pool: None }))))
+    }
+
+    /// Notes the pool from which the work takes its connection, unless it was given up.
+    fn uses(&self, pool: &Arc<Use>) {
+        if let Some(held) = &mut *self.0.lock()
+            && matches!(held.place, Place::Turn(_))
+        {
+            held.pool = Some(Arc::clone(pool));
         }
     }
 
     /// Whether the work was not given up before it began.
     fn may_begin(&self) -> bool {
-        matches!(*self.0.lock(), Some(Held::Turn { .. }))
+        self.0.lock().as_ref().is_some_and(|held| matches!(held.place, Place::Turn(_)))
     }
 
-    /// If the work still runs, replaces its pool, and frees its turn as far as permits allow. Returns whether it still runs.
+    /// If the work still runs, frees its turn. Beyond the bound of permits, the work keeps it. Returns whether it still runs.
     fn give_up(&self, may_give_up: &Arc<Semaphore>) -> bool {
         let mut held = self.0.lock();
-        if let Some(Held::Turn { retires_pool: Some(retires_pool), .. }) = &*held {
-            retires_pool.store(true, Ordering::Relaxed);
+        let Some(held) = &mut *held else { return false };
+        if let Ok(permit) = Arc::clone(may_give_up).try_acquire_owned() {
+            held.place = Place::Thread(permit);
+            if let Some(pool) = &held.pool {
+                pool.given_up.fetch_add(1, Ordering::Relaxed);
+            }
         }
-        if held.is_some()
-            && let Ok(permit) = Arc::clone(may_give_up).try_acquire_owned()
-        {
-            *held = Some(Held::Thread(permit));
-        }
-        held.is_some()
+        true
     }
 }
 
@@ -121,7 +127,9 @@ struct Job(Arc<Slot>);
 impl Drop for Job {
     fn drop(&mut self) {
         let held = self.0.0.lock().take();
-        drop(held);
+        if let Some(Held { place: Place::Thread(_), pool: Some(pool) }) = &held {
+            pool.given_up.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -156,8 +164,7 @@ mod tests {
     #[tokio::test]
     async fn work_is_given_up_once_and_beyond_the_bound_it_keeps_its_turn() {
         let (turns, may_give_up) = (Turns::new(1), Arc::new(Semaphore::new(0)));
-        let turn = turns.take(Uuid::nil()).await;
-        let slot = Arc::new(Slot(Mutex::new(turn.map(|turn| Held::Turn { turn, retires_pool: None }))));
+        let slot = Slot::of(turns.take(Uuid::nil()).await.unwrap());
 
         assert!(slot.give_up(&may_give_up));
         assert_eq!(turns.load(), (1, 0));

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The threads on which work waits for the database, and how many of them may be given up.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use scheduled_thread_pool::{OnPoolDropBehavior, ScheduledThreadPool};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
 
@@ -18,6 +20,19 @@ const SILENCES: usize = 8;
 /// How long [`Threads::close`] waits for running work. A statement ends after 5 s.
 const CLOSE_WITHIN: Duration = Duration::from_secs(6);
 
+/// How many threads of r2d2 make connections. Each waits for one at a time, for two seconds at most.
+const CONNECTING: usize = 3;
+
+/// Why work has no result.
+pub(super) enum NotRun {
+    /// It took too long.
+    GivenUp,
+    /// Too many threads wait for a silent server already.
+    TooManyGivenUp,
+    /// The pool is closed.
+    Closed,
+}
+
 /// The threads of the pool. They are tokio's, on a runtime that runs only what belongs to the pool.
 pub(super) struct Threads {
     runtime: Mutex<Option<Runtime>>,
@@ -25,6 +40,8 @@ pub(super) struct Threads {
     most_given_up: usize,
     /// A thread whose work was given up holds a permit until it returns.
     pub may_give_up: Arc<Semaphore>,
+    /// All pools of r2d2 share them.
+    pub connecting: Arc<ScheduledThreadPool>,
     /// Threads that run work of [`Threads::run_within`], which hold a permit from its beginning.
     in_time: AtomicUsize,
 }
@@ -40,13 +57,13 @@ impl Threads {
             .build()?;
         let handle = runtime.handle().clone();
         let may_give_up = Arc::new(Semaphore::new(most_given_up));
-        Ok(Self {
-            runtime: Mutex::new(Some(runtime)),
-            handle,
-            most_given_up,
-            may_give_up,
-            in_time: AtomicUsize::new(0),
-        })
+        let connecting = ScheduledThreadPool::builder()
+            .num_threads(CONNECTING)
+            .thread_name_pattern("connect-{}")
+            .on_drop_behavior(OnPoolDropBehavior::DiscardPendingScheduled)
+            .build();
+        let (runtime, in_time) = (Mutex::new(Some(runtime)), AtomicUsize::new(0));
+        Ok(Self { runtime, handle, most_given_up, may_give_up, connecting: Arc::new(connecting), in_time })
     }
 
     /// Runs a task until it ends or the pool is closed.
@@ -54,13 +71,13 @@ impl Threads {
         self.handle.spawn(task);
     }
 
-    /// Runs work that has no turn, and gives it up after this time. None then, or if too much was given up already. Blocks.
+    /// Runs work that has no turn, and gives it up after this time. Blocks.
     pub fn run_within<T: Send + 'static>(
         &self,
         within: Duration,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        let permit = Arc::clone(&self.may_give_up).try_acquire_owned().ok()?;
+    ) -> Result<T, NotRun> {
+        let permit = Arc::clone(&self.may_give_up).try_acquire_owned().map_err(|_| NotRun::TooManyGivenUp)?;
         self.in_time.fetch_add(1, Ordering::Relaxed);
         let (sender, result) = mpsc::channel();
         self.handle.spawn_blocking(move || {
@@ -69,9 +86,9 @@ impl Threads {
             // Nobody waits any more if the work was given up.
             let _ = sender.send(result);
         });
-        let result = result.recv_timeout(within).ok();
+        let result = result.recv_timeout(within);
         self.in_time.fetch_sub(1, Ordering::Relaxed);
-        result
+        result.map_err(|end| if end == RecvTimeoutError::Timeout { NotRun::GivenUp } else { NotRun::Closed })
     }
 
     /// How many threads still run work that was given up.

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{AUTHENTICATION, NOBODY};
+use super::{AUTHENTICATION, NOBODY, NOTES};
 
 /// How long work waits for its turn. A client that gets 503 after two seconds still has time for another try. If work
 /// has to wait longer, the database or the account is stuck, and a longer wait would only lengthen the queue.
@@ -117,7 +117,7 @@ impl Turns {
         let state = self.0.lock();
         let of = |id: &Uuid| state.accounts.get(id).map_or((0, 0), |account| (account.running, account.waiting.len()));
         let name = |id: &Uuid| {
-            if [AUTHENTICATION, NOBODY].contains(id) {
+            if [AUTHENTICATION, NOBODY, NOTES].contains(id) {
                 "work of no account".to_owned()
             } else {
                 format!("account {id}")

@@ -15,7 +15,7 @@ use diesel::sql_types::Timestamptz;
 use idempotency::{Database as _, interval};
 
 use super::Account;
-use crate::db::{Db, NOBODY};
+use crate::db::{Db, NOTES};
 use crate::http::ApiError;
 use crate::schema::api_keys;
 
@@ -77,7 +77,7 @@ impl KnownKeys {
             for hashes in self.to_write().chunks(WRITTEN_AT_ONCE) {
                 let uses = hashes.to_vec();
                 // A use that could not be written is written later.
-                if db.run(NOBODY, move |conn| write(conn, &uses)).await.is_ok() {
+                if db.run(NOTES, move |conn| write(conn, &uses)).await.is_ok() {
                     self.written(hashes);
                 }
             }

@@ -88,8 +88,8 @@ async fn process(pool: &Pool) -> i32 {
 }
 
 #[tokio::test]
-async fn work_that_is_given_up_costs_only_the_connections_that_are_as_old_as_its_own() {
-    let pool = pool(&fresh_database(), CONNECTIONS);
+async fn work_that_is_given_up_costs_the_others_their_connections_only_if_it_holds_half_of_them() {
+    let pool = pool(&fresh_database(), 3);
     let slow = |account: u128| {
         pool.run(Uuid::from_u128(account), |_| {
             thread::sleep(Duration::from_secs(12));
@@ -101,10 +101,12 @@ async fn work_that_is_given_up_costs_only_the_connections_that_are_as_old_as_its
         slow(2).await
     };
     let between = async {
+        eventually("both run", || pool.load().busy == 2).await;
+        let before = process(&pool).await;
         eventually("the first is given up", || pool.load().given_up == 1).await;
-        let fresh = process(&pool).await;
+        assert_eq!(process(&pool).await, before);
         eventually("the second is given up", || pool.load().given_up == 2).await;
-        assert_eq!(process(&pool).await, fresh);
+        assert_ne!(process(&pool).await, before);
     };
 
     let (first, second, ()) = tokio::join!(slow(1), later, between);

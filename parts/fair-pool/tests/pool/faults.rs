@@ -88,7 +88,7 @@ async fn a_server_that_goes_silent_after_the_handshake_does_not_keep_the_pool_fr
 
     timeout(Duration::from_secs(20), silences).await.unwrap();
 
-    eventually("four threads wait for ever", || pool.load().given_up == 4).await;
+    eventually("four threads wait for ever", || pool.load().given_up >= 4).await;
 }
 
 /// A replica once tried to connect 4,171 times in 45 seconds.
