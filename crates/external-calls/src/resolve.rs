@@ -123,10 +123,10 @@ impl<E: Failure> Unresolved<E> {
         error.is_some_and(|error| fault(error).runs_again())
     }
 
-    /// Whether the database is down, rather than the external system.
-    fn is_outage(&self) -> bool {
+    /// Whether the end says nothing about the external system: the database is down, or another holder goes on.
+    fn is_ours(&self) -> bool {
         match self {
-            Self::TooSlow | Self::NoDatabase(_) => true,
+            Self::TooSlow | Self::NoDatabase(_) | Self::LostLease => true,
             Self::Record(FinalizeError::Database(error)) => fault(error) != Fault::Other,
             Self::Failed(error) => error.database_error().is_some_and(|error| fault(error) != Fault::Other),
             _ => false,
@@ -149,7 +149,7 @@ impl<O: ExternalSystem, D: Database> Resolver<O, D> {
                 Ok(resolved)
             }
             Err(error) => {
-                if !error.is_outage() {
+                if !error.is_ours() {
                     self.counts.unknown.fetch_add(1, Ordering::Relaxed);
                 }
                 log::warn!("not resolved {location} attempt={attempt} request={request_id}: {error}");

@@ -35,7 +35,7 @@ const REQUESTS_PER_CALL_AT_ONCE: usize = 4;
 pub struct Counts {
     /// Outcomes recorded.
     pub resolved: AtomicU64,
-    /// Attempts that ended without an outcome, except those that a database outage cut short.
+    /// Attempts that ended without an outcome, except those that a database outage cut short or that lost their lease.
     pub unknown: AtomicU64,
     /// External calls parked.
     pub parked: AtomicU64,

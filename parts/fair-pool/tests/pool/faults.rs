@@ -98,9 +98,10 @@ async fn however_much_work_waits_each_connection_is_tried_once_a_second() {
     let url = format!("postgresql://payments@{}/payments?sslmode=disable", listener.local_addr().unwrap());
     let made = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&made);
+    let counts = Arc::clone(&made);
     std::thread::spawn(move || {
         for client in listener.incoming() {
-            counted.fetch_add(1, Ordering::Relaxed);
+            counts.fetch_add(1, Ordering::Relaxed);
             // Reads the client's first message, and closes the connection instead of answering.
             let _ = client.unwrap().read(&mut [0; 1024]);
         }
@@ -120,4 +121,10 @@ async fn however_much_work_waits_each_connection_is_tried_once_a_second() {
     // Eight connections and that of the readiness check: at once, twice within the first two seconds, then once a second.
     assert!((10..=9 * (1 + 2 + 6)).contains(&made), "{made} connections for {works} pieces of work");
     eventually("the cause is known", || pool.outages().on() == [Cause::Unreachable]).await;
+
+    // Nobody waits any more: only the readiness check tries.
+    let before = counted.load(Ordering::Relaxed);
+    sleep(Duration::from_secs(4)).await;
+    let later = counted.load(Ordering::Relaxed) - before;
+    assert!(later <= 10, "{later} connections that nobody waits for");
 }
