@@ -11,9 +11,10 @@ use scheduled_thread_pool::{OnPoolDropBehavior, ScheduledThreadPool};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
 
-/// How many silences of the database may leave threads behind. Each leaves a thread for each connection, and while
-/// work waits, the attempts to connect leave up to three every two seconds if a pooler accepts them and never answers. A thread that is never released means that a whole network went away, and an
-/// operator acts long before that has happened eight times. Beyond this bound, work keeps its turn until its thread
+/// How many silences of the database may leave threads behind. Each leaves a thread for each connection. If a pooler
+/// accepts connections and never answers, the attempts to connect leave up to three every two seconds, while work waits.
+/// A thread that is never released means that a whole network went away, and an operator acts long before that has
+/// happened eight times. Beyond this bound, work keeps its turn until its thread
 /// returns.
 const SILENCES: usize = 8;
 
