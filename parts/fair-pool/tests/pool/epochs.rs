@@ -88,6 +88,7 @@ async fn process(pool: &Pool) -> i32 {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the work blocks a thread of the pool")]
 async fn work_that_is_given_up_costs_the_others_their_connections_only_if_it_holds_half_of_them() {
     let pool = pool(&fresh_database(), 3);
     let slow = |account: u128| {
