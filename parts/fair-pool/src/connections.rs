@@ -3,10 +3,11 @@
 //!
 //! Guarantees: every connection has its time limits. If a connection is lost, stale or read-only, or half of them are
 //! silent, work gets none that is as old: for the next work, a new pool of r2d2 takes the place of the old one, whose idle
-//! connections are closed then, and the others when their work ends. So work that runs again after a fail-over or a migration gets a fresh connection.
+//! connections are closed then, and the others when their work ends. So work that runs again after a fail-over or a
+//! migration gets a fresh connection.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{fmt, mem, thread};
 
@@ -26,8 +27,8 @@ use super::threads::{NotRun, Threads};
 /// again after pauses of at most half of this, so work that comes when the server is back gets a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
-/// How often work that waits for a connection looks whether another pool has taken the place of the one that it waits in. A
-/// healthy server has made the connection before.
+/// How often work that waits for a connection looks whether another pool has taken the place of the one that it waits
+/// in. A healthy server makes a connection in less.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A connection that was idle for longer is tested before its next use: a restart or a firewall may have cut it. After
@@ -52,11 +53,13 @@ pub(super) struct Connections {
     current: Mutex<Generation>,
 }
 
-/// The work that uses a pool.
+/// How a pool is used.
 #[derive(Default)]
 pub(super) struct Use {
-    /// How many pieces wait for a connection.
+    /// How many pieces of work wait for a connection.
     waiting: AtomicUsize,
+    /// Whether the last attempt to connect failed.
+    failed: AtomicBool,
     /// How many were given up and keep their connections, which the pool counts.
     pub given_up: AtomicUsize,
 }
@@ -112,8 +115,8 @@ impl Connections {
         let fresh = generation(&self.url, &self.server, &self.threads, self.size);
         let old = mem::replace(&mut *current, fresh.clone());
         drop(current);
-        // Work that still runs keeps its pool, and r2d2 would keep the idle connections with it. Since none of them is valid any
-        // more, r2d2 closes them.
+        // Work that still runs keeps its pool, and r2d2 would keep the idle connections with it. None of them is valid any
+        // more, so r2d2 closes them here.
         drop(old.pool.try_get());
         fresh
     }
@@ -168,12 +171,16 @@ impl ManageConnection for Manager {
     /// only three threads.
     fn connect(&self) -> Result<Session, Self::Error> {
         let failed = |words: &str| Err(Self::Error::ConnectionError(ConnectionError::BadConnection(words.to_owned())));
-        // r2d2 goes on trying after the work has left. It would keep an outage alive that nobody meets.
-        if self.is_over() || self.in_use.waiting.load(Ordering::Relaxed) == 0 {
+        let Use { waiting, failed: has_failed, .. } = &*self.in_use;
+        // r2d2 goes on trying after the work has left, which would keep an outage alive that nobody meets.
+        let nobody_waits = has_failed.load(Ordering::Relaxed) && waiting.load(Ordering::Relaxed) == 0;
+        if self.is_over() || nobody_waits {
             return Err(NOT_NEEDED);
         }
         let url = Arc::clone(&self.url);
-        let made = match self.threads.run_within(CONNECT_WITHIN, move || establish(&url)) {
+        let made = self.threads.run_within(CONNECT_WITHIN, move || establish(&url));
+        has_failed.store(!matches!(made, Ok(Ok(_))), Ordering::Relaxed);
+        let made = match made {
             Ok(made) => made,
             Err(NotRun::GivenUp) => return failed("timeout expired: the server does not answer"),
             Err(NotRun::TooManyGivenUp) => return failed("too many threads wait for a server that does not answer"),

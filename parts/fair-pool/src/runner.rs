@@ -78,7 +78,7 @@ struct Slot(Mutex<Option<Held>>);
 
 struct Held {
     place: Place,
-    /// The pool that the work takes its connection from. None before it has come so far.
+    /// The pool that the work takes its connection from. None before its thread has begun.
     pool: Option<Arc<Use>>,
 }
 
