@@ -62,6 +62,8 @@ pub(super) struct Use {
     failed: AtomicBool,
     /// How many were given up and keep their connections, which the pool counts.
     pub given_up: AtomicUsize,
+    /// Whether another pool has taken the place of this one.
+    is_replaced: AtomicBool,
 }
 
 /// A pool of r2d2, and what its manager knows.
@@ -115,6 +117,8 @@ impl Connections {
         let fresh = generation(&self.url, &self.server, &self.threads, self.size);
         let old = mem::replace(&mut *current, fresh.clone());
         drop(current);
+        // From now on, also if work that was given up ends.
+        old.manager.in_use.is_replaced.store(true, Ordering::Relaxed);
         // Work that still runs keeps its pool, and r2d2 would keep the idle connections with it. None of them is valid any
         // more, so r2d2 closes them here.
         drop(old.pool.try_get());
@@ -132,7 +136,8 @@ fn generation(url: &Arc<str>, server: &Arc<Server>, threads: &Arc<Threads>, size
         in_use: Arc::default(),
     };
     let pool = Pool::builder()
-        .max_size(size)
+        // Work that was given up keeps its connection, and other work has its turn. There are fewer than half.
+        .max_size(size + (size - 1) / 2)
         .min_idle(Some(0))
         .thread_pool(Arc::clone(&threads.connecting))
         .connection_timeout(CONNECT_WITHIN)
@@ -159,7 +164,9 @@ impl Manager {
     /// Whether work gets no connection of this pool any more. So it is if work that was given up holds half of them: the
     /// others may be silent too, and what is left may be too little.
     fn is_over(&self) -> bool {
-        self.epoch != self.server.epoch() || 2 * self.in_use.given_up.load(Ordering::Relaxed) >= self.size as usize
+        self.in_use.is_replaced.load(Ordering::Relaxed)
+            || self.epoch != self.server.epoch()
+            || 2 * self.in_use.given_up.load(Ordering::Relaxed) >= self.size as usize
     }
 }
 
@@ -183,7 +190,7 @@ impl ManageConnection for Manager {
         let made = match made {
             Ok(made) => made,
             Err(NotRun::GivenUp) => return failed("timeout expired: the server does not answer"),
-            Err(NotRun::TooManyGivenUp) => return failed("too many threads wait for a server that does not answer"),
+            Err(NotRun::TooManyGivenUp) => return failed("timeout expired: too many threads wait for the server"),
             Err(NotRun::Closed) => return Err(NOT_NEEDED),
         };
         if self.is_over() {

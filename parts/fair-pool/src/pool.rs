@@ -58,7 +58,7 @@ pub struct Settings<'a> {
     pub application_name: &'a str,
     /// How many connections work may use at once. Readiness has one more. Work that is given up keeps its connection
     /// until it ends, and so does work whose connection is as old as one that was lost. So for a while there may be up to
-    /// 10 × (`size` + 1).
+    /// 11 × (`size` + 1).
     pub size: u32,
     /// Whether the database has every migration that this program knows, for readiness. `|_| Ok(true)` if there
     /// are no migrations.
