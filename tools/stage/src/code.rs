@@ -17,7 +17,7 @@ const PLACES: [(&str, &str, &str); 23] = [
     ("waits", "crates/idempotency/src/run.rs", "observe(Step::Waits)"),
     ("begins", "crates/idempotency/src/transaction.rs", "pub fn run("),
     ("claimed", "crates/idempotency/src/store.rs", "pub(crate) fn claim("),
-    ("met_transaction", "crates/idempotency/src/run.rs", "Ok(Outcome::InFlight) => {"),
+    ("met_transaction", "crates/idempotency/src/run.rs", "Ok(Ended::InFlight) => {"),
     ("met_record", "crates/idempotency/src/run.rs", "fn answer_with("),
     ("statement", "src/shop/charges.rs", "pub(crate) fn insert("),
     ("recorded", "crates/idempotency/src/store.rs", "pub(crate) fn record("),
