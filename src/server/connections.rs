@@ -20,8 +20,8 @@ use futures_util::stream;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_tcp_user_timeout};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The descriptors kept free for everything but clients: 121 connections to the database at most (with `DB_POOL_SIZE` at its default), 320 to the gateway
-/// (256 of requests, 64 of the resolver), the log, the listener, and each worker's own.
+/// The descriptors kept free for everything but clients: 121 connections to the database at most (with `DB_POOL_SIZE` at
+/// its default), 320 to the gateway (256 of requests, 64 of the resolver), the log, the listener, and each worker's own.
 const RESERVED: u64 = 512;
 
 /// The most client connections of a process. A client that reads its answers holds a body of 64 KiB and as much of an

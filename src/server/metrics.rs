@@ -96,7 +96,7 @@ fn of_database(now: &Registry, db: &Db) -> prometheus::Result<()> {
     let load = db.pool().load();
     gauge(now, "db_connections_busy", "Database connections at work.", load.busy)?;
     gauge(now, "db_queue_length", "Work that waits for a database connection.", load.queued)?;
-    let given_up = "Threads that wait for an answer of a silent database, and that nobody waits for any more.";
+    let given_up = "Threads that wait for a silent or slow database, and that nobody waits for any more.";
     gauge(now, "db_threads_given_up", given_up, load.given_up)?;
     let help = "Work that got no database connection, by the reason and by whose load was in the way.";
     let refused = register_int_counter_vec_with_registry!("db_refusals_total", help, &["cause", "load"], now)?;

@@ -62,8 +62,8 @@ impl Slots {
         loop {
             // Registered before the check, so that a call that ends in between is not missed.
             let freed = self.freed.notified();
-            if let Some(call) = self.try_begin(account_id, attempts) {
-                return call;
+            if let Some(slot) = self.try_begin(account_id, attempts) {
+                return slot;
             }
             freed.await;
         }

@@ -8,24 +8,30 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
-use std::{fmt, mem, thread};
+use std::{mem, thread};
 
 use diesel::ConnectionError;
 use diesel::connection::{AnsiTransactionManager, Connection, SimpleConnection, TransactionManager};
 use diesel::pg::PgConnection;
-use diesel::r2d2::{HandleError, ManageConnection, Pool, PooledConnection};
+use diesel::r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
 use idempotency::{CONNECTION_LIMITS, Error, Fault, fault, on_error};
 use parking_lot::Mutex;
+use scheduled_thread_pool::{OnPoolDropBehavior, ScheduledThreadPool};
 
 use super::cause::{Cause, words_of};
 use super::server::Server;
-use super::threads::{NotRun, Threads};
+use super::threads::Threads;
 
 /// How long work waits for a connection before the answer is 503. A healthy server accepts a connection in
 /// milliseconds. Two seconds outlast the first moments of a restart, and clients wait longer than that. r2d2 tries
 /// again after pauses of at most half of this, so work that comes when the server is back gets a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long one attempt to connect may take. libpq gives each address of the host two seconds, so the second address gets
+/// its turn. A connection that comes too late for its work serves the next.
+const ATTEMPT_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often work that waits for a connection looks whether another pool has taken the place of the one that it waits
 /// in. A healthy server makes a connection in less.
@@ -44,12 +50,11 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// at least half of its work so far.
 const FIRST_PLANS_SERVE: u32 = 64;
 
+/// How many threads of r2d2 make the connections for one kind of work. Each waits for one at a time.
+const CONNECTING: u32 = 3;
+
 /// The connections for one kind of work.
 pub(super) struct Connections {
-    url: Arc<str>,
-    server: Arc<Server>,
-    threads: Arc<Threads>,
-    size: u32,
     current: Mutex<Generation>,
 }
 
@@ -74,11 +79,23 @@ struct Generation {
 }
 
 impl Connections {
-    /// At most `size` connections of a generation. None is made before work needs it.
+    /// At most `size` connections of a generation, apart from those of work that was given up.
     pub fn new(url: &Arc<str>, server: &Arc<Server>, threads: &Arc<Threads>, size: u32) -> Self {
-        let (url, server, threads) = (Arc::clone(url), Arc::clone(server), Arc::clone(threads));
-        let current = Mutex::new(generation(&url, &server, &threads, size));
-        Self { url, server, threads, size, current }
+        let connecting = ScheduledThreadPool::builder()
+            .num_threads(CONNECTING.min(size) as usize)
+            .thread_name_pattern("connect-{}")
+            .on_drop_behavior(OnPoolDropBehavior::DiscardPendingScheduled)
+            .build();
+        let manager = Manager {
+            url: Arc::clone(url),
+            server: Arc::clone(server),
+            threads: Arc::clone(threads),
+            connecting: Arc::new(connecting),
+            epoch: server.epoch(),
+            size,
+            in_use: Arc::default(),
+        };
+        Self { current: Mutex::new(Generation::of(manager)) }
     }
 
     /// A connection that has just been made, used or tested. Blocks for a few seconds at most, unless the server is silent.
@@ -88,24 +105,28 @@ impl Connections {
     /// [`Error::Unreachable`].
     pub fn open(&self, uses: impl Fn(&Arc<Use>)) -> Result<PooledConnection<Manager>, Error> {
         let until = Instant::now() + CONNECT_WITHIN;
-        while Instant::now() < until {
+        loop {
             let Generation { manager, pool } = self.current();
+            if manager.threads.is_closed() {
+                return Err(Error::Unreachable("the pool is closed".to_owned()));
+            }
             uses(&manager.in_use);
             // r2d2 tests it, which may end this generation.
             if let Some(idle) = pool.try_get() {
                 return Ok(idle);
             }
-            if manager.is_over() {
-                continue;
+            if !manager.is_over() {
+                manager.in_use.waiting.fetch_add(1, Ordering::Relaxed);
+                let made = pool.get_timeout(LOOK_EVERY);
+                manager.in_use.waiting.fetch_sub(1, Ordering::Relaxed);
+                if let Ok(made) = made {
+                    return Ok(made);
+                }
             }
-            manager.in_use.waiting.fetch_add(1, Ordering::Relaxed);
-            let made = pool.get_timeout(LOOK_EVERY);
-            manager.in_use.waiting.fetch_sub(1, Ordering::Relaxed);
-            if let Ok(made) = made {
-                return Ok(made);
+            if Instant::now() >= until {
+                return Err(manager.server.no_connection());
             }
         }
-        Err(self.server.no_connection())
     }
 
     /// The pool, or a new one if the connections of the old one are useless.
@@ -114,7 +135,7 @@ impl Connections {
         if !current.manager.is_over() {
             return current.clone();
         }
-        let fresh = generation(&self.url, &self.server, &self.threads, self.size);
+        let fresh = Generation::of(current.manager.next());
         let old = mem::replace(&mut *current, fresh.clone());
         drop(current);
         // From now on, also if work that was given up ends.
@@ -126,27 +147,22 @@ impl Connections {
     }
 }
 
-fn generation(url: &Arc<str>, server: &Arc<Server>, threads: &Arc<Threads>, size: u32) -> Generation {
-    let manager = Manager {
-        url: Arc::clone(url),
-        server: Arc::clone(server),
-        threads: Arc::clone(threads),
-        epoch: server.epoch(),
-        size,
-        in_use: Arc::default(),
-    };
-    let pool = Pool::builder()
-        // Work that was given up keeps its connection, and other work has its turn. There are fewer than half.
-        .max_size(size + (size - 1) / 2)
-        .min_idle(Some(0))
-        .thread_pool(Arc::clone(&threads.connecting))
-        .connection_timeout(CONNECT_WITHIN)
-        // A connection stays until a fault shows that it is useless.
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .error_handler(Box::new(NotMade(manager.clone())))
-        .build_unchecked(manager.clone());
-    Generation { manager, pool }
+impl Generation {
+    fn of(manager: Manager) -> Self {
+        let pool = Pool::builder()
+            // Work that was given up keeps its connection, and other work has its turn. There are fewer than half.
+            .max_size(manager.size + (manager.size - 1) / 2)
+            .min_idle(Some(0))
+            .thread_pool(Arc::clone(&manager.connecting))
+            .connection_timeout(CONNECT_WITHIN)
+            // A connection stays until a fault shows that it is useless.
+            .idle_timeout(None)
+            .max_lifetime(None)
+            // `connect` and `watch` report what failed.
+            .error_handler(Box::new(NopErrorHandler))
+            .build_unchecked(manager.clone());
+        Self { manager, pool }
+    }
 }
 
 /// r2d2's hooks.
@@ -155,12 +171,17 @@ pub(super) struct Manager {
     url: Arc<str>,
     server: Arc<Server>,
     threads: Arc<Threads>,
+    connecting: Arc<ScheduledThreadPool>,
     epoch: u64,
     size: u32,
     in_use: Arc<Use>,
 }
 
 impl Manager {
+    fn next(&self) -> Self {
+        Self { epoch: self.server.epoch(), in_use: Arc::default(), ..self.clone() }
+    }
+
     /// Whether work gets no connection of this pool any more. So it is if work that was given up holds half of them: the
     /// others may be silent too, and what is left may be too little.
     fn is_over(&self) -> bool {
@@ -174,29 +195,26 @@ impl ManageConnection for Manager {
     type Connection = Session;
     type Error = diesel::r2d2::Error;
 
-    /// Connects on one of the pool's threads: a pooler may accept the connection and then never answer, and r2d2 has
-    /// only three threads.
+    /// Connects on one of the pool's threads: a pooler may accept the connection and then never answer, and r2d2 has few
+    /// threads.
     fn connect(&self) -> Result<Session, Self::Error> {
-        let failed = |words: &str| Err(Self::Error::ConnectionError(ConnectionError::BadConnection(words.to_owned())));
-        let Use { waiting, failed: has_failed, .. } = &*self.in_use;
+        let Use { waiting, failed, .. } = &*self.in_use;
         // r2d2 goes on trying after the work has left, which would keep an outage alive that nobody meets.
-        let nobody_waits = has_failed.load(Ordering::Relaxed) && waiting.load(Ordering::Relaxed) == 0;
+        let nobody_waits = failed.load(Ordering::Relaxed) && waiting.load(Ordering::Relaxed) == 0;
         if self.is_over() || nobody_waits {
             return Err(NOT_NEEDED);
         }
         let url = Arc::clone(&self.url);
-        let made = self.threads.run_within(CONNECT_WITHIN, move || establish(&url));
-        has_failed.store(!matches!(made, Ok(Ok(_))), Ordering::Relaxed);
-        let made = match made {
-            Ok(made) => made,
-            Err(NotRun::GivenUp) => return failed("timeout expired: the server does not answer"),
-            Err(NotRun::TooManyGivenUp) => return failed("timeout expired: too many threads wait for the server"),
-            Err(NotRun::Closed) => return Err(NOT_NEEDED),
-        };
-        if self.is_over() {
+        let made = self.threads.run_within(ATTEMPT_WITHIN, move || establish(&url));
+        failed.store(!matches!(made, Ok(Ok(_))), Ordering::Relaxed);
+        if self.is_over() || made.as_ref().is_err_and(|end| *end == RecvTimeoutError::Disconnected) {
             return Err(NOT_NEEDED);
         }
-        let mut conn = made.map_err(Self::Error::ConnectionError)?;
+        let silent = |_| Err(ConnectionError::BadConnection("timeout expired: the server does not answer".to_owned()));
+        let mut conn = made.unwrap_or_else(silent).map_err(|error| {
+            self.server.could_not_connect(&error.to_string());
+            Self::Error::ConnectionError(error)
+        })?;
         let met = Arc::default();
         watch(&mut conn, self, &met);
         Ok(Session { conn, manager: self.clone(), met, works: 0, used: Instant::now() })
@@ -226,27 +244,6 @@ impl ManageConnection for Manager {
 const NOT_NEEDED: diesel::r2d2::Error =
     diesel::r2d2::Error::QueryError(diesel::result::Error::BrokenTransactionManager);
 
-/// Hears from r2d2 why a connection could not be made.
-struct NotMade(Manager);
-
-impl HandleError<diesel::r2d2::Error> for NotMade {
-    fn handle_error(&self, error: diesel::r2d2::Error) {
-        // `watch` has reported the statement of a test that failed.
-        if let diesel::r2d2::Error::ConnectionError(error) = error
-            && !self.0.is_over()
-        {
-            self.0.server.could_not_connect(&error.to_string());
-        }
-    }
-}
-
-impl fmt::Debug for NotMade {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The manager's URL may have a password.
-        formatter.write_str("NotMade")
-    }
-}
-
 fn establish(url: &str) -> Result<PgConnection, ConnectionError> {
     let mut conn = PgConnection::establish(url)?;
     conn.batch_execute(CONNECTION_LIMITS).map_err(ConnectionError::CouldntSetupConfiguration)?;
@@ -268,7 +265,7 @@ impl Session {
     pub fn run<R>(&mut self, work: impl FnOnce(&mut PgConnection) -> R) -> R {
         self.works = self.works.wrapping_add(1);
         if self.works >= FIRST_PLANS_SERVE && self.works.is_power_of_two() {
-            // If this fails, the connection is dead, and the work reports the fault.
+            // If this fails, the connection is dead, and `watch` has reported it.
             let _ = self.conn.batch_execute("DISCARD PLANS");
         }
         let result = work(&mut self.conn);

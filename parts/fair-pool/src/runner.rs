@@ -107,15 +107,19 @@ impl Slot {
         self.0.lock().as_ref().is_some_and(|held| matches!(held.place, Place::Turn(_)))
     }
 
-    /// If the work still runs, frees its turn. Beyond the bound of permits, the work keeps it. Returns whether it still runs.
-    fn give_up(&self, may_give_up: &Arc<Semaphore>) -> bool {
+    /// If the work still runs, frees its turn. Beyond the bound, the work keeps its turn until there is a permit. Returns whether
+    /// it was given up.
+    async fn give_up(&self, may_give_up: Arc<Semaphore>) -> bool {
+        if self.0.lock().is_none() {
+            return false;
+        }
+        // The semaphore is never closed.
+        let Ok(permit) = may_give_up.acquire_owned().await else { return false };
         let mut held = self.0.lock();
         let Some(held) = &mut *held else { return false };
-        if let Ok(permit) = Arc::clone(may_give_up).try_acquire_owned() {
-            held.place = Place::Thread(permit);
-            if let Some(pool) = &held.pool {
-                pool.given_up.fetch_add(1, Ordering::Relaxed);
-            }
+        held.place = Place::Thread(permit);
+        if let Some(pool) = &held.pool {
+            pool.given_up.fetch_add(1, Ordering::Relaxed);
         }
         true
     }
@@ -150,7 +154,7 @@ impl Drop for Caller<'_> {
         let (server, may_give_up) = (Arc::clone(&self.runner.server), Arc::clone(&self.runner.threads.may_give_up));
         self.runner.threads.spawn(async move {
             sleep_until(until).await;
-            if slot.give_up(&may_give_up) {
+            if slot.give_up(may_give_up).await {
                 server.met_silence(within);
             }
         });
@@ -166,13 +170,15 @@ mod tests {
         let (turns, may_give_up) = (Turns::new(1), Arc::new(Semaphore::new(0)));
         let slot = Slot::of(turns.take(Uuid::nil()).await.unwrap());
 
-        assert!(slot.give_up(&may_give_up));
+        let give_up = slot.give_up(Arc::clone(&may_give_up));
+        tokio::pin!(give_up);
+        assert!(futures_util::poll!(&mut give_up).is_pending());
         assert_eq!(turns.load(), (1, 0));
 
         may_give_up.add_permits(1);
-        assert!(slot.give_up(&may_give_up));
+        assert!(give_up.await);
         assert_eq!((turns.load(), may_give_up.available_permits()), ((0, 0), 0));
         drop(Job(Arc::clone(&slot)));
-        assert_eq!((slot.give_up(&may_give_up), may_give_up.available_permits()), (false, 1));
+        assert_eq!((slot.give_up(Arc::clone(&may_give_up)).await, may_give_up.available_permits()), (false, 1));
     }
 }

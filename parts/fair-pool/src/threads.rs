@@ -7,32 +7,17 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use scheduled_thread_pool::{OnPoolDropBehavior, ScheduledThreadPool};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
 
 /// How many silences of the database may leave threads behind. Each leaves a thread for each connection. If a pooler
 /// accepts connections and never answers, the attempts to connect leave up to three every two seconds, while work waits.
 /// A thread that is never released means that a whole network went away, and an operator acts long before that has
-/// happened eight times. Beyond this bound, work keeps its turn until its thread
-/// returns.
+/// happened eight times. Beyond this bound, work keeps its turn until a thread returns.
 const SILENCES: usize = 8;
 
 /// How long [`Threads::close`] waits for running work. A statement ends after 5 s.
 const CLOSE_WITHIN: Duration = Duration::from_secs(6);
-
-/// How many threads of r2d2 make connections. Each waits for one at a time, for two seconds at most.
-const CONNECTING: usize = 3;
-
-/// Why work has no result.
-pub(super) enum NotRun {
-    /// It took too long.
-    GivenUp,
-    /// Too many threads wait for a silent server already.
-    TooManyGivenUp,
-    /// The pool is closed.
-    Closed,
-}
 
 /// The threads of the pool. They are tokio's, on a runtime that runs only what belongs to the pool.
 pub(super) struct Threads {
@@ -41,8 +26,6 @@ pub(super) struct Threads {
     most_given_up: usize,
     /// A thread whose work was given up holds a permit until it returns.
     pub may_give_up: Arc<Semaphore>,
-    /// All pools of r2d2 share them.
-    pub connecting: Arc<ScheduledThreadPool>,
     /// Threads that run work of [`Threads::run_within`], which hold a permit from its beginning.
     in_time: AtomicUsize,
 }
@@ -58,13 +41,8 @@ impl Threads {
             .build()?;
         let handle = runtime.handle().clone();
         let may_give_up = Arc::new(Semaphore::new(most_given_up));
-        let connecting = ScheduledThreadPool::builder()
-            .num_threads(CONNECTING)
-            .thread_name_pattern("connect-{}")
-            .on_drop_behavior(OnPoolDropBehavior::DiscardPendingScheduled)
-            .build();
         let (runtime, in_time) = (Mutex::new(Some(runtime)), AtomicUsize::new(0));
-        Ok(Self { runtime, handle, most_given_up, may_give_up, connecting: Arc::new(connecting), in_time })
+        Ok(Self { runtime, handle, most_given_up, may_give_up, in_time })
     }
 
     /// Runs a task until it ends or the pool is closed.
@@ -72,13 +50,16 @@ impl Threads {
         self.handle.spawn(task);
     }
 
-    /// Runs work that has no turn, and gives it up after this time. Blocks.
+    /// Runs work that has no turn, and gives it up after this time, or at once if too many threads wait already. Blocks.
+    ///
+    /// # Errors
+    /// `Disconnected` if the pool is closed.
     pub fn run_within<T: Send + 'static>(
         &self,
         within: Duration,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, NotRun> {
-        let permit = Arc::clone(&self.may_give_up).try_acquire_owned().map_err(|_| NotRun::TooManyGivenUp)?;
+    ) -> Result<T, RecvTimeoutError> {
+        let permit = Arc::clone(&self.may_give_up).try_acquire_owned().map_err(|_| RecvTimeoutError::Timeout)?;
         self.in_time.fetch_add(1, Ordering::Relaxed);
         let (sender, result) = mpsc::channel();
         self.handle.spawn_blocking(move || {
@@ -89,13 +70,17 @@ impl Threads {
         });
         let result = result.recv_timeout(within);
         self.in_time.fetch_sub(1, Ordering::Relaxed);
-        result.map_err(|end| if end == RecvTimeoutError::Timeout { NotRun::GivenUp } else { NotRun::Closed })
+        result
     }
 
     /// How many threads still run work that was given up.
     pub fn given_up(&self) -> usize {
         let permits = self.most_given_up - self.may_give_up.available_permits();
         permits.saturating_sub(self.in_time.load(Ordering::Relaxed))
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.runtime.lock().is_none()
     }
 
     /// Waits until the running work has ended, for at most [`CLOSE_WITHIN`]. Blocks.

@@ -54,9 +54,10 @@ async fn one_stale_plan_closes_every_connection_of_the_same_age() {
 }
 
 /// r2d2's pool lives as long as one of its connections is in use, and would keep the idle ones.
+const OPEN: &str = "pg_stat_activity WHERE datname = current_database() AND application_name = 'fair-pool-tests'";
+
 #[tokio::test]
 async fn the_idle_connections_are_closed_at_once_even_while_work_still_runs_over_one_of_the_same_age() {
-    const OPEN: &str = "pg_stat_activity WHERE datname = current_database() AND application_name = 'fair-pool-tests'";
     let url = fresh_database();
     let pool = pool(&url, CONNECTIONS);
     assert_eq!(read_over_each(&pool).await, [true; CONNECTIONS as usize]);
@@ -113,4 +114,58 @@ async fn work_that_is_given_up_costs_the_others_their_connections_only_if_it_hol
     let (first, second, ()) = tokio::join!(slow(1), later, between);
 
     assert!(first.is_err() && second.is_err());
+}
+
+/// Work that holds its connection until the other end is dropped.
+fn held(pool: &Pool, account: u128) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<(), Failed>>) {
+    let (ends, until) = mpsc::channel::<()>();
+    let pool = pool.clone();
+    let work = async move {
+        pool.run(Uuid::from_u128(account), move |_| {
+            let _ = until.recv();
+            Ok(())
+        })
+        .await
+    };
+    (ends, tokio::spawn(work))
+}
+
+#[tokio::test]
+async fn work_that_was_given_up_takes_no_connection_from_the_turns_of_others() {
+    let pool = pool(&fresh_database(), 3);
+    let (_never_ends, _) = held(&pool, 9);
+    eventually("it is given up", || pool.load().given_up == 1 && pool.load().busy == 0).await;
+
+    let meeting = Arc::new(Barrier::new(3));
+    let all = (1..=3).map(|account| {
+        let meeting = Arc::clone(&meeting);
+        pool.run(Uuid::from_u128(account), move |conn| {
+            meeting.wait();
+            names(conn)
+        })
+    });
+    let all = futures_util::future::join_all(all).await;
+    assert!(all.iter().all(Result::is_ok), "{all:?}");
+}
+
+/// Work that was given up and ends makes the count of such work smaller.
+#[tokio::test]
+async fn a_pool_that_was_replaced_takes_no_connection_back() {
+    let url = fresh_database();
+    let pool = pool(&url, 3);
+    let ((first_ends, _), (_never_ends, _)) = (held(&pool, 1), held(&pool, 2));
+    // The third is younger, so it is not given up with them.
+    sleep(Duration::from_secs(4)).await;
+    let (later_ends, later) = held(&pool, 3);
+    eventually("two are given up", || pool.load().given_up == 2).await;
+    let fresh = process(&pool).await;
+    drop(first_ends);
+    eventually("one has ended", || pool.load().given_up == 1).await;
+
+    drop(later_ends);
+    later.await.unwrap().unwrap();
+
+    // That of the work that never ends, the fresh one, and that of the readiness check if there was one.
+    eventually("the third work's connection is closed", || count(&url, OPEN) <= 3).await;
+    assert_eq!(process(&pool).await, fresh);
 }

@@ -91,6 +91,19 @@ async fn a_server_that_goes_silent_after_the_handshake_does_not_keep_the_pool_fr
     eventually("four threads wait for ever", || pool.load().given_up >= 4).await;
 }
 
+/// libpq gives each address two seconds, as long as work waits for a connection.
+#[tokio::test]
+async fn the_second_address_of_a_host_is_used_if_the_first_is_silent() {
+    // The kernel takes the connections, and nobody answers them.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("{},127.0.0.1:", silent.local_addr().unwrap());
+    let url = Proxy::start().url(&fresh_database()).replace("127.0.0.1:", &silent);
+    let pool = pool(&url, 2);
+
+    let works = async { while work(&pool).await.is_err() {} };
+    timeout(Duration::from_secs(8), works).await.unwrap();
+}
+
 /// A replica once tried to connect 4,171 times in 45 seconds.
 #[tokio::test]
 async fn however_much_work_waits_each_connection_is_tried_once_a_second() {
