@@ -83,9 +83,12 @@ async fn the_idle_connections_are_closed_at_once_even_while_work_still_runs_over
     assert!(long.await.unwrap().is_err(), "its plan is stale too");
 }
 
+fn pid(conn: &mut PgConnection) -> Result<i32, Failed> {
+    Ok(diesel::select(diesel::dsl::sql::<Integer>("pg_backend_pid()")).get_result(conn)?)
+}
+
 async fn process(pool: &Pool) -> i32 {
-    let pid = diesel::dsl::sql::<Integer>("pg_backend_pid()");
-    pool.run(NOBODY, move |conn| Ok::<_, Failed>(diesel::select(pid).get_result(conn)?)).await.unwrap()
+    pool.run(NOBODY, pid).await.unwrap()
 }
 
 #[tokio::test]
@@ -116,14 +119,14 @@ async fn work_that_is_given_up_costs_the_others_their_connections_only_if_it_hol
     assert!(first.is_err() && second.is_err());
 }
 
-/// Work that holds its connection until the other end is dropped.
-fn held(pool: &Pool, account: u128) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<(), Failed>>) {
+/// Work that holds its connection until the other end is dropped, and then names the connection's process.
+fn held(pool: &Pool, account: u128) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<i32, Failed>>) {
     let (ends, until) = mpsc::channel::<()>();
     let pool = pool.clone();
     let work = async move {
-        pool.run(Uuid::from_u128(account), move |_| {
+        pool.run(Uuid::from_u128(account), move |conn| {
             let _ = until.recv();
-            Ok(())
+            pid(conn)
         })
         .await
     };
@@ -163,9 +166,9 @@ async fn a_pool_that_was_replaced_takes_no_connection_back() {
     eventually("one has ended", || pool.load().given_up == 1).await;
 
     drop(later_ends);
-    later.await.unwrap().unwrap();
+    let third = later.await.unwrap().unwrap();
 
-    // That of the work that never ends, the fresh one, and that of the readiness check if there was one.
-    eventually("the third work's connection is closed", || count(&url, OPEN) <= 3).await;
+    eventually("the third work's connection is closed", || count(&url, &format!("{OPEN} AND pid = {third}")) == 0)
+        .await;
     assert_eq!(process(&pool).await, fresh);
 }
