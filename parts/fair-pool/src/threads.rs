@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
 
 /// How many silences of the database may leave threads behind. Each leaves a thread for each connection. If a pooler
-/// accepts connections and never answers, the attempts to connect leave up to three every two seconds, while work waits.
+/// accepts connections and never answers, the attempts to connect leave up to four every five seconds, while work waits.
 /// A thread that is never released means that a whole network went away, and an operator acts long before that has
 /// happened eight times. Beyond this bound, work keeps its turn until a thread returns.
 const SILENCES: usize = 8;
