@@ -55,7 +55,7 @@ const CONNECTING: u32 = 3;
 
 /// The connections for one kind of work.
 pub(super) struct Connections {
-    current: Mutex<Generation>,
+    current: Mutex<Arc<Generation>>,
 }
 
 /// How a pool is used.
@@ -72,7 +72,6 @@ pub(super) struct Use {
 }
 
 /// A pool of r2d2, and what its manager knows.
-#[derive(Clone)]
 struct Generation {
     manager: Manager,
     pool: Pool<Manager>,
@@ -95,7 +94,7 @@ impl Connections {
             size,
             in_use: Arc::default(),
         };
-        Self { current: Mutex::new(Generation::of(manager)) }
+        Self { current: Mutex::new(Arc::new(Generation::of(manager))) }
     }
 
     /// A connection that has just been made, used or tested. Blocks for a few seconds at most, unless the server is silent.
@@ -106,14 +105,15 @@ impl Connections {
     pub fn open(&self, uses: impl Fn(&Arc<Use>)) -> Result<PooledConnection<Manager>, Error> {
         let until = Instant::now() + CONNECT_WITHIN;
         loop {
-            let Generation { manager, pool } = self.current();
-            if manager.threads.is_closed() {
-                return Err(Error::Unreachable("the pool is closed".to_owned()));
-            }
+            let generation = self.current();
+            let Generation { manager, pool } = &*generation;
             uses(&manager.in_use);
             // r2d2 tests it, which may end this generation.
             if let Some(idle) = pool.try_get() {
                 return Ok(idle);
+            }
+            if manager.threads.is_closed() {
+                return Err(Error::Unreachable("the pool is closed".to_owned()));
             }
             if !manager.is_over() {
                 manager.in_use.waiting.fetch_add(1, Ordering::Relaxed);
@@ -130,13 +130,13 @@ impl Connections {
     }
 
     /// The pool, or a new one if the connections of the old one are useless.
-    fn current(&self) -> Generation {
+    fn current(&self) -> Arc<Generation> {
         let mut current = self.current.lock();
         if !current.manager.is_over() {
-            return current.clone();
+            return Arc::clone(&current);
         }
-        let fresh = Generation::of(current.manager.next());
-        let old = mem::replace(&mut *current, fresh.clone());
+        let fresh = Arc::new(Generation::of(current.manager.next()));
+        let old = mem::replace(&mut *current, Arc::clone(&fresh));
         drop(current);
         // From now on, also if work that was given up ends.
         old.manager.in_use.is_replaced.store(true, Ordering::Relaxed);
